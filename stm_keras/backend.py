@@ -1,0 +1,143 @@
+"""Choose the Keras backend before keras is imported, and say what to install.
+
+Keras reads `KERAS_BACKEND` once, on import; its own file in the home folder is ignored,
+since it is written by whichever backend came first.
+"""
+
+import os
+import sys
+import tempfile
+from importlib import import_module
+from importlib.util import find_spec
+
+from stm_keras.errors import BackendError, UsageError
+
+BACKENDS = ("tensorflow", "jax", "torch")
+
+
+def installed_backends():
+    """List the backends that can be imported, the default first."""
+    return [name for name in BACKENDS if find_spec(name) is not None]
+
+
+def use_backend(name=None, device=None):
+    """Set the backend of this process: `name`, else KERAS_BACKEND, else what is there.
+
+    Args:
+        name: str. "tensorflow", "jax" or "torch".
+        device: str. "cpu", "gpu" or "gpu:<number>". None takes what the backend finds.
+
+    Returns:
+        str. The backend.
+
+    Raises:
+        BackendError: It is unknown, not installed, or another one is loaded already.
+        UsageError: The device makes no sense.
+    """
+    there = installed_backends()
+    name = name or os.environ.get("KERAS_BACKEND") or (there[0] if there else None)
+    if name is None:
+        raise BackendError(
+            "No backend is installed. Type one of: "
+            + ", ".join(f'pip install "stm-keras[{each}]"' for each in BACKENDS)
+        )
+    if name not in BACKENDS:
+        raise BackendError(
+            f"Unknown backend. Received: {name}. Known: {', '.join(BACKENDS)}."
+        )
+    if name not in there:
+        raise BackendError(
+            f'Backend {name} is not installed. Type: pip install "stm-keras[{name}]" '
+            f"(installed here: {', '.join(there) or 'none'})."
+        )
+    if find_spec("keras") is None:
+        raise BackendError(f'keras is not installed. Type: pip install "stm-keras[{name}]"')
+    keras = sys.modules.get("keras")
+    if keras is not None and keras.config.backend() != name:
+        raise BackendError(
+            f"keras runs on {keras.config.backend()} in this process already. "
+            f"Received: {name}."
+        )
+    os.environ["KERAS_BACKEND"] = name
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    _use_device(name, device)
+    return name
+
+
+def _use_device(name, device):
+    if device is None:
+        return
+    kind, _, number = device.partition(":")
+    if kind not in ("cpu", "gpu") or (number and (kind == "cpu" or not number.isdigit())):
+        raise UsageError(f"`--device` is cpu, gpu or gpu:0, gpu:1 ... Received: {device}.")
+    if kind == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        os.environ["JAX_PLATFORMS"] = "cpu"
+        os.environ["KERAS_TORCH_DEVICE"] = "cpu"
+    elif number:
+        os.environ["CUDA_VISIBLE_DEVICES"] = number
+
+
+def import_keras():
+    """Import keras, and TensorFlow where it is, without what they print on stderr.
+
+    Keras imports an installed TensorFlow sooner or later on every backend, and
+    TensorFlow greets with lines about the processor that no setting turns off.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as told:
+        os.dup2(told.fileno(), 2)
+        try:
+            import keras
+
+            if find_spec("tensorflow") is not None:
+                import_module("tensorflow")
+        except BaseException:
+            told.seek(0)
+            os.write(kept, told.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+    return keras
+
+
+def devices():
+    """List the devices of the backend in use, such as "cpu" or "gpu: NVIDIA H200".
+
+    This file and `export/` are the only ones that name a backend's own functions.
+    """
+    import keras
+
+    name = keras.config.backend()
+    if name == "tensorflow":
+        import tensorflow
+
+        found = tensorflow.config.list_physical_devices("GPU")
+        details = [tensorflow.config.experimental.get_device_details(gpu) for gpu in found]
+        return [f"gpu: {each.get('device_name', '?')}" for each in details] or ["cpu"]
+    if name == "jax":
+        import jax
+
+        return [
+            "cpu" if each.platform == "cpu" else f"gpu: {each.device_kind}"
+            for each in jax.devices()
+        ][: None if jax.default_backend() != "cpu" else 1]
+    import torch
+
+    if os.environ.get("KERAS_TORCH_DEVICE") == "cpu" or not torch.cuda.is_available():
+        return ["cpu"]
+    return [f"gpu: {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+
+
+def check_device(device):
+    """Refuse to run on the processor when a GPU was asked for.
+
+    Raises:
+        UsageError: The backend sees no GPU.
+    """
+    if device and device.startswith("gpu") and devices() == ["cpu"]:
+        raise UsageError(
+            f"`--device {device}`: the backend sees no GPU. `stm-keras doctor` says why."
+        )

@@ -1,0 +1,194 @@
+"""Train configs fold by fold under each protocol, and pool what they say of unseen scans.
+
+Each fold is a run of its own, made by `stm-keras train` in a process of its own: one that
+is there already is not made again, so a benchmark may be interrupted, spread over nights
+or brought together from several machines.
+"""
+
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stm_keras.data.split import session_campaigns
+from stm_keras.errors import StmKerasError, UsageError
+from stm_keras.evaluation.metrics import balanced_accuracy
+from stm_keras.runs import Run
+from stm_keras.training.finish import load_predictions
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One run of a benchmark.
+
+    Args:
+        config: `Path` of the config file.
+        protocol: str. "p1", "p2" or "p3".
+        number: int. The test fold.
+        path: `Path` of the run.
+    """
+
+    config: Path
+    protocol: str
+    number: int
+    path: Path
+
+    @property
+    def key(self):
+        """Name for `--only` and messages."""
+        return f"{self.config.stem}:{self.protocol}:{self.number}"
+
+    def done(self):
+        """Tell whether the run has judged its test scans."""
+        return (self.path / "predictions.npz").exists()
+
+
+def plan(configs, protocols, dataset, folder, num_folds=5, only=()):
+    """List the runs of a benchmark.
+
+    Args:
+        configs: sequence of `Path`.
+        protocols: sequence of str.
+        dataset: A `Dataset`. Under P3 each campaign is a fold.
+        folder: `Path`. Where the runs lie.
+        num_folds: int. Folds under P1 and P2.
+        only: sequence of str `config:protocol:fold`, each part of which may be left out
+            from the right. Empty for all.
+
+    Returns:
+        list of `Fold`.
+
+    Raises:
+        UsageError: `only` names no run.
+    """
+    folds = []
+    for config in configs:
+        for protocol in protocols:
+            count = num_folds
+            if protocol == "p3":
+                count = len(np.unique(session_campaigns(dataset)))
+            folds += [
+                Fold(config, protocol, k, folder / f"{config.stem}-{protocol}-fold{k}")
+                for k in range(count)
+            ]
+    if only:
+        chosen = [
+            fold for fold in folds if any(f"{fold.key}:".startswith(f"{o}:") for o in only)
+        ]
+        if not chosen:
+            known = ", ".join(fold.key for fold in folds[:3])
+            raise UsageError(f"`--only {only[0]}` names no run. Runs are {known} ...")
+        return chosen
+    return folds
+
+
+def train_folds(folds, data, arguments=(), jobs=1, say=print):
+    """Make the runs that are not there yet, each in a process of its own.
+
+    Args:
+        folds: list of `Fold`.
+        data: `Path` of the dataset.
+        arguments: sequence of str, passed on to `stm-keras train`.
+        jobs: int. Runs at a time.
+        say: callable of str.
+
+    Returns:
+        list of `Fold` that failed.
+    """
+    waiting = [fold for fold in folds if not fold.done()]
+    say(f"{len(folds)} runs, {len(folds) - len(waiting)} of them done.")
+
+    def make(fold):
+        begin = time.perf_counter()
+        log = fold.path.with_suffix(".log")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "stm_keras", "train", str(fold.config)]
+        command += ["--data", str(data), "--protocol", fold.protocol]
+        command += ["--fold", str(fold.number), "--output", str(fold.path), *arguments]
+        with log.open("a") as file:
+            code = subprocess.run(command, stdout=file, stderr=file).returncode
+        seconds = time.perf_counter() - begin
+        ok = fold.done()
+        say(f"{fold.key}: {'done' if ok else f'failed ({code}), see {log}'} in {seconds:.0f} s")
+        return ok
+
+    with ThreadPoolExecutor(jobs) as pool:
+        made = list(pool.map(make, waiting))
+    return [fold for fold, ok in zip(waiting, made, strict=True) if not ok]
+
+
+def pool_folds(folds, dataset, seed=0):
+    """Score each config and protocol on the test scans of all its folds together.
+
+    Every scan is judged by the one model that did not see its fold.
+
+    Args:
+        folds: list of `Fold`; those that are not done are left out and counted.
+        dataset: The `Dataset` they were trained on.
+        seed: int. Of the bootstrap.
+
+    Returns:
+        list of dict, JSON-ready, a row for each config and protocol.
+
+    Raises:
+        StmKerasError: A run was trained on other data.
+    """
+    digest = dataset.digest()
+    rows = []
+    for config, protocol in dict.fromkeys((f.config, f.protocol) for f in folds):
+        own = [f for f in folds if (f.config, f.protocol) == (config, protocol)]
+        done = [fold for fold in own if fold.done()]
+        if done:
+            rows.append(_pool(config, protocol, own, done, dataset, digest, seed))
+    return rows
+
+
+def _pool(config, protocol, folds, done, dataset, digest, seed):
+    from stm_keras.inference.evaluate import score
+
+    indices, by_lines, runs, spread = [], {}, [], []
+    for fold in done:
+        run = Run.open(fold.path)
+        if run.read_json("split.json")["dataset"] != digest:
+            raise StmKerasError(f"{fold.path}: was trained on other data. Move it away.")
+        found, probabilities = load_predictions(run)
+        indices.append(found)
+        for lines, values in probabilities.items():
+            by_lines.setdefault(lines, []).append(values.astype(float))
+        whole = probabilities[max(probabilities)]
+        labels = dataset.labels[found]
+        spread.append(float(balanced_accuracy(labels, whole.argmax(1), whole.shape[1])))
+        runs.append(run)
+    indices = np.concatenate(indices)
+    by_lines = {lines: np.concatenate(values) for lines, values in by_lines.items()}
+    subsets = {
+        "all": np.ones(len(indices), bool),
+        "full agreement": dataset.full_agreement()[indices],
+        "consensus": dataset.consensus()[indices],
+    }
+    environments = [run.read_json("environment.json") for run in runs]
+    histories = [run.read_json("checkpoints/state.json")["rows"] for run in runs]
+    row = {
+        "config": config.stem,
+        "protocol": protocol,
+        "folds": len(folds),
+        "folds_done": len(done),
+        "epochs": [len(rows) for rows in histories],
+        "seconds": [round(sum(r["seconds"] for r in rows), 1) for rows in histories],
+        "backend": sorted({e["backend"] for e in environments}),
+        "devices": sorted({", ".join(e["devices"]) for e in environments}),
+        "precision": sorted({e["precision"] for e in environments}),
+        "git": sorted({str(e["git"]) for e in environments}),
+        "seed": environments[0]["seed"],
+        "data": digest,
+        "balanced_accuracy_by_fold": spread,
+    }
+    for name, mask in subsets.items():
+        if mask.any():
+            part = {lines: values[mask] for lines, values in by_lines.items()}
+            row[name] = score(dataset, indices[mask], part, protocol, seed=seed)
+    return row

@@ -1,0 +1,1 @@
+"""The command line: each command says what it does and calls the package."""

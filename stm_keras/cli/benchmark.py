@@ -1,0 +1,75 @@
+"""`stm-keras benchmark`."""
+
+import json
+import shlex
+import sys
+
+import click
+
+from stm_keras.cli import options
+from stm_keras.errors import StmKerasError
+from stm_keras.files import atomic
+
+
+@click.command()
+@click.argument("configs", type=options.PATH, nargs=-1, required=True)
+@options.data
+@click.option("--protocols", default="p1,p2,p3", show_default=True, help="Which, by comma.")
+@click.option("--folds", default=5, show_default=True, help="Folds under P1 and P2.")
+@click.option("--only", multiple=True, help="config:protocol:fold, or a beginning of it.")
+@click.option(
+    "--runs",
+    type=options.PATH,
+    default="runs/benchmark",
+    show_default=True,
+    help="Folder of the runs; those that are there are not made again.",
+)
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--set", "settings", multiple=True, help="section.key=value for every run.")
+@click.option("--backend", type=click.Choice(["tensorflow", "jax", "torch"]))
+@click.option("--train/--no-train", default=True, help="Or only score what is there.")
+@click.option("--results", type=options.PATH, help="Write all scores to this JSON file.")
+@click.option("--page", type=options.PATH, help="Write the table to this Markdown file.")
+def benchmark(
+    configs, data, protocols, folds, only, runs, jobs, settings, backend, train, results, page
+):
+    """Train each of CONFIGS fold by fold under each protocol, and pool the scores.
+
+    Interrupt it as you like and start it again: finished folds stay. --results and
+    --page replace what they wrote before.
+
+    \b
+        stm-keras benchmark configs/vit.toml --data scans.h5 --protocols p2
+        stm-keras benchmark configs/*.toml --data scans.h5 --only vit:p2:0 --jobs 4
+    """
+    from stm_keras.benchmark import plan, pool_folds, train_folds
+    from stm_keras.data.split import PROTOCOLS
+    from stm_keras.data.storage import load_dataset
+    from stm_keras.results import results_page
+
+    chosen = protocols.split(",")
+    for name in chosen:
+        if name not in PROTOCOLS:
+            raise click.BadParameter(f"{name} is no protocol: {', '.join(PROTOCOLS)}")
+    dataset = load_dataset(data)
+    every = plan(configs, chosen, dataset, runs, folds)
+    wanted = plan(configs, chosen, dataset, runs, folds, only) if only else every
+    failed = []
+    if train:
+        arguments = [word for setting in settings for word in ("--set", setting)]
+        arguments += ["--backend", backend] if backend else []
+        failed = train_folds(wanted, data, arguments, jobs, options.say)
+    rows = pool_folds(every, dataset)
+    if results is not None:
+        with atomic(results, overwrite=True) as temporary:
+            temporary.write_text(json.dumps(rows, indent=1) + "\n")
+    if not rows:
+        raise StmKerasError(f"{runs}: no fold is finished yet; the logs beside them say why.")
+    command = shlex.join(["stm-keras", *sys.argv[1:]])
+    text = results_page(rows, command, data.name)
+    if page is not None:
+        with atomic(page, overwrite=True) as temporary:
+            temporary.write_text(text)
+    click.echo(text)
+    if failed:
+        raise StmKerasError(f"{len(failed)} runs failed: {', '.join(f.key for f in failed)}.")

@@ -1,0 +1,171 @@
+"""`stm-keras simulate`, `convert`, `info` and `audit`."""
+
+import json
+import time
+
+import click
+import numpy as np
+
+from stm_keras.cli import options
+from stm_keras.errors import UsageError
+
+
+@click.command()
+@click.option("--count", type=click.IntRange(1), required=True, help="Number of scans.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("-o", "--output", type=options.PATH, required=True, help="HDF5 file to write.")
+@click.option("--workers", type=click.IntRange(1), help="Processes. [all cores]")
+@click.option("--tip-change", type=click.FloatRange(0, 1), help="Share of scans with one.")
+@click.option("--partial", type=click.FloatRange(0, 1), help="Share of aborted scans.")
+@options.overwrite
+def simulate(count, seed, output, workers, tip_change, partial, overwrite):
+    """Simulate labelled scans of H:Si(100) and write them as a dataset.
+
+    The file holds images, the class of each scan and of each line, the line of each
+    tip change, and all parameters drawn. The same seed gives the same bytes, on any
+    number of workers.
+
+    \b
+        stm-keras simulate --count 5000 --seed 1 -o scans.h5
+    """
+    import os
+
+    from stm_keras.data.storage import save_dataset
+    from stm_keras.simulate import SimulationConfig
+    from stm_keras.simulate import simulate as run
+
+    _refuse_existing(output, overwrite)
+    drawn = {"p_tip_change": tip_change, "p_partial": partial}
+    config = SimulationConfig(**{k: v for k, v in drawn.items() if v is not None})
+    begin = time.perf_counter()
+    dataset = run(
+        count,
+        seed,
+        config,
+        workers=workers or os.cpu_count() or 1,
+        progress=options.progress_line("simulating"),
+    )
+    save_dataset(dataset, output, overwrite)
+    seconds = time.perf_counter() - begin
+    click.echo(f"{output}: {count} scans in {seconds:.1f} s, {_counts(dataset)}")
+
+
+@click.command()
+@click.argument("source", type=options.PATH)
+@click.option("-o", "--output", type=options.PATH, required=True, help="HDF5 file to write.")
+@click.option(
+    "--merge/--no-merge", default=True, show_default=True, help="Six classes into four."
+)
+@click.option(
+    "--labels",
+    type=click.Choice(["hard", "soft"]),
+    default="hard",
+    show_default=True,
+    help="soft keeps the votes, hard only the class that has more than half of them.",
+)
+@options.overwrite
+def convert(source, output, merge, labels, overwrite):
+    """Turn SOURCE into a dataset: HDF5, NPZ, MATLAB v7.3, or a folder of pictures.
+
+    \b
+        stm-keras convert processed_data.npz -o scans.h5
+        stm-keras convert raw_data.mat -o scans.h5 --no-merge
+        stm-keras convert pictures/ -o scans.h5 --labels soft
+    """
+    from dataclasses import replace
+
+    from stm_keras.data.storage import load_dataset, save_dataset
+
+    _refuse_existing(output, overwrite)
+    dataset = load_dataset(source, merge=merge)
+    if labels == "soft" and dataset.votes is None:
+        raise UsageError(f"`--labels soft`: {source} holds labels, no votes. Use hard.")
+    if labels == "hard":
+        dataset = replace(dataset, votes=None)
+    save_dataset(dataset, output, overwrite)
+    click.echo(f"{output}: {len(dataset)} scans, {_counts(dataset)}")
+
+
+@click.command()
+@click.argument("file", type=options.PATH)
+@click.option("-o", "--output", type=options.PATH, help="Folder for contact sheets (PNG).")
+@click.option("--per-class", type=click.IntRange(1), default=24, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@options.overwrite
+@options.as_json
+def info(file, output, per_class, seed, overwrite, as_json):
+    """Show what FILE holds: a dataset, a .keras model or a run.
+
+    Of a dataset it also draws a contact sheet per class, into the folder given by
+    -o or beside the file as <name>-sheets.
+
+    \b
+        stm-keras info scans.h5
+        stm-keras info runs/vit/best.keras --json
+    """
+    from stm_keras.data.kind import is_model, is_run
+
+    if is_run(file) or is_model(file):
+        from stm_keras.inference.choice import find_model
+        from stm_keras.inference.model_file import read_facts
+
+        model, _ = find_model(file)
+        facts = read_facts(model)
+        click.echo(json.dumps(facts, indent=None if as_json else 1))
+        return
+    from stm_keras.data.contact import contact_sheets
+    from stm_keras.data.storage import load_dataset
+    from stm_keras.data.summary import summary, summary_text
+
+    dataset = load_dataset(file)
+    facts = summary(dataset)
+    folder = output or file.with_name(f"{file.stem}-sheets")
+    sheets = contact_sheets(dataset, folder, per_class, seed, overwrite=overwrite)
+    facts["sheets"] = [str(path) for path in sheets]
+    click.echo(json.dumps(facts) if as_json else summary_text(facts))
+    if not as_json:
+        click.echo("\n".join(f"wrote {path}" for path in sheets))
+
+
+@click.command()
+@click.argument("file", type=options.PATH)
+@click.option("--run", "run_path", type=options.PATH, help="Check the split of this run.")
+@options.as_json
+def audit(file, run_path, as_json):
+    """Look in FILE for what makes scores too good or data wrong.
+
+    Duplicates and near duplicates and whether a split would put them on both sides;
+    lines that seem to run along the wrong axis; constant lines, NaN; classes per
+    session.
+
+    \b
+        stm-keras audit scans.h5
+    """
+    from stm_keras.data.audit import audit as look
+    from stm_keras.data.storage import load_dataset
+
+    split = None
+    if run_path is not None:
+        from stm_keras.data.split import Split
+        from stm_keras.runs import Run
+
+        saved = Run.open(run_path).read_json("split.json")
+        if saved is None:
+            raise UsageError(f"{run_path}: has no split yet.")
+        split = Split.from_json(saved)
+    found = look(load_dataset(file), split, options.progress_line("auditing"))
+    click.echo(json.dumps(found.to_json()) if as_json else found.text())
+
+
+def _refuse_existing(output, overwrite):
+    """Say so before minutes of work, not after."""
+    from stm_keras.errors import OutputError
+
+    if output.exists() and not overwrite:
+        raise OutputError(f"{output}: exists already. Add --overwrite to replace it.")
+
+
+def _counts(dataset):
+    labels = dataset.labels[dataset.labels >= 0]
+    counts = np.bincount(labels, minlength=len(dataset.classes))
+    return ", ".join(f"{name} {n}" for name, n in zip(dataset.classes, counts, strict=True))

@@ -1,0 +1,152 @@
+"""`stm-keras doctor`."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import click
+
+from stm_keras import __version__
+from stm_keras.backend import BACKENDS, installed_backends
+from stm_keras.cli import options
+
+PACKAGES = {
+    "numpy": None,
+    "h5py": None,
+    "click": None,
+    "pydantic": None,
+    "rich": None,
+    "Pillow": None,
+    "threadpoolctl": None,
+    "keras": "training",
+    "scikit-learn": "training",
+    "scipy": "training",
+    "matplotlib": "training",
+    "tensorflow": "tensorflow",
+    "jax": "jax",
+    "torch": "torch",
+}
+PROBE = (
+    "import json, sys; from stm_keras.backend import *; use_backend(sys.argv[1]); "
+    "import keras; print('probe ' + json.dumps([keras.config.backend(), devices()]))"
+)
+
+
+@click.command()
+@options.as_json
+def doctor(as_json):
+    """Show versions, backends and devices, and what to install for what is missing.
+
+    Each backend is started in a process of its own, to see what it really finds.
+
+    \b
+        stm-keras doctor
+    """
+    report = {
+        "stm_keras": __version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "backends": {name: _probe(name) for name in BACKENDS},
+        "default_backend": os.environ.get("KERAS_BACKEND")
+        or next(iter(installed_backends()), None),
+        "folders": _folders(),
+        "advice": [],
+    }
+    report["advice"] = _advice(report)
+    click.echo(json.dumps(report) if as_json else "\n".join(_lines(report)))
+
+
+def _version(name):
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _probe(name):
+    """Start a backend and return what it sees: {installed, works, devices, error}."""
+    if name not in installed_backends() or _version("keras") is None:
+        return {"installed": False, "works": False, "devices": [], "error": None}
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, name],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "KERAS_BACKEND": name},
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith("probe ")]
+    if done.returncode == 0 and lines:
+        found, devices = json.loads(lines[0].removeprefix("probe "))
+        works = found == name
+        return {"installed": True, "works": works, "devices": devices, "error": None}
+    last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    return {"installed": True, "works": False, "devices": [], "error": last[:300]}
+
+
+def _folders():
+    keras_home = os.environ.get("KERAS_HOME") or str(Path.home() / ".keras")
+    return {
+        "keras": keras_home,
+        "keras_writable": _writable(Path(keras_home)),
+        "jax_compilation_cache": os.environ.get("JAX_COMPILATION_CACHE_DIR"),
+        "matplotlib": os.environ.get("MPLCONFIGDIR"),
+    }
+
+
+def _writable(folder):
+    while not folder.exists():
+        folder = folder.parent
+    return os.access(folder, os.W_OK)
+
+
+def _advice(report):
+    advice = []
+    backends = report["backends"]
+    if not any(state["works"] for state in backends.values()):
+        advice.append(
+            'No backend works, so nothing can be trained: pip install "stm-keras[tensorflow]"'
+        )
+    for name, state in backends.items():
+        if not state["installed"]:
+            advice.append(f'For the {name} backend: pip install "stm-keras[{name}]"')
+        elif not state["works"]:
+            advice.append(f"{name} is installed but does not start: {state['error']}")
+        elif state["devices"] == ["cpu"] and Path("/proc/driver/nvidia/version").exists():
+            extra = {"tensorflow": "cuda", "jax": "jax-cuda"}.get(name)
+            hint = f': pip install "stm-keras[{extra}]"' if extra else ""
+            advice.append(f"{name} does not see the GPU of this machine{hint}")
+    for name, extra in PACKAGES.items():
+        if report["packages"][name] is None and extra == "training":
+            advice.append(f"{name} is missing; it comes with every backend extra.")
+    if not report["folders"]["keras_writable"]:
+        advice.append("Keras cannot write its folder: set KERAS_HOME to one it can.")
+    return advice
+
+
+def _lines(report):
+    yield f"stm-keras {report['stm_keras']}, Python {report['python']}, {report['system']}"
+    yield f"cores     {report['cores']}"
+    yield "packages  " + ", ".join(
+        f"{name} {found}" if found else f"{name} missing"
+        for name, found in report["packages"].items()
+    )
+    for name, state in report["backends"].items():
+        default = " (default)" if name == report["default_backend"] else ""
+        if state["works"]:
+            text = ", ".join(state["devices"])
+        else:
+            text = "does not start" if state["installed"] else "not installed"
+        yield f"backend   {name}{default}: {text}"
+    for name, value in report["folders"].items():
+        if not name.endswith("_writable"):
+            yield f"folder    {name}: {value or 'not set'}"
+    if report["advice"]:
+        yield "What to do:"
+        yield from (f"  - {text}" for text in report["advice"])
+    else:
+        yield "Nothing is missing."

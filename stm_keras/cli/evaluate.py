@@ -1,0 +1,99 @@
+"""`stm-keras evaluate`."""
+
+import json
+from pathlib import Path
+
+import click
+
+from stm_keras.cli import options
+from stm_keras.cli.show import score_lines
+from stm_keras.errors import UsageError
+from stm_keras.files import atomic, check_folder
+
+
+@click.command()
+@click.argument("model", type=options.PATH)
+@options.data
+@click.option(
+    "--split",
+    "part",
+    type=click.Choice(["test", "all"]),
+    help="The test part of the model's run, or all scans. [test in a run, else all]",
+)
+@click.option(
+    "--protocol",
+    type=click.Choice(["p1", "p2", "p3"]),
+    help="P2 and P3 resample sessions for the intervals. [the run's; else p2 with sessions]",
+)
+@click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
+@click.option("-o", "--output", type=options.PATH, help="Folder for report and scores.")
+@options.overwrite
+@options.as_json
+@options.keras_options
+def evaluate(model, data, part, protocol, seed, output, overwrite, as_json):
+    """Score MODEL, a .keras file or a run, on scans with known classes.
+
+    Every score comes with a 95 % bootstrap interval, also for the scans of which
+    only the first lines are seen.
+
+    \b
+        stm-keras evaluate runs/vit --data scans.h5
+        stm-keras evaluate best.keras --data new_day.h5 --split all --protocol p2 --json
+    """
+    from stm_keras.data.storage import load_dataset
+    from stm_keras.inference.choice import choose_scans, find_model
+
+    file, run = find_model(model)
+    dataset = load_dataset(data)
+    chosen = choose_scans(dataset, run, part, protocol)
+    if output is not None:
+        for name in ("evaluation.json", "report.html"):
+            if (output / name).exists() and not overwrite:
+                raise UsageError(f"{output / name}: exists already. Add --overwrite.")
+        check_folder(output)
+    options.load_keras()
+    from stm_keras.inference.evaluate import judge, score
+    from stm_keras.inference.model_file import load_predictor
+
+    predictor = load_predictor(file)
+    by_lines = judge(
+        predictor, dataset, chosen.indices, options.progress_line("scoring")
+    )
+    scores = score(
+        dataset, chosen.indices, by_lines, chosen.protocol, chosen.groups, seed
+    )
+    scores |= {
+        "protocol": chosen.protocol,
+        "split": chosen.part,
+        "model": str(file),
+        "data": str(data),
+        "seed": seed,
+    }
+    if output is not None:
+        _write(output, scores, predictor, dataset, chosen, by_lines, run)
+    click.echo(json.dumps(scores) if as_json else score_lines(scores))
+
+
+def _write(output, scores, predictor, dataset, chosen, by_lines, run):
+    from stm_keras.evaluation.history import read_history
+    from stm_keras.evaluation.report import write_report
+    from stm_keras.training.finish import model_facts
+
+    history = run.file("history.csv") if run else Path()
+    write_report(
+        output / "report.html",
+        title=f"{Path(scores['model']).name} on {Path(scores['data']).name}",
+        scores=scores,
+        facts=model_facts(predictor, dataset.source),
+        history=read_history(history) if history.is_file() else None,
+        predictions={
+            "labels": dataset.labels[chosen.indices],
+            "probabilities": by_lines[max(by_lines)],
+        },
+        images=dataset.take(chosen.indices).images,
+        overwrite=True,
+    )
+    with atomic(output / "evaluation.json", overwrite=True) as temporary:
+        temporary.write_text(json.dumps(scores, indent=1) + "\n")
+
+

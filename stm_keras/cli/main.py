@@ -1,0 +1,76 @@
+"""The `stm-keras` command: finds the commands, and turns errors into one line."""
+
+import contextlib
+import sys
+from importlib import import_module
+
+import click
+
+from stm_keras import __version__
+from stm_keras.errors import StmKerasError
+
+COMMANDS = {
+    "simulate": ("data", "Simulate labelled scans of H:Si(100)."),
+    "convert": ("data", "Turn arrays, MATLAB files or pictures into a dataset."),
+    "info": ("data", "Show what a dataset, a model or a run holds."),
+    "audit": ("data", "Look for leaks, duplicates and transposed lines."),
+    "train": ("train", "Train a model as CONFIG says. Start again to resume."),
+    "evaluate": ("evaluate", "Score a model on scans with known classes."),
+    "analyze": ("analyze", "Show the epochs of one run, or compare several."),
+    "predict": ("predict", "Judge the tip on scans: class and confidence."),
+    "export": ("export", "Write a model as a file for others."),
+    "benchmark": ("benchmark", "Train and score configs under P1, P2 and P3."),
+    "doctor": ("doctor", "Show versions, backends and devices, and what is missing."),
+}
+
+
+class OneLine(click.ClickException):
+    """An error of ours as click shows it: one line on stderr and an exit code."""
+
+    def __init__(self, error):
+        super().__init__(" ".join(str(error).split()))
+        self.exit_code = error.exit_code
+
+
+class Commands(click.Group):
+    """Imports a command when it is asked for: `--help` must not wait for Keras."""
+
+    def list_commands(self, ctx):
+        return list(COMMANDS)
+
+    def get_command(self, ctx, cmd_name):
+        if cmd_name not in COMMANDS:
+            return None
+        module, _ = COMMANDS[cmd_name]
+        return getattr(import_module(f"stm_keras.cli.{module}"), cmd_name)
+
+    def format_commands(self, ctx, formatter):
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def invoke(self, ctx):
+        try:
+            return super().invoke(ctx)
+        except StmKerasError as error:
+            raise OneLine(error) from error
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            ctx.exit(130)
+        except BrokenPipeError:  # `| head` has seen enough
+            with contextlib.suppress(OSError):
+                sys.stdout.close()
+            ctx.exit(0)
+
+
+@click.group(
+    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 92}
+)
+@click.version_option(__version__, prog_name="stm-keras")
+def main():
+    """Judge the tip of a scanning tunnelling microscope from its scan lines.
+
+    \b
+        stm-keras train                            the whole way on simulated scans
+        stm-keras train configs/vit.toml --data scans.h5
+        stm-keras predict runs/.../best.keras scans.h5
+    """

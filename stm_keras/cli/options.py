@@ -1,0 +1,72 @@
+"""Options that several commands share."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from stm_keras.backend import BACKENDS, check_device, import_keras, use_backend
+
+PATH = click.Path(path_type=Path)
+
+data = click.option(
+    "--data", "data", type=PATH, required=True, help="Dataset: HDF5, NPZ, MAT, or pictures."
+)
+overwrite = click.option("--overwrite", is_flag=True, help="Replace an existing result.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+
+
+def keras_options(command):
+    """Add --backend and --device, and set them up before the command imports keras."""
+    backend = click.option(
+        "--backend",
+        type=click.Choice(BACKENDS),
+        callback=_note("backend"),
+        expose_value=False,
+        help="Keras backend. Default: KERAS_BACKEND, else the first installed.",
+    )
+    device = click.option(
+        "--device",
+        metavar="cpu|gpu|gpu:N",
+        callback=_note("device"),
+        expose_value=False,
+        help="Where to compute. Default: what the backend finds.",
+    )
+    return backend(device(command))
+
+
+def load_keras():
+    """Import keras with the backend and device of this command's options."""
+    chosen = click.get_current_context().meta
+    device = chosen.get("stm_keras.device")
+    use_backend(chosen.get("stm_keras.backend"), device)
+    import_keras()
+    if device:
+        check_device(device)
+
+
+def progress_line(what):
+    """Return a callable (done, total) that shows a bar on a terminal, else nothing."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(done, total):
+        bar = ("#" * (24 * done // max(total, 1))).ljust(24, ".")
+        sys.stderr.write(f"\r{what} [{bar}] {done}/{total}\x1b[K")
+        if done >= total:
+            sys.stderr.write("\r\x1b[K")
+        sys.stderr.flush()
+
+    return show
+
+
+def say(text):
+    """Tell the user what happens, on stderr."""
+    click.echo(text, err=True)
+
+
+def _note(name):
+    def callback(ctx, param, value):
+        ctx.meta[f"stm_keras.{name}"] = value
+
+    return callback

@@ -1,0 +1,93 @@
+"""`stm-keras predict`."""
+
+import csv
+import io
+import json
+
+import click
+
+from stm_keras.cli import options
+from stm_keras.errors import StmKerasError
+
+
+@click.command()
+@click.argument("model", type=options.PATH)
+@click.argument("files", type=options.PATH, nargs=-1, required=True)
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+@options.as_json
+@options.keras_options
+def predict(model, files, as_csv, as_json):
+    """Judge the tip on the scans of FILES with MODEL: class and confidence.
+
+    A file is a dataset (HDF5, NPZ, MAT, a folder of pictures), an array (.npy) or one
+    picture. A file that cannot be read is reported and the others are judged still;
+    the exit code is then 3. --json prints one line per scan.
+
+    \b
+        stm-keras predict runs/vit scans.h5
+        stm-keras predict best.keras scan.png --json
+    """
+    from stm_keras.inference.choice import find_model
+    from stm_keras.inference.scans import read_scans
+
+    file, _ = find_model(model)
+    options.load_keras()
+    from stm_keras.inference.model_file import load_predictor
+
+    predictor = load_predictor(file)
+    printer = _Printer(predictor.classes, as_csv, as_json)
+    code = 0
+    for path in files:
+        try:
+            images = read_scans(path, predictor.facts)
+            probabilities = predictor.probabilities(
+                images, progress=options.progress_line(path.name)
+            )
+        except StmKerasError as error:
+            code = max(code, error.exit_code)
+            click.echo("Error: " + " ".join(str(error).split()), err=True)
+            continue
+        printer.print(path, probabilities)
+    if code:
+        click.get_current_context().exit(code)
+
+
+class _Printer:
+    """Prints predictions as a table, CSV or JSON Lines."""
+
+    def __init__(self, classes, as_csv, as_json):
+        self.classes = classes
+        self.as_csv = as_csv
+        self.as_json = as_json
+        if as_csv:
+            self._row(["path", "index", "class", "confidence", *classes])
+
+    def print(self, path, probabilities):
+        if not (self.as_csv or self.as_json):
+            click.echo(f"{path}: {len(probabilities)} scan{'s' * (len(probabilities) != 1)}")
+        for index, row in enumerate(probabilities):
+            best = int(row.argmax())
+            if self.as_json:
+                record = {
+                    "path": str(path),
+                    "index": index,
+                    "class": self.classes[best],
+                    "probabilities": {
+                        name: round(float(p), 6)
+                        for name, p in zip(self.classes, row, strict=True)
+                    },
+                    "confidence": round(float(row[best]), 6),
+                }
+                click.echo(json.dumps(record))
+            elif self.as_csv:
+                self._row(
+                    [path, index, self.classes[best], f"{row[best]:.6f}"]
+                    + [f"{p:.6f}" for p in row]
+                )
+            else:
+                click.echo(f"{index:6d}  {self.classes[best]:<20} {row[best]:6.1%}")
+
+    def _row(self, cells):
+        text = io.StringIO()
+        csv.writer(text, lineterminator="").writerow(cells)
+        click.echo(text.getvalue())

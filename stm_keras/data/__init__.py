@@ -1,0 +1,1 @@
+"""Scans with labels: read, split, check and prepare them."""

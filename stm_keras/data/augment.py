@@ -1,0 +1,130 @@
+"""Vary training scans as a microscope would, and some more.
+
+Flips, turns, zooms, pans and noise are those of Gordon et al., 2020; lost lines and scans
+that end early are what a live model meets. All are drawn from one generator a batch, so a
+batch is the same on every backend and after every restart.
+"""
+
+import numpy as np
+
+from stm_keras.data.preprocess import remove_line_trend, standardise_lines
+
+
+def augment_batch(heights, settings, rng):
+    """Vary a batch of scans and turn it into model input.
+
+    The geometry is changed in heights, and each line is standardised once, after it.
+
+    Args:
+        heights: array of shape `(batch, lines, pixels)`, any unit.
+        settings: A `stm_keras.config.AugmentConfig`.
+        rng: `numpy.random.Generator`.
+
+    Returns:
+        float32 array of shape `(batch, lines, pixels)`. Lines that were dropped, or
+        lie behind the cut, are 0.
+    """
+    scans = np.asarray(heights, np.float32)
+    if settings.rotate or settings.zoom or settings.pan:
+        scans = transform_scans(scans, settings, rng)
+    if settings.flip:
+        scans = flip_scans(scans, rng)
+    if settings.noise:
+        scans = add_noise(scans, settings.noise, rng)
+    return lose_lines(standardise_lines(scans), settings, rng)
+
+
+def transform_scans(scans, settings, rng):
+    """Turn, zoom and pan each scan; what was outside is mirrored in.
+
+    Args:
+        scans: float32 array of shape `(batch, lines, pixels)`.
+        settings: A `stm_keras.config.AugmentConfig`.
+        rng: `numpy.random.Generator`.
+
+    Returns:
+        float32 array of the same shape.
+    """
+    batch, lines, pixels = scans.shape
+    turned = rng.random(batch) < settings.rotate
+    angle = np.where(turned, rng.uniform(0, 2 * np.pi, batch), 0)
+    scale = np.exp(rng.uniform(-1, 1, batch) * np.log1p(settings.zoom))
+    shift = rng.uniform(-settings.pan, settings.pan, (batch, 2)) * (lines, pixels)
+    levelled = remove_line_trend(scans).astype(np.float32)
+    cosine = (np.cos(angle) * scale).astype(np.float32)
+    sine = (np.sin(angle) * scale).astype(np.float32)
+    origin = (shift + ((lines - 1) / 2, (pixels - 1) / 2)).astype(np.float32)
+    row = np.arange(lines, dtype=np.float32)[:, None] - np.float32((lines - 1) / 2)
+    column = np.arange(pixels, dtype=np.float32) - np.float32((pixels - 1) / 2)
+    return np.stack(
+        [
+            _sample(
+                levelled[i],
+                cosine[i] * row - sine[i] * column + origin[i, 0],
+                sine[i] * row + cosine[i] * column + origin[i, 1],
+            )
+            for i in range(batch)
+        ]
+    )
+
+
+def flip_scans(scans, rng):
+    """Mirror each scan left to right, top to bottom, both or not at all."""
+    choice = rng.integers(0, 4, len(scans))
+    mirrored = np.where((choice & 1)[:, None, None] == 1, scans[:, :, ::-1], scans)
+    return np.where((choice & 2)[:, None, None] == 2, mirrored[:, ::-1], mirrored)
+
+
+def add_noise(scans, largest, rng):
+    """Add white noise of up to `largest` times the spread of each scan.
+
+    The spread is the median over lines, which one wild line does not move.
+    """
+    deviation = np.median(scans.std(axis=2), axis=1)
+    level = rng.uniform(0, largest, len(scans)) * deviation
+    noise = rng.standard_normal(scans.shape, dtype=np.float32)
+    recorded = np.ptp(scans, axis=2, keepdims=True) > 0
+    return scans + noise * level[:, None, None].astype(np.float32) * recorded
+
+
+def lose_lines(inputs, settings, rng):
+    """Set lost lines to 0: some anywhere, and in some scans all after a random line.
+
+    Args:
+        inputs: float32 array of shape `(batch, lines, pixels)`.
+        settings: A `stm_keras.config.AugmentConfig`.
+        rng: `numpy.random.Generator`.
+
+    Returns:
+        float32 array of the same shape.
+    """
+    batch, lines, _ = inputs.shape
+    lost = rng.random((batch, lines)) < settings.line_dropout
+    fewest = min(settings.min_lines, lines)
+    end = rng.integers(fewest, lines + 1, batch)
+    end = np.where(rng.random(batch) < settings.cut, end, lines)
+    lost |= np.arange(lines) >= end[:, None]
+    return np.where(lost[:, :, None], np.float32(0), inputs)
+
+
+def _sample(scan, row, column):
+    """Read a scan between its pixels, bilinear, mirrored at the edges."""
+    lines, pixels = scan.shape
+    row, column = _mirror(row, lines), _mirror(column, pixels)
+    top = np.minimum(row.astype(np.int32), max(lines - 2, 0))
+    left = np.minimum(column.astype(np.int32), max(pixels - 2, 0))
+    down = row - top.astype(np.float32)
+    right = column - left.astype(np.float32)
+    flat = scan.ravel()
+    corner = top * pixels + left
+    step = pixels if lines > 1 else 0
+    side = 1 if pixels > 1 else 0
+    upper = flat[corner] * (1 - right) + flat[corner + side] * right
+    lower = flat[corner + step] * (1 - right) + flat[corner + step + side] * right
+    return upper * (1 - down) + lower * down
+
+
+def _mirror(place, size):
+    period = max(2 * (size - 1), 1)
+    place = np.abs(place) % period
+    return np.minimum(place, period - place)

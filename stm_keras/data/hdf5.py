@@ -1,0 +1,175 @@
+"""Read and write datasets in HDF5, the format of this project."""
+
+import io
+
+import h5py
+import numpy as np
+
+from stm_keras.data.dataset import CLASSES
+from stm_keras.data.images import Found, blocks_of
+from stm_keras.data.members import member, open_file, values
+from stm_keras.data.stored import StoredImages
+from stm_keras.errors import DatasetError
+
+FORMAT = "stm-keras dataset"
+VERSION = 1
+ARRAYS = (
+    "labels",
+    "votes",
+    "lines",
+    "raters",
+    "unanimous",
+    "session",
+    "campaign",
+    "run",
+    "name",
+    "line_labels",
+    "change_line",
+)
+AXES = "scan, line (slow axis, row 0 is the first recorded), pixel (fast axis)"
+
+
+def read_hdf5(path):
+    """Read a dataset from HDF5.
+
+    Args:
+        path: `Path`.
+
+    Returns:
+        A `Found`, its images still in the file.
+
+    Raises:
+        DatasetError: The file is damaged or is no dataset.
+    """
+    with open_file(path) as file:
+        own = file.attrs.get("format") == FORMAT
+        if own and file.attrs.get("version", 0) > VERSION:
+            raise DatasetError(
+                f"{path}: was written in version {file.attrs['version']} of the format; "
+                f"this stm-keras reads version {VERSION}. Update stm-keras."
+            )
+        stored = member(path, file, "images")
+        names = set(file)
+        parameters = {}
+        if isinstance(file.get("parameters", getlink=True), h5py.HardLink):
+            group = file["parameters"]
+            if not isinstance(group, h5py.Group):
+                raise DatasetError(f"{path}: `parameters` must be a group of arrays.")
+            parameters = {key: values(path, group, key) for key in group}
+        return Found(
+            images=StoredImages(path, "images", stored.shape, stored.dtype),
+            arrays={key: values(path, file, key) for key in ARRAYS if key in names},
+            classes=_classes(path, file, names),
+            parameters=parameters,
+            source=_text(file.attrs.get("source")),
+            own=own,
+            keys=tuple(file),
+        )
+
+
+def write_hdf5(dataset, path):
+    """Write a dataset to an HDF5 file.
+
+    One chunk holds one scan, so that scans read in any order cost one chunk each.
+
+    Args:
+        dataset: `Dataset`.
+        path: `Path`.
+
+    Raises:
+        DatasetError: A recorded line holds NaN or inf.
+        OSError: The file cannot be written.
+    """
+    images = dataset.images
+    packed = {
+        "chunks": (1, *images.shape[1:]),
+        "compression": "gzip",
+        "compression_opts": 1,
+        "shuffle": images.dtype.itemsize > 1,
+    }
+    with _Sink(path, "w+") as sink:
+        with h5py.File(sink, "w") as file:
+            file.attrs["format"] = FORMAT
+            file.attrs["version"] = VERSION
+            file.attrs["axes"] = AXES
+            file.attrs["source"] = dataset.source
+            file.attrs["classes"] = list(dataset.classes)
+            file.attrs["merged"] = dataset.classes == CLASSES
+            stored = file.create_dataset("images", images.shape, images.dtype, **packed)
+            for scans, _, block in blocks_of(images):
+                _check_finite(dataset, scans, block)
+                stored[scans] = block
+                sink.check()
+            for key in ARRAYS:
+                _write(file, key, getattr(dataset, key))
+            if dataset.votes is not None:
+                file["votes"].attrs["classes"] = list(dataset.classes)
+            for key, value in dataset.parameters.items():
+                _write(file, f"parameters/{key}", value)
+        sink.check()
+
+
+class _Sink(io.FileIO):
+    """A file that keeps its first error for `check`.
+
+    HDF5 cannot close a file on a full disk: it crashes the process.
+    """
+
+    error = None
+
+    def check(self):
+        if self.error is not None:
+            raise self.error
+
+    def write(self, data):
+        rest = memoryview(data).cast("B")
+        size = len(rest)
+        while len(rest) and self.error is None:
+            try:
+                rest = rest[super().write(rest) :]
+            except OSError as error:
+                self.error = error
+        return size
+
+    def truncate(self, size=None):
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size
+
+
+def _check_finite(dataset, scans, block):
+    if block.dtype.kind != "f" or np.isfinite(block).all():
+        return
+    recorded = np.arange(block.shape[1]) < dataset.lines[scans, None]
+    bad = (~np.isfinite(block).all(2) & recorded).any(1)
+    if bad.any():
+        raise DatasetError(
+            f"`dataset` holds NaN or inf in recorded lines of scan "
+            f"{scans.start + bad.argmax()}. Remove it, or tell in `lines` how many lines "
+            "were recorded."
+        )
+
+
+def _write(file, key, value):
+    if value is None:
+        return
+    if value.dtype.kind == "U":
+        file.create_dataset(key, data=value.astype(object), dtype=h5py.string_dtype())
+    else:
+        file.create_dataset(key, data=value)
+
+
+def _classes(path, file, names):
+    if "classes" in names:
+        return tuple(values(path, file, "classes"))
+    holders = [file[key] for key in ("votes", "labels") if key in names]
+    for holder in (*holders, file):
+        if "classes" in holder.attrs:
+            return tuple(_text(name) for name in holder.attrs["classes"])
+    return None
+
+
+def _text(value):
+    return value.decode() if isinstance(value, bytes) else value

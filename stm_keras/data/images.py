@@ -1,0 +1,119 @@
+"""Take scans from a file block by block, so that no file is in memory twice."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stm_keras.errors import DatasetError
+
+BLOCK_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a reader found in a file, before anything was checked.
+
+    Args:
+        images: an object with `shape`, `dtype` and `blocks()`, which yields tuples
+            (slice of scans, slice of pixels, array) that cover all images.
+        arrays: dict of str to array. `labels`, `votes` and any other field of a
+            `Dataset`, as the file has them.
+        classes: sequence of str, or None where the file names none.
+        parameters: dict of str to array.
+        source: str. Where the scans come from, or None where the file does not say.
+        own: bool. Whether `save_dataset` wrote the file.
+        keys: tuple of str. Names of all that is in the file.
+    """
+
+    images: object
+    arrays: dict
+    classes: tuple | None = None
+    parameters: dict | None = None
+    source: str | None = None
+    own: bool = False
+    keys: tuple = ()
+
+
+def block_scans(shape, itemsize):
+    """Number of scans that make a block of about `BLOCK_BYTES`."""
+    return int(max(1, BLOCK_BYTES // max(1, itemsize * shape[1] * shape[2])))
+
+
+def blocks_of(images):
+    """Yield (slice of scans, slice of pixels, array) for images that can be indexed."""
+    step = block_scans(images.shape, images.dtype.itemsize)
+    for start in range(0, images.shape[0], step):
+        scans = slice(start, min(start + step, images.shape[0]))
+        yield scans, slice(None), images[scans]
+
+
+def load_images(path, images, lines, lazy=False):
+    """Read and check images in the smallest dtype that holds them exactly.
+
+    8-bit pictures stay uint8; all else becomes float32, or float64 where float32
+    would change a value. So the same scans are the same dataset whether a file
+    holds them as float32 or, as MATLAB does, as float64. Pixels of lines that were
+    not recorded become 0 where they are not finite.
+
+    Args:
+        path: str or `Path`. Named in errors.
+        images: as in `Found`.
+        lines: int array of shape `(scans,)`. Recorded lines.
+        lazy: bool. Leave the images in their file.
+
+    Returns:
+        array of shape `(scans, lines, pixels)`, or, if lazy, an object that reads
+        them when indexed.
+
+    Raises:
+        DatasetError: A recorded line holds NaN or inf.
+    """
+    if images.dtype.kind == "b" or images.dtype == np.uint8:
+        return _load(path, images, lines, np.dtype(np.uint8), lazy)
+    try:
+        return _load(path, images, lines, np.dtype(np.float32), lazy)
+    except _Inexact:
+        pass  # and only then read again: the error keeps the first array in memory
+    return _load(path, images, lines, np.dtype(np.float64), lazy)
+
+
+class _Inexact(Exception):
+    """A dtype cannot hold a value."""
+
+
+def _load(path, images, lines, dtype, lazy):
+    recorded = np.arange(images.shape[1]) < lines[:, None]
+    bad = np.zeros(images.shape[0], bool)
+    small = images.dtype.kind in "bui" and images.dtype.itemsize <= 2
+    out = None if lazy else np.empty(images.shape, dtype)
+    for scans, pixels, block in () if lazy and small else images.blocks():
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = block.astype(dtype, copy=False)
+        if not small and dtype == np.float32 and block.dtype.itemsize > 4:
+            _check_exact(values, block)
+        if dtype.kind == "f" and not small:
+            values, wrong = _fill_gaps(values)
+            if wrong is not None:
+                bad[scans] |= (wrong & recorded[scans][:, :, None]).any((1, 2))
+        if out is not None:
+            out[scans, :, pixels] = values
+    if bad.any():
+        raise DatasetError(
+            f"{path}: {bad.sum()} of {len(bad)} scans hold NaN or inf in recorded lines; "
+            f"the first is scan {bad.argmax()}. Remove them, or tell in `lines` how many "
+            "lines were recorded."
+        )
+    return images.in_dtype(dtype) if lazy else out
+
+
+def _check_exact(values, block):
+    same = values == block
+    if not same.all() and not np.isnan(block[~same]).all():
+        raise _Inexact
+
+
+def _fill_gaps(values):
+    finite = np.isfinite(values)
+    if finite.all():
+        return values, None
+    return np.where(finite, values, values.dtype.type(0)), ~finite

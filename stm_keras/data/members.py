@@ -1,0 +1,119 @@
+"""Open HDF5 files, and only arrays whose data are really in them."""
+
+from contextlib import contextmanager
+
+import h5py
+import numpy as np
+
+from stm_keras.errors import DatasetError
+
+CHUNK_CACHE = 4 << 20  # room for chunks of many scans; HDF5's own 1 MiB is too little
+DEFLATE_LIMIT = 1100  # bytes one stored byte can become, a little more than deflate can
+SMALL = 1 << 20  # bytes that may be declared without being stored
+
+
+@contextmanager
+def open_file(path):
+    """Open an HDF5 file to read; what HDF5 says of a damaged one becomes one line."""
+    try:
+        with h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE) as file:
+            yield file
+    except PermissionError:
+        raise
+    except (OSError, RuntimeError) as error:
+        raise damaged(path, error) from None
+
+
+def damaged(path, error):
+    """Return the `DatasetError` for what HDF5 says, which may be many lines."""
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else "unreadable"
+    return DatasetError(
+        f"{path}: is damaged, cut short or compressed in an unknown way ({reason}). Copy "
+        "the file again."
+    )
+
+
+def member(path, file, key):
+    """Return an array of an HDF5 file, if its data are really in the file.
+
+    Args:
+        path: str or `Path`. Named in errors.
+        file: open `h5py.File` or group.
+        key: str.
+
+    Returns:
+        `h5py.Dataset`.
+
+    Raises:
+        DatasetError: There is no such array, it lies in another file, or less is
+            stored than its shape says.
+    """
+    if key not in list(file):
+        found = ", ".join(f"`{name}`" for name in file) or "nothing"
+        raise DatasetError(
+            f"{path}: has no `{key}`. Found: {found}. A dataset has `images` with `labels` "
+            "or `votes`; a MATLAB file has `x_raw` and `y`."
+        )
+    if not isinstance(file.get(key, getlink=True), h5py.HardLink):
+        raise DatasetError(
+            f"{path}: `{key}` is a link, which is not followed. Copy the data into this "
+            "file."
+        )
+    stored = file[key]
+    if not isinstance(stored, h5py.Dataset) or stored.shape is None:
+        raise DatasetError(f"{path}: `{key}` must be an array. Received: {_kind(stored)}.")
+    if stored.is_virtual or stored.external:
+        raise DatasetError(
+            f"{path}: the data of `{key}` are in another file, which is not followed. Copy "
+            "them into this file."
+        )
+    _check_stored(path, key, stored)
+    return stored
+
+
+def values(path, file, key):
+    """Read one small array of an HDF5 file; text becomes a str array.
+
+    Args:
+        path, file, key: as for `member`.
+
+    Returns:
+        array, without Python objects.
+
+    Raises:
+        DatasetError: As for `member`, or the array holds neither numbers nor text.
+    """
+    stored = member(path, file, key)
+    if h5py.check_string_dtype(stored.dtype):
+        try:
+            return np.array(stored.asstr()[()], dtype=np.str_)
+        except UnicodeDecodeError:
+            raise DatasetError(f"{path}: `{key}` is text, but not in UTF-8.") from None
+    if stored.dtype.kind not in "biuf":
+        raise DatasetError(
+            f"{path}: `{key}` must hold numbers or text. Received: dtype {stored.dtype}."
+        )
+    return stored[()]
+
+
+def _kind(stored):
+    return "an empty one" if isinstance(stored, h5py.Dataset) else "a group"
+
+
+def _check_stored(path, key, stored):
+    # A header may promise terabytes, and numpy would try to allocate them.
+    declared = stored.size * stored.dtype.itemsize
+    if declared <= SMALL:
+        return
+    kept = stored.id.get_storage_size()
+    packed = stored.id.get_create_plist().get_nfilters() > 0
+    complete = kept * (DEFLATE_LIMIT if packed else 1) >= declared
+    if stored.chunks is not None:
+        per_axis = zip(stored.shape, stored.chunks, strict=True)
+        chunks = int(np.prod([-(-n // chunk) for n, chunk in per_axis], dtype=object))
+        complete = complete and stored.id.get_num_chunks() == chunks
+    if not complete:
+        raise DatasetError(
+            f"{path}: `{key}` has shape {stored.shape}, but only {kept} bytes of it are "
+            "stored. The file was not written to its end: make it again."
+        )

@@ -1,0 +1,118 @@
+"""Turn heights into model input, the one way that loader, simulator and live lines share."""
+
+import numpy as np
+
+
+def remove_line_trend(heights):
+    """Take the least-squares straight line out of every scan line.
+
+    Each line is treated alone, so a line can be levelled before the next exists.
+
+    Args:
+        heights: array of shape `(..., pixels)`, any unit, any real dtype.
+
+    Returns:
+        float64 array of the same shape. Each line has zero mean and zero slope.
+    """
+    heights = np.asarray(heights, np.float64)
+    heights = heights - heights.mean(-1, keepdims=True)
+    pixels = heights.shape[-1]
+    if pixels < 2:
+        return heights
+    ramp = np.arange(pixels) - (pixels - 1) / 2
+    slope = heights @ ramp / (ramp @ ramp)
+    return heights - slope[..., None] * ramp
+
+
+def standardise_lines(heights):
+    """Level every line and scale it to mean 0 and standard deviation 1.
+
+    A line that is constant, or a mere slope, has no structure: it becomes 0, as a
+    line that was not recorded. Neither the unit nor the scale of the heights
+    matters, so 8-bit pictures and heights in metres give the same input.
+
+    Args:
+        heights: array of shape `(..., pixels)`, any unit, any real dtype.
+
+    Returns:
+        float32 array of the same shape.
+    """
+    heights = np.asarray(heights)
+    exact = heights.dtype.kind in "biu"
+    precision = np.finfo(np.float64 if exact else heights.dtype).eps
+    levelled = remove_line_trend(heights)
+    deviation = np.sqrt(np.mean(levelled**2, axis=-1, keepdims=True))
+    rounding = 4 * precision * np.abs(heights.astype(np.float64)).max(-1, keepdims=True)
+    flat = deviation <= rounding
+    return np.where(flat, 0, levelled / np.where(flat, 1, deviation)).astype(np.float32)
+
+
+def resample_pixels(lines, pixels):
+    """Resample every line to another number of pixels with a triangle filter.
+
+    Going down, the triangle is as wide as two new pixels (antialiased); a box
+    filter would beat with the pixel grid and draw stripes. Going up, it is linear
+    interpolation.
+
+    Args:
+        lines: float array of shape `(..., old pixels)`.
+        pixels: int. New number of pixels.
+
+    Returns:
+        float32 array of shape `(..., pixels)`.
+    """
+    lines = np.asarray(lines, np.float32)
+    if lines.shape[-1] == pixels:
+        return lines
+    return lines @ triangle_weights(lines.shape[-1], pixels)
+
+
+def resample_scan(heights, lines, pixels):
+    """Resample a whole scan along both axes with a triangle filter.
+
+    Args:
+        heights: float array of shape `(..., old lines, old pixels)`.
+        lines: int. New number of lines.
+        pixels: int. New number of pixels.
+
+    Returns:
+        float32 array of shape `(..., lines, pixels)`.
+    """
+    turned = np.swapaxes(resample_pixels(heights, pixels), -1, -2)
+    return np.swapaxes(resample_pixels(turned, lines), -1, -2)
+
+
+def triangle_weights(old, new):
+    """Weights of a triangle filter from `old` to `new` samples, `(old, new)`."""
+    scale = old / new
+    width = max(scale, 1.0)
+    centres = (np.arange(new) + 0.5) * scale - 0.5
+    distance = np.abs(np.arange(old)[:, None] - centres) / width
+    weights = np.maximum(1 - distance, 0)
+    return (weights / weights.sum(0)).astype(np.float32)
+
+
+def picture_heights(pixels):
+    """Return the heights behind a picture, grey or through the brown colour map.
+
+    The map R = min(2v, 255), G = v, B = max(2v - 256, 0) is linear in G; a luminance
+    would bend the heights.
+
+    Args:
+        pixels: uint8 or uint16 array of shape `(lines, pixels)` or
+            `(lines, pixels, channels)`, with 2 or 4 channels where the last is alpha.
+
+    Returns:
+        Tuple of array `(lines, pixels)` and bool: whether the heights are linear
+        (a grey picture or the known map) or a guess.
+    """
+    if pixels.ndim == 2:
+        return pixels, True
+    if pixels.shape[2] in (1, 2):
+        return pixels[:, :, 0], True
+    red, green, blue = (pixels[:, :, i].astype(int) for i in range(3))
+    grey = (red == green) & (green == blue)
+    brown = (abs(np.minimum(2 * green, 255) - red) <= 2) & (
+        abs(np.maximum(2 * green - 256, 0) - blue) <= 2
+    )
+    return pixels[:, :, 1], bool(grey.all() or brown.all())

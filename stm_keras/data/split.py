@@ -1,0 +1,298 @@
+"""Split scans into train, validation and test: by scan, by session or by campaign.
+
+Only complete scans of one class take part. Every split is a function of dataset and
+seed, whatever the machine.
+"""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from stm_keras.data.assign import assign_groups, assign_scans
+from stm_keras.errors import DatasetError, UsageError
+
+PARTS = ("train", "validation", "test")
+PROTOCOLS = {"p1": "by scan", "p2": "by session", "p3": "by campaign"}
+CAMPAIGNS = {  # first and last month of the Nottingham sessions
+    "2014 - Feb 2015": (201401, 201502),
+    "Sep 2015": (201509, 201509),
+    "Oct - Nov 2015": (201510, 201511),
+}
+MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec"
+SESSION = re.compile(r"(\d{4})([A-Z][a-z]{2})(\d{2})-\d{6}")
+VALIDATION = 0.15  # of what is not tested, where a fold is given
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which scans of a dataset train, validate and test.
+
+    Args:
+        protocol: str. "p1", "p2" or "p3".
+        seed: int.
+        fold: int, or None where nothing is folded.
+        parts: dict of "train", "validation" and "test" to sorted int array of
+            indices into the dataset.
+        groups: array of shape `(scans,)`. Session (or what stands for it) of every
+            scan of the dataset: what a bootstrap resamples. None under P1.
+        note: str. How the split was made, for people.
+    """
+
+    protocol: str
+    seed: int
+    fold: int | None
+    parts: dict
+    groups: np.ndarray | None
+    note: str
+
+    def to_json(self):
+        """Return a dict of what JSON knows; `from_json` takes it back."""
+        return {
+            "protocol": self.protocol,
+            "seed": self.seed,
+            "fold": self.fold,
+            "parts": {name: indices.tolist() for name, indices in self.parts.items()},
+            "groups": None if self.groups is None else self.groups.tolist(),
+            "note": self.note,
+        }
+
+    @classmethod
+    def from_json(cls, saved):
+        """Return the split that `to_json` gave.
+
+        Raises:
+            DatasetError: It is none.
+        """
+        try:
+            parts = {name: np.array(saved["parts"][name], int) for name in PARTS}
+            groups = saved["groups"]
+            groups = None if groups is None else np.array(groups)
+            rest = {key: saved[key] for key in ("protocol", "seed", "fold", "note")}
+        except (KeyError, TypeError, ValueError) as error:
+            raise DatasetError(
+                f"The saved split is damaged ({type(error).__name__}: {error}). Start a "
+                "new run."
+            ) from None
+        return cls(parts=parts, groups=groups, **rest)
+
+
+def split_dataset(
+    dataset,
+    protocol="p2",
+    seed=0,
+    fold=None,
+    num_folds=5,
+    fractions=(0.7, 0.15, 0.15),
+    groups=None,
+):
+    """Split the complete single-class scans of a dataset.
+
+    P1 draws scans, so that siblings of one session are on both sides: comparable
+    with the literature, and optimistic. P2 keeps every session whole: what a new
+    session will give. P3 tests on one campaign and trains on the others. Each is
+    stratified: every part sees all classes, as near the same share as groups allow.
+
+    Args:
+        dataset: `Dataset`.
+        protocol: str. "p1", "p2" or "p3".
+        seed: int.
+        fold: int. Test on this fold and validate on 15 % of the rest. The test folds
+            are disjoint and cover everything. None draws one split by `fractions`;
+            P3, which has folds only, then takes fold 0.
+        num_folds: int. Folds of P1 and P2; P3 has one per campaign.
+        fractions: three floats. Shares of train, validation and test.
+        groups: array of shape `(scans,)`. What must stay together, instead of
+            `dataset.session`.
+
+    Returns:
+        `Split`.
+
+    Raises:
+        UsageError: An argument is out of range.
+        DatasetError: Sessions or campaigns are unknown, or a part would be empty or
+            lack a class.
+    """
+    protocol = str(protocol).lower()
+    _check_arguments(protocol, seed, fold, num_folds, fractions)
+    usable = np.flatnonzero(dataset.single_class())
+    labels = np.asarray(dataset.labels)[usable]
+    _check_classes(dataset, labels)
+    groups = None if protocol == "p1" else _groups(dataset, groups, protocol)
+    ids = None if groups is None else _number(groups)[usable]
+    names = fold_names(dataset, protocol, num_folds)
+    if protocol == "p3":
+        fold = 0 if fold is None else fold
+        campaigns = session_campaigns(dataset)[usable]
+    if fold is None:
+        parts = _assign(labels, ids, fractions, (seed,), len(dataset.classes))
+    else:
+        if not 0 <= fold < len(names):
+            raise UsageError(
+                f"`fold` must be 0 to {len(names) - 1} under {protocol}. Received: {fold}."
+            )
+        if protocol == "p3":
+            tested = campaigns == names[fold]
+        else:
+            shares = np.full(num_folds, 1 / num_folds)
+            tested = _assign(labels, ids, shares, (seed,), len(dataset.classes)) == fold
+        rest = ~tested
+        shares = (1 - VALIDATION, VALIDATION)
+        drawn = None if ids is None else ids[rest]
+        parts = np.full(len(labels), 2)
+        parts[rest] = _assign(
+            labels[rest], drawn, shares, (seed, fold), len(dataset.classes)
+        )
+    indices = {name: usable[parts == number] for number, name in enumerate(PARTS)}
+    _check_parts(dataset, indices, protocol, groups)
+    note = _note(protocol, None if fold is None else names[fold], seed, indices, groups)
+    return Split(protocol, int(seed), fold, indices, groups, note)
+
+
+def fold_names(dataset, protocol="p2", num_folds=5):
+    """Return the names of the folds: "0", "1", ... or, under P3, the campaigns.
+
+    Args:
+        dataset: `Dataset`.
+        protocol: str. "p1", "p2" or "p3".
+        num_folds: int.
+
+    Returns:
+        tuple of str.
+    """
+    if protocol != "p3":
+        return tuple(str(number) for number in range(num_folds))
+    names = set(session_campaigns(dataset)[dataset.single_class()].tolist())
+    order = {name: number for number, name in enumerate(CAMPAIGNS)}
+    return tuple(sorted(names, key=lambda name: (order.get(name, len(order)), name)))
+
+
+def session_campaigns(dataset):
+    """Return the campaign of each scan: as saved, or from the Nottingham sessions.
+
+    Args:
+        dataset: `Dataset`.
+
+    Returns:
+        str array of shape `(scans,)`.
+
+    Raises:
+        DatasetError: The dataset has no campaigns and no sessions that tell them.
+    """
+    if dataset.campaign is not None:
+        return dataset.campaign
+    if dataset.session is None:
+        raise DatasetError(_no_campaign(dataset, "no sessions"))
+    sessions, inverse = np.unique(dataset.session, return_inverse=True)
+    return np.array([_campaign(dataset, str(name)) for name in sessions])[inverse]
+
+
+def _campaign(dataset, session):
+    match = SESSION.fullmatch(session)
+    months = MONTHS.split(" ")
+    known = match and match[2] in months
+    month = int(match[1]) * 100 + months.index(match[2]) + 1 if known else 0
+    for name, (first, last) in CAMPAIGNS.items():
+        if first <= month <= last:
+            return name
+    raise DatasetError(_no_campaign(dataset, f"session {session!r} of no known campaign"))
+
+
+def _no_campaign(dataset, reason):
+    return (
+        f"{dataset.source}: campaigns are unknown ({reason}). Add an array `campaign`, one "
+        "name per scan, or use protocol p1 or p2."
+    )
+
+
+def _check_arguments(protocol, seed, fold, num_folds, fractions):
+    if protocol not in PROTOCOLS:
+        known = ", ".join(f"{name} ({what})" for name, what in PROTOCOLS.items())
+        raise UsageError(f"`protocol` must be one of {known}. Received: {protocol}.")
+    numbers = {"seed": (seed, 0), "fold": (fold or 0, 0), "num_folds": (num_folds, 2)}
+    for name, (value, low) in numbers.items():
+        if not isinstance(value, int | np.integer) or value < low:
+            raise UsageError(
+                f"`{name}` must be a whole number, {low} or more. Received: {value!r}."
+            )
+    given = np.asarray(fractions, float)
+    if given.shape != (3,) or not (given > 0).all() or abs(given.sum() - 1) > 1e-6:
+        raise UsageError(
+            "`fractions` must be three numbers above 0 that sum to 1: train, validation, "
+            f"test. Received: {fractions}."
+        )
+
+
+def _check_classes(dataset, labels):
+    counts = np.bincount(labels, minlength=len(dataset.classes))
+    missing = [n for n, count in zip(dataset.classes, counts, strict=True) if not count]
+    if len(labels) == 0:
+        raise DatasetError(
+            f"{dataset.source}: no scan is complete and of one class, so there is nothing "
+            "to split. Add such scans."
+        )
+    if len(missing) == len(dataset.classes) - 1:
+        raise DatasetError(
+            f"{dataset.source}: all complete scans are of one class, "
+            f"{dataset.classes[labels[0]]!r}. Training needs two or more: add scans."
+        )
+    if missing:
+        raise DatasetError(
+            f"{dataset.source}: no complete scan is of class {missing[0]!r}. Add some, or "
+            "take the class out of `classes`."
+        )
+
+
+def _groups(dataset, groups, protocol):
+    groups = dataset.session if groups is None else np.asarray(groups)
+    if groups is None:
+        raise DatasetError(
+            f"{dataset.source}: sessions are unknown, and protocol {protocol} keeps each "
+            "in one part. Add an array `session`, one name per scan, pass `groups`, or use "
+            "protocol p1."
+        )
+    if groups.shape != (len(dataset),):
+        raise UsageError(
+            f"`groups` must have one entry for each of {len(dataset)} scans. Received: "
+            f"shape {groups.shape}."
+        )
+    return groups
+
+
+def _number(groups):
+    return np.unique(groups, return_inverse=True)[1].reshape(-1)
+
+
+def _assign(labels, groups, shares, seed, num_classes):
+    """Return the part of each scan, in shares as given: int array `(scans,)`."""
+    if groups is None:
+        return assign_scans(labels, shares, seed, num_classes)
+    return assign_groups(labels, _number(groups), shares, seed, num_classes)
+
+
+def _check_parts(dataset, parts, protocol, groups):
+    for name, indices in parts.items():
+        labels = dataset.labels[indices]
+        counts = np.bincount(labels, minlength=len(dataset.classes))
+        for number, count in enumerate(counts):
+            if count:
+                continue
+            which = dataset.single_class() & (dataset.labels == number)
+            held = f"{which.sum()} complete scans"
+            if groups is not None:
+                held += f" in {len(np.unique(groups[which]))} sessions or groups"
+            lacks = "would be empty" if not len(indices) else "would have no scan"
+            raise DatasetError(
+                f"{dataset.source}: under protocol {protocol} the {name} part {lacks} of "
+                f"class {dataset.classes[number]!r}, which has {held}. Use another seed or "
+                "protocol, fewer folds, other fractions, or add scans."
+            )
+
+
+def _note(protocol, fold, seed, parts, groups):
+    sizes = []
+    for name, indices in parts.items():
+        held = "" if groups is None else f" in {len(np.unique(groups[indices]))} groups"
+        sizes.append(f"{name} {len(indices)} scans{held}")
+    folded = "" if fold is None else f", fold {fold}"
+    return f"{protocol} ({PROTOCOLS[protocol]}){folded}, seed {seed}: {', '.join(sizes)}"

@@ -1,0 +1,168 @@
+"""Read datasets from HDF5, NPZ, MATLAB or pictures, and save them as HDF5."""
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+
+from stm_keras.data.assemble import assemble, canonical
+from stm_keras.data.checks import check_lengths
+from stm_keras.data.hdf5 import ARRAYS, read_hdf5, write_hdf5
+from stm_keras.data.matlab import read_matlab
+from stm_keras.data.members import open_file
+from stm_keras.data.npz import read_npz
+from stm_keras.data.table import find_table
+from stm_keras.errors import DatasetError, InputError
+from stm_keras.files import atomic
+
+SHAPE = (128, 128)
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+NOT_DATASETS = {  # how a file begins: what it is, what to do
+    b"MATLAB 5.0": ("an old MATLAB file", "Save it with save(file, 'x_raw', 'y', '-v7.3')"),
+    b"\x93NUMPY": ("one bare array", "Save images and labels with numpy.savez"),
+    b"version https://git-lfs": ("a Git LFS pointer, not the data", "Type: git lfs pull"),
+    b"\x80\x04": ("a Python pickle, which is never opened", "Save it with numpy.savez"),
+    b"\x80\x05": ("a Python pickle, which is never opened", "Save it with numpy.savez"),
+    b"\x89PNG": ("one picture", "Give the folder, with a CSV file of labels"),
+    b"\xff\xd8\xff": ("one picture", "Give the folder, with a CSV file of labels"),
+    b"\x1f\x8b": ("a gzip archive", "Unpack it first"),
+}
+KNOWN = "Known: HDF5, NPZ, MATLAB v7.3, a folder of pictures with a CSV file"
+
+
+def load_dataset(path, merge=True, lazy_above=None, shape=SHAPE):
+    """Read scans with labels from a file or folder, whatever its name ends in.
+
+    Six classes become four where `merge` says so: of votes the larger counts, labels
+    are mapped. A file that does not name its classes has six if its largest label is
+    above 3 or its votes have six columns.
+
+    Args:
+        path: str or `Path` of an HDF5, NPZ or MATLAB v7.3 file, or of a folder of
+            pictures with a CSV file (or of that CSV file).
+        merge: bool. Whether six classes become four.
+        lazy_above: int. Images of more bytes stay in their HDF5 or MATLAB file and
+            are read when indexed. None is a quarter of the physical memory.
+        shape: tuple (lines, pixels) that scans must have, or None for any.
+
+    Returns:
+        `Dataset`.
+
+    Raises:
+        InputError: The file is missing or cannot be read.
+        DatasetError: The file is damaged, or is no usable dataset.
+    """
+    path = Path(path)
+    lazy_above = _memory() // 4 if lazy_above is None else lazy_above
+    try:
+        found = _read(path, *(SHAPE if shape is None else shape))
+        if not hasattr(found.images, "in_dtype"):
+            _check_fits(path, found.images)
+        return assemble(path, found, merge, shape, lazy_above)
+    except PermissionError:
+        raise InputError(f"{path}: may not be read. Change its permissions.") from None
+    except MemoryError:
+        raise DatasetError(
+            f"{path}: does not fit into memory. Convert it to HDF5 on a larger machine: "
+            "that is read piece by piece."
+        ) from None
+
+
+def save_dataset(dataset, path, overwrite=False):
+    """Write a dataset to HDF5, so that `load_dataset` gives it back.
+
+    The file has the arrays of `Dataset` under their names, one chunk per scan, and
+    the attributes format, version, classes, merged, axes and source.
+
+    Args:
+        dataset: `Dataset`.
+        path: str or `Path`.
+        overwrite: bool. Whether an existing file may be replaced.
+
+    Raises:
+        DatasetError: An array has another length than the images, or a recorded line
+            holds NaN or inf.
+        OutputError: The file exists, or cannot be written.
+    """
+    arrays = {key: getattr(dataset, key) for key in ARRAYS}
+    arrays = {key: value for key, value in arrays.items() if value is not None}
+    check_lengths(path, len(dataset.images), {**arrays, **dataset.parameters})
+    with atomic(path, overwrite) as temporary:
+        write_hdf5(dataset, temporary)
+
+
+def sniff(path):
+    """Tell the format of a dataset from its content.
+
+    Args:
+        path: `Path`.
+
+    Returns:
+        str: "hdf5", "matlab", "npz", "folder" or "table".
+
+    Raises:
+        InputError: The path is missing or cannot be read.
+        DatasetError: The content is of no known format.
+    """
+    if path.is_dir():
+        return "folder"
+    if not path.exists():
+        raise InputError(f"{path}: does not exist. Give the path of a dataset.")
+    if not path.is_file():
+        raise InputError(f"{path}: is no ordinary file. Give a dataset. {KNOWN}.")
+    with path.open("rb") as stream:
+        head = stream.read(4096)
+    if not head:
+        raise DatasetError(f"{path}: is empty. Copy or make it again.")
+    if any(head[i : i + 8] == HDF5_MAGIC for i in (0, 512, 1024, 2048)):
+        return _sniff_hdf5(path, head)
+    if head.startswith(b"MATLAB 7.3"):
+        raise DatasetError(f"{path}: is cut short: a MATLAB header alone. Copy it again.")
+    if head.startswith(b"PK"):
+        return "npz"
+    for magic, (what, cure) in NOT_DATASETS.items():
+        if head.startswith(magic):
+            raise DatasetError(f"{path}: is {what}. {cure}.")
+    columns = re.split("[,;\t]", head.decode("utf-8-sig", "replace").split("\n")[0])
+    if "file" in (canonical(column) for column in columns):
+        return "table"
+    raise DatasetError(f"{path}: is of an unknown format. {KNOWN}.")
+
+
+def _sniff_hdf5(path, head):
+    with open_file(path) as file:
+        if "images" not in set(file) and ("x_raw" in set(file) or head[:6] == b"MATLAB"):
+            return "matlab"
+    return "hdf5"
+
+
+def _read(path, lines, pixels):
+    kind = sniff(path)
+    if kind == "hdf5":
+        return read_hdf5(path)
+    if kind == "matlab":
+        return read_matlab(path, lines)
+    if kind == "npz":
+        return read_npz(path)
+    from stm_keras.data.pictures import read_pictures  # Pillow is rarely needed
+
+    return read_pictures(find_table(path) if kind == "folder" else path, lines, pixels)
+
+
+def _check_fits(path, images):
+    needed = int(np.prod(images.shape, dtype=object)) * min(4, images.dtype.itemsize)
+    if needed > _memory():
+        raise DatasetError(
+            f"{path}: needs {needed / 2**30:.0f} GiB and this machine has "
+            f"{_memory() / 2**30:.0f} GiB. Convert it to HDF5 on a larger machine: that is "
+            "read piece by piece."
+        )
+
+
+def _memory():
+    """Bytes of physical memory; 8 GiB where the system does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 8 << 30

@@ -1,0 +1,132 @@
+"""Images that stay in their HDF5 file and are read when indexed."""
+
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from stm_keras.data.images import block_scans
+from stm_keras.data.members import CHUNK_CACHE, damaged
+from stm_keras.errors import InputError
+
+
+class StoredImages:
+    """Scans in an HDF5 file, which look like an array of `(scans, lines, pixels)`.
+
+    The file is opened at the first use in each process: an open HDF5 file survives
+    neither pickling nor a fork. Indexing gives 0 for what is not finite.
+
+    Args:
+        path: str or `Path` of the file.
+        key: str. Name of the HDF5 dataset.
+        shape: tuple of int.
+        stored_dtype: dtype in the file.
+        dtype: dtype that indexing gives, or None for that of the file.
+    """
+
+    ndim = 3
+
+    def __init__(self, path, key, shape, stored_dtype, dtype=None):
+        self.path = Path(path).absolute()
+        self.key = key
+        self.shape = tuple(shape)
+        self.stored_dtype = np.dtype(stored_dtype)
+        self.dtype = np.dtype(stored_dtype if dtype is None else dtype)
+        self._stamp = _stamp(self.path)
+        self._opened = None
+
+    @property
+    def nbytes(self):
+        return self.shape[0] * self.shape[1] * self.shape[2] * self.dtype.itemsize
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, index):
+        index, *rest = index if isinstance(index, tuple) else (index,)
+        if isinstance(index, int | np.integer):
+            scan = range(len(self))[index]
+            return self._clean(self.read(scan, scan + 1))[0][tuple(rest)]
+        if isinstance(index, slice):
+            positions = np.asarray(range(len(self))[index], int)
+        else:
+            positions = self._positions(np.asarray(index))
+        return self._pick(positions)[(slice(None), *rest)]
+
+    def __array__(self, dtype=None, copy=None):
+        return self[:].astype(self.dtype if dtype is None else dtype, copy=False)
+
+    def __getstate__(self):
+        return {**self.__dict__, "_opened": None}
+
+    def blocks(self):
+        """Yield (slice of scans, slice of pixels, array) as stored, NaN and all."""
+        step = block_scans(self.shape, self.stored_dtype.itemsize)
+        for start in range(0, len(self), step):
+            scans = slice(start, min(start + step, len(self)))
+            yield scans, slice(None), self.read(scans.start, scans.stop)
+
+    def in_dtype(self, dtype):
+        """Return the same images with another dtype."""
+        return type(self)(self.path, self.key, self.shape, self.stored_dtype, dtype)
+
+    def read(self, start, stop):
+        """Read scans `start` to `stop` as they are stored."""
+        try:
+            return self._slice(self._open(), start, stop)
+        except (OSError, RuntimeError) as error:
+            raise damaged(self.path, error) from None
+
+    def _slice(self, stored, start, stop):
+        return stored[start:stop]
+
+    def _positions(self, index):
+        if index.dtype == bool:
+            if index.shape != (len(self),):
+                raise IndexError(f"mask of shape {index.shape} for {len(self)} scans")
+            return np.flatnonzero(index)
+        if index.ndim != 1 or (index.size and index.dtype.kind not in "iu"):
+            raise IndexError(f"scans are indexed by one int array, not {index.dtype}")
+        index = index.astype(int)
+        if ((index < -len(self)) | (index >= len(self))).any():
+            raise IndexError(f"scan out of range for {len(self)} scans")
+        return np.where(index < 0, index + len(self), index)
+
+    def _pick(self, positions):
+        picked = np.empty((len(positions), *self.shape[1:]), self.dtype)
+        order = np.argsort(positions, kind="stable")
+        breaks = np.flatnonzero(np.diff(positions[order]) != 1) + 1
+        step = block_scans(self.shape, self.stored_dtype.itemsize)
+        for run in np.split(order, breaks):
+            for part in (run[i : i + step] for i in range(0, len(run), step)):
+                first = int(positions[part[0]])
+                picked[part] = self._clean(self.read(first, first + len(part)))
+        return picked
+
+    def _clean(self, block):
+        with np.errstate(over="ignore", invalid="ignore"):
+            block = block.astype(self.dtype, copy=False)
+        if self.stored_dtype.kind != "f" or np.isfinite(block).all():
+            return block
+        return np.where(np.isfinite(block), block, self.dtype.type(0))
+
+    def _open(self):
+        process, stored = self._opened or (None, None)
+        if process != os.getpid():
+            if _stamp(self.path) != self._stamp:
+                raise InputError(
+                    f"{self.path}: changed since it was loaded. Load it again."
+                )
+            file = h5py.File(self.path, "r", rdcc_nbytes=CHUNK_CACHE)
+            stored = file[self.key]
+            self._opened = os.getpid(), stored
+        return stored
+
+
+def _stamp(path):
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
+    return status.st_size, status.st_mtime_ns

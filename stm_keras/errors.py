@@ -1,0 +1,87 @@
+"""The errors a user can cause, and what a command exits with.
+
+    StmKerasError            1  anything below
+    ├── UsageError           2  an argument or option makes no sense
+    │   ├── ConfigError      2  a config file or `--set` is wrong
+    │   └── BackendError     2  the backend asked for is unknown or not installed
+    ├── InputError           3  a file is missing or cannot be read
+    │   └── DatasetError     3  a file can be read, but is no usable dataset
+    ├── MismatchError        4  model and data do not fit
+    ├── OutputError          1  a result cannot be written, or exists already
+    ├── TrainingError        1  training cannot go on
+    └── MissingExtraError    1  an optional package is not installed
+"""
+
+from importlib import import_module
+
+
+class StmKerasError(Exception):
+    """Something the user can mend. The message is one line and says how."""
+
+    exit_code = 1
+
+
+class UsageError(StmKerasError):
+    """An argument or option makes no sense."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A config file or `--set` is wrong."""
+
+
+class BackendError(UsageError):
+    """The backend asked for is unknown or not installed."""
+
+
+class InputError(StmKerasError):
+    """A file is missing or cannot be read."""
+
+    exit_code = 3
+
+
+class DatasetError(InputError):
+    """A file can be read, but is no usable dataset."""
+
+
+class MismatchError(StmKerasError):
+    """Model and data do not fit."""
+
+    exit_code = 4
+
+
+class OutputError(StmKerasError):
+    """A result cannot be written, or exists already."""
+
+
+class TrainingError(StmKerasError):
+    """Training cannot go on."""
+
+
+class MissingExtraError(StmKerasError):
+    """An optional package is not installed."""
+
+
+def require(module, extra):
+    """Import an optional package, or say what to install.
+
+    Args:
+        module: str. Dotted name of the module.
+        extra: str. The extra of stm-keras that brings it.
+
+    Returns:
+        The module.
+
+    Raises:
+        MissingExtraError: The package is not installed.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or module.split(".")[0] != error.name.split(".")[0]:
+            raise
+        raise MissingExtraError(
+            f"{module.split('.')[0]} is not installed. Type: "
+            f'pip install "stm-keras[{extra}]"'
+        ) from None

@@ -1,0 +1,209 @@
+"""Bootstrap intervals: how far a score could be off by the luck of the test scans.
+
+A resample is a whole-number weight on every scan: how often it was drawn. With
+weights a ranking is sorted once instead of once a resample, so a thousand resamples
+of all scores cost a second rather than minutes.
+
+Under P1 scans are drawn. Under P2 and P3 whole sessions are, because scans of one
+session share their tip and stand or fall together; drawing scans would promise more
+than a new day will hold. With fewer than about ten sessions even that is too narrow,
+and with a single one there is no interval at all.
+"""
+
+import numpy as np
+
+from stm_keras.errors import MismatchError
+from stm_keras.evaluation.calibration import confidence_bins
+from stm_keras.evaluation.metrics import check_pair
+
+LEVEL = 0.95
+CHUNK = 200_000  # weights at once: what fits into the cache of a processor
+
+
+def bootstrap_interval(
+    metric, labels, probabilities, *, groups=None, resamples=1000, seed=0, level=LEVEL
+):
+    """Bound any metric, by calling it once a resample.
+
+    Args:
+        metric: callable of labels and probabilities, giving a float.
+        labels: int array of shape `(scans,)`.
+        probabilities: float array of shape `(scans, classes)`.
+        groups: array of shape `(scans,)`. Session of each scan, or None to draw scans.
+        resamples: int.
+        seed: int. The same seed gives the same interval.
+        level: float. Share of the resamples inside.
+
+    Returns:
+        Tuple of two floats, as of `interval`.
+    """
+    labels, probabilities = check_pair(labels, probabilities)
+    values = [
+        metric(labels[drawn], probabilities[drawn])
+        for weights in draw_weights(len(labels), resamples, seed, groups)
+        for drawn in (np.repeat(np.arange(len(labels)), times) for times in weights.T)
+    ]
+    return interval(values, level)
+
+
+def resampled_scores(
+    labels, probabilities, *, groups=None, resamples=1000, seed=0, bins=15
+):
+    """Score every resample, all scores at once.
+
+    A resample may lack a class that the scans have. Its area, recall and every
+    average over classes are then NaN, for an average over three classes is another
+    quantity than one over four; `interval` leaves such resamples out.
+
+    Args:
+        labels: int array of shape `(scans,)`.
+        probabilities: float array of shape `(scans, classes)`.
+        groups: array of shape `(scans,)`. Session of each scan, or None to draw scans.
+        resamples: int.
+        seed: int. The same seed draws the same resamples for every model, so two
+            models on the same scans can be compared resample by resample.
+        bins: int. Bins of the calibration error.
+
+    Returns:
+        dict of `auroc`, `balanced_accuracy`, `accuracy`, `ece` to float array of shape
+        `(resamples,)`, and `class_auroc`, `class_recall` to `(resamples, classes)`.
+    """
+    labels, probabilities = check_pair(labels, probabilities)
+    right, confidence, place = confidence_bins(labels, probabilities, bins)
+    classes = range(probabilities.shape[1])
+    present = np.bincount(labels, minlength=len(classes)) > 0
+    rankings = [_ranking(labels == i, probabilities[:, i]) for i in classes]
+    chunks = []
+    for weights in draw_weights(len(labels), resamples, seed, groups):
+        weights = weights.astype(float)
+        total = weights.sum(axis=0)
+        area = np.stack([_weighted_area(*r, weights) for r in rankings], axis=1)
+        count = _sums(np.ones(len(labels)), labels, len(classes), weights)
+        found = _divide(_sums(right, labels, len(classes), weights), count).T
+        gap = _sums(right - confidence, place, bins, weights)
+        chunks.append(
+            {
+                "auroc": area[:, present].mean(axis=1),
+                "balanced_accuracy": found[:, present].mean(axis=1),
+                "accuracy": _divide(_sums(right, 0 * labels, 1, weights)[0], total),
+                "ece": _divide(np.abs(gap).sum(axis=0), total),
+                "class_auroc": area,
+                "class_recall": found,
+            }
+        )
+    return {name: np.concatenate([c[name] for c in chunks]) for name in chunks[0]}
+
+
+def interval(values, level=LEVEL):
+    """Return the percentile interval of resampled values.
+
+    Args:
+        values: float array of shape `(resamples,)`. NaN where undefined.
+        level: float. Share of the resamples inside.
+
+    Returns:
+        Tuple of two floats. Both are NaN when fewer than half of the resamples have a
+        value: the rest would be a selection of lucky ones.
+    """
+    values = np.asarray(values, float)
+    defined = values[np.isfinite(values)]
+    if not len(defined) or 2 * len(defined) < len(values):
+        return float("nan"), float("nan")
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def reverse_interval(value, values, level=LEVEL):
+    """Mirror the percentile interval about the value, for a score of one sign.
+
+    A calibration error adds up distances, so chance makes it too large, and a resample
+    has that chance twice. On simulated calibrated models (300 and 3,000 scans) the
+    plain percentile interval never held the true error, this one in about half of the
+    cases; on a model that was too sure, with 300 scans, 71 % against 91 %. It can lie
+    below `value`, which is then mostly chance.
+
+    Args:
+        value: float. The score of all scans, not negative.
+        values: float array of shape `(resamples,)`.
+        level: float.
+
+    Returns:
+        Tuple of two floats, not below 0; NaN as of `interval`.
+    """
+    low, high = (2 * value - bound for bound in reversed(interval(values, level)))
+    return (low, high) if np.isnan(low) else (max(low, 0.0), max(high, 0.0))
+
+
+def draw_weights(scans, resamples, seed, groups=None):
+    """Draw scans, or whole groups of them, with replacement.
+
+    Args:
+        scans: int.
+        resamples: int.
+        seed: int.
+        groups: array of shape `(scans,)`, or None to draw scans.
+
+    Yields:
+        int array of shape `(scans, some resamples)`: how often each scan was drawn.
+        Their number per array depends on memory, never on chance.
+
+    Raises:
+        MismatchError: There is no scan, no resample, or not one group per scan.
+    """
+    if scans < 1 or resamples < 1:
+        raise MismatchError(
+            "A bootstrap needs scans and resamples. "
+            f"Received: {scans} scans, resamples={resamples}."
+        )
+    units, unit = scans, np.arange(scans)
+    if groups is not None:
+        groups = np.asarray(groups)
+        if groups.shape != (scans,):
+            raise MismatchError(
+                "`groups` must name one session per scan. "
+                f"Received: {len(groups)} for {scans} scans."
+            )
+        names, unit = np.unique(groups, return_inverse=True)
+        units = len(names)
+    random = np.random.default_rng(seed)
+    step = max(1, CHUNK // scans)
+    for start in range(0, resamples, step):
+        drawn = [
+            np.bincount(random.integers(units, size=units), minlength=units)[unit]
+            for _ in range(start, min(start + step, resamples))
+        ]
+        yield np.stack(drawn, axis=1)
+
+
+def _ranking(is_class, scores):
+    """Sort the other scans once; find where each scan of the class falls among them."""
+    others = np.flatnonzero(~is_class)
+    others = others[np.argsort(scores[others], kind="stable")]
+    own = np.flatnonzero(is_class)
+    below = np.searchsorted(scores[others], scores[own], "left")
+    through = np.searchsorted(scores[others], scores[own], "right")
+    return own, others, below, through
+
+
+def _weighted_area(own, others, below, through, weights):
+    """Area under the ROC curve of one class in every resample, `(resamples,)`."""
+    passed = np.zeros((len(others) + 1, weights.shape[1]))
+    np.cumsum(weights[others], axis=0, out=passed[1:])
+    beaten = passed[below]
+    beaten += passed[through]
+    won = np.einsum("ij,ij->j", weights[own], beaten)
+    return _divide(won, 2 * weights[own].sum(axis=0) * passed[-1])
+
+
+def _sums(values, places, count, weights):
+    """Sum weighted values by place, `(count, resamples)`."""
+    sums = np.zeros((count, weights.shape[1]))
+    for place in np.unique(places):
+        own = places == place
+        # no matrix product: on a busy machine its threads wait for each other for seconds
+        np.einsum("i,ij->j", values[own], weights[own], out=sums[place])
+    return sums
+
+
+def _divide(part, whole):
+    return np.divide(part, np.where(whole == 0, np.nan, whole))

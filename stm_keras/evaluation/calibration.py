@@ -1,0 +1,155 @@
+"""Does a confidence of 0.9 mean right in 9 of 10? Measure it, and mend it."""
+
+import numpy as np
+
+from stm_keras.errors import MismatchError
+from stm_keras.evaluation.metrics import check_pair
+
+TEMPERATURES = (0.05, 20.0)  # beyond these a model is broken, not miscalibrated
+
+
+def reliability(labels, probabilities, bins=15):
+    """Compare confidence with accuracy, in bins of equal width.
+
+    Confidence is the largest probability of a scan. A bin holds its upper edge.
+
+    Args:
+        labels: int array of shape `(scans,)`.
+        probabilities: float array of shape `(scans, classes)`.
+        bins: int. Number of bins from 0 to 1.
+
+    Returns:
+        Tuple of float, float and int array of shape `(bins,)`: mean confidence, share
+        judged right and number of scans. The first two are NaN in empty bins.
+    """
+    right, confidence, place = confidence_bins(labels, probabilities, bins)
+    count = np.bincount(place, minlength=bins)
+    size = np.where(count == 0, np.nan, count)
+    return (
+        np.bincount(place, confidence, bins) / size,
+        np.bincount(place, right, bins) / size,
+        count,
+    )
+
+
+def expected_calibration_error(labels, probabilities, bins=15):
+    """Average the distance between confidence and accuracy over all scans.
+
+    Args:
+        labels: int array of shape `(scans,)`.
+        probabilities: float array of shape `(scans, classes)`.
+        bins: int. Number of bins from 0 to 1.
+
+    Returns:
+        float from 0 (calibrated) to 1, NaN without scans. With few scans a bin is off
+        by chance and the error comes out too large.
+
+    Reference:
+        Guo et al., 2017, https://arxiv.org/abs/1706.04599, eq. 3.
+    """
+    right, confidence, place = confidence_bins(labels, probabilities, bins)
+    if not len(right):
+        return float("nan")
+    return float(np.abs(np.bincount(place, right - confidence, bins)).sum() / len(right))
+
+
+def fit_temperature(labels, logits):
+    """Find the temperature that makes the labels most likely.
+
+    Dividing all logits by one number changes no verdict, only how sure it sounds. The
+    likelihood has a single maximum in the inverse temperature, found as the root of
+    its slope.
+
+    Args:
+        labels: int array of shape `(scans,)`. Of scans the model was not trained on.
+        logits: float array of shape `(scans, classes)`. Logarithms of probabilities
+            will do.
+
+    Returns:
+        float between 0.05 and 20; above 1 the model was too sure. It is 1 when the
+        labels tell nothing: with all logits of each scan alike, or with every scan
+        judged right, where sharper would always seem better.
+
+    Raises:
+        MismatchError: There are no scans, or a logit is not a number.
+    """
+    labels, logits = check_pair(labels, logits)
+    if not len(labels):
+        raise MismatchError("`labels` are empty: a temperature needs scans.")
+    logits = logits.astype(float)
+    logits = logits - logits.max(axis=1, keepdims=True)
+    own = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
+    rest = np.sum(logits < 0, axis=1)
+    if not np.any(logits) or np.all((own == 0) & (rest == logits.shape[1] - 1)):
+        return 1.0
+
+    def slope(inverse):
+        weights = np.exp(logits * inverse)
+        expected = np.sum(weights * logits, axis=1) / weights.sum(axis=1)
+        return np.mean(expected - own)
+
+    from scipy.optimize import brentq
+
+    sharpest, softest = (1 / temperature for temperature in TEMPERATURES)
+    if slope(sharpest) <= 0:
+        return TEMPERATURES[0]
+    if slope(softest) >= 0:
+        return TEMPERATURES[1]
+    return float(1 / brentq(slope, softest, sharpest, xtol=1e-12))
+
+
+def apply_temperature(logits, temperature):
+    """Turn logits into probabilities at a temperature.
+
+    Args:
+        logits: float array of shape `(..., classes)`.
+        temperature: float. Must be positive.
+
+    Returns:
+        float64 array of the same shape. Sums to 1 over the classes.
+
+    Raises:
+        MismatchError: The temperature is not a positive number.
+    """
+    if not (np.isfinite(temperature) and temperature > 0):
+        raise MismatchError(
+            f"`temperature` must be a positive number. Received: {temperature}."
+        )
+    scaled = np.asarray(logits, float) / temperature
+    weights = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+def confidence_bins(labels, probabilities, bins):
+    """Sort scans into bins of confidence.
+
+    Args:
+        labels: int array of shape `(scans,)`.
+        probabilities: float array of shape `(scans, classes)`.
+        bins: int.
+
+    Returns:
+        Tuple of arrays of shape `(scans,)`: judged right (float 0 or 1), confidence
+        (float), bin (int).
+
+    Raises:
+        MismatchError: A probability is outside 0 to 1, or there is no bin.
+    """
+    labels, probabilities = check_pair(labels, probabilities)
+    if bins < 1:
+        raise MismatchError(f"`bins` must be positive. Received: {bins}.")
+    if (
+        probabilities.size
+        and not -1e-3 <= probabilities.min() <= probabilities.max() <= 1.001
+    ):
+        raise MismatchError(
+            "`probabilities` must lie between 0 and 1. Received: "
+            f"{probabilities.min():.4g} to {probabilities.max():.4g}. "
+            "Take the softmax of logits first."
+        )
+    if not len(labels):
+        return np.zeros(0), np.zeros(0), np.zeros(0, int)
+    right = (probabilities.argmax(axis=1) == labels).astype(float)
+    confidence = np.clip(probabilities.max(axis=1).astype(float), 0, 1)
+    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    return right, confidence, place

@@ -1,0 +1,122 @@
+"""A model card: what a shipped model is, what it is worth and what it is not for."""
+
+import re
+
+from stm_keras.evaluation import wording
+from stm_keras.evaluation.scores import HEADLINES
+from stm_keras.evaluation.wording import TITLES, bounds, number
+from stm_keras.files import atomic
+
+FRAMED = ("command", "licence", "data_licence", "data", "protocol", "model")
+
+
+def write_card(path, facts, scores, overwrite=False):
+    """Write a model card in Markdown.
+
+    Args:
+        path: str or `Path`.
+        facts: dict of str to text, number, list or dict. `model`, `data`,
+            `data_licence`, `licence` (of the model), `protocol` and `command` have
+            their place in the card; all others are listed in their order.
+        scores: dict, as of `score_predictions`.
+        overwrite: bool. Whether an existing file may be replaced.
+
+    Raises:
+        OutputError: The file exists, or cannot be written.
+    """
+    protocol = facts.get("protocol", scores.get("protocol"))
+    surface = " on H:Si(100)" if wording.is_paper(scores["per_class"]) else ""
+    parts = [
+        f"# {_text(facts.get('model', 'Tip-state classifier'))}",
+        (
+            f"Judges the state of an STM tip{surface} from scan lines: "
+            f"{', '.join(_text(name) for name in scores['per_class'])}. "
+            "Each line has its mean and slope removed and is scaled to standard "
+            "deviation 1."
+        ),
+        "## Data",
+        (
+            f"{_text(facts.get('data'))}\n\n"
+            f"Licence of the data: {_text(facts.get('data_licence'))}. It binds what you "
+            "do with the data; ask before you pass them on."
+        ),
+        "## Protocol",
+        _text(": ".join(filter(None, wording.protocol(protocol)))),
+        "## Scores",
+        _headlines(scores),
+        _per_class(scores),
+    ]
+    if scores.get("by_lines"):
+        parts += ["## Score against lines seen", _by_lines(scores)]
+    parts += ["## Limits", _limits(scores, protocol)]
+    if facts.get("command"):
+        fence = _fence(str(facts["command"]))
+        parts += ["## Make it again", f"{fence}sh\n{facts['command']}\n{fence}"]
+    others = {k: v for k, v in facts.items() if k not in FRAMED}
+    if "licence" in facts:
+        others = {"licence": facts["licence"], **others}
+    if others:
+        listed = [f"- {_text(k.replace('_', ' '))}: {_text(v)}" for k, v in others.items()]
+        parts += ["## Facts", "\n".join(listed)]
+    with atomic(path, overwrite) as temporary:
+        temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _headlines(scores):
+    subsets = [("all single-class scans", scores)]
+    if scores.get("consensus"):
+        subsets.append(("consensus scans", scores["consensus"]))
+    rows = [
+        [name, part["n"], *(_cell(part[k], part["intervals"][k]) for k in HEADLINES)]
+        for name, part in subsets
+    ]
+    return _table(["scans", "number", *(TITLES[k] for k in HEADLINES)], rows)
+
+
+def _per_class(scores):
+    rows = []
+    for name, row in scores["per_class"].items():
+        limits = scores["intervals"]["per_class"][name]
+        measured = [_cell(row[key], limits[key]) for key in ("auroc", "recall")]
+        rows.append([name, row["count"], *measured, number(row["precision"])])
+    return _table(["class", "scans", "AUROC", TITLES["recall"], TITLES["precision"]], rows)
+
+
+def _by_lines(scores):
+    names = ("auroc", "balanced_accuracy", "accuracy")
+    rows = [
+        [entry["lines"], *(_cell(entry[name], entry["intervals"][name]) for name in names)]
+        for entry in scores["by_lines"]
+    ]
+    return _table(["lines", *(TITLES[name] for name in names)], rows)
+
+
+def _limits(scores, protocol):
+    texts = [
+        *wording.caveats(scores, protocol),
+        (
+            "It knows the surfaces it was trained on and no other. Of anything else it "
+            "still names a class, and may be sure of it."
+        ),
+    ]
+    return "\n".join(f"- {_text(text)}" for text in texts)
+
+
+def _cell(value, limits):
+    return f"{number(value)} {bounds(limits)}".rstrip()
+
+
+def _table(heads, rows):
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(_text(cell) for cell in line)} |" for line in lines)
+
+
+def _text(value):
+    """Write a fact so that Markdown shows it as it is, on one line."""
+    text = " ".join(wording.fact(value).split())
+    return re.sub(r"([\\`*<>|#$]|\[(?=[^\]]*\]\()|(?<!\w)_|_(?!\w))", r"\\\1", text)
+
+
+def _fence(text):
+    runs = re.findall("`{3,}", text)
+    return "`" * (max(map(len, runs), default=2) + 1)

@@ -1,0 +1,43 @@
+"""The look of every figure: colours, axes, and how names are written."""
+
+# Okabe and Ito: told apart by colour-blind eyes too
+COLOURS = ("#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#D55E00", "#7F7F7F")
+INK, GREY, FAINT = "#222222", "#8A8A8A", "#E4E4E4"
+
+
+def class_colour(index):
+    """Return the colour that class `index` has in every figure."""
+    return COLOURS[index % len(COLOURS)]
+
+
+def dark(colour):
+    """Darken a class colour until it can be read as text on white."""
+    channels = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return "#" + "".join(f"{int(0.72 * channel):02x}" for channel in channels)
+
+
+def style_axes(axes, title, xlabel, ylabel):
+    """Give axes a title, labels, a faint grid and no frame."""
+    axes.set_title(title, loc="left", color=INK, size=11)
+    axes.set_xlabel(xlabel, color=INK)
+    axes.set_ylabel(ylabel, color=INK)
+    axes.grid(color=FAINT, lw=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.tick_params(color=GREY, labelcolor=INK, labelsize=9)
+
+
+def escape(text):
+    """Keep dollar signs of a name from being read as mathematics."""
+    return str(text).replace("$", r"\$")
+
+
+def broken(name):
+    """Break a class name over two lines, at its middle blank or after a slash."""
+    text = escape(name)
+    cuts = [i + 1 for i, letter in enumerate(text) if letter in " /"]
+    if not cuts:
+        return text
+    cut = min(cuts, key=lambda i: abs(i - len(text) / 2))
+    return f"{text[:cut].rstrip()}\n{text[cut:]}"

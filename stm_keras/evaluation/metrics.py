@@ -1,0 +1,176 @@
+"""Score class probabilities: AUROC, balanced accuracy, accuracy and confusion.
+
+Training calls these after every epoch, so this file imports numpy alone. All agree
+with scikit-learn wherever scikit-learn has an answer.
+"""
+
+import numpy as np
+
+from stm_keras.errors import MismatchError
+
+
+def auroc(labels, probabilities):
+    """Measure how well each class is ranked above the others.
+
+    The one-vs-rest area under the ROC curve is the chance that a scan of the class
+    gets a higher probability of it than a scan of any other; ties count half.
+
+    Args:
+        labels: int array of shape `(scans,)`.
+        probabilities: float array of shape `(scans, classes)`. Only their order
+            matters, so logits of a sigmoid would do too.
+
+    Returns:
+        Tuple of float and float array of shape `(classes,)`: the macro average and
+        the area per class. A class that no scan has, that all scans have, or with a
+        score that is not a number has no area: NaN. The average is over those that
+        have one, NaN when none has; it is NaN too when a score is not a number.
+    """
+    labels, probabilities = check_pair(labels, probabilities, finite=False)
+    areas = np.array(
+        [_area(labels == i, scores) for i, scores in enumerate(probabilities.T)]
+    )
+    if not np.isfinite(probabilities).all() or np.isnan(areas).all():
+        return float("nan"), areas
+    return float(np.nanmean(areas)), areas
+
+
+def balanced_accuracy(labels, predicted, num_classes):
+    """Average the share of scans judged right over the classes that occur.
+
+    Args:
+        labels: int array of shape `(scans,)`.
+        predicted: int array of shape `(scans,)`.
+        num_classes: int.
+
+    Returns:
+        float. Chance is one over the number of classes. NaN without scans.
+    """
+    share = recall(confusion_matrix(labels, predicted, num_classes))
+    return float("nan") if np.isnan(share).all() else float(np.nanmean(share))
+
+
+def accuracy(labels, predicted):
+    """Return the share of scans judged right, NaN without scans."""
+    labels = np.asarray(labels)
+    predicted = np.asarray(predicted)
+    _check_lengths(labels, predicted, "predicted")
+    return float(np.mean(labels == predicted)) if len(labels) else float("nan")
+
+
+def confusion_matrix(labels, predicted, num_classes):
+    """Count scans by true class (rows) and predicted class (columns).
+
+    Args:
+        labels: int array of shape `(scans,)`.
+        predicted: int array of shape `(scans,)`.
+        num_classes: int.
+
+    Returns:
+        int array of shape `(num_classes, num_classes)`.
+    """
+    labels = _check_classes(labels, num_classes, "labels")
+    predicted = _check_classes(predicted, num_classes, "predicted")
+    _check_lengths(labels, predicted, "predicted")
+    counts = np.bincount(labels * num_classes + predicted, minlength=num_classes**2)
+    return counts.reshape(num_classes, num_classes)
+
+
+def recall(confusion):
+    """Share of each true class that was found, `(classes,)`; NaN without scans."""
+    return _share(np.diag(confusion), np.sum(confusion, axis=1))
+
+
+def precision(confusion):
+    """Share of each judged class that was right, `(classes,)`; NaN if never judged."""
+    return _share(np.diag(confusion), np.sum(confusion, axis=0))
+
+
+def roc_points(is_class, scores):
+    """Follow the ROC curve of one class over all thresholds.
+
+    Args:
+        is_class: bool array of shape `(scans,)`.
+        scores: float array of shape `(scans,)`.
+
+    Returns:
+        Tuple of float arrays of shape `(points,)`: the share of other scans taken
+        for the class, and the share of its own scans found. Both go from 0 to 1.
+    """
+    order = np.argsort(-np.asarray(scores), kind="stable")
+    last_of_tie = np.r_[np.diff(np.asarray(scores)[order]) != 0, True]
+    found = np.cumsum(np.asarray(is_class)[order])[last_of_tie]
+    taken = np.cumsum(~np.asarray(is_class)[order])[last_of_tie]
+    return _share(np.r_[0, taken], taken[-1:]), _share(np.r_[0, found], found[-1:])
+
+
+def check_pair(labels, probabilities, finite=True):
+    """Return labels and probabilities as arrays that fit each other.
+
+    Args:
+        labels: int array-like of shape `(scans,)`.
+        probabilities: float array-like of shape `(scans, classes)`.
+        finite: bool. Whether NaN and infinity are refused.
+
+    Returns:
+        Tuple of int and float array.
+
+    Raises:
+        MismatchError: They do not fit, or a probability is not a number.
+    """
+    probabilities = np.asarray(probabilities)
+    if probabilities.ndim != 2 or probabilities.dtype.kind not in "fiub":
+        raise MismatchError(
+            "`probabilities` must be numbers of shape (scans, classes). "
+            f"Received: {probabilities.dtype} of shape {probabilities.shape}."
+        )
+    labels = _check_classes(labels, probabilities.shape[1], "labels")
+    _check_lengths(labels, probabilities, "probabilities")
+    broken = 0 if not finite else np.sum(~np.isfinite(probabilities).all(axis=1))
+    if broken:
+        raise MismatchError(
+            f"`probabilities` are not a number for {broken} of {len(labels)} scans. "
+            "Check the scans for NaN, and that training did not diverge."
+        )
+    return labels, probabilities
+
+
+def _area(is_class, scores):
+    others = np.sort(scores[~is_class])
+    own = scores[is_class]
+    if not len(own) or not len(others) or not np.isfinite(scores).all():
+        return np.nan
+    below = np.searchsorted(others, own, "left").sum(dtype=np.int64)
+    through = np.searchsorted(others, own, "right").sum(dtype=np.int64)
+    return (below + through) / (2 * len(own) * len(others))
+
+
+def _share(part, whole):
+    """Divide, with NaN where there is nothing to divide by."""
+    whole = np.asarray(whole, float)
+    return np.divide(part, np.where(whole == 0, np.nan, whole))
+
+
+def _check_classes(values, num_classes, name):
+    values = np.asarray(values)
+    if values.ndim != 1 or (values.dtype.kind not in "iu" and values.size):
+        raise MismatchError(
+            f"`{name}` must be integers of shape (scans,). "
+            f"Received: {values.dtype} of shape {values.shape}."
+        )
+    values = values.astype(np.int64)
+    if values.size and (values.min() < 0 or values.max() >= num_classes):
+        raise MismatchError(
+            f"`{name}` must lie between 0 and {num_classes - 1}. Received: "
+            f"{values.min()} to {values.max()}. Score single-class scans, with the "
+            "classes of the model."
+        )
+    return values
+
+
+def _check_lengths(labels, other, name):
+    if labels.shape[:1] != other.shape[:1]:
+        raise MismatchError(
+            f"`labels` and `{name}` must be of the same scans. "
+            f"Received: {len(labels)} labels, {len(other)} {name}."
+        )

@@ -1,0 +1,272 @@
+"""Curves and matrices as figures, each made without a screen or global state."""
+
+import io
+import warnings
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from stm_keras.evaluation.calibration import expected_calibration_error, reliability
+from stm_keras.evaluation.history import best_epochs
+from stm_keras.evaluation.look import (
+    COLOURS,
+    GREY,
+    INK,
+    broken,
+    class_colour,
+    dark,
+    escape,
+    style_axes,
+)
+from stm_keras.evaluation.metrics import auroc, check_pair, recall, roc_points
+from stm_keras.evaluation.wording import TITLES, number
+
+LINES = (21, 32, 48, 64, 80, 96, 112, 126)
+PAPER = {
+    "auroc": (0.933, 0.937, 0.942, 0.946, 0.951, 0.954, 0.958, 0.960),
+    "balanced_accuracy": (0.793, 0.800, 0.809, 0.820, 0.829, 0.841, 0.849, 0.851),
+}
+PADDED_LINES = (2, 8, 20)
+PADDED = {
+    "auroc": (0.858, 0.867, 0.875),
+    "balanced_accuracy": (0.657, 0.667, 0.678),
+}
+
+
+def figure_png(figure, dpi=150):
+    """Draw a figure as PNG, in bytes."""
+    stream = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # of a class name in another script
+        figure.savefig(stream, format="png", dpi=dpi, facecolor="white")
+    return stream.getvalue()
+
+
+def plot_history(histories):
+    """Draw training curves, of one run or of several.
+
+    Of a single run training is dashed and validation solid; of several only validation
+    is drawn, where there is one. A dot marks the best epoch of a score.
+
+    Args:
+        histories: dict of run name to history, as of `read_history`.
+
+    Returns:
+        `Figure` with loss, AUROC, balanced accuracy and learning rate against epoch.
+    """
+    figure = Figure(figsize=(10, 6.2), layout="constrained")
+    panels = figure.subplots(2, 2).flat
+    alone = len(histories) == 1
+    for axes, name in zip(panels, ("loss", "auroc", "balanced_accuracy"), strict=False):
+        style_axes(axes, TITLES[name], "epoch", "")
+        for index, history in enumerate(histories.values()):
+            _plot_score(axes, history, name, *_run_style(index), alone)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    style_axes(panels[3], "learning rate", "epoch", "")
+    panels[3].xaxis.set_major_locator(MaxNLocator(integer=True))
+    for index, history in enumerate(histories.values()):
+        rate = history.get("learning_rate", np.zeros(0))
+        if (rate > 0).any():
+            colour, style = _run_style(index)
+            panels[3].plot(history["epoch"], rate, color=colour, ls=style, marker=".")
+            panels[3].set_yscale("log")
+    if alone:
+        handles = [
+            panels[0].plot([], [], color=class_colour(0), ls=style, label=label)[0]
+            for style, label in (("-", "validation"), ("--", "training"))
+        ]
+    else:
+        handles = [
+            panels[0].plot([], [], color=colour, ls=style, lw=2, label=escape(name))[0]
+            for name, (colour, style) in zip(
+                histories, map(_run_style, range(len(histories))), strict=True
+            )
+        ]
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=min(len(handles), 4),
+        frameon=False,
+    )
+    return figure
+
+
+def plot_confusion(confusion, classes):
+    """Draw a confusion matrix: share of each true class, and the counts.
+
+    Args:
+        confusion: int array of shape `(classes, classes)`, a row for each true class.
+        classes: sequence of str.
+
+    Returns:
+        `Figure`.
+    """
+    confusion = np.asarray(confusion)
+    total = confusion.sum(axis=1, keepdims=True)
+    share = confusion / np.maximum(total, 1)
+    side = max(5.2, 1.15 * len(classes) + 1.9)
+    figure = Figure(figsize=(side + 0.5, side - 0.5), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(confusion):
+        ink = "white" if share[row, column] > 0.55 else INK
+        text = f"{100 * share[row, column]:.0f} %" if total[row, 0] else "–"
+        axes.text(column, row - 0.08, text, ha="center", va="center", color=ink, size=13)
+        axes.text(
+            column, row + 0.24, f"{count:,}", ha="center", va="center", color=ink, size=9
+        )
+    axes.set_xticks(range(len(classes)), [broken(name) for name in classes], size=9)
+    axes.set_yticks(range(len(classes)), [broken(name) for name in classes], size=9)
+    for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
+        for index, label in enumerate(labels):
+            label.set_color(dark(class_colour(index)))
+    axes.set_xlabel("judged", color=INK)
+    axes.set_ylabel("true", color=INK)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    found = recall(confusion)
+    found = np.nanmean(found) if np.isfinite(found).any() else None
+    axes.set_title(f"balanced accuracy {number(found)}", loc="left", color=INK, size=11)
+    return figure
+
+
+def plot_reliability(labels, probabilities, bins=15):
+    """Draw accuracy against confidence over a histogram of confidence.
+
+    Args:
+        labels: int array of shape `(scans,)`.
+        probabilities: float array of shape `(scans, classes)`.
+        bins: int.
+
+    Returns:
+        `Figure`.
+    """
+    confidence, right, count = reliability(labels, probabilities, bins)
+    edges = np.linspace(0, 1, bins + 1)
+    figure = Figure(figsize=(5.2, 5.4), layout="constrained")
+    axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
+    error = expected_calibration_error(labels, probabilities, bins)
+    style_axes(axes, f"ECE {number(error)}", "", "share judged right")
+    axes.plot([0, 1], [0, 1], color=GREY, ls="--", lw=1)
+    axes.bar(edges[:-1], np.nan_to_num(right), 1 / bins, align="edge", **_bar())
+    for x, y in zip(confidence, right, strict=True):
+        axes.plot([x, x], [x, y], color=COLOURS[5], lw=2.2, solid_capstyle="butt")
+    axes.plot(confidence, right, "o", color=COLOURS[5], ms=4.5)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02))
+    axes.text(0.03, 0.95, "above the diagonal: too modest", color=GREY, size=9, va="top")
+    axes.text(0.97, 0.05, "below: too sure", color=GREY, size=9, ha="right")
+    style_axes(below, "", "confidence", "scans")
+    below.bar(edges[:-1], count, 1 / bins, align="edge", **_bar())
+    return figure
+
+
+def plot_lines(by_lines, reference=True, num_classes=4):
+    """Draw score against the number of lines seen, with its interval.
+
+    Args:
+        by_lines: list of dict, as in `score_predictions`.
+        reference: bool. Whether to draw the curve of Gordon et al. 2020 behind.
+        num_classes: int. Sets the chance level.
+
+    Returns:
+        `Figure` with AUROC and balanced accuracy.
+    """
+    figure = Figure(figsize=(10, 4.3), layout="constrained")
+    seen = [entry["lines"] for entry in by_lines]
+    last = max([*seen, 128 if reference else 1])
+    for axes, name, chance in zip(
+        figure.subplots(1, 2), PAPER, (0.5, 1 / num_classes), strict=True
+    ):
+        style_axes(axes, TITLES[name], "lines seen", "")
+        axes.axhline(chance, color=GREY, lw=1, ls=":")
+        axes.text(last, chance, "chance", color=GREY, size=9, ha="right", va="bottom")
+        if reference:
+            axes.plot(LINES, PAPER[name], color=GREY, lw=2, label="LRCN (W=20), 2020")
+            axes.plot(
+                PADDED_LINES, PADDED[name], "s", color=GREY, ms=5, label="zero-padded, 2020"
+            )
+        values = np.array([entry[name] for entry in by_lines], float)
+        low, high = _band(by_lines, name)
+        axes.fill_between(seen, low, high, color=COLOURS[0], alpha=0.18, lw=0)
+        axes.plot(seen, values, "o-", color=COLOURS[0], ms=4.5, lw=2, label="this model")
+        axes.set_xscale("log", base=2)
+        ticks = [2**i for i in range(int(np.log2(last)) + 1)]
+        axes.set_xticks(ticks, [str(tick) for tick in ticks])
+        axes.minorticks_off()
+        lowest = np.nanmin([chance, *values, *low])
+        axes.set_ylim(max(0, lowest - 0.03), 1.005)
+        axes.legend(frameon=False, fontsize=9, loc="lower right", bbox_to_anchor=(1, 0.09))
+    return figure
+
+
+def plot_roc(labels, probabilities, classes):
+    """Draw the one-vs-rest ROC curve of every class.
+
+    Args:
+        labels: int array of shape `(scans,)`.
+        probabilities: float array of shape `(scans, classes)`.
+        classes: sequence of str.
+
+    Returns:
+        `Figure`.
+    """
+    labels, probabilities = check_pair(labels, probabilities)
+    macro, areas = auroc(labels, probabilities)
+    figure = Figure(figsize=(5.4, 5.4), layout="constrained")
+    axes = figure.subplots()
+    macro = None if np.isnan(macro) else macro
+    style_axes(axes, f"AUROC {number(macro)}", "other scans taken for it", "scans found")
+    axes.plot([0, 1], [0, 1], color=GREY, ls="--", lw=1)
+    for index, name in enumerate(classes):
+        if np.isfinite(areas[index]):
+            taken, found = roc_points(labels == index, probabilities[:, index])
+            axes.plot(
+                taken,
+                found,
+                color=class_colour(index),
+                lw=1.8,
+                label=f"{escape(name)}  {areas[index]:.3f}",
+            )
+    axes.set(xlim=(-0.01, 1), ylim=(0, 1.01), aspect="equal")
+    if np.isfinite(areas).any():
+        axes.legend(frameon=False, fontsize=9, loc="lower right")
+    return figure
+
+
+def _run_style(index):
+    """Colour and dashes of a run, different for some thirty of them."""
+    dashes = ("-", "--", ":", "-.")
+    return class_colour(index), dashes[index // len(COLOURS) % len(dashes)]
+
+
+def _plot_score(axes, history, name, colour, dashes, alone):
+    epochs = history["epoch"]
+    best = best_epochs(history)
+    judged = f"val_{name}" if f"val_{name}" in best else name
+    for column, style in ((name, "--" if alone else dashes), (f"val_{name}", dashes)):
+        if column in best and (alone or column == judged):
+            axes.plot(epochs, history[column], color=colour, ls=style, lw=1.8)
+            if len(epochs) == 1:
+                axes.plot(epochs, history[column], ".", color=colour)
+    if judged in best:
+        at = best[judged]
+        axes.plot(
+            at["best_epoch"], at["best"], "o", color=colour, ms=7, mec="white", zorder=5
+        )
+        if alone:
+            axes.set_title(
+                f"best {at['best']:.3f} at epoch {at['best_epoch']}",
+                loc="right",
+                size=9,
+                color=GREY,
+            )
+
+
+def _band(by_lines, name):
+    pairs = [entry["intervals"].get(name) or (np.nan, np.nan) for entry in by_lines]
+    return np.array(pairs, float).reshape(-1, 2).T
+
+
+def _bar():
+    return {"color": COLOURS[4], "alpha": 0.55, "edgecolor": "white", "lw": 1}

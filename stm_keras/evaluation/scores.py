@@ -1,0 +1,206 @@
+"""Everything that is said about a model's predictions, as one JSON-ready dict."""
+
+import numpy as np
+
+from stm_keras.errors import MismatchError
+from stm_keras.evaluation import metrics
+from stm_keras.evaluation.bootstrap import interval, resampled_scores, reverse_interval
+from stm_keras.evaluation.calibration import expected_calibration_error
+from stm_keras.evaluation.metrics import check_pair
+
+HEADLINES = ("auroc", "balanced_accuracy", "accuracy", "ece")
+
+
+def score_predictions(
+    labels,
+    probabilities,
+    classes,
+    *,
+    by_lines=None,
+    groups=None,
+    consensus=None,
+    seed=0,
+    resamples=1000,
+):
+    """Score predictions in every way, each with a 95 % bootstrap interval.
+
+    All intervals come from the same resamples, so the curve over lines moves as one.
+
+    Args:
+        labels: int array of shape `(scans,)`. Of single-class scans.
+        probabilities: float array of shape `(scans, classes)`. After the whole scan.
+        classes: sequence of str.
+        by_lines: dict of number of lines seen to float array of shape
+            `(scans, classes)`, or None.
+        groups: array of shape `(scans,)`. Session of each scan, to resample whole
+            sessions (P2, P3). None resamples scans (P1).
+        consensus: bool array of shape `(scans,)`. Scans that two or more raters agree
+            on, or None.
+        seed: int. Of the resamples.
+        resamples: int. 0 leaves all intervals out.
+
+    Returns:
+        dict of plain numbers, None where undefined:
+
+        - `auroc`, `balanced_accuracy`, `accuracy`, `ece`, `n`;
+        - `per_class`: class to dict of `auroc`, `recall`, `precision`, `count`;
+        - `confusion`: list of lists, a row for each true class;
+        - `by_lines`: list of dict of `lines`, `auroc`, `balanced_accuracy`,
+          `accuracy`, `n`, `intervals`, from few lines to many;
+        - `intervals`: score to [low, high], and `per_class`: class to dict of `auroc`
+          and `recall` to [low, high];
+        - `consensus`: the same of that subset, without `by_lines`, or None;
+        - `resampled`: dict of `unit` ("scan" or "session"), `units`, `resamples`.
+
+    Raises:
+        MismatchError: The arguments do not fit each other, or there is no scan.
+    """
+    classes = [str(name) for name in classes]
+    labels, probabilities = _check(labels, probabilities, classes)
+    groups = _check_mask(groups, labels, "groups")
+    consensus = _check_mask(consensus, labels, "consensus")
+    draw = {"seed": seed, "resamples": resamples}
+    result = _scores(labels, probabilities, classes, groups, draw)
+    result["by_lines"] = [
+        _line_scores(labels, by_lines[lines], classes, lines, groups, draw)
+        for lines in sorted(by_lines or {})
+    ]
+    result["consensus"] = None
+    if consensus is not None and consensus.astype(bool).any():
+        kept = consensus.astype(bool)
+        result["consensus"] = _scores(
+            labels[kept],
+            probabilities[kept],
+            classes,
+            None if groups is None else groups[kept],
+            draw,
+        )
+    return result
+
+
+def worst_mistakes(labels, probabilities, count=12):
+    """Find the scans judged wrong with the most confidence.
+
+    Args:
+        labels: int array of shape `(scans,)`.
+        probabilities: float array of shape `(scans, classes)`.
+        count: int. At most so many.
+
+    Returns:
+        int array of scan indices, the surest mistake first.
+    """
+    labels, probabilities = check_pair(labels, probabilities)
+    if not len(labels):
+        return np.zeros(0, int)
+    wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
+    surest = np.argsort(-probabilities[wrong].max(axis=1), kind="stable")
+    return wrong[surest[:count]]
+
+
+def _scores(labels, probabilities, classes, groups, draw):
+    macro, areas = metrics.auroc(labels, probabilities)
+    predicted = probabilities.argmax(axis=1)
+    confusion = metrics.confusion_matrix(labels, predicted, len(classes))
+    recalls, precisions = metrics.recall(confusion), metrics.precision(confusion)
+    result = {
+        "auroc": macro,
+        "balanced_accuracy": metrics.balanced_accuracy(labels, predicted, len(classes)),
+        "accuracy": metrics.accuracy(labels, predicted),
+        "ece": expected_calibration_error(labels, probabilities),
+        "n": len(labels),
+        "per_class": {
+            name: {
+                "auroc": areas[i],
+                "recall": recalls[i],
+                "precision": precisions[i],
+                "count": int(confusion[i].sum()),
+            }
+            for i, name in enumerate(classes)
+        },
+        "confusion": confusion.tolist(),
+        "resampled": {
+            "unit": "scan" if groups is None else "session",
+            "units": len(labels if groups is None else np.unique(groups)),
+            "resamples": draw["resamples"],
+        },
+    }
+    drawn = _resampled(labels, probabilities, groups, draw)
+    if drawn is None:
+        bounds = dict.fromkeys(HEADLINES)
+        bounds["per_class"] = {name: {"auroc": None, "recall": None} for name in classes}
+    else:
+        bounds = {name: interval(drawn[name]) for name in HEADLINES}
+        bounds["ece"] = reverse_interval(result["ece"], drawn["ece"])
+        bounds["per_class"] = {
+            name: {
+                "auroc": interval(drawn["class_auroc"][:, i]),
+                "recall": interval(drawn["class_recall"][:, i]),
+            }
+            for i, name in enumerate(classes)
+        }
+    return _plain({**result, "intervals": bounds})
+
+
+def _line_scores(labels, probabilities, classes, lines, groups, draw):
+    try:
+        labels, probabilities = _check(labels, probabilities, classes)
+    except MismatchError as error:
+        raise MismatchError(f"`by_lines[{lines}]`: {error}") from None
+    predicted = probabilities.argmax(axis=1)
+    names = ("auroc", "balanced_accuracy", "accuracy")
+    drawn = _resampled(labels, probabilities, groups, draw)
+    result = {
+        "lines": int(lines),
+        "auroc": metrics.auroc(labels, probabilities)[0],
+        "balanced_accuracy": metrics.balanced_accuracy(labels, predicted, len(classes)),
+        "accuracy": metrics.accuracy(labels, predicted),
+        "n": len(labels),
+        "intervals": {name: drawn and interval(drawn[name]) for name in names},
+    }
+    return _plain(result)
+
+
+def _resampled(labels, probabilities, groups, draw):
+    """Resample, or return None where one group or scan says nothing about others."""
+    units = labels if groups is None else np.unique(groups)
+    if draw["resamples"] < 1 or len(units) < 2:
+        return None
+    return resampled_scores(labels, probabilities, groups=groups, **draw)
+
+
+def _check(labels, probabilities, classes):
+    labels, probabilities = check_pair(labels, probabilities)
+    if probabilities.shape[1] != len(classes):
+        raise MismatchError(
+            "`probabilities` must have one column for each of the "
+            f"{len(classes)} classes. Received: {probabilities.shape[1]} columns."
+        )
+    if len(set(classes)) < len(classes):
+        raise MismatchError(f"`classes` must differ. Received: {', '.join(classes)}.")
+    if not len(labels):
+        raise MismatchError("There is no scan to score. Is the part of the split empty?")
+    return labels, probabilities
+
+
+def _check_mask(values, labels, name):
+    if values is None:
+        return None
+    values = np.asarray(values)
+    if values.shape != labels.shape:
+        raise MismatchError(
+            f"`{name}` must hold one value per scan. "
+            f"Received: shape {values.shape} for {len(labels)} scans."
+        )
+    return values
+
+
+def _plain(value):
+    """Make numpy values JSON's: floats, lists, and None for what is no number."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, tuple):
+        items = [_plain(item) for item in value]
+        return None if None in items else items
+    if isinstance(value, float):
+        return float(value) if np.isfinite(value) else None
+    return value

@@ -1,0 +1,1 @@
+"""Judge scans with a trained model."""

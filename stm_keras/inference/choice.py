@@ -1,0 +1,95 @@
+"""Which model file is meant, and which scans of a dataset may score it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stm_keras.data.split import Split
+from stm_keras.errors import InputError, UsageError
+from stm_keras.runs import Run
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Scans to score a model on.
+
+    Args:
+        indices: int array. Scans of the dataset.
+        part: str. "test" or "all".
+        protocol: str. "p1", "p2" or "p3".
+        groups: int array of shape `(scans of the dataset,)`, or None.
+    """
+
+    indices: np.ndarray
+    part: str
+    protocol: str
+    groups: np.ndarray | None = None
+
+
+def find_model(path):
+    """Return the `.keras` file meant by a path, and its run if it lies in one.
+
+    Args:
+        path: str or `Path`. A `.keras` file, or the folder of a run.
+
+    Returns:
+        Tuple of `Path` and a `Run` or None.
+
+    Raises:
+        InputError: There is no such file.
+    """
+    path = Path(path)
+    if path.is_dir():
+        run = Run.open(path)
+        if not run.file("best.keras").exists():
+            raise InputError(f"{path}: the run has no best.keras yet. Train it first.")
+        return run.file("best.keras"), run
+    if not path.exists():
+        raise InputError(f"{path}: no such file. Give a .keras file or the folder of a run.")
+    in_run = path.name == "best.keras" and (path.parent / "config.toml").exists()
+    return path, Run(path.parent) if in_run else None
+
+
+def choose_scans(dataset, run=None, part=None, protocol=None):
+    """Choose the scans that may score a model.
+
+    Args:
+        dataset: A `Dataset`.
+        run: The `Run` of the model, or None.
+        part: str. "test" takes the test part of the run, "all" every complete scan
+            with a single class. None takes the test part where there is one.
+        protocol: str, or None for that of the run, else P2 where sessions are known.
+
+    Returns:
+        A `Choice`.
+
+    Raises:
+        UsageError: There is no test part, or it was made under another protocol.
+    """
+    saved = run.read_json("split.json") if run else None
+    same = saved is not None and saved["dataset"] == dataset.digest()
+    if part is None:
+        part = "test" if same else "all"
+    if part == "test":
+        if saved is None:
+            raise UsageError(
+                "`--split test` needs the run of the model. Give the folder of the run, "
+                "or --split all."
+            )
+        if not same:
+            raise UsageError(
+                "`--split test`: the data is not what the run was split on. Give that "
+                "data, or --split all."
+            )
+        split = Split.from_json(saved)
+        if protocol not in (None, split.protocol):
+            raise UsageError(
+                f"`--protocol {protocol}`: the run was split under {split.protocol}, and "
+                "its model has seen scans of any other test part. Train under "
+                f"--protocol {protocol}, or leave the option out."
+            )
+        return Choice(split.parts["test"], "test", split.protocol, split.groups)
+    if protocol is None:
+        protocol = "p1" if dataset.session is None else "p2"
+    return Choice(np.flatnonzero(dataset.single_class()), "all", protocol)

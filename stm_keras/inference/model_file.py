@@ -1,0 +1,176 @@
+"""The `.keras` file we ship: a Keras model and what one must know to use it.
+
+Beside Keras' own entries the archive holds `stm_keras.json`: class names, size of the
+scans, how heights become input, and how the model was trained. It can be read without
+keras, and a file from elsewhere is looked through before keras opens it.
+"""
+
+import json
+import re
+import zipfile
+from pathlib import Path
+
+from stm_keras.data.dataset import CLASSES
+from stm_keras.errors import InputError, MismatchError
+from stm_keras.files import atomic
+
+FACTS = "stm_keras.json"
+FORMAT = 1
+PREPROCESSING = "per line: least-squares straight line removed, standard deviation 1"
+KERAS_PARTS = r"keras(\.(?!src\.).+)?|keras\.src\.(ops\..+|models\.functional)"
+MAX_JSON = 16 * 2**20
+
+
+def save_model(model, path, facts, overwrite=False):
+    """Write a model and its facts as one `.keras` file, whole or not at all.
+
+    Only the network is written, in float32 and without optimizer: a compiled model
+    saved under torch cannot be loaded where torch is missing.
+
+    Args:
+        model: `keras.Model` from `(batch, lines, pixels)` to logits.
+        path: str or `Path`, ending in `.keras`.
+        facts: dict, JSON-ready, with at least `classes`, `pixels` and `max_lines`.
+        overwrite: bool.
+
+    Raises:
+        OutputError: The file exists, or cannot be written.
+    """
+    facts = {"format": FORMAT, "preprocessing": PREPROCESSING, **facts}
+    with atomic(path, overwrite) as temporary:
+        bare_model(model).save(temporary)
+        with zipfile.ZipFile(temporary, "a") as archive:
+            archive.writestr(FACTS, json.dumps(facts, indent=1, allow_nan=False))
+
+
+def bare_model(model):
+    """Return the network alone: uncompiled, computing in float32."""
+    import keras
+
+    config = model.get_config()
+    if "mixed_" not in json.dumps(config):
+        return keras.Model(model.inputs, model.outputs, name=model.name)
+    text = re.sub(r'"(mixed_)?b?float16"', '"float32"', json.dumps(config))
+    bare = type(model).from_config(json.loads(text))
+    bare.set_weights(model.get_weights())
+    return bare
+
+
+def read_facts(path):
+    """Read what a `.keras` file says of itself, without keras.
+
+    Args:
+        path: str or `Path`.
+
+    Returns:
+        dict, empty for a file of another program.
+
+    Raises:
+        InputError: The file is missing, damaged or no `.keras` file.
+    """
+    path = Path(path)
+    with _open(path) as archive:
+        if FACTS not in archive.namelist():
+            return {}
+        facts = _json(archive, FACTS, path)
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+        raise InputError(f"{path}: is of a newer stm-keras. Install the newest.")
+    return facts
+
+
+def load_predictor(path):
+    """Load a `.keras` file, ours or another's, without running code from it.
+
+    Args:
+        path: str or `Path`. A file; no folder and no address.
+
+    Returns:
+        A `stm_keras.inference.predictor.Predictor`.
+
+    Raises:
+        InputError: The file is missing, damaged, or asks for code.
+        MismatchError: The model does not judge scan lines.
+    """
+    path = Path(path)
+    facts = read_facts(path)
+    _refuse_code(path)
+    import keras
+
+    import stm_keras.layers  # noqa: F401  Keras finds our layers by their names
+    from stm_keras.inference.predictor import Predictor
+
+    try:
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0][:200]
+        raise InputError(f"{path}: keras cannot load it ({reason}).") from error
+    shape, outputs = model.input_shape, model.output_shape
+    if not isinstance(shape, tuple) or len(shape) != 3 or len(outputs) != 2:
+        raise MismatchError(
+            f"{path}: does not judge scan lines: it maps {shape} to {outputs}, not "
+            "(scans, lines, pixels) to (scans, classes)."
+        )
+    if not facts:
+        if outputs[-1] != len(CLASSES):
+            raise MismatchError(
+                f"{path}: does not name its {outputs[-1]} classes and is not of stm-keras."
+            )
+        facts = {"classes": list(CLASSES), "pixels": shape[2], "max_lines": shape[1] or 128}
+    if len(facts["classes"]) != outputs[-1] or facts["pixels"] != shape[2]:
+        raise MismatchError(f"{path}: the network does not fit what the file says of it.")
+    return Predictor(model, facts)
+
+
+def _open(path):
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder. Give a .keras file, or a run's best.keras.")
+    try:
+        archive = zipfile.ZipFile(path)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file. Give a .keras file.") from None
+    except (zipfile.BadZipFile, OSError) as error:
+        reason = getattr(error, "strerror", None) or "not a .keras file, or cut short"
+        raise InputError(f"{path}: cannot be read ({reason}).") from None
+    missing = {"config.json", "model.weights.h5"} - set(archive.namelist())
+    if missing:
+        archive.close()
+        raise InputError(f"{path}: is no .keras file (no {sorted(missing)[0]}).")
+    return archive
+
+
+def _json(archive, name, path):
+    try:
+        if archive.getinfo(name).file_size > MAX_JSON:
+            raise InputError(f"{path}: {name} is too large to be true.")
+        return json.loads(archive.read(name))
+    except (ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise InputError(f"{path}: {name} is damaged ({error}).") from None
+
+
+def _refuse_code(path):
+    """Look for anything in the network that is not a plain part of Keras or ours."""
+    with _open(path) as archive:
+        config = _json(archive, "config.json", path)
+    for item in _objects(config):
+        module = item.get("module") or ""
+        name, registered = item.get("class_name"), item.get("registered_name") or ""
+        ours = registered.startswith("stm_keras>") or module.startswith("stm_keras.")
+        keras_own = re.fullmatch(KERAS_PARTS, module)
+        if name in ("Lambda", "__lambda__", "function", "TFSMLayer", "TorchModuleWrapper") or not (
+            ours or keras_own or module in ("", "builtins")
+        ):
+            raise InputError(
+                f"{path}: holds code, or a part that is neither Keras' nor ours "
+                f"({name} of {module or 'nowhere'}). It was not loaded."
+            )
+
+
+def _objects(node):
+    if isinstance(node, dict):
+        if "class_name" in node:
+            yield node
+        for value in node.values():
+            yield from _objects(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _objects(value)

@@ -1,0 +1,113 @@
+"""Scans in, classes and probabilities out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stm_keras.data.dataset import read_images
+from stm_keras.data.preprocess import standardise_lines
+from stm_keras.errors import MismatchError
+
+CHUNK = 1024  # scans standardised at a time, 64 MiB of float32
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model with the names of its classes and the size of its scans.
+
+    Args:
+        model: `keras.Model` from `(batch, lines, pixels)` to logits.
+        facts: dict. What the model file says of itself, see `model_file`.
+    """
+
+    model: object
+    facts: dict
+
+    @property
+    def classes(self):
+        """Names of the classes, a tuple of str."""
+        return tuple(self.facts["classes"])
+
+    def logits(self, images, lines=None, batch_size=64, progress=None):
+        """Compute logits for scans, or for their first lines.
+
+        Args:
+            images: array-like of shape `(scans, lines, pixels)`. Heights in any
+                unit; lines that were not recorded are 0.
+            lines: int. Lines seen, None for all.
+            batch_size: int.
+            progress: callable of (scans done, scans in all), or None.
+
+        Returns:
+            float32 array of shape `(scans, classes)`.
+
+        Raises:
+            MismatchError: The scans are of another size than the model's.
+        """
+        self.check_scans(images.shape)
+        return predict_logits(self.model, images, lines, batch_size, progress=progress)
+
+    def probabilities(self, images, lines=None, batch_size=64, progress=None):
+        """Compute class probabilities, see `logits`. float64 `(scans, classes)`."""
+        return softmax(self.logits(images, lines, batch_size, progress))
+
+    def check_scans(self, shape):
+        """Raise a `MismatchError` if scans of `shape` do not fit the model."""
+        pixels, most = self.facts["pixels"], self.facts["max_lines"]
+        if shape[2] != pixels:
+            raise MismatchError(
+                f"The model judges lines of {pixels} pixels. Received: scans of "
+                f"{shape[1]} lines x {shape[2]} pixels. Resample the scans, or train on them."
+            )
+        if shape[1] > most:
+            raise MismatchError(
+                f"The model judges up to {most} lines. Received: scans of {shape[1]} lines."
+            )
+
+    def check_classes(self, classes):
+        """Raise a `MismatchError` if a dataset's classes are not the model's."""
+        if tuple(classes) != self.classes:
+            raise MismatchError(
+                f"The model knows {', '.join(self.classes)}. Received: scans labelled "
+                f"{', '.join(classes)}. Merge or rename the classes, or train on them."
+            )
+
+
+def predict_logits(model, images, lines=None, batch_size=64, indices=None, progress=None):
+    """Run a Keras model over scans, a chunk at a time, in batches of one size.
+
+    Args:
+        model: `keras.Model`.
+        images: array-like of shape `(scans, lines, pixels)`. Heights.
+        lines: int. Lines seen, None for all.
+        batch_size: int.
+        indices: int array. Scans to take, None for all.
+        progress: callable of (scans done, scans in all), or None.
+
+    Returns:
+        float32 array of shape `(scans, classes)`.
+    """
+    if indices is None:
+        indices = np.arange(len(images))
+    if not len(indices):
+        return np.zeros((0, model.output_shape[-1]), np.float32)
+    logits = []
+    for start in range(0, len(indices), CHUNK):
+        chosen = indices[start : start + CHUNK]
+        inputs = standardise_lines(read_images(images, chosen)[:, :lines])
+        short = -len(inputs) % batch_size  # a second batch size would compile again
+        if short:
+            padding = np.zeros((short, *inputs.shape[1:]), np.float32)
+            inputs = np.concatenate([inputs, padding])
+        out = model.predict(inputs, batch_size=batch_size, verbose=0)
+        logits.append(np.asarray(out, np.float32)[: len(chosen)])
+        if progress:
+            progress(start + len(chosen), len(indices))
+    return np.concatenate(logits)
+
+
+def softmax(logits, temperature=1.0):
+    """Turn logits of shape `(..., classes)` into float64 probabilities."""
+    scaled = np.asarray(logits, np.float64) / temperature
+    scaled = np.exp(scaled - scaled.max(-1, keepdims=True))
+    return scaled / scaled.sum(-1, keepdims=True)

@@ -1,0 +1,123 @@
+"""Turn scan lines into tokens: one token per line."""
+
+import keras
+from keras import ops
+
+CONV_STEM = ((32, 7), (64, 3), (128, 3))  # filters and kernel, each with stride 2
+
+
+@keras.saving.register_keras_serializable(package="stm_keras")
+class ScanlineTokenizer(keras.layers.Layer):
+    """Embed each scan line alone as one token.
+
+    A line is one token because the tip scans it in one sweep: between two lines it
+    may change, within one it hardly does.
+
+    Args:
+        dim: int. Length of a token.
+        stem: str. "linear" is one dense projection of the pixels. "conv" is three
+            1-D convolutions along the line (kernel 7 with 32 filters, 3 with 64,
+            3 with 128, stride 2, GELU), averaged over the line, and a dense
+            projection: it finds a lattice wherever on the line it begins.
+        **kwargs: Passed on to `keras.layers.Layer`.
+
+    Call arguments:
+        lines: float tensor of shape `(batch, lines, pixels)`. Heights, each line of
+            mean 0 and standard deviation 1.
+
+    Returns:
+        float tensor of shape `(batch, lines, dim)`.
+
+    Reference:
+        Dosovitskiy et al., 2021, https://arxiv.org/abs/2010.11929, eq. 1, with lines
+        for patches.
+    """
+
+    def __init__(self, dim, stem="linear", **kwargs):
+        super().__init__(**kwargs)
+        if dim < 1:
+            raise ValueError(f"`dim` must be positive. Received: dim={dim}.")
+        if stem not in ("linear", "conv"):
+            raise ValueError(f'`stem` must be "linear" or "conv". Received: stem={stem}.')
+        self.dim = dim
+        self.stem = stem
+        self.convolutions = [
+            keras.layers.Conv1D(
+                filters,
+                kernel,
+                strides=2,
+                padding="same",
+                activation="gelu",
+                data_format="channels_last",
+                dtype=self.dtype_policy,
+                name=f"conv_{index}",
+            )
+            for index, (filters, kernel) in enumerate(CONV_STEM if stem == "conv" else ())
+        ]
+        self.project = keras.layers.Dense(dim, dtype=self.dtype_policy, name="project")
+
+    def build(self, input_shape):
+        pixels = input_shape[-1]
+        if self.stem == "linear":
+            self.project.build(input_shape)
+            return
+        shape = (None, pixels, 1)
+        for layer in self.convolutions:
+            layer.build(shape)
+            shape = layer.compute_output_shape(shape)
+        self.project.build((None, shape[-1]))
+
+    def call(self, lines):
+        if self.stem == "linear":
+            return self.project(lines)
+        batch, count, pixels = ops.shape(lines)
+        features = ops.reshape(lines, (-1, pixels, 1))
+        for layer in self.convolutions:
+            features = layer(features)
+        tokens = self.project(ops.mean(features, axis=1))
+        return ops.reshape(tokens, (batch, count, self.dim))
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.dim)
+
+    def get_config(self):
+        return {**super().get_config(), "dim": self.dim, "stem": self.stem}
+
+
+@keras.saving.register_keras_serializable(package="stm_keras")
+class RecordedLines(keras.layers.Layer):
+    """Tell which tokens may be looked at: those of lines that hold something.
+
+    A line that was not recorded, was lost or is constant comes as zeros. No token
+    looks at it, so an aborted scan gives the same answer with and without padding.
+
+    Args:
+        extra: int. Tokens before the lines (the class token), always looked at.
+        **kwargs: Passed on to `keras.layers.Layer`.
+
+    Call arguments:
+        lines: float tensor of shape `(batch, lines, pixels)`.
+
+    Returns:
+        bool tensor of shape `(batch, 1, extra + lines)`, an attention mask for
+        every query.
+    """
+
+    def __init__(self, extra=1, **kwargs):
+        super().__init__(**kwargs)
+        if extra < 0:
+            raise ValueError(f"`extra` must not be negative. Received: extra={extra}.")
+        self.extra = extra
+
+    def call(self, lines):
+        recorded = ops.any(ops.not_equal(lines, 0), axis=-1)
+        before = ops.ones((ops.shape(lines)[0], self.extra), dtype="bool")
+        return ops.concatenate([before, recorded], axis=1)[:, None, :]
+
+    def compute_output_spec(self, lines):
+        batch, count = lines.shape[:2]
+        total = None if count is None else count + self.extra
+        return keras.KerasTensor((batch, 1, total), dtype="bool")
+
+    def get_config(self):
+        return {**super().get_config(), "extra": self.extra}

@@ -1,0 +1,146 @@
+"""Benchmark rows as a page of Markdown: scores, lines seen, and how to repeat them."""
+
+from stm_keras import __version__
+
+PAPER = {  # Gordon et al., 2020, LRCN W=20, read off the figures, +-0.003
+    "auroc": {21: 0.933, 32: 0.937, 48: 0.942, 64: 0.946, 96: 0.954, 126: 0.960},
+    "balanced_accuracy": {21: 0.793, 32: 0.800, 48: 0.809, 64: 0.820, 96: 0.841, 126: 0.851},
+}
+PROTOCOLS = {
+    "p1": "P1, by scan: as the paper; siblings of test scans are in training",
+    "p2": "P2, by session: scans of days the model never saw",
+    "p3": "P3, by campaign: leave one of three campaigns out",
+}
+
+
+def results_page(rows, command, data_name):
+    """Write the results of a benchmark as Markdown.
+
+    Args:
+        rows: list of dict, as of `pool_folds`.
+        command: str. What repeats them.
+        data_name: str. Name of the dataset.
+
+    Returns:
+        str.
+    """
+    parts = [
+        "# Results",
+        "Written by `stm-keras benchmark`; do not edit. Each scan is judged by the one model "
+        "whose training and validation did not hold its fold (P1: its scan, P2: its session, "
+        "P3: its campaign), and the answers of all folds are scored together. The best epoch "
+        "is chosen on validation scans inside the training folds. Brackets: 95 % bootstrap "
+        "intervals, 1000 resamples of scans (P1) or sessions (P2, P3).",
+        f"Data: {data_name}. stm-keras {__version__}. Repeat with\n\n```\n{command}\n```",
+    ]
+    for protocol, title in PROTOCOLS.items():
+        chosen = [row for row in rows if row["protocol"] == protocol]
+        if chosen:
+            parts += [f"## {title}", _scores(chosen), _classes(chosen), _by_lines(chosen)]
+    parts += ["## How they were trained", _training(rows), _reading(rows)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _scores(rows):
+    lines = [
+        "| config | scans | n | AUROC | balanced accuracy | accuracy | ECE |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        for subset in ("all", "full agreement", "consensus"):
+            if subset in row:
+                scores = row[subset]
+                cells = [
+                    _with_interval(scores, key)
+                    for key in ("auroc", "balanced_accuracy", "accuracy", "ece")
+                ]
+                name = "all single-class" if subset == "all" else subset
+                lines.append(f"| {row['config']} | {name} | {scores['n']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _classes(rows):
+    classes = list(rows[0]["all"]["per_class"])
+    lines = [
+        "AUROC and recall of each class, all single-class scans:",
+        "",
+        f"| config | {' | '.join(classes)} |",
+        "|---" * (len(classes) + 1) + "|",
+    ]
+    for row in rows:
+        values = [row["all"]["per_class"][name] for name in classes]
+        cells = [f"{_number(v['auroc'])}, {_number(v['recall'])}" for v in values]
+        lines.append(f"| {row['config']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _by_lines(rows):
+    seen = [point["lines"] for point in rows[0]["all"]["by_lines"]]
+    lines = [
+        "Score against lines seen, all single-class scans. Paper: LRCN W=20 under P1, at the "
+        "next number of lines that it gives:",
+        "",
+        f"| | {' | '.join(map(str, seen))} |",
+        "|---" * (len(seen) + 1) + "|",
+    ]
+    for key, name in (("auroc", "AUROC"), ("balanced_accuracy", "balanced accuracy")):
+        for row in rows:
+            cells = [_number(point[key]) for point in row["all"]["by_lines"]]
+            lines.append(f"| {row['config']}, {name} | {' | '.join(cells)} |")
+        paper = [_paper(key, count) for count in seen]
+        lines.append(f"| paper, {name} | {' | '.join(paper)} |")
+    return "\n".join(lines)
+
+
+def _training(rows):
+    lines = [
+        "| config | protocol | folds | epochs | seconds a fold | backend | device | precision "
+        "| seed | git |",
+        "|---" * 10 + "|",
+    ]
+    for row in rows:
+        seconds = row["seconds"]
+        cells = [
+            row["config"],
+            row["protocol"].upper(),
+            f"{row['folds_done']} of {row['folds']}",
+            _range(row["epochs"]),
+            f"{min(seconds):.0f}-{max(seconds):.0f}",
+            ", ".join(row["backend"]),
+            "; ".join(row["devices"]),
+            ", ".join(row["precision"]),
+            str(row["seed"]),
+            ", ".join(row["git"]),
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _reading(rows):
+    spread = [
+        f"{row['config']} {row['protocol'].upper()} "
+        + ", ".join(f"{value:.3f}" for value in row["balanced_accuracy_by_fold"])
+        for row in rows
+    ]
+    return "Balanced accuracy fold by fold: " + "; ".join(spread) + "."
+
+
+def _with_interval(scores, key):
+    interval = scores["intervals"].get(key)
+    if not interval:
+        return _number(scores[key])
+    return f"{_number(scores[key])} [{interval[0]:.3f}, {interval[1]:.3f}]"
+
+
+def _number(value):
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _paper(key, lines):
+    known = [count for count in PAPER[key] if abs(count - lines) <= 2]
+    return f"{PAPER[key][known[0]]:.3f}" if known else "-"
+
+
+def _range(values):
+    low, high = min(values), max(values)
+    return str(low) if low == high else f"{low}-{high}"

@@ -1,0 +1,151 @@
+"""A training run is a directory: what was asked, what happened, what came out.
+
+    config.toml        the resolved config          history.csv       a row per epoch
+    command.txt        what was typed               checkpoints/      to resume from
+    environment.json   versions, device, git, data  best.keras        best epoch by AUROC
+    split.json         which scans in which part    evaluation.json   scores on the test part
+    card.md            model card                   report.html       the same, to look at
+"""
+
+import csv
+import fcntl
+import io
+import json
+import shlex
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from stm_keras.config import differences, dump_config, load_config
+from stm_keras.errors import InputError, OutputError, UsageError
+from stm_keras.files import atomic, check_folder
+
+COLUMNS = (
+    "epoch",
+    "loss",
+    "auroc",
+    "balanced_accuracy",
+    "val_loss",
+    "val_auroc",
+    "val_balanced_accuracy",
+    "learning_rate",
+    "seconds",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """The directory of one training run.
+
+    Args:
+        path: `Path` of the directory.
+    """
+
+    path: Path
+
+    @classmethod
+    def start(cls, path, config):
+        """Make the directory of a run, or open it to resume.
+
+        Raises:
+            UsageError: The directory holds a run of another config.
+            OutputError: It holds something else, or cannot be written.
+        """
+        path = Path(path)
+        run = cls(path)
+        if run.file("config.toml").exists():
+            changed = differences(config, run.config())
+            if changed:
+                raise UsageError(
+                    f"{path}: holds a run with another config, different in "
+                    f"{', '.join(changed)}. Choose another --output, or the same config "
+                    "to resume."
+                )
+            check_folder(path)
+            return run
+        if path.is_dir() and any(path.iterdir()):
+            raise OutputError(f"{path}: is not empty and no run. Choose another --output.")
+        check_folder(path)
+        run.write_text("command.txt", shlex.join(["stm-keras", *sys.argv[1:]]) + "\n")
+        run.write_text("config.toml", dump_config(config))
+        return run
+
+    @classmethod
+    def open(cls, path):
+        """Open the directory of an existing run.
+
+        Raises:
+            InputError: There is no run.
+        """
+        path = Path(path)
+        if not (path / "config.toml").exists():
+            raise InputError(f"{path}: is no run (no config.toml).")
+        return cls(path)
+
+    def file(self, name):
+        """Return the `Path` of a file of the run."""
+        return self.path / name
+
+    def config(self):
+        """Read the config of the run."""
+        return load_config(self.file("config.toml"))
+
+    def write_text(self, name, text):
+        """Write a file of the run whole or not at all."""
+        with atomic(self.file(name), overwrite=True) as temporary:
+            temporary.write_text(text)
+
+    def write_json(self, name, value):
+        """Write a JSON file of the run whole or not at all."""
+        self.write_text(name, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+    def read_json(self, name):
+        """Read a JSON file of the run, or return None where there is none.
+
+        Raises:
+            InputError: The file is damaged.
+        """
+        path = self.file(name)
+        if not path.exists():
+            return None
+        try:
+            return json.loads(path.read_text())
+        except ValueError as error:
+            raise InputError(f"{path}: is damaged ({error}).") from None
+
+    def write_history(self, rows):
+        """Write history.csv from a list of dicts, one an epoch."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({key: _cell(row[key]) for key in COLUMNS if key in row})
+        self.write_text("history.csv", text.getvalue())
+
+    @contextmanager
+    def locked(self):
+        """Keep a second process out of the directory while this one trains.
+
+        Raises:
+            OutputError: Another process trains here.
+        """
+        with self.file(".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise OutputError(
+                    f"{self.path}: another process trains here. Wait for it, or choose "
+                    "another --output."
+                ) from None
+            yield
+
+
+def default_path(config, root="runs", today=None):
+    """Return the directory of a run that was given none: `runs/<date>-<name>`."""
+    return Path(root) / f"{today or date.today().isoformat()}-{config.name}"
+
+
+def _cell(value):
+    return value if isinstance(value, int) else f"{value:.6g}"

@@ -1,0 +1,154 @@
+"""Simulated scans by the thousand: chunks, worker processes, one data set."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
+from itertools import islice
+from numbers import Integral
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from stm_keras.data.dataset import CLASSES, Dataset
+from stm_keras.errors import StmKerasError, UsageError
+from stm_keras.simulate.config import SimulationConfig
+from stm_keras.simulate.scan import CHUNK, simulate_chunk
+
+
+def simulate(count, seed, config=None, workers=1, progress=None, start=0):
+    """Simulate scans of H:Si(100) with the class of every line.
+
+    A seed names an endless stream of scans: the first scans are the same however many
+    are asked for, and the bytes are the same on any number of workers and threads.
+
+    Args:
+        count: int. Number of scans.
+        seed: int. Names the stream.
+        config: `SimulationConfig`, or None for its defaults.
+        workers: int. Processes. A script that asks for more than one needs
+            `if __name__ == "__main__":`, as always with processes.
+        progress: callable `(done, total)`, called after every few scans, or None.
+        start: int. First scan of the stream to return.
+
+    Returns:
+        `Dataset` with uint8 images of shape `(count, size, size)`, recorded as real
+        scans are: mean and slope of each line removed, then the scan scaled to 0..254.
+        `change_line` is the first line whose class is not that of the line before.
+        `parameters` holds what was drawn, one entry for each scan; where there are two,
+        they are for the tip before and after a change.
+
+    Raises:
+        UsageError: An argument makes no sense.
+        StmKerasError: A worker process died.
+    """
+    config = SimulationConfig() if config is None else config
+    _check(count, seed, config, workers, progress, start)
+    first, last = start // CHUNK, (start + count - 1) // CHUNK
+    jobs = ((seed, chunk, config) for chunk in range(first, last + 1))
+    columns, done = {}, 0
+    with closing(_run(jobs, min(workers, last - first + 1))) as parts:
+        for chunk, part in enumerate(parts, first):
+            begin = max(start - chunk * CHUNK, 0)
+            rows = slice(done, min(done + CHUNK - begin, count))
+            done = rows.stop
+            for name, values in part.items():
+                if name not in columns:
+                    columns[name] = _empty((count, *values.shape[1:]), values.dtype)
+                columns[name][rows] = values[begin : begin + rows.stop - rows.start]
+            if progress is not None:
+                progress(done, count)
+
+    fields = ("images", "labels", "lines", "line_labels", "change_line")
+    known = {name: columns.pop(name) for name in fields}
+    source = f"simulated, seed {seed}" + (f" from scan {start}" if start else "")
+    return Dataset(**known, classes=CLASSES, parameters=columns, source=source)
+
+
+def _run(jobs, workers):
+    """Yield the result of each job of an iterator, in order, few of them in memory."""
+    if workers == 1:
+        with threadpool_limits(1):
+            for job in jobs:
+                yield simulate_chunk(*job)
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker)
+    waiting = deque()
+    try:
+        with _no_interrupt():
+            for job in islice(jobs, 2 * workers):
+                waiting.append(pool.submit(simulate_chunk, *job))
+        while waiting:
+            yield waiting.popleft().result()
+            for job in islice(jobs, 1):
+                waiting.append(pool.submit(simulate_chunk, *job))
+    except BrokenProcessPool:
+        raise StmKerasError(
+            "A worker process of `simulate` died: memory is short, or the script lacks "
+            '`if __name__ == "__main__":`. Use workers=1.'
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker():
+    """One BLAS thread for the same bytes everywhere; live and die with the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threadpool_limits(1)
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent():
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+@contextmanager
+def _no_interrupt():
+    """Let processes start deaf to Ctrl-C: the parent alone answers it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _empty(shape, dtype):
+    try:
+        return np.empty(shape, dtype)
+    except (MemoryError, ValueError):
+        raise UsageError(
+            f"`count` is too large for the memory. Received: count={shape[0]}. "
+            "Simulate fewer scans at a time, with `start`."
+        ) from None
+
+
+def _check(count, seed, config, workers, progress, start):
+    for name, value, low in (
+        ("count", count, 1),
+        ("seed", seed, 0),
+        ("workers", workers, 1),
+        ("start", start, 0),
+    ):
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < low:
+            raise UsageError(
+                f"`{name}` must be a whole number of {low} or more. "
+                f"Received: {name}={value!r}."
+            )
+    if not isinstance(config, SimulationConfig):
+        raise UsageError(
+            f"`config` must be a SimulationConfig. Received: {type(config).__name__}."
+        )
+    if progress is not None and not callable(progress):
+        raise UsageError(
+            "`progress` must be a function of (done, total). "
+            f"Received: {type(progress).__name__}."
+        )

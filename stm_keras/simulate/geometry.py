@@ -1,0 +1,104 @@
+"""Where each pixel of a scan lies on the surface: size, angle, drift, creep, jitter.
+
+A lattice coordinate is a column part plus a line part. Everything that the scanner gets
+wrong (creep, hysteresis, jitter) bends one of the two, and the lattice stays a product.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stm_keras.simulate.draw import chance, log_uniform
+
+ROW_NM = 0.768  # between dimer rows: twice the surface lattice constant
+DIMER_NM = 0.384  # between dimers along a row
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Geometry of a chunk of scans.
+
+    Args:
+        size_nm: float array `(scans,)`. Width, and height, of the scan.
+        pixel_nm: float array `(scans,)`.
+        angle_deg: float array `(scans,)`. From the fast axis to the rows' normal.
+        rotation: float array `(scans, 2, 2)`. Image axes to lattice axes.
+        per_pixel: float array `(scans, 2, 2)`. Lattice periods (row, dimer) for one
+            pixel along the fast and slow axis: the frequencies of the lattice.
+        columns: float array `(scans, 2, pixels)`. Column part, in lattice periods.
+        lines: float array `(scans, 2, lines)`. Line part, in lattice periods.
+    """
+
+    size_nm: np.ndarray
+    pixel_nm: np.ndarray
+    angle_deg: np.ndarray
+    rotation: np.ndarray
+    per_pixel: np.ndarray
+    columns: np.ndarray
+    lines: np.ndarray
+
+    @property
+    def large(self):
+        """Scans that show an overview: bool array `(scans,)`."""
+        return self.size_nm > 8
+
+    def to_pixels(self, offsets_nm):
+        """Turn offsets along lattice axes into pixels (fast, slow).
+
+        Args:
+            offsets_nm: float array of shape `(scans, offsets, 2)`.
+
+        Returns:
+            float array of the same shape.
+        """
+        return offsets_nm @ self.rotation / self.pixel_nm[:, None, None]
+
+
+def draw_frame(rng, count, config):
+    """Draw the geometry of `count` scans; returns a `Frame`."""
+    size_nm = _draw_size(rng, count, config)
+    pixel_nm = size_nm / config.size
+    angle_deg = rng.uniform(*config.angle_deg, count)
+    cosine, sine = np.cos(np.deg2rad(angle_deg)), np.sin(np.deg2rad(angle_deg))
+    rotation = np.stack([[cosine, sine], [-sine, cosine]]).transpose(2, 0, 1)
+    shear = rng.normal(0, 1, (count, 2, 2)) * config.shear * config.has("shear")
+    period = np.array([ROW_NM, DIMER_NM])[:, None]
+    per_pixel = rotation @ (np.eye(2) + shear) * pixel_nm[:, None, None] / period
+
+    column, across, along = _draw_scanner(rng, count, config)
+    origin = rng.uniform(0, 1, (count, 2, 1)) * 50
+    line = per_pixel[:, :, :1] * across[:, None] + per_pixel[:, :, 1:] * along[:, None]
+    return Frame(
+        size_nm=size_nm,
+        pixel_nm=pixel_nm,
+        angle_deg=angle_deg,
+        rotation=rotation,
+        per_pixel=per_pixel,
+        columns=per_pixel[:, :, :1] * column[:, None],
+        lines=line + origin,
+    )
+
+
+def _draw_size(rng, count, config):
+    kind = rng.random(count)
+    small = rng.uniform(*config.small_nm, count)
+    medium = rng.uniform(*config.medium_nm, count)
+    large = log_uniform(rng, *config.large_nm, count)
+    is_medium, is_large = kind < config.p_medium, kind >= 1 - config.p_large
+    return np.where(is_medium, medium, np.where(is_large, large, small))
+
+
+def _draw_scanner(rng, count, config):
+    """Pixels where the scanner really is: of each column, of each line's start."""
+    size, scale = config.size, config.size / 128
+    index = np.broadcast_to(np.arange(size), (count, size))
+    creeps = chance(rng, config.p_creep, count) & config.has("creep")
+    distance = np.where(creeps, rng.normal(0, 7, (2, count)), 0) * scale
+    decay = np.exp(-index / (log_uniform(rng, 4, 60, count) * scale)[:, None])
+    creep_across, creep_along = distance[:, :, None] * decay
+    bow = rng.normal(0, 0.012, count)[:, None] * config.has("creep")
+    position = index / size
+    column = index + bow * 4 * position * (1 - position) * size
+    amount = log_uniform(rng, 0.04, 0.6, count)[:, None] * scale * config.has("jitter")
+    across = creep_across + amount * rng.normal(0, 1, (count, size))
+    return column, across, index + creep_along

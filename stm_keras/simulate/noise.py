@@ -1,0 +1,188 @@
+"""What the electronics add in time: noise, hum, and the lag of the feedback loop."""
+
+from functools import lru_cache
+
+import numpy as np
+
+from stm_keras.simulate.draw import chance, log_uniform
+
+_SLOW_WAVES = 12
+
+
+def draw_noise_level(rng, states, lattice_pm, config):
+    """Draw the standard deviation of the noise before and after the tip change.
+
+    Args:
+        rng: numpy Generator.
+        states: `States`.
+        lattice_pm: float array of shape `(scans,)`. Standard deviation of the lattice.
+        config: `SimulationConfig`.
+
+    Returns:
+        float array of shape `(scans, 2)`, in pm.
+    """
+    count = len(lattice_pm)
+    # a weak lattice is noisier relative to itself, but less than in proportion
+    weak = (8 / np.clip(lattice_pm, 2, 40)) ** 0.35
+    usual = log_uniform(rng, *config.noise_to_lattice, count) * weak
+    quiet = log_uniform(rng, 0.04, 0.6, count)
+    loud = log_uniform(rng, 1.2, 6, count)
+    calm = states.is_kind("faint", "cluster", "crash", "flat")
+    relative = np.where(calm, quiet, usual)[:, None]
+    relative = np.where(states.spoiled("noisy"), loud[:, None], relative)
+    return relative * np.maximum(lattice_pm, 0.4)[:, None] * config.has("noise")
+
+
+def add_noise(heights, rng, level_pm, states, config):
+    """Add noise that is smooth along a line and new on every line.
+
+    Preamplifier and loop smooth the noise in time. The next line comes a second later,
+    so nothing is left of it there, but for the resampling of lines.
+
+    Args:
+        heights: float32 array of shape `(scans, lines, pixels)`, in pm; changed.
+        rng: numpy Generator.
+        level_pm: float array of shape `(scans, 2)`.
+        states: `States`.
+        config: `SimulationConfig`.
+    """
+    if not config.has("noise"):
+        return
+    count, size = heights.shape[:2]
+    noise = rng.standard_normal(heights.shape, dtype=np.float32)
+    if config.has("resampling"):
+        inner = 0.7 * noise[:, 1:-1] + 0.15 * (noise[:, :-2] + noise[:, 2:])
+        noise[:, 1:-1] = inner
+    width = rng.uniform(*config.noise_correlation_px, count) * size / 128
+    noise = noise @ smoothing(width, size)
+    waves = rng.standard_normal((count, size, _SLOW_WAVES), dtype=np.float32)
+    slow = 0.8 * rng.random(count)
+    noise += (waves * slow[:, None, None].astype(np.float32)) @ _slow_waves(size)
+
+    index = np.arange(size)
+    start, length = rng.integers(0, size, count), rng.integers(3, size // 3, count)
+    louder = chance(rng, 0.12, count) * rng.uniform(0.5, 4, count)
+    inside = (index >= start[:, None]) & (index < (start + length)[:, None])
+    level = states.by_line(level_pm) * (1 + louder[:, None] * inside)
+    level = level * np.exp(rng.normal(0, 0.15, (count, size)))
+    heights += noise * level[:, :, None].astype(np.float32)
+
+
+def add_hum(heights, rng, states, lattice_pm, config):
+    """Add a wave that is periodic in time: mains or a vibration.
+
+    Args:
+        heights: float32 array of shape `(scans, lines, pixels)`, in pm; changed.
+        rng: numpy Generator.
+        states: `States`.
+        lattice_pm: float array of shape `(scans,)`.
+        config: `SimulationConfig`.
+    """
+    count, size = heights.shape[:2]
+    usual = chance(rng, 0.08, count) * log_uniform(rng, 0.1, 0.5, count)
+    loud = log_uniform(rng, 0.8, 4, count)
+    relative = np.where(states.spoiled("hum"), loud[:, None], usual[:, None])
+    level = states.by_line(relative * lattice_pm[:, None])
+    frequency = log_uniform(rng, 0.008, 0.2, count)
+    beat = rng.uniform(0, 1, count)
+    wander = np.cumsum(rng.normal(0, 0.02, (count, size)), 1)
+    if not config.has("hum"):
+        return
+    index = np.arange(size)
+    along = 2 * np.pi * frequency[:, None] * index
+    start = 2 * np.pi * (beat[:, None] * index + wander)
+    left = np.stack([np.cos(start) * level, np.sin(start) * level], 2).astype(np.float32)
+    right = np.stack([np.sin(along), np.cos(along)], 1).astype(np.float32)
+    heights += left @ right
+
+
+def apply_feedback(heights, rng, states, config):
+    """Let the loop lag behind the surface along the fast axis, and sometimes ring.
+
+    Args:
+        heights: float32 array of shape `(scans, lines, pixels)`, in pm.
+        rng: numpy Generator.
+        states: `States`.
+        config: `SimulationConfig`.
+
+    Returns:
+        Tuple of float32 array like `heights` and float array of shape `(scans,)`: the
+        time constant in pixels.
+    """
+    count, size = heights.shape[:2]
+    scale = size / 128
+    slow = states.is_kind("smear")
+    lag = np.where(slow, log_uniform(rng, 6, 25, count), log_uniform(rng, 0.25, 2.2, count))
+    rings = chance(rng, 0.1, count) * rng.uniform(0.05, 0.3, count)
+    howls = states.is_kind("hum") & chance(rng, 0.5, count)
+    ringing = np.where(howls, log_uniform(rng, 0.4, 1.2, count), rings)
+    frequency, decay = rng.uniform(0.04, 0.16, count), rng.uniform(6, 40, count)
+    if not config.has("feedback"):
+        return heights, np.zeros(count)
+    lag = lag * scale
+    response = loop_response(lag, ringing, frequency / scale, decay * scale, size)
+    return heights @ _causal(response), lag
+
+
+def smoothing(width, pixels):
+    """Matrix that smooths white noise along a line and keeps its variance.
+
+    Args:
+        width: float array of shape `(scans,)`. Standard deviation in pixels.
+        pixels: int.
+
+    Returns:
+        float32 array of shape `(scans, pixels, pixels)`, from the right.
+    """
+    distance = np.arange(-(pixels - 1), pixels)
+    kernel = np.exp(-0.5 * (distance / width[:, None]) ** 2)
+    kernel = kernel / np.sqrt((kernel**2).sum(1, keepdims=True))
+    return _toeplitz(kernel.astype(np.float32))
+
+
+def loop_response(lag, ringing, frequency, decay, pixels):
+    """Answer of the loop to a needle on the surface.
+
+    Args:
+        lag: float array of shape `(scans,)`. Time constant in pixels.
+        ringing: float array of shape `(scans,)`. Strength, 0 for none.
+        frequency: float array of shape `(scans,)`. Of the ringing, in cycles per pixel.
+        decay: float array of shape `(scans,)`. Of the ringing, in pixels.
+        pixels: int.
+
+    Returns:
+        float32 array of shape `(scans, pixels)` with sum 1: slow slopes are followed.
+    """
+    time = np.arange(pixels)
+    follow = np.exp(-time / lag[:, None])
+    follow /= follow.sum(1, keepdims=True)
+    ring = np.exp(-time / decay[:, None]) * np.cos(
+        2 * np.pi * frequency[:, None] * time + 1
+    )
+    ring -= ring.mean(1, keepdims=True)
+    ring /= np.abs(ring).sum(1, keepdims=True)
+    return (follow + 2 * ringing[:, None] * ring).astype(np.float32)
+
+
+def _causal(response):
+    """Matrix of a causal response; the tip rests on the first pixel before the line."""
+    kernel = np.concatenate([np.zeros_like(response[:, 1:]), response], 1)
+    matrix = _toeplitz(kernel).copy()
+    matrix[:, 0] += 1 - matrix.sum(1)
+    return matrix
+
+
+def _toeplitz(kernel):
+    """View of a kernel of 2n - 1 values as matrix `T[m, j] = kernel[n - 1 + j - m]`."""
+    pixels = (kernel.shape[1] + 1) // 2
+    windows = np.lib.stride_tricks.sliding_window_view(kernel, pixels, axis=1)
+    return windows[:, ::-1]
+
+
+@lru_cache(maxsize=4)
+def _slow_waves(pixels):
+    """Cosines with the weights of 1/f noise and unit variance together."""
+    order = np.arange(1, _SLOW_WAVES + 1)[:, None]
+    position = (np.arange(pixels) + 0.5) / pixels
+    waves = np.cos(np.pi * order * position) / np.sqrt(order)
+    return (waves / np.sqrt((waves**2).sum(0).mean())).astype(np.float32)

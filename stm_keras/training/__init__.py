@@ -1,0 +1,1 @@
+"""Fit a model and keep everything about it."""

@@ -1,0 +1,257 @@
+"""What happens after every epoch: measure, write down, keep, tell, stop."""
+
+import math
+import sys
+import time
+from contextlib import contextmanager
+
+import keras
+import numpy as np
+
+from stm_keras.errors import TrainingError
+from stm_keras.evaluation.metrics import auroc, balanced_accuracy
+from stm_keras.inference.predictor import predict_logits, softmax
+from stm_keras.training.schedules import plateau_scale
+
+
+@contextmanager
+def averaged(model):
+    """Lend the model the moving average of its weights, if its optimizer keeps one."""
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    if not optimizer.use_ema:
+        yield
+        return
+    variables = model.trainable_variables
+    own = [keras.ops.convert_to_numpy(variable) for variable in variables]
+    averages = optimizer._model_variables_moving_average  # Keras has no public way
+    for variable, average in zip(variables, averages, strict=True):
+        variable.assign(average)
+    try:
+        yield
+    finally:
+        for variable, value in zip(variables, own, strict=True):
+            variable.assign(value)
+
+
+class Epoch(keras.callbacks.Callback):
+    """Tell data and dropout which epoch it is, so that a restart repeats nothing.
+
+    The counters of dropout are not in the weights file; they are set from seed and
+    epoch instead.
+    """
+
+    def __init__(self, batches, seed):
+        super().__init__()
+        self.batches = batches
+        self.seed = seed
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.batches.set_epoch(epoch)
+        generators = [v for v in self.model.variables if "seed_generator" in v.path]
+        for index, variable in enumerate(generators):
+            state = np.random.SeedSequence((self.seed, epoch, index)).generate_state(2)
+            variable.assign((state >> 1).astype("uint32"))  # torch wants them below 2^31
+
+
+class Scores(keras.callbacks.Callback):
+    """Add macro one-vs-rest AUROC and balanced accuracy to the logs of an epoch.
+
+    Measured on scans as they are, without augmentation, on validation and on as many
+    training scans: the gap between them is over-fitting and nothing else.
+
+    Args:
+        images: array-like of shape `(scans, lines, pixels)`.
+        parts: dict of prefix ("" or "val_") to tuple of int arrays: indices into
+            `images`, and their labels.
+        batch_size: int.
+    """
+
+    def __init__(self, images, parts, batch_size):
+        super().__init__()
+        self.images = images
+        self.parts = parts
+        self.batch_size = batch_size
+
+    def on_epoch_end(self, epoch, logs=None):
+        with averaged(self.model):
+            for prefix, (indices, labels) in self.parts.items():
+                logits = predict_logits(
+                    self.model, self.images, None, self.batch_size, indices
+                )
+                if not np.isfinite(logits).all():
+                    raise TrainingError(
+                        f"The model gives values that are not finite after epoch "
+                        f"{epoch + 1}. Lower `train.learning_rate`; training goes on "
+                        "from the epoch before."
+                    )
+                probabilities = softmax(logits)
+                chosen = probabilities[np.arange(len(labels)), labels]
+                logs[f"{prefix}auroc"] = float(auroc(labels, probabilities)[0])
+                logs[f"{prefix}balanced_accuracy"] = float(
+                    balanced_accuracy(labels, logits.argmax(1), logits.shape[1])
+                )
+                if prefix:
+                    loss = -np.log(np.maximum(chosen, 1e-12)).mean()
+                    logs[f"{prefix}loss"] = float(loss)
+
+
+class FiniteLoss(keras.callbacks.Callback):
+    """Stop, and say where, when the loss is no number any more.
+
+    The loss in the logs is the mean since the epoch began, so one look in `every`
+    steps misses nothing and costs no wait for the device at the others.
+    """
+
+    def __init__(self, every=10):
+        super().__init__()
+        self.every = every
+        self.epoch = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch % self.every == 0:
+            self._check(logs, f"step {batch + 1} of epoch {self.epoch + 1}")
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._check(logs, f"epoch {epoch + 1}")
+
+    def _check(self, logs, place):
+        loss = float(logs["loss"])
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"The loss is {loss} by {place}. Lower `train.learning_rate`, or set "
+                "`train.clip_norm`; the epochs before are kept."
+            )
+
+
+class Keeper(keras.callbacks.Callback):
+    """Write the history and the weights of every epoch so that nothing gets lost.
+
+    The weights come first under a new name, then `state.json` names them: a kill
+    between the two leaves the state of the epoch before. The best model by
+    validation AUROC is written before either, and again when its epoch is repeated.
+
+    Args:
+        run: A `stm_keras.runs.Run`.
+        rows: list of dict, the epochs done before; new ones are appended.
+        save_best: callable of the model, writes `best.keras`.
+    """
+
+    def __init__(self, run, rows, save_best):
+        super().__init__()
+        self.run = run
+        self.rows = rows
+        self.save_best = save_best
+        self.begin = time.perf_counter()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.begin = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+        row = {"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()}}
+        row["learning_rate"] = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+        row["seconds"] = time.perf_counter() - self.begin
+        logs.update(row)
+        best = best_epoch(self.rows)
+        if best is None or row["val_auroc"] > best["val_auroc"]:
+            with averaged(self.model):
+                self.save_best(self.model, row)
+        self.rows.append(row)
+        folder = self.run.file("checkpoints")
+        folder.mkdir(exist_ok=True)
+        old = [path for path in folder.iterdir() if path.name != "state.json"]
+        name = f"epoch-{epoch + 1:05d}.weights.h5"
+        self.model.save_weights(folder / f"new-{name}", overwrite=True)
+        (folder / f"new-{name}").replace(folder / name)
+        self.run.write_json("checkpoints/state.json", {"weights": name, "rows": self.rows})
+        self.run.write_history(self.rows)
+        for path in old:
+            if path.name != name:
+                path.unlink(missing_ok=True)
+
+
+class Plateau(keras.callbacks.Callback):
+    """Lower the learning rate when validation AUROC no longer rises.
+
+    The schedule holds the factor as a plain number, so the compiled step is made
+    anew when it changes: a few times in a run.
+    """
+
+    def __init__(self, rows, factor, patience, start):
+        super().__init__()
+        self.rows = rows
+        self.arguments = (factor, patience, start)
+
+    def on_train_begin(self, logs=None):
+        self._apply()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._apply()
+
+    def _apply(self):
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+        schedule = optimizer._learning_rate  # the property gives a number, not the schedule
+        scale = plateau_scale([row["val_auroc"] for row in self.rows], *self.arguments)
+        if scale != schedule.scale:
+            schedule.scale = scale
+            self.model.make_train_function(force=True)
+
+
+class Stop(keras.callbacks.Callback):
+    """End training when validation AUROC has not risen for `patience` epochs."""
+
+    def __init__(self, rows, patience):
+        super().__init__()
+        self.rows = rows
+        self.patience = patience
+
+    def on_epoch_end(self, epoch, logs=None):
+        if should_stop(self.rows, self.patience):
+            self.model.stop_training = True
+
+
+class Lines(keras.callbacks.Callback):
+    """Tell an epoch in one line on stderr, and on a terminal the steps in between."""
+
+    def __init__(self, epochs, stream=None):
+        super().__init__()
+        self.epochs = epochs
+        self.stream = stream or sys.stderr
+        self.epoch = 0
+        self.shown = 0.0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        now = time.perf_counter()
+        if self.stream.isatty() and now - self.shown > 0.2:
+            self.shown = now
+            steps = self.params["steps"]
+            bar = ("#" * (24 * (batch + 1) // steps)).ljust(24, ".")
+            text = f"epoch {self.epoch + 1}/{self.epochs} [{bar}] step {batch + 1}/{steps}"
+            self.stream.write(f"\r{text}\x1b[K")
+            self.stream.flush()
+
+    def on_epoch_end(self, epoch, logs=None):
+        begin = "\r\x1b[K" if self.stream.isatty() else ""
+        self.stream.write(
+            f"{begin}epoch {epoch + 1}/{self.epochs}  loss {logs['loss']:.4f}  "
+            f"AUROC {logs['auroc']:.3f}  validation: loss {logs['val_loss']:.4f}  "
+            f"AUROC {logs['val_auroc']:.3f}  balanced accuracy "
+            f"{logs['val_balanced_accuracy']:.3f}  {logs['seconds']:.1f} s\n"
+        )
+        self.stream.flush()
+
+
+def best_epoch(rows):
+    """Return the row of the epoch with the highest validation AUROC, the first of equals."""
+    return max(rows, key=lambda row: (row["val_auroc"], -row["epoch"]), default=None)
+
+
+def should_stop(rows, patience):
+    """Tell whether the best epoch lies `patience` epochs back."""
+    return bool(rows) and rows[-1]["epoch"] - best_epoch(rows)["epoch"] >= patience

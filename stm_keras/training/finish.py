@@ -1,0 +1,117 @@
+"""Close a run: judge the test part with its best model, score it, write report and card."""
+
+import numpy as np
+
+from stm_keras.errors import StmKerasError
+from stm_keras.files import atomic
+from stm_keras.inference.evaluate import judge, score
+
+
+def finish(run, predictor, dataset, split, say=None):
+    """Judge and score the test part of a run with its best model, once.
+
+    Args:
+        run: A `stm_keras.runs.Run`.
+        predictor: A `Predictor` with the best model.
+        dataset: The `Dataset` of the run.
+        split: Its `Split`.
+        say: callable of str that tells the user what happens, or None.
+
+    Returns:
+        dict, JSON-ready: what evaluation.json holds.
+    """
+    scores = run.read_json("evaluation.json")
+    if scores is not None and run.file("report.html").exists():
+        return scores
+    test = split.parts["test"]
+    if say:
+        say(f"Judging {len(test)} test scans with the best epoch.")
+    by_lines = judge(predictor, dataset, test)
+    save_predictions(run, test, by_lines)
+    scores = score(dataset, test, by_lines, split.protocol, split.groups)
+    scores |= {
+        "protocol": split.protocol,
+        "fold": split.fold,
+        "split": "test",
+        "model": str(run.file("best.keras")),
+        "data": dataset.source,
+    }
+    _write_report(run, predictor, dataset, test, by_lines, scores)
+    run.write_json("evaluation.json", scores)
+    return scores
+
+
+def save_predictions(run, indices, by_lines):
+    """Keep what the model said: `predictions.npz` with indices, lines, probabilities.
+
+    Args:
+        run: A `stm_keras.runs.Run`.
+        indices: int array. Scans of the dataset.
+        by_lines: dict of lines seen to float array `(scans, classes)`.
+    """
+    with atomic(run.file("predictions.npz"), overwrite=True) as temporary:
+        np.savez_compressed(
+            temporary,
+            indices=indices,
+            lines=np.array(sorted(by_lines)),
+            probabilities=np.stack([by_lines[n] for n in sorted(by_lines)]).astype("f4"),
+        )
+
+
+def load_predictions(run):
+    """Read `predictions.npz`: int array of scans, and dict of lines to probabilities."""
+    try:
+        with np.load(run.file("predictions.npz"), allow_pickle=False) as file:
+            by_lines = dict(zip(file["lines"].tolist(), file["probabilities"], strict=True))
+            return file["indices"], by_lines
+    except (OSError, ValueError, KeyError) as error:
+        raise StmKerasError(f"{run.path}: has no predictions that can be read ({error}).") from None
+
+
+def model_facts(predictor, source, run=None):
+    """Collect what a report says of a model, a flat dict of str to str."""
+    facts = {"data": source, "model": predictor.model.name}
+    training = predictor.facts.get("training")
+    if run is not None and run.file("command.txt").exists():
+        facts["command"] = run.file("command.txt").read_text().strip()
+    if training is None:
+        return facts | {"origin": "not trained by stm-keras"}
+    environment = training["environment"]
+    return facts | {
+        "parameters": f"{predictor.facts['parameters']:,}",
+        "training data": environment["dataset"]["source"],
+        "training data sha256": environment["dataset"]["sha256"],
+        "seed": str(training["config"]["seed"]),
+        "best epoch": f"{training['best']['epoch']} of {training['config']['train']['epochs']}",
+        "date": environment["started"],
+        "backend": environment["backend"],
+        "devices": ", ".join(environment["devices"]),
+        "precision": environment["precision"],
+        "stm-keras": environment["stm_keras"],
+        "git": environment["git"] or "not a checkout",
+        "versions": ", ".join(f"{k} {v}" for k, v in environment["packages"].items()),
+        "preprocessing": predictor.facts["preprocessing"],
+    }
+
+
+def _write_report(run, predictor, dataset, test, by_lines, scores):
+    from stm_keras.evaluation.card import write_card
+    from stm_keras.evaluation.history import read_history
+    from stm_keras.evaluation.report import write_report
+
+    facts = model_facts(predictor, dataset.source, run)
+    part = dataset.take(test)
+    predictions = {"labels": part.labels, "probabilities": by_lines[max(by_lines)]}
+    if part.name is not None:
+        predictions["names"] = part.name
+    write_report(
+        run.file("report.html"),
+        title=f"{run.config().name}: tip state on {len(test)} test scans",
+        scores=scores,
+        facts=facts,
+        history=read_history(run.file("history.csv")),
+        predictions=predictions,
+        images=part.images,
+        overwrite=True,
+    )
+    write_card(run.file("card.md"), facts, scores, overwrite=True)

@@ -1,0 +1,159 @@
+"""Bring together what a run is trained on: scans, their split, and the facts to repeat it."""
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+import stm_keras
+from stm_keras.data.split import Split, split_dataset
+from stm_keras.data.storage import load_dataset
+from stm_keras.errors import UsageError
+
+PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "h5py", "scikit-learn")
+
+
+def load_material(config, say):
+    """Load the scans of a run, or simulate them where no data is given.
+
+    Args:
+        config: A `stm_keras.config.Config`.
+        say: callable of str that tells the user what happens.
+
+    Returns:
+        A `Dataset`.
+    """
+    if config.data.path is not None:
+        return load_dataset(config.data.path)
+    from stm_keras.simulate import SimulationConfig, simulate
+
+    settings = config.simulate
+    say(f"Simulating {settings.count} scans (no --data given), seed {settings.seed}.")
+    ranges = SimulationConfig(
+        p_tip_change=settings.p_tip_change, p_partial=settings.p_partial
+    )
+    return simulate(
+        settings.count, settings.seed, ranges, workers=min(os.cpu_count() or 1, 8)
+    )
+
+
+def split_once(run, config, dataset, say):
+    """Split the scans, or read how they were split when the run began.
+
+    Raises:
+        UsageError: The data has changed since.
+    """
+    digest = dataset.digest()
+    saved = run.read_json("split.json")
+    if saved is not None:
+        if saved["dataset"] != digest:
+            raise UsageError(
+                f"{run.path}: the data is not what this run began with. Choose another "
+                "--output."
+            )
+        return Split.from_json(saved)
+    split = split_material(config, dataset, say)
+    run.write_json("split.json", {**split.to_json(), "dataset": digest})
+    return split
+
+
+def split_material(config, dataset, say):
+    """Split a dataset under the protocol asked for, or the one that fits it.
+
+    Without word: P2 where sessions are known; P1 for simulated scans, which are all
+    independent; else P2 over groups of duplicates, and the user is told.
+
+    Args:
+        config: A `stm_keras.config.Config`.
+        dataset: A `Dataset`.
+        say: callable of str.
+
+    Returns:
+        A `Split`.
+    """
+    protocol, groups = config.data.protocol, None
+    if protocol is None:
+        protocol = "p1" if config.data.path is None else "p2"
+    if protocol == "p2" and dataset.session is None:
+        say(
+            "The data names no sessions, so scans are grouped by likeness: duplicates stay "
+            "in one part. Scores may still be optimistic; add a `session` array."
+        )
+        from stm_keras.data.duplicates import duplicate_groups
+
+        groups = duplicate_groups(dataset.images, dataset.lines)
+    split = split_dataset(
+        dataset,
+        protocol=protocol,
+        seed=config.seed,
+        fold=config.data.fold,
+        num_folds=config.data.num_folds,
+        fractions=config.data.fractions,
+        groups=groups,
+    )
+    sizes = ", ".join(f"{name} {len(indices)}" for name, indices in split.parts.items())
+    say(f"Split by {split.protocol.upper()}: {sizes} scans. {split.note}".strip())
+    return split
+
+
+def describe_environment(config, dataset):
+    """Collect what one needs to repeat a run: versions, device, git state, data, seed.
+
+    Args:
+        config: A `stm_keras.config.Config`.
+        dataset: A `Dataset`.
+
+    Returns:
+        dict, JSON-ready.
+    """
+    import keras
+
+    from stm_keras.backend import devices
+
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "stm_keras": stm_keras.__version__,
+        "git": git_state(),
+        "backend": keras.config.backend(),
+        "devices": devices(),
+        "precision": config.train.precision,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "seed": config.seed,
+        "dataset": {
+            "source": dataset.source,
+            "scans": len(dataset),
+            "sha256": dataset.digest(),
+            "sessions": None if dataset.session is None else len(np.unique(dataset.session)),
+        },
+    }
+
+
+def git_state():
+    """Return commit and "+changes" of the checkout this package runs from, or None."""
+    folder = Path(__file__).parent
+    try:
+        text = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=12", "--dirty=+changes"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return text or None
+
+
+def _version(name):
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

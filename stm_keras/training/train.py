@@ -1,0 +1,177 @@
+"""One training run, told from top to bottom.
+
+    stm-keras train configs/vit.toml --data scans.h5 --output runs/vit
+"""
+
+import random
+import sys
+
+import keras
+import numpy as np
+
+from stm_keras.errors import InputError, UsageError
+from stm_keras.inference.model_file import load_predictor, save_model
+from stm_keras.models import build_model
+from stm_keras.training import callbacks as after
+from stm_keras.training.batches import Batches, balanced_weights
+from stm_keras.training.material import describe_environment, load_material, split_once
+from stm_keras.training.schedules import make_optimizer
+
+
+def train(config, run, say=None):
+    """Train one model and leave it, its history and its best epoch in a run.
+
+    Start again with the same run to go on where it was interrupted: the result is
+    that of an undisturbed run.
+
+    Args:
+        config: A `stm_keras.config.Config`.
+        run: A `stm_keras.runs.Run`, locked by the caller.
+        say: callable of str that tells the user what happens, or None.
+
+    Returns:
+        Tuple of a `Predictor` with the best model, the `Dataset` and its `Split`.
+
+    Raises:
+        StmKerasError: The data does not allow it, or the loss is not finite.
+    """
+    say = say or (lambda text: None)
+    dataset = load_material(config, say)
+    split = split_once(run, config, dataset, say)
+    rows = (run.read_json("checkpoints/state.json") or {"rows": []})["rows"]
+    if not finished(rows, config.train):
+        environment = describe_environment(config, dataset)
+        run.write_json("environment.json", environment)
+        _fit(config, run, dataset, split, rows, environment, say)
+    if not run.file("best.keras").exists():
+        raise InputError(f"{run.path}: the best model is lost. Train into a new folder.")
+    return load_predictor(run.file("best.keras")), dataset, split
+
+
+def finished(rows, settings):
+    """Tell whether a history is complete under a `TrainConfig`."""
+    if len(rows) >= settings.epochs:
+        return True
+    return settings.early_stopping is not None and after.should_stop(
+        rows, settings.early_stopping
+    )
+
+
+def set_seed(seed):
+    """Seed what Keras draws initial weights and dropout from.
+
+    `keras.utils.set_random_seed` would do, but imports TensorFlow on every backend.
+    """
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  Keras and its layers draw from it
+    if keras.config.backend() == "torch":
+        keras.utils.set_random_seed(seed)
+
+
+def _fit(config, run, dataset, split, rows, environment, say):
+    settings = config.train
+    set_seed(config.seed)
+    keras.config.set_dtype_policy(settings.precision)
+    classes = dataset.classes
+    parts, labels = split.parts, dataset.labels
+    batches = Batches(
+        dataset.images,
+        labels,
+        parts["train"],
+        len(classes),
+        settings.batch_size,
+        config.seed,
+        config.augment,
+    )
+    model = build_model(config.model, len(classes), *dataset.images.shape[:0:-1])
+    compile_model(model, settings, len(batches))
+    facts = {
+        "classes": list(classes),
+        "pixels": int(dataset.images.shape[2]),
+        "max_lines": int(dataset.images.shape[1]),
+        "parameters": model.count_params(),
+        "training": {
+            "config": config.model_dump(),
+            "environment": environment,
+            "counts": {name: len(indices) for name, indices in parts.items()},
+        },
+    }
+    if rows:
+        name = run.read_json("checkpoints/state.json")["weights"]
+        model.load_weights(run.file("checkpoints") / name)
+        say(f"{run.path}: goes on after epoch {rows[-1]['epoch']}.")
+
+    def save_best(model, row):
+        keep = {key: row[key] for key in ("epoch", "val_auroc", "val_balanced_accuracy")}
+        best = {**facts, "training": {**facts["training"], "best": keep}}
+        save_model(model, run.file("best.keras"), best, overwrite=True)
+
+    monitored = np.random.default_rng(config.seed).permutation(parts["train"])
+    monitored = np.sort(monitored[: len(parts["validation"])])
+    weights = None
+    if settings.class_weight:
+        weights = balanced_weights(labels[parts["train"]], len(classes))
+    try:
+        model.fit(
+            batches,
+            shuffle=False,  # the batches have an order of their own
+            epochs=settings.epochs,
+            initial_epoch=len(rows),
+            class_weight=weights,
+            verbose=0,
+            callbacks=_callbacks(
+                config, run, dataset, split, batches, rows, save_best, monitored
+            ),
+        )
+    finally:
+        batches.close()
+        keras.config.set_dtype_policy("float32")
+    if rows:
+        seconds = sum(row["seconds"] for row in rows)
+        say(
+            f"Trained {len(rows)} epochs in {seconds:.0f} s; "
+            f"waiting for data took {batches.waited:.1f} s of this process' share."
+        )
+
+
+def compile_model(model, settings, steps_per_epoch):
+    """Compile a model as a `TrainConfig` asks for."""
+    if settings.precision == "mixed_float16" and keras.config.backend() == "jax":
+        from stm_keras.backend import devices
+
+        if devices() == ["cpu"]:
+            raise UsageError("JAX has no float16 on a processor. Use mixed_bfloat16.")
+    model.compile(
+        optimizer=make_optimizer(settings, steps_per_epoch),
+        loss=keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=settings.label_smoothing
+        ),
+        jit_compile=settings.jit_compile,
+    )
+    model.optimizer.build(model.trainable_variables)
+
+
+def _callbacks(config, run, dataset, split, batches, rows, save_best, monitored):
+    settings, labels = config.train, dataset.labels
+    validation = split.parts["validation"]
+    chosen = [
+        after.Epoch(batches, config.seed),
+        after.FiniteLoss(),
+        after.Scores(
+            dataset.images,
+            {
+                "": (monitored, labels[monitored]),
+                "val_": (validation, labels[validation]),
+            },
+            settings.batch_size,
+        ),
+        after.Keeper(run, rows, save_best),
+    ]
+    if settings.schedule == "plateau":
+        warmup = int(np.ceil(settings.warmup_epochs))
+        chosen.append(
+            after.Plateau(rows, settings.plateau_factor, settings.plateau_patience, warmup)
+        )
+    if settings.early_stopping is not None:
+        chosen.append(after.Stop(rows, settings.early_stopping))
+    return [*chosen, after.Lines(settings.epochs, sys.stderr)]

@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+
+from stm_keras.errors import MismatchError
+from stm_keras.evaluation.calibration import (
+    apply_temperature,
+    expected_calibration_error,
+    fit_temperature,
+    reliability,
+)
+
+
+def draw(scans, seed, temperature=1.0):
+    """Labels that follow the softmax of the logits at a temperature."""
+    random = np.random.default_rng(seed)
+    logits = 3 * random.normal(size=(scans, 4))
+    probabilities = apply_temperature(logits, temperature)
+    labels = (probabilities.cumsum(1) > random.random((scans, 1))).argmax(1)
+    return labels, logits
+
+
+def test_reliability_by_hand():
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.5, 0.5]])
+    confidence, right, count = reliability([0, 1, 1, 0], probabilities, bins=4)
+    np.testing.assert_array_equal(count, [0, 1, 1, 2])
+    np.testing.assert_allclose(confidence, [np.nan, 0.5, 0.7, 0.85])
+    np.testing.assert_allclose(right, [np.nan, 1, 1, 0.5])
+
+
+def test_calibration_error_by_hand():
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.5, 0.5]])
+    error = expected_calibration_error([0, 1, 1, 0], probabilities, bins=4)
+    assert error == pytest.approx((0.5 + 0.3 + 2 * 0.35) / 4)
+
+
+def test_calibration_error_is_the_average_of_the_diagram():
+    labels, logits = draw(500, 0)
+    probabilities = apply_temperature(logits, 0.5)
+    confidence, right, count = reliability(labels, probabilities, bins=7)
+    expected = np.nansum(count * abs(confidence - right)) / 500
+    assert expected_calibration_error(labels, probabilities, 7) == pytest.approx(expected)
+
+
+def test_sure_and_always_right_is_calibrated():
+    assert expected_calibration_error([0, 1, 2], np.eye(3)) == 0
+    assert expected_calibration_error([1, 2, 0], np.eye(3)) == 1
+
+
+def test_no_scans_give_nan():
+    assert np.isnan(expected_calibration_error([], np.zeros((0, 3))))
+    assert reliability([], np.zeros((0, 3)), 5)[2].sum() == 0
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_temperature_is_found_again(temperature):
+    labels, logits = draw(4000, 1, temperature)
+    assert fit_temperature(labels, logits) == pytest.approx(temperature, rel=0.06)
+
+
+def test_temperature_gives_the_least_loss():
+    labels, logits = draw(300, 2, 2.0)
+
+    def loss(temperature):
+        probabilities = apply_temperature(logits, temperature)
+        return -np.log(probabilities[np.arange(300), labels]).mean()
+
+    best = fit_temperature(labels, logits)
+    assert loss(best) < min(loss(best * 0.99), loss(best * 1.01))
+
+
+def test_temperature_mends_the_calibration():
+    labels, logits = draw(3000, 3, 2.5)
+    before = expected_calibration_error(labels, apply_temperature(logits, 1))
+    mended = apply_temperature(logits, fit_temperature(labels, logits))
+    assert expected_calibration_error(labels, mended) < before / 4
+
+
+def test_temperature_is_1_when_labels_tell_nothing():
+    assert fit_temperature([0, 1, 2], 9 * np.eye(3)) == 1
+    assert fit_temperature([0, 1, 2], np.zeros((3, 3))) == 1
+
+
+def test_temperature_is_bounded():
+    labels = np.array([0, 1, 2, 0])
+    against = -5 * np.eye(3)[labels]
+    assert fit_temperature(labels, against) == 20
+    labels, logits = draw(400, 4)
+    assert fit_temperature(labels, logits / 1000) == 0.05
+
+
+def test_huge_logits_do_not_overflow():
+    labels, logits = draw(50, 5)
+    assert 0.05 <= fit_temperature(labels, logits * 1e6) <= 20
+    assert np.isfinite(apply_temperature(logits * 1e6, 0.05)).all()
+
+
+def test_apply_temperature_keeps_the_verdict_and_the_shape():
+    logits = np.random.default_rng(0).normal(size=(2, 5, 3))
+    probabilities = apply_temperature(logits, 4)
+    assert probabilities.shape == (2, 5, 3)
+    np.testing.assert_allclose(probabilities.sum(-1), 1)
+    np.testing.assert_array_equal(probabilities.argmax(-1), logits.argmax(-1))
+
+
+def test_messages():
+    with pytest.raises(MismatchError, match="Received: -3 to 5. Take the softmax"):
+        expected_calibration_error([0, 1], np.array([[5.0, 1], [0, -3]]))
+    with pytest.raises(MismatchError, match="not a number for 1 of 2 scans"):
+        reliability([0, 1], np.array([[np.nan, 1], [0, 1]]))
+    with pytest.raises(MismatchError, match="`bins` must be positive. Received: 0"):
+        reliability([0, 1], np.eye(2), bins=0)
+    with pytest.raises(MismatchError, match="`temperature` must be a positive number"):
+        apply_temperature(np.eye(2), 0)
+    with pytest.raises(MismatchError, match="`labels` are empty"):
+        fit_temperature([], np.zeros((0, 3)))

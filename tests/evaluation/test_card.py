@@ -1,0 +1,93 @@
+import numpy as np
+import pytest
+
+from stm_keras.data.dataset import CLASSES
+from stm_keras.errors import OutputError
+from stm_keras.evaluation.card import write_card
+from stm_keras.evaluation.scores import score_predictions
+from stm_keras.evaluation.wording import PROTOCOLS, bounds, caveats, fact, number, protocol
+
+FACTS = {
+    "model": "vit",
+    "data": "scans|<b>_of_today_.h5",
+    "data_licence": "GPL-3.0",
+    "protocol": "p1",
+    "command": "stm-keras train a*b.toml\nstm-keras evaluate x_y_z.keras ```",
+    "best_epoch": 12,
+    "versions": {"keras": "3.15.1"},
+}
+
+
+def make(classes=CLASSES):
+    random = np.random.default_rng(0)
+    labels = np.r_[np.arange(4), random.integers(4, size=36)]
+    scores = random.random((40, 4)) + 0.5 * np.eye(4)[labels]
+    scores /= scores.sum(1, keepdims=True)
+    more = {"by_lines": {3: scores}, "consensus": labels > 0, "resamples": 20}
+    return score_predictions(labels, scores, classes, **more)
+
+
+def test_a_card_holds_everything(tmp_path):
+    scores = make()
+    write_card(tmp_path / "card.md", FACTS, scores)
+    text = (tmp_path / "card.md").read_text(encoding="utf-8")
+    low, high = scores["intervals"]["auroc"]
+    assert f"| {scores['auroc']:.3f} [{low:.3f}, {high:.3f}] |" in text
+    for part in ("# vit", "GPL-3.0", "P1, random split per scan", "H:Si(100)", "consensus"):
+        assert part in text
+    for title in ("Data", "Protocol", "Scores", "Limits", "Make it again", "Facts"):
+        assert f"\n## {title}\n" in text
+    assert "- best epoch: 12" in text
+    assert "- versions: keras 3.15.1" in text
+
+
+def test_markdown_in_names_is_text(tmp_path):
+    write_card(tmp_path / "card.md", FACTS, make(("a|b", "<i>c", "*d*", "e_f")))
+    text = (tmp_path / "card.md").read_text(encoding="utf-8")
+    assert r"scans\|\<b\>\_of_today\_.h5" in text
+    assert r"| a\|b |" in text
+    assert r"| \*d\* |" in text
+    assert r"| e_f |" in text
+    assert "H:Si(100)" not in text
+    rows = [line for line in text.splitlines() if line.startswith(r"| a\|b |")]
+    assert rows[0].replace(r"\|", "").count("|") == 6
+
+
+def test_the_command_can_be_copied(tmp_path):
+    write_card(tmp_path / "card.md", FACTS, make())
+    text = (tmp_path / "card.md").read_text(encoding="utf-8")
+    assert f"````sh\n{FACTS['command']}\n````" in text
+
+
+def test_missing_facts_are_unknown(tmp_path):
+    write_card(tmp_path / "card.md", {}, make())
+    text = (tmp_path / "card.md").read_text(encoding="utf-8")
+    assert "Licence of the data: unknown." in text
+    assert "## Make it again" not in text
+
+
+def test_an_existing_card_is_kept(tmp_path):
+    (tmp_path / "card.md").write_text("mine")
+    with pytest.raises(OutputError, match="exists already"):
+        write_card(tmp_path / "card.md", FACTS, make())
+    assert (tmp_path / "card.md").read_text() == "mine"
+
+
+def test_numbers_in_words():
+    assert number(0.98765) == "0.988"
+    assert number(None) == number(float("nan")) == "–"
+    assert bounds([0.1, 0.25]) == "[0.100, 0.250]"
+    assert bounds(None) == ""
+    assert fact({"a": 1, "b": [2, None]}) == "a 1, b 2, unknown"
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_every_protocol_is_explained(name):
+    title, meaning = protocol(name.upper())
+    assert title.startswith(name.upper())
+    assert meaning in caveats(make(), name)[0]
+
+
+def test_an_unknown_protocol_is_named():
+    assert protocol("all scans") == ("all scans", "")
+    assert protocol(None) == ("unknown", "")
