@@ -128,7 +128,9 @@ def devices():
 
     if os.environ.get("KERAS_TORCH_DEVICE") == "cpu" or not torch.cuda.is_available():
         return ["cpu"]
-    return [f"gpu: {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    return [
+        f"gpu: {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())
+    ]
 
 
 def check_device(device):

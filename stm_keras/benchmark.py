@@ -113,7 +113,9 @@ def train_folds(folds, data, arguments=(), jobs=1, say=print):
             code = subprocess.run(command, stdout=file, stderr=file).returncode
         seconds = time.perf_counter() - begin
         ok = fold.done()
-        say(f"{fold.key}: {'done' if ok else f'failed ({code}), see {log}'} in {seconds:.0f} s")
+        say(
+            f"{fold.key}: {'done' if ok else f'failed ({code}), see {log}'} in {seconds:.0f} s"
+        )
         return ok
 
     with ThreadPoolExecutor(jobs) as pool:

@@ -165,7 +165,9 @@ def differences(one, other):
         return {
             f"{section}.{key}" if isinstance(values, dict) else section: value
             for section, values in table.items()
-            for key, value in (values.items() if isinstance(values, dict) else [("", values)])
+            for key, value in (
+                values.items() if isinstance(values, dict) else [("", values)]
+            )
             if (section, key) != ("data", "path")
         }
 

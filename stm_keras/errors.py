@@ -1,15 +1,15 @@
 """The errors a user can cause, and what a command exits with.
 
-    StmKerasError            1  anything below
-    ├── UsageError           2  an argument or option makes no sense
-    │   ├── ConfigError      2  a config file or `--set` is wrong
-    │   └── BackendError     2  the backend asked for is unknown or not installed
-    ├── InputError           3  a file is missing or cannot be read
-    │   └── DatasetError     3  a file can be read, but is no usable dataset
-    ├── MismatchError        4  model and data do not fit
-    ├── OutputError          1  a result cannot be written, or exists already
-    ├── TrainingError        1  training cannot go on
-    └── MissingExtraError    1  an optional package is not installed
+StmKerasError            1  anything below
+├── UsageError           2  an argument or option makes no sense
+│   ├── ConfigError      2  a config file or `--set` is wrong
+│   └── BackendError     2  the backend asked for is unknown or not installed
+├── InputError           3  a file is missing or cannot be read
+│   └── DatasetError     3  a file can be read, but is no usable dataset
+├── MismatchError        4  model and data do not fit
+├── OutputError          1  a result cannot be written, or exists already
+├── TrainingError        1  training cannot go on
+└── MissingExtraError    1  an optional package is not installed
 """
 
 from importlib import import_module

@@ -4,7 +4,14 @@ from stm_keras import __version__
 
 PAPER = {  # Gordon et al., 2020, LRCN W=20, read off the figures, +-0.003
     "auroc": {21: 0.933, 32: 0.937, 48: 0.942, 64: 0.946, 96: 0.954, 126: 0.960},
-    "balanced_accuracy": {21: 0.793, 32: 0.800, 48: 0.809, 64: 0.820, 96: 0.841, 126: 0.851},
+    "balanced_accuracy": {
+        21: 0.793,
+        32: 0.800,
+        48: 0.809,
+        64: 0.820,
+        96: 0.841,
+        126: 0.851,
+    },
 }
 PROTOCOLS = {
     "p1": "P1, by scan: as the paper; siblings of test scans are in training",
@@ -55,7 +62,9 @@ def _scores(rows):
                     for key in ("auroc", "balanced_accuracy", "accuracy", "ece")
                 ]
                 name = "all single-class" if subset == "all" else subset
-                lines.append(f"| {row['config']} | {name} | {scores['n']} | {' | '.join(cells)} |")
+                lines.append(
+                    f"| {row['config']} | {name} | {scores['n']} | {' | '.join(cells)} |"
+                )
     return "\n".join(lines)
 
 

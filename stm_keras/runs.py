@@ -1,10 +1,10 @@
 """A training run is a directory: what was asked, what happened, what came out.
 
-    config.toml        the resolved config          history.csv       a row per epoch
-    command.txt        what was typed               checkpoints/      to resume from
-    environment.json   versions, device, git, data  best.keras        best epoch by AUROC
-    split.json         which scans in which part    evaluation.json   scores on the test part
-    card.md            model card                   report.html       the same, to look at
+config.toml        the resolved config          history.csv       a row per epoch
+command.txt        what was typed               checkpoints/      to resume from
+environment.json   versions, device, git, data  best.keras        best epoch by AUROC
+split.json         which scans in which part    evaluation.json   scores on the test part
+card.md            model card                   report.html       the same, to look at
 """
 
 import csv

@@ -5,8 +5,18 @@ import json
 import click
 
 from stm_keras.cli import options
+from stm_keras.errors import StmKerasError, UsageError
 from stm_keras.files import atomic
 from stm_keras.runs import Run
+
+SHOWN = (
+    "epochs",
+    "best_epoch",
+    "val_auroc",
+    "val_balanced_accuracy",
+    "val_loss",
+    "seconds",
+)
 
 
 @click.command()
@@ -15,42 +25,90 @@ from stm_keras.runs import Run
 @options.overwrite
 @options.as_json
 def analyze(runs, curves, overwrite, as_json):
-    """Show the best and latest epoch of one run, or compare several.
+    """Show the epochs of one run, or compare several.
+
+    Of one run it shows the best and the latest epoch for each score, of several the
+    best epoch of each run, the best run first. A run that cannot be read is reported
+    and the others are compared still; the exit code is then 3. --json prints a list
+    with an object for each run.
 
     \b
         stm-keras analyze runs/vit
         stm-keras analyze runs/* --curves curves.png
     """
-    from stm_keras.evaluation.history import compare_runs, read_history, summarise_run
+    if curves is not None and curves.suffix.lower() != ".png":
+        raise UsageError(f"`--curves` writes PNG. Received: {curves}. Name it .png.")
+    from stm_keras.evaluation.history import best_epochs, compare_runs, read_history
 
-    histories, scores = {}, {}
+    histories, tests, code = {}, {}, 0
     for path in runs:
-        run = Run.open(path)
-        histories[str(path)] = read_history(run.file("history.csv"))
-        scores[str(path)] = run.read_json("evaluation.json")
-    if curves is not None:
-        from stm_keras.evaluation.plots import figure_png, training_curves
+        try:
+            run = Run.open(path)
+            tests[str(path)] = _test_scores(run)
+            histories[str(path)] = read_history(run.file("history.csv"))
+        except StmKerasError as error:
+            code = options.report(error, code)
+    rows = [
+        {**row, "scores": best_epochs(histories[row["run"]]), "test": tests[row["run"]]}
+        for row in compare_runs(histories)
+    ]
+    if curves is not None and histories:
+        from stm_keras.evaluation.plots import figure_png, plot_history
 
         with atomic(curves, overwrite) as temporary:
-            temporary.write_bytes(figure_png(training_curves(histories)))
-    if len(histories) == 1:
-        ((path, history),) = histories.items()
-        rows = summarise_run(history)
-    else:
-        rows = compare_runs(histories, scores)
-    click.echo(json.dumps(rows) if as_json else table(rows))
+            temporary.write_bytes(figure_png(plot_history(histories)))
+    if as_json:
+        click.echo(json.dumps(rows, allow_nan=False))
+    elif len(runs) == 1 and rows:
+        click.echo(_one(rows[0]))
+    elif rows:
+        click.echo(_several(rows))
+    if code:
+        click.get_current_context().exit(code)
 
 
 def table(rows):
     """Lay out a list of dicts with the same keys as text columns."""
-    if not rows:
-        return "nothing yet"
     columns = list(rows[0])
     cells = [[_cell(row[column]) for column in columns] for row in rows]
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        "  ".join(
+            cell.ljust(width) for cell, width in zip(line, widths, strict=True)
+        ).rstrip()
         for line in [columns, *cells]
+    )
+
+
+def _test_scores(run):
+    scores = run.read_json("evaluation.json")
+    if scores is None:
+        return None
+    return {key: scores.get(key) for key in ("auroc", "balanced_accuracy", "n", "protocol")}
+
+
+def _one(row):
+    text = table([{"score": name, **values} for name, values in row["scores"].items()])
+    test = row["test"]
+    if test is None:
+        return f"{text}\nnot scored on its test scans yet"
+    return (
+        f"{text}\ntest: AUROC {_cell(test['auroc'])}, balanced accuracy "
+        f"{_cell(test['balanced_accuracy'])} ({test['n']} scans, {test['protocol'].upper()})"
+    )
+
+
+def _several(rows):
+    return table(
+        [
+            {
+                "run": row["run"],
+                **{name: row.get(name) for name in SHOWN},
+                "test_auroc": row["test"] and row["test"]["auroc"],
+                "test_balanced_accuracy": row["test"] and row["test"]["balanced_accuracy"],
+            }
+            for row in rows
+        ]
     )
 
 

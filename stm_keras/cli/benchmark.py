@@ -31,11 +31,23 @@ from stm_keras.files import atomic
 @click.option("--results", type=options.PATH, help="Write all scores to this JSON file.")
 @click.option("--page", type=options.PATH, help="Write the table to this Markdown file.")
 def benchmark(
-    configs, data, protocols, folds, only, runs, jobs, settings, backend, train, results, page
+    configs,
+    data,
+    protocols,
+    folds,
+    only,
+    runs,
+    jobs,
+    settings,
+    backend,
+    train,
+    results,
+    page,
 ):
-    """Train each of CONFIGS fold by fold under each protocol, and pool the scores.
+    """Train and score configs under P1, P2 and P3.
 
-    Interrupt it as you like and start it again: finished folds stay. --results and
+    Each of CONFIGS is trained fold by fold under each protocol, and the scores of all
+    folds are pooled. Interrupt it as you like and start it again: finished folds stay. --results and
     --page replace what they wrote before.
 
     \b
@@ -64,7 +76,9 @@ def benchmark(
         with atomic(results, overwrite=True) as temporary:
             temporary.write_text(json.dumps(rows, indent=1) + "\n")
     if not rows:
-        raise StmKerasError(f"{runs}: no fold is finished yet; the logs beside them say why.")
+        raise StmKerasError(
+            f"{runs}: no fold is finished yet; the logs beside them say why."
+        )
     command = shlex.join(["stm-keras", *sys.argv[1:]])
     text = results_page(rows, command, data.name)
     if page is not None:
@@ -72,4 +86,6 @@ def benchmark(
             temporary.write_text(text)
     click.echo(text)
     if failed:
-        raise StmKerasError(f"{len(failed)} runs failed: {', '.join(f.key for f in failed)}.")
+        raise StmKerasError(
+            f"{len(failed)} runs failed: {', '.join(f.key for f in failed)}."
+        )

@@ -13,15 +13,17 @@ from stm_keras.errors import UsageError
 @click.command()
 @click.option("--count", type=click.IntRange(1), required=True, help="Number of scans.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("-o", "--output", type=options.PATH, required=True, help="HDF5 file to write.")
+@click.option(
+    "-o", "--output", type=options.PATH, required=True, help="HDF5 file to write."
+)
 @click.option("--workers", type=click.IntRange(1), help="Processes. [all cores]")
 @click.option("--tip-change", type=click.FloatRange(0, 1), help="Share of scans with one.")
 @click.option("--partial", type=click.FloatRange(0, 1), help="Share of aborted scans.")
 @options.overwrite
 def simulate(count, seed, output, workers, tip_change, partial, overwrite):
-    """Simulate labelled scans of H:Si(100) and write them as a dataset.
+    """Simulate labelled scans of H:Si(100).
 
-    The file holds images, the class of each scan and of each line, the line of each
+    The dataset holds images, the class of each scan and of each line, the line of each
     tip change, and all parameters drawn. The same seed gives the same bytes, on any
     number of workers.
 
@@ -52,7 +54,9 @@ def simulate(count, seed, output, workers, tip_change, partial, overwrite):
 
 @click.command()
 @click.argument("source", type=options.PATH)
-@click.option("-o", "--output", type=options.PATH, required=True, help="HDF5 file to write.")
+@click.option(
+    "-o", "--output", type=options.PATH, required=True, help="HDF5 file to write."
+)
 @click.option(
     "--merge/--no-merge", default=True, show_default=True, help="Six classes into four."
 )
@@ -65,7 +69,10 @@ def simulate(count, seed, output, workers, tip_change, partial, overwrite):
 )
 @options.overwrite
 def convert(source, output, merge, labels, overwrite):
-    """Turn SOURCE into a dataset: HDF5, NPZ, MATLAB v7.3, or a folder of pictures.
+    """Turn arrays, MATLAB files or pictures into a dataset.
+
+    SOURCE is an HDF5, NPZ or MATLAB v7.3 file, or a folder of pictures with a CSV file
+    of labels or votes.
 
     \b
         stm-keras convert processed_data.npz -o scans.h5
@@ -94,7 +101,7 @@ def convert(source, output, merge, labels, overwrite):
 @options.overwrite
 @options.as_json
 def info(file, output, per_class, seed, overwrite, as_json):
-    """Show what FILE holds: a dataset, a .keras model or a run.
+    """Show what a dataset, a model or a run holds.
 
     Of a dataset it also draws a contact sheet per class, into the folder given by
     -o or beside the file as <name>-sheets.
@@ -103,15 +110,13 @@ def info(file, output, per_class, seed, overwrite, as_json):
         stm-keras info scans.h5
         stm-keras info runs/vit/best.keras --json
     """
-    from stm_keras.data.kind import is_model, is_run
+    from stm_keras.inference.choice import find_model, is_model
 
-    if is_run(file) or is_model(file):
-        from stm_keras.inference.choice import find_model
+    if is_model(file):
         from stm_keras.inference.model_file import read_facts
 
         model, _ = find_model(file)
-        facts = read_facts(model)
-        click.echo(json.dumps(facts, indent=None if as_json else 1))
+        click.echo(json.dumps(read_facts(model), indent=None if as_json else 1))
         return
     from stm_keras.data.contact import contact_sheets
     from stm_keras.data.storage import load_dataset
@@ -132,9 +137,9 @@ def info(file, output, per_class, seed, overwrite, as_json):
 @click.option("--run", "run_path", type=options.PATH, help="Check the split of this run.")
 @options.as_json
 def audit(file, run_path, as_json):
-    """Look in FILE for what makes scores too good or data wrong.
+    """Look for leaks, duplicates and transposed lines.
 
-    Duplicates and near duplicates and whether a split would put them on both sides;
+    Duplicates and near duplicates, and whether a split would put them on both sides;
     lines that seem to run along the wrong axis; constant lines, NaN; classes per
     session.
 

@@ -31,9 +31,9 @@ from stm_keras.files import atomic, check_folder
 @options.as_json
 @options.keras_options
 def evaluate(model, data, part, protocol, seed, output, overwrite, as_json):
-    """Score MODEL, a .keras file or a run, on scans with known classes.
+    """Score a model on scans with known classes.
 
-    Every score comes with a 95 % bootstrap interval, also for the scans of which
+    MODEL is a .keras file or the folder of a run. Every score comes with a 95 % bootstrap interval, also for the scans of which
     only the first lines are seen.
 
     \b
@@ -56,12 +56,8 @@ def evaluate(model, data, part, protocol, seed, output, overwrite, as_json):
     from stm_keras.inference.model_file import load_predictor
 
     predictor = load_predictor(file)
-    by_lines = judge(
-        predictor, dataset, chosen.indices, options.progress_line("scoring")
-    )
-    scores = score(
-        dataset, chosen.indices, by_lines, chosen.protocol, chosen.groups, seed
-    )
+    by_lines = judge(predictor, dataset, chosen.indices, options.progress_line("scoring"))
+    scores = score(dataset, chosen.indices, by_lines, chosen.protocol, chosen.groups, seed)
     scores |= {
         "protocol": chosen.protocol,
         "split": chosen.part,
@@ -95,5 +91,3 @@ def _write(output, scores, predictor, dataset, chosen, by_lines, run):
     )
     with atomic(output / "evaluation.json", overwrite=True) as temporary:
         temporary.write_text(json.dumps(scores, indent=1) + "\n")
-
-

@@ -22,9 +22,9 @@ from stm_keras.cli import options
 @options.as_json
 @options.keras_options
 def export(model, kind, output, overwrite, as_json):
-    """Write MODEL, a .keras file or a run, as a file for others.
+    """Write a model as a file for others.
 
-    A .keras file holds class names, preprocessing and training facts, runs under
+    MODEL is a .keras file or the folder of a run. The .keras file written holds class names, preprocessing and training facts, runs under
     every backend, and is compared with the original before it gets its name.
 
     \b

@@ -2,12 +2,13 @@
 
 import contextlib
 import sys
+import warnings
 from importlib import import_module
 
 import click
 
 from stm_keras import __version__
-from stm_keras.errors import StmKerasError
+from stm_keras.errors import OutputError, StmKerasError
 
 COMMANDS = {
     "simulate": ("data", "Simulate labelled scans of H:Si(100)."),
@@ -50,20 +51,26 @@ class Commands(click.Group):
 
     def invoke(self, ctx):
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                return super().invoke(ctx)
         except StmKerasError as error:
             raise OneLine(error) from error
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
             ctx.exit(130)
         except BrokenPipeError:  # `| head` has seen enough
-            with contextlib.suppress(OSError):
-                sys.stdout.close()
+            _close_stdout()
             ctx.exit(0)
+        except OSError as error:  # a full disk, often that of stdout
+            _close_stdout()
+            place = "" if error.filename is None else f"{error.filename}: "
+            raise OneLine(OutputError(f"{place}{error.strerror or error}.")) from error
 
 
 @click.group(
-    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 92}
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 92},
 )
 @click.version_option(__version__, prog_name="stm-keras")
 def main():
@@ -74,3 +81,13 @@ def main():
         stm-keras train configs/vit.toml --data scans.h5
         stm-keras predict runs/.../best.keras scans.h5
     """
+
+
+def _close_stdout():
+    """Keep Python from failing again over what it cannot write."""
+    with contextlib.suppress(OSError):
+        sys.stdout.close()
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None):
+    click.echo("Warning: " + " ".join(str(message).split()), err=True)

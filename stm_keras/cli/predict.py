@@ -17,9 +17,9 @@ from stm_keras.errors import StmKerasError
 @options.as_json
 @options.keras_options
 def predict(model, files, as_csv, as_json):
-    """Judge the tip on the scans of FILES with MODEL: class and confidence.
+    """Judge the tip on scans: class and confidence.
 
-    A file is a dataset (HDF5, NPZ, MAT, a folder of pictures), an array (.npy) or one
+    MODEL is a .keras file or the folder of a run. Each of FILES is a dataset (HDF5, NPZ, MAT, a folder of pictures), an array (.npy) or one
     picture. A file that cannot be read is reported and the others are judged still;
     the exit code is then 3. --json prints one line per scan.
 
@@ -44,8 +44,7 @@ def predict(model, files, as_csv, as_json):
                 images, progress=options.progress_line(path.name)
             )
         except StmKerasError as error:
-            code = max(code, error.exit_code)
-            click.echo("Error: " + " ".join(str(error).split()), err=True)
+            code = options.report(error, code)
             continue
         printer.print(path, probabilities)
     if code:
@@ -64,7 +63,9 @@ class _Printer:
 
     def print(self, path, probabilities):
         if not (self.as_csv or self.as_json):
-            click.echo(f"{path}: {len(probabilities)} scan{'s' * (len(probabilities) != 1)}")
+            click.echo(
+                f"{path}: {len(probabilities)} scan{'s' * (len(probabilities) != 1)}"
+            )
         for index, row in enumerate(probabilities):
             best = int(row.argmax())
             if self.as_json:

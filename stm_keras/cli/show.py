@@ -3,7 +3,9 @@
 
 def score_lines(scores):
     """Return the headline scores of a `score_predictions` dict as text."""
-    lines = [f"{scores['n']} scans, protocol {scores['protocol'].upper()}, {scores['split']}"]
+    lines = [
+        f"{scores['n']} scans, protocol {scores['protocol'].upper()}, {scores['split']}"
+    ]
     for key, name in (
         ("auroc", "AUROC (macro)"),
         ("balanced_accuracy", "balanced accuracy"),
@@ -23,7 +25,9 @@ def score_lines(scores):
             f"  {name:<20}  {_number(values['auroc'])}   {_number(values['recall'])}"
             f"  {values['count']:5d}"
         )
-    lines.append("  lines seen  " + "  ".join(f"{p['lines']:5d}" for p in scores["by_lines"]))
+    lines.append(
+        "  lines seen  " + "  ".join(f"{p['lines']:5d}" for p in scores["by_lines"])
+    )
     for key, name in (("auroc", "AUROC"), ("balanced_accuracy", "bal. acc.")):
         row = "  ".join(_number(point[key]) for point in scores["by_lines"])
         lines.append(f"  {name:<11} {row}")

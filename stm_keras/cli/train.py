@@ -20,7 +20,9 @@ from stm_keras.runs import Run, default_path
 @click.option("--protocol", help="p1, p2 or p3: short for --set data.protocol=...")
 @click.option("--fold", type=int, help="Test fold: short for --set data.fold=...")
 @click.option("--precision", help="float32, mixed_bfloat16 or mixed_float16.")
-@click.option("--set", "settings", multiple=True, help="section.key=value; may be repeated.")
+@click.option(
+    "--set", "settings", multiple=True, help="section.key=value; may be repeated."
+)
 @options.keras_options
 @options.as_json
 def train(

@@ -11,6 +11,7 @@ from stm_keras.data.checks import (
     check_lengths,
     check_votes,
     listed,
+    listed_keys,
     whole,
 )
 from stm_keras.data.dataset import (
@@ -47,9 +48,9 @@ def assemble(path, found, merge, shape, lazy_above):
     votes = check_votes(path, arrays.get("votes"))
     labels = whole(path, "labels", arrays.get("labels"))
     if votes is None and labels is None:
-        keys = ", ".join(f"`{key}`" for key in found.keys)
         raise DatasetError(
-            f"{path}: has neither `labels` nor `votes`. Found: {keys}. Add one of them."
+            f"{path}: has neither `labels` nor `votes`. Found: {listed_keys(found.keys)}. "
+            "Add one of them."
         )
     classes, order = _class_names(path, found.classes, votes, labels)
     check_labels(path, labels, classes, found.own)

@@ -127,5 +127,16 @@ def check_labels(path, labels, classes, own):
 
 
 def listed(values):
-    """Return names or numbers as one text."""
-    return ", ".join(f"{v:g}" if isinstance(v, np.floating) else str(v) for v in values)
+    """Return names or numbers as one line of text."""
+    return ", ".join(
+        f"{value:g}" if isinstance(value, np.floating) else repr(str(value))[1:-1]
+        for value in values
+    )
+
+
+def listed_keys(keys, most=20):
+    """Return names in backticks as one line of text; of many only the first."""
+    keys = list(keys)
+    shown = [f"`{repr(str(key))[1:-1]}`" for key in keys[:most]]
+    more = [f"{len(keys) - most} more"] if len(keys) > most else []
+    return ", ".join(shown + more) or "nothing"

@@ -8,11 +8,12 @@ import numpy as np
 from stm_keras.data import match
 
 THRESHOLD = 0.74
-MIN_LINES = 20  # of match.SIZE
+MIN_LINES = 12  # of match.SIZE
 ZOOMS = (1.05, 1.1, 1.15)
 _NEIGHBOURS = {"none": 16, "rotated": 8, "zoomed": 8}
 _TRIALS = 48
 _BLOCK = 128
+CORN=1
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class _Index:
 
     def normalise(self, d):
         z = (d - self.mean) / self.spread
-        z = z.reshape(len(z), 2, -1)
+        z = z.reshape(len(z), z.shape[1], -1)
         return z / (np.linalg.norm(z, axis=-1, keepdims=True) + 1e-9)
 
     def candidates(self, block, own, k, upper):
@@ -92,15 +93,21 @@ class _Index:
         for mirrored in (0, 1):
             z = self.normalise(raw[:, :, ::-1] if mirrored else raw)
             close = np.maximum(z[:, 0] @ self.descriptors[:, 0].T, z[:, 1] @ self.descriptors[:, 1].T)
+            closes = [close]
+            if not mirrored and CORN:
+                closes.append(np.max([z[:, 2+c] @ self.descriptors[:, 5-c].T for c in range(4)], 0))
             if upper:
-                close[np.arange(close.shape[1])[None] <= own[:, None]] = -9
+                for close in closes: close[np.arange(close.shape[1])[None] <= own[:, None]] = -9
             else:
-                close[np.arange(len(own)), own] = -9
+                for close in closes: close[np.arange(len(own)), own] = -9
             kk = min(k, close.shape[1])
-            top = np.argpartition(close, -kk, axis=1)[:, -kk:]
-            rows = np.repeat(np.arange(len(own)), kk)
-            ok = close[rows, top.ravel()] > -2
-            out.append((rows[ok], top.ravel()[ok]))
+            found=[]
+            for close in closes:
+                top = np.argpartition(close, -kk, axis=1)[:, -kk:]
+                rows = np.repeat(np.arange(len(own)), kk)
+                ok = close[rows, top.ravel()] > -2
+                found.append(rows[ok]*close.shape[1]+ top.ravel()[ok])
+            out.append(np.divmod(np.unique(np.concatenate(found)),close.shape[1]))
         return out
 
     def search(self, block, own, name):
@@ -134,7 +141,7 @@ class _Index:
 
 def _read(images, lines, progress):
     n = len(images)
-    upright = np.zeros((n, match.SIZE, match.SIZE), np.float16)
+    upright = np.zeros((n, match.SIZE, match.SIZE), np.float32)
     turned = np.zeros_like(upright)
     digests = []
     for start in range(0, n, _BLOCK):

@@ -6,22 +6,26 @@ on whitened spectra, in which the few strong frequencies of the lattice count ha
 more than any other, and what remains is the pattern of defects and of the noise.
 """
 
-import itertools
 
 import numpy as np
 
 from stm_keras.data.preprocess import resample_scan, standardise_lines
 
-SIZE = 64  # pixels and lines of a reduced scan
-FLIPS = ("none", "pixels", "lines", "both")  # "both" is a turn by 180 degrees
-COARSE = 32  # grid on which shifts are searched, in steps of 1/32 scan
-MAX_SHIFT = 9  # of COARSE: a little over a quarter of the scan
-_COARSE_BAND = (15, 12)  # cycles a scan along lines and pixels
-_BAND = (14 / SIZE, 10 / SIZE)  # cycles a reduced pixel
+SIZE = 40  # pixels and lines of a reduced scan
+MAX_SHIFT = 11  # of SIZE: a little over a quarter of the scan
+_BAND = (14, 10)  # cycles a scan along lines and pixels
 _WHITENING = 0.85  # 1 would weigh noise at empty frequencies as much as structure
-_FINE = np.arange(-1.5, 1.51, 0.5)
+_FINE = np.arange(-0.75, 0.76, 0.25)
 _HANN = np.hanning(SIZE + 2)[1:-1].astype(np.float32)
-_WINDOW = np.outer(_HANN, _HANN)
+_MIDDLE = np.sqrt(np.outer(_HANN, _HANN))
+_CORNERS = np.zeros((4, SIZE, SIZE), np.float32)
+for _place in range(4):
+    _d, _r = divmod(_place, 2)
+    _c = np.hanning(32)[1:-1]
+    _CORNERS[_place, 10*_d : 30+10*_d, 10*_r : 30+10*_r] = np.outer(_c, _c)**.5
+_ROWS = np.arange(-_BAND[0], _BAND[0] + 1) / SIZE  # cycles a reduced pixel
+_COLUMNS = np.arange(_BAND[1] + 1) / SIZE
+_TWICE = np.where(_COLUMNS == 0, 1, 2).astype(np.float32)  # for the half not kept
 
 
 def reduce_scans(images, lines):
@@ -76,16 +80,15 @@ def describe(scans):
         scans: float array of shape `(scans, SIZE, SIZE)`.
 
     Returns:
-        float32 array of shape `(scans, 2, 2 * 16 + 1, 11)`, lines' frequencies
+        float32 array of shape `(scans, 2, rows, columns)`, frequencies along lines
         from negative to positive.
     """
     spectra = []
-    for window in (1, np.sqrt(_WINDOW)):
-        power = np.abs(np.fft.rfft2(scans * window)) ** 2
-        power = np.concatenate([power[:, -16:, :11], power[:, :17, :11]], axis=1)
+    for window in (1, _MIDDLE, *_CORNERS):
+        power = np.abs(_band(scans * window)) ** 2
         power /= power.sum((1, 2), keepdims=True) + 1e-12
-        spectra.append(np.log(power + 1e-6))
-    return np.stack(spectra, axis=1).astype(np.float32)
+        spectra.append(np.log(power[..., 1:] + 1e-6))
+    return np.stack(spectra, axis=1)
 
 
 def coarse_spectra(scans):
@@ -95,68 +98,55 @@ def coarse_spectra(scans):
         scans: float array of shape `(scans, SIZE, SIZE)`.
 
     Returns:
-        complex64 array of shape `(scans, 2, COARSE, COARSE // 2 + 1)` of unit power.
+        complex64 array of shape `(scans, 2, rows, columns)` of unit power.
     """
-    high, wide = _COARSE_BAND
-    out = np.zeros((len(scans), 2, COARSE, COARSE // 2 + 1), np.complex64)
-    for index, window in enumerate((1, _WINDOW)):
-        spectrum = np.fft.rfft2(scans * window)[:, :, : wide + 1]
-        spectrum = np.concatenate([spectrum[:, : high + 1], spectrum[:, -high:]], 1)
-        spectrum = _whiten(spectrum, 1)
-        twice = np.where(np.arange(wide + 1) == 0, 1, 2)
-        power = (np.abs(spectrum) ** 2 * twice).sum((1, 2))
-        spectrum /= np.sqrt(power)[:, None, None] + 1e-12
-        out[:, index, : high + 1, : wide + 1] = spectrum[:, : high + 1]
-        out[:, index, -high:, : wide + 1] = spectrum[:, high + 1 :]
-    return out
+    spectra = [_whiten(_band(scans * window), 1) for window in (1, _MIDDLE)]
+    spectra = np.stack(spectra, axis=1)
+    power = (np.abs(spectra) ** 2 * _TWICE).sum((-2, -1), keepdims=True)
+    return spectra / (np.sqrt(power) + 1e-12)
 
 
 def flip_spectra(spectra, kind):
-    """Return what `coarse_spectra` gives of flipped scans."""
-    if kind == 0:
-        return spectra
-    rows = np.fft.fftfreq(COARSE, 1 / COARSE)[:, None] / SIZE
-    columns = np.arange(COARSE // 2 + 1) / SIZE
-    backwards = -np.arange(COARSE) % COARSE
-    if kind == 3:  # the flipped scan starts one pixel late, hence the phases
-        return np.conj(spectra) * _phase(rows + columns)
+    """Return what `coarse_spectra` gives of scans flipped as by `flip`."""
+    rows, columns = _phase(_ROWS[:, None]), _phase(_COLUMNS)
+    if kind == 3:  # a flipped scan starts one pixel late, hence the phases
+        return np.conj(spectra) * (rows * columns)
     if kind == 1:
-        return np.conj(spectra[..., backwards, :]) * _phase(columns)
-    return spectra[..., backwards, :] * _phase(rows)
+        return np.conj(spectra[..., ::-1, :]) * columns
+    return spectra[..., ::-1, :] * rows if kind == 2 else spectra
 
 
 def find_shifts(first, second, count=2):
     """Find the most likely shifts between pairs of scans by phase correlation.
 
     Args:
-        first, second: complex arrays of shape `(pairs, 2, COARSE, COARSE // 2 + 1)`
-            from `coarse_spectra`.
+        first, second: complex arrays of shape `(pairs, 2, rows, columns)` from
+            `coarse_spectra`.
         count: int. Shifts for each of the two spectra.
 
     Returns:
         Tuple of int array `(pairs, 2 * count, 2)`, shift along lines and pixels in
         reduced pixels, and float array `(pairs, 2 * count)`, height of each peak.
     """
-    pairs = len(first)
-    shifts, heights = [], []
-    far = np.abs(np.fft.fftfreq(COARSE, 1 / COARSE)) > MAX_SHIFT
-    for spectrum in range(2):
-        product = first[:, spectrum] * np.conj(second[:, spectrum])
-        surface = np.fft.irfft2(product, s=(COARSE, COARSE)) * COARSE**2
-        surface[:, far] = -1
-        surface[:, :, far] = -1
-        every = np.arange(pairs)
-        for _ in range(count):
-            best = surface.reshape(pairs, -1).argmax(1)
-            row, column = np.divmod(best, COARSE)
-            heights.append(surface[every, row, column])
-            shifts.append(
-                np.stack([(p + COARSE // 2) % COARSE - COARSE // 2 for p in (row, column)])
-            )
-            for down, right in itertools.product((-1, 0, 1), repeat=2):
-                surface[every, (row + down) % COARSE, (column + right) % COARSE] = -1
-    shifts = np.array(shifts).transpose(2, 0, 1) * (SIZE // COARSE)
-    return shifts, np.array(heights).T
+    product = first * np.conj(second)
+    high = _BAND[0]
+    padded = np.zeros((*product.shape[:2], SIZE, SIZE // 2 + 1), np.complex64)
+    padded[:, :, : high + 1, : product.shape[-1]] = product[:, :, high:]
+    padded[:, :, -high:, : product.shape[-1]] = product[:, :, :high]
+    surface = np.fft.irfft2(padded, s=(SIZE, SIZE)) * SIZE**2
+    near = np.arange(-MAX_SHIFT, MAX_SHIFT + 1)
+    surface = surface[:, :, near[:, None], near].reshape(-1, near.size**2)
+    every = np.arange(len(surface))
+    found = []
+    for _ in range(count):
+        best = surface.argmax(1)
+        found.append((best, surface[every, best]))
+        for step in (0, 1, -1, near.size, -near.size):
+            surface[every, np.clip(best + step, 0, near.size**2 - 1)] = -1
+    best, heights = (
+        np.stack(values, -1).reshape(len(first), -1) for values in zip(*found, strict=True)
+    )
+    return np.stack(np.divmod(best, near.size), -1) - MAX_SHIFT, heights
 
 
 def similarity(first, second, shifts):
@@ -177,14 +167,11 @@ def similarity(first, second, shifts):
     one, window = _cut(first, shifts)
     two, _ = _cut(second, -shifts)
     common = (one.any(-1) & two.any(-1)).sum(-1)
-    one, two = (_band_spectrum(scans * window) for scans in (one, two))
-    rows, columns, twice = _BAND_FREQUENCIES
-    product = one * np.conj(two) * twice
-    power = [np.sqrt((np.abs(s) ** 2 * twice).sum((1, 2))) for s in (one, two)]
-    down = _phase(-_FINE[:, None] * rows)
-    right = _phase(-_FINE[:, None] * columns)
-    surface = (down @ product @ right.T).real.max((1, 2))
-    return surface / (power[0] * power[1] + 1e-12), common
+    one, two = (_whiten(_band(scans * window), _WHITENING) for scans in (one, two))
+    power = [(np.abs(s) ** 2 * _TWICE).sum((1, 2)) for s in (one, two)]
+    product = one * np.conj(two) * _TWICE
+    surface = (_FINE_DOWN @ product @ _FINE_RIGHT).real.max((1, 2))
+    return surface / (np.sqrt(power[0] * power[1]) + 1e-12), common
 
 
 def _has_fill(images, recorded):
@@ -195,14 +182,25 @@ def _has_fill(images, recorded):
 
 
 def _phase(turns):
-    return np.exp(-2j * np.pi * turns).astype(np.complex64)
+    return np.exp(2j * np.pi * turns).astype(np.complex64)
+
+
+_DOWN = _phase(-_ROWS[:, None] * np.arange(SIZE))
+_RIGHT = _phase(-_COLUMNS * np.arange(SIZE)[:, None])
+_FINE_DOWN = _phase(_FINE[:, None] * _ROWS)
+_FINE_RIGHT = _phase(_COLUMNS[:, None] * _FINE)
+
+
+def _band(scans):
+    """Low frequencies of scans, by a product because so few of them are needed."""
+    return _DOWN @ (scans @ _RIGHT)
 
 
 def _whiten(spectra, strength):
     size = np.abs(spectra)
     size += 1e-2 * size.mean((-2, -1), keepdims=True) + 1e-12
     spectra = spectra / size**strength
-    spectra[..., 0, 0] = 0
+    spectra[..., _BAND[0], 0] = 0
     return spectra
 
 
@@ -229,24 +227,3 @@ def _cut(scans, shifts):
     window = taper[:, 0, :, None] * taper[:, 1, None, :]
     return scans, window.astype(np.float32)
 
-
-def _band():
-    high, wide = (int(edge * SIZE) for edge in _BAND)
-    rows = np.arange(-high, high + 1) / SIZE
-    columns = np.arange(wide + 1) / SIZE
-    return rows, columns, np.where(columns == 0, 1, 2)
-
-
-_BAND_FREQUENCIES = _band()
-_DOWN = _phase(_BAND_FREQUENCIES[0][:, None] * np.arange(SIZE))
-_RIGHT = _phase(np.arange(SIZE)[:, None] * _BAND_FREQUENCIES[1])
-
-
-def _band_spectrum(scans):
-    high = len(_DOWN) // 2
-    spectra = _DOWN @ (scans @ _RIGHT)
-    size = np.abs(spectra)
-    size += 1e-2 * size.mean((-2, -1), keepdims=True) + 1e-12
-    spectra = spectra / size**_WHITENING
-    spectra[:, high, 0] = 0
-    return spectra

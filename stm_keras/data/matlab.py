@@ -68,14 +68,14 @@ def _read_votes(path, stored, scans, lines):
             f"{path}: `y` must hold numbers. Received: dtype {stored.dtype}."
         )
     if stored.shape[1] == scans:
-        return stored[()].T.astype(np.float32)
+        return _narrow(stored[()].T)
     votes = np.empty((scans, stored.shape[0]), np.float32)
     step = 256
     for start in range(0, scans, step):
         stop = min(start + step, scans)
         block = stored[:, start * lines : stop * lines]
         block = block.reshape(-1, stop - start, lines).transpose(1, 2, 0)
-        votes[start:stop] = block[:, 0]
+        votes[start:stop] = _narrow(block[:, 0])
         both_nan = np.isnan(block) & np.isnan(block[:, :1])
         differs = ((block != block[:, :1]) & ~both_nan).any(2)
         if differs.any():
@@ -86,6 +86,11 @@ def _read_votes(path, stored, scans, lines):
                 f"{_row(block[scan, 0])}."
             )
     return votes
+
+
+def _narrow(votes):
+    with np.errstate(over="ignore"):  # what is not 0 to 1 is refused later
+        return votes.astype(np.float32)
 
 
 def _row(votes):

@@ -5,11 +5,15 @@ from contextlib import contextmanager
 import h5py
 import numpy as np
 
+from stm_keras.data.checks import listed_keys
 from stm_keras.errors import DatasetError
 
 CHUNK_CACHE = 4 << 20  # room for chunks of many scans; HDF5's own 1 MiB is too little
 DEFLATE_LIMIT = 1100  # bytes one stored byte can become, a little more than deflate can
 SMALL = 1 << 20  # bytes that may be declared without being stored
+
+# What h5py raises for damaged headers and data, depending on the byte that is wrong.
+DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError)
 
 
 @contextmanager
@@ -20,13 +24,13 @@ def open_file(path):
             yield file
     except PermissionError:
         raise
-    except (OSError, RuntimeError) as error:
+    except DAMAGE as error:
         raise damaged(path, error) from None
 
 
 def damaged(path, error):
     """Return the `DatasetError` for what HDF5 says, which may be many lines."""
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else "unreadable"
+    reason = (str(error).strip("\"' \n") or type(error).__name__).splitlines()[0]
     return DatasetError(
         f"{path}: is damaged, cut short or compressed in an unknown way ({reason}). Copy "
         "the file again."
@@ -49,10 +53,9 @@ def member(path, file, key):
             stored than its shape says.
     """
     if key not in list(file):
-        found = ", ".join(f"`{name}`" for name in file) or "nothing"
         raise DatasetError(
-            f"{path}: has no `{key}`. Found: {found}. A dataset has `images` with `labels` "
-            "or `votes`; a MATLAB file has `x_raw` and `y`."
+            f"{path}: has no `{key}`. Found: {listed_keys(file)}. A dataset has `images` "
+            "with `labels` or `votes`; a MATLAB file has `x_raw` and `y`."
         )
     if not isinstance(file.get(key, getlink=True), h5py.HardLink):
         raise DatasetError(

@@ -1,5 +1,6 @@
 """Read datasets from NPZ archives, straight into place and without any pickle."""
 
+import struct
 import zipfile
 import zlib
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from tokenize import TokenError
 import numpy as np
 from numpy.lib import format as npy
 
+from stm_keras.data.checks import listed_keys
 from stm_keras.data.hdf5 import ARRAYS
 from stm_keras.data.images import BLOCK_BYTES, Found
 from stm_keras.errors import DatasetError
@@ -31,10 +33,9 @@ def read_npz(path):
     with _damage(path), zipfile.ZipFile(path) as archive:
         infos = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         if "images" not in infos:
-            found = ", ".join(f"`{name}`" for name in infos) or "nothing"
             raise DatasetError(
-                f"{path}: has no `images`. Found: {found}. An NPZ dataset has `images` "
-                "with `labels` or `votes`."
+                f"{path}: has no `images`. Found: {listed_keys(infos)}. An NPZ dataset has "
+                "`images` with `labels` or `votes`."
             )
         arrays = {
             key: _read_array(path, archive, infos[key])
@@ -154,8 +155,16 @@ def _damage(path):
         raise DatasetError(f"{path}: {error}. Save it with numpy.savez.") from None
     except PermissionError:
         raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
-        reason = str(error) or "unexpected end"
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+        EOFError,
+        OSError,
+        RuntimeError,
+        ValueError,
+    ) as error:
+        reason = repr(str(error) or "unexpected end")[1:-1]
         raise DatasetError(
             f"{path}: is damaged or cut short ({reason}). Copy the file again."
         ) from None

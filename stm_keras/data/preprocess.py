@@ -1,4 +1,4 @@
-"""Turn heights into model input, the one way that loader, simulator and live lines share."""
+"""Turn heights into model input, the one way for loader, simulator and live lines."""
 
 import numpy as np
 

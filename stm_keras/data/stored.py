@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 
 from stm_keras.data.images import block_scans
-from stm_keras.data.members import CHUNK_CACHE, damaged
+from stm_keras.data.members import CHUNK_CACHE, DAMAGE, damaged
 from stm_keras.errors import InputError
 
 
@@ -75,7 +75,7 @@ class StoredImages:
         """Read scans `start` to `stop` as they are stored."""
         try:
             return self._slice(self._open(), start, stop)
-        except (OSError, RuntimeError) as error:
+        except DAMAGE as error:
             raise damaged(self.path, error) from None
 
     def _slice(self, stored, start, stop):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.data.assemble import canonical
+from stm_keras.data.checks import listed_keys
 from stm_keras.data.dataset import CLASSES, SIX_CLASSES
 from stm_keras.errors import DatasetError
 
@@ -110,8 +111,9 @@ def _read_rows(path):
         raise DatasetError(f"{path}: is no CSV text in UTF-8 ({error}). {HELP}") from None
     keys = [canonical(name) for name in header]
     if "file" not in keys:
-        found = ", ".join(f"`{name}`" for name in header) or "nothing"
-        raise DatasetError(f"{path}: has no column `file`. Found: {found}. {HELP}")
+        raise DatasetError(
+            f"{path}: has no column `file`. Found: {listed_keys(header)}. {HELP}"
+        )
     for key in _repeated([key for key in keys if key]):
         raise DatasetError(f"{path}: has two columns `{key}`. Remove one.")
     if not rows:

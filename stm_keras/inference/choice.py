@@ -46,9 +46,19 @@ def find_model(path):
             raise InputError(f"{path}: the run has no best.keras yet. Train it first.")
         return run.file("best.keras"), run
     if not path.exists():
-        raise InputError(f"{path}: no such file. Give a .keras file or the folder of a run.")
+        raise InputError(
+            f"{path}: no such file. Give a .keras file or the folder of a run."
+        )
     in_run = path.name == "best.keras" and (path.parent / "config.toml").exists()
     return path, Run(path.parent) if in_run else None
+
+
+def is_model(path):
+    """Tell whether a path is meant as a model: the folder of a run, or a `.keras` file."""
+    path = Path(path)
+    return (path / "config.toml").exists() or (
+        path.is_file() and path.suffix.lower() == ".keras"
+    )
 
 
 def choose_scans(dataset, run=None, part=None, protocol=None):

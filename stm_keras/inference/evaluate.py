@@ -27,7 +27,9 @@ def judge(predictor, dataset, indices, progress=None):
     predictor.check_classes(dataset.classes)
     predictor.check_scans(dataset.images.shape)
     if not len(indices):
-        raise DatasetError("No complete scan with a single class: there is nothing to score.")
+        raise DatasetError(
+            "No complete scan with a single class: there is nothing to score."
+        )
     part = dataset.take(indices)
     total = part.images.shape[1]
     seen = sorted({min(lines, total) for lines in (*LINES_SEEN, total)})

@@ -156,9 +156,13 @@ def _refuse_code(path):
         name, registered = item.get("class_name"), item.get("registered_name") or ""
         ours = registered.startswith("stm_keras>") or module.startswith("stm_keras.")
         keras_own = re.fullmatch(KERAS_PARTS, module)
-        if name in ("Lambda", "__lambda__", "function", "TFSMLayer", "TorchModuleWrapper") or not (
-            ours or keras_own or module in ("", "builtins")
-        ):
+        if name in (
+            "Lambda",
+            "__lambda__",
+            "function",
+            "TFSMLayer",
+            "TorchModuleWrapper",
+        ) or not (ours or keras_own or module in ("", "builtins")):
             raise InputError(
                 f"{path}: holds code, or a part that is neither Keras' nor ours "
                 f"({name} of {module or 'nowhere'}). It was not loaded."

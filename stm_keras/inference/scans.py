@@ -1,12 +1,23 @@
 """Scans to judge, from whatever a user has at hand: no labels needed."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 
+from stm_keras.data.checks import check_images, check_lengths, whole
+from stm_keras.data.hdf5 import read_hdf5
+from stm_keras.data.images import load_images
+from stm_keras.data.matlab import read_matlab
+from stm_keras.data.npz import read_npz
+from stm_keras.data.pictures import read_pictures
 from stm_keras.data.preprocess import picture_heights, resample_pixels, resample_scan
+from stm_keras.data.storage import sniff
+from stm_keras.data.table import find_table
 from stm_keras.errors import DatasetError, InputError
 
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+PLAIN = ("1", "L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N", "RGB", "RGBA")
 PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM")
 
 
@@ -39,9 +50,7 @@ def read_scans(path, facts):
         return resample_heights(_picture(path)[None], facts)
     if start.startswith(b"\x93NUMPY"):
         return resample_heights(_array(path), facts)
-    from stm_keras.data.storage import load_images
-
-    return load_images(path)
+    return _dataset(path, facts)
 
 
 def resample_heights(heights, facts):
@@ -67,19 +76,61 @@ def resample_heights(heights, facts):
     return resample_scan(heights, wanted, pixels)
 
 
+def _dataset(path, facts):
+    """Read the images of a dataset, labelled or not; those in HDF5 stay in their file."""
+    try:
+        found = _find(path, facts)
+        check_images(path, found.images, None)
+        count, most = found.images.shape[:2]
+        lines = found.arrays.get("lines")
+        if lines is None:
+            lines = np.full(count, most)
+        check_lengths(path, count, {"lines": lines})
+        lines = whole(path, "lines", lines, 0, most)
+        lazy = hasattr(found.images, "in_dtype")
+        return load_images(path, found.images, lines, lazy)
+    except PermissionError:
+        raise InputError(f"{path}: may not be read. Change its permissions.") from None
+
+
+def _find(path, facts):
+    kind = sniff(path)
+    if kind == "hdf5":
+        return read_hdf5(path)
+    if kind == "matlab":
+        return read_matlab(path, facts["max_lines"])
+    if kind == "npz":
+        return read_npz(path)
+    table = find_table(path) if kind == "folder" else path
+    return read_pictures(table, facts["max_lines"], facts["pixels"])
+
+
 def _picture(path):
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
-        with Image.open(path) as picture:
-            if picture.mode in ("P", "CMYK", "YCbCr", "LA"):
-                picture = picture.convert("RGB")
-            pixels = np.asarray(picture)
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
-        raise InputError(f"{path}: no picture that can be read ({error}).") from None
-    heights, _ = picture_heights(pixels)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as picture:
+                if picture.mode not in PLAIN:
+                    picture = picture.convert("RGB")
+                pixels = np.asarray(picture)
+    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+        raise InputError(
+            f"{path}: is a damaged picture ({error}). Export it again."
+        ) from None
+    heights, known = picture_heights(pixels)
     if min(heights.shape) < 2:
-        raise DatasetError(f"{path}: is no scan: {heights.shape[0]} x {heights.shape[1]} pixels.")
+        size = f"{heights.shape[1]} x {heights.shape[0]} pixels"
+        raise DatasetError(f"{path}: is no scan, but a picture of {size}.")
+    if not np.isfinite(heights).all():
+        raise DatasetError(f"{path}: holds NaN or infinity. Export it again.")
+    if not known:
+        warnings.warn(
+            f"{path}: unknown colours. Heights are a guess, taken from the green channel. "
+            "Export the scan in grey.",
+            stacklevel=2,
+        )
     return heights.astype(np.float32)
 
 
@@ -97,5 +148,7 @@ def _array(path):
     array = np.asarray(array, np.float32 if array.dtype.kind == "f" else None)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         bad = np.flatnonzero(~np.isfinite(array.reshape(-1, *array.shape[-2:])).all((1, 2)))
-        raise DatasetError(f"{path}: NaN or infinity in {len(bad)} scans, first in {bad[0]}.")
+        raise DatasetError(
+            f"{path}: NaN or infinity in {len(bad)} scans, first in {bad[0]}."
+        )
     return array.reshape(-1, *array.shape[-2:])

@@ -50,7 +50,9 @@ class EncoderBlock(keras.layers.Layer):
         self.attention = layers.MultiHeadAttention(
             self.num_heads, dim // self.num_heads, dtype=policy, name="attention"
         )
-        self.mlp_norm = layers.LayerNormalization(epsilon=1e-6, dtype=policy, name="mlp_norm")
+        self.mlp_norm = layers.LayerNormalization(
+            epsilon=1e-6, dtype=policy, name="mlp_norm"
+        )
         self.expand = layers.Dense(
             self.mlp_dim, activation="gelu", dtype=policy, name="expand"
         )

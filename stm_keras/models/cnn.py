@@ -36,7 +36,9 @@ def cnn_small(num_classes, pixels=128, max_lines=128, width=16, dropout=0.2):
             data_format="channels_last",
             name=f"conv_{index}",
         )(features)
-        features = layers.BatchNormalization(axis=-1, momentum=0.9, name=f"norm_{index}")(features)
+        features = layers.BatchNormalization(axis=-1, momentum=0.9, name=f"norm_{index}")(
+            features
+        )
         features = layers.Activation("relu", name=f"relu_{index}")(features)
     mean = layers.GlobalAveragePooling2D(data_format="channels_last", name="mean")(features)
     largest = layers.GlobalMaxPooling2D(data_format="channels_last", name="max")(features)

@@ -41,15 +41,16 @@ class SimulationConfig:
     The classes of the tip are drawn evenly. Labels say what can be *seen*, so a good
     tip on a scan whose grey scale is taken by a tall feature counts as generic.
 
-    A fifth of the scans changes its tip and a tenth stops early, by default. Every such
-    scan teaches the per-line head what no real label tells, but people call a whole scan
-    with a change "tip change", hence generic, while its label here is the class of most
-    lines: at a fifth, 5 % of the labels could be argued about. Real scans stop early in
-    1-2 % of the good classes and 12 % of the generic class.
+    A fifth of the scans changes its tip and a tenth stops early, by default: enough for
+    a verdict on every line to be learnt, which no real label teaches. More would cost
+    scan labels, because people call a scan with a change "tip change", hence generic,
+    while its label here is the class of most lines: at a fifth, 12 % of the labels are of
+    that kind. Real scans stop early in 1-2 % of the good classes, 12 % of the generic.
 
     Args:
         size: int. Lines of a scan and pixels of a line.
-        class_prior: tuple of float, one weight for each class of tip.
+        class_prior: tuple of float, one weight for each class of the tip at the start.
+            A change leads to any other class alike.
         p_tip_change: float. Probability that another apex takes over at some line.
             In 15 % of the cases it is of the same class.
         p_partial: float. Probability that the scan is aborted.
@@ -95,8 +96,8 @@ class SimulationConfig:
     effects: frozenset = frozenset(EFFECTS)
 
     def __post_init__(self):
-        if not _is(self.size, Integral) or not 32 <= self.size <= 1024:
-            raise _wrong("size", self.size, "a whole number from 32 to 1024")
+        if not _is(self.size, Integral) or not 32 <= self.size <= 512:
+            raise _wrong("size", self.size, "a whole number from 32 to 512")
         for name in ("p_tip_change", "p_partial", "p_medium", "p_large", "p_creep"):
             value = getattr(self, name)
             if not _is(value, Real) or not 0 <= value <= 1:

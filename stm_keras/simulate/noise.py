@@ -156,9 +156,8 @@ def loop_response(lag, ringing, frequency, decay, pixels):
     time = np.arange(pixels)
     follow = np.exp(-time / lag[:, None])
     follow /= follow.sum(1, keepdims=True)
-    ring = np.exp(-time / decay[:, None]) * np.cos(
-        2 * np.pi * frequency[:, None] * time + 1
-    )
+    wave = np.sin(2 * np.pi * frequency[:, None] * time)
+    ring = np.exp(-time / decay[:, None]) * wave
     ring -= ring.mean(1, keepdims=True)
     ring /= np.abs(ring).sum(1, keepdims=True)
     return (follow + 2 * ringing[:, None] * ring).astype(np.float32)

@@ -37,7 +37,7 @@ class Epoch(keras.callbacks.Callback):
     """Tell data and dropout which epoch it is, so that a restart repeats nothing.
 
     The counters of dropout are not in the weights file; they are set from seed and
-    epoch instead.
+    epoch instead. Under torch, Keras' dropout draws from torch's own generator.
     """
 
     def __init__(self, batches, seed):
@@ -51,6 +51,9 @@ class Epoch(keras.callbacks.Callback):
         for index, variable in enumerate(generators):
             state = np.random.SeedSequence((self.seed, epoch, index)).generate_state(2)
             variable.assign((state >> 1).astype("uint32"))  # torch wants them below 2^31
+        if keras.config.backend() == "torch":
+            state = np.random.SeedSequence((self.seed, epoch)).generate_state(1)
+            keras.utils.set_random_seed(int(state[0]))
 
 
 class Scores(keras.callbacks.Callback):

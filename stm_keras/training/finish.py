@@ -65,7 +65,9 @@ def load_predictions(run):
             by_lines = dict(zip(file["lines"].tolist(), file["probabilities"], strict=True))
             return file["indices"], by_lines
     except (OSError, ValueError, KeyError) as error:
-        raise StmKerasError(f"{run.path}: has no predictions that can be read ({error}).") from None
+        raise StmKerasError(
+            f"{run.path}: has no predictions that can be read ({error})."
+        ) from None
 
 
 def model_facts(predictor, source, run=None):

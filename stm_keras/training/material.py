@@ -130,7 +130,9 @@ def describe_environment(config, dataset):
             "source": dataset.source,
             "scans": len(dataset),
             "sha256": dataset.digest(),
-            "sessions": None if dataset.session is None else len(np.unique(dataset.session)),
+            "sessions": None
+            if dataset.session is None
+            else len(np.unique(dataset.session)),
         },
     }
 

@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 import zipfile
 from dataclasses import fields, replace
 from pathlib import Path
@@ -310,3 +313,34 @@ def test_nottingham_scans():
     assert dataset.consensus().sum() == 807
     assert len(np.unique(dataset.session)) == 27
     assert dataset.classes == CLASSES
+
+
+def test_a_full_disk_gives_one_line_and_leaves_nothing(tmp_path):
+    pytest.importorskip("resource", reason="this system does not limit file sizes")
+    code = (
+        "import resource, sys, numpy as np\n"
+        "from stm_keras.data.dataset import Dataset\n"
+        "from stm_keras.data.storage import save_dataset\n"
+        "noise = np.random.default_rng(0).integers(0, 255, (9, 60, 70)).astype('u1')\n"
+        "zeros = np.zeros(9, int)\n"
+        "dataset = Dataset(noise, zeros, ('a', 'b'), zeros)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)\n"
+        "try:\n    save_dataset(dataset, sys.argv[1])\n"
+        "except Exception as error:\n    print(type(error).__name__, error)\n"
+    )
+    root = Path(__file__).parents[2]
+    for limit in (500, 20_000, 38_500):  # in the header, the images and the rest
+        found = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "a.h5"), str(limit)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": str(root)},
+        )
+        assert found.returncode == 0, found.stderr
+        assert found.stdout.startswith(
+            f"OutputError {tmp_path}/a.h5: cannot be written (File"
+        )
+        assert found.stdout.count("\n") == 1
+        assert found.stderr == ""
+        assert list(tmp_path.iterdir()) == []

@@ -195,6 +195,8 @@ BAD_BYTES = {  # name: content, what the line says
     ),
     "keys": (npz_bytes(x=IMAGES, y=IMAGES), r"has no `images`\. Found: `x`, `y`"),
     "HDF5 keys": (hdf5_bytes(x=IMAGES, y=IMAGES), r"has no `images`\. Found: `x`, `y`"),
+    "many keys": (npz_bytes(**{f"k{i}": Y for i in range(30)}), r"`k0`, .*`k19`, 10 more"),
+    "key of two lines": (npz_bytes(**{"a\nb": Y}), r"Found: `a\\nb`"),
     "MATLAB keys": (hdf5_bytes(True, z=X_RAW), r"has no `x_raw`\. Found: `z`"),
     "no y": (hdf5_bytes(True, x_raw=X_RAW), r"has no `y`\. Found: `x_raw`"),
     "x_raw": (

@@ -33,7 +33,7 @@ def test_size_sets_lines_and_pixels(size):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"size": 16}, "`size` must be a whole number from 32 to 1024. Received: size=16."),
+        ({"size": 16}, "`size` must be a whole number from 32 to 512. Received: size=16."),
         (
             {"p_tip_change": 1.5},
             "`p_tip_change` must be a probability from 0 to 1. Received: p_tip_change=1.5.",
@@ -54,7 +54,8 @@ def test_size_sets_lines_and_pixels(size):
             {"class_prior": (1, 1, 1)},
             (
                 "`class_prior` must be 4 entries, one for each of: individual atoms, "
-                "asymmetries/dimers, rows, generic defects. Received: class_prior=(1, 1, 1)."
+                "asymmetries/dimers, rows, generic defects. "
+                "Received: class_prior=(1, 1, 1)."
             ),
         ),
         (
@@ -99,8 +100,8 @@ def test_size_sets_lines_and_pixels(size):
         ),
         ({"effects": {"scar"}}, "`effects` has no 'scar'. Did you mean 'scars'?"),
         (
-            {"effects": "rain"},
-            f"`effects` has no 'rain'. Known: {', '.join(EFFECTS)}.",
+            {"effects": "x"},
+            f"`effects` has no 'x'. Known: {', '.join(EFFECTS)}.",
         ),
         ({"effects": 3}, "`effects` must be names of effects. Received: effects=3."),
     ],

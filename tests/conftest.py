@@ -1,0 +1,51 @@
+"""Fixtures of the whole suite, and the backend that it really runs on."""
+
+import os
+from pathlib import Path
+
+import pytest
+from helpers import TINY, stm, write_dataset
+
+from stm_keras.backend import import_keras, use_backend
+
+KERAS_FREE = {"data", "evaluation", "simulate", "test_errors.py", "test_files.py"}
+
+use_backend()  # before any test module imports keras
+
+
+def pytest_report_collectionfinish(items):
+    """Name the backend, asked of Keras itself, once it is known that tests need it."""
+    folder = Path(__file__).parent
+    parts = {item.path.relative_to(folder).parts[0] for item in items}
+    if parts <= KERAS_FREE:
+        return "backend: keras is not loaded by these tests"
+    keras = import_keras()
+    asked = os.environ["KERAS_BACKEND"]
+    return f"backend: {keras.config.backend()} (keras {keras.__version__}, asked: {asked})"
+
+
+@pytest.fixture(scope="session")
+def dataset_file(tmp_path_factory):
+    """HDF5 file of 96 made-up scans in 12 sessions, with votes."""
+    return write_dataset(tmp_path_factory.mktemp("data") / "scans.h5")
+
+
+@pytest.fixture(scope="session")
+def train_command(dataset_file):
+    """Arguments that train a tiny model for two epochs; -o is still to be added."""
+    return ["train", "--data", dataset_file, "--epochs", 2, *TINY]
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory, train_command):
+    """Folder of a finished run of a tiny model. Read only."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    result = stm(*train_command, "-o", folder)
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model_file(trained_run):
+    """The `.keras` file of `trained_run`. Read only."""
+    return trained_run / "best.keras"

@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+
+from stm_keras.data.preprocess import (
+    picture_heights,
+    remove_line_trend,
+    resample_pixels,
+    resample_scan,
+    standardise_lines,
+    triangle_weights,
+)
+
+
+@pytest.fixture
+def heights():
+    return np.random.default_rng(0).normal(size=(2, 5, 33))
+
+
+def test_a_levelled_line_has_no_mean_and_no_slope(heights):
+    ramp = np.arange(33)
+    tilted = heights + 7 - 0.3 * ramp
+    levelled = remove_line_trend(tilted)
+    np.testing.assert_allclose(levelled.mean(-1), 0, atol=1e-12)
+    np.testing.assert_allclose(levelled @ (ramp - 16), 0, atol=1e-10)
+    np.testing.assert_allclose(levelled, remove_line_trend(heights), atol=1e-12)
+
+
+def test_every_line_is_treated_alone(heights):
+    whole = standardise_lines(heights)
+    np.testing.assert_array_equal(whole[1, 3], standardise_lines(heights[1, 3]))
+
+
+def test_standardised_lines_have_deviation_1_whatever_the_unit(heights):
+    out = standardise_lines(heights)
+    assert out.dtype == np.float32
+    np.testing.assert_allclose(out.std(-1), 1, atol=1e-5)
+    np.testing.assert_allclose(standardise_lines(heights * 1e-12 + 3e-9), out, atol=1e-5)
+    np.testing.assert_allclose(standardise_lines(heights * 5 + 100), out, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "f4", "f8"])
+@pytest.mark.parametrize("value", [0, 1, 77])
+def test_constant_lines_become_0(dtype, value):
+    lines = np.full((3, 128), value, dtype)
+    assert (standardise_lines(lines) == 0).all()
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("scale", [1e-10, 1, 1e6])
+def test_mere_slopes_become_0(dtype, scale):
+    line = (np.linspace(0.1, 0.9, 128) * scale).astype(dtype)
+    assert (standardise_lines(line) == 0).all()
+
+
+def test_8_bit_pictures_and_heights_in_metres_give_the_same_input():
+    picture = np.random.default_rng(1).integers(0, 255, (4, 128)).astype("u1")
+    metres = picture * 3.7e-12 + 1e-9
+    np.testing.assert_allclose(
+        standardise_lines(picture), standardise_lines(metres), atol=1e-5
+    )
+
+
+def test_one_step_of_an_8_bit_picture_is_structure():
+    line = np.zeros(128, "u1")
+    line[40] = 1
+    assert standardise_lines(line).std() == pytest.approx(1, abs=1e-5)
+
+
+def test_short_lines_do_not_fail():
+    assert standardise_lines(np.ones((3, 1))).tolist() == [[0], [0], [0]]
+    assert standardise_lines(np.empty((0, 128))).shape == (0, 128)
+
+
+def test_resampling_keeps_constants_and_slopes():
+    assert resample_pixels(np.full((2, 300), 5.0), 128) == pytest.approx(5)
+    slope = resample_pixels(np.arange(300.0), 128)
+    np.testing.assert_allclose(np.diff(slope)[2:-2], 300 / 128, rtol=0.04)
+
+
+@pytest.mark.parametrize(("old", "new"), [(300, 128), (512, 128), (64, 128), (5, 3)])
+def test_every_new_pixel_is_a_mean_of_old_ones(old, new):
+    weights = triangle_weights(old, new)
+    assert weights.shape == (old, new)
+    np.testing.assert_allclose(weights.sum(0), 1, atol=1e-6)
+    assert (weights >= 0).all()
+    np.testing.assert_allclose(weights, weights[::-1, ::-1], atol=1e-6)
+
+
+def test_downsampling_draws_no_stripes():
+    noise = np.random.default_rng(2).normal(size=(4000, 300))
+    spread = resample_pixels(noise, 128).std(0)
+    assert spread[2:-2].max() / spread[2:-2].min() < 1.35  # a box filter gives 1.7
+
+
+def test_a_line_of_the_right_length_is_left_alone():
+    line = np.random.default_rng(3).random((2, 128))
+    np.testing.assert_array_equal(resample_pixels(line, 128), line.astype("f4"))
+
+
+def test_scans_are_resampled_along_both_axes():
+    scan = np.arange(6.0)[:, None] + 10 * np.arange(8.0)
+    out = resample_scan(scan, 3, 4)
+    assert out.shape == (3, 4)
+    assert out.dtype == np.float32
+    np.testing.assert_allclose(out[1, 1:3], [2.5 + 25, 2.5 + 45], rtol=1e-5)
+
+
+def test_heights_of_grey_pictures():
+    grey = np.arange(12, dtype="u1").reshape(3, 4)
+    for pixels in (grey, grey[:, :, None], np.stack([grey, grey * 0 + 255], 2)):
+        heights, linear = picture_heights(pixels)
+        np.testing.assert_array_equal(heights, grey)
+        assert linear
+    heights, linear = picture_heights(np.stack([grey] * 3, axis=2))
+    np.testing.assert_array_equal(heights, grey)
+    assert linear
+
+
+def test_heights_behind_the_brown_map_and_behind_others():
+    v = np.arange(256).reshape(16, 16)
+    brown = np.stack([np.minimum(2 * v, 255), v, np.maximum(2 * v - 256, 0)], 2)
+    heights, linear = picture_heights(brown.astype("u1"))
+    np.testing.assert_array_equal(heights, v)
+    assert linear
+    assert picture_heights(brown[:, :, ::-1].astype("u1"))[1] is False

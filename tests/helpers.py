@@ -1,0 +1,132 @@
+"""What several tests share: made-up scans, a small dataset, and the command line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from click.testing import CliRunner
+
+from stm_keras.cli.main import main
+from stm_keras.data.dataset import CLASSES, Dataset
+from stm_keras.data.storage import save_dataset
+
+REPOSITORY = Path(__file__).parent.parent
+SHARED = REPOSITORY.parent / "shared" / "data"
+TINY = (  # settings of a run that is over in seconds
+    "--set model.width=4 --set model.dropout=0 --set train.batch_size=16 "
+    "--set train.learning_rate=0.01 --set augment.rotate=0 --set augment.cut=0"
+).split()
+
+
+def lattice_scans(labels, seed=0, lines=128, pixels=128):
+    """Make up scans whose lattice tells the class: fine, coarse, rows, noise.
+
+    Args:
+        labels: int array of shape `(scans,)`, 0 to 3.
+        seed: int.
+        lines, pixels: int.
+
+    Returns:
+        uint8 array of shape `(scans, lines, pixels)`.
+    """
+    rng = np.random.default_rng(seed)
+    line, pixel = np.mgrid[:lines, :pixels]
+    scans = []
+    for label in labels:
+        phase = rng.uniform(0, 2 * np.pi, 2)
+        across = np.sin(2 * np.pi * pixel / 16 + phase[0])
+        along = np.sin(2 * np.pi * line / 8 + phase[1])
+        height = {
+            0: across * along + np.sin(2 * np.pi * pixel / 5 + phase[1]),
+            1: across + along,
+            2: across,
+            3: np.zeros((lines, pixels)),
+        }[int(label)] + rng.normal(0, 0.3, (lines, pixels))
+        height -= height.min()
+        scans.append(np.round(height * (254 / height.max())))
+    return np.array(scans, np.uint8)
+
+
+def made_up_dataset(count=96, sessions=12, votes=True, seed=0, **changes):
+    """Make up a dataset of complete scans, each class as often and in every session.
+
+    Args:
+        count: int. Number of scans, a multiple of 4.
+        sessions: int. Number of sessions, 0 for unknown ones.
+        votes: bool. Whether raters voted: one, or two that agree.
+        seed: int.
+        **changes: Fields of the `Dataset` that differ.
+
+    Returns:
+        `Dataset`.
+    """
+    labels = np.arange(count) % len(CLASSES)
+    fields = {
+        "images": lattice_scans(labels, seed),
+        "labels": labels,
+        "classes": CLASSES,
+        "lines": np.full(count, 128),
+        "name": np.array([f"scan_{i}.sxm" for i in range(count)]),
+        "source": "made up",
+    }
+    if sessions:
+        fields["session"] = np.array([f"day {i // 4 % sessions}" for i in range(count)])
+    if votes:
+        fields["votes"] = np.eye(len(CLASSES), dtype=np.float32)[labels]
+        fields["raters"] = 1 + np.arange(count) // 4 % 2
+        fields["unanimous"] = np.ones(count, bool)
+    return Dataset(**{**fields, **changes})
+
+
+def write_dataset(path, **arguments):
+    """Write `made_up_dataset(**arguments)` to an HDF5 file and return its path."""
+    save_dataset(made_up_dataset(**arguments), path)
+    return path
+
+
+def stm(*arguments):
+    """Run `stm-keras` in this process and return click's result.
+
+    An exception that the command line did not turn into a message fails the test.
+    """
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def stm_process(*arguments, **options):
+    """Run `python -m stm_keras` in a process of its own and return what it gave."""
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), **options.pop("env", {})}
+    return subprocess.run(
+        [sys.executable, "-m", "stm_keras", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        **options,
+    )
+
+
+def check_error(result, code, *phrases):
+    """See that a command failed with this exit code and one clear line on stderr.
+
+    Args:
+        result: what `stm` or `stm_process` returned.
+        code: int.
+        *phrases: str. What the line must say.
+
+    Returns:
+        str. The line.
+    """
+    given = getattr(result, "exit_code", None)
+    given = result.returncode if given is None else given
+    last = result.stderr.rstrip("\n").split("\n")[-1]
+    assert given == code, result.stderr
+    assert last.startswith("Error: "), result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stderr.count("Error: ") == 1, result.stderr
+    for phrase in phrases:
+        assert phrase in last, f"{phrase!r} is not in: {last}"
+    return last

@@ -1,0 +1,106 @@
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "stm_keras"
+ROWS = {  # who may import whom: only parts of a lower row, or its own part
+    "errors": 1,
+    "files": 2,
+    "backend": 2,
+    "config": 2,
+    "runs": 3,
+    "data": 4,
+    "simulate": 5,
+    "evaluation": 5,
+    "layers": 6,
+    "models": 7,
+    "inference": 8,
+    "training": 9,
+    "export": 9,
+    "benchmark": 10,
+    "results": 10,
+    "cli": 11,
+}
+KERAS_LINE = 6  # nothing above it imports keras, not even inside a function
+OUTSIDE = {  # what a part may import at the top of a file, beside the standard library
+    "errors": set(),
+    "files": set(),
+    "backend": set(),
+    "config": {"pydantic"},
+    "runs": set(),
+    "data": {"numpy", "h5py", "PIL"},
+    "simulate": {"numpy", "threadpoolctl"},
+    "evaluation": {"numpy", "scipy", "sklearn", "matplotlib", "PIL"},
+    "layers": {"keras", "numpy"},
+    "models": {"keras"},
+    "inference": {"numpy"},
+    "training": {"keras", "numpy"},
+    "export": {"numpy"},
+    "benchmark": {"numpy"},
+    "results": set(),
+    "cli": {"click", "numpy"},
+}
+BACKENDS = {"tensorflow", "jax", "torch"}
+MAY_NAME_BACKENDS = {"backend.py"}
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+def part_of(path):
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(tree, top_only):
+    """Yield the dotted names that a file imports."""
+    nodes = tree.body if top_only else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+
+
+def parse(path):
+    return ast.parse(path.read_text())
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_file_imports_only_what_its_row_allows(path):
+    part = part_of(path)
+    if part in ("__init__", "__main__"):
+        return
+    for name in imports(parse(path), top_only=False):
+        head, _, rest = name.partition(".")
+        other = rest.partition(".")[0]
+        if head == "stm_keras" and other and other != part:
+            assert ROWS[other] < ROWS[part], f"{part} imports {name}"
+        if head == "keras":
+            allowed = ROWS[part] >= KERAS_LINE or part == "backend"
+            assert allowed, f"{part} is above the Keras line and imports {name}"
+        if head in BACKENDS:
+            assert path.name in MAY_NAME_BACKENDS, f"{path} names the backend {head}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_top_of_a_file_imports_only_light_packages(path):
+    import sys
+
+    part = part_of(path)
+    if part in ("__init__", "__main__"):
+        return
+    for name in imports(parse(path), top_only=True):
+        head = name.partition(".")[0]
+        if head != "stm_keras" and head not in sys.stdlib_module_names:
+            assert head in OUTSIDE[part], f"{part} imports {name} at its top"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_file_says_what_it_is_for_and_is_not_too_long(path):
+    text = path.read_text()
+    assert ast.get_docstring(ast.parse(text)), f"{path} has no docstring"
+    assert text.count("\n") <= 320, f"{path} is too long: split it by subject"
+
+
+def test_every_part_has_a_row():
+    parts = {part_of(path) for path in FILES} - {"__init__", "__main__"}
+    assert parts == set(ROWS) == set(OUTSIDE)

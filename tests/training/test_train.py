@@ -1,0 +1,262 @@
+"""Whole runs: what is kept, what a restart gives, and what stops one."""
+
+import csv
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+import pytest
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+from stm_keras.config import load_config
+from stm_keras.data.dataset import CLASSES, Dataset
+from stm_keras.data.storage import save_dataset
+from stm_keras.errors import TrainingError, UsageError
+from stm_keras.runs import COLUMNS, Run
+from stm_keras.training import callbacks as after
+from stm_keras.training.train import train
+
+VIT = [
+    "model.name=vit",
+    "model.layers=1",
+    "model.heads=2",
+    "model.dim=8",
+    "model.mlp_dim=8",
+]
+SMALL = [*VIT, "train.batch_size=16", "train.epochs=4", "train.warmup_epochs=1"]
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory):
+    """A dataset of 96 scans of four waves and their sessions, as a file."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(96) % 4
+    column = np.arange(128)
+    waves = np.sin(
+        column * (0.1 + 0.25 * labels[:, None, None]) + rng.uniform(0, 6, (96, 128, 1))
+    )
+    images = (waves + rng.normal(0, 0.5, (96, 128, 128))) * 30 + 127
+    path = tmp_path_factory.mktemp("data") / "waves.h5"
+    dataset = Dataset(
+        images=images.clip(0, 254).astype("uint8"),
+        labels=labels,
+        classes=CLASSES,
+        lines=np.full(96, 128),
+        session=np.array([f"day {i // 8}" for i in range(96)]),
+    )
+    save_dataset(dataset, path)
+    return path
+
+
+def run_of(path, scans, *settings):
+    config = load_config(None, [*SMALL, f"data.path={scans}", *settings])
+    return config, Run.start(path, config)
+
+
+def history(run):
+    with run.file("history.csv").open() as file:
+        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+
+
+def weights(run):
+    names = list(run.file("checkpoints").glob("epoch-*.weights.h5"))
+    assert len(names) == 1
+    config = run.config()
+    from stm_keras.models import build_model
+
+    model = build_model(config.model, 4)
+    model.load_weights(names[0])
+    return model.get_weights()
+
+
+def test_a_run_keeps_everything(tmp_path, scans):
+    config, run = run_of(tmp_path / "run", scans)
+    predictor, dataset, split = train(config, run)
+    rows = history(run)
+    assert list(rows[0]) == list(COLUMNS)
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+    assert all(math.isfinite(value) for row in rows for value in row.values())
+    assert run.config() == config
+    environment = run.read_json("environment.json")
+    assert environment["backend"] == keras.config.backend()
+    assert environment["dataset"]["sha256"] == dataset.digest()
+    best = max(rows, key=lambda row: (row["val_auroc"], -row["epoch"]))
+    assert predictor.facts["training"]["best"]["epoch"] == best["epoch"]
+
+    validation = split.parts["validation"]
+    labels = dataset.labels[validation]
+    probabilities = predictor.probabilities(dataset.images[validation])
+    area = roc_auc_score(labels, probabilities, multi_class="ovr")
+    assert best["val_auroc"] == pytest.approx(area, abs=1e-4)
+    balanced = balanced_accuracy_score(labels, probabilities.argmax(1))
+    assert best["val_balanced_accuracy"] == pytest.approx(balanced, abs=1e-4)
+
+
+def test_a_run_is_repeatable(tmp_path, scans):
+    rows = []
+    for name in ("one", "two"):
+        config, run = run_of(tmp_path / name, scans, "train.epochs=2")
+        train(config, run)
+        rows.append(
+            [{k: v for k, v in row.items() if k != "seconds"} for row in history(run)]
+        )
+    for one, two in zip(*rows, strict=True):
+        assert one == pytest.approx(two, rel=1e-4, abs=1e-6)
+
+
+KILLED = """
+import os, sys
+from stm_keras.backend import use_backend
+use_backend()
+from stm_keras.config import load_config
+from stm_keras.runs import Run
+from stm_keras.training import callbacks, train
+class Dies(callbacks.FiniteLoss):
+    def on_train_batch_end(self, batch, logs=None):
+        super().on_train_batch_end(batch, logs)
+        if self.epoch == 2 and batch == 1:
+            os.kill(os.getpid(), 9)
+callbacks.FiniteLoss = Dies
+config = load_config(sys.argv[1])
+train.train(config, Run.start(sys.argv[2], config))
+"""
+
+
+@pytest.mark.parametrize("extra", [[], ["train.ema=0.9", "train.schedule=plateau"]])
+def test_a_killed_run_ends_as_an_undisturbed_one(tmp_path, scans, extra):
+    extra = [*extra, "train.plateau_patience=1"]
+    config, whole = run_of(tmp_path / "whole", scans, *extra)
+    train(config, whole)
+    _, broken = run_of(tmp_path / "broken", scans, *extra)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, whole.file("config.toml"), broken.path],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert len(history(broken)) == 2
+    train(config, broken)
+    assert len(history(broken)) == 4
+    for one, two in zip(history(whole), history(broken), strict=True):
+        del one["seconds"], two["seconds"]
+        assert one == pytest.approx(two, rel=1e-3, abs=1e-5)
+    for one, two in zip(weights(whole), weights(broken), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-5)
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path, scans):
+    config, run = run_of(tmp_path / "run", scans, "train.epochs=1")
+    train(config, run)
+    before = run.file("best.keras").stat().st_mtime_ns, history(run)
+    train(config, run)
+    assert (run.file("best.keras").stat().st_mtime_ns, history(run)) == before
+
+
+def test_other_data_is_refused_on_resume(tmp_path, scans):
+    config, run = run_of(tmp_path / "run", scans, "train.epochs=1")
+    train(config, run)
+    other = tmp_path / "other.h5"
+    from stm_keras.data.storage import load_dataset
+
+    save_dataset(load_dataset(scans).take(np.arange(95)), other)
+    changed = load_config(None, [*SMALL, f"data.path={other}", "train.epochs=1"])
+    with pytest.raises(UsageError, match="the data is not what this run began with"):
+        train(changed, Run.start(run.path, changed))
+
+
+def test_a_diverging_run_says_where(tmp_path, scans):
+    config, run = run_of(
+        tmp_path / "run",
+        scans,
+        "train.learning_rate=1e30",
+        "train.start_learning_rate=1e30",
+        "train.warmup_epochs=0",
+        "train.clip_norm=none",
+        "train.schedule=constant",
+    )
+    with pytest.raises(
+        TrainingError, match=r"not finite after epoch 1|by (step|epoch) \d+"
+    ):
+        train(config, run)
+    assert not run.file("checkpoints").exists()
+
+
+def test_early_stopping_stops_and_stays_stopped(tmp_path, scans):
+    config, run = run_of(
+        tmp_path / "run",
+        scans,
+        "train.early_stopping=1",
+        "train.epochs=30",
+        "train.learning_rate=1e-9",
+        "train.start_learning_rate=0.0",
+    )
+    train(config, run)
+    epochs = len(history(run))
+    assert epochs < 30
+    train(config, run)
+    assert len(history(run)) == epochs
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_trains_and_ships_float32(tmp_path, scans, precision):
+    config, run = run_of(
+        tmp_path / "run", scans, "train.epochs=1", f"train.precision={precision}"
+    )
+    if precision == "mixed_float16" and keras.config.backend() == "jax":
+        with pytest.raises(UsageError, match="JAX has no float16 on a processor"):
+            train(config, run)
+        return
+    predictor, _, _ = train(config, run)
+    assert {layer.compute_dtype for layer in predictor.model.layers} == {"float32"}
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_the_average_of_the_weights_is_lent_and_given_back():
+    entry = keras.Input((3,))
+    model = keras.Model(entry, keras.layers.Dense(2)(entry))
+    model.compile(keras.optimizers.SGD(0.5, use_ema=True, ema_momentum=0.5), "mse")
+    inputs, targets = np.ones((4, 3), "float32"), np.ones((4, 2), "float32")
+    model.train_on_batch(inputs, targets)
+    first = model.get_weights()[0]
+    model.train_on_batch(inputs, targets)
+    own = model.get_weights()[0]
+    with after.averaged(model):
+        lent = model.get_weights()[0]
+    assert not np.allclose(lent, own)
+    np.testing.assert_allclose(lent, (first + own) / 2, atol=1e-6)
+    assert np.array_equal(model.get_weights()[0], own)
+
+
+def test_a_signal_between_epochs_loses_nothing(tmp_path, scans):
+    config, run = run_of(tmp_path / "run", scans, "train.epochs=500")
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "stm_keras",
+            "train",
+            run.file("config.toml"),
+            "-o",
+            run.path,
+        ],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "KERAS_BACKEND": keras.config.backend()},
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not run.file("checkpoints/state.json").exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    told = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "Type the same command to go on" in told
+    assert "Traceback" not in told
+    assert len(history(run)) >= 1
