@@ -59,7 +59,7 @@ def use_backend(name=None, device=None):
             f"Received: {name}."
         )
     os.environ["KERAS_BACKEND"] = name
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # `doctor` tells what it would
     _use_device(name, device)
     return name
 

@@ -33,22 +33,26 @@ class DataConfig(Section):
 class SimulateConfig(Section):
     """The simulated scans that stand in where no data is given."""
 
-    count: int = Field(6000, gt=0)
+    count: int = Field(10000, gt=0)
     seed: int = Field(0, ge=0)
     p_tip_change: float = Field(0.1, ge=0, le=1)
     p_partial: float = Field(0.0, ge=0, le=1)
 
 
 class AugmentConfig(Section):
-    """How a training scan is varied before the model sees it."""
+    """How a training scan is varied before the model sees it.
+
+    The simulator draws angle, size, place and noise itself, so the defaults are mild;
+    configs for real scans turn, zoom, pan and add noise.
+    """
 
     flip: bool = True
-    rotate: float = Field(0.5, ge=0, le=1)  # probability of a turn by any angle
-    zoom: float = Field(0.1, ge=0, lt=0.5)  # largest relative change of size
-    pan: float = Field(0.1, ge=0, lt=0.5)  # largest shift, of the scan's width
-    noise: float = Field(0.1, ge=0)  # largest noise, in standard deviations of the scan
+    rotate: float = Field(0.0, ge=0, le=1)  # probability of a turn by any angle
+    zoom: float = Field(0.0, ge=0, lt=0.5)  # largest relative change of size
+    pan: float = Field(0.0, ge=0, lt=0.5)  # largest shift, of the scan's width
+    noise: float = Field(0.0, ge=0)  # largest noise, in standard deviations of the scan
     line_dropout: float = Field(0.02, ge=0, lt=1)  # share of lines lost
-    cut: float = Field(0.2, ge=0, le=1)  # probability to end after a random line
+    cut: float = Field(0.1, ge=0, le=1)  # probability to end after a random line
     min_lines: int = Field(8, ge=1)  # the fewest lines that a cut leaves
 
 
@@ -87,9 +91,9 @@ MODEL_CONFIGS = {"cnn_small": CnnSmallConfig, "vit": VitConfig}
 class TrainConfig(Section):
     """How to fit."""
 
-    epochs: int = Field(20, gt=0)
-    batch_size: int = Field(32, gt=0)
-    learning_rate: float = Field(1e-3, gt=0)  # peak, after warm-up
+    epochs: int = Field(12, gt=0)
+    batch_size: int = Field(64, gt=0)
+    learning_rate: float = Field(3e-3, gt=0)  # peak, after warm-up
     start_learning_rate: float = Field(1e-6, ge=0)
     warmup_epochs: float = Field(1, ge=0)
     schedule: Literal["cosine", "constant", "plateau"] = "cosine"

@@ -47,8 +47,8 @@ def benchmark(
     """Train and score configs under P1, P2 and P3.
 
     Each of CONFIGS is trained fold by fold under each protocol, and the scores of all
-    folds are pooled. Interrupt it as you like and start it again: finished folds stay. --results and
-    --page replace what they wrote before.
+    folds are pooled. Interrupt it as you like and start it again: finished folds stay.
+    --results and --page replace what they wrote before.
 
     \b
         stm-keras benchmark configs/vit.toml --data scans.h5 --protocols p2

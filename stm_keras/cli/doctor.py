@@ -39,9 +39,9 @@ PROBE = (
 @click.command()
 @options.as_json
 def doctor(as_json):
-    """Show versions, backends and devices, and what to install for what is missing.
+    """Show versions, backends and devices, and what is missing.
 
-    Each backend is started in a process of its own, to see what it really finds.
+    It says what to install for that. Each backend is started in a process of its own, to see what it really finds.
 
     \b
         stm-keras doctor
@@ -109,7 +109,8 @@ def _advice(report):
     backends = report["backends"]
     if not any(state["works"] for state in backends.values()):
         advice.append(
-            'No backend works, so nothing can be trained: pip install "stm-keras[tensorflow]"'
+            "No backend works, so nothing can be trained: "
+            'pip install "stm-keras[tensorflow]"'
         )
     for name, state in backends.items():
         if not state["installed"]:

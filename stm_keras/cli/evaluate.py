@@ -23,7 +23,7 @@ from stm_keras.files import atomic, check_folder
 @click.option(
     "--protocol",
     type=click.Choice(["p1", "p2", "p3"]),
-    help="P2 and P3 resample sessions for the intervals. [the run's; else p2 with sessions]",
+    help="P2, P3: resample sessions for the intervals. [the run's; else p2 with sessions]",
 )
 @click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
 @click.option("-o", "--output", type=options.PATH, help="Folder for report and scores.")
@@ -33,8 +33,8 @@ from stm_keras.files import atomic, check_folder
 def evaluate(model, data, part, protocol, seed, output, overwrite, as_json):
     """Score a model on scans with known classes.
 
-    MODEL is a .keras file or the folder of a run. Every score comes with a 95 % bootstrap interval, also for the scans of which
-    only the first lines are seen.
+    MODEL is a .keras file or the folder of a run. Every score comes with a 95 %
+    bootstrap interval, also for the scans of which only the first lines are seen.
 
     \b
         stm-keras evaluate runs/vit --data scans.h5

@@ -24,8 +24,9 @@ from stm_keras.cli import options
 def export(model, kind, output, overwrite, as_json):
     """Write a model as a file for others.
 
-    MODEL is a .keras file or the folder of a run. The .keras file written holds class names, preprocessing and training facts, runs under
-    every backend, and is compared with the original before it gets its name.
+    MODEL is a .keras file or the folder of a run. The .keras file that is written holds
+    class names, preprocessing and training facts, runs under every backend, and is
+    compared with the original before it gets its name.
 
     \b
         stm-keras export runs/vit --format keras -o h_si100.keras

@@ -46,24 +46,23 @@ def load_keras():
 
 
 def progress_line(what):
-    """Return a callable (done, total) that shows a bar on a terminal, else nothing."""
+    """Return a callable (done, total) that shows a bar on a terminal, or None in a log."""
     if not sys.stderr.isatty():
         return None
+    from rich.console import Console
+    from rich.progress import Progress
+
+    progress = Progress(console=Console(stderr=True), transient=True)
+    task = progress.add_task(what, total=None)
+    progress.start()
+    click.get_current_context().call_on_close(progress.stop)
 
     def show(done, total):
-        bar = ("#" * (24 * done // max(total, 1))).ljust(24, ".")
-        sys.stderr.write(f"\r{what} [{bar}] {done}/{total}\x1b[K")
+        progress.update(task, completed=done, total=total)
         if done >= total:
-            sys.stderr.write("\r\x1b[K")
-        sys.stderr.flush()
+            progress.stop()
 
     return show
-
-
-def report(error, code):
-    """Tell of an error that does not end the batch; return the larger exit code."""
-    say("Error: " + " ".join(str(error).split()))
-    return max(code, error.exit_code)
 
 
 def say(text):

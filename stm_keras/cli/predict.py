@@ -19,9 +19,10 @@ from stm_keras.errors import StmKerasError
 def predict(model, files, as_csv, as_json):
     """Judge the tip on scans: class and confidence.
 
-    MODEL is a .keras file or the folder of a run. Each of FILES is a dataset (HDF5, NPZ, MAT, a folder of pictures), an array (.npy) or one
-    picture. A file that cannot be read is reported and the others are judged still;
-    the exit code is then 3. --json prints one line per scan.
+    MODEL is a .keras file or the folder of a run. Each of FILES is a dataset (HDF5, NPZ,
+    MAT, a folder of pictures with a CSV file), an array (.npy) or one picture. A file
+    that cannot be read is reported and the others are judged still; the exit code is
+    then 3. --json prints one line per scan.
 
     \b
         stm-keras predict runs/vit scans.h5

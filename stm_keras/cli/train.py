@@ -1,12 +1,25 @@
 """`stm-keras train`."""
 
+import contextlib
 import json
+import shutil
+from pathlib import Path
 
 import click
 
 from stm_keras.cli import options
 from stm_keras.config import load_config
+from stm_keras.errors import StmKerasError
 from stm_keras.runs import Run, default_path
+
+BEGUN = (
+    "command.txt",
+    "environment.json",
+    "split.json",
+    "best.keras",
+    ".lock",
+    "config.toml",
+)
 
 
 @click.command()
@@ -62,21 +75,53 @@ def train(
     }
     given = [(key, value) for key, value in shorts.items() if value is not None]
     resolved = load_config(config, [*settings, *given])
-    run = Run.start(output or default_path(resolved), resolved)
-    with run.locked():
-        options.load_keras()
-        from stm_keras.training.finish import finish
-        from stm_keras.training.train import train as fit
+    path = output or default_path(resolved)
+    _forget(Run(path))  # a run that was killed in its first epoch
+    run = Run.start(path, resolved)
+    try:
+        with run.locked():
+            options.load_keras()
+            from stm_keras.training.finish import finish
+            from stm_keras.training.train import train as fit
 
-        try:
             predictor, dataset, split = fit(resolved, run, options.say)
             scores = finish(run, predictor, dataset, split, options.say)
-        except KeyboardInterrupt:
-            options.say(f"\nInterrupted. Type the same command to go on in {run.path}.")
-            click.get_current_context().exit(130)
+    except KeyboardInterrupt:
+        kept = not _forget(run)
+        options.say(
+            f"\nInterrupted. Type the same command to go on in {path}."
+            if kept
+            else "\nInterrupted before the first epoch was done: nothing is kept."
+        )
+        click.get_current_context().exit(130)
+    except StmKerasError:
+        _forget(run)
+        raise
     if as_json:
         click.echo(json.dumps({"run": str(run.path), **scores}))
     else:
         from stm_keras.cli.show import score_lines
 
         click.echo(f"{run.path}\n" + score_lines(scores))
+
+
+def _forget(run):
+    """Remove a run without a single epoch, so that it is not in the way of the next.
+
+    A corrected command often has another config, which the folder would refuse.
+
+    Returns:
+        bool. Whether there was one.
+    """
+    ours = run.file("command.txt").exists() and run.file("config.toml").exists()
+    if not ours or run.file("checkpoints/state.json").exists():
+        return False
+    with run.locked():
+        shutil.rmtree(run.file("checkpoints"), ignore_errors=True)
+        for name in map(Path, BEGUN):
+            run.file(name).unlink(missing_ok=True)
+            for temporary in run.path.glob(f".{name.stem}-*{name.suffix}"):
+                temporary.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # it holds something else besides
+        run.path.rmdir()
+    return True

@@ -6,7 +6,6 @@ on whitened spectra, in which the few strong frequencies of the lattice count ha
 more than any other, and what remains is the pattern of defects and of the noise.
 """
 
-
 import numpy as np
 
 from stm_keras.data.preprocess import resample_scan, standardise_lines
@@ -16,16 +15,23 @@ MAX_SHIFT = 11  # of SIZE: a little over a quarter of the scan
 _BAND = (14, 10)  # cycles a scan along lines and pixels
 _WHITENING = 0.85  # 1 would weigh noise at empty frequencies as much as structure
 _FINE = np.arange(-0.75, 0.76, 0.25)
-_HANN = np.hanning(SIZE + 2)[1:-1].astype(np.float32)
-_MIDDLE = np.sqrt(np.outer(_HANN, _HANN))
-_CORNERS = np.zeros((4, SIZE, SIZE), np.float32)
-for _place in range(4):
-    _d, _r = divmod(_place, 2)
-    _c = np.hanning(32)[1:-1]
-    _CORNERS[_place, 10*_d : 30+10*_d, 10*_r : 30+10*_r] = np.outer(_c, _c)**.5
 _ROWS = np.arange(-_BAND[0], _BAND[0] + 1) / SIZE  # cycles a reduced pixel
 _COLUMNS = np.arange(_BAND[1] + 1) / SIZE
+_PLACES = np.arange(SIZE, dtype=np.float32)
 _TWICE = np.where(_COLUMNS == 0, 1, 2).astype(np.float32)  # for the half not kept
+
+
+def _taper(size):
+    taper = np.sqrt(np.hanning(size + 2)[1:-1]).astype(np.float32)
+    return np.outer(taper, taper)
+
+
+_MIDDLE = _taper(SIZE)
+_CORNERS = tuple(
+    np.pad(_taper(30), ((down, 10 - down), (right, 10 - right)))
+    for down in (0, 10)
+    for right in (0, 10)
+)
 
 
 def reduce_scans(images, lines):
@@ -72,15 +78,16 @@ def flip(scans, kind):
 def describe(scans):
     """Return the logarithmic power spectra of scans at low frequencies.
 
-    A shift does not change a power spectrum, and a flip mirrors it. Taken twice: of
-    the scan as it is, exact for a shift that wraps round, and of its middle, better
-    for a shift that brings in new surface.
+    A shift does not change a power spectrum, and a flip mirrors it. Taken of the scan
+    as it is, exact for a shift that wraps round; of its middle, better for a shift that
+    brings in new surface; and of the four corners (upper left, upper right, lower left,
+    lower right), because after a large shift one corner is all that is left.
 
     Args:
         scans: float array of shape `(scans, SIZE, SIZE)`.
 
     Returns:
-        float32 array of shape `(scans, 2, rows, columns)`, frequencies along lines
+        float32 array of shape `(scans, 6, rows, columns)`, frequencies along lines
         from negative to positive.
     """
     spectra = []
@@ -206,24 +213,20 @@ def _whiten(spectra, strength):
 
 def _cut(scans, shifts):
     """Move the overlap to the corner and standardise its lines; with its window."""
-    places = np.arange(SIZE)
-    start = np.maximum(shifts, 0)
-    length = SIZE - np.abs(shifts)
-    inside = places < length[:, :, None]
-    source = np.minimum(start[:, :, None] + places, SIZE - 1)
-    every = np.arange(len(scans))[:, None, None]
-    scans = scans[every, source[:, 0, :, None], source[:, 1, None, :]]
-    inside_pixels = inside[:, 1].astype(np.float32)
-    scans = scans * inside_pixels[:, None]
-    pixels = length[:, 1].astype(np.float32)[:, None]
-    ramp = (places - (pixels - 1) / 2) * inside_pixels
-    mean = scans.sum(-1) / pixels
-    slope = (scans @ ramp[:, :, None])[..., 0] / (ramp**2).sum(-1)[:, None]
-    scans = scans - mean[..., None] * inside_pixels[:, None]
-    scans -= slope[..., None] * ramp[:, None]
-    deviation = np.sqrt((scans**2).sum(-1) / pixels)
-    scans *= np.where(deviation > 1e-3, 1 / np.maximum(deviation, 1e-3), 0)[..., None]
-    taper = np.sin(np.pi * (places + 1) / (length[:, :, None] + 1)) * inside
-    window = taper[:, 0, :, None] * taper[:, 1, None, :]
-    return scans, window.astype(np.float32)
-
+    moved = np.zeros_like(scans)
+    for scan, (down, right) in enumerate(shifts.tolist()):
+        part = scans[scan, max(down, 0) :, max(right, 0) :]
+        part = part[: SIZE - abs(down), : SIZE - abs(right)]
+        moved[scan, : part.shape[0], : part.shape[1]] = part
+    length = (SIZE - np.abs(shifts)).astype(np.float32)[:, :, None]
+    inside = _PLACES < length
+    pixels = length[:, 1]
+    ramp = (_PLACES - (pixels - 1) / 2) * inside[:, 1]
+    trend = np.stack([inside[:, 1] / pixels, ramp / (ramp**2).sum(-1, keepdims=True)], 1)
+    along = np.stack([inside[:, 1].astype(np.float32), ramp], axis=1)
+    moved -= (moved @ trend.transpose(0, 2, 1)) @ along
+    deviation = np.sqrt(np.einsum("slp,slp->sl", moved, moved) / pixels)
+    flat = deviation < 1e-3
+    moved *= np.where(flat, 0, 1 / np.maximum(deviation, 1e-3))[:, :, None]
+    taper = np.sin(np.float32(np.pi) * (_PLACES + 1) / (length + 1)) * inside
+    return moved, taper[:, 0, :, None] * taper[:, 1, None, :]

@@ -57,7 +57,8 @@ class Predictor:
         if shape[2] != pixels:
             raise MismatchError(
                 f"The model judges lines of {pixels} pixels. Received: scans of "
-                f"{shape[1]} lines x {shape[2]} pixels. Resample the scans, or train on them."
+                f"{shape[1]} lines x {shape[2]} pixels. Resample the scans, or train on "
+                "them."
             )
         if shape[1] > most:
             raise MismatchError(

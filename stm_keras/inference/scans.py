@@ -11,7 +11,7 @@ from stm_keras.data.images import load_images
 from stm_keras.data.matlab import read_matlab
 from stm_keras.data.npz import read_npz
 from stm_keras.data.pictures import read_pictures
-from stm_keras.data.preprocess import picture_heights, resample_pixels, resample_scan
+from stm_keras.data.preprocess import picture_heights, resample_scan
 from stm_keras.data.storage import sniff
 from stm_keras.data.table import find_table
 from stm_keras.errors import DatasetError, InputError
@@ -47,32 +47,39 @@ def read_scans(path, facts):
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
     if start.startswith(PICTURES):
-        return resample_heights(_picture(path)[None], facts)
+        return resample_heights(path, _picture(path)[None], facts)
     if start.startswith(b"\x93NUMPY"):
-        return resample_heights(_array(path), facts)
+        return resample_heights(path, _array(path), facts)
     return _dataset(path, facts)
 
 
-def resample_heights(heights, facts):
-    """Bring scans to the model's pixels, and long ones to its lines.
+def resample_heights(path, heights, facts):
+    """Bring scans to the model's pixels.
 
-    A scan that is wider than high has ended early; its lines are scaled as its
-    pixels are.
+    Pixels are square, so lines are scaled as pixels are, and a scan that is wider than
+    high has ended early.
 
     Args:
+        path: `Path`. Named in errors.
         heights: array of shape `(scans, lines, pixels)`.
         facts: dict with `pixels` and `max_lines`.
 
     Returns:
-        float32 array of shape `(scans, at most max_lines, pixels)`.
+        array of shape `(scans, at most max_lines, pixels)`.
+
+    Raises:
+        DatasetError: The scans are higher than wide.
     """
     pixels, most = facts["pixels"], facts["max_lines"]
     lines, old = heights.shape[1:]
-    if old == pixels and lines <= most:
+    wanted = max(1, round(lines * pixels / old))
+    if wanted > most:
+        raise DatasetError(
+            f"{path}: is higher than wide ({old} x {lines} pixels). Lines run along the "
+            "width; turn or cut it."
+        )
+    if (wanted, pixels) == (lines, old):
         return heights
-    if lines <= most and old <= pixels:
-        return resample_pixels(heights, pixels)
-    wanted = max(1, min(most, round(lines * pixels / old)))
     return resample_scan(heights, wanted, pixels)
 
 
@@ -116,9 +123,8 @@ def _picture(path):
                     picture = picture.convert("RGB")
                 pixels = np.asarray(picture)
     except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        raise InputError(
-            f"{path}: is a damaged picture ({error}). Export it again."
-        ) from None
+        reason = f"{path}: is a damaged picture ({error}). Export it again."
+        raise InputError(reason) from None
     heights, known = picture_heights(pixels)
     if min(heights.shape) < 2:
         size = f"{heights.shape[1]} x {heights.shape[0]} pixels"
@@ -145,10 +151,14 @@ def _array(path):
             f"{path}: needs numbers of shape (lines, pixels) or (scans, lines, pixels). "
             f"Received: {array.dtype} of shape {array.shape}."
         )
-    array = np.asarray(array, np.float32 if array.dtype.kind == "f" else None)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        bad = np.flatnonzero(~np.isfinite(array.reshape(-1, *array.shape[-2:])).all((1, 2)))
+    array = array.reshape(-1, *array.shape[-2:])
+    if array.dtype.kind != "f":
+        return array
+    array = array.astype(np.float32)
+    bad = np.flatnonzero(~np.isfinite(array).all((1, 2)))
+    if len(bad):
         raise DatasetError(
-            f"{path}: NaN or infinity in {len(bad)} scans, first in {bad[0]}."
+            f"{path}: {len(bad)} of {len(array)} scans hold NaN or infinity; the first is "
+            f"scan {bad[0]}. Remove them, or the lines that were not recorded."
         )
-    return array.reshape(-1, *array.shape[-2:])
+    return array

@@ -79,6 +79,8 @@ def model_facts(predictor, source, run=None):
     if training is None:
         return facts | {"origin": "not trained by stm-keras"}
     environment = training["environment"]
+    if training["config"]["data"]["path"] is None:
+        facts["data_licence"] = "simulated scans, none needed"
     return facts | {
         "parameters": f"{predictor.facts['parameters']:,}",
         "training data": environment["dataset"]["source"],

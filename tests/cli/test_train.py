@@ -1,0 +1,213 @@
+"""`stm-keras train`: what a run leaves behind, and how it is started again."""
+
+import csv
+import fcntl
+import json
+
+import keras
+import numpy as np
+import pytest
+from helpers import TINY, check_error, stm, write_dataset
+
+from stm_keras.cli import train as subject
+from stm_keras.config import load_config
+from stm_keras.inference.model_file import read_facts
+from stm_keras.runs import COLUMNS, Run
+
+FILES = {
+    ".lock",
+    "best.keras",
+    "card.md",
+    "checkpoints",
+    "command.txt",
+    "config.toml",
+    "environment.json",
+    "evaluation.json",
+    "history.csv",
+    "predictions.npz",
+    "report.html",
+    "split.json",
+}
+
+
+def test_a_run_holds_everything_one_needs_to_repeat_and_to_trust_it(trained_run, dataset_file):
+    assert {path.name for path in trained_run.iterdir()} == FILES
+    environment = json.loads((trained_run / "environment.json").read_text())
+    assert environment["backend"] == keras.config.backend()
+    assert environment["packages"]["keras"] == keras.__version__
+    assert environment["dataset"]["scans"] == 96
+    assert environment["dataset"]["sessions"] == 12
+    config = load_config(trained_run / "config.toml")
+    assert config.train.epochs == 2
+    assert config.data.path == str(dataset_file)
+    assert read_facts(trained_run / "best.keras")["training"]["config"] == config.model_dump()
+
+
+def test_the_history_has_a_row_for_each_epoch(trained_run):
+    with (trained_run / "history.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == list(COLUMNS)
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert all(np.isfinite([float(value) for value in row.values()]).all() for row in rows)
+
+
+def test_sessions_stay_in_one_part_without_being_asked(trained_run):
+    split = json.loads((trained_run / "split.json").read_text())
+    days = np.array(split["groups"])
+    parts = {name: set(days[indices]) for name, indices in split["parts"].items()}
+    assert split["protocol"] == "p2"
+    assert sum(map(len, parts.values())) == 12
+    assert len(set.union(*parts.values())) == 12
+
+
+def test_the_same_command_again_trains_nothing_and_says_the_scores(trained_run, train_command):
+    before = {path: path.stat().st_mtime_ns for path in trained_run.rglob("*.*")}
+    result = stm(*train_command, "-o", trained_run, "--json")
+    assert result.exit_code == 0
+    assert "epoch" not in result.stderr
+    scores = json.loads((trained_run / "evaluation.json").read_text())
+    assert json.loads(result.stdout) == {"run": str(trained_run), **scores}
+    after = {path: path.stat().st_mtime_ns for path in trained_run.rglob("*.*")}
+    assert {path.name for path in after if after[path] != before.get(path)} <= {".lock"}
+
+
+def test_another_config_in_the_same_folder_is_refused(trained_run, train_command):
+    given = [*train_command, "-o", trained_run, "--seed", 5, "--set", "model.width=8"]
+    config = (trained_run / "config.toml").read_bytes()
+    check_error(
+        stm(*given),
+        2,
+        f"{trained_run}: holds a run with another config, different in model.width, seed.",
+        "Choose another --output",
+    )
+    assert (trained_run / "config.toml").read_bytes() == config
+
+
+def test_other_data_in_the_same_folder_is_refused(trained_run, tmp_path):
+    other = write_dataset(tmp_path / "other.h5", seed=1)
+    check_error(
+        stm("train", "--data", other, "--epochs", 2, *TINY, "-o", trained_run),
+        2,
+        "the data is not what this run began with",
+    )
+    assert (trained_run / "best.keras").exists()
+
+
+def test_a_folder_that_is_no_run_is_refused_and_left_alone(tmp_path, train_command):
+    (tmp_path / "letter.txt").write_text("dear")
+    check_error(
+        stm(*train_command, "-o", tmp_path), 1, f"{tmp_path}: is not empty and no run."
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+def test_an_output_that_cannot_be_written_is_refused(tmp_path, train_command):
+    (tmp_path / "file").write_text("")
+    result = stm(*train_command, "-o", tmp_path / "file" / "run")
+    check_error(result, 1, "run: cannot be written (Not a directory). Choose another place.")
+
+
+def test_a_second_process_in_the_folder_is_refused(trained_run, train_command):
+    with (trained_run / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        result = stm(*train_command, "-o", trained_run)
+    check_error(result, 1, f"{trained_run}: another process trains here.")
+    assert (trained_run / "best.keras").exists()
+
+
+def test_a_second_process_does_not_clear_what_the_first_has_begun(tmp_path, train_command):
+    folder = tmp_path / "run"
+    run = Run.start(folder, load_config())
+    with run.locked():
+        check_error(stm(*train_command, "-o", folder), 1, "another process trains here.")
+    assert (folder / "config.toml").exists()
+
+
+def test_an_interrupt_before_the_first_epoch_leaves_nothing(
+    tmp_path, train_command, monkeypatch
+):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stm_keras.training.train.load_material", interrupted)
+    result = stm(*train_command, "-o", tmp_path / "run")
+    assert result.exit_code == 130
+    assert "Interrupted before the first epoch was done: nothing is kept." in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_killed_in_its_first_epoch_takes_another_config(tmp_path):
+    """As after a kill for memory, with a smaller batch."""
+    run = Run.start(tmp_path / "run", load_config())
+    run.write_json("split.json", {})
+    run.file(".best-12ab.keras").write_text("half a model")
+    run.file("checkpoints").mkdir()
+    assert subject._forget(run)
+    assert not run.path.exists()
+
+
+def test_a_config_that_the_user_keeps_in_the_folder_is_not_removed(tmp_path):
+    (tmp_path / "config.toml").write_text('name = "mine"\n')
+    result = stm("train", tmp_path / "config.toml", "--data", "nothing.h5", "-o", tmp_path)
+    check_error(result, 2, "different in") if result.exit_code == 2 else check_error(result, 3)
+    assert (tmp_path / "config.toml").read_text() == 'name = "mine"\n'
+
+
+def test_without_output_the_run_goes_to_a_dated_folder(tmp_path, dataset_file, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    seen = []
+    monkeypatch.setattr(subject.Run, "start", lambda path, config: seen.append(path) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        stm("train", "--data", dataset_file, "--set", "name=mine")
+    assert seen[0].parent.name == "runs"
+    assert seen[0].name.endswith("-mine")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_short_options_are_the_settings_they_stand_for(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(subject.Run, "start", lambda path, config: seen.append(config) or 1 / 0)
+    shorts = "--epochs 3 --batch-size 7 --learning-rate 2e-3 --seed 5 --protocol p1 --fold 1"
+    with pytest.raises(ZeroDivisionError):
+        stm("train", "--data", "x.h5", *shorts.split(), "--precision", "mixed_bfloat16")
+    (config,) = seen
+    settings = config.train
+    assert (settings.epochs, settings.batch_size, settings.learning_rate) == (3, 7, 2e-3)
+    assert (config.seed, config.data.protocol, config.data.fold) == (5, "p1", 1)
+    assert (config.data.path, settings.precision) == ("x.h5", "mixed_bfloat16")
+
+
+def test_a_short_option_wins_over_a_setting_and_both_over_the_file(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(subject.Run, "start", lambda path, config: seen.append(config) or 1 / 0)
+    file = tmp_path / "mine.toml"
+    file.write_text("seed = 1\n[train]\nepochs = 1\nbatch_size = 9\n")
+    given = ["--set", "train.epochs=2", "--set", "seed=2", "--seed", "3"]
+    with pytest.raises(ZeroDivisionError):
+        stm("train", file, *given)
+    (config,) = seen
+    assert (config.seed, config.train.epochs, config.train.batch_size) == (3, 2, 9)
+
+
+def test_a_bare_train_simulates_its_scans(tmp_path):
+    small = ["--set", "simulate.count=48", "--epochs", 1, *TINY]
+    result = stm("train", *small, "-o", tmp_path / "run", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert "Simulating 48 scans (no --data given), seed 0." in result.stderr
+    scores = json.loads(result.stdout)
+    assert scores["protocol"] == "p1"
+    assert scores["data"] == "simulated, seed 0"
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16"])
+def test_a_model_trained_in_mixed_precision_is_written_in_float32(
+    tmp_path, dataset_file, precision
+):
+    given = ["--epochs", 1, "--precision", precision, *TINY, "-o", tmp_path / "run"]
+    result = stm("train", "--data", dataset_file, *given)
+    assert result.exit_code == 0, result.stderr
+    assert keras.config.dtype_policy().name == "float32"
+    model = keras.saving.load_model(tmp_path / "run" / "best.keras", compile=False)
+    assert {layer.dtype_policy.name for layer in model.layers} == {"float32"}
+    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert environment["precision"] == precision
