@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from helpers import TINY, stm, write_dataset
+from helpers import FEW_LINES, TINY, stm, write_dataset
 
 from stm_keras.backend import import_keras, use_backend
 
@@ -40,7 +40,9 @@ def train_command(dataset_file):
 def trained_run(tmp_path_factory, train_command):
     """Folder of a finished run of a tiny model. Read only."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    result = stm(*train_command, "-o", folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stm_keras.inference.evaluate.LINES_SEEN", FEW_LINES)
+        result = stm(*train_command, "-o", folder)
     assert result.exit_code == 0, result.output
     return folder
 

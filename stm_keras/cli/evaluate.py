@@ -7,7 +7,7 @@ import click
 
 from stm_keras.cli import options
 from stm_keras.cli.show import score_lines
-from stm_keras.errors import UsageError
+from stm_keras.errors import OutputError
 from stm_keras.files import atomic, check_folder
 
 
@@ -49,7 +49,7 @@ def evaluate(model, data, part, protocol, seed, output, overwrite, as_json):
     if output is not None:
         for name in ("evaluation.json", "report.html"):
             if (output / name).exists() and not overwrite:
-                raise UsageError(f"{output / name}: exists already. Add --overwrite.")
+                raise OutputError(f"{output / name}: exists already. Add --overwrite.")
         check_folder(output)
     options.load_keras()
     from stm_keras.inference.evaluate import judge, score

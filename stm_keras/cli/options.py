@@ -65,6 +65,12 @@ def progress_line(what):
     return show
 
 
+def report(error, code):
+    """Tell of an error that does not end the batch; return the larger exit code."""
+    say("Error: " + " ".join(str(error).split()))
+    return max(code, error.exit_code)
+
+
 def say(text):
     """Tell the user what happens, on stderr."""
     click.echo(text, err=True)

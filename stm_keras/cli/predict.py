@@ -7,7 +7,7 @@ import json
 import click
 
 from stm_keras.cli import options
-from stm_keras.errors import StmKerasError
+from stm_keras.errors import StmKerasError, UsageError
 
 
 @click.command()
@@ -28,6 +28,8 @@ def predict(model, files, as_csv, as_json):
         stm-keras predict runs/vit scans.h5
         stm-keras predict best.keras scan.png --json
     """
+    if as_csv and as_json:
+        raise UsageError("`--csv` and `--json`: choose one.")
     from stm_keras.inference.choice import find_model
     from stm_keras.inference.scans import read_scans
 
@@ -41,6 +43,7 @@ def predict(model, files, as_csv, as_json):
     for path in files:
         try:
             images = read_scans(path, predictor.facts)
+            predictor.check_scans(images.shape, path)
             probabilities = predictor.probabilities(
                 images, progress=options.progress_line(path.name)
             )

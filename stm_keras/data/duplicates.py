@@ -60,13 +60,13 @@ def duplicate_groups(images, lines=None, progress=None):
 def find_duplicates(images, lines=None, progress=None):
     """Find pairs of scans that show the same patch of a surface in the same tip state.
 
-    A pair is a duplicate if, after the best flip, quarter turn, zoom (to 1.17) and
-    shift (to a quarter of the scan), the whitened spectra of the overlap correlate by
-    `THRESHOLD` or more. Whitening takes the lattice's weight away, so defects and
-    noise must match too: two scans of one lattice reach 0.2-0.5, copies with noise of
-    0.3 standard deviations 0.77 and more, other copies 0.9. In 4,142 real scans 2 of
-    7.9 million pairs of different sessions, which cannot be copies, pass. Within a run a
-    scan of the same place done again does pass, and should: it belongs on one side of
+    A pair is a duplicate if, after the best flip, quarter turn, zoom (to about 1.17)
+    and shift (to a quarter of the scan), the whitened spectra of the overlap correlate
+    by `THRESHOLD` or more. Whitening takes the lattice's weight away, so defects and
+    noise must match too: neighbouring scans of one lattice typically reach 0.5, copies
+    with noise of 0.3 standard deviations 0.77 and more, other copies 0.9. Of 7.9 million
+    pairs of real scans from different sessions, which cannot be copies, 2 pass. A scan
+    of the same place done again does pass, and should: it belongs on the same side of
     a split as much as a copy does.
 
     Not found: turns by other angles than 90 degrees, inverted heights, near copies of
@@ -90,22 +90,20 @@ def find_duplicates(images, lines=None, progress=None):
     steps = _Steps(progress, blocks * (1 + len(views)))
     upright, turned, digests = _read(images, lines, steps)
     pairs, unique = _exact_pairs(upright, digests)
-    structured = upright.any(-1).sum(-1) >= MIN_LINES
-    scans = np.flatnonzero(unique & structured)
-    if len(scans) > 1:
-        neighbours = Neighbours(upright[scans])
-        for kind, factor in views:
-            for start in range(0, len(scans), _BLOCK):
-                block = (turned if kind == "rotated" else upright)[
-                    scans[start : start + _BLOCK]
-                ]
-                block = match.zoom(block, factor) if factor else block
-                for first, second, flip, shift, score in neighbours.search(
-                    block, start, changed=bool(kind), threshold=THRESHOLD, rows=MIN_LINES
-                ):
-                    name = kind or ("flipped" if flip else _moved(shift))
-                    pairs.append((scans[first], scans[second], name, score))
-                steps.advance()
+    scans = np.flatnonzero(unique & (upright.any(-1).sum(-1) >= MIN_LINES))
+    upright, turned = upright[scans], turned[scans]
+    neighbours = Neighbours(upright) if len(scans) > 1 else None
+    for kind, factor in views if neighbours else ():
+        seen = turned if kind == "rotated" else upright
+        for start in range(0, len(scans), _BLOCK):
+            block = seen[start : start + _BLOCK]
+            block = match.zoom(block, factor) if factor else block
+            for first, second, flip, shift, score in neighbours.search(
+                block, start, changed=bool(kind), threshold=THRESHOLD, rows=MIN_LINES
+            ):
+                name = kind or ("flipped" if flip else _moved(shift))
+                pairs.append((scans[first], scans[second], name, score))
+            steps.advance()
     steps.finish()
     return _collect(pairs, len(lines))
 

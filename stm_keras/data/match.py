@@ -219,7 +219,7 @@ def _cut(scans, shifts):
         part = part[: SIZE - abs(down), : SIZE - abs(right)]
         moved[scan, : part.shape[0], : part.shape[1]] = part
     length = (SIZE - np.abs(shifts)).astype(np.float32)[:, :, None]
-    inside = _PLACES < length
+    inside = length > _PLACES
     pixels = length[:, 1]
     ramp = (_PLACES - (pixels - 1) / 2) * inside[:, 1]
     trend = np.stack([inside[:, 1] / pixels, ramp / (ramp**2).sum(-1, keepdims=True)], 1)

@@ -21,13 +21,12 @@ class Neighbours:
 
     def __init__(self, scans):
         self.scans = scans
-        blocks = [scans[i : i + 256] for i in range(0, len(scans), 256)]
-        spectra = np.concatenate([match.describe(block) for block in blocks])
-        self.mean = spectra.mean(0)
+        blocks = [scans[start : start + 256] for start in range(0, len(scans), 256)]
+        self.descriptors = np.concatenate([match.describe(block) for block in blocks])
+        self.mean, self.spread = self.descriptors.mean(0), self.descriptors.var(0)
         self.mean = (self.mean + self.mean[:, ::-1]) / 2
-        self.spread = spectra.var(0)
         self.spread = np.sqrt((self.spread + self.spread[:, ::-1]) / 2) + 1e-3
-        self.descriptors = self._normalise(spectra)
+        self.descriptors = self._normalise(self.descriptors)
         self.spectra = np.concatenate([match.coarse_spectra(block) for block in blocks])
 
     def search(self, block, start, changed, threshold, rows):
@@ -74,6 +73,8 @@ class Neighbours:
                     trials[:, :, 2], trials[:, :, 3:5] = flip, shifts
                     trials[:, :, 5] = 1e6 * heights
                     found.append(trials.reshape(-1, 6))
+        if not found:
+            return np.empty((0, 6), int)
         found = np.concatenate(found)
         found = found[np.lexsort((-found[:, 5], found[:, 0]))]
         rank = np.arange(len(found)) - np.searchsorted(found[:, 0], found[:, 0])
@@ -107,5 +108,9 @@ class Neighbours:
         return closeness
 
     def _normalise(self, spectra):
-        z = ((spectra - self.mean) / self.spread).reshape(*spectra.shape[:2], -1)
-        return z / (np.linalg.norm(z, axis=-1, keepdims=True) + 1e-9)
+        """Scale descriptors to length 1: array `(scans, parts, rows * columns)`."""
+        out = spectra - self.mean
+        out /= self.spread
+        out = out.reshape(*spectra.shape[:2], -1)
+        out /= np.sqrt(np.einsum("spd,spd->sp", out, out))[:, :, None] + 1e-9
+        return out

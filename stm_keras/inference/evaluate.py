@@ -24,8 +24,8 @@ def judge(predictor, dataset, indices, progress=None):
         MismatchError: Model and data do not fit.
         DatasetError: There is nothing to judge.
     """
-    predictor.check_classes(dataset.classes)
-    predictor.check_scans(dataset.images.shape)
+    predictor.check_classes(dataset.classes, dataset.source)
+    predictor.check_scans(dataset.images.shape, dataset.source)
     if not len(indices):
         raise DatasetError(
             "No complete scan with a single class: there is nothing to score."

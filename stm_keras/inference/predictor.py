@@ -51,25 +51,28 @@ class Predictor:
         """Compute class probabilities, see `logits`. float64 `(scans, classes)`."""
         return softmax(self.logits(images, lines, batch_size, progress))
 
-    def check_scans(self, shape):
-        """Raise a `MismatchError` if scans of `shape` do not fit the model."""
+    def check_scans(self, shape, source=None):
+        """Raise a `MismatchError` that names the source if scans do not fit the model."""
+        place = "" if source is None else f"{source}: "
         pixels, most = self.facts["pixels"], self.facts["max_lines"]
         if shape[2] != pixels:
             raise MismatchError(
-                f"The model judges lines of {pixels} pixels. Received: scans of "
+                f"{place}the model judges lines of {pixels} pixels. Received: scans of "
                 f"{shape[1]} lines x {shape[2]} pixels. Resample the scans, or train on "
                 "them."
             )
         if shape[1] > most:
             raise MismatchError(
-                f"The model judges up to {most} lines. Received: scans of {shape[1]} lines."
+                f"{place}the model judges up to {most} lines. Received: scans of {shape[1]} "
+                "lines. Resample the scans, or train on them."
             )
 
-    def check_classes(self, classes):
-        """Raise a `MismatchError` if a dataset's classes are not the model's."""
+    def check_classes(self, classes, source=None):
+        """Raise a `MismatchError` that names the source if classes are not the model's."""
+        place = "" if source is None else f"{source}: "
         if tuple(classes) != self.classes:
             raise MismatchError(
-                f"The model knows {', '.join(self.classes)}. Received: scans labelled "
+                f"{place}the model knows {', '.join(self.classes)}. Received: scans labelled "
                 f"{', '.join(classes)}. Merge or rename the classes, or train on them."
             )
 

@@ -113,7 +113,7 @@ def _find(path, facts):
 
 
 def _picture(path):
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
@@ -122,6 +122,8 @@ def _picture(path):
                 if picture.mode not in PLAIN:
                     picture = picture.convert("RGB")
                 pixels = np.asarray(picture)
+    except UnidentifiedImageError:
+        raise InputError(f"{path}: is a damaged picture. Export it again.") from None
     except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         reason = f"{path}: is a damaged picture ({error}). Export it again."
         raise InputError(reason) from None
@@ -144,8 +146,11 @@ def _array(path):
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        reason = "holds Python objects" if "pickle" in str(error) else error
-        raise InputError(f"{path}: no array that can be read ({reason}).") from None
+        if "Python objects" in str(error) or "pickle" in str(error):
+            raise InputError(
+                f"{path}: holds Python objects. Reading them could run code and is refused."
+            ) from None
+        raise InputError(f"{path}: is a damaged array ({error}). Save it again.") from None
     if array.dtype.kind not in "buif" or array.ndim not in (2, 3) or not array.size:
         raise DatasetError(
             f"{path}: needs numbers of shape (lines, pixels) or (scans, lines, pixels). "

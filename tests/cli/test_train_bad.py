@@ -59,7 +59,7 @@ BAD_FILES = {  # name: how to write the file, what the line says
         "all complete scans are of one class, 'individual atoms'.",
     ),
     "too few sessions": (
-        lambda p: save_dataset(made_up_dataset(count=24, sessions=2), p),
+        lambda p: save_dataset(made_up_dataset(count=24, sessions=2, source=str(p)), p),
         "under protocol p2",
     ),
     "pickle": (write_pickle, "`images` holds Python objects."),

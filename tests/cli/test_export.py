@@ -1,0 +1,59 @@
+"""`stm-keras export`: a file for others, written whole or not at all."""
+
+import json
+
+import pytest
+from helpers import check_error, stm
+
+from stm_keras.inference.model_file import read_facts
+
+
+def test_a_run_is_written_as_one_file_with_its_facts(trained_run, model_file, tmp_path):
+    output = tmp_path / "for others" / "h_si100.keras"
+    result = stm("export", trained_run, "--format", "keras", "-o", output, "--json")
+    assert result.exit_code == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert told["path"] == str(output)
+    assert told["largest_difference"] < 1e-4
+    assert read_facts(output) == read_facts(model_file)
+    assert [path.name for path in output.parent.iterdir()] == [output.name]
+
+
+def test_text_tells_size_and_difference(model_file, tmp_path):
+    result = stm("export", model_file, "-o", tmp_path / "copy.keras")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith(f"{tmp_path / 'copy.keras'}: 0.")
+    assert "MB, largest difference of a logit" in result.stdout
+    assert result.stdout.endswith("over 100 scans\n")
+
+
+def test_an_existing_file_is_replaced_only_when_asked(model_file, tmp_path):
+    output = tmp_path / "copy.keras"
+    output.write_text("mine")
+    check_error(
+        stm("export", model_file, "-o", output), 1, f"{output}: exists already. Add --overwrite"
+    )
+    assert output.read_text() == "mine"
+    assert stm("export", model_file, "-o", output, "--overwrite").exit_code == 0
+    assert read_facts(output)["format"] == 1
+
+
+@pytest.mark.parametrize("name", ["model.h5", "model", "model.keras.zip"])
+def test_another_suffix_is_refused(model_file, tmp_path, name):
+    result = stm("export", model_file, "-o", tmp_path / name)
+    check_error(result, 1, f"{tmp_path / name}: the name of a Keras file ends in .keras.")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_cannot_be_written_is_named(model_file, tmp_path):
+    (tmp_path / "file").write_text("")
+    output = tmp_path / "file" / "copy.keras"
+    check_error(stm("export", model_file, "-o", output), 1, f"{output}: cannot be written")
+
+
+def test_a_missing_model_and_an_unknown_format_are_refused(model_file, tmp_path):
+    output = tmp_path / "copy.keras"
+    check_error(stm("export", tmp_path / "no.keras", "-o", output), 3, "no such file")
+    result = stm("export", model_file, "--format", "tflite", "-o", output)
+    assert result.exit_code == 2
+    assert "'tflite' is not 'keras'" in result.stderr

@@ -1,0 +1,85 @@
+"""Which model is meant, and which scans may score it."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers import made_up_dataset
+
+from stm_keras.config import load_config
+from stm_keras.data.split import split_dataset
+from stm_keras.errors import InputError, UsageError
+from stm_keras.inference.choice import choose_scans, find_model, is_model
+from stm_keras.runs import Run
+
+DATASET = made_up_dataset(32, 8, images=np.zeros((32, 4, 6), np.uint8), lines=np.full(32, 4))
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run that was split on `DATASET` under P2."""
+    run = Run.start(tmp_path / "run", load_config())
+    split = split_dataset(DATASET, "p2").to_json()
+    run.write_json("split.json", {**split, "dataset": DATASET.digest()})
+    return run
+
+
+def test_a_run_means_its_best_model(run):
+    run.file("best.keras").write_text("")
+    assert find_model(run.path) == (run.file("best.keras"), run)
+    assert find_model(str(run.file("best.keras"))) == (run.file("best.keras"), run)
+
+
+def test_a_copy_elsewhere_belongs_to_no_run(tmp_path):
+    (tmp_path / "best.keras").write_text("")
+    assert find_model(tmp_path / "best.keras") == (tmp_path / "best.keras", None)
+
+
+def test_models_and_runs_are_told_from_datasets(run, tmp_path):
+    (tmp_path / "a.keras").write_text("")
+    (tmp_path / "a.h5").write_text("")
+    assert is_model(run.path)
+    assert is_model(tmp_path / "a.keras")
+    assert not is_model(tmp_path / "a.h5")
+    assert not is_model(tmp_path)
+
+
+def test_what_is_no_model_is_named(run, tmp_path):
+    with pytest.raises(InputError, match=r"the run has no best\.keras yet\. Train it first"):
+        find_model(run.path)
+    with pytest.raises(InputError, match=r"no\.keras: no such file\. Give a \.keras file or"):
+        find_model(tmp_path / "no.keras")
+    with pytest.raises(InputError, match=r"is no run \(no config\.toml\)"):
+        find_model(tmp_path)
+
+
+def test_a_run_with_its_data_is_scored_on_its_test_part(run):
+    chosen = choose_scans(DATASET, run)
+    split = json.loads(run.file("split.json").read_text())
+    assert chosen.part == "test"
+    assert chosen.protocol == "p2"
+    assert chosen.indices.tolist() == split["parts"]["test"]
+    assert len(chosen.groups) == 32
+
+
+def test_other_data_or_no_run_is_scored_on_all_single_class_scans(run):
+    labels = np.where(np.arange(32) % 5, DATASET.labels, -1)
+    other = replace(DATASET, labels=labels)
+    for given in (run, None):
+        chosen = choose_scans(other, given)
+        assert (chosen.part, chosen.protocol) == ("all", "p2")
+        assert chosen.indices.tolist() == np.flatnonzero(labels >= 0).tolist()
+    assert choose_scans(replace(other, session=None)).protocol == "p1"
+    assert choose_scans(other, protocol="p3").protocol == "p3"
+
+
+def test_the_test_part_needs_a_run_its_data_and_its_protocol(run):
+    with pytest.raises(UsageError, match="`--split test` needs the run of the model"):
+        choose_scans(DATASET, None, "test")
+    other = replace(DATASET, labels=DATASET.labels[::-1])
+    with pytest.raises(UsageError, match="the data is not what the run was split on"):
+        choose_scans(other, run, "test")
+    with pytest.raises(UsageError, match="`--protocol p1`: the run was split under p2"):
+        choose_scans(DATASET, run, protocol="p1")
+    assert choose_scans(DATASET, run, "all", "p1").protocol == "p1"
