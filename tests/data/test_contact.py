@@ -20,18 +20,24 @@ def dataset():
     )
 
 
+def size(path):
+    with Image.open(path) as picture:
+        return picture.size
+
+
 def test_each_class_that_occurs_has_a_sheet(dataset, tmp_path):
     paths = contact_sheets(dataset, tmp_path / "sheets")
     names = ["0-individual-atoms.png", "1-asymmetries-dimers.png", "3-generic-defects.png"]
     assert [path.name for path in paths] == names
-    sizes = [Image.open(path).size for path in paths]
+    sizes = [size(path) for path in paths]
     assert sizes[0][0] == 3 * (20 + GAP) + GAP
     assert sizes[2][0] == 2 * (20 + GAP) + GAP
 
 
 def test_a_sheet_shows_the_scans_and_hatches_what_was_not_recorded(dataset, tmp_path):
     path = contact_sheets(dataset, tmp_path)[0]
-    sheet = np.asarray(Image.open(path))
+    with Image.open(path) as picture:
+        sheet = np.asarray(picture)
     first = sheet[TITLE : TITLE + 12, GAP : GAP + 20]
     assert np.array_equal(first, BROWN[grey(dataset.images[0])])
     left = GAP + 20 + GAP
@@ -43,7 +49,7 @@ def test_a_sheet_shows_the_scans_and_hatches_what_was_not_recorded(dataset, tmp_
 
 def test_a_sheet_holds_as_many_as_asked_for(dataset, tmp_path):
     paths = contact_sheets(dataset, tmp_path, per_class=1)
-    assert {Image.open(path).size[0] for path in paths} == {20 + 2 * GAP}
+    assert {size(path)[0] for path in paths} == {20 + 2 * GAP}
 
 
 def test_the_same_seed_draws_the_same_scans(dataset, tmp_path):
