@@ -87,9 +87,8 @@ def native_step(network, settings, compiled=False):
     """
     decayed, kept = [], []
     for name, weight in network.named_parameters():
-        (decayed if weight.ndim > 1 and "positions" not in name else kept).append(weight)
-    kept += [weight for weight in decayed if weight is network.class_token]
-    decayed = [weight for weight in decayed if weight is not network.class_token]
+        spared = weight.ndim == 1 or name in ("class_token", "positions")
+        (kept if spared else decayed).append(weight)
     optimizer = torch.optim.AdamW(
         [
             {"params": decayed, "weight_decay": settings.weight_decay},

@@ -140,9 +140,7 @@ def waiting(side, count):
     batches = Batches(scans, labels, indices, len(CLASS_COUNTS), size, 0, config.augment)
     with contextlib.closing(batches):
         begin, cpu = time.perf_counter(), time.process_time()
-        side.model.fit(
-            batches, class_weight=side.class_weight, shuffle=False, verbose=0
-        )
+        side.model.fit(batches, class_weight=side.class_weight, shuffle=False, verbose=0)
         seconds = time.perf_counter() - begin
     return {
         "seconds": seconds,

@@ -26,7 +26,7 @@ from stm_keras.files import atomic, check_folder
     help="P2, P3: resample sessions for the intervals. [the run's; else p2 with sessions]",
 )
 @click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
-@click.option("-o", "--output", type=options.PATH, help="Folder for report and scores.")
+@click.option("-o", "--output", type=options.PATH, help="Folder for report, scores, figures.")
 @options.overwrite
 @options.as_json
 @options.keras_options
@@ -71,23 +71,27 @@ def evaluate(model, data, part, protocol, seed, output, overwrite, as_json):
 
 
 def _write(output, scores, predictor, dataset, chosen, by_lines, run):
+    from stm_keras.evaluation.album import write_album
     from stm_keras.evaluation.history import read_history
     from stm_keras.evaluation.report import write_report
     from stm_keras.training.finish import model_facts
 
-    history = run.file("history.csv") if run else Path()
+    part = dataset.take(chosen.indices)
+    predictions = {"labels": part.labels, "probabilities": by_lines[max(by_lines)]}
+    if part.name is not None:
+        predictions["names"] = part.name
+    path = run.file("history.csv") if run else Path()
+    history = read_history(path) if path.is_file() else None
     write_report(
         output / "report.html",
         title=f"{Path(scores['model']).name} on {Path(scores['data']).name}",
         scores=scores,
         facts=model_facts(predictor, dataset.source),
-        history=read_history(history) if history.is_file() else None,
-        predictions={
-            "labels": dataset.labels[chosen.indices],
-            "probabilities": by_lines[max(by_lines)],
-        },
-        images=dataset.take(chosen.indices).images,
+        history=history,
+        predictions=predictions,
+        images=part.images,
         overwrite=True,
     )
+    write_album(output, scores, predictions, history, overwrite=True)
     with atomic(output / "evaluation.json", overwrite=True) as temporary:
         temporary.write_text(json.dumps(scores, indent=1) + "\n")

@@ -28,7 +28,8 @@ def judge(predictor, dataset, indices, progress=None):
     predictor.check_scans(dataset.images.shape, dataset.source)
     if not len(indices):
         raise DatasetError(
-            "No complete scan with a single class: there is nothing to score."
+            f"{dataset.source}: no complete scan has a single class, so there is nothing to "
+            "score."
         )
     part = dataset.take(indices)
     total = part.images.shape[1]

@@ -17,7 +17,15 @@ from stm_keras.files import atomic
 FACTS = "stm_keras.json"
 FORMAT = 1
 PREPROCESSING = "per line: least-squares straight line removed, standard deviation 1"
-KERAS_PARTS = r"keras(\.(?!src\.).+)?|keras\.src\.(ops\..+|models\.functional)"
+KERAS_PARTS = (
+    r"keras(\.(activations|constraints|dtype_policies|initializers|layers|losses|metrics|"
+    r"models|ops|optimizers(\.schedules)?|quantizers|regularizers))?|"
+    r"keras\.src\.(ops\..+|models\.(functional|sequential))"
+)
+FUNCTIONS = ("builtins", "keras.activations")  # modules of plain functions, found by name
+CODE = ("Lambda", "__lambda__", "__typespec__", "TFSMLayer", "TorchModuleWrapper")
+CODE += ("JaxLayer", "FlaxLayer")
+NEEDED = {"classes": list, "pixels": int, "max_lines": int}
 MAX_JSON = 16 * 2**20
 
 
@@ -73,8 +81,13 @@ def read_facts(path):
         if FACTS not in archive.namelist():
             return {}
         facts = _json(archive, FACTS, path)
-    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+    if not isinstance(facts, dict):
+        raise InputError(f"{path}: {FACTS} is damaged (no object).")
+    if facts.get("format") != FORMAT:
         raise InputError(f"{path}: is of a newer stm-keras. Install the newest.")
+    for key, kind in NEEDED.items():
+        if not isinstance(facts.get(key), kind):
+            raise InputError(f"{path}: {FACTS} is damaged (no `{key}`).")
     return facts
 
 
@@ -151,22 +164,26 @@ def _refuse_code(path):
     """Look for anything in the network that is not a plain part of Keras or ours."""
     with _open(path) as archive:
         config = _json(archive, "config.json", path)
+    if not isinstance(config, dict):
+        raise InputError(f"{path}: config.json is damaged (no object).")
+    config.pop("compile_config", None)  # never looked at: the network alone is loaded
     for item in _objects(config):
-        module = item.get("module") or ""
-        name, registered = item.get("class_name"), item.get("registered_name") or ""
-        ours = registered.startswith("stm_keras>") or module.startswith("stm_keras.")
-        keras_own = re.fullmatch(KERAS_PARTS, module)
-        if name in (
-            "Lambda",
-            "__lambda__",
-            "function",
-            "TFSMLayer",
-            "TorchModuleWrapper",
-        ) or not (ours or keras_own or module in ("", "builtins")):
+        name, module = str(item["class_name"]), str(item.get("module") or "")
+        if not _is_plain(name, module, str(item.get("registered_name") or "")):
             raise InputError(
                 f"{path}: holds code, or a part that is neither Keras' nor ours "
                 f"({name} of {module or 'nowhere'}). It was not loaded."
             )
+
+
+def _is_plain(name, module, registered):
+    if name in CODE:
+        return False
+    if name == "function":
+        return module in FUNCTIONS
+    if registered.startswith("stm_keras>"):
+        return module == "" or module.startswith("stm_keras.")
+    return module in ("", "builtins") or re.fullmatch(KERAS_PARTS, module) is not None
 
 
 def _objects(node):

@@ -31,6 +31,9 @@ class Predictor:
     def logits(self, images, lines=None, batch_size=64, progress=None):
         """Compute logits for scans, or for their first lines.
 
+        Lines that are not there yet are 0, as training cut them: a scan that has
+        begun looks like one that was aborted.
+
         Args:
             images: array-like of shape `(scans, lines, pixels)`. Heights in any
                 unit; lines that were not recorded are 0.
@@ -45,7 +48,9 @@ class Predictor:
             MismatchError: The scans are of another size than the model's.
         """
         self.check_scans(images.shape)
-        return predict_logits(self.model, images, lines, batch_size, progress=progress)
+        return predict_logits(
+            self.model, images, lines, batch_size, self.facts["max_lines"], progress=progress
+        )
 
     def probabilities(self, images, lines=None, batch_size=64, progress=None):
         """Compute class probabilities, see `logits`. float64 `(scans, classes)`."""
@@ -77,7 +82,9 @@ class Predictor:
             )
 
 
-def predict_logits(model, images, lines=None, batch_size=64, indices=None, progress=None):
+def predict_logits(
+    model, images, lines=None, batch_size=64, frame=None, indices=None, progress=None
+):
     """Run a Keras model over scans, a chunk at a time, in batches of one size.
 
     Args:
@@ -85,6 +92,7 @@ def predict_logits(model, images, lines=None, batch_size=64, indices=None, progr
         images: array-like of shape `(scans, lines, pixels)`. Heights.
         lines: int. Lines seen, None for all.
         batch_size: int.
+        frame: int. Lines of the input, filled up with 0; None for those of the images.
         indices: int array. Scans to take, None for all.
         progress: callable of (scans done, scans in all), or None.
 
@@ -98,11 +106,10 @@ def predict_logits(model, images, lines=None, batch_size=64, indices=None, progr
     logits = []
     for start in range(0, len(indices), CHUNK):
         chosen = indices[start : start + CHUNK]
-        inputs = standardise_lines(read_images(images, chosen)[:, :lines])
-        short = -len(inputs) % batch_size  # a second batch size would compile again
-        if short:
-            padding = np.zeros((short, *inputs.shape[1:]), np.float32)
-            inputs = np.concatenate([inputs, padding])
+        seen = standardise_lines(read_images(images, chosen)[:, :lines])
+        count = -(-len(seen) // batch_size) * batch_size  # one batch size: compiled once
+        inputs = np.zeros((count, frame or images.shape[1], images.shape[2]), np.float32)
+        inputs[: len(seen), : seen.shape[1]] = seen
         out = model.predict(inputs, batch_size=batch_size, verbose=0)
         logits.append(np.asarray(out, np.float32)[: len(chosen)])
         if progress:

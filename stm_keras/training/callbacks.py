@@ -79,7 +79,7 @@ class Scores(keras.callbacks.Callback):
         with averaged(self.model):
             for prefix, (indices, labels) in self.parts.items():
                 logits = predict_logits(
-                    self.model, self.images, None, self.batch_size, indices
+                    self.model, self.images, None, self.batch_size, indices=indices
                 )
                 if not np.isfinite(logits).all():
                     raise TrainingError(

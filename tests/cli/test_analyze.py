@@ -21,7 +21,13 @@ def runs(tmp_path):
         (tmp_path / name / "config.toml").write_text(f'name = "{name}"\n')
         text = HISTORY.replace("2,1.0,0.8,0.6,1.1,0.9", f"2,1.0,0.8,0.6,1.1,{best}")
         (tmp_path / name / "history.csv").write_text(text)
-    scores = {"auroc": 0.87, "balanced_accuracy": 0.61, "n": 32, "protocol": "p2", "ece": 0.1}
+    scores = {
+        "auroc": 0.87,
+        "balanced_accuracy": 0.61,
+        "n": 32,
+        "protocol": "p2",
+        "ece": 0.1,
+    }
     (tmp_path / "b" / "evaluation.json").write_text(json.dumps(scores))
     return tmp_path / "a", tmp_path / "b"
 

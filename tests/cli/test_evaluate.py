@@ -33,7 +33,10 @@ def test_json_has_every_key(scores, trained_run, dataset_file):
     assert list(scores["per_class"]) == list(CLASSES)
     assert np.shape(scores["confusion"]) == (4, 4)
     assert np.sum(scores["confusion"]) == scores["n"]
-    assert set(scores["intervals"]) == {*"auroc balanced_accuracy accuracy ece".split(), "per_class"}
+    assert set(scores["intervals"]) == {
+        *"auroc balanced_accuracy accuracy ece".split(),
+        "per_class",
+    }
     assert [entry["lines"] for entry in scores["by_lines"]][-1] == 128
     assert 0 < scores["consensus"]["n"] < scores["n"]
 
@@ -46,7 +49,9 @@ def test_in_a_run_the_test_part_is_scored_and_gives_what_training_said(scores, t
 
 
 def test_the_best_model_of_a_run_is_known_as_such(scores, model_file, dataset_file):
-    result = stm("evaluate", model_file, "--data", dataset_file, "--split", "test", "--json")
+    result = stm(
+        "evaluate", model_file, "--data", dataset_file, "--split", "test", "--json"
+    )
     assert json.loads(result.stdout) == scores
 
 
@@ -160,7 +165,9 @@ def test_no_single_class_scan_is_refused(trained_run, tmp_path):
 def test_p2_without_sessions_is_refused_with_what_to_do(trained_run, tmp_path):
     data = write_dataset(tmp_path / "plain.h5", count=8, sessions=0)
     given = ["evaluate", trained_run, "--data", data]
-    check_error(stm(*given, "--protocol", "p2"), 3, "Add a `session` array", "--protocol p1")
+    check_error(
+        stm(*given, "--protocol", "p2"), 3, "Add a `session` array", "--protocol p1"
+    )
     assert json.loads(stm(*given, "--json").stdout)["protocol"] == "p1"
 
 

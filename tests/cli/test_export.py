@@ -31,7 +31,9 @@ def test_an_existing_file_is_replaced_only_when_asked(model_file, tmp_path):
     output = tmp_path / "copy.keras"
     output.write_text("mine")
     check_error(
-        stm("export", model_file, "-o", output), 1, f"{output}: exists already. Add --overwrite"
+        stm("export", model_file, "-o", output),
+        1,
+        f"{output}: exists already. Add --overwrite",
     )
     assert output.read_text() == "mine"
     assert stm("export", model_file, "-o", output, "--overwrite").exit_code == 0

@@ -61,7 +61,9 @@ def test_importing_the_package_costs_nothing():
 def test_help_of_a_command_does_not_load_keras(name):
     # One process for each would be slow: the module is what decides.
     module = f"stm_keras.cli.{COMMANDS[name][0]}"
-    assert module in MODULES_WITHOUT_KERAS or "keras" not in loaded_after(f"import {module}")
+    assert module in MODULES_WITHOUT_KERAS or "keras" not in loaded_after(
+        f"import {module}"
+    )
     MODULES_WITHOUT_KERAS.add(module)
 
 

@@ -138,7 +138,11 @@ BAD_SCANS = {  # name: how to write it, exit code, what the line says
     "one number.npy": (lambda p: np.save(p, 5.0), 3, "needs numbers of shape"),
     "text.npy": (lambda p: np.save(p, np.array(["a"])), 3, "needs numbers of shape"),
     "pickle.npy": (lambda p: np.save(p, np.array([{}])), 3, "holds Python objects"),
-    "none.npy": (lambda p: np.save(p, np.zeros((0, 128, 128))), 3, "of shape (0, 128, 128)"),
+    "none.npy": (
+        lambda p: np.save(p, np.zeros((0, 128, 128))),
+        3,
+        "of shape (0, 128, 128)",
+    ),
     "nan.npy": (
         lambda p: np.save(p, np.where(SCAN > 250, np.nan, SCAN)),
         3,
@@ -151,7 +155,11 @@ BAD_SCANS = {  # name: how to write it, exit code, what the line says
         3,
         "is higher than wide (64 x 128 pixels)",
     ),
-    "dot.png": (lambda p: Image.fromarray(SCAN[:1, :1]).save(p), 3, "is no scan, but a picture"),
+    "dot.png": (
+        lambda p: Image.fromarray(SCAN[:1, :1]).save(p),
+        3,
+        "is no scan, but a picture",
+    ),
     "empty.h5": (lambda p: p.write_bytes(b""), 3, "is empty"),
     "words.txt": (lambda p: p.write_text("hello"), 3, "is of an unknown format"),
     "folder": (lambda p: p.mkdir(), 3, "is a folder without a CSV file"),

@@ -30,7 +30,9 @@ FILES = {
 }
 
 
-def test_a_run_holds_everything_one_needs_to_repeat_and_to_trust_it(trained_run, dataset_file):
+def test_a_run_holds_everything_one_needs_to_repeat_and_to_trust_it(
+    trained_run, dataset_file
+):
     assert {path.name for path in trained_run.iterdir()} == FILES
     environment = json.loads((trained_run / "environment.json").read_text())
     assert environment["backend"] == keras.config.backend()
@@ -61,7 +63,9 @@ def test_sessions_stay_in_one_part_without_being_asked(trained_run):
     assert len(set.union(*parts.values())) == 12
 
 
-def test_the_same_command_again_trains_nothing_and_says_the_scores(trained_run, train_command):
+def test_the_same_command_again_trains_nothing_and_says_the_scores(
+    trained_run, train_command
+):
     before = {path: path.stat().st_mtime_ns for path in trained_run.rglob("*.*")}
     result = stm(*train_command, "-o", trained_run, "--json")
     assert result.exit_code == 0
@@ -105,7 +109,9 @@ def test_a_folder_that_is_no_run_is_refused_and_left_alone(tmp_path, train_comma
 def test_an_output_that_cannot_be_written_is_refused(tmp_path, train_command):
     (tmp_path / "file").write_text("")
     result = stm(*train_command, "-o", tmp_path / "file" / "run")
-    check_error(result, 1, "run: cannot be written (Not a directory). Choose another place.")
+    check_error(
+        result, 1, "run: cannot be written (Not a directory). Choose another place."
+    )
 
 
 def test_a_second_process_in_the_folder_is_refused(trained_run, train_command):
@@ -150,14 +156,18 @@ def test_a_run_killed_in_its_first_epoch_takes_another_config(tmp_path):
 def test_a_config_that_the_user_keeps_in_the_folder_is_not_removed(tmp_path):
     (tmp_path / "config.toml").write_text('name = "mine"\n')
     result = stm("train", tmp_path / "config.toml", "--data", "nothing.h5", "-o", tmp_path)
-    check_error(result, 2, "different in") if result.exit_code == 2 else check_error(result, 3)
+    check_error(result, 2, "different in") if result.exit_code == 2 else check_error(
+        result, 3
+    )
     assert (tmp_path / "config.toml").read_text() == 'name = "mine"\n'
 
 
 def test_without_output_the_run_goes_to_a_dated_folder(tmp_path, dataset_file, monkeypatch):
     monkeypatch.chdir(tmp_path)
     seen = []
-    monkeypatch.setattr(subject.Run, "start", lambda path, config: seen.append(path) or 1 / 0)
+    monkeypatch.setattr(
+        subject.Run, "start", lambda path, config: seen.append(path) or 1 / 0
+    )
     with pytest.raises(ZeroDivisionError):
         stm("train", "--data", dataset_file, "--set", "name=mine")
     assert seen[0].parent.name == "runs"
@@ -167,8 +177,12 @@ def test_without_output_the_run_goes_to_a_dated_folder(tmp_path, dataset_file, m
 
 def test_short_options_are_the_settings_they_stand_for(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(subject.Run, "start", lambda path, config: seen.append(config) or 1 / 0)
-    shorts = "--epochs 3 --batch-size 7 --learning-rate 2e-3 --seed 5 --protocol p1 --fold 1"
+    monkeypatch.setattr(
+        subject.Run, "start", lambda path, config: seen.append(config) or 1 / 0
+    )
+    shorts = (
+        "--epochs 3 --batch-size 7 --learning-rate 2e-3 --seed 5 --protocol p1 --fold 1"
+    )
     with pytest.raises(ZeroDivisionError):
         stm("train", "--data", "x.h5", *shorts.split(), "--precision", "mixed_bfloat16")
     (config,) = seen
@@ -180,7 +194,9 @@ def test_short_options_are_the_settings_they_stand_for(tmp_path, monkeypatch):
 
 def test_a_short_option_wins_over_a_setting_and_both_over_the_file(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(subject.Run, "start", lambda path, config: seen.append(config) or 1 / 0)
+    monkeypatch.setattr(
+        subject.Run, "start", lambda path, config: seen.append(config) or 1 / 0
+    )
     file = tmp_path / "mine.toml"
     file.write_text("seed = 1\n[train]\nepochs = 1\nbatch_size = 9\n")
     given = ["--set", "train.epochs=2", "--set", "seed=2", "--seed", "3"]

@@ -30,7 +30,10 @@ def write_pickle(path):
 
 
 BAD_FILES = {  # name: how to write the file, what the line says
-    "not HDF5": (lambda p: p.write_bytes(b"scans, as a letter\n" * 9), "of an unknown format"),
+    "not HDF5": (
+        lambda p: p.write_bytes(b"scans, as a letter\n" * 9),
+        "of an unknown format",
+    ),
     "empty file": (lambda p: p.write_bytes(b""), "is empty"),
     "cut short": (None, "is damaged"),
     "wrong keys": (
@@ -131,7 +134,10 @@ def test_a_wrong_setting_is_refused_with_a_hint(setting, tmp_path):
 
 
 BAD_CONFIGS = {
-    "[train]\nepoch = 5\n": (2, "`train.epoch` is not a setting. Did you mean `train.epochs`?"),
+    "[train]\nepoch = 5\n": (
+        2,
+        "`train.epoch` is not a setting. Did you mean `train.epochs`?",
+    ),
     "[train\n": (2, "is not TOML"),
     "train = 5\n": (2, "`train`: Input should be"),
     "model = 5\n": (2, "`model`: Input should be"),
@@ -150,7 +156,9 @@ def test_a_wrong_config_file_is_named(text, tmp_path):
 
 def test_a_config_that_is_missing_or_no_text_is_named(tmp_path):
     file = tmp_path / "mine.toml"
-    check_error(stm("train", file), 3, f"{file}: cannot be read (No such file or directory).")
+    check_error(
+        stm("train", file), 3, f"{file}: cannot be read (No such file or directory)."
+    )
     file.write_bytes(b"\x89HDF\xff\xfe")
     check_error(stm("train", file), 2, f"{file}: is not a text file. Give a TOML config.")
     check_error(stm("train", tmp_path), 3, f"{tmp_path}: cannot be read (Is a directory).")

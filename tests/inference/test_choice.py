@@ -13,7 +13,9 @@ from stm_keras.errors import InputError, UsageError
 from stm_keras.inference.choice import choose_scans, find_model, is_model
 from stm_keras.runs import Run
 
-DATASET = made_up_dataset(32, 8, images=np.zeros((32, 4, 6), np.uint8), lines=np.full(32, 4))
+DATASET = made_up_dataset(
+    32, 8, images=np.zeros((32, 4, 6), np.uint8), lines=np.full(32, 4)
+)
 
 
 @pytest.fixture
@@ -46,9 +48,13 @@ def test_models_and_runs_are_told_from_datasets(run, tmp_path):
 
 
 def test_what_is_no_model_is_named(run, tmp_path):
-    with pytest.raises(InputError, match=r"the run has no best\.keras yet\. Train it first"):
+    with pytest.raises(
+        InputError, match=r"the run has no best\.keras yet\. Train it first"
+    ):
         find_model(run.path)
-    with pytest.raises(InputError, match=r"no\.keras: no such file\. Give a \.keras file or"):
+    with pytest.raises(
+        InputError, match=r"no\.keras: no such file\. Give a \.keras file or"
+    ):
         find_model(tmp_path / "no.keras")
     with pytest.raises(InputError, match=r"is no run \(no config\.toml\)"):
         find_model(tmp_path)

@@ -85,5 +85,7 @@ def test_groups_stand_in_for_unknown_sessions(dataset):
     by_lines = judge(Oracle(plain.labels), plain, indices)
     scores = score(plain, indices, by_lines, "p2", np.arange(COUNT) // 8, resamples=5)
     assert scores["resampled"]["units"] == 3
-    with pytest.raises(DatasetError, match="Protocol p2 resamples sessions, and the data names"):
+    with pytest.raises(
+        DatasetError, match="Protocol p2 resamples sessions, and the data names"
+    ):
         score(plain, indices, by_lines, "p2")

@@ -74,13 +74,19 @@ def test_progress_counts_scans(tiny, scans, monkeypatch):
 
 
 def test_scans_of_another_size_are_refused(tiny):
-    with pytest.raises(MismatchError, match=r"^the model judges lines of 16 pixels.*8 lines x 9"):
+    with pytest.raises(
+        MismatchError, match=r"^the model judges lines of 16 pixels.*8 lines x 9"
+    ):
         tiny.logits(np.zeros((2, 8, 9)))
-    with pytest.raises(MismatchError, match=r"^a\.h5: the model judges up to 8 lines.*9 lines"):
+    with pytest.raises(
+        MismatchError, match=r"^a\.h5: the model judges up to 8 lines.*9 lines"
+    ):
         tiny.check_scans((2, 9, 16), "a.h5")
 
 
 def test_other_classes_are_refused(tiny):
     tiny.check_classes(("a", "b", "c"))
-    with pytest.raises(MismatchError, match="knows a, b, c. Received: scans labelled b, a, c"):
+    with pytest.raises(
+        MismatchError, match="knows a, b, c. Received: scans labelled b, a, c"
+    ):
         tiny.check_classes(("b", "a", "c"))

@@ -40,7 +40,9 @@ def test_lines_that_were_not_recorded_may_hold_nan(tmp_path):
     assert (read_scans(tmp_path / "cut.h5", FACTS)[1, 100:] == 0).all()
     with h5py.File(tmp_path / "cut.h5", "r+") as file:
         del file["lines"]
-    with pytest.raises(DatasetError, match="1 of 3 scans hold NaN or inf in recorded lines"):
+    with pytest.raises(
+        DatasetError, match="1 of 3 scans hold NaN or inf in recorded lines"
+    ):
         read_scans(tmp_path / "cut.h5", FACTS)
 
 
@@ -91,7 +93,9 @@ def test_an_array_that_may_not_be_read_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr("pathlib.Path.open", denied)
     for name in ("a.npy", "a.npz"):
-        with pytest.raises(InputError, match=rf"{name}: cannot be read \(Permission denied\)"):
+        with pytest.raises(
+            InputError, match=rf"{name}: cannot be read \(Permission denied\)"
+        ):
             read_scans(tmp_path / name, FACTS)
 
 

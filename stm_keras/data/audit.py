@@ -1,0 +1,236 @@
+"""Look for what makes the scores of a dataset wrong: leaks, mix-ups, damage, imbalance."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stm_keras.data.duplicates import find_duplicates
+from stm_keras.data.findings import find_all
+from stm_keras.data.orientation import judge_orientation, measure_orientation
+from stm_keras.data.preprocess import standardise_lines
+from stm_keras.data.split import PARTS, split_dataset
+from stm_keras.errors import DatasetError
+
+_BLOCK = 256
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit found, worst first.
+
+    Args:
+        source: str. Where the scans come from.
+        findings: tuple of `Finding`.
+        duplicates: dict. `pairs`, `kinds` (kind to number of pairs), `groups`,
+            `scans` (in any group), `across_sessions` and `exact_across` (pairs and
+            exact pairs in different sessions, None where these are unknown) and `leaks`: dict of "p1", "p2" and "given" to dict of
+            `groups` (on both sides) and `held_out` (scans that have a copy in
+            training), or to None where there is no such split.
+        orientation: dict of what `Orientation` holds.
+        damage: dict of counts: `not_finite` (scans), `constant_scans`,
+            `constant_lines`, `scans_with_constant_lines`, `aborted`.
+        labels: dict. `scans`, `single_class` (complete ones), `no_class`, `counts`
+            (class to scans).
+        sessions: tuple of dicts of `session`, `scans` and `counts` (single-class
+            scans of each class).
+        votes: dict of `raters` (number of raters to scans), `unanimous` (share of
+            scans) and `unanimous_of_several` (share of those with two raters or more),
+            None where unknown.
+    """
+
+    source: str
+    findings: tuple
+    duplicates: dict
+    orientation: dict
+    damage: dict
+    labels: dict
+    sessions: tuple
+    votes: dict
+
+    def to_json(self):
+        """Return a dict of what JSON knows."""
+        return {
+            "source": self.source,
+            "findings": [vars(finding) for finding in self.findings],
+            "duplicates": self.duplicates,
+            "orientation": self.orientation,
+            "damage": self.damage,
+            "labels": self.labels,
+            "sessions": list(self.sessions),
+            "votes": self.votes,
+        }
+
+    def rows(self):
+        """Return the findings as rows of text: severity, subject, sentence."""
+        return [(f.severity, f.subject, f.text) for f in self.findings]
+
+    def session_rows(self):
+        """Return the table of classes per session, its header first."""
+        header = ("session", "scans", *self.labels["counts"])
+        rows = [
+            (row["session"], str(row["scans"]), *map(str, row["counts"].values()))
+            for row in self.sessions
+        ]
+        return [header, *rows]
+
+    def text(self):
+        """Return all findings, and classes per session, as lines of text."""
+        width = max(len(subject) for _, subject, _ in self.rows())
+        lines = [f"{s:<7}  {subject:<{width}}  {text}" for s, subject, text in self.rows()]
+        if self.sessions:
+            table = self.session_rows()
+            widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+            lines.append("")
+            for row in table:
+                cells = zip(row[1:], widths[1:], strict=True)
+                numbers = "  ".join(f"{cell:>{width}}" for cell, width in cells)
+                lines.append(f"{row[0]:<{widths[0]}}  {numbers}")
+        return "\n".join(lines)
+
+
+def audit(dataset, split=None, progress=None):
+    """Audit a dataset: would its scores mean anything?
+
+    Args:
+        dataset: `Dataset`. Images are read in blocks.
+        split: `Split` to check for duplicates on both sides, besides P1 and P2.
+        progress: function of (done, total), or None.
+
+    Returns:
+        `Audit`.
+
+    Raises:
+        DatasetError: The dataset is empty, or the split is that of another one.
+    """
+    if not len(dataset):
+        raise DatasetError(f"{dataset.source or 'dataset'}: holds no scans to audit.")
+    _check_split(dataset, split)
+    damage, orientation = _look_at_images(dataset)
+    found = find_duplicates(dataset.images, dataset.lines, progress)
+    duplicates = _judge_duplicates(dataset, found, split)
+    labels = _count_labels(dataset)
+    sessions = _count_sessions(dataset)
+    votes = _count_votes(dataset)
+    return Audit(
+        source=dataset.source,
+        findings=find_all(duplicates, orientation, damage, labels, sessions, votes),
+        duplicates=duplicates,
+        orientation=orientation.to_json(),
+        damage=damage,
+        labels=labels,
+        sessions=sessions,
+        votes=votes,
+    )
+
+
+def _check_split(dataset, split):
+    if split is None:
+        return
+    last = max((int(part.max()) for part in split.parts.values() if len(part)), default=0)
+    if last >= len(dataset):
+        raise DatasetError(
+            f"`split` names scan {last}, but {dataset.source or 'the dataset'} holds only "
+            f"{len(dataset)} scans. Give the dataset that was split."
+        )
+
+
+def _look_at_images(dataset):
+    damage = dict.fromkeys(
+        ("not_finite", "constant_scans", "constant_lines", "scans_with_constant_lines"), 0
+    )
+    measured = []
+    for start in range(0, len(dataset), _BLOCK):
+        images = np.asarray(dataset.images[start : start + _BLOCK])
+        lines = np.asarray(dataset.lines[start : start + _BLOCK])
+        recorded = np.arange(images.shape[1]) < lines[:, None]
+        bad = ~np.isfinite(images).all(-1) & recorded
+        damage["not_finite"] += int(bad.any(1).sum())
+        images = np.where((recorded & ~bad)[:, :, None], images, 0)
+        flat = ~standardise_lines(images).any(-1) & recorded & ~bad
+        constant = (flat | bad | ~recorded).all(1)
+        damage["constant_scans"] += int(constant.sum())
+        damage["constant_lines"] += int(flat[~constant].sum())
+        damage["scans_with_constant_lines"] += int(flat[~constant].any(1).sum())
+        measured.append(measure_orientation(images, np.where(bad.any(1), 0, lines)))
+    damage["aborted"] = int((dataset.lines < dataset.images.shape[1]).sum())
+    noise, levelled = (np.concatenate(values) for values in zip(*measured, strict=True))
+    return damage, judge_orientation(noise, levelled)
+
+
+def _judge_duplicates(dataset, found, split):
+    sizes = np.bincount(found.groups)
+    across = exact = None
+    if dataset.session is not None:
+        apart = dataset.session[found.first] != dataset.session[found.second]
+        across = int(apart.sum())
+        exact = int((apart & (found.kind == "exact")).sum())
+    leaks = {name: _leak(_try_split(dataset, name), found) for name in ("p1", "p2")}
+    leaks["given"] = _leak(split, found)
+    return {
+        "pairs": len(found),
+        "kinds": found.counts(),
+        "groups": int((sizes > 1).sum()),
+        "scans": int(sizes[sizes > 1].sum()),
+        "across_sessions": across,
+        "exact_across": exact,
+        "leaks": leaks,
+    }
+
+
+def _try_split(dataset, protocol):
+    try:
+        return split_dataset(dataset, protocol)
+    except DatasetError:
+        return None
+
+
+def _leak(split, found):
+    if split is None:
+        return None
+    groups = {name: found.groups[np.asarray(split.parts[name], int)] for name in PARTS}
+    trained = np.unique(groups["train"])
+    held = np.concatenate([groups[name] for name in PARTS if name != "train"])
+    leaked = held[np.isin(held, trained)]
+    return {"groups": len(np.unique(leaked)), "held_out": len(leaked)}
+
+
+def _count_labels(dataset):
+    counts = dataset.counts().tolist()
+    return {
+        "scans": len(dataset),
+        "single_class": int(dataset.single_class().sum()),
+        "no_class": int((dataset.labels < 0).sum()),
+        "counts": dict(zip(dataset.classes, counts, strict=True)),
+    }
+
+
+def _count_sessions(dataset):
+    if dataset.session is None:
+        return ()
+    rows = []
+    for session in np.unique(dataset.session):
+        chosen = dataset.session == session
+        labels = dataset.labels[chosen & dataset.single_class()]
+        counts = np.bincount(labels, minlength=len(dataset.classes)).tolist()
+        rows.append(
+            {
+                "session": str(session),
+                "scans": int(chosen.sum()),
+                "counts": dict(zip(dataset.classes, counts, strict=True)),
+            }
+        )
+    return tuple(rows)
+
+
+def _count_votes(dataset):
+    raters = None
+    if dataset.raters is not None:
+        numbers, counts = np.unique(dataset.raters, return_counts=True)
+        pairs = zip(numbers, counts, strict=True)
+        raters = {str(number): int(count) for number, count in pairs}
+    unanimous = several = None
+    if dataset.unanimous is not None:
+        unanimous = float(np.mean(dataset.unanimous))
+        if dataset.raters is not None and (dataset.raters > 1).any():
+            several = float(np.mean(dataset.unanimous[dataset.raters > 1]))
+    return {"raters": raters, "unanimous": unanimous, "unanimous_of_several": several}

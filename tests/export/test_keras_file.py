@@ -1,0 +1,134 @@
+"""Exported `.keras` files: the same logits here, elsewhere, and under every backend."""
+
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from helpers import REPOSITORY, lattice_scans
+
+from stm_keras.backend import installed_backends
+from stm_keras.errors import OutputError
+from stm_keras.export import FORMATS, export_keras
+from stm_keras.export import keras_file as subject
+from stm_keras.inference.model_file import load_predictor, read_facts, save_model
+from stm_keras.inference.predictor import Predictor
+from stm_keras.models import cnn_small, vit
+
+OTHERS = [name for name in installed_backends() if name != keras.config.backend()]
+LOGITS = """
+import sys
+import numpy as np
+from stm_keras.backend import import_keras, use_backend
+use_backend(sys.argv[1])
+import_keras()
+from stm_keras.inference.model_file import load_predictor
+scans = np.load(sys.argv[2])
+np.savez(sys.argv[3], **{
+    name: load_predictor(f"{name}.keras").logits(scans, lines) for name, lines in NAMES
+})
+"""
+NAMES = [("cnn_small", None), ("vit", 5)]
+
+
+def tiny(build, **arguments):
+    model = build(4, pixels=32, max_lines=16, **arguments)
+    rng = np.random.default_rng(0)
+    model.set_weights([w + 0.1 * rng.normal(size=w.shape) for w in model.get_weights()])
+    facts = {"classes": ["a", "b", "c", "d"], "pixels": 32, "max_lines": 16}
+    return Predictor(model, {**facts, "training": {"note": "ü"}})
+
+
+@pytest.fixture(scope="module")
+def predictors():
+    """One tiny predictor of each network."""
+    return {
+        "cnn_small": tiny(cnn_small, width=2),
+        "vit": tiny(vit, layers=1, heads=2, dim=8, mlp_dim=12),
+    }
+
+
+@pytest.mark.parametrize("name", ["cnn_small", "vit"])
+def test_an_exported_model_gives_the_same_logits_and_keeps_its_facts(
+    predictors, name, tmp_path
+):
+    predictor = predictors[name]
+    told = export_keras(predictor, tmp_path / "model.keras")
+    assert told["format"] == "keras"
+    assert told["largest_difference"] < 1e-4
+    copy = load_predictor(tmp_path / "model.keras")
+    scans = lattice_scans([0, 1, 2, 3], lines=16, pixels=32)
+    np.testing.assert_allclose(copy.logits(scans), predictor.logits(scans), atol=1e-4)
+    facts = read_facts(tmp_path / "model.keras")
+    assert {key: facts[key] for key in predictor.facts} == predictor.facts
+
+
+def test_a_copy_that_differs_is_not_kept(predictors, tmp_path, monkeypatch):
+    monkeypatch.setattr(subject, "compare", lambda one, other: 2e-4)
+    with pytest.raises(OutputError, match=r"differs from the model by 2\.0e-04 in a logit"):
+        export_keras(predictors["cnn_small"], tmp_path / "model.keras")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_copy_whose_logits_are_no_numbers_is_not_kept(predictors, tmp_path, monkeypatch):
+    monkeypatch.setattr(subject, "compare", lambda one, other: float("nan"))
+    with pytest.raises(OutputError, match="Nothing was written"):
+        export_keras(predictors["cnn_small"], tmp_path / "model.keras")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_compare_sees_a_difference_in_any_number_of_lines(predictors):
+    cnn, transformer = predictors["cnn_small"], predictors["vit"]
+    assert subject.compare(cnn, cnn) == 0
+    assert subject.compare(cnn, transformer) > 0.01
+
+
+def test_every_format_is_a_function_of_predictor_path_and_overwrite(predictors, tmp_path):
+    for name, write in FORMATS.items():
+        path = tmp_path / f"model.{name}"
+        write(predictors["cnn_small"], path, overwrite=False)
+        with pytest.raises(OutputError, match="exists already"):
+            write(predictors["cnn_small"], path, overwrite=False)
+        write(predictors["cnn_small"], path, overwrite=True)
+
+
+@pytest.mark.parametrize("backend", OTHERS)
+def test_a_file_gives_the_same_logits_under_another_backend(backend, predictors, tmp_path):
+    scans = lattice_scans([0, 1, 2, 3], lines=16, pixels=32)
+    np.save(tmp_path / "scans.npy", scans)
+    for name, predictor in predictors.items():
+        save_model(predictor.model, tmp_path / f"{name}.keras", predictor.facts)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"NAMES = {NAMES}\n{LOGITS}",
+            backend,
+            "scans.npy",
+            "out.npz",
+        ],
+        env={**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(REPOSITORY)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "out.npz") as out:
+        for name, lines in NAMES:
+            np.testing.assert_allclose(
+                out[name], predictors[name].logits(scans, lines), atol=1e-4
+            )
+
+
+def test_nothing_of_the_backend_is_in_the_file(predictors, tmp_path):
+    export_keras(predictors["vit"], tmp_path / "model.keras")
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
+        text = json.dumps(
+            [archive.read(n).decode() for n in ("config.json", "metadata.json")]
+        )
+    assert not [name for name in ("tensorflow", "torch", "jax") if name in text]

@@ -1,0 +1,162 @@
+"""The backend is chosen before keras loads, and what is missing is said."""
+
+import os
+import subprocess
+import sys
+
+import keras
+import pytest
+from helpers import REPOSITORY, check_error, stm, stm_process
+
+from stm_keras import backend as subject
+from stm_keras.backend import BACKENDS, check_device, devices, installed_backends, use_backend
+from stm_keras.errors import BackendError, UsageError
+
+IN_USE = keras.config.backend()
+OTHER = next(name for name in BACKENDS if name != IN_USE)
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Set of what is installed, which a test may change; keras is not loaded."""
+    names = {"keras", *BACKENDS}
+    monkeypatch.setattr(subject, "find_spec", lambda name: name if name in names else None)
+    monkeypatch.delitem(sys.modules, "keras")
+    monkeypatch.setenv("KERAS_BACKEND", "")
+    return names
+
+
+def test_the_backend_in_use_is_the_one_asked_for():
+    assert os.environ["KERAS_BACKEND"] == IN_USE
+    assert use_backend() == IN_USE
+
+
+def test_a_name_wins_over_the_environment_and_that_over_what_is_there(installed, monkeypatch):
+    assert use_backend() == "tensorflow"
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    assert use_backend() == "torch"
+    assert use_backend("jax") == "jax"
+    assert os.environ["KERAS_BACKEND"] == "jax"
+
+
+def test_the_first_backend_installed_is_the_default(installed):
+    installed.discard("tensorflow")
+    assert installed_backends() == ["jax", "torch"]
+    assert use_backend() == "jax"
+
+
+def test_a_missing_backend_gives_the_line_to_type(installed):
+    installed.discard("jax")
+    expected = (
+        r'Backend jax is not installed\. Type: pip install "stm-keras\[jax\]" '
+        r"\(installed here: tensorflow, torch\)\."
+    )
+    with pytest.raises(BackendError, match=expected):
+        use_backend("jax")
+
+
+def test_no_backend_at_all_gives_all_the_lines(installed):
+    installed.clear()
+    with pytest.raises(BackendError, match=r'No backend is installed.*"stm-keras\[torch\]"'):
+        use_backend()
+
+
+def test_a_missing_keras_gives_the_line_to_type(installed):
+    installed.discard("keras")
+    with pytest.raises(BackendError, match=r'keras is not installed.*"stm-keras\[torch\]"'):
+        use_backend("torch")
+
+
+def test_an_unknown_backend_lists_the_known(installed, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "theano")
+    with pytest.raises(BackendError, match="Received: theano. Known: tensorflow, jax, torch"):
+        use_backend()
+
+
+def test_another_backend_than_the_loaded_one_is_refused():
+    with pytest.raises(BackendError, match=f"keras runs on {IN_USE} .* Received: {OTHER}"):
+        use_backend(OTHER)
+    assert os.environ["KERAS_BACKEND"] == IN_USE
+
+
+@pytest.mark.parametrize("device", ["tpu", "gpu:x", "cpu:1", "gpu:", "", "cuda", "GPU"])
+def test_a_device_that_makes_no_sense_is_refused(device):
+    if device == "gpu:":
+        pytest.skip("the same as gpu")
+    with pytest.raises(UsageError, match=rf"`--device` is cpu, gpu or .* Received: {device}\."):
+        use_backend(device=device)
+
+
+def test_a_device_is_told_to_every_backend(installed, monkeypatch):
+    for name in ("CUDA_VISIBLE_DEVICES", "JAX_PLATFORMS", "KERAS_TORCH_DEVICE"):
+        monkeypatch.setenv(name, "before")
+    use_backend(device="gpu")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "before"
+    use_backend(device="gpu:1")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
+    use_backend(device="cpu")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+    assert os.environ["JAX_PLATFORMS"] == os.environ["KERAS_TORCH_DEVICE"] == "cpu"
+
+
+def test_devices_are_named():
+    found = devices()
+    assert found
+    assert all(name == "cpu" or name.startswith("gpu: ") for name in found)
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch):
+    monkeypatch.setattr(subject, "devices", lambda: ["cpu"])
+    check_device("cpu")
+    with pytest.raises(UsageError, match=r"`--device gpu:0`: the backend sees no GPU\."):
+        check_device("gpu:0")
+
+
+# The same through the command line
+
+
+def test_a_missing_backend_is_exit_code_2(dataset_file, tmp_path, monkeypatch):
+    real = subject.find_spec
+    monkeypatch.setattr(subject, "find_spec", lambda n: None if n == OTHER else real(n))
+    given = ["--data", dataset_file, "-o", tmp_path / "run", "--backend", OTHER]
+    check_error(stm("train", *given), 2, f'Type: pip install "stm-keras[{OTHER}]"')
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_backend_option_is_exit_code_2(dataset_file, tmp_path):
+    result = stm("train", "--data", dataset_file, "-o", tmp_path / "run", "--backend", "mxnet")
+    assert result.exit_code == 2
+    assert "'mxnet' is not one of 'tensorflow', 'jax', 'torch'" in result.stderr
+
+
+def test_an_unknown_backend_in_the_environment_is_exit_code_2(tmp_path, dataset_file):
+    given = ["train", "--data", dataset_file, "-o", tmp_path / "run"]
+    done = stm_process(*given, env={"KERAS_BACKEND": "theano"})
+    check_error(done, 2, "Unknown backend. Received: theano. Known: tensorflow, jax, torch.")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_device_that_makes_no_sense_is_exit_code_2(tmp_path, dataset_file):
+    given = ["train", "--data", dataset_file, "-o", tmp_path / "run", "--device", "toaster"]
+    check_error(stm(*given), 2, "`--device` is cpu, gpu or gpu:0", "Received: toaster.")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_option_wins_over_the_environment_in_a_real_process(model_file, tmp_path):
+    code = (
+        "import sys; from stm_keras.cli.main import main\n"
+        "try: main(sys.argv[1:])\n"
+        "finally: print(sys.modules['keras'].config.backend())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "predict", model_file, "none.npy", "--backend", IN_USE],
+        env={**os.environ, "KERAS_BACKEND": OTHER, "PYTHONPATH": str(REPOSITORY)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 3, done.stderr
+    assert done.stdout == f"{IN_USE}\n"
+    assert done.stderr.startswith("Error: none.npy: does not exist")
+    assert done.stderr.count("\n") == 1
