@@ -5,7 +5,7 @@ from statistics import median
 HEADER = (
     ("side", "weights")
     + ("CPU s/step", "range", "wall s/step", "range", "scans/s")
-    + ("speed by CPU", "by wall", "first step s", "waits for data", "GB")
+    + ("speed by CPU", "by wall", "first step s (CPU)", "waits for data", "GB")
 )
 
 
@@ -52,7 +52,8 @@ def table(report):
     rows = [HEADER, ["---"] * len(HEADER)]
     ordered = sorted(report["sides"].items(), key=lambda item: item[1]["cpu"]["median"])
     for name, side in ordered:
-        share, row = side["waiting_share"], [name, f"{side['parameters']:,}"]
+        row = [name, f"{side['parameters']:,}"]
+        first, share = side["first_step"], side["waiting_share"]
         for clock in ("cpu", "wall"):
             times = side[clock]
             row += [f"{times['median']:.2f}", f"{times['min']:.2f}–{times['max']:.2f}"]
@@ -60,7 +61,7 @@ def table(report):
             f"{side['scans_per_second']:.1f}",
             f"**{side['speed']['cpu']:.2f}**",
             f"{side['speed']['wall']:.2f}",
-            f"{side['first_step']['wall']:.1f}",
+            f"{first['wall']:.1f} ({first['cpu']:.1f})",
             "–" if share is None else f"{share:.1%}",
             f"{side['memory_gb']:.1f}",
         ]

@@ -9,7 +9,13 @@ import pytest
 from helpers import REPOSITORY, check_error, stm, stm_process
 
 from stm_keras import backend as subject
-from stm_keras.backend import BACKENDS, check_device, devices, installed_backends, use_backend
+from stm_keras.backend import (
+    BACKENDS,
+    check_device,
+    devices,
+    installed_backends,
+    use_backend,
+)
 from stm_keras.errors import BackendError, UsageError
 
 IN_USE = keras.config.backend()
@@ -31,7 +37,9 @@ def test_the_backend_in_use_is_the_one_asked_for():
     assert use_backend() == IN_USE
 
 
-def test_a_name_wins_over_the_environment_and_that_over_what_is_there(installed, monkeypatch):
+def test_a_name_wins_over_the_environment_and_that_over_what_is_there(
+    installed, monkeypatch
+):
     assert use_backend() == "tensorflow"
     monkeypatch.setenv("KERAS_BACKEND", "torch")
     assert use_backend() == "torch"
@@ -57,7 +65,9 @@ def test_a_missing_backend_gives_the_line_to_type(installed):
 
 def test_no_backend_at_all_gives_all_the_lines(installed):
     installed.clear()
-    with pytest.raises(BackendError, match=r'No backend is installed.*"stm-keras\[torch\]"'):
+    with pytest.raises(
+        BackendError, match=r'No backend is installed.*"stm-keras\[torch\]"'
+    ):
         use_backend()
 
 
@@ -69,7 +79,9 @@ def test_a_missing_keras_gives_the_line_to_type(installed):
 
 def test_an_unknown_backend_lists_the_known(installed, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "theano")
-    with pytest.raises(BackendError, match="Received: theano. Known: tensorflow, jax, torch"):
+    with pytest.raises(
+        BackendError, match="Received: theano. Known: tensorflow, jax, torch"
+    ):
         use_backend()
 
 
@@ -83,7 +95,9 @@ def test_another_backend_than_the_loaded_one_is_refused():
 def test_a_device_that_makes_no_sense_is_refused(device):
     if device == "gpu:":
         pytest.skip("the same as gpu")
-    with pytest.raises(UsageError, match=rf"`--device` is cpu, gpu or .* Received: {device}\."):
+    with pytest.raises(
+        UsageError, match=rf"`--device` is cpu, gpu or .* Received: {device}\."
+    ):
         use_backend(device=device)
 
 
@@ -124,7 +138,9 @@ def test_a_missing_backend_is_exit_code_2(dataset_file, tmp_path, monkeypatch):
 
 
 def test_an_unknown_backend_option_is_exit_code_2(dataset_file, tmp_path):
-    result = stm("train", "--data", dataset_file, "-o", tmp_path / "run", "--backend", "mxnet")
+    result = stm(
+        "train", "--data", dataset_file, "-o", tmp_path / "run", "--backend", "mxnet"
+    )
     assert result.exit_code == 2
     assert "'mxnet' is not one of 'tensorflow', 'jax', 'torch'" in result.stderr
 
@@ -132,7 +148,9 @@ def test_an_unknown_backend_option_is_exit_code_2(dataset_file, tmp_path):
 def test_an_unknown_backend_in_the_environment_is_exit_code_2(tmp_path, dataset_file):
     given = ["train", "--data", dataset_file, "-o", tmp_path / "run"]
     done = stm_process(*given, env={"KERAS_BACKEND": "theano"})
-    check_error(done, 2, "Unknown backend. Received: theano. Known: tensorflow, jax, torch.")
+    check_error(
+        done, 2, "Unknown backend. Received: theano. Known: tensorflow, jax, torch."
+    )
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
@@ -150,7 +168,16 @@ def test_the_option_wins_over_the_environment_in_a_real_process(model_file, tmp_
         "finally: print(sys.modules['keras'].config.backend())"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, "predict", model_file, "none.npy", "--backend", IN_USE],
+        [
+            sys.executable,
+            "-c",
+            code,
+            "predict",
+            model_file,
+            "none.npy",
+            "--backend",
+            IN_USE,
+        ],
         env={**os.environ, "KERAS_BACKEND": OTHER, "PYTHONPATH": str(REPOSITORY)},
         cwd=tmp_path,
         capture_output=True,

@@ -90,7 +90,7 @@ def test_table_compares_each_round_with_the_reference():
     assert sides["native"]["scans_per_second"] == 8.0
     text = table({"sides": sides})
     assert "| jax | 1,234 | 2.00 | 0.50–2.00 | 4.00 |" in text
-    assert "| **2.00** | 2.00 | 9.0 | 3.0% | 1.5 |" in text
+    assert "| **2.00** | 2.00 | 9.0 (8.0) | 3.0% | 1.5 |" in text
 
 
 @pytest.mark.usefixtures("benchmarks")

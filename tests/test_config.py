@@ -70,7 +70,9 @@ def test_a_setting_is_read_as_toml_or_as_text(setting, expected):
 
 def test_none_takes_back_what_the_file_says(tmp_path):
     path = write(tmp_path / "a.toml", "[train]\nearly_stopping = 5\nclip_norm = 2.0\n")
-    settings = load_config(path, ["train.early_stopping=none", ("train.clip_norm", None)]).train
+    settings = load_config(
+        path, ["train.early_stopping=none", ("train.clip_norm", None)]
+    ).train
     assert (settings.early_stopping, settings.clip_norm) == (None, None)
 
 
@@ -102,22 +104,46 @@ def test_differences_name_keys_and_leave_the_path_of_the_data_out():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["train.epoch=5"], r"^`train\.epoch` is not a setting\. Did you mean `train\.epochs`\?$"),
+        (
+            ["train.epoch=5"],
+            r"^`train\.epoch` is not a setting\. Did you mean `train\.epochs`\?$",
+        ),
         (["epochs=5"], r"^`epochs` is not a setting\. Did you mean `train\.epochs`\?$"),
         (["qwertz=5"], r"^`qwertz` is not a setting\.$"),
-        (["model.heads=2"], r"^`model\.heads` is a setting of vit only\. Add --set model\.name"),
-        (["model.name=vit", "model.width=2"], r"`model\.width` is a setting of cnn_small only"),
-        (["model.nme=vit"], r"^`model\.nme` is not a setting\. Did you mean `model\.name`\?"),
-        (["model.name=vit", "model.heads=3"], r"^`model`: `heads` must divide `dim`\..*heads=3"),
+        (
+            ["model.heads=2"],
+            r"^`model\.heads` is a setting of vit only\. Add --set model\.name",
+        ),
+        (
+            ["model.name=vit", "model.width=2"],
+            r"`model\.width` is a setting of cnn_small only",
+        ),
+        (
+            ["model.nme=vit"],
+            r"^`model\.nme` is not a setting\. Did you mean `model\.name`\?",
+        ),
+        (
+            ["model.name=vit", "model.heads=3"],
+            r"^`model`: `heads` must divide `dim`\..*heads=3",
+        ),
         (["train.epochs=0"], r"^`train\.epochs`: .* greater than 0\. Received: 0\.$"),
         (["train.epochs=nan"], r"^`train\.epochs`: .*Received: nan\.$"),
-        (["train.class_weight=perhaps"], r"^`train\.class_weight`: .*boolean.*'perhaps'\.$"),
+        (
+            ["train.class_weight=perhaps"],
+            r"^`train\.class_weight`: .*boolean.*'perhaps'\.$",
+        ),
         (["data.fractions=[0.5, 0.5]"], r"^`data\.fractions.*"),
-        (["train.learning_rate=inf"], r"^`train\.learning_rate`: .*finite.*Received: inf\.$"),
+        (
+            ["train.learning_rate=inf"],
+            r"^`train\.learning_rate`: .*finite.*Received: inf\.$",
+        ),
         (["=5"], r"^`--set` takes section\.key=value\. Received: =5\.$"),
         (["train"], r"^`--set` takes section\.key=value\. Received: train\.$"),
         (["train=5"], r"^`train`: .*Received: 5\.$"),
-        (["seed=1", "seed.a=5"], r"^`seed\.a` is not a setting: `seed` is not a section\.$"),
+        (
+            ["seed=1", "seed.a=5"],
+            r"^`seed\.a` is not a setting: `seed` is not a section\.$",
+        ),
     ],
 )
 def test_a_wrong_setting_says_what_is_wrong(settings, message):

@@ -23,7 +23,11 @@ def test_a_new_run_holds_what_was_asked(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["x", "train", "--data", "a b.h5"])
     run = Run.start(str(tmp_path / "run"), CONFIG)
     assert run.config() == CONFIG
-    assert shlex.split(run.file("command.txt").read_text())[1:] == ["train", "--data", "a b.h5"]
+    assert shlex.split(run.file("command.txt").read_text())[1:] == [
+        "train",
+        "--data",
+        "a b.h5",
+    ]
     assert {path.name for path in run.path.iterdir()} == {"config.toml", "command.txt"}
 
 
@@ -35,14 +39,18 @@ def test_the_same_config_opens_it_again_whatever_its_data_is_called(run):
 
 def test_another_config_is_refused_and_named(run):
     other = load_config(settings=["train.epochs=4", "seed=1"])
-    with pytest.raises(UsageError, match=r"another config, different in seed, train\.epochs\."):
+    with pytest.raises(
+        UsageError, match=r"another config, different in seed, train\.epochs\."
+    ):
         Run.start(run.path, other)
     assert run.config() == CONFIG
 
 
 def test_a_folder_with_something_else_is_refused(tmp_path):
     (tmp_path / "letter.txt").write_text("")
-    with pytest.raises(OutputError, match=r"is not empty and no run\. Choose another --output"):
+    with pytest.raises(
+        OutputError, match=r"is not empty and no run\. Choose another --output"
+    ):
         Run.start(tmp_path, CONFIG)
 
 
@@ -100,7 +108,9 @@ def test_only_one_process_may_hold_a_run(run):
 
 
 def test_the_default_folder_is_date_and_name():
-    assert str(default_path(CONFIG, today=date(2026, 11, 23))) == "runs/2026-11-23-quickstart"
+    assert (
+        str(default_path(CONFIG, today=date(2026, 11, 23))) == "runs/2026-11-23-quickstart"
+    )
     assert default_path(CONFIG).name.startswith(date.today().isoformat())
 
 

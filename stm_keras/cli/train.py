@@ -61,7 +61,7 @@ def train(
     \b
         stm-keras train
         stm-keras train configs/vit.toml --data scans.h5 -o runs/vit --epochs 60
-        stm-keras train --backend jax --set model.layers=6 --set augment.cut=0.5
+        stm-keras train --backend jax --set model.width=24 --set augment.cut=0.5
     """
     shorts = {
         "data.path": data,

@@ -23,9 +23,10 @@ class Audit:
         findings: tuple of `Finding`.
         duplicates: dict. `pairs`, `kinds` (kind to number of pairs), `groups`,
             `scans` (in any group), `across_sessions` and `exact_across` (pairs and
-            exact pairs in different sessions, None where these are unknown) and `leaks`: dict of "p1", "p2" and "given" to dict of
-            `groups` (on both sides) and `held_out` (scans that have a copy in
-            training), or to None where there is no such split.
+            exact pairs in different sessions, None where these are unknown), and
+            `leaks`: dict of "p1", "p2" and "given" to dict of `protocol`, `groups`
+            (on both sides) and `held_out` (scans that have a copy in training), or to
+            None where there is no such split.
         orientation: dict of what `Orientation` holds.
         damage: dict of counts: `not_finite` (scans), `constant_scans`,
             `constant_lines`, `scans_with_constant_lines`, `aborted`.
@@ -191,7 +192,11 @@ def _leak(split, found):
     trained = np.unique(groups["train"])
     held = np.concatenate([groups[name] for name in PARTS if name != "train"])
     leaked = held[np.isin(held, trained)]
-    return {"groups": len(np.unique(leaked)), "held_out": len(leaked)}
+    return {
+        "protocol": split.protocol,
+        "groups": len(np.unique(leaked)),
+        "held_out": len(leaked),
+    }
 
 
 def _count_labels(dataset):

@@ -82,8 +82,10 @@ def _duplicates(found, scans):
 
 
 def _by_chance(found, scans):
-    likely = found["across_sessions"] <= _CHANCE * scans * (scans - 1) / 2
-    return likely and not found["exact_across"]
+    across = found["across_sessions"]
+    if across is None or found["exact_across"]:
+        return False
+    return across <= _CHANCE * scans * (scans - 1) / 2
 
 
 def _leaks(found, scans):
@@ -100,7 +102,7 @@ def _leaks(found, scans):
             text = f"{name} keeps all duplicates on one side."
             yield Finding("ok", "leaks", text)
             continue
-        chance = key == "p2" and _by_chance(found, scans)
+        chance = leak["protocol"] != "p1" and _by_chance(found, scans)
         text = (
             f"{name} puts {_count(leak['groups'], 'group')} of duplicates on both sides: "
             f"{_count(leak['held_out'], 'scan')} held out "

@@ -1,0 +1,222 @@
+"""Benchmarks: which runs, one process each, and scores over all folds together."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import check_error, made_up_dataset, stm
+
+from stm_keras import benchmark as subject
+from stm_keras.benchmark import plan, pool_folds, train_folds
+from stm_keras.config import load_config
+from stm_keras.data.split import split_dataset
+from stm_keras.data.storage import load_dataset, save_dataset
+from stm_keras.errors import StmKerasError, UsageError
+from stm_keras.results import results_page
+from stm_keras.runs import Run
+from stm_keras.training.finish import save_predictions
+
+CONFIGS = [Path("configs/small.toml"), Path("configs/vit.toml")]
+SUBSETS = ("all", "full agreement", "consensus")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """File of 96 scans in 12 sessions of three campaigns, and its `Dataset`."""
+    path = tmp_path_factory.mktemp("data") / "scans.h5"
+    campaign = np.array([f"campaign {i // 4 % 12 // 4}" for i in range(96)])
+    save_dataset(
+        made_up_dataset(campaign=campaign, images=np.ones((96, 128, 128), "u1")), path
+    )
+    return path, load_dataset(path)
+
+
+def finish(fold, dataset, right=0.9):
+    """Leave what a finished fold leaves; a share `right` of its answers is right."""
+    split = split_dataset(dataset, fold.protocol, fold=fold.number, num_folds=3)
+    run = Run.start(fold.path, load_config(settings=["train.epochs=2"]))
+    run.write_json("split.json", {**split.to_json(), "dataset": dataset.digest()})
+    test = split.parts["test"]
+    labels = dataset.labels[test].copy()
+    labels[: round(len(labels) * (1 - right))] += 1
+    whole = np.eye(4)[labels % 4] * 0.8 + 0.05
+    save_predictions(run, test, {16: np.full((len(test), 4), 0.25), 128: whole})
+    run.write_json(
+        "environment.json",
+        {
+            "backend": "jax",
+            "devices": ["cpu"],
+            "precision": "float32",
+            "git": "abc",
+            "seed": 0,
+        },
+    )
+    run.file("checkpoints").mkdir()
+    run.write_json(
+        "checkpoints/state.json", {"rows": [{"seconds": 1.25}, {"seconds": 1.0}]}
+    )
+
+
+def test_a_plan_names_every_config_protocol_and_fold(data):
+    folds = plan(CONFIGS, ["p1", "p2"], data[1], Path("runs"), num_folds=3)
+    assert len(folds) == 2 * 2 * 3
+    assert folds[0].key == "small:p1:0"
+    assert folds[-1].key == "vit:p2:2"
+    assert folds[0].path == Path("runs/small-p1-fold0")
+
+
+def test_under_p3_each_campaign_is_a_fold(data):
+    assert len(plan(CONFIGS[:1], ["p3"], data[1], Path("runs"), num_folds=7)) == 3
+
+
+@pytest.mark.parametrize(
+    ("only", "keys"),
+    [
+        (["vit:p2:1"], ["vit:p2:1"]),
+        (["vit:p2"], ["vit:p2:0", "vit:p2:1"]),
+        (
+            ["small", "vit:p1:0"],
+            ["small:p1:0", "small:p1:1", "small:p2:0", "small:p2:1", "vit:p1:0"],
+        ),
+    ],
+)
+def test_only_takes_beginnings_of_names(data, only, keys):
+    folds = plan(CONFIGS, ["p1", "p2"], data[1], Path("runs"), 2, only)
+    assert [fold.key for fold in folds] == keys
+
+
+def test_only_that_names_nothing_is_refused(data):
+    with pytest.raises(
+        UsageError, match=r"`--only vit:p9` names no run\. Runs are small:p1:0,"
+    ):
+        plan(CONFIGS, ["p1"], data[1], Path("runs"), 2, ["vit:p9"])
+
+
+def test_each_missing_fold_is_a_process_and_failures_are_told(data, tmp_path, monkeypatch):
+    folds = plan(CONFIGS[:1], ["p2"], data[1], tmp_path, 3)
+    finish(folds[0], data[1])
+    called, told = [], []
+
+    def run(command, stdout, stderr):
+        called.append(command)
+        if command[command.index("--fold") + 1] == "1":
+            finish(folds[1], data[1])
+            return subprocess.CompletedProcess(command, 0)
+        return subprocess.CompletedProcess(command, 3)
+
+    monkeypatch.setattr(subject.subprocess, "run", run)
+    failed = train_folds(folds, "scans.h5", ["--seed", "4"], jobs=2, say=told.append)
+    assert failed == [folds[2]]
+    assert len(called) == 2
+    assert called[0][1:5] == ["-m", "stm_keras", "train", str(CONFIGS[0])]
+    assert called[0][-2:] == ["--seed", "4"]
+    assert told[0] == "3 runs, 1 of them done."
+    assert any("small:p2:2: failed (3), see" in line for line in told)
+
+
+def test_folds_are_scored_together(data, tmp_path):
+    folds = plan(CONFIGS[:1], ["p2", "p3"], data[1], tmp_path, 3)
+    for fold in folds:
+        finish(fold, data[1])
+    by_session, by_campaign = pool_folds(folds, data[1])
+    for row in (by_session, by_campaign):
+        assert (row["folds"], row["folds_done"]) == (3, 3)
+        assert row["all"]["n"] == 96
+        assert 0.85 < row["all"]["accuracy"] < 0.95
+        assert row["consensus"]["n"] == data[1].consensus().sum()
+        assert row["epochs"] == [2, 2, 2]
+        assert row["seconds"] == [2.2, 2.2, 2.2]
+        assert len(row["balanced_accuracy_by_fold"]) == 3
+    assert by_session["all"]["resampled"]["units"] == 12
+    json.dumps([by_session, by_campaign], allow_nan=False)
+
+
+def test_what_is_not_done_is_counted_and_left_out(data, tmp_path):
+    folds = plan(CONFIGS, ["p1"], data[1], tmp_path, 3)
+    finish(folds[1], data[1])
+    (row,) = pool_folds(folds, data[1])
+    assert (row["config"], row["folds"], row["folds_done"]) == ("small", 3, 1)
+    assert pool_folds(folds[:1], data[1]) == []
+
+
+def test_folds_of_other_data_are_refused(data, tmp_path):
+    folds = plan(CONFIGS[:1], ["p1"], data[1], tmp_path, 3)
+    finish(folds[0], data[1])
+    with pytest.raises(StmKerasError, match="small-p1-fold0: was trained on other data"):
+        pool_folds(folds, data[1].take(np.arange(95)))
+
+
+def test_damaged_predictions_are_named(data, tmp_path):
+    folds = plan(CONFIGS[:1], ["p1"], data[1], tmp_path, 3)
+    finish(folds[0], data[1])
+    (folds[0].path / "predictions.npz").write_bytes(b"PK")
+    with pytest.raises(
+        StmKerasError, match="small-p1-fold0: has no predictions that can be"
+    ):
+        pool_folds(folds, data[1])
+
+
+def test_the_page_shows_scores_classes_lines_and_how_they_were_made(data, tmp_path):
+    folds = plan(CONFIGS[:1], ["p1", "p2"], data[1], tmp_path, 3)
+    for fold in folds:
+        finish(fold, data[1])
+    page = results_page(pool_folds(folds, data[1]), "stm-keras benchmark ...", "scans.h5")
+    for text in (
+        "## P1, by scan",
+        "## P2, by session",
+        "| small | all single-class | 96 |",
+        "| small | consensus |",
+        "stm-keras benchmark ...",
+        "| small | P2 | 3 of 3 | 2 | 2-2 | jax | cpu | float32 | 0 | abc |",
+    ):
+        assert text in page
+    assert "## P3" not in page
+
+
+# The same through the command line
+
+
+@pytest.fixture
+def command(data, tmp_path):
+    """Arguments of a benchmark without training, with its folds done."""
+    for fold in plan([Path("small.toml")], ["p1", "p2"], data[1], tmp_path / "runs", 3):
+        finish(fold, data[1])
+    given = ["benchmark", "small.toml", "--data", data[0], "--runs", tmp_path / "runs"]
+    return [*given, "--folds", 3, "--protocols", "p1,p2"]
+
+
+def test_the_command_prints_and_writes_the_page_and_the_scores(command, tmp_path):
+    page, scores = tmp_path / "deep" / "results.md", tmp_path / "scores.json"
+    given = [*command, "--no-train", "--page", page, "--results", scores]
+    result = stm(*given)
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == page.read_text() + "\n"
+    assert [row["protocol"] for row in json.loads(scores.read_text())] == ["p1", "p2"]
+    assert stm(*given).exit_code == 0, "results are written anew"
+
+
+def test_finished_folds_are_not_trained_again(command, monkeypatch):
+    monkeypatch.setattr(subject.subprocess, "run", None)
+    result = stm(*command)
+    assert result.exit_code == 0
+    assert "6 runs, 6 of them done." in result.stderr
+
+
+def test_failed_folds_are_named_after_the_table(command, monkeypatch):
+    done = subprocess.CompletedProcess([], 3)
+    monkeypatch.setattr(subject.subprocess, "run", lambda *_, **__: done)
+    result = stm(*command, "--folds", 4, "--only", "small:p2")
+    check_error(result, 1, "1 runs failed: small:p2:3.")
+    assert "## P2, by session" in result.stdout
+
+
+def test_nothing_finished_or_wrong_arguments_are_one_line(data, tmp_path):
+    given = ["benchmark", "small.toml", "--data", data[0], "--runs", tmp_path / "none"]
+    check_error(stm(*given, "--no-train"), 1, "none: no fold is finished yet")
+    result = stm(*given, "--protocols", "p1,p7")
+    assert result.exit_code == 2
+    assert "p7 is no protocol: p1, p2, p3" in result.stderr
+    check_error(stm(*given, "--only", "vit"), 2, "`--only vit` names no run")
+    check_error(stm("benchmark", "a.toml", "--data", "no.h5"), 3, "no.h5: does not exist")

@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+
+from stm_keras.config import load_config
+from stm_keras.data.dataset import CLASSES, Dataset
+from stm_keras.data.storage import save_dataset
+from stm_keras.training.material import (
+    describe_environment,
+    git_state,
+    load_material,
+    split_material,
+)
+
+
+@pytest.fixture
+def dataset():
+    """80 scans of noise, every second one a copy of the one before."""
+    rng = np.random.default_rng(0)
+    images = np.repeat(rng.integers(0, 254, (40, 128, 128)), 2, axis=0).astype("uint8")
+    return Dataset(
+        images=images,
+        labels=np.repeat(np.arange(40) % 4, 2),
+        classes=CLASSES,
+        lines=np.full(80, 128),
+    )
+
+
+def test_without_sessions_copies_stay_together_and_the_user_is_told(dataset):
+    told = []
+    split = split_material(load_config(None, ["data.path=x.h5"]), dataset, told.append)
+    assert split.protocol == "p2"
+    assert "names no sessions" in told[0]
+    part = np.empty(80, "U10")
+    for name, indices in split.parts.items():
+        part[indices] = name
+    assert (part[::2] == part[1::2]).all()
+    assert set(part) == {"train", "validation", "test"}
+
+
+def test_with_sessions_the_split_is_by_session(dataset):
+    from dataclasses import replace
+
+    sessions = np.array([f"day {i // 8}" for i in range(80)])
+    told = []
+    config = load_config(None, ["data.path=x.h5"])
+    split = split_material(config, replace(dataset, session=sessions), told.append)
+    assert split.protocol == "p2"
+    assert told[0].startswith("Split by P2: train ")
+    found = [set(sessions[indices]) for indices in split.parts.values()]
+    assert not (found[0] & found[1] | found[0] & found[2] | found[1] & found[2])
+
+
+def test_simulated_scans_are_made_and_split_by_scan():
+    config = load_config(None, ["simulate.count=70", "simulate.seed=3"])
+    told = []
+    dataset = load_material(config, told.append)
+    assert len(dataset) == 70
+    assert "Simulating 70 scans" in told[0]
+    assert split_material(config, dataset, told.append).protocol == "p1"
+
+
+def test_the_environment_is_what_one_needs_to_repeat_a_run(dataset, tmp_path):
+    import keras
+
+    save_dataset(dataset, tmp_path / "scans.h5")
+    config = load_config(None, [f"data.path={tmp_path / 'scans.h5'}", "seed=4"])
+    facts = describe_environment(config, load_material(config, print))
+    assert facts["backend"] == keras.config.backend()
+    assert facts["seed"] == 4
+    assert facts["dataset"]["sha256"] == dataset.digest()
+    assert facts["dataset"]["scans"] == 80
+    assert facts["packages"]["keras"] == keras.__version__
+    assert facts["devices"]
+
+
+def test_git_state_is_a_commit_or_nothing():
+    state = git_state()
+    assert state is None or len(state.removesuffix("+changes")) >= 7
