@@ -16,9 +16,10 @@ REPOSITORY = Path(__file__).parent.parent
 SHARED = REPOSITORY.parent / "shared" / "data"
 FEW_LINES = (16, 64)  # instead of the ten lengths at which a model is scored
 TINY = (  # settings of a run that is over in seconds
-    "--set model.width=4 --set model.dropout=0 --set train.batch_size=16 "
-    "--set train.learning_rate=0.01 --set augment.rotate=0 --set augment.cut=0"
-).split()
+    *("--set", "model.width=4", "--set", "model.dropout=0", "--set", "train.batch_size=16"),
+    *("--set", "train.learning_rate=0.01", "--set", "augment.rotate=0"),
+    *("--set", "augment.cut=0"),
+)
 
 
 def lattice_scans(labels, seed=0, lines=128, pixels=128):

@@ -7,7 +7,8 @@ import click
 import numpy as np
 
 from stm_keras.cli import options
-from stm_keras.errors import UsageError
+from stm_keras.errors import OutputError, UsageError
+from stm_keras.files import check_folder
 
 
 @click.command()
@@ -124,12 +125,22 @@ def info(file, output, per_class, seed, overwrite, as_json):
 
     dataset = load_dataset(file)
     facts = summary(dataset)
-    folder = output or file.with_name(f"{file.stem}-sheets")
-    sheets = contact_sheets(dataset, folder, per_class, seed, overwrite=overwrite)
-    facts["sheets"] = [str(path) for path in sheets]
-    click.echo(json.dumps(facts) if as_json else summary_text(facts))
     if not as_json:
-        click.echo("\n".join(f"wrote {path}" for path in sheets))
+        click.echo(summary_text(facts))
+    place = file.resolve()
+    folder = output or place.with_name(f"{place.stem}-sheets")
+    own = overwrite or output is None  # a folder named here holds nothing else
+    try:
+        sheets = contact_sheets(dataset, folder, per_class, seed, overwrite=own)
+    except OutputError as error:
+        if output is not None:
+            raise
+        sheets = []  # the data may well lie where nothing can be written
+        options.say(f"No contact sheets: {error} Or name a folder with -o.")
+    facts["sheets"] = [str(path) for path in sheets]
+    click.echo(
+        json.dumps(facts) if as_json else "\n".join(f"wrote {path}" for path in sheets)
+    )
 
 
 @click.command()
@@ -149,7 +160,7 @@ def audit(file, run_path, as_json):
     from stm_keras.data.audit import audit as look
     from stm_keras.data.storage import load_dataset
 
-    split = None
+    dataset, split = load_dataset(file), None
     if run_path is not None:
         from stm_keras.data.split import Split
         from stm_keras.runs import Run
@@ -157,17 +168,20 @@ def audit(file, run_path, as_json):
         saved = Run.open(run_path).read_json("split.json")
         if saved is None:
             raise UsageError(f"{run_path}: has no split yet.")
+        if saved["dataset"] != dataset.digest():
+            raise UsageError(f"{run_path}: was split on other data than {file}.")
         split = Split.from_json(saved)
-    found = look(load_dataset(file), split, options.progress_line("auditing"))
+    found = look(dataset, split, options.progress_line("auditing"))
     click.echo(json.dumps(found.to_json()) if as_json else found.text())
 
 
 def _refuse_existing(output, overwrite):
     """Say so before minutes of work, not after."""
-    from stm_keras.errors import OutputError
-
+    if output.is_dir():
+        raise OutputError(f"{output}: is a folder. Give the name of a file.")
     if output.exists() and not overwrite:
         raise OutputError(f"{output}: exists already. Add --overwrite to replace it.")
+    check_folder(output.parent)
 
 
 def _counts(dataset):

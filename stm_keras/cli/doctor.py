@@ -41,7 +41,8 @@ PROBE = (
 def doctor(as_json):
     """Show versions, backends and devices, and what is missing.
 
-    It says what to install for that. Each backend is started in a process of its own, to see what it really finds.
+    It says what to install for that. Each backend is started in a process of its own,
+    to see what it really finds.
 
     \b
         stm-keras doctor

@@ -26,7 +26,9 @@ from stm_keras.files import atomic, check_folder
     help="P2, P3: resample sessions for the intervals. [the run's; else p2 with sessions]",
 )
 @click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
-@click.option("-o", "--output", type=options.PATH, help="Folder for report, scores, figures.")
+@click.option(
+    "-o", "--output", type=options.PATH, help="Folder for report, scores, figures."
+)
 @options.overwrite
 @options.as_json
 @options.keras_options

@@ -7,7 +7,17 @@ import click
 
 from stm_keras.backend import BACKENDS, check_device, import_keras, use_backend
 
-PATH = click.Path(path_type=Path)
+
+class FilePath(click.Path):
+    """A path; an empty one, of a shell variable that is not set, would mean "here"."""
+
+    def convert(self, value, param, ctx):
+        if not str(value):
+            self.fail("The path is empty.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH = FilePath(path_type=Path)
 
 data = click.option(
     "--data", "data", type=PATH, required=True, help="Dataset: HDF5, NPZ, MAT, or pictures."
@@ -35,13 +45,17 @@ def keras_options(command):
     return backend(device(command))
 
 
+def choose_backend():
+    """Set backend and device as this command's options say, without importing keras."""
+    chosen = click.get_current_context().meta
+    use_backend(chosen.get("stm_keras.backend"), chosen.get("stm_keras.device"))
+
+
 def load_keras():
     """Import keras with the backend and device of this command's options."""
-    chosen = click.get_current_context().meta
-    device = chosen.get("stm_keras.device")
-    use_backend(chosen.get("stm_keras.backend"), device)
+    choose_backend()
     import_keras()
-    if device:
+    if device := click.get_current_context().meta.get("stm_keras.device"):
         check_device(device)
 
 

@@ -76,6 +76,7 @@ def train(
     given = [(key, value) for key, value in shorts.items() if value is not None]
     resolved = load_config(config, [*settings, *given])
     path = output or default_path(resolved)
+    options.choose_backend()
     _forget(Run(path))  # a run that was killed in its first epoch
     run = Run.start(path, resolved)
     try:

@@ -31,7 +31,7 @@ class Audit:
         damage: dict of counts: `not_finite` (scans), `constant_scans`,
             `constant_lines`, `scans_with_constant_lines`, `aborted`.
         labels: dict. `scans`, `single_class` (complete ones), `no_class`, `counts`
-            (class to scans).
+            (class to scans), `simulated` (bool).
         sessions: tuple of dicts of `session`, `scans` and `counts` (single-class
             scans of each class).
         votes: dict of `raters` (number of raters to scans), `unanimous` (share of
@@ -206,6 +206,7 @@ def _count_labels(dataset):
         "single_class": int(dataset.single_class().sum()),
         "no_class": int((dataset.labels < 0).sum()),
         "counts": dict(zip(dataset.classes, counts, strict=True)),
+        "simulated": bool(dataset.parameters),
     }
 
 

@@ -1,135 +1,171 @@
-"""Contact sheets: what the scans of each class look like, drawn with Pillow alone."""
+"""Draw the scans of each class on a contact sheet, to see at a glance what data hold."""
 
 import re
-from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from stm_keras.data.dataset import read_images
-from stm_keras.data.preprocess import remove_line_trend
-from stm_keras.errors import OutputError
-from stm_keras.files import atomic
+from stm_keras.data.preprocess import remove_line_trend, resample_scan
+from stm_keras.errors import OutputError, UsageError
+from stm_keras.files import atomic, check_folder
 
-BROWN = np.stack(  # the colour map of the Nottingham pictures, linear in height
-    [
-        np.minimum(2 * np.arange(256), 255),
-        np.arange(256),
-        np.maximum(2 * np.arange(256) - 256, 0),
-    ],
+TILE = 128  # pixels
+_COLUMNS = 8
+_GAP = 10
+_CAPTION = 30
+_TITLE = 44
+_PAPER, _INK, _FAINT = (250, 249, 246), (34, 34, 34), (120, 116, 110)
+_BLANK, _HATCH, _CHANGE = (228, 225, 219), (203, 199, 191), (0, 168, 232)
+_STOPS = {0: (0, 0, 0), 88: (168, 40, 15), 175: (243, 194, 93), 255: (255, 255, 255)}
+_BROWN = np.stack(  # the colours most SPM programs show topography in
+    [np.interp(range(256), list(_STOPS), c) for c in zip(*_STOPS.values(), strict=True)],
     axis=1,
 ).astype(np.uint8)
-PAPER = (250, 250, 248)
-INK = (40, 40, 40)
-HATCH = (205, 205, 200)
-GAP, CAPTION, TITLE = 8, 14, 30
-COLUMNS = 8
 
 
 def contact_sheets(dataset, folder, per_class=24, seed=0, overwrite=False):
-    """Draw scans of each class onto one PNG a class.
+    """Draw one PNG of scans per class, and one of the scans without a single class.
+
+    The scans come from as many sessions as there are, in the order of the dataset.
+    Lines that were not recorded are hatched; a tip change, where known, is marked at
+    both edges.
 
     Args:
-        dataset: A `Dataset`.
-        folder: str or `Path`. Made if it is missing.
-        per_class: int. Most scans on a sheet, drawn at random.
-        seed: int.
+        dataset: `Dataset`.
+        folder: str or `Path`. Made where it is missing.
+        per_class: int. Most scans on a sheet.
+        seed: int. Which scans are drawn.
         overwrite: bool. Whether existing sheets may be replaced.
 
     Returns:
-        list of `Path` of the sheets, in the order of the classes; a class without scans
-        has none.
+        list of `Path`, in the order of the classes. A class without scans has no
+        sheet.
 
     Raises:
-        OutputError: A sheet exists, or cannot be written.
+        UsageError: `per_class` is below 1.
+        OutputError: A sheet exists already, or the folder cannot be written.
     """
+    if per_class < 1:
+        raise UsageError(f"`per_class` must be 1 or more. Received: {per_class}.")
+    folder = check_folder(folder)
     rng = np.random.default_rng(seed)
     sheets = []
-    for index, name in enumerate(dataset.classes):
-        scans = np.flatnonzero(dataset.labels == index)
-        chosen = np.sort(rng.permutation(scans)[:per_class])
-        if len(chosen):
-            plain = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-").lower() or "class"
-            path = Path(folder) / f"{index}-{plain}.png"
-            sheets.append((path, f"{name}: {len(chosen)} of {len(scans)} scans", chosen))
+    for label, name in [*enumerate(dataset.classes), (-1, "no single class")]:
+        scans = np.flatnonzero(dataset.labels == label)
+        if len(scans):
+            slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+            number = len(dataset.classes) if label < 0 else label
+            sheets.append((folder / f"{number}-{slug}.png", name, scans))
     for path, _, _ in sheets:
         if path.exists() and not overwrite:
             raise OutputError(f"{path}: exists already. Add --overwrite to replace it.")
-    for path, title, chosen in sheets:
-        sheet = draw_sheet(
-            read_images(dataset.images, chosen),
-            dataset.lines[chosen],
-            [_caption(dataset, i) for i in chosen],
-            title,
-        )
+    for path, name, scans in sheets:
+        chosen = _choose(dataset, scans, per_class, rng)
+        sheet = _draw_sheet(dataset, chosen, name, len(scans))
         with atomic(path, overwrite) as temporary:
-            sheet.save(temporary, format="PNG")
+            sheet.save(temporary)
     return [path for path, _, _ in sheets]
 
 
-def draw_sheet(images, lines, captions, title):
-    """Draw scans side by side.
+def draw_scan(heights, lines, change_line=-1):
+    """Draw one scan: levelled line by line, 2-98 % of its heights from dark to bright.
 
     Args:
-        images: array of shape `(scans, lines, pixels)`. Heights.
-        lines: int array of shape `(scans,)`. Recorded lines; the rest is hatched.
-        captions: list of str, one a scan.
-        title: str.
+        heights: array of shape `(lines, pixels)`, any unit.
+        lines: int. Recorded lines.
+        change_line: int. First line with a new tip, or -1.
 
     Returns:
-        A `PIL.Image.Image`.
+        uint8 array of shape `(rows, TILE, 3)`; square pixels, at most `2 * TILE` rows.
     """
-    count, height, width = images.shape
-    columns = min(COLUMNS, count)
-    rows = -(-count // columns)
-    size = (
-        columns * (width + GAP) + GAP,
-        TITLE + rows * (height + CAPTION + GAP) + GAP,
-    )
-    sheet = Image.new("RGB", size, PAPER)
+    heights = np.asarray(heights, np.float64)
+    rows = min(max(round(TILE * heights.shape[0] / heights.shape[1]), 1), 2 * TILE)
+    known = np.isfinite(heights).all(1) & (np.arange(len(heights)) < lines)
+    levelled = remove_line_trend(np.where(known[:, None], heights, 0))
+    low, high = np.percentile(levelled[known], (2, 98)) if known.any() else (0, 0)
+    if high - low <= 1e-12 * np.abs(heights[known]).max(initial=0):
+        levelled, low, high = np.zeros_like(levelled), -1, 1
+    values = np.clip((levelled - low) / (high - low), 0, 1) * 255
+    picture = _BROWN[resample_scan(values, rows, TILE).round().astype(np.uint8)]
+    source = np.minimum(np.arange(rows) * len(heights) // rows, len(heights) - 1)
+    missing = ~known[source]
+    row, column = np.mgrid[:rows, :TILE]
+    hatch = np.where(((row + column) % 8 < 2)[..., None], _HATCH, _BLANK)
+    picture[missing] = hatch[missing]
+    if change_line >= 0:
+        mark = slice(
+            *np.clip(change_line * rows // len(heights) + np.array([-1, 1]), 0, rows)
+        )
+        picture[mark, :8] = picture[mark, -8:] = _CHANGE
+    return picture
+
+
+def _choose(dataset, scans, count, rng):
+    """Draw scans from one session after the other, until there are enough."""
+    scans = rng.permutation(scans)
+    if dataset.session is not None:
+        session = dataset.session[scans]
+        turn = np.empty(len(scans), int)
+        for name in np.unique(session):
+            members = np.flatnonzero(session == name)
+            turn[members] = np.arange(len(members))
+        scans = scans[np.argsort(turn, kind="stable")]
+    return np.sort(scans[:count])
+
+
+def _draw_sheet(dataset, scans, name, total):
+    from PIL import Image, ImageDraw, ImageFont
+
+    images = read_images(dataset.images, scans)
+    changes = np.full(len(scans), -1)
+    if dataset.change_line is not None:
+        changes = dataset.change_line[scans]
+    tiles = [
+        draw_scan(*scan) for scan in zip(images, dataset.lines[scans], changes, strict=True)
+    ]
+    height = max(len(tile) for tile in tiles) + _CAPTION + _GAP
+    columns = min(_COLUMNS, max(len(tiles), 4))
+    rows = -(-len(tiles) // columns)
+    size = (columns * (TILE + _GAP) + _GAP, _TITLE + rows * height + _GAP)
+    sheet = Image.new("RGB", size, _PAPER)
     draw = ImageDraw.Draw(sheet)
-    draw.text((GAP, 8), title, INK, ImageFont.load_default(14))
-    font = ImageFont.load_default(9)
-    for i in range(count):
-        x = GAP + (i % columns) * (width + GAP)
-        y = TITLE + (i // columns) * (height + CAPTION + GAP)
-        sheet.paste(_tile(images[i], lines[i]), (x, y))
-        draw.text((x, y + height + 1), _fit(draw, captions[i], font, width), INK, font)
+    fonts = {points: ImageFont.load_default(points) for points in (20, 12, 11)}
+    draw.text((_GAP, 10), name, _INK, fonts[20])
+    start = _GAP + draw.textlength(name, fonts[20]) + 12
+    count = f"{len(scans)} of {total:,} scans" if total > 1 else "1 scan"
+    draw.text((start, 17), count, _FAINT, fonts[12])
+    for place, (scan, tile) in enumerate(zip(scans, tiles, strict=True)):
+        row, column = divmod(place, columns)
+        left, top = _GAP + column * (TILE + _GAP), _TITLE + row * height
+        sheet.paste(Image.fromarray(tile), (left, top))
+        below = top + len(tile) + 3
+        for text, colour in zip(_captions(dataset, scan), (_INK, _FAINT), strict=True):
+            text = _fit(text, draw, fonts[11])
+            draw.text((left, below), text, colour, fonts[11])
+            below += 13
     return sheet
 
 
-def grey(heights):
-    """Level each line and stretch the 1-99 % range of heights to uint8, for the eye."""
-    levelled = remove_line_trend(heights)
-    low, high = np.percentile(levelled, (1, 99))
-    span = high - low if high > low else 1.0
-    return np.clip((levelled - low) / span * 255, 0, 255).astype(np.uint8)
+def _captions(dataset, scan):
+    """Two lines: index and votes; session, or else name."""
+    first = f"#{scan}"
+    if dataset.lines[scan] < dataset.images.shape[1]:
+        first += f"  {dataset.lines[scan]} lines"
+    elif dataset.votes is not None and dataset.labels[scan] >= 0:
+        first += f"  {dataset.votes[scan, dataset.labels[scan]]:.0%}"
+        if dataset.raters is not None:
+            raters = dataset.raters[scan]
+            first += f" of {raters} rater{'' if raters == 1 else 's'}"
+    for names in (dataset.session, dataset.name):
+        if names is not None:
+            return first, str(names[scan])
+    return first, ""
 
 
-def _tile(heights, lines):
-    height, width = heights.shape
-    tile = Image.new("RGB", (width, height), PAPER)
-    draw = ImageDraw.Draw(tile)
-    for offset in range(0, height + width, 8):
-        draw.line((offset - height, height, offset, 0), HATCH)
-    if lines:
-        tile.paste(Image.fromarray(BROWN[grey(heights[:lines])]), (0, 0))
-    return tile
-
-
-def _caption(dataset, index):
-    if dataset.name is not None:
-        return str(dataset.name[index])
-    if dataset.session is not None:
-        return f"{index} {dataset.session[index]}"
-    return f"scan {index}"
-
-
-def _fit(draw, text, font, width):
-    """Shorten a caption from its start, since names differ at their ends."""
-    text = "".join(c if " " <= c <= "~" else "?" for c in text)
-    if draw.textlength(text, font) <= width:
+def _fit(text, draw, font):
+    """Cut the front of a text, because names differ at their end."""
+    if draw.textlength(text, font) <= TILE:
         return text
-    while text and draw.textlength(".." + text, font) > width:
+    while text and draw.textlength("..." + text, font) > TILE:
         text = text[1:]
-    return ".." + text
+    return "..." + text

@@ -203,6 +203,10 @@ def _labels(found):
 
 
 def _sessions(sessions, labels):
+    if not sessions and labels["simulated"]:
+        text = "Simulated scans have no sessions: every scan is one of its own."
+        yield Finding("ok", "sessions", text)
+        return
     if not sessions:
         text = (
             "Sessions are unknown, so P2, the score on a new day, cannot be measured by "

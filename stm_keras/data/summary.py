@@ -1,115 +1,186 @@
-"""What a dataset holds, in numbers and in words."""
+"""Say what a dataset holds."""
 
 import numpy as np
 
 from stm_keras.data.split import session_campaigns
-from stm_keras.errors import DatasetError
+from stm_keras.errors import StmKerasError
+
+_BLOCK = 512
 
 
 def summary(dataset):
     """Count what a dataset holds.
 
     Args:
-        dataset: A `Dataset`.
+        dataset: `Dataset`. Images are read in blocks.
 
     Returns:
-        dict, JSON-ready: scans, shape, dtype, source, classes (name to scans, and how
-        many of these are complete), no_single_class, aborted, sessions (name to
-        scans), campaigns, raters, full_agreement, consensus, tip_changes,
-        line_labels, heights (lowest, highest), sha256. None where the file is silent.
+        dict of what JSON knows: `source`, `scans`, `lines`, `pixels`, `dtype`,
+        `bytes` of the images, `heights` (lowest and highest recorded), `classes` (name
+        to dict of `scans` with that label, the complete `single_class` ones among them,
+        those of `full_agreement` and of `consensus`), `no_class`, `aborted`, `sessions`,
+        `campaigns` (name to scans), `runs`, `raters` (number of raters to scans),
+        `unanimous` (share), `tip_changes`, `line_classes` (name to lines),
+        `parameters` (names) and `digest`. None where the dataset does not know.
     """
-    single = dataset.single_class()
     images = dataset.images
-    lowest, highest = _range(images)
     return {
-        "scans": len(dataset),
-        "shape": [int(size) for size in images.shape[1:]],
-        "dtype": str(images.dtype),
         "source": dataset.source,
-        "classes": {
-            name: {
-                "scans": int((dataset.labels == index).sum()),
-                "complete": int((single & (dataset.labels == index)).sum()),
-            }
-            for index, name in enumerate(dataset.classes)
-        },
-        "no_single_class": int((dataset.labels < 0).sum()),
+        "scans": len(dataset),
+        "lines": int(images.shape[1]),
+        "pixels": int(images.shape[2]),
+        "dtype": str(images.dtype),
+        "bytes": int(np.prod(images.shape, dtype=object)) * images.dtype.itemsize,
+        "heights": _heights(dataset),
+        "classes": _classes(dataset),
+        "no_class": int((dataset.labels < 0).sum()),
         "aborted": int((dataset.lines < images.shape[1]).sum()),
-        "sessions": _counts(dataset.session),
+        "sessions": _distinct(dataset.session),
         "campaigns": _campaigns(dataset),
-        "raters": None if dataset.raters is None else _counts(dataset.raters),
-        "full_agreement": _sum(dataset.unanimous, dataset.full_agreement),
-        "consensus": _sum(dataset.unanimous, dataset.consensus),
-        "votes": dataset.votes is not None,
-        "tip_changes": _sum(dataset.change_line, lambda: dataset.change_line >= 0),
-        "line_labels": dataset.line_labels is not None,
-        "parameters": sorted(dataset.parameters),
-        "heights": [lowest, highest],
-        "sha256": dataset.digest(),
+        "runs": _runs(dataset),
+        "raters": _counts(dataset.raters),
+        "unanimous": None if dataset.unanimous is None else float(dataset.unanimous.mean()),
+        "tip_changes": None
+        if dataset.change_line is None
+        else int((dataset.change_line >= 0).sum()),
+        "line_classes": _line_classes(dataset),
+        "parameters": sorted(dataset.parameters) or None,
+        "digest": dataset.digest(),
     }
 
 
 def summary_text(facts):
-    """Lay out what `summary` found as lines of text."""
-    lines, pixels = facts["shape"]
+    """Write what `summary` counted as lines of text.
+
+    Args:
+        facts: dict from `summary`.
+
+    Returns:
+        str.
+    """
+    low, high = facts["heights"] or (None, None)
+    size = f"{facts['lines']} lines x {facts['pixels']} pixels"
     rows = [
-        ("source", facts["source"] or "not named"),
-        ("scans", f"{facts['scans']} of {lines} lines x {pixels} pixels, {facts['dtype']}"),
-        ("heights", f"{facts['heights'][0]:.4g} to {facts['heights'][1]:.4g}"),
+        ("source", facts["source"] or "unknown"),
+        ("scans", f"{facts['scans']:,} of {size}, {facts['aborted']:,} aborted"),
+        ("images", f"{facts['dtype']}, {facts['bytes'] / 1e6:,.1f} MB"),
+        ("heights", "none recorded" if low is None else f"{low:.4g} to {high:.4g}"),
+        ("sessions", _sessions_text(facts)),
+        ("votes", _votes_text(facts)),
     ]
-    for name, counts in facts["classes"].items():
-        rows.append((name, f"{counts['scans']} scans, {counts['complete']} of them complete"))
-    rows += [
-        ("no single class", f"{facts['no_single_class']} scans"),
-        ("aborted", f"{facts['aborted']} scans"),
-        ("sessions", _listed(facts["sessions"], "not named: a split goes by duplicates")),
-        ("campaigns", _listed(facts["campaigns"], "not known: no P3")),
-    ]
-    if facts["raters"] is not None:
-        raters = ", ".join(f"{n} by {who}" for who, n in facts["raters"].items())
-        rows.append(("raters", f"{raters} (scans by raters)"))
-    if facts["full_agreement"] is not None:
-        rows.append(("full agreement", f"{facts['full_agreement']} single-class scans"))
-        rows.append(("consensus", f"{facts['consensus']} single-class scans, 2 raters or more"))
     if facts["tip_changes"] is not None:
-        rows.append(("tip changes", f"in {facts['tip_changes']} scans"))
-    rows.append(("votes", "kept" if facts["votes"] else "none"))
-    rows.append(("class per line", "known" if facts["line_labels"] else "unknown"))
-    rows.append(("sha256", facts["sha256"]))
-    width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+        rows.append(("tip changes", f"in {facts['tip_changes']:,} scans"))
+    if facts["line_classes"] is not None:
+        rows.append(("lines", _pairs_text(facts["line_classes"])))
+    if facts["parameters"] is not None:
+        rows.append(("simulated", f"{len(facts['parameters'])} parameters a scan"))
+    rows.append(("digest", facts["digest"]))
+    text = [f"{name:<12} {value}" for name, value in rows]
+    return "\n".join([*text, "", *_table(facts)])
 
 
-def _range(images, block=1024):
-    lowest, highest = np.inf, -np.inf
-    for start in range(0, images.shape[0], block):
-        part = np.asarray(images[start : start + block])
-        lowest, highest = min(lowest, part.min()), max(highest, part.max())
-    return float(lowest), float(highest)
+def _table(facts):
+    heads = {"scans": "scans", "single_class": "complete"}
+    if facts["unanimous"] is not None:
+        heads |= {"full_agreement": "no rater against", "consensus": "two or more agree"}
+    width = max(map(len, [*facts["classes"], "no single class"]))
+    table = ["  ".join([f"{'class':<{width}}", *heads.values()])]
+    for name, counts in facts["classes"].items():
+        numbers = [f"{counts[key]:>{len(head)},}" for key, head in heads.items()]
+        table.append("  ".join([f"{name:<{width}}", *numbers]))
+    table.append(f"{'no single class':<{width}}  {facts['no_class']:>5,}")
+    return table
+
+
+def _heights(dataset):
+    lowest, highest = [], []
+    for start in range(0, len(dataset), _BLOCK):
+        images = np.asarray(dataset.images[start : start + _BLOCK])
+        lines = dataset.lines[start : start + _BLOCK]
+        recorded = images[np.arange(images.shape[1]) < lines[:, None]]
+        recorded = recorded[np.isfinite(recorded)]
+        if recorded.size:
+            lowest.append(recorded.min())
+            highest.append(recorded.max())
+    return [float(min(lowest)), float(max(highest))] if lowest else None
+
+
+def _classes(dataset):
+    parts = {
+        "scans": np.ones(len(dataset), bool),
+        "single_class": dataset.single_class(),
+        "full_agreement": dataset.full_agreement(),
+        "consensus": dataset.consensus(),
+    }
+    return {
+        name: {
+            part: int((chosen & (dataset.labels == label)).sum())
+            for part, chosen in parts.items()
+        }
+        for label, name in enumerate(dataset.classes)
+    }
+
+
+def _distinct(names):
+    return None if names is None else len(np.unique(names))
+
+
+def _runs(dataset):
+    if dataset.run is None:
+        return None
+    if dataset.session is None:
+        return _distinct(dataset.run)
+    pairs = zip(dataset.session.tolist(), dataset.run.tolist(), strict=True)
+    return len(set(pairs))
+
+
+def _campaigns(dataset):
+    try:
+        return _counts(session_campaigns(dataset))
+    except StmKerasError:
+        return None
 
 
 def _counts(values):
     if values is None:
         return None
     names, counts = np.unique(values, return_counts=True)
-    return {str(name): int(n) for name, n in zip(names, counts, strict=True)}
+    pairs = zip(names.tolist(), counts.tolist(), strict=True)
+    return {str(name): count for name, count in pairs}
 
 
-def _campaigns(dataset):
-    try:
-        return _counts(session_campaigns(dataset))
-    except DatasetError:
+def _line_classes(dataset):
+    if dataset.line_labels is None:
         return None
+    labels = dataset.line_labels[dataset.line_labels >= 0]
+    counts = np.bincount(labels, minlength=len(dataset.classes)).tolist()
+    return dict(zip(dataset.classes, counts, strict=True))
 
 
-def _sum(known, mask):
-    return None if known is None else int(mask().sum())
+def _sessions_text(facts):
+    if facts["sessions"] is None:
+        return "unknown"
+    text = f"{facts['sessions']:,}"
+    if facts["runs"] is not None:
+        text += f", {facts['runs']:,} runs"
+    if facts["campaigns"] is not None:
+        text += f"; campaigns: {_pairs_text(facts['campaigns'])}"
+    return text
 
 
-def _listed(counts, otherwise):
-    if counts is None:
-        return otherwise
-    if len(counts) > 6:
-        sizes = sorted(counts.values())
-        return f"{len(counts)}, of {sizes[0]} to {sizes[-1]} scans"
-    return ", ".join(f"{name} ({n})" for name, n in counts.items())
+def _votes_text(facts):
+    if facts["raters"] is None and facts["unanimous"] is None:
+        return "none, labels only"
+    parts = []
+    if facts["raters"] is not None:
+        few = {number: n for number, n in facts["raters"].items() if int(number) < 4}
+        many = sum(facts["raters"].values()) - sum(few.values())
+        parts += [f"{n:,} rated by {number}" for number, n in few.items()]
+        parts += [f"{many:,} by 4 or more"] if many else []
+    if facts["unanimous"] is not None:
+        parts.append(f"{facts['unanimous']:.0%} unanimous")
+    return ", ".join(parts)
+
+
+def _pairs_text(counts):
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())

@@ -49,7 +49,12 @@ class Predictor:
         """
         self.check_scans(images.shape)
         return predict_logits(
-            self.model, images, lines, batch_size, self.facts["max_lines"], progress=progress
+            self.model,
+            images,
+            lines,
+            batch_size,
+            self.facts["max_lines"],
+            progress=progress,
         )
 
     def probabilities(self, images, lines=None, batch_size=64, progress=None):

@@ -119,6 +119,7 @@ def _picture(path):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as picture:
+                frames = getattr(picture, "n_frames", 1)
                 if picture.mode not in PLAIN:
                     picture = picture.convert("RGB")
                 pixels = np.asarray(picture)
@@ -127,6 +128,8 @@ def _picture(path):
     except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         reason = f"{path}: is a damaged picture ({error}). Export it again."
         raise InputError(reason) from None
+    if frames > 1:
+        raise DatasetError(f"{path}: holds {frames} pictures. Save one scan per file.")
     heights, known = picture_heights(pixels)
     if min(heights.shape) < 2:
         size = f"{heights.shape[1]} x {heights.shape[0]} pixels"
@@ -159,7 +162,6 @@ def _array(path):
     array = array.reshape(-1, *array.shape[-2:])
     if array.dtype.kind != "f":
         return array
-    array = array.astype(np.float32)
     bad = np.flatnonzero(~np.isfinite(array).all((1, 2)))
     if len(bad):
         raise DatasetError(

@@ -6,11 +6,17 @@ import shutil
 import pytest
 from helpers import check_error, stm
 
-HISTORY = """epoch,loss,auroc,balanced_accuracy,val_loss,val_auroc,val_balanced_accuracy,learning_rate,seconds
+from stm_keras.runs import COLUMNS
+
+HEAD = ",".join(COLUMNS)
+HISTORY = (
+    HEAD
+    + """
 1,1.5,0.6,0.4,1.4,0.7,0.5,0.001,2
 2,1.0,0.8,0.6,1.1,0.9,0.7,0.001,2
 3,0.5,0.9,0.8,1.3,0.8,0.75,0.0005,2
 """
+)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from helpers import check_error, lattice_scans, made_up_dataset, stm, write_data
 
 from stm_keras.data.dataset import CLASSES, SIX_CLASSES
 from stm_keras.data.storage import save_dataset
+from stm_keras.evaluation.scores import HEADLINES
 
 KEYS = (  # of the issue
     "auroc balanced_accuracy accuracy ece per_class confusion by_lines intervals consensus n "
@@ -34,7 +35,7 @@ def test_json_has_every_key(scores, trained_run, dataset_file):
     assert np.shape(scores["confusion"]) == (4, 4)
     assert np.sum(scores["confusion"]) == scores["n"]
     assert set(scores["intervals"]) == {
-        *"auroc balanced_accuracy accuracy ece".split(),
+        *HEADLINES,
         "per_class",
     }
     assert [entry["lines"] for entry in scores["by_lines"]][-1] == 128

@@ -160,6 +160,13 @@ BAD_SCANS = {  # name: how to write it, exit code, what the line says
         3,
         "is no scan, but a picture",
     ),
+    "three.tif": (
+        lambda p: Image.fromarray(SCAN).save(
+            p, save_all=True, append_images=[Image.fromarray(SCAN)] * 2
+        ),
+        3,
+        "holds 3 pictures. Save one scan per file.",
+    ),
     "empty.h5": (lambda p: p.write_bytes(b""), 3, "is empty"),
     "words.txt": (lambda p: p.write_text("hello"), 3, "is of an unknown format"),
     "folder": (lambda p: p.mkdir(), 3, "is a folder without a CSV file"),
@@ -205,6 +212,20 @@ def test_a_run_that_is_not_trained_yet_is_named(tmp_path, dataset_file):
 
 def test_no_file_at_all_is_a_usage_error(model_file):
     assert stm("predict", model_file).exit_code == 2
+
+
+def test_an_empty_name_does_not_mean_this_folder(model_file):
+    result = stm("predict", model_file, "")
+    assert result.exit_code == 2
+    assert "The path is empty." in result.stderr
+
+
+def test_heights_of_any_size_are_judged_alike(model_file, tmp_path):
+    for name, factor in (("a", 1), ("b", 1e-250), ("c", 1e250)):
+        np.save(tmp_path / f"{name}.npy", SCAN * factor)
+    files = [tmp_path / f"{name}.npy" for name in "abc"]
+    given = [list(record["probabilities"].values()) for record in judge(model_file, *files)]
+    np.testing.assert_allclose(given[1:], given[:1] * 2, atol=2e-6)
 
 
 def test_a_model_with_unmerged_data_still_judges(trained_run, tmp_path):

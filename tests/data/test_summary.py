@@ -49,7 +49,9 @@ def test_silence_is_said_so():
 
 
 def test_the_text_names_campaigns_and_many_sessions():
-    sessions = np.array([f"2015Sep{20 + i}-100000" for i in range(3)] + ["2014Dec15-145157"] * 3)
+    sessions = np.array(
+        [f"2015Sep{20 + i}-100000" for i in range(3)] + ["2014Dec15-145157"] * 3
+    )
     text = summary_text(summary(made_up(session=sessions)))
     assert "2014 - Feb 2015 (3), Sep 2015 (3)" in text
     names = np.array(list("abcdefg"))

@@ -26,6 +26,8 @@ def test_every_figure_is_a_png(tmp_path):
 
 def test_an_album_is_not_overwritten_unasked(tmp_path):
     write_album(tmp_path, scores())
-    with pytest.raises(OutputError, match=r"confusion.png: exists already. Add --overwrite"):
+    with pytest.raises(
+        OutputError, match=r"confusion.png: exists already. Add --overwrite"
+    ):
         write_album(tmp_path, scores())
     write_album(tmp_path, scores(), overwrite=True)
