@@ -5,6 +5,7 @@ is there already is not made again, so a benchmark may be interrupted, spread ov
 or brought together from several machines.
 """
 
+import shlex
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stm_keras.config import differences, load_config, toml_value
 from stm_keras.data.split import session_campaigns
 from stm_keras.errors import StmKerasError, UsageError
 from stm_keras.evaluation.metrics import balanced_accuracy
@@ -179,6 +181,7 @@ def _pool(config, protocol, folds, done, dataset, digest, seed):
         "protocol": protocol,
         "folds": len(folds),
         "folds_done": len(done),
+        "command": repeat_command(config, protocol, folds, done, runs[0], environments[0]),
         "epochs": [len(rows) for rows in histories],
         "seconds": [round(sum(r["seconds"] for r in rows), 1) for rows in histories],
         "backend": sorted({e["backend"] for e in environments}),
@@ -194,3 +197,31 @@ def _pool(config, protocol, folds, done, dataset, digest, seed):
             part = {lines: values[mask] for lines, values in by_lines.items()}
             row[name] = score(dataset, indices[mask], part, protocol, seed=seed)
     return row
+
+
+def repeat_command(config, protocol, folds, done, run, environment):
+    """Return the command that makes finished folds again, without paths of this machine.
+
+    Args:
+        config: `Path` of the config file.
+        protocol: str.
+        folds: list of `Fold`, all of this config and protocol.
+        done: list of `Fold`, those that are finished.
+        run: The `Run` of one of them.
+        environment: dict, its environment.json.
+
+    Returns:
+        str.
+    """
+    words = ["stm-keras", "benchmark", f"configs/{config.name}", "--data", "scans.h5"]
+    words += ["--protocols", protocol]
+    if len(done) < len(folds):
+        words += [word for fold in done for word in ("--only", fold.key)]
+    used = run.config()
+    base = load_config(config if config.exists() else None)  # runs may come from elsewhere
+    for key in differences(base, used):
+        section, _, name = key.rpartition(".")
+        values = getattr(used, section) if section else used
+        if section not in ("data", "simulate") and hasattr(values, name):
+            words += ["--set", f"{key}={toml_value(getattr(values, name))}"]
+    return shlex.join([*words, "--backend", environment["backend"]])

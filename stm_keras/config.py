@@ -154,10 +154,10 @@ def dump_config(config):
     lines, tables = [], []
     for key, value in config.model_dump().items():
         if isinstance(value, dict):
-            rows = [f"{k} = {_toml(v)}" for k, v in value.items() if v is not None]
+            rows = [f"{k} = {toml_value(v)}" for k, v in value.items() if v is not None]
             tables.append("\n".join([f"[{key}]", *rows]))
         else:
-            lines.append(f"{key} = {_toml(value)}")
+            lines.append(f"{key} = {toml_value(value)}")
     return "\n\n".join(["\n".join(lines), *tables]) + "\n"
 
 
@@ -243,12 +243,15 @@ def _keys(section, prefix=""):
                 yield from _keys(kind, f"{prefix}{name}.")
 
 
-def _toml(value):
+def toml_value(value):
+    """Write a value as TOML, or as `--set` takes it: None is "none"."""
+    if value is None:
+        return "none"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{escaped}"'
     if isinstance(value, tuple | list):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
+        return "[" + ", ".join(toml_value(item) for item in value) + "]"
     return repr(value)

@@ -20,12 +20,11 @@ PROTOCOLS = {
 }
 
 
-def results_page(rows, command, data_name):
+def results_page(rows, data_name):
     """Write the results of a benchmark as Markdown.
 
     Args:
         rows: list of dict, as of `pool_folds`.
-        command: str. What repeats them.
         data_name: str. Name of the dataset.
 
     Returns:
@@ -38,20 +37,23 @@ def results_page(rows, command, data_name):
         "P3: its campaign), and the answers of all folds are scored together. The best epoch "
         "is chosen on validation scans inside the training folds. Brackets: 95 % bootstrap "
         "intervals, 1000 resamples of scans (P1) or sessions (P2, P3).",
-        f"Data: {data_name}. stm-keras {__version__}. Repeat with\n\n```\n{command}\n```",
+        f"Data: {data_name} (`scans.h5` below). stm-keras {__version__}. Where not all folds are "
+        "done, scores are of the test scans of those that are.",
     ]
     for protocol, title in PROTOCOLS.items():
         chosen = [row for row in rows if row["protocol"] == protocol]
         if chosen:
             parts += [f"## {title}", _scores(chosen), _classes(chosen), _by_lines(chosen)]
+    commands = "\n".join(row["command"] for row in rows)
     parts += ["## How they were trained", _training(rows), _reading(rows)]
+    parts += ["Repeat with", f"```\n{commands}\n```"]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _scores(rows):
     lines = [
-        "| config | scans | n | AUROC | balanced accuracy | accuracy | ECE |",
-        "|---|---|---|---|---|---|---|",
+        "| config | folds | scans | n | AUROC | balanced accuracy | accuracy | ECE |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         for subset in ("all", "full agreement", "consensus"):
@@ -112,7 +114,7 @@ def _training(rows):
         cells = [
             row["config"],
             row["protocol"].upper(),
-            f"{row['folds_done']} of {row['folds']}",
+            _folds(row),
             _range(row["epochs"]),
             f"{min(seconds):.0f}-{max(seconds):.0f}",
             ", ".join(row["backend"]),
@@ -148,6 +150,10 @@ def _number(value):
 def _paper(key, lines):
     known = [count for count in PAPER[key] if abs(count - lines) <= 2]
     return f"{PAPER[key][known[0]]:.3f}" if known else "-"
+
+
+def _folds(row):
+    return f"{row['folds_done']} of {row['folds']}"
 
 
 def _range(values):

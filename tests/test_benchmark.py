@@ -133,6 +133,18 @@ def test_folds_are_scored_together(data, tmp_path):
     json.dumps([by_session, by_campaign], allow_nan=False)
 
 
+def test_the_command_that_repeats_a_row_names_its_folds_and_settings(data, tmp_path):
+    config = tmp_path / "small.toml"
+    config.write_text("[train]\nlearning_rate = 0.5\n")
+    folds = plan([config], ["p1"], data[1], tmp_path, 3)
+    finish(folds[1], data[1])
+    (row,) = pool_folds(folds, data[1])
+    assert row["command"] == (
+        "stm-keras benchmark configs/small.toml --data scans.h5 --protocols p1 "
+        "--only small:p1:1 --set train.epochs=2 --set train.learning_rate=0.003 --backend jax"
+    )
+
+
 def test_what_is_not_done_is_counted_and_left_out(data, tmp_path):
     folds = plan(CONFIGS, ["p1"], data[1], tmp_path, 3)
     finish(folds[1], data[1])
@@ -162,13 +174,14 @@ def test_the_page_shows_scores_classes_lines_and_how_they_were_made(data, tmp_pa
     folds = plan(CONFIGS[:1], ["p1", "p2"], data[1], tmp_path, 3)
     for fold in folds:
         finish(fold, data[1])
-    page = results_page(pool_folds(folds, data[1]), "stm-keras benchmark ...", "scans.h5")
+    page = results_page(pool_folds(folds, data[1]), "waves.h5")
     for text in (
         "## P1, by scan",
         "## P2, by session",
-        "| small | all single-class | 96 |",
-        "| small | consensus |",
-        "stm-keras benchmark ...",
+        "| small | 3 of 3 | all single-class | 96 |",
+        "| small | 3 of 3 | consensus |",
+        "Data: waves.h5",
+        "--protocols p1 --set train.epochs=2 --backend jax\n",
         "| small | P2 | 3 of 3 | 2 | 2-2 | jax | cpu | float32 | 0 | abc |",
     ):
         assert text in page

@@ -1,8 +1,6 @@
 """`stm-keras benchmark`."""
 
 import json
-import shlex
-import sys
 
 import click
 
@@ -79,8 +77,7 @@ def benchmark(
         raise StmKerasError(
             f"{runs}: no fold is finished yet; the logs beside them say why."
         )
-    command = shlex.join(["stm-keras", *sys.argv[1:]])
-    text = results_page(rows, command, data.name)
+    text = results_page(rows, data.name)
     if page is not None:
         with atomic(page, overwrite=True) as temporary:
             temporary.write_text(text)

@@ -25,7 +25,9 @@ from stm_keras.files import atomic, check_folder
     type=click.Choice(["p1", "p2", "p3"]),
     help="P2, P3: resample sessions for the intervals. [the run's; else p2 with sessions]",
 )
-@click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap."
+)
 @click.option(
     "-o", "--output", type=options.PATH, help="Folder for report, scores, figures."
 )
@@ -49,7 +51,9 @@ def evaluate(model, data, part, protocol, seed, output, overwrite, as_json):
     dataset = load_dataset(data)
     chosen = choose_scans(dataset, run, part, protocol)
     if output is not None:
-        for name in ("evaluation.json", "report.html"):
+        from stm_keras.evaluation.album import NAMES
+
+        for name in ("evaluation.json", "report.html", *NAMES):
             if (output / name).exists() and not overwrite:
                 raise OutputError(f"{output / name}: exists already. Add --overwrite.")
         check_folder(output)

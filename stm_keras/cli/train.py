@@ -24,7 +24,9 @@ BEGUN = (
 
 @click.command()
 @click.argument("config", type=options.PATH, required=False)
-@click.option("--data", help="Dataset to train on. Default: simulated scans.")
+@click.option(
+    "--data", type=options.PATH, help="Dataset to train on. Default: simulated scans."
+)
 @click.option("-o", "--output", type=options.PATH, help="Run folder. [runs/<date>-<name>]")
 @click.option("--epochs", type=int, help="Short for --set train.epochs=...")
 @click.option("--batch-size", type=int, help="Short for --set train.batch_size=...")
@@ -64,7 +66,7 @@ def train(
         stm-keras train --backend jax --set model.width=24 --set augment.cut=0.5
     """
     shorts = {
-        "data.path": data,
+        "data.path": None if data is None else str(data),
         "train.epochs": epochs,
         "train.batch_size": batch_size,
         "train.learning_rate": learning_rate,

@@ -9,6 +9,7 @@ from helpers import check_error, lattice_scans, made_up_dataset, stm, write_data
 
 from stm_keras.data.dataset import CLASSES, SIX_CLASSES
 from stm_keras.data.storage import save_dataset
+from stm_keras.evaluation.album import NAMES
 from stm_keras.evaluation.scores import HEADLINES
 
 KEYS = (  # of the issue
@@ -87,7 +88,11 @@ def test_output_gets_scores_and_report_and_is_not_replaced_unasked(
     folder = tmp_path / "deep" / "scored"
     given = ["evaluate", trained_run, "--data", dataset_file, "-o", folder]
     assert stm(*given).exit_code == 0
-    assert {path.name for path in folder.iterdir()} == {"evaluation.json", "report.html"}
+    assert {path.name for path in folder.iterdir()} == {
+        "evaluation.json",
+        "report.html",
+        *NAMES,
+    }
     assert json.loads((folder / "evaluation.json").read_text()) == scores
     page = (folder / "report.html").read_text()
     assert "best.keras on scans.h5" in page
@@ -180,3 +185,19 @@ def test_a_missing_model_or_dataset_is_named(trained_run, dataset_file, tmp_path
     check_error(result, 3, "no.h5: does not exist.")
     check_error(stm("evaluate", tmp_path, "--data", dataset_file), 3, "is no run")
     assert stm("evaluate", trained_run).exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["evaluation.json", "report.html", "confusion.png"])
+def test_nothing_in_the_output_is_replaced_unasked(
+    name, trained_run, dataset_file, tmp_path
+):
+    (tmp_path / name).write_text("mine")
+    result = stm("evaluate", trained_run, "--data", dataset_file, "-o", tmp_path)
+    check_error(result, 1, f"{name}: exists already. Add --overwrite")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_seed_below_zero_is_a_usage_error(trained_run, dataset_file):
+    result = stm("evaluate", trained_run, "--data", dataset_file, "--seed", -5)
+    assert result.exit_code == 2
+    assert "-5 is not in the range x>=0" in result.stderr
