@@ -83,7 +83,7 @@ def page(report):
         f"{report['date']}, {report['processor']}, {report['cores_used']} of "
         f"{report['cores']} cores; load average {before:.1f} at the start and {after:.1f} at "
         f"the end. {report['precision']}, batch {report['batch']}; {report['repeats']} rounds "
-        f"of {report['steps']} steps. "
+        f"of {report['steps']} steps, and an epoch of {report['epoch']} batches. "
         + ", ".join(f"{name} {number}" for name, number in sorted(versions.items()))
         + ".",
     ]

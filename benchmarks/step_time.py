@@ -127,6 +127,7 @@ def main(argv=None):
         "batch": arguments.batch,
         "steps": arguments.steps,
         "repeats": arguments.repeats,
+        "epoch": arguments.epoch,
         "failures": failures,
         "sides": summarise(results, REFERENCE, arguments.batch),
     }

@@ -5,6 +5,7 @@ what differs, and `--set section.key=value` wins over it.
 """
 
 import difflib
+import json
 import tomllib
 from pathlib import Path
 from typing import Literal, get_args
@@ -15,9 +16,24 @@ from stm_keras.errors import ConfigError, InputError
 
 
 class Section(BaseModel):
-    """A table of a config file: frozen, and an unknown key is an error."""
+    """A table of a config file: frozen, and an unknown key is an error.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    TOML knows no null, so "none" stands for it where a setting may be left out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_none(cls, values):
+        if not isinstance(values, dict):
+            return values
+        optional = {
+            name
+            for name, item in cls.model_fields.items()
+            if type(None) in get_args(item.annotation)
+        }
+        return {k: None if v == "none" and k in optional else v for k, v in values.items()}
 
 
 class DataConfig(Section):
@@ -154,7 +170,12 @@ def dump_config(config):
     lines, tables = [], []
     for key, value in config.model_dump().items():
         if isinstance(value, dict):
-            rows = [f"{k} = {toml_value(v)}" for k, v in value.items() if v is not None]
+            kind = type(getattr(config, key))
+            rows = [
+                f"{name} = {toml_value(item)}"
+                for name, item in value.items()
+                if item is not None or kind.model_fields[name].default is not None
+            ]
             tables.append("\n".join([f"[{key}]", *rows]))
         else:
             lines.append(f"{key} = {toml_value(value)}")
@@ -208,9 +229,6 @@ def _set(table, key, value):
         table = table.setdefault(section, {})
         if not isinstance(table, dict):
             raise ConfigError(f"`{key}` is not a setting: `{section}` is not a section.")
-    if value == "none" or value is None:
-        table.pop(last, None)
-        value = None
     table[last] = value
 
 
@@ -244,14 +262,11 @@ def _keys(section, prefix=""):
 
 
 def toml_value(value):
-    """Write a value as TOML, or as `--set` takes it: None is "none"."""
+    """Write a value as TOML; None as "none"."""
     if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
+        return '"none"'
+    if isinstance(value, bool | str):
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, tuple | list):
         return "[" + ", ".join(toml_value(item) for item in value) + "]"
     return repr(value)

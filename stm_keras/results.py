@@ -64,9 +64,8 @@ def _scores(rows):
                     for key in ("auroc", "balanced_accuracy", "accuracy", "ece")
                 ]
                 name = "all single-class" if subset == "all" else subset
-                lines.append(
-                    f"| {row['config']} | {name} | {scores['n']} | {' | '.join(cells)} |"
-                )
+                cells = [row["config"], _folds(row), name, str(scores["n"]), *cells]
+                lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -88,8 +87,8 @@ def _classes(rows):
 def _by_lines(rows):
     seen = [point["lines"] for point in rows[0]["all"]["by_lines"]]
     lines = [
-        "Score against lines seen, all single-class scans. Paper: LRCN W=20 under P1, at the "
-        "next number of lines that it gives:",
+        "Score against lines seen, all single-class scans. Paper: LRCN W=20 under P1, where "
+        "it gives a value within two lines:",
         "",
         f"| | {' | '.join(map(str, seen))} |",
         "|---" * (len(seen) + 1) + "|",
