@@ -100,14 +100,15 @@ def native_step(network, settings, compiled=False):
     weights = list(network.parameters())
     forward = torch.compile(network) if compiled else network
     half = settings.precision == "mixed_bfloat16"
+    device = weights[0].device
     network.train()
 
     def step(inputs, targets, scan_weights):
-        inputs, targets, scan_weights = map(
-            torch.from_numpy, (inputs, targets, scan_weights)
+        inputs, targets, scan_weights = (
+            torch.from_numpy(array).to(device) for array in (inputs, targets, scan_weights)
         )
         optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
             logits = forward(inputs)
         losses = functional.cross_entropy(
             logits.float(),

@@ -66,6 +66,7 @@ class Native:
         torch.manual_seed(0)
         network = NativeViT(len(CLASS_COUNTS), **sizes, masked=masked)
         self.parameters = sum(weight.numel() for weight in network.parameters())
+        network.to("cuda" if torch.cuda.is_available() else "cpu")
         self.step = native_step(network, config.train, compiled)
         self.data = made_up_batch(config.train.batch_size)
 

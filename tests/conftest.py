@@ -1,6 +1,7 @@
 """Fixtures of the whole suite, and the backend that it really runs on."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ from stm_keras.backend import import_keras, use_backend
 
 KERAS_FREE = {"data", "evaluation", "simulate", "test_errors.py", "test_files.py"}
 
+# A shell that runs tests in the background ignores Ctrl-C for them and all their children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 use_backend()  # before any test module imports keras
 
 

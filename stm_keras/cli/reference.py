@@ -1,21 +1,17 @@
 """The help of every command as one page: `python -m stm_keras.cli.reference > docs/cli.md`."""
 
-import click
-
 from stm_keras.cli.main import COMMANDS, main
 
 
 def reference():
     """Return docs/cli.md, which a test compares with the file."""
     pages = ["# Commands\n\nWritten by `python -m stm_keras.cli.reference`; do not edit.\n"]
-    with click.Context(main, info_name="stm-keras", max_content_width=88) as context:
-        pages.append(_page("stm-keras", main, context))
-        for name in COMMANDS:
-            command = main.get_command(context, name)
-            with click.Context(
-                command, info_name=name, parent=context, max_content_width=88
-            ) as inner:
-                pages.append(_page(f"stm-keras {name}", command, inner))
+    context = main.make_context("stm-keras", [], resilient_parsing=True)
+    pages.append(_page("stm-keras", main, context))
+    for name in COMMANDS:
+        command = main.get_command(context, name)
+        inner = command.make_context(name, [], parent=context, resilient_parsing=True)
+        pages.append(_page(f"stm-keras {name}", command, inner))
     return "\n".join(pages)
 
 

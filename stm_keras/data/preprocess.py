@@ -40,10 +40,11 @@ def standardise_lines(heights):
     heights = np.asarray(heights)
     exact = heights.dtype.kind in "biu"
     precision = np.finfo(np.float64 if exact else heights.dtype).eps
-    levelled = remove_line_trend(heights)
+    heights = heights.astype(np.float64)
+    largest = np.abs(heights).max(-1, keepdims=True)  # so that no square can overflow
+    levelled = remove_line_trend(heights / np.where(largest > 0, largest, 1))
     deviation = np.sqrt(np.mean(levelled**2, axis=-1, keepdims=True))
-    rounding = 4 * precision * np.abs(heights.astype(np.float64)).max(-1, keepdims=True)
-    flat = deviation <= rounding
+    flat = deviation <= 4 * precision  # no more than rounding
     return np.where(flat, 0, levelled / np.where(flat, 1, deviation)).astype(np.float32)
 
 

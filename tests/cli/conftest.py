@@ -3,12 +3,8 @@
 import pytest
 from helpers import FEW_LINES
 
-from stm_keras.inference import evaluate
 
-
-@pytest.fixture(autouse=True, scope="package")
-def few_lines_seen():
+@pytest.fixture(autouse=True)
+def few_lines_seen(monkeypatch):
     """Score after few lines and many, not at ten lengths, which compile one by one."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "LINES_SEEN", FEW_LINES)
-        yield
+    monkeypatch.setattr("stm_keras.inference.evaluate.LINES_SEEN", FEW_LINES)

@@ -5,7 +5,14 @@ import shutil
 
 import numpy as np
 import pytest
-from helpers import check_error, lattice_scans, made_up_dataset, stm, write_dataset
+from helpers import (
+    FEW_LINES,
+    check_error,
+    lattice_scans,
+    made_up_dataset,
+    stm,
+    write_dataset,
+)
 
 from stm_keras.data.dataset import CLASSES, SIX_CLASSES
 from stm_keras.data.storage import save_dataset
@@ -21,7 +28,9 @@ KEYS = (  # of the issue
 @pytest.fixture(scope="module")
 def scores(trained_run, dataset_file):
     """What `evaluate --json` says of a run and its own data."""
-    result = stm("evaluate", trained_run, "--data", dataset_file, "--json")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stm_keras.inference.evaluate.LINES_SEEN", FEW_LINES)
+        result = stm("evaluate", trained_run, "--data", dataset_file, "--json")
     assert result.exit_code == 0, result.stderr
     assert result.stdout.count("\n") == 1
     return json.loads(result.stdout)
