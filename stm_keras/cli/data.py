@@ -168,7 +168,7 @@ def audit(file, run_path, as_json):
         saved = Run.open(run_path).read_json("split.json")
         if saved is None:
             raise UsageError(f"{run_path}: has no split yet.")
-        if saved["dataset"] != dataset.digest():
+        if saved.get("dataset") != dataset.digest():
             raise UsageError(f"{run_path}: was split on other data than {file}.")
         split = Split.from_json(saved)
     found = look(dataset, split, options.progress_line("auditing"))

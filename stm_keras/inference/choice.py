@@ -78,7 +78,7 @@ def choose_scans(dataset, run=None, part=None, protocol=None):
         UsageError: There is no test part, or it was made under another protocol.
     """
     saved = run.read_json("split.json") if run else None
-    same = saved is not None and saved["dataset"] == dataset.digest()
+    same = saved is not None and saved.get("dataset") == dataset.digest()
     if part is None:
         part = "test" if same else "all"
     if part == "test":
