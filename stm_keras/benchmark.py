@@ -19,7 +19,7 @@ from stm_keras.config import differences, load_config, toml_value
 from stm_keras.data.split import session_campaigns
 from stm_keras.errors import StmKerasError, UsageError
 from stm_keras.evaluation.metrics import balanced_accuracy
-from stm_keras.runs import Run
+from stm_keras.runs import SPLIT, STATE, Run
 from stm_keras.training.finish import load_predictions
 
 
@@ -157,7 +157,7 @@ def _pool(config, protocol, folds, done, dataset, digest, seed):
     indices, by_lines, runs, spread = [], {}, [], []
     for fold in done:
         run = Run.open(fold.path)
-        if run.read_json("split.json")["dataset"] != digest:
+        if run.read_json("split.json", SPLIT)["dataset"] != digest:
             raise StmKerasError(f"{fold.path}: was trained on other data. Move it away.")
         found, probabilities = load_predictions(run)
         indices.append(found)
@@ -175,7 +175,7 @@ def _pool(config, protocol, folds, done, dataset, digest, seed):
         "consensus": dataset.consensus()[indices],
     }
     environments = [run.read_json("environment.json") for run in runs]
-    histories = [run.read_json("checkpoints/state.json")["rows"] for run in runs]
+    histories = [run.read_json("checkpoints/state.json", STATE)["rows"] for run in runs]
     row = {
         "config": config.stem,
         "protocol": protocol,

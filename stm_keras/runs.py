@@ -22,6 +22,8 @@ from stm_keras.config import differences, dump_config, load_config
 from stm_keras.errors import InputError, OutputError, UsageError
 from stm_keras.files import atomic, check_folder
 
+SPLIT = ("dataset", "protocol", "seed", "fold", "parts", "groups", "note")  # of split.json
+STATE = ("weights", "rows")  # of checkpoints/state.json
 COLUMNS = (
     "epoch",
     "loss",
@@ -101,8 +103,12 @@ class Run:
         """Write a JSON file of the run whole or not at all."""
         self.write_text(name, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
-    def read_json(self, name):
+    def read_json(self, name, keys=()):
         """Read a JSON file of the run, or return None where there is none.
+
+        Args:
+            name: str. Name of the file.
+            keys: sequence of str that the file must hold.
 
         Raises:
             InputError: The file is damaged.
@@ -111,9 +117,13 @@ class Run:
         if not path.exists():
             return None
         try:
-            return json.loads(path.read_text())
+            value = json.loads(path.read_text())
         except ValueError as error:
             raise InputError(f"{path}: is damaged ({error}).") from None
+        missing = [key for key in keys if not isinstance(value, dict) or key not in value]
+        if missing:
+            raise InputError(f"{path}: is damaged (no {missing[0]}).")
+        return value
 
     def write_history(self, rows):
         """Write history.csv from a list of dicts, one an epoch."""

@@ -79,6 +79,13 @@ def test_json_is_written_whole_and_read_back(run):
     assert run.read_json("a.json") == {"x": [1, None]}
 
 
+@pytest.mark.parametrize("text", ["{}", "[]", "3"])
+def test_json_without_what_is_needed_is_damaged(run, text):
+    run.file("a.json").write_text(text)
+    with pytest.raises(InputError, match=r"a\.json: is damaged \(no rows\)"):
+        run.read_json("a.json", ("rows",))
+
+
 def test_damaged_json_is_named(run):
     run.file("a.json").write_text('{"x": ')
     with pytest.raises(InputError, match=r"a\.json: is damaged \("):

@@ -163,9 +163,9 @@ def audit(file, run_path, as_json):
     dataset, split = load_dataset(file), None
     if run_path is not None:
         from stm_keras.data.split import Split
-        from stm_keras.runs import Run
+        from stm_keras.runs import SPLIT, Run
 
-        saved = Run.open(run_path).read_json("split.json")
+        saved = Run.open(run_path).read_json("split.json", SPLIT)
         if saved is None:
             raise UsageError(f"{run_path}: has no split yet.")
         if saved.get("dataset") != dataset.digest():

@@ -7,7 +7,7 @@ import numpy as np
 
 from stm_keras.data.split import Split
 from stm_keras.errors import InputError, UsageError
-from stm_keras.runs import Run
+from stm_keras.runs import SPLIT, Run
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def choose_scans(dataset, run=None, part=None, protocol=None):
     Raises:
         UsageError: There is no test part, or it was made under another protocol.
     """
-    saved = run.read_json("split.json") if run else None
+    saved = run.read_json("split.json", SPLIT) if run else None
     same = saved is not None and saved.get("dataset") == dataset.digest()
     if part is None:
         part = "test" if same else "all"

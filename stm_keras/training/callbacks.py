@@ -13,6 +13,11 @@ from stm_keras.evaluation.metrics import auroc, balanced_accuracy
 from stm_keras.inference.predictor import predict_logits, softmax
 from stm_keras.training.schedules import plateau_scale
 
+ADVICE = (
+    "Start anew in another --output with a lower `train.learning_rate` or a smaller "
+    "`train.clip_norm`; the epochs before are kept."
+)
+
 
 @contextmanager
 def averaged(model):
@@ -84,8 +89,7 @@ class Scores(keras.callbacks.Callback):
                 if not np.isfinite(logits).all():
                     raise TrainingError(
                         f"The model gives values that are not finite after epoch "
-                        f"{epoch + 1}. Lower `train.learning_rate`; training goes on "
-                        "from the epoch before."
+                        f"{epoch + 1}. {ADVICE}"
                     )
                 probabilities = softmax(logits)
                 chosen = probabilities[np.arange(len(labels)), labels]
@@ -123,10 +127,7 @@ class FiniteLoss(keras.callbacks.Callback):
     def _check(self, logs, place):
         loss = float(logs["loss"])
         if not math.isfinite(loss):
-            raise TrainingError(
-                f"The loss is {loss} by {place}. Lower `train.learning_rate`, or set "
-                "`train.clip_norm`; the epochs before are kept."
-            )
+            raise TrainingError(f"The loss is {loss} by {place}. {ADVICE}")
 
 
 class Keeper(keras.callbacks.Callback):

@@ -12,7 +12,8 @@ import numpy as np
 import stm_keras
 from stm_keras.data.split import Split, split_dataset
 from stm_keras.data.storage import load_dataset
-from stm_keras.errors import UsageError
+from stm_keras.errors import DatasetError, UsageError
+from stm_keras.runs import SPLIT
 
 PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "h5py", "scikit-learn")
 
@@ -48,7 +49,7 @@ def split_once(run, config, dataset, say):
         UsageError: The data has changed since.
     """
     digest = dataset.digest()
-    saved = run.read_json("split.json")
+    saved = run.read_json("split.json", SPLIT)
     if saved is not None:
         if saved["dataset"] != digest:
             raise UsageError(
@@ -86,17 +87,24 @@ def split_material(config, dataset, say):
         from stm_keras.data.duplicates import duplicate_groups
 
         groups = duplicate_groups(dataset.images, dataset.lines)
-    split = split_dataset(
-        dataset,
-        protocol=protocol,
-        seed=config.seed,
-        fold=config.data.fold,
-        num_folds=config.data.num_folds,
-        fractions=config.data.fractions,
-        groups=groups,
-    )
-    sizes = ", ".join(f"{name} {len(indices)}" for name, indices in split.parts.items())
-    say(f"Split by {split.protocol.upper()}: {sizes} scans. {split.note}".strip())
+    try:
+        split = split_dataset(
+            dataset,
+            protocol=protocol,
+            seed=config.seed,
+            fold=config.data.fold,
+            num_folds=config.data.num_folds,
+            fractions=config.data.fractions,
+            groups=groups,
+        )
+    except DatasetError as error:
+        if config.data.path is not None:
+            raise
+        raise DatasetError(
+            f"{config.simulate.count} simulated scans cannot be split ({error}) Raise "
+            "`simulate.count`."
+        ) from None
+    say(f"Split: {split.note}.")
     return split
 
 

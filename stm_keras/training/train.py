@@ -12,6 +12,7 @@ import numpy as np
 from stm_keras.errors import InputError, UsageError
 from stm_keras.inference.model_file import load_predictor, save_model
 from stm_keras.models import build_model
+from stm_keras.runs import STATE
 from stm_keras.training import callbacks as after
 from stm_keras.training.batches import Batches, balanced_weights
 from stm_keras.training.material import describe_environment, load_material, split_once
@@ -38,7 +39,7 @@ def train(config, run, say=None):
     say = say or (lambda text: None)
     dataset = load_material(config, say)
     split = split_once(run, config, dataset, say)
-    rows = (run.read_json("checkpoints/state.json") or {"rows": []})["rows"]
+    rows = (run.read_json("checkpoints/state.json", STATE) or {"rows": []})["rows"]
     if not finished(rows, config.train):
         environment = describe_environment(config, dataset)
         run.write_json("environment.json", environment)
@@ -97,7 +98,7 @@ def _fit(config, run, dataset, split, rows, environment, say):
         },
     }
     if rows:
-        name = run.read_json("checkpoints/state.json")["weights"]
+        name = run.read_json("checkpoints/state.json", STATE)["weights"]
         model.load_weights(run.file("checkpoints") / name)
         say(f"{run.path}: goes on after epoch {rows[-1]['epoch']}.")
 
@@ -129,7 +130,7 @@ def _fit(config, run, dataset, split, rows, environment, say):
     if rows:
         seconds = sum(row["seconds"] for row in rows)
         say(
-            f"Trained {len(rows)} epochs in {seconds:.0f} s; "
+            f"Trained {len(rows)} epoch{'s' * (len(rows) > 1)} in {seconds:.0f} s; "
             f"waiting for data took {batches.waited:.1f} s of this process' share."
         )
 

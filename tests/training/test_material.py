@@ -4,6 +4,7 @@ import pytest
 from stm_keras.config import load_config
 from stm_keras.data.dataset import CLASSES, Dataset
 from stm_keras.data.storage import save_dataset
+from stm_keras.errors import DatasetError
 from stm_keras.training.material import (
     describe_environment,
     git_state,
@@ -45,7 +46,7 @@ def test_with_sessions_the_split_is_by_session(dataset):
     config = load_config(None, ["data.path=x.h5"])
     split = split_material(config, replace(dataset, session=sessions), told.append)
     assert split.protocol == "p2"
-    assert told[0].startswith("Split by P2: train ")
+    assert told[0].startswith("Split: p2 (by session), seed 0: train ")
     found = [set(sessions[indices]) for indices in split.parts.values()]
     assert not (found[0] & found[1] | found[0] & found[2] | found[1] & found[2])
 
@@ -57,6 +58,13 @@ def test_simulated_scans_are_made_and_split_by_scan():
     assert len(dataset) == 70
     assert "Simulating 70 scans" in told[0]
     assert split_material(config, dataset, told.append).protocol == "p1"
+
+
+def test_too_few_simulated_scans_are_said_so():
+    config = load_config(None, ["simulate.count=3"])
+    dataset = load_material(config, print)
+    with pytest.raises(DatasetError, match=r"3 simulated scans .* Raise `simulate.count`"):
+        split_material(config, dataset, print)
 
 
 def test_the_environment_is_what_one_needs_to_repeat_a_run(dataset, tmp_path):
