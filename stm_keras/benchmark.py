@@ -19,7 +19,7 @@ from stm_keras.config import differences, load_config, toml_value
 from stm_keras.data.split import session_campaigns
 from stm_keras.errors import StmKerasError, UsageError
 from stm_keras.evaluation.metrics import balanced_accuracy
-from stm_keras.runs import SPLIT, STATE, Run
+from stm_keras.runs import SPLIT, Run
 from stm_keras.training.finish import load_predictions
 
 
@@ -175,7 +175,7 @@ def _pool(config, protocol, folds, done, dataset, digest, seed):
         "consensus": dataset.consensus()[indices],
     }
     environments = [run.read_json("environment.json") for run in runs]
-    histories = [run.read_json("checkpoints/state.json", STATE)["rows"] for run in runs]
+    histories = [run.read_json("checkpoints/state.json", ("rows",))["rows"] for run in runs]
     row = {
         "config": config.stem,
         "protocol": protocol,
