@@ -30,7 +30,8 @@ def averaged(model):
     own = [keras.ops.convert_to_numpy(variable) for variable in variables]
     averages = optimizer._model_variables_moving_average  # Keras has no public way
     for variable, average in zip(variables, averages, strict=True):
-        variable.assign(average)
+        # by way of numpy: JAX frees the arrays that it predicts with, also shared ones
+        variable.assign(keras.ops.convert_to_numpy(average))
     try:
         yield
     finally:
