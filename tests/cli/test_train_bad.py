@@ -104,7 +104,7 @@ def test_a_loss_that_explodes_at_once_leaves_the_folder_free(tmp_path, dataset_f
     given = ["--data", dataset_file, "--epochs", 1, *TINY, "-o", tmp_path / "run"]
     wild = ["--learning-rate", "1e38", "--set", "train.clip_norm=none"]
     result = stm("train", *given, *wild, "--set", "train.warmup_epochs=0")
-    check_error(result, 1, "Lower `train.learning_rate`")
+    check_error(result, 1, "lower `train.learning_rate`")
     assert not (tmp_path / "run").exists()
 
 
