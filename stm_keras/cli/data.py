@@ -129,14 +129,13 @@ def info(file, output, per_class, seed, overwrite, as_json):
         click.echo(summary_text(facts))
     place = file.resolve()
     folder = output or place.with_name(f"{place.stem}-sheets")
-    own = overwrite or output is None  # a folder named here holds nothing else
     try:
-        sheets = contact_sheets(dataset, folder, per_class, seed, overwrite=own)
+        sheets = contact_sheets(dataset, folder, per_class, seed, overwrite)
     except OutputError as error:
         if output is not None:
             raise
         sheets = []  # the data may well lie where nothing can be written
-        options.say(f"No contact sheets: {error} Or name a folder with -o.")
+        options.say(f"No new contact sheets: {error} Or name a folder with -o.")
     facts["sheets"] = [str(path) for path in sheets]
     click.echo(
         json.dumps(facts) if as_json else "\n".join(f"wrote {path}" for path in sheets)

@@ -23,8 +23,9 @@ PROTOCOLS = {
     "p1": (
         "P1, random split per scan",
         (
-            "As in Gordon et al. 2020. Comparable with that paper, and optimistic: nearly "
-            "every test scan has a sibling of the same session in training."
+            "As in Gordon et al. 2020. Comparable with that paper, and optimistic "
+            "on real scans: nearly every test scan has a sibling of the same session in "
+            "training. Simulated scans are independent, and need no sessions."
         ),
     ),
     "p2": (

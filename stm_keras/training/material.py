@@ -146,20 +146,24 @@ def describe_environment(config, dataset):
 
 
 def git_state():
-    """Return commit and "+changes" of the checkout this package runs from, or None."""
-    folder = Path(__file__).parent
+    """Return commit and "+changes" of the checkout this package runs from, or None.
+
+    An installed package may lie in an environment inside somebody's own repository:
+    that commit is not ours, so git must know this very file.
+    """
+    file = Path(__file__)
     try:
-        text = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=12", "--dirty=+changes"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        ).stdout.strip()
+        _git(file.parent, "ls-files", "--error-unmatch", file.name)
+        text = _git(file.parent, "describe", "--always", "--abbrev=12", "--dirty=+changes")
     except (OSError, subprocess.SubprocessError):
         return None
     return text or None
+
+
+def _git(folder, *words):
+    return subprocess.run(
+        ["git", *words], cwd=folder, capture_output=True, text=True, timeout=10, check=True
+    ).stdout.strip()
 
 
 def _version(name):

@@ -183,15 +183,20 @@ def test_info_json_is_one_object(tmp_path):
     ]
 
 
-def test_info_again_says_the_same_and_replaces_its_own_sheets_only(tmp_path):
+def test_info_again_still_tells_and_replaces_sheets_only_when_asked(tmp_path):
     data = write_dataset(tmp_path / "scans.h5", count=16, sessions=4)
     first = stm("info", data)
+    sheet = sorted((tmp_path / "scans-sheets").iterdir())[0]
+    sheet.write_text("mine now")
     again = stm("info", data)
     assert again.exit_code == 0, again.stderr
-    assert again.stdout == first.stdout
+    assert again.stdout.strip() == first.stdout.partition("wrote ")[0].strip()
+    assert "exists already. Add --overwrite" in again.stderr
+    assert sheet.read_text() == "mine now"
     result = stm("info", data, "-o", tmp_path / "scans-sheets")
     check_error(result, 1, "exists already. Add --overwrite to replace it.")
-    assert stm("info", data, "-o", tmp_path / "scans-sheets", "--overwrite").exit_code == 0
+    assert stm("info", data, "--overwrite").stdout == first.stdout
+    assert sheet.read_bytes().startswith(b"\x89PNG")
 
 
 def test_info_tells_what_it_can_where_nothing_can_be_written(tmp_path):
@@ -201,7 +206,7 @@ def test_info_tells_what_it_can_where_nothing_can_be_written(tmp_path):
     assert result.exit_code == 0
     facts = json.loads(result.stdout)
     assert (facts["scans"], facts["sheets"]) == (16, [])
-    assert result.stderr.startswith("No contact sheets: ")
+    assert result.stderr.startswith("No new contact sheets: ")
     result = stm("info", data, "-o", tmp_path / "scans-sheets")
     check_error(result, 1, "cannot be written")
 

@@ -1,3 +1,5 @@
+import subprocess
+
 import numpy as np
 import pytest
 
@@ -5,6 +7,7 @@ from stm_keras.config import load_config
 from stm_keras.data.dataset import CLASSES, Dataset
 from stm_keras.data.storage import save_dataset
 from stm_keras.errors import DatasetError
+from stm_keras.training import material
 from stm_keras.training.material import (
     describe_environment,
     git_state,
@@ -84,3 +87,16 @@ def test_the_environment_is_what_one_needs_to_repeat_a_run(dataset, tmp_path):
 def test_git_state_is_a_commit_or_nothing():
     state = git_state()
     assert state is None or len(state.removesuffix("+changes")) >= 7
+
+
+def test_the_commit_of_somebody_elses_repository_is_not_ours(tmp_path, monkeypatch):
+    package = tmp_path / "venv" / "material.py"
+    package.parent.mkdir()
+    package.write_text("")
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], [*identity, "commit", "-q", "--allow-empty", "-m", "x"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    monkeypatch.setattr(material, "__file__", str(package))
+    assert git_state() is None
+    subprocess.run(["git", "add", "-f", "venv"], cwd=tmp_path, check=True)
+    assert git_state() is not None
