@@ -12,6 +12,9 @@ Physics first, microscope second, recording software last:
     artefacts   scars, jumps, wild lines, crashes
     recording   levelling, 8 bits, and the class that can be seen
     generate    chunks, workers, the data set
+    truth       which scans tell all about their tip changes
+    others      the same scanner over surfaces that are not H:Si(100), from
+                other_families, other_lattices and other_shapes
 
 Lengths are in nm, heights in pm and times in pixels of the fast axis, because the
 lattice has that size in single precision; every name that leaves the package says so.
@@ -19,6 +22,17 @@ lattice has that size in single precision; every name that leaves the package sa
 
 from stm_keras.simulate.config import EFFECTS, SimulationConfig
 from stm_keras.simulate.generate import simulate
+from stm_keras.simulate.other_families import OTHER_KINDS
+from stm_keras.simulate.others import simulate_others
 from stm_keras.simulate.states import GENERIC_KINDS
+from stm_keras.simulate.truth import clear_changes
 
-__all__ = ["EFFECTS", "GENERIC_KINDS", "SimulationConfig", "simulate"]
+__all__ = [
+    "EFFECTS",
+    "GENERIC_KINDS",
+    "OTHER_KINDS",
+    "SimulationConfig",
+    "clear_changes",
+    "simulate",
+    "simulate_others",
+]
