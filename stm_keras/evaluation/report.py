@@ -1,14 +1,9 @@
 """One self-contained HTML file that says what a model is worth."""
 
-import base64
-from html import escape
-
 from stm_keras.data.dataset import read_images
-from stm_keras.evaluation import wording
-from stm_keras.evaluation.look import class_colour
+from stm_keras.evaluation import markup, wording
 from stm_keras.evaluation.pictures import picture_png, scan_picture
 from stm_keras.evaluation.plots import (
-    figure_png,
     plot_confusion,
     plot_history,
     plot_lines,
@@ -17,6 +12,7 @@ from stm_keras.evaluation.plots import (
 )
 from stm_keras.evaluation.scores import HEADLINES, worst_mistakes
 from stm_keras.evaluation.stylesheet import CSS
+from stm_keras.evaluation.trust import trust_sections
 from stm_keras.evaluation.wording import TITLES, bounds, number
 from stm_keras.files import atomic
 
@@ -42,7 +38,8 @@ def write_report(
     Args:
         path: str or `Path`.
         title: str.
-        scores: dict, as of `score_predictions`. Entries without a value are left out.
+        scores: dict, as of `score_predictions`. Entries without a value are left out. May
+            also hold what `trust_sections` tells of.
         facts: dict of str to text, number, list or dict, shown in this order: model,
             data, protocol, command, date, versions and whatever else matters.
             `protocol` ("p1", "p2", "p3") also decides what is said about the split.
@@ -69,17 +66,21 @@ def write_report(
         sections.append(("Score against lines seen", _by_lines(scores, classes)))
     if predictions is not None:
         labels, probabilities = predictions["labels"], predictions["probabilities"]
-        ranking = _picture(plot_roc(labels, probabilities, classes), "ROC curves")
-        trust = _picture(plot_reliability(labels, probabilities), "Confidence and accuracy")
+        ranking = markup.picture(plot_roc(labels, probabilities, classes), "ROC curves")
+        trust = markup.picture(
+            plot_reliability(labels, probabilities), "Confidence and accuracy"
+        )
         curves = ranking + trust
         sections.append(("Ranking and confidence", f'<div class="pair">{curves}</div>'))
+    sections.extend(trust_sections(scores))
     if history is not None:
-        curves = _picture(plot_history({"run": history}), "Training curves")
+        curves = markup.picture(plot_history({"run": history}), "Training curves")
         sections.append(("Training", curves))
     if predictions is not None and images is not None:
         sections.append(("Worst mistakes", _mistakes(predictions, images, classes)))
     notes = "".join(
-        f"<li>{_text(t)}</li>" for t in wording.caveats(scores, protocol, reference=True)
+        f"<li>{markup.text(t)}</li>"
+        for t in wording.caveats(scores, protocol, reference=True)
     )
     sections.append(("Before you trust this", f"<ul>{notes}</ul>"))
     with atomic(path, overwrite) as temporary:
@@ -88,17 +89,17 @@ def write_report(
 
 def _page(title, sections):
     links = " ".join(
-        f'<a href="#{_anchor(name)}">{_text(name)}</a>' for name, _ in sections
+        f'<a href="#{markup.anchor(name)}">{markup.text(name)}</a>' for name, _ in sections
     )
     body = "\n".join(
-        f'<section id="{_anchor(name)}"><h2>{_text(name)}</h2>\n{content}\n</section>'
+        f'<section id="{markup.anchor(name)}"><h2>{markup.text(name)}</h2>\n{content}\n</section>'
         for name, content in sections
     )
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8"/>\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1"/>\n'
-        f"<title>{_text(title)}</title>\n<style>\n{CSS}</style>\n</head>\n<body>\n"
-        f"<header><h1>{_text(title)}</h1><nav>{links}</nav></header>\n"
+        f"<title>{markup.text(title)}</title>\n<style>\n{CSS}</style>\n</head>\n<body>\n"
+        f"<header><h1>{markup.text(title)}</h1><nav>{links}</nav></header>\n"
         f"<main>\n{body}\n</main>\n<footer>Written by stm-keras.</footer>\n"
         "</body>\n</html>\n"
     )
@@ -107,15 +108,17 @@ def _page(title, sections):
 def _facts(facts, protocol):
     rows = []
     for name, value in facts.items():
-        text = _text(wording.fact(value))
+        text = markup.text(wording.fact(value))
         if name == "command":
             text = f"<pre>{text}</pre>"
         if name == "protocol":
             heading, meaning = wording.protocol(value)
-            text = f"<b>{_text(heading)}.</b> {_text(meaning)}"
-        rows.append(f"<tr><th>{_text(name.replace('_', ' '))}</th><td>{text}</td></tr>")
+            text = f"<b>{markup.text(heading)}.</b> {markup.text(meaning)}"
+        rows.append(
+            f"<tr><th>{markup.text(name.replace('_', ' '))}</th><td>{text}</td></tr>"
+        )
     if "protocol" not in facts and protocol is not None:
-        text = _text(": ".join(filter(None, wording.protocol(protocol))))
+        text = markup.text(": ".join(filter(None, wording.protocol(protocol))))
         rows.append(f"<tr><th>protocol</th><td>{text}</td></tr>")
     return f'<table class="facts">{"".join(rows)}</table>'
 
@@ -128,9 +131,9 @@ def _headlines(scores):
         if name in wording.PAPER_LRCN and wording.is_paper(scores["per_class"]):
             paper = f"<small>2020 LRCN: {number(wording.PAPER_LRCN[name])}</small>"
         cards.append(
-            f'<div class="card"><h3>{_text(TITLES[name])}</h3>'
+            f'<div class="card"><h3>{markup.text(TITLES[name])}</h3>'
             f"<strong>{number(scores[name])}</strong> <span>{bracket}</span>{paper}"
-            f"<p>{_text(wording.MEANINGS[name])}</p></div>"
+            f"<p>{markup.text(wording.MEANINGS[name])}</p></div>"
         )
     subsets = [("all single-class scans", scores)]
     if scores.get("consensus"):
@@ -138,11 +141,11 @@ def _headlines(scores):
             ("consensus scans (two raters or more, all agree)", scores["consensus"])
         )
     rows = [
-        [name, f"{part['n']:,}", *(_bracketed(part, score) for score in HEADLINES)]
+        [name, f"{part['n']:,}", *(markup.bracketed(part, score) for score in HEADLINES)]
         for name, part in subsets
     ]
     heads = ["scans", "number", *(TITLES[name] for name in HEADLINES)]
-    return f'<div class="cards">{"".join(cards)}</div>{_table(heads, rows)}'
+    return f'<div class="cards">{"".join(cards)}</div>{markup.table(heads, rows)}'
 
 
 def _per_class(scores):
@@ -152,18 +155,18 @@ def _per_class(scores):
         limits = scores["intervals"]["per_class"][name]
         rows.append(
             [
-                _swatch(index) + _text(name),
+                markup.swatch(index) + markup.text(name),
                 f"{row['count']:,}",
-                *(_cell(row[key], limits[key]) for key in ("auroc", "recall")),
-                _cell(row["precision"], None),
+                *(markup.cell(row[key], limits[key]) for key in ("auroc", "recall")),
+                markup.cell(row["precision"], None),
             ]
         )
-    return _table(heads, rows, escaped=True)
+    return markup.table(heads, rows, escaped=True)
 
 
 def _confusion(scores, classes):
     figure = plot_confusion(scores["confusion"], classes)
-    return _picture(figure, "Confusion matrix, rows are true classes", "medium")
+    return markup.picture(figure, "Confusion matrix, rows are true classes", "medium")
 
 
 def _by_lines(scores, classes):
@@ -171,12 +174,12 @@ def _by_lines(scores, classes):
     figure = plot_lines(scores["by_lines"], reference, len(classes))
     names = ("auroc", "balanced_accuracy", "accuracy")
     rows = [
-        [str(entry["lines"]), *(_bracketed(entry, name) for name in names)]
+        [str(entry["lines"]), *(markup.bracketed(entry, name) for name in names)]
         for entry in scores["by_lines"]
     ]
-    table = _table(["lines", *(TITLES[name] for name in names)], rows)
+    table = markup.table(["lines", *(TITLES[name] for name in names)], rows)
     return (
-        f"{_picture(figure, 'Score against the number of lines seen')}"
+        f"{markup.picture(figure, 'Score against the number of lines seen')}"
         f"<details><summary>The numbers</summary>{table}</details>"
     )
 
@@ -192,58 +195,15 @@ def _mistakes(predictions, images, classes):
         label = int(labels[index])
         judged = int(probabilities[index].argmax())
         name = f"scan {index}" if names is None else names[index]
-        source = _data(picture_png(scan_picture(scan)))
+        source = markup.data_url(picture_png(scan_picture(scan)))
         tiles.append(
             f'<figure><img src="{source}" alt="Scan {index}"/><figcaption>'
-            f"<span>label</span> {_swatch(label)}{_text(classes[label])}<br/>"
-            f"<span>judged</span> {_swatch(judged)}{_text(classes[judged])} "
+            f"<span>label</span> {markup.swatch(label)}{markup.text(classes[label])}<br/>"
+            f"<span>judged</span> {markup.swatch(judged)}{markup.text(classes[judged])} "
             f"<b>{probabilities[index, judged]:.2f}</b><br/>"
-            f"<small>{_text(name)}</small></figcaption></figure>"
+            f"<small>{markup.text(name)}</small></figcaption></figure>"
         )
     return (
         "<p>The scans judged wrong with the most confidence, lines levelled. Some are "
         f'mistakes of the label.</p><div class="gallery">{"".join(tiles)}</div>'
     )
-
-
-def _table(heads, rows, escaped=False):
-    write = str if escaped else _text
-    head = "".join(f"<th>{_text(cell)}</th>" for cell in heads)
-    body = "".join(
-        f"<tr>{''.join(f'<td>{write(cell)}</td>' for cell in row)}</tr>" for row in rows
-    )
-    return (
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
-
-
-def _bracketed(part, name):
-    return _cell(part[name], part["intervals"].get(name))
-
-
-def _cell(value, limits):
-    return f"{number(value)} {bounds(limits)}".rstrip()
-
-
-def _picture(figure, description, size="wide"):
-    source = _data(figure_png(figure))
-    return f'<img class="{size}" src="{source}" alt="{_text(description)}"/>'
-
-
-def _data(png):
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
-
-
-def _swatch(index):
-    return f'<i style="background:{class_colour(index)}"></i>'
-
-
-def _anchor(name):
-    return name.lower().replace(" ", "-")
-
-
-def _text(value):
-    """Escape text, and leave out control characters that no HTML may hold."""
-    kept = "".join(c for c in str(value) if c.isprintable() or c in "\n\t")
-    return escape(kept)

@@ -46,7 +46,7 @@ def score_predictions(
         - `per_class`: class to dict of `auroc`, `recall`, `precision`, `count`;
         - `confusion`: list of lists, a row for each true class;
         - `by_lines`: list of dict of `lines`, `auroc`, `balanced_accuracy`,
-          `accuracy`, `n`, `intervals`, from few lines to many;
+          `accuracy`, `ece`, `n`, `intervals`, from few lines to many;
         - `intervals`: score to [low, high], and `per_class`: class to dict of `auroc`
           and `recall` to [low, high];
         - `consensus`: the same of that subset, without `by_lines`, or None;
@@ -154,6 +154,7 @@ def _line_scores(labels, probabilities, classes, lines, groups, draw):
         "auroc": metrics.auroc(labels, probabilities)[0],
         "balanced_accuracy": metrics.balanced_accuracy(labels, predicted, len(classes)),
         "accuracy": metrics.accuracy(labels, predicted),
+        "ece": expected_calibration_error(labels, probabilities),
         "n": len(labels),
         "intervals": {name: drawn and interval(drawn[name]) for name in names},
     }

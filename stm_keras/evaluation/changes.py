@@ -1,0 +1,165 @@
+"""In which line did the tip change? Decide it while scanning, a few lines on.
+
+A model gives each line a probability that the tip changed there. A line is called a
+change where that probability is high, the highest around, and not the echo of a change
+just called. To be the highest around, a line must wait for the next `delay` lines, and
+never for more: what is decided here can be decided at the microscope.
+"""
+
+from numbers import Integral
+
+import numpy as np
+
+from stm_keras.errors import MismatchError, UsageError
+
+DELAY = 3  # lines that a verdict waits for
+REFRACTORY = 10  # lines after a change in which no other is called
+
+
+class ChangeTracker:
+    """Call tip changes of one scan, one line after the other.
+
+    Args:
+        threshold: float. Least probability of a change.
+        delay: int. Lines to wait for: a change in line j is called after line j + delay.
+        refractory: int. Lines after a change in which no other is called.
+    """
+
+    def __init__(self, threshold, delay=DELAY, refractory=REFRACTORY):
+        _check_window(delay, refractory)
+        self.threshold, self.delay, self.refractory = threshold, delay, refractory
+        self._recent = []  # probabilities of the last 2 delay + 1 lines
+        self._seen = 0
+        self._last = None
+
+    def push(self, score):
+        """Take the probability of the next line.
+
+        Args:
+            score: float.
+
+        Returns:
+            int, the line of a change that is certain now; or None.
+        """
+        self._recent.append(score)
+        del self._recent[: -2 * self.delay - 1]
+        self._seen += 1
+        return self._judge(self._seen - 1 - self.delay)
+
+    def finish(self):
+        """Call what was still waiting when the scan ended: list of lines, ascending."""
+        waiting = range(max(self._seen - self.delay, 0), self._seen)
+        return [line for line in waiting if self._judge(line) is not None]
+
+    def _judge(self, line):
+        if line < 1:  # before the first line there is no other tip
+            return None
+        first = self._seen - len(self._recent)
+        place = line - first
+        score = self._recent[place]
+        before = self._recent[max(place - self.delay, 0) : place]
+        after = self._recent[place + 1 : place + 1 + self.delay]
+        highest = score > max(before, default=-np.inf) and score >= max(
+            after, default=score
+        )
+        ready = self._last is None or line - self._last > self.refractory
+        if not (score >= self.threshold and highest and ready):
+            return None
+        self._last = line
+        return line
+
+
+def find_changes(scores, threshold, *, lines=None, delay=DELAY, refractory=REFRACTORY):
+    """Call the tip changes of whole scans, as `ChangeTracker` does line by line.
+
+    Args:
+        scores: float array of shape `(scans, lines)`. Probability of a change in each
+            line. Of a model that tells d lines late, shift them by d first and ask for
+            a `delay` that is shorter by d.
+        threshold: float. Least probability of a change.
+        lines: int array of shape `(scans,)`. Recorded lines, or None for all.
+        delay: int. Line j is judged by the lines up to j + delay.
+        refractory: int. Lines after a change in which no other is called.
+
+    Returns:
+        bool array of shape `(scans, lines)`: lines with a new tip. Never line 0.
+
+    Raises:
+        MismatchError: The arguments do not fit each other, or a score is not a number.
+        UsageError: `delay` or `refractory` is not a number of lines.
+    """
+    _check_window(delay, refractory)
+    scores = recorded_scores(scores, lines)
+    found = np.zeros(scores.shape, bool)
+    last = np.full(len(scores), -refractory - 1)
+    for line in range(1, scores.shape[1]):
+        score = scores[:, line]
+        before = scores[:, max(line - delay, 0) : line]
+        around = scores[:, line : line + delay + 1]
+        called = np.isfinite(score) & (score >= threshold) & (score >= around.max(1))
+        if delay:
+            called &= score > before.max(1)
+        called &= line - last > refractory
+        found[called, line] = True
+        last[called] = line
+    return found
+
+
+def largest_change(scores, lines=None):
+    """Score a whole scan by its likeliest change.
+
+    Args:
+        scores: float array of shape `(scans, lines)`.
+        lines: int array of shape `(scans,)`. Recorded lines, or None for all.
+
+    Returns:
+        float array of shape `(scans,)`; line 0 does not count.
+    """
+    scores = recorded_scores(scores, lines)
+    if scores.shape[1] < 2:
+        raise MismatchError(
+            f"`scores` must have two lines or more. Received: shape {scores.shape}."
+        )
+    largest = scores[:, 1:].max(1)
+    return np.where(np.isfinite(largest), largest, np.nan_to_num(scores[:, 0], neginf=0))
+
+
+def recorded_scores(scores, lines):
+    """Return scores as floats, with -inf in lines that were not recorded.
+
+    Args:
+        scores: float array of shape `(scans, lines)`.
+        lines: int array of shape `(scans,)`, or None.
+
+    Raises:
+        MismatchError: They do not fit each other, or a score is not a number.
+    """
+    scores = np.asarray(scores)
+    if scores.ndim != 2 or scores.dtype.kind not in "fiub":
+        raise MismatchError(
+            "`scores` must be numbers of shape (scans, lines). "
+            f"Received: {scores.dtype} of shape {scores.shape}."
+        )
+    scores = scores.astype(float)
+    if lines is not None:
+        lines = np.asarray(lines)
+        if lines.shape != scores.shape[:1]:
+            raise MismatchError(
+                "`lines` must hold one number per scan. "
+                f"Received: shape {lines.shape} for {len(scores)} scans."
+            )
+        scores[np.arange(scores.shape[1]) >= lines[:, None]] = -np.inf
+    if np.isnan(scores).any():
+        raise MismatchError(
+            f"`scores` are not a number in {int(np.isnan(scores).any(1).sum())} of "
+            f"{len(scores)} scans. Check the scans for NaN."
+        )
+    return scores
+
+
+def _check_window(delay, refractory):
+    for name, value in (("delay", delay), ("refractory", refractory)):
+        if not isinstance(value, Integral) or isinstance(value, bool) or value < 0:
+            raise UsageError(
+                f"`{name}` must be a number of lines, 0 or more. Received: {name}={value!r}."
+            )
