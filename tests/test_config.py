@@ -3,8 +3,9 @@
 import pytest
 from helpers import REPOSITORY
 
-from stm_keras.config import Config, VitConfig, differences, dump_config, load_config
+from stm_keras.config import Config, differences, dump_config, load_config
 from stm_keras.errors import ConfigError, InputError
+from stm_keras.sections import VitConfig
 
 
 def write(path, text):
@@ -112,11 +113,11 @@ def test_differences_name_keys_and_leave_the_path_of_the_data_out():
         (["qwertz=5"], r"^`qwertz` is not a setting\.$"),
         (
             ["model.heads=2"],
-            r"^`model\.heads` is a setting of vit only\. Add --set model\.name",
+            r"^`model\.heads` is a setting of sequential, vit only\. Add --set model\.name",
         ),
         (
             ["model.name=vit", "model.width=2"],
-            r"`model\.width` is a setting of cnn_small only",
+            r"`model\.width` is a setting of cnn, cnn_small, lrcn, sequential only",
         ),
         (
             ["model.nme=vit"],

@@ -1,0 +1,1 @@
+"""The baseline without a network: spectra of a scan, boosted trees, logistic regression."""

@@ -1,0 +1,192 @@
+"""Turn a scan, whole or begun, into numbers that tell a lattice from noise.
+
+The spectrum is turned until its strongest lattice lies at angle 0, for the angle of a scan
+is the operator's choice and says nothing of the tip.
+"""
+
+import numpy as np
+
+from stm_keras.data.preprocess import remove_line_trend
+
+CHUNK = 128  # scans at a time: 64 MiB of spectra
+FINER = 2  # steps of the spectrum a period over the width, for lattices fall between
+OCTAVE = 8  # radii an octave
+RADII = 1.5 * 2.0 ** (np.arange(41) / OCTAVE)  # periods over the width of a scan, to 48
+ANGLES = np.arange(-90, 90, 4)
+LATTICE = (2.5, 14.0)  # periods over the width in which dimer rows are looked for
+CLIP = 3.0  # robust standard deviations; what is higher is an adsorbate, not a lattice
+HARMONICS = (  # of a 2x1 cell: radius in octaves, angle in degrees from the row direction
+    (0.0, 0),  # (1, 0): the rows
+    (1.0, 0),  # (2, 0): both atoms of a dimer
+    (1.0, 90),  # (0, 1): dimers along a row
+    (1.161, 65),  # (1, 1)
+    (1.5, 45),  # (2, 1)
+    (1.585, 0),  # (3, 0)
+    (2.0, 90),  # (0, 2)
+    (0.0, 90),  # nothing: what the surface does besides
+    (-1.0, 0),
+)
+QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.75, 0.95, 0.99, 1.0)
+TINY = 1e-12
+
+
+def scan_features(heights):
+    """Describe scans by spectra and line statistics.
+
+    Neither unit, scale, offset nor tilt of the heights matters, nor the angle of the
+    scan as a whole. A scan that has begun gives the same numbers whether its missing
+    lines are 0 or not there.
+
+    Args:
+        heights: real array of shape `(scans, lines, pixels)`. Lines that were not
+            recorded are 0 and come last.
+
+    Returns:
+        float32 array of shape `(scans, features)`, finite.
+    """
+    if not len(heights):
+        return _chunk(np.zeros((1, *heights.shape[1:])))[:0]
+    parts = [
+        _chunk(heights[start : start + CHUNK]) for start in range(0, len(heights), CHUNK)
+    ]
+    return np.concatenate(parts)
+
+
+def recorded_lines(heights):
+    """Count the lines up to the last that is not 0: int array `(scans,)`, at least 1."""
+    there = np.asarray(heights).any(2)
+    last = there.shape[1] - there[:, ::-1].argmax(1)
+    return np.where(there.any(1), last, 1)
+
+
+def _chunk(heights):
+    count = recorded_lines(heights)
+    there = np.arange(heights.shape[1]) < count[:, None]
+    levelled = _level(heights) * there[..., None]
+    ordered = np.where(there[..., None], levelled, np.nan).reshape(len(levelled), -1)
+    spread = 1.4826 * np.nanmedian(abs(ordered), 1) + TINY
+    deviation = np.sqrt(np.nanmean(ordered**2, 1)) + TINY
+    spread = np.maximum(spread, 1e-3 * deviation)  # a flat scan with one wild line
+    scaled = (levelled / spread[:, None, None]).astype(np.float32)
+    clipped = scaled.clip(-CLIP, CLIP)
+    parts = [
+        np.log2(count)[:, None],
+        np.log(deviation / spread)[:, None],
+        _heights(ordered / spread[:, None]),
+        _lines(scaled, clipped, there),
+        *_spectra(clipped, count),
+    ]
+    return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+def _level(heights):
+    """Take each line's mean and slope out, and divide each scan by its largest value.
+
+    Scans come in metres and in grey levels. What is only rounding becomes 0.
+    """
+    precision = np.finfo(np.float64 if heights.dtype.kind in "biu" else heights.dtype).eps
+    heights = heights.astype(np.float64)
+    largest = abs(heights).max((1, 2), keepdims=True)
+    levelled = remove_line_trend(heights / np.where(largest > 0, largest, 1))
+    flat = abs(levelled).max(2, keepdims=True) <= 8 * precision
+    levelled = np.where(flat, 0, levelled)
+    largest = abs(levelled).max((1, 2), keepdims=True)
+    return levelled / np.where(largest > 0, largest, 1)
+
+
+def _heights(ordered):
+    """Quantiles of the heights: skew, adsorbates, wild lines, range against spread."""
+    found = np.nanquantile(ordered, QUANTILES, axis=1).T
+    return np.sign(found) * np.log1p(abs(found))
+
+
+def _lines(scaled, clipped, there):
+    """How lines differ, how each follows the one before, and their mean spectrum."""
+    power = np.where(there, (scaled**2).mean(2), np.nan)
+    size = np.nanquantile(np.log(power + 1e-4), (0, 0.1, 0.5, 0.9, 1), axis=1).T
+    both = there[:, 1:]
+    step = np.where(both, (np.diff(scaled, axis=1) ** 2).mean(2), np.nan)
+    product = (clipped[:, 1:] * clipped[:, :-1]).mean(2)
+    square = (clipped**2).mean(2)
+    along = product / np.sqrt(square[:, 1:] * square[:, :-1] + 1e-6)
+    alone = ~both.any(1)  # a single line has no neighbour
+    step[alone], along[alone] = 0.0, 0.0
+    along = np.where(both | alone[:, None], along, np.nan)
+    if not step.shape[1]:
+        step = along = np.zeros((len(scaled), 1))
+    jump = np.nanquantile(np.log(step + 1e-4), (0.1, 0.5, 0.9, 1), axis=1).T
+    follows = np.nanquantile(along, (0, 0.1, 0.5, 0.9), axis=1).T
+    spectrum = abs(np.fft.rfft(clipped * np.hanning(scaled.shape[2]), axis=2)) ** 2
+    spectrum = spectrum.sum(1) / there.sum(1)[:, None] / scaled.shape[2]
+    edges = np.unique(np.round(1.5 ** np.arange(0, 12)).astype(int))
+    edges = edges[edges < spectrum.shape[1]]
+    bands = np.add.reduceat(spectrum, edges, axis=1) / np.diff([*edges, spectrum.shape[1]])
+    return np.concatenate([size, jump, follows, np.log(bands + 1e-4)], axis=1)
+
+
+def _spectra(clipped, count):
+    """The spectrum over radius and angle, turned to its lattice: list of arrays."""
+    log_power = np.log(_polar(clipped, count) + 1e-5)  # (scans, radii, angles)
+    background = np.median(log_power, axis=2, keepdims=True)
+    peaks = log_power - background
+    right = len(ANGLES) // 2
+    comb = peaks.copy()
+    comb[:, :-OCTAVE] += peaks[:, OCTAVE:].clip(0) / 2
+    comb[:, :-OCTAVE] += np.roll(peaks, right, axis=2)[:, OCTAVE:].clip(0) / 2
+    inside = (LATTICE[0] <= RADII) & (LATTICE[1] >= RADII)
+    comb[:, ~inside] = -np.inf
+    best = comb.reshape(len(comb), -1).argmax(1)
+    radius, angle = np.divmod(best, len(ANGLES))
+    order = (angle[:, None] + np.arange(len(ANGLES))) % len(ANGLES)
+    turned = np.take_along_axis(log_power, order[:, None, :], axis=2)
+    found = np.stack([_harmonic(turned, radius, *where) for where in HARMONICS], 1)
+    floor = np.take_along_axis(background[..., 0], radius[:, None], axis=1)
+    folded = (turned + np.roll(turned[..., ::-1], 1, axis=2)) / 2  # +angle as -angle
+    folded = folded[:, ::2, : right + 1 : 3]
+    radii = np.log2(RADII[radius])[:, None]
+    return [
+        found,
+        found[:, 1:] - found[:, :1],
+        floor,
+        radii,
+        np.take_along_axis(comb.reshape(len(comb), -1), best[:, None], axis=1),
+        background[:, ::2, 0],
+        peaks.max(2)[:, ::2],
+        folded.reshape(len(folded), -1),
+    ]
+
+
+def _harmonic(turned, radius, octaves, degrees):
+    """The largest log power near a place of the lattice: array `(scans,)`."""
+    step = ANGLES[1] - ANGLES[0]
+    ring = np.clip(radius + round(octaves * OCTAVE), 0, len(RADII) - 1)
+    values = []
+    for nearby in (-1, 0, 1):
+        row = np.clip(ring + nearby, 0, len(RADII) - 1)
+        there = turned[np.arange(len(turned)), row]
+        for sign in (-1, 1):
+            for shift in (-1, 0, 1):
+                values.append(there[:, (sign * degrees // step + shift) % len(ANGLES)])
+    return np.max(values, 0)
+
+
+def _polar(clipped, count):
+    """Power over radius and angle, for scans and beginnings alike."""
+    _, lines, pixels = clipped.shape
+    frame, width = FINER * max(lines, pixels), FINER * pixels
+    at = (np.arange(lines) + 0.5) / count[:, None]
+    window = np.where(at < 1, 1 - np.cos(2 * np.pi * at), 0)
+    weighted = clipped * (window[..., None] * np.hanning(pixels)).astype(np.float32)
+    power = abs(np.fft.rfft2(weighted, s=(frame, width))) ** 2
+    power /= (count * pixels)[:, None, None]
+    angles = np.deg2rad(ANGLES)
+    x = RADII[:, None] * np.cos(angles) * FINER
+    y = RADII[:, None] * np.sin(angles) * frame / pixels
+    left, low = np.floor(x).astype(int), np.floor(y).astype(int)
+    right, up = x - left, y - low
+    left = left.clip(0, power.shape[2] - 2)
+    return sum(
+        (weight * across) * power[:, (low + j) % frame, left + i]
+        for i, across in ((0, 1 - right), (1, right))
+        for j, weight in ((0, 1 - up), (1, up))
+    )
