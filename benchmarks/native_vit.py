@@ -78,7 +78,7 @@ def native_step(network, settings, compiled=False):
 
     Args:
         network: A `NativeViT`.
-        settings: A `stm_keras.config.TrainConfig`.
+        settings: A `stm_keras.sections.TrainConfig`.
         compiled: bool. Whether `torch.compile` compiles the network.
 
     Returns:

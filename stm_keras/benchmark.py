@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stm_keras.backend import BACKENDS
 from stm_keras.config import differences, load_config, toml_value
 from stm_keras.data.split import session_campaigns
 from stm_keras.errors import StmKerasError, UsageError
@@ -191,12 +192,39 @@ def _pool(config, protocol, folds, done, dataset, digest, seed):
         "seed": environments[0]["seed"],
         "data": digest,
         "balanced_accuracy_by_fold": spread,
+        "parameters": (runs[0].read_json("evaluation.json") or {}).get("parameters"),
+        "trust": _trust(runs),
     }
     for name, mask in subsets.items():
         if mask.any():
             part = {lines: values[mask] for lines, values in by_lines.items()}
             row[name] = score(dataset, indices[mask], part, protocol, seed=seed)
     return row
+
+
+def _trust(runs):
+    """Average over folds what the runs say of abstention, unknown surfaces and changes."""
+    found = {}
+    for run in runs:
+        scores = run.read_json("evaluation.json") or {}
+        points = (scores.get("rejection") or {}).get("points", [])
+        for point in points:
+            for key in ("coverage", "accuracy"):
+                name = f"{key} where {point['wanted']:.0%} is wanted"
+                found.setdefault(name, []).append(point[key])
+        unknown, changes = scores.get("unknown") or {}, scores.get("changes") or {}
+        values = {
+            "unknown surfaces, AUROC": unknown.get("auroc"),
+            "unknown surfaces, found": unknown.get("found"),
+            "unknown surfaces, false alarms": unknown.get("false_alarms"),
+            "simulated changes found within 3 lines": changes.get("found"),
+            "false alarms a calm simulated scan": changes.get("false_alarms"),
+            "AUROC against tip-change votes": changes.get("votes", {}).get("auroc"),
+        }
+        for name, value in values.items():
+            if value is not None:
+                found.setdefault(name, []).append(value)
+    return {name: float(np.mean(values)) for name, values in found.items()}
 
 
 def repeat_command(config, protocol, folds, done, run, environment):
@@ -224,4 +252,6 @@ def repeat_command(config, protocol, folds, done, run, environment):
         values = getattr(used, section) if section else used
         if section not in ("data", "simulate") and hasattr(values, name):
             words += ["--set", f"{key}={toml_value(getattr(values, name))}"]
-    return shlex.join([*words, "--backend", environment["backend"]])
+    if environment["backend"] in BACKENDS:  # trees have none
+        words += ["--backend", environment["backend"]]
+    return shlex.join(words)

@@ -44,6 +44,7 @@ def results_page(rows, data_name):
         chosen = [row for row in rows if row["protocol"] == protocol]
         if chosen:
             parts += [f"## {title}", _scores(chosen), _classes(chosen), _by_lines(chosen)]
+            parts.append(_trust(chosen))
     commands = "\n".join(row["command"] for row in rows)
     parts += ["## How they were trained", _training(rows), _reading(rows)]
     parts += ["Repeat with", f"```\n{commands}\n```"]
@@ -93,25 +94,46 @@ def _by_lines(rows):
         f"| | {' | '.join(map(str, seen))} |",
         "|---" * (len(seen) + 1) + "|",
     ]
-    for key, name in (("auroc", "AUROC"), ("balanced_accuracy", "balanced accuracy")):
+    kinds = (("auroc", "AUROC"), ("balanced_accuracy", "balanced accuracy"), ("ece", "ECE"))
+    for key, name in kinds:
         for row in rows:
-            cells = [_number(point[key]) for point in row["all"]["by_lines"]]
+            cells = [_number(point.get(key)) for point in row["all"]["by_lines"]]
             lines.append(f"| {row['config']}, {name} | {' | '.join(cells)} |")
-        paper = [_paper(key, count) for count in seen]
-        lines.append(f"| paper, {name} | {' | '.join(paper)} |")
+        if key in PAPER:
+            paper = [_paper(key, count) for count in seen]
+            lines.append(f"| paper, {name} | {' | '.join(paper)} |")
+    return "\n".join(lines)
+
+
+def _trust(rows):
+    rows = [row for row in rows if row.get("trust")]
+    names = dict.fromkeys(name for row in rows for name in row["trust"])
+    if not names:
+        return ""
+    lines = [
+        "What it knows of itself, mean over folds; thresholds are of the validation scans, "
+        "other surfaces and changes are simulated:",
+        "",
+        f"| | {' | '.join(row['config'] for row in rows)} |",
+        "|---" * (len(rows) + 1) + "|",
+    ]
+    for name in names:
+        cells = [_number(row["trust"].get(name)) for row in rows]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def _training(rows):
     lines = [
-        "| config | protocol | folds | epochs | seconds a fold | backend | device | precision "
-        "| seed | git |",
-        "|---" * 10 + "|",
+        "| config | weights | protocol | folds | epochs | seconds a fold | backend | device "
+        "| precision | seed | git |",
+        "|---" * 11 + "|",
     ]
     for row in rows:
         seconds = row["seconds"]
         cells = [
             row["config"],
+            f"{row['parameters']:,}" if row.get("parameters") else "-",
             row["protocol"].upper(),
             _folds(row),
             _range(row["epochs"]),

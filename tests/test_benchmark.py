@@ -53,6 +53,9 @@ def finish(fold, dataset, right=0.9):
             "seed": 0,
         },
     )
+    points = [{"wanted": 0.9, "coverage": 0.88, "accuracy": 0.97}]
+    told = {"rejection": {"points": points}, "unknown": {"auroc": 0.93}, "changes": None}
+    run.write_json("evaluation.json", {**told, "parameters": 71252})
     run.file("checkpoints").mkdir()
     run.write_json(
         "checkpoints/state.json", {"rows": [{"seconds": 1.25}, {"seconds": 1.0}]}
@@ -182,7 +185,9 @@ def test_the_page_shows_scores_classes_lines_and_how_they_were_made(data, tmp_pa
         "| small | 3 of 3 | consensus |",
         "Data: waves.h5",
         "--protocols p1 --set train.epochs=2 --backend jax\n",
-        "| small | P2 | 3 of 3 | 2 | 2-2 | jax | cpu | float32 | 0 | abc |",
+        "| small | 71,252 | P2 | 3 of 3 | 2 | 2-2 | jax | cpu | float32 | 0 | abc |",
+        "| coverage where 90% is wanted | 0.880 |",
+        "| unknown surfaces, AUROC | 0.930 |",
     ):
         assert text in page
     assert "## P3" not in page

@@ -45,7 +45,7 @@ def test_native_step_learns_and_spares_what_must_not_decay():
     torch = pytest.importorskip("torch")
     from native_vit import NativeViT, native_step
 
-    from stm_keras.config import TrainConfig
+    from stm_keras.sections import TrainConfig
 
     torch.manual_seed(0)
     network = NativeViT(4, **SIZES)

@@ -45,7 +45,7 @@ def evaluate(model, data, part, protocol, seed, output, overwrite, as_json):
         stm-keras evaluate best.keras --data new_day.h5 --split all --protocol p2 --json
     """
     from stm_keras.data.storage import load_dataset
-    from stm_keras.inference.choice import choose_scans, find_model
+    from stm_keras.inference.choice import choose_scans, find_model, needs_keras
 
     file, run = find_model(model)
     dataset = load_dataset(data)
@@ -57,7 +57,8 @@ def evaluate(model, data, part, protocol, seed, output, overwrite, as_json):
             if (output / name).exists() and not overwrite:
                 raise OutputError(f"{output / name}: exists already. Add --overwrite.")
         check_folder(output)
-    options.load_keras()
+    if needs_keras(file):
+        options.load_keras()
     from stm_keras.inference.evaluate import judge, score
     from stm_keras.inference.model_file import load_predictor
 

@@ -11,30 +11,38 @@ from stm_keras.errors import StmKerasError, UsageError
 
 
 @click.command()
-@click.argument("model", type=options.PATH)
 @click.argument("files", type=options.PATH, nargs=-1, required=True)
+@click.option("--model", type=options.PATH, help="Model file, run, or shipped model.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @options.as_json
 @options.keras_options
-def predict(model, files, as_csv, as_json):
+def predict(files, model, as_csv, as_json):
     """Judge the tip on scans: class and confidence.
 
-    MODEL is a .keras file or the folder of a run. Each of FILES is a dataset (HDF5, NPZ,
-    MAT, a folder of pictures with a CSV file), an array (.npy) or one picture. A file
-    that cannot be read is reported and the others are judged still; the exit code is
-    then 3. --json prints one line per scan.
+    Each of FILES is a dataset (HDF5, NPZ, MAT, a folder of pictures with a CSV file), an
+    array (.npy) or one picture. The model is the one that comes with stm-keras, another
+    by --model, or the first of FILES where that is a .keras file or the folder of a run.
+    A file that cannot be read is reported and the others are judged still; the exit code
+    is then 3. --json prints one line per scan.
 
     \b
+        stm-keras predict scan.png
         stm-keras predict runs/vit scans.h5
-        stm-keras predict best.keras scan.png --json
+        stm-keras predict scan.png --model h_si100_small --json
     """
     if as_csv and as_json:
         raise UsageError("`--csv` and `--json`: choose one.")
-    from stm_keras.inference.choice import find_model
+    from stm_keras.inference.choice import find_model, is_model, needs_keras
     from stm_keras.inference.scans import read_scans
+    from stm_keras.inference.shipped import DEFAULT
 
-    file, _ = find_model(model)
-    options.load_keras()
+    if model is None and (is_model(files[0]) or files[0].suffix in (".keras", ".skops")):
+        model, *files = files
+        if not files:
+            raise UsageError(f"{model}: is a model. Give scans to judge as well.")
+    file, _ = find_model(model or DEFAULT)
+    if needs_keras(file):
+        options.load_keras()
     from stm_keras.inference.model_file import load_predictor
 
     predictor = load_predictor(file)

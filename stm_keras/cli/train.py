@@ -17,6 +17,7 @@ BEGUN = (
     "environment.json",
     "split.json",
     "best.keras",
+    "best.skops",
     ".lock",
     "config.toml",
 )
@@ -78,14 +79,19 @@ def train(
     given = [(key, value) for key, value in shorts.items() if value is not None]
     resolved = load_config(config, [*settings, *given])
     path = output or default_path(resolved)
-    options.choose_backend()
+    trees = resolved.model.name == "trees"  # which need no keras
+    if not trees:
+        options.choose_backend()
     _forget(Run(path))  # a run that was killed in its first epoch
     run = Run.start(path, resolved)
     try:
         with run.locked():
-            options.load_keras()
+            if trees:
+                from stm_keras.training.trees import train_trees as fit
+            else:
+                options.load_keras()
+                from stm_keras.training.train import train as fit
             from stm_keras.training.finish import finish
-            from stm_keras.training.train import train as fit
 
             predictor, dataset, split = fit(resolved, run, options.say)
             scores = finish(run, predictor, dataset, split, options.say)

@@ -72,8 +72,11 @@ def assemble(path, found, merge, shape, lazy_above):
         votes, labels, line_labels = _reorder(order, votes, labels, line_labels)
     if labels is None:
         labels = labels_from_votes(votes)
+    parameters = dict(found.parameters or {})
     if merge and classes == SIX_CLASSES:
         classes = CLASSES
+        if votes is not None:  # merged with "bad/blurry", and asked for apart
+            parameters["tip_change_votes"] = votes[:, SIX_CLASSES.index("tip change")]
         votes = None if votes is None else merge_votes(votes)
         labels = merge_labels(labels)
         line_labels = None if line_labels is None else merge_labels(line_labels)
@@ -92,7 +95,7 @@ def assemble(path, found, merge, shape, lazy_above):
         **{key: _text(arrays.get(key)) for key in TEXTS},
         line_labels=None if line_labels is None else line_labels.astype(np.int8),
         change_line=change_line,
-        parameters=dict(found.parameters or {}),
+        parameters=parameters,
         source=str(path) if found.source is None else found.source,
     )
 

@@ -10,28 +10,37 @@ import numpy as np
 from stm_keras.data.preprocess import remove_line_trend, standardise_lines
 
 
-def augment_batch(heights, settings, rng):
+def augment_batch(heights, settings, rng, prepare=standardise_lines, fixed=None):
     """Vary a batch of scans and turn it into model input.
 
-    The geometry is changed in heights, and each line is standardised once, after it.
+    The geometry is changed in heights, and each line is scaled once, after it.
 
     Args:
         heights: array of shape `(batch, lines, pixels)`, any unit.
-        settings: A `stm_keras.config.AugmentConfig`.
+        settings: A `stm_keras.sections.AugmentConfig`.
         rng: `numpy.random.Generator`.
+        prepare: callable that turns heights into model input, as in `INPUTS`.
+        fixed: bool array of shape `(batch,)`, or None. Scans whose lines keep their
+            places, because each has a label of its own or some are missing.
 
     Returns:
         float32 array of shape `(batch, lines, pixels)`. Lines that were dropped, or
         lie behind the cut, are 0.
     """
-    scans = np.asarray(heights, np.float32)
+    original = np.asarray(heights, np.float32)
+    scans = original
     if settings.rotate or settings.zoom or settings.pan:
         scans = transform_scans(scans, settings, rng)
     if settings.flip:
         scans = flip_scans(scans, rng)
+    if fixed is not None and np.any(fixed):
+        scans = np.where(fixed[:, None, None], original, scans)
+        if settings.flip:
+            mirrored = fixed & (rng.random(len(scans)) < 0.5)
+            scans = np.where(mirrored[:, None, None], scans[:, :, ::-1], scans)
     if settings.noise:
         scans = add_noise(scans, settings.noise, rng)
-    return lose_lines(standardise_lines(scans), settings, rng)
+    return lose_lines(prepare(scans), settings, rng)
 
 
 def transform_scans(scans, settings, rng):
@@ -39,7 +48,7 @@ def transform_scans(scans, settings, rng):
 
     Args:
         scans: float32 array of shape `(batch, lines, pixels)`.
-        settings: A `stm_keras.config.AugmentConfig`.
+        settings: A `stm_keras.sections.AugmentConfig`.
         rng: `numpy.random.Generator`.
 
     Returns:
@@ -92,7 +101,7 @@ def lose_lines(inputs, settings, rng):
 
     Args:
         inputs: float32 array of shape `(batch, lines, pixels)`.
-        settings: A `stm_keras.config.AugmentConfig`.
+        settings: A `stm_keras.sections.AugmentConfig`.
         rng: `numpy.random.Generator`.
 
     Returns:

@@ -48,6 +48,34 @@ def standardise_lines(heights):
     return np.where(flat, 0, levelled / np.where(flat, 1, deviation)).astype(np.float32)
 
 
+def scale_lines(heights, total=None):
+    """Level every line and divide it by the running scale of the lines so far.
+
+    The scale is the geometric mean of the standard deviations of this line and those
+    before it, which one wild line hardly moves. Unlike `standardise_lines` this keeps how
+    large a line is beside the others, and still neither unit nor later lines matter.
+
+    Args:
+        heights: array of shape `(..., lines, pixels)`, any unit, any real dtype.
+        total: tuple of two arrays of shape `(..., 1)`: sum of the logarithms and number
+            of the lines before these. None where these are the first.
+
+    Returns:
+        float32 array of the same shape; a line without structure is 0. With `total`,
+        a tuple of it and the total after these lines.
+    """
+    shapes = standardise_lines(heights)
+    there = shapes.any(-1)
+    deviation = remove_line_trend(heights).std(-1)
+    logarithm = np.log(np.where(there, deviation, 1))
+    begun = (0.0, 0.0) if total is None else total
+    sums = begun[0] + np.cumsum(logarithm, -1)
+    counts = begun[1] + np.cumsum(there, -1)
+    ratio = np.exp(logarithm - sums / np.maximum(counts, 1))
+    scaled = (shapes * ratio[..., None]).astype(np.float32)
+    return scaled if total is None else (scaled, (sums[..., -1:], counts[..., -1:]))
+
+
 def resample_pixels(lines, pixels):
     """Resample every line to another number of pixels with a triangle filter.
 
@@ -117,3 +145,9 @@ def picture_heights(pixels):
         abs(np.maximum(2 * green - 256, 0) - blue) <= 2
     )
     return pixels[:, :, 1], bool(grey.all() or brown.all())
+
+
+INPUTS = {  # what models are fed, by the name in their files
+    "standardised": standardise_lines,
+    "scaled": scale_lines,
+}

@@ -7,7 +7,10 @@ import numpy as np
 
 from stm_keras.data.split import Split
 from stm_keras.errors import InputError, UsageError
+from stm_keras.inference.shipped import shipped_path
 from stm_keras.runs import SPLIT, Run
+
+BEST = ("best.keras", "best.skops")  # of a run: a network, or trees
 
 
 @dataclass(frozen=True)
@@ -28,10 +31,11 @@ class Choice:
 
 
 def find_model(path):
-    """Return the `.keras` file meant by a path, and its run if it lies in one.
+    """Return the model file meant by a path, and its run if it lies in one.
 
     Args:
-        path: str or `Path`. A `.keras` file, or the folder of a run.
+        path: str or `Path`. A `.keras` or `.skops` file, the folder of a run, or the name
+            of a shipped model.
 
     Returns:
         Tuple of `Path` and a `Run` or None.
@@ -42,23 +46,31 @@ def find_model(path):
     path = Path(path)
     if path.is_dir():
         run = Run.open(path)
-        if not run.file("best.keras").exists():
+        there = [run.file(name) for name in BEST if run.file(name).exists()]
+        if not there:
             raise InputError(f"{path}: the run has no best.keras yet. Train it first.")
-        return run.file("best.keras"), run
+        return there[0], run
+    if not path.exists() and path.name == str(path) and not path.suffix:
+        return shipped_path(str(path)), None
     if not path.exists():
         raise InputError(
             f"{path}: no such file. Give a .keras file or the folder of a run."
         )
-    in_run = path.name == "best.keras" and (path.parent / "config.toml").exists()
+    in_run = path.name in BEST and (path.parent / "config.toml").exists()
     return path, Run(path.parent) if in_run else None
 
 
 def is_model(path):
-    """Tell whether a path is meant as a model: the folder of a run, or a `.keras` file."""
+    """Tell whether a path is meant as a model: the folder of a run, or a model file."""
     path = Path(path)
     return (path / "config.toml").exists() or (
-        path.is_file() and path.suffix.lower() == ".keras"
+        path.is_file() and path.suffix.lower() in (".keras", ".skops")
     )
+
+
+def needs_keras(path):
+    """Tell whether a model file is a network; trees are judged without keras."""
+    return Path(path).suffix != ".skops"
 
 
 def choose_scans(dataset, run=None, part=None, protocol=None):

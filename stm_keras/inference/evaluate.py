@@ -34,12 +34,7 @@ def judge(predictor, dataset, indices, progress=None):
     part = dataset.take(indices)
     total = part.images.shape[1]
     seen = sorted({min(lines, total) for lines in (*LINES_SEEN, total)})
-    by_lines = {}
-    for done, lines in enumerate(seen):
-        by_lines[lines] = predictor.probabilities(part.images, lines)
-        if progress:
-            progress(done + 1, len(seen))
-    return by_lines
+    return predictor.by_lines(part.images, seen, progress)
 
 
 def score(dataset, indices, by_lines, protocol, groups=None, seed=0, resamples=1000):

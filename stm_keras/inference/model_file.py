@@ -11,12 +11,18 @@ import zipfile
 from pathlib import Path
 
 from stm_keras.data.dataset import CLASSES
+from stm_keras.data.preprocess import INPUTS
 from stm_keras.errors import InputError, MismatchError
 from stm_keras.files import atomic
+from stm_keras.trees.file import read_tree_facts
 
 FACTS = "stm_keras.json"
 FORMAT = 1
-PREPROCESSING = "per line: least-squares straight line removed, standard deviation 1"
+PREPROCESSING = {
+    "standardised": "per line: least-squares straight line removed, standard deviation 1",
+    "scaled": "per line: least-squares straight line removed, divided by the running "
+    "geometric mean of the standard deviations of the lines so far",
+}
 KERAS_PARTS = (
     r"keras(\.(activations|constraints|dtype_policies|initializers|layers|losses|metrics|"
     r"models|ops|optimizers(\.schedules)?|quantizers|regularizers))?|"
@@ -44,7 +50,8 @@ def save_model(model, path, facts, overwrite=False):
     Raises:
         OutputError: The file exists, or cannot be written.
     """
-    facts = {"format": FORMAT, "preprocessing": PREPROCESSING, **facts}
+    facts = {"format": FORMAT, "input": "standardised", **facts}
+    facts.setdefault("preprocessing", PREPROCESSING[facts["input"]])
     with atomic(path, overwrite) as temporary:
         bare_model(model).save(temporary)
         with zipfile.ZipFile(temporary, "a") as archive:
@@ -57,7 +64,7 @@ def bare_model(model):
 
     config = model.get_config()
     if "mixed_" not in json.dumps(config):
-        return keras.Model(model.inputs, model.outputs, name=model.name)
+        return keras.Model(model.inputs, model.output, name=model.name)
     text = re.sub(r'"(mixed_)?b?float16"', '"float32"', json.dumps(config))
     bare = type(model).from_config(json.loads(text))
     bare.set_weights(model.get_weights())
@@ -65,7 +72,7 @@ def bare_model(model):
 
 
 def read_facts(path):
-    """Read what a `.keras` file says of itself, without keras.
+    """Read what a `.keras` or `.skops` file says of itself, without keras.
 
     Args:
         path: str or `Path`.
@@ -77,6 +84,8 @@ def read_facts(path):
         InputError: The file is missing, damaged or no `.keras` file.
     """
     path = Path(path)
+    if path.suffix == ".skops":
+        return read_tree_facts(path)
     with _open(path) as archive:
         if FACTS not in archive.namelist():
             return {}
@@ -88,11 +97,13 @@ def read_facts(path):
     for key, kind in NEEDED.items():
         if not isinstance(facts.get(key), kind):
             raise InputError(f"{path}: {FACTS} is damaged (no `{key}`).")
+    if facts.get("input", "standardised") not in INPUTS:
+        raise InputError(f"{path}: is of a newer stm-keras. Install the newest.")
     return facts
 
 
 def load_predictor(path):
-    """Load a `.keras` file, ours or another's, without running code from it.
+    """Load a `.keras` file, ours or another's, or trees, without running code from it.
 
     Args:
         path: str or `Path`. A file; no folder and no address.
@@ -105,6 +116,10 @@ def load_predictor(path):
         MismatchError: The model does not judge scan lines.
     """
     path = Path(path)
+    if path.suffix == ".skops":
+        from stm_keras.inference.trees import load_trees_predictor
+
+        return load_trees_predictor(path)
     facts = read_facts(path)
     _refuse_code(path)
     import keras
@@ -118,6 +133,9 @@ def load_predictor(path):
         reason = str(error).strip().split("\n")[0][:200]
         raise InputError(f"{path}: keras cannot load it ({reason}).") from error
     shape, outputs = model.input_shape, model.output_shape
+    if isinstance(model.output, dict):  # answers after every line
+        state = model.output.get("state")
+        outputs = () if state is None or len(state.shape) != 3 else (None, state.shape[2])
     if not isinstance(shape, tuple) or len(shape) != 3 or len(outputs) != 2:
         raise MismatchError(
             f"{path}: does not judge scan lines: it maps {shape} to {outputs}, not "

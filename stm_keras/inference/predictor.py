@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from stm_keras.data.dataset import read_images
-from stm_keras.data.preprocess import standardise_lines
+from stm_keras.data.preprocess import INPUTS, standardise_lines
 from stm_keras.errors import MismatchError
 
+HEADS = ("change", "unknown")  # beside "state"
 CHUNK = 1024  # scans standardised at a time, 64 MiB of float32
 
 
@@ -16,7 +17,10 @@ class Predictor:
     """A model with the names of its classes and the size of its scans.
 
     Args:
-        model: `keras.Model` from `(batch, lines, pixels)` to logits.
+        model: `keras.Model` from `(batch, lines, pixels)` to logits
+            `(batch, classes)`, or to a dict of what it says after every line: "state"
+            `(batch, lines, classes)` and maybe "change" and "unknown"
+            `(batch, lines, 1)`.
         facts: dict. What the model file says of itself, see `model_file`.
     """
 
@@ -28,11 +32,32 @@ class Predictor:
         """Names of the classes, a tuple of str."""
         return tuple(self.facts["classes"])
 
+    @property
+    def every_line(self):
+        """Whether the model answers after every line, a bool."""
+        return isinstance(self.model.output, dict)
+
+    @property
+    def prepare(self):
+        """The function that turns heights into the model's input."""
+        return INPUTS[self.facts.get("input", "standardised")]
+
+    def temperature(self, lines):
+        """Return what logits are divided by after some lines: float array like `lines`.
+
+        Validation scans gave it at several numbers of lines; between them it is
+        interpolated over the logarithm. It is 1 for a model that was not calibrated.
+        """
+        known = self.facts.get("temperature")
+        if not known:
+            return np.ones(np.shape(lines))
+        return np.interp(np.log2(lines), np.log2(known["lines"]), known["values"])
+
     def logits(self, images, lines=None, batch_size=64, progress=None):
         """Compute logits for scans, or for their first lines.
 
-        Lines that are not there yet are 0, as training cut them: a scan that has
-        begun looks like one that was aborted.
+        A model of whole scans gets lines that are not there yet as 0, as training cut
+        them: a scan that has begun looks like one that was aborted.
 
         Args:
             images: array-like of shape `(scans, lines, pixels)`. Heights in any
@@ -53,13 +78,81 @@ class Predictor:
             images,
             lines,
             batch_size,
-            self.facts["max_lines"],
+            None if self.every_line else self.facts["max_lines"],
             progress=progress,
+            prepare=self.prepare,
         )
 
     def probabilities(self, images, lines=None, batch_size=64, progress=None):
         """Compute class probabilities, see `logits`. float64 `(scans, classes)`."""
-        return softmax(self.logits(images, lines, batch_size, progress))
+        logits = self.logits(images, lines, batch_size, progress)
+        return softmax(logits, self.temperature(lines or images.shape[1]))
+
+    def after_every_line(self, images, batch_size=64, progress=None):
+        """Compute what the model says after every line of scans, in one pass.
+
+        Args:
+            images, batch_size, progress: As for `logits`.
+
+        Returns:
+            float32 array `(scans, lines, classes)` of class probabilities.
+
+        Raises:
+            MismatchError: The scans are of another size, or the model answers only
+                once a scan.
+        """
+        state = self._outputs(images, batch_size, progress)["state"]
+        temperature = self.temperature(np.arange(1, images.shape[1] + 1))
+        return softmax(state, temperature[:, None]).astype(np.float32)
+
+    def heads(self, images, batch_size=64, progress=None):
+        """Compute what the other heads say after every line.
+
+        Args:
+            images, batch_size, progress: As for `logits`.
+
+        Returns:
+            dict of float32 arrays `(scans, lines)` of probabilities, of those that the
+            model has: "change", that the tip changed at this line or just before;
+            "unknown", that the surface is none the model knows.
+
+        Raises:
+            MismatchError: As for `after_every_line`.
+        """
+        out = self._outputs(images, batch_size, progress)
+        return {name: sigmoid(out[name][..., 0]) for name in HEADS if name in out}
+
+    def _outputs(self, images, batch_size, progress):
+        self.check_scans(images.shape)
+        if not self.every_line:
+            raise MismatchError(
+                f"The model ({self.model.name}) judges whole scans, not every line. Take "
+                "one that answers after every line, such as `sequential`."
+            )
+        return predict_outputs(
+            self.model, images, batch_size, prepare=self.prepare, progress=progress
+        )
+
+    def by_lines(self, images, seen, progress=None):
+        """Compute class probabilities after some numbers of lines.
+
+        Args:
+            images: As for `logits`.
+            seen: sequence of int. Numbers of lines.
+            progress: callable of (passes done, passes in all), or None.
+
+        Returns:
+            dict of int to float array `(scans, classes)`.
+        """
+        if self.every_line:
+            state = self.after_every_line(images, progress=progress)
+            return {lines: state[:, lines - 1].astype(float) for lines in seen}
+        found = {}
+        for done, lines in enumerate(seen):
+            found[lines] = self.probabilities(images, lines)
+            if progress:
+                progress(done + 1, len(seen))
+        return found
 
     def check_scans(self, shape, source=None):
         """Raise a `MismatchError` that names the source if scans do not fit the model."""
@@ -88,9 +181,16 @@ class Predictor:
 
 
 def predict_logits(
-    model, images, lines=None, batch_size=64, frame=None, indices=None, progress=None
+    model,
+    images,
+    lines=None,
+    batch_size=64,
+    frame=None,
+    indices=None,
+    progress=None,
+    prepare=standardise_lines,
 ):
-    """Run a Keras model over scans, a chunk at a time, in batches of one size.
+    """Run a Keras model over scans and take its last word on each.
 
     Args:
         model: `keras.Model`.
@@ -100,26 +200,65 @@ def predict_logits(
         frame: int. Lines of the input, filled up with 0; None for those of the images.
         indices: int array. Scans to take, None for all.
         progress: callable of (scans done, scans in all), or None.
+        prepare: callable that turns heights into the model's input.
 
     Returns:
-        float32 array of shape `(scans, classes)`.
+        float32 array of shape `(scans, classes)`. Of a model that answers after every
+        line, what it says after the last line that was recorded.
     """
-    if indices is None:
-        indices = np.arange(len(images))
-    if not len(indices):
-        return np.zeros((0, model.output_shape[-1]), np.float32)
-    logits = []
-    for start in range(0, len(indices), CHUNK):
+    out = predict_outputs(
+        model, images, batch_size, lines, frame, indices, progress, prepare
+    )
+    if not isinstance(out, dict):
+        return out
+    last = np.maximum(out["recorded"], 1) - 1
+    return out["state"][np.arange(len(last)), last]
+
+
+def predict_outputs(
+    model,
+    images,
+    batch_size=64,
+    lines=None,
+    frame=None,
+    indices=None,
+    progress=None,
+    prepare=standardise_lines,
+):
+    """Run a Keras model over scans, a chunk at a time, in batches of one size.
+
+    Args:
+        model, images, batch_size, lines, frame, indices, progress, prepare: As for
+            `predict_logits`.
+
+    Returns:
+        float32 array of shape `(scans, classes)`; of a model that answers after every
+        line a dict of its outputs, and of "recorded", int array `(scans,)`: number of
+        lines up to the last that is not empty.
+    """
+    indices = np.arange(len(images)) if indices is None else indices
+    chunks = []
+    for start in range(0, max(len(indices), 1), CHUNK):
         chosen = indices[start : start + CHUNK]
-        seen = standardise_lines(read_images(images, chosen)[:, :lines])
-        count = -(-len(seen) // batch_size) * batch_size  # one batch size: compiled once
-        inputs = np.zeros((count, frame or images.shape[1], images.shape[2]), np.float32)
+        seen = prepare(read_images(images, chosen)[:, :lines])
+        count = max(-(-len(seen) // batch_size), 1) * batch_size  # one size: compiled once
+        shape = (count, frame or seen.shape[1], images.shape[2])
+        inputs = np.zeros(shape, np.float32)
         inputs[: len(seen), : seen.shape[1]] = seen
         out = model.predict(inputs, batch_size=batch_size, verbose=0)
-        logits.append(np.asarray(out, np.float32)[: len(chosen)])
+        if isinstance(out, dict):
+            out = {k: np.asarray(v, np.float32)[: len(chosen)] for k, v in out.items()}
+            there = seen.any(-1)
+            last = seen.shape[1] - there[:, ::-1].argmax(1)
+            out["recorded"] = np.where(there.any(1), last, 0)
+        else:
+            out = np.asarray(out, np.float32)[: len(chosen)]
+        chunks.append(out)
         if progress:
             progress(start + len(chosen), len(indices))
-    return np.concatenate(logits)
+    if isinstance(chunks[0], dict):
+        return {name: np.concatenate([c[name] for c in chunks]) for name in chunks[0]}
+    return np.concatenate(chunks)
 
 
 def softmax(logits, temperature=1.0):
@@ -127,3 +266,8 @@ def softmax(logits, temperature=1.0):
     scaled = np.asarray(logits, np.float64) / temperature
     scaled = np.exp(scaled - scaled.max(-1, keepdims=True))
     return scaled / scaled.sum(-1, keepdims=True)
+
+
+def sigmoid(logits):
+    """Turn logits of any shape into float32 probabilities."""
+    return (0.5 + 0.5 * np.tanh(np.asarray(logits, np.float64) / 2)).astype(np.float32)

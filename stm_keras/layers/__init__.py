@@ -1,7 +1,33 @@
 """What the models are built of and Keras lacks."""
 
+from stm_keras.layers.attention import CausalBlock
 from stm_keras.layers.block import EncoderBlock
+from stm_keras.layers.causal import (
+    CausalConv,
+    LineChannels,
+    LineSummary,
+    Recurrent,
+    RunningMean,
+)
 from stm_keras.layers.position import ClassToken, Positions
+from stm_keras.layers.spectra import RunningSpectra
 from stm_keras.layers.tokenizer import RecordedLines, ScanlineTokenizer
+from stm_keras.layers.windows import HoldAnswers, RollingWindows, WindowSequences
 
-__all__ = ["ClassToken", "EncoderBlock", "Positions", "RecordedLines", "ScanlineTokenizer"]
+__all__ = [
+    "CausalBlock",
+    "CausalConv",
+    "ClassToken",
+    "EncoderBlock",
+    "HoldAnswers",
+    "LineChannels",
+    "LineSummary",
+    "Positions",
+    "RecordedLines",
+    "Recurrent",
+    "RollingWindows",
+    "RunningMean",
+    "RunningSpectra",
+    "ScanlineTokenizer",
+    "WindowSequences",
+]

@@ -1,24 +1,35 @@
 """The networks, by name."""
 
 from stm_keras.models.cnn import cnn_small
+from stm_keras.models.lrcn import lrcn
+from stm_keras.models.sequential import sequential
+from stm_keras.models.vgg import cnn
 from stm_keras.models.vit import vit
 
-MODELS = {"cnn_small": cnn_small, "vit": vit}
+MODELS = {
+    "cnn": cnn,
+    "cnn_small": cnn_small,
+    "lrcn": lrcn,
+    "sequential": sequential,
+    "vit": vit,
+}
 
-__all__ = ["MODELS", "build_model", "cnn_small", "vit"]
+__all__ = ["MODELS", "build_model", "cnn", "cnn_small", "lrcn", "sequential", "vit"]
 
 
 def build_model(config, num_classes, pixels=128, max_lines=128):
     """Build the network that a `ModelConfig` asks for.
 
     Args:
-        config: `stm_keras.config.CnnSmallConfig` or `VitConfig`.
+        config: A section of `stm_keras.sections.MODEL_CONFIGS`.
         num_classes: int.
         pixels: int. Pixels of a line.
         max_lines: int. The most lines of a scan.
 
     Returns:
-        A `keras.Model` from `(batch, lines, pixels)` to logits `(batch, classes)`.
+        A `keras.Model` from `(batch, lines, pixels)` to logits `(batch, classes)`; one
+        that answers after every line gives a dict of "state"
+        `(batch, lines, classes)` and maybe "change" `(batch, lines, 1)`.
     """
     arguments = config.model_dump(exclude={"name"})
     return MODELS[config.name](

@@ -12,7 +12,7 @@ from stm_keras.data.preprocess import standardise_lines
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches of model input and one-hot classes, in an order of our own.
+    """Batches of model input, targets and weights, in an order of our own.
 
     The order, the augmentation and so every pixel follow from (seed, epoch, batch):
     the same on every backend and after every restart. Keras' own workers mix up the
@@ -22,59 +22,74 @@ class Batches(keras.utils.PyDataset):
     filled up from the start of the epoch's order.
 
     Args:
-        images: array-like of shape `(scans, lines, pixels)`. Heights.
-        labels: int array of shape `(scans,)`.
-        indices: int array. The scans to take; read when they are needed.
-        num_classes: int.
-        batch_size: int.
+        lessons: `Lessons`. An epoch shows each of its scans once.
+        batch_size: int. Scans of a batch, those of `beside` included.
         seed: int.
-        augment: A `stm_keras.config.AugmentConfig`, or None for scans as they are.
+        augment: A `stm_keras.sections.AugmentConfig`, or None for scans as they are.
+        prepare: callable that turns heights into model input.
+        every_line: bool. The model answers after every line, so each has a target.
+        beside: sequence of pairs of `Lessons` and the share of every batch that they
+            fill, drawn at random.
         threads: int. Threads that prepare batches.
     """
 
     def __init__(
         self,
-        images,
-        labels,
-        indices,
-        num_classes,
+        lessons,
         batch_size,
         seed,
         augment=None,
+        prepare=standardise_lines,
+        every_line=False,
+        beside=(),
         threads=2,
     ):
         super().__init__()
-        self.images = images
-        self.indices = indices
-        self.targets = np.eye(num_classes, dtype=np.float32)[labels[indices]]
-        self.batch_size = min(batch_size, len(indices))
+        self.lessons = lessons
+        self.beside = [
+            (others, max(round(share * batch_size), 1)) for others, share in beside
+        ]
+        more = sum(count for _, count in self.beside)
+        self.own = max(min(batch_size - more, len(lessons)), 1)
         self.seed = seed
         self.augment = augment
+        self.prepare = prepare
+        self.every_line = every_line
         self.waited = 0.0  # seconds in which training had to wait for data
         self._ahead = 2 * threads
         self._pool = ThreadPoolExecutor(threads, "batches")
         self.set_epoch(0)
 
     def __len__(self):
-        return -(-len(self.targets) // self.batch_size)
+        return -(-len(self.lessons) // self.own)
 
     def set_epoch(self, epoch):
         """Choose the epoch that the next batches belong to."""
-        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.targets))
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.lessons))
         self.epoch = epoch
-        self.order = np.resize(order, len(self) * self.batch_size)
+        self.order = np.resize(order, len(self) * self.own)
         self._coming = {}
 
     def make(self, epoch, order, number):
-        """Prepare batch `number` of an epoch: inputs and one-hot targets."""
-        chosen = order[number * self.batch_size : (number + 1) * self.batch_size]
-        heights = read_images(self.images, self.indices[chosen])
+        """Prepare batch `number` of an epoch: inputs, targets and weights."""
+        rng = np.random.default_rng((self.seed, epoch, number))
+        chosen = order[number * self.own : (number + 1) * self.own]
+        parts = [self._part(self.lessons, chosen, rng)]
+        for lessons, count in self.beside:
+            chosen = rng.integers(0, len(lessons), count)
+            parts.append(self._part(lessons, chosen, rng))
+        return _join(parts)
+
+    def _part(self, lessons, chosen, rng):
+        heights = read_images(lessons.images, lessons.indices[chosen])
         if self.augment is None:
-            inputs = standardise_lines(heights)
+            inputs = self.prepare(heights)
         else:
-            rng = np.random.default_rng((self.seed, epoch, number))
-            inputs = augment_batch(heights, self.augment, rng)
-        return inputs, self.targets[chosen]
+            fixed = None if lessons.fixed is None else lessons.fixed[chosen]
+            inputs = augment_batch(heights, self.augment, rng, self.prepare, fixed)
+        if self.every_line:
+            return inputs, *lessons.line_targets(chosen, inputs)
+        return inputs, lessons.state[chosen], lessons.weight[chosen]
 
     def __getitem__(self, number):
         begin = time.perf_counter()
@@ -93,23 +108,13 @@ class Batches(keras.utils.PyDataset):
         self._pool.shutdown(cancel_futures=True)
 
 
-def balanced_weights(labels, num_classes):
-    """Weight each class by its inverse frequency, so that classes count alike.
-
-    Args:
-        labels: int array of shape `(scans,)`.
-        num_classes: int.
-
-    Returns:
-        dict of int class to float, as `fit` wants it: `scans / (classes * count)`.
-
-    Raises:
-        ValueError: A class has no scan; Keras would silently give it 1.
-    """
-    counts = np.bincount(labels, minlength=num_classes)
-    if len(counts) != num_classes or not counts.all():
-        raise ValueError(
-            f"Every class needs a scan. Received: {num_classes} classes with counts "
-            f"{counts.tolist()}."
-        )
-    return {i: float(w) for i, w in enumerate(len(labels) / (num_classes * counts))}
+def _join(parts):
+    """Put parts of a batch together, arrays or dicts of them."""
+    if len(parts) == 1:
+        return parts[0]
+    return tuple(
+        {name: np.concatenate([each[name] for each in items]) for name in items[0]}
+        if isinstance(items[0], dict)
+        else np.concatenate(items)
+        for items in zip(*parts, strict=True)
+    )

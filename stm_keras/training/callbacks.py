@@ -1,6 +1,8 @@
 """What happens after every epoch: measure, write down, keep, tell, stop."""
 
+import contextlib
 import math
+import signal
 import sys
 import time
 from contextlib import contextmanager
@@ -8,6 +10,7 @@ from contextlib import contextmanager
 import keras
 import numpy as np
 
+from stm_keras.data.preprocess import standardise_lines
 from stm_keras.errors import TrainingError
 from stm_keras.evaluation.metrics import auroc, balanced_accuracy
 from stm_keras.inference.predictor import predict_logits, softmax
@@ -73,19 +76,26 @@ class Scores(keras.callbacks.Callback):
         parts: dict of prefix ("" or "val_") to tuple of int arrays: indices into
             `images`, and their labels.
         batch_size: int.
+        prepare: callable that turns heights into the model's input.
     """
 
-    def __init__(self, images, parts, batch_size):
+    def __init__(self, images, parts, batch_size, prepare=standardise_lines):
         super().__init__()
         self.images = images
         self.parts = parts
         self.batch_size = batch_size
+        self.prepare = prepare
 
     def on_epoch_end(self, epoch, logs=None):
         with averaged(self.model):
             for prefix, (indices, labels) in self.parts.items():
                 logits = predict_logits(
-                    self.model, self.images, None, self.batch_size, indices=indices
+                    self.model,
+                    self.images,
+                    None,
+                    self.batch_size,
+                    indices=indices,
+                    prepare=self.prepare,
                 )
                 if not np.isfinite(logits).all():
                     raise TrainingError(
@@ -101,6 +111,45 @@ class Scores(keras.callbacks.Callback):
                 if prefix:
                     loss = -np.log(np.maximum(chosen, 1e-12)).mean()
                     logs[f"{prefix}loss"] = float(loss)
+
+
+class Interrupt(keras.callbacks.Callback):
+    """Make Ctrl-C stop the training also where Python swallows it.
+
+    An interrupt that comes while an object is being destroyed, or a library's C code
+    calls back, is printed as ignored and lost. So it is noted, and raised again after
+    the step.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.asked = False
+        self._former = None
+
+    def on_train_begin(self, logs=None):
+        self._former = signal.getsignal(signal.SIGINT)
+        if self._former is signal.default_int_handler:
+            with contextlib.suppress(ValueError):  # not the main thread: nothing comes
+                signal.signal(signal.SIGINT, self._note)
+
+    def close(self):
+        """Give the signal back to whoever had it."""
+        if signal.getsignal(signal.SIGINT) == self._note:
+            signal.signal(signal.SIGINT, self._former)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._stop()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._stop()
+
+    def _note(self, number, frame):
+        self.asked = True
+        raise KeyboardInterrupt
+
+    def _stop(self):
+        if self.asked:
+            raise KeyboardInterrupt
 
 
 class FiniteLoss(keras.callbacks.Callback):
@@ -142,10 +191,12 @@ class Keeper(keras.callbacks.Callback):
         run: A `stm_keras.runs.Run`.
         rows: list of dict, the epochs done before; new ones are appended.
         save_best: callable of the model, writes `best.keras`.
+        keep: str. Which epoch `best.keras` is of: "best" by validation AUROC, or "last".
     """
 
-    def __init__(self, run, rows, save_best):
+    def __init__(self, run, rows, save_best, keep="best"):
         super().__init__()
+        self.keep = keep
         self.run = run
         self.rows = rows
         self.save_best = save_best
@@ -161,7 +212,8 @@ class Keeper(keras.callbacks.Callback):
         row["seconds"] = time.perf_counter() - self.begin
         logs.update(row)
         best = best_epoch(self.rows)
-        if best is None or row["val_auroc"] > best["val_auroc"]:
+        last = self.keep == "last"
+        if last or best is None or row["val_auroc"] > best["val_auroc"]:
             with averaged(self.model):
                 self.save_best(self.model, row)
         self.rows.append(row)

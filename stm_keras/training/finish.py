@@ -4,7 +4,9 @@ import numpy as np
 
 from stm_keras.errors import StmKerasError
 from stm_keras.files import atomic
+from stm_keras.inference.choice import find_model
 from stm_keras.inference.evaluate import judge, score
+from stm_keras.inference.trust import trust_scores
 
 
 def finish(run, predictor, dataset, split, say=None):
@@ -29,12 +31,17 @@ def finish(run, predictor, dataset, split, say=None):
     by_lines = judge(predictor, dataset, test)
     save_predictions(run, test, by_lines)
     scores = score(dataset, test, by_lines, split.protocol, split.groups)
+    groups = None if split.groups is None else np.asarray(split.groups)[test]
+    scores |= trust_scores(
+        predictor, dataset.take(test), dataset.take(split.parts["validation"]), groups
+    )
     scores |= {
         "protocol": split.protocol,
         "fold": split.fold,
         "split": "test",
-        "model": str(run.file("best.keras")),
+        "model": str(find_model(run.path)[0]),
         "data": dataset.source,
+        "parameters": predictor.facts.get("parameters"),
     }
     _write_report(run, predictor, dataset, test, by_lines, scores)
     run.write_json("evaluation.json", scores)
@@ -86,7 +93,7 @@ def model_facts(predictor, source, run=None):
         "training data": environment["dataset"]["source"],
         "training data sha256": environment["dataset"]["sha256"],
         "seed": str(training["config"]["seed"]),
-        "best epoch": f"{training['best']['epoch']} of {training['config']['train']['epochs']}",
+        **_best_epoch(training),
         "date": environment["started"],
         "backend": environment["backend"],
         "devices": ", ".join(environment["devices"]),
@@ -96,6 +103,14 @@ def model_facts(predictor, source, run=None):
         "versions": ", ".join(f"{k} {v}" for k, v in environment["packages"].items()),
         "preprocessing": predictor.facts["preprocessing"],
     }
+
+
+def _best_epoch(training):
+    """What a report says of the epoch that was kept; trees are fitted at once."""
+    if "best" not in training:
+        return {}
+    epochs = training["config"]["train"]["epochs"]
+    return {"best epoch": f"{training['best']['epoch']} of {epochs}"}
 
 
 def _write_report(run, predictor, dataset, test, by_lines, scores):

@@ -15,7 +15,7 @@ from stm_keras.data.storage import load_dataset
 from stm_keras.errors import DatasetError, UsageError
 from stm_keras.runs import SPLIT
 
-PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "h5py", "scikit-learn")
+PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "h5py", "scikit-learn", "skops")
 
 
 def load_material(config, say):
@@ -30,10 +30,24 @@ def load_material(config, say):
     """
     if config.data.path is not None:
         return load_dataset(config.data.path)
+    say(f"No --data given: simulated scans, seed {config.simulate.seed}.")
+    return simulated_scans(config, say)
+
+
+def simulated_scans(config, say):
+    """Simulate the scans that a config asks for.
+
+    Args:
+        config: A `stm_keras.config.Config`.
+        say: callable of str.
+
+    Returns:
+        A `Dataset` with a label for each line.
+    """
     from stm_keras.simulate import SimulationConfig, simulate
 
     settings = config.simulate
-    say(f"Simulating {settings.count} scans (no --data given), seed {settings.seed}.")
+    say(f"Simulating {settings.count} scans, seed {settings.seed}.")
     ranges = SimulationConfig(
         p_tip_change=settings.p_tip_change, p_partial=settings.p_partial
     )
@@ -118,17 +132,22 @@ def describe_environment(config, dataset):
     Returns:
         dict, JSON-ready.
     """
-    import keras
+    if config.model.name == "trees":
+        backend, found, precision = "scikit-learn", ["cpu"], "float64"
+    else:
+        import keras
 
-    from stm_keras.backend import devices
+        from stm_keras.backend import devices
 
+        backend, found = keras.config.backend(), devices()
+        precision = config.train.precision
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "stm_keras": stm_keras.__version__,
         "git": git_state(),
-        "backend": keras.config.backend(),
-        "devices": devices(),
-        "precision": config.train.precision,
+        "backend": backend,
+        "devices": found,
+        "precision": precision,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),

@@ -71,15 +71,39 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
-def make_optimizer(config, steps_per_epoch):
+@keras.saving.register_keras_serializable(package="stm_keras")
+class LayerwiseAdamW(keras.optimizers.AdamW):
+    """AdamW whose learning rate has a factor for each variable.
+
+    Args:
+        *args, **kwargs: As for `keras.optimizers.AdamW`.
+        factors: dict of str to float. Factor by the path of a variable, 1 where it is
+            not named.
+    """
+
+    def __init__(self, *args, factors=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.factors = dict(factors or {})
+
+    def update_step(self, gradient, variable, learning_rate):
+        factor = self.factors.get(variable.path, 1.0)
+        super().update_step(gradient, variable, learning_rate * factor)
+
+    def get_config(self):
+        return {**super().get_config(), "factors": self.factors}
+
+
+def make_optimizer(config, steps_per_epoch, factors=None):
     """Make AdamW with warm-up, as a `TrainConfig` asks for.
 
     Biases, norms, positions and the class token do not decay. Keras forgets that list
     when an optimizer is saved, so it is always made anew.
 
     Args:
-        config: A `stm_keras.config.TrainConfig`.
+        config: A `stm_keras.sections.TrainConfig`.
         steps_per_epoch: int.
+        factors: dict of str to float. Factor on the learning rate of a variable, by its
+            path. Empty or None: all learn alike.
 
     Returns:
         A `keras.optimizers.AdamW`, in a `LossScaleOptimizer` under float16.
@@ -92,12 +116,14 @@ def make_optimizer(config, steps_per_epoch):
         config.start_learning_rate,
         "cosine" if config.schedule == "cosine" else "constant",
     )
-    optimizer = keras.optimizers.AdamW(
+    own = {"factors": factors} if factors else {}
+    optimizer = (LayerwiseAdamW if factors else keras.optimizers.AdamW)(
         schedule,
         weight_decay=config.weight_decay,
         global_clipnorm=config.clip_norm,
         use_ema=config.ema is not None,
         ema_momentum=config.ema or 0.99,
+        **own,
     )
     optimizer.exclude_from_weight_decay(var_names=list(UNDECAYED))
     if config.precision == "mixed_float16":

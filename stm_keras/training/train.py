@@ -10,11 +10,12 @@ import keras
 import numpy as np
 
 from stm_keras.errors import InputError, UsageError
-from stm_keras.inference.model_file import load_predictor, save_model
+from stm_keras.inference.model_file import save_model
 from stm_keras.models import build_model
 from stm_keras.runs import STATE
 from stm_keras.training import callbacks as after
-from stm_keras.training.batches import Batches, balanced_weights
+from stm_keras.training.begin import begin_with, freeze, layer_factors, make_batches
+from stm_keras.training.calibrate import calibrate
 from stm_keras.training.material import describe_environment, load_material, split_once
 from stm_keras.training.schedules import make_optimizer
 
@@ -46,7 +47,7 @@ def train(config, run, say=None):
         _fit(config, run, dataset, split, rows, environment, say)
     if not run.file("best.keras").exists():
         raise InputError(f"{run.path}: the best model is lost. Train into a new folder.")
-    return load_predictor(run.file("best.keras")), dataset, split
+    return calibrate(run, dataset, split, say), dataset, split
 
 
 def finished(rows, settings):
@@ -74,27 +75,25 @@ def _fit(config, run, dataset, split, rows, environment, say):
     set_seed(config.seed)
     keras.config.set_dtype_policy(settings.precision)
     classes = dataset.classes
-    parts, labels = split.parts, dataset.labels
-    batches = Batches(
-        dataset.images,
-        labels,
-        parts["train"],
-        len(classes),
-        settings.batch_size,
-        config.seed,
-        config.augment,
-    )
     model = build_model(config.model, len(classes), *dataset.images.shape[:0:-1])
+    if not rows:
+        begin_with(model, settings, classes)
+    freeze(model, settings.frozen)
+    batches = make_batches(config, dataset, split, isinstance(model.output, dict), say)
     compile_model(model, settings, len(batches))
     facts = {
         "classes": list(classes),
         "pixels": int(dataset.images.shape[2]),
         "max_lines": int(dataset.images.shape[1]),
+        "input": config.model.input,
         "parameters": model.count_params(),
         "training": {
             "config": config.model_dump(),
             "environment": environment,
-            "counts": {name: len(indices) for name, indices in parts.items()},
+            "counts": {
+                **{name: len(indices) for name, indices in split.parts.items()},
+                "taught": len(batches.lessons),
+            },
         },
     }
     if rows:
@@ -107,24 +106,21 @@ def _fit(config, run, dataset, split, rows, environment, say):
         best = {**facts, "training": {**facts["training"], "best": keep}}
         save_model(model, run.file("best.keras"), best, overwrite=True)
 
-    monitored = np.random.default_rng(config.seed).permutation(parts["train"])
-    monitored = np.sort(monitored[: len(parts["validation"])])
-    weights = None
-    if settings.class_weight:
-        weights = balanced_weights(labels[parts["train"]], len(classes))
+    interrupt = after.Interrupt()
     try:
         model.fit(
             batches,
             shuffle=False,  # the batches have an order of their own
             epochs=settings.epochs,
             initial_epoch=len(rows),
-            class_weight=weights,
             verbose=0,
-            callbacks=_callbacks(
-                config, run, dataset, split, batches, rows, save_best, monitored
-            ),
+            callbacks=[
+                *_callbacks(config, run, dataset, split, batches, rows, save_best),
+                interrupt,
+            ],
         )
     finally:
+        interrupt.close()
         batches.close()
         keras.config.set_dtype_policy("float32")
     if rows:
@@ -142,19 +138,29 @@ def compile_model(model, settings, steps_per_epoch):
 
         if devices() == ["cpu"]:
             raise UsageError("JAX has no float16 on a processor. Use mixed_bfloat16.")
+    state = keras.losses.CategoricalCrossentropy(
+        from_logits=True, label_smoothing=settings.label_smoothing
+    )
+    losses, shares = {"state": state}, {"state": 1.0}
+    for head in ("change", "unknown"):
+        if isinstance(model.output, dict) and head in model.output:
+            losses[head] = keras.losses.BinaryCrossentropy(from_logits=True)
+            shares[head] = getattr(settings, f"{head}_weight")
+    whole = not isinstance(model.output, dict)
     model.compile(
-        optimizer=make_optimizer(settings, steps_per_epoch),
-        loss=keras.losses.CategoricalCrossentropy(
-            from_logits=True, label_smoothing=settings.label_smoothing
-        ),
+        optimizer=make_optimizer(settings, steps_per_epoch, layer_factors(model, settings)),
+        loss=state if whole else losses,
+        loss_weights=None if whole else shares,
         jit_compile=settings.jit_compile,
     )
     model.optimizer.build(model.trainable_variables)
 
 
-def _callbacks(config, run, dataset, split, batches, rows, save_best, monitored):
+def _callbacks(config, run, dataset, split, batches, rows, save_best):
     settings, labels = config.train, dataset.labels
-    validation = split.parts["validation"]
+    validation, train = split.parts["validation"], split.parts["train"]
+    monitored = np.random.default_rng(config.seed).permutation(train)
+    monitored = np.sort(monitored[: len(validation)])
     chosen = [
         after.Epoch(batches, config.seed),
         after.FiniteLoss(),
@@ -164,9 +170,10 @@ def _callbacks(config, run, dataset, split, batches, rows, save_best, monitored)
                 "": (monitored, labels[monitored]),
                 "val_": (validation, labels[validation]),
             },
-            settings.batch_size,
+            64,
+            batches.prepare,
         ),
-        after.Keeper(run, rows, save_best),
+        after.Keeper(run, rows, save_best, settings.keep),
     ]
     if settings.schedule == "plateau":
         warmup = int(np.ceil(settings.warmup_epochs))

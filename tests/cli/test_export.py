@@ -4,8 +4,9 @@ import json
 
 import pytest
 from helpers import check_error, stm
+from streaming import tiny_stream
 
-from stm_keras.inference.model_file import read_facts
+from stm_keras.inference.model_file import read_facts, save_model
 
 
 def test_a_run_is_written_as_one_file_with_its_facts(trained_run, model_file, tmp_path):
@@ -47,6 +48,25 @@ def test_another_suffix_is_refused(model_file, tmp_path, name):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_name_chooses_onnx(model_file, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr("stm_keras.export.onnx_step.NUM_SCANS", 2)
+    predictor = tiny_stream()
+    save_model(predictor.model, tmp_path / "stream.keras", predictor.facts)
+    output = tmp_path / "stream.onnx"
+    result = stm("export", tmp_path / "stream.keras", "-o", output, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["format"] == "onnx"
+    from stm_keras.runtime.onnx_model import OnnxPredictor
+
+    assert OnnxPredictor.load(output).classes == predictor.classes
+    result = stm("export", tmp_path / "stream.keras", "--format", "keras", "-o", output)
+    check_error(result, 1, "the name of a Keras file ends in .keras")
+    check_error(
+        stm("export", model_file, "-o", tmp_path / "whole.onnx"), 4, "judges whole scans"
+    )
+
+
 def test_an_output_that_cannot_be_written_is_named(model_file, tmp_path):
     (tmp_path / "file").write_text("")
     output = tmp_path / "file" / "copy.keras"
@@ -58,4 +78,4 @@ def test_a_missing_model_and_an_unknown_format_are_refused(model_file, tmp_path)
     check_error(stm("export", tmp_path / "no.keras", "-o", output), 3, "no such file")
     result = stm("export", model_file, "--format", "tflite", "-o", output)
     assert result.exit_code == 2
-    assert "'tflite' is not 'keras'" in result.stderr
+    assert "'tflite' is not one of 'keras', 'onnx'" in result.stderr

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from stm_keras.config import AugmentConfig
 from stm_keras.data.augment import (
     add_noise,
     augment_batch,
@@ -9,6 +8,8 @@ from stm_keras.data.augment import (
     lose_lines,
     transform_scans,
 )
+from stm_keras.data.preprocess import standardise_lines
+from stm_keras.sections import AugmentConfig
 
 STILL = {
     "flip": False,
@@ -143,3 +144,18 @@ def test_a_cut_ends_a_scan_after_a_random_line():
     assert all(r[:n].all() for r, n in zip(recorded, count, strict=True))
     assert count.min() == 5
     assert (count < 40).mean() == pytest.approx(0.5 * 35 / 36, abs=0.04)
+
+
+def test_fixed_scans_keep_their_lines_in_place():
+    rng = np.random.default_rng(0)
+    scans = rng.normal(size=(40, 16, 16)).astype("float32")
+    settings = AugmentConfig(rotate=1.0, zoom=0.2, pan=0.2, line_dropout=0.0, cut=0.0)
+    fixed = np.arange(40) % 2 == 0
+    found = augment_batch(scans, settings, rng, fixed=fixed)
+    wanted = standardise_lines(scans)
+    same = np.isclose(found, wanted, atol=1e-5).all((1, 2))
+    mirrored = np.isclose(found, wanted[:, :, ::-1], atol=1e-5).all((1, 2))
+    assert (same | mirrored)[fixed].all()
+    assert same[fixed].any()
+    assert mirrored[fixed].any()
+    assert not (same | mirrored)[~fixed].any()

@@ -6,6 +6,7 @@ from stm_keras.data.preprocess import (
     remove_line_trend,
     resample_pixels,
     resample_scan,
+    scale_lines,
     standardise_lines,
     triangle_weights,
 )
@@ -123,3 +124,32 @@ def test_heights_behind_the_brown_map_and_behind_others():
     np.testing.assert_array_equal(heights, v)
     assert linear
     assert picture_heights(brown[:, :, ::-1].astype("u1"))[1] is False
+
+
+def test_lines_are_scaled_by_those_so_far():
+    rng = np.random.default_rng(0)
+    heights = rng.normal(size=(2, 9, 40)) * rng.uniform(0.1, 9, (2, 9, 1))
+    scaled = scale_lines(heights)
+    deviation = remove_line_trend(heights).std(-1)
+    for line in range(9):
+        running = np.exp(np.log(deviation[:, : line + 1]).mean(1))
+        assert scaled[:, line].std(-1) == pytest.approx(deviation[:, line] / running, rel=1e-5)
+    np.testing.assert_allclose(scale_lines(heights * 1e-9 + 3e-8), scaled, atol=1e-5)
+    np.testing.assert_allclose(scale_lines(heights[:, :4]), scaled[:, :4], atol=1e-6)
+
+
+def test_a_line_without_structure_does_not_count():
+    heights = np.random.default_rng(0).normal(size=(5, 40))
+    broken = np.insert(heights, 2, 3.0, axis=0)
+    scaled = scale_lines(broken)
+    assert not scaled[2].any()
+    np.testing.assert_allclose(np.delete(scaled, 2, axis=0), scale_lines(heights), atol=1e-6)
+
+
+def test_scaling_goes_on_where_it_stopped():
+    heights = np.random.default_rng(0).normal(size=(9, 40))
+    total, found = (np.zeros(1), np.zeros(1)), []
+    for line in heights:
+        scaled, total = scale_lines(line[None], total)
+        found.append(scaled[0])
+    np.testing.assert_allclose(found, scale_lines(heights), atol=1e-6)

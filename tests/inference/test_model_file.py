@@ -51,7 +51,8 @@ def tiny_file(tmp_path_factory):
 
 
 def test_facts_come_back_without_the_network(tiny_file):
-    facts = {**FACTS_OF_TINY, "format": 1, "preprocessing": PREPROCESSING}
+    facts = {**FACTS_OF_TINY, "format": 1, "input": "standardised"}
+    facts["preprocessing"] = PREPROCESSING["standardised"]
     assert read_facts(tiny_file) == facts
 
 

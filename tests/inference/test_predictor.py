@@ -7,7 +7,7 @@ from helpers import lattice_scans
 from stm_keras.errors import MismatchError
 from stm_keras.inference import predictor as subject
 from stm_keras.inference.predictor import Predictor, predict_logits, softmax
-from stm_keras.models import vit
+from stm_keras.models import sequential, vit
 
 FACTS = {"classes": ["a", "b", "c"], "pixels": 16, "max_lines": 8}
 
@@ -90,3 +90,42 @@ def test_other_classes_are_refused(tiny):
         MismatchError, match="knows a, b, c. Received: scans labelled b, a, c"
     ):
         tiny.check_classes(("b", "a", "c"))
+
+
+@pytest.fixture(scope="module")
+def live():
+    """Predictor of a tiny untrained network that answers after every line."""
+    facts = {**FACTS, "input": "scaled", "temperature": {"lines": [1, 8], "values": [4, 1]}}
+    return Predictor(sequential(3, 16, 8, width=2, units=4), facts)
+
+
+def test_every_line_is_answered_in_one_pass(live, scans):
+    state, heads = live.after_every_line(scans), live.heads(scans)
+    assert state.shape == (7, 8, 3)
+    assert list(heads) == ["change", "unknown"]
+    for values in heads.values():
+        assert values.shape == (7, 8)
+        assert ((values > 0) & (values < 1)).all()
+    np.testing.assert_allclose(state.sum(2), 1, atol=1e-6)
+    by_lines = live.by_lines(scans, [1, 3, 8])
+    for lines, probabilities in by_lines.items():
+        np.testing.assert_allclose(
+            probabilities, live.probabilities(scans, lines), atol=1e-5
+        )
+
+
+def test_the_temperature_is_that_of_the_lines_seen(live, scans):
+    assert live.temperature(np.array([1, 8, 100])).tolist() == [4, 1, 1]
+    assert 1 < live.temperature(3) < 4
+    logits = live.logits(scans, lines=1)
+    np.testing.assert_allclose(live.probabilities(scans, 1), softmax(logits, 4), atol=1e-6)
+
+
+def test_the_last_word_is_that_after_the_last_recorded_line(live, scans):
+    begun = np.where(np.arange(8)[:, None] < 3, scans, 0)
+    np.testing.assert_allclose(live.logits(begun), live.logits(scans, lines=3), atol=1e-5)
+
+
+def test_a_model_of_whole_scans_says_nothing_after_every_line(tiny, scans):
+    with pytest.raises(MismatchError, match="judges whole scans, not every line"):
+        tiny.after_every_line(scans)

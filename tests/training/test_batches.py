@@ -4,17 +4,26 @@ import time
 import keras
 import numpy as np
 import pytest
+from helpers import made_up_dataset
 
-from stm_keras.config import AugmentConfig
 from stm_keras.data.preprocess import standardise_lines
-from stm_keras.training.batches import Batches, balanced_weights
+from stm_keras.sections import AugmentConfig
+from stm_keras.training.batches import Batches
+from stm_keras.training.lessons import Lessons, make_lessons, unknown_lessons
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (10, 6, 12)).astype("uint8")
 LABELS = np.array([0, 1, 2, 0, 1, 2, 0, 1, 2, 0])
 
 
-def make(augment=None, indices=range(10), batch_size=4, seed=0):
-    return Batches(IMAGES, LABELS, np.array(indices), 3, batch_size, seed, augment)
+def lessons_of(indices=range(10), **changes):
+    indices = np.array(indices)
+    state = np.eye(3, dtype="float32")[LABELS[indices]]
+    fields = {"state": state, "weight": np.ones(len(indices), "float32"), **changes}
+    return Lessons(IMAGES, indices, **fields)
+
+
+def make(augment=None, indices=range(10), batch_size=4, seed=0, **more):
+    return Batches(lessons_of(indices), batch_size, seed, augment, **more)
 
 
 def read(batches, epoch):
@@ -30,15 +39,15 @@ def digest(batches):
 
 def test_every_scan_comes_once_and_batches_are_of_one_size():
     pairs = read(make(), 0)
-    assert [x.shape for x, _ in pairs] == [(4, 6, 12)] * 3
-    seen = np.concatenate([x for x, _ in pairs])[:10]
+    assert [x.shape for x, _, _ in pairs] == [(4, 6, 12)] * 3
+    seen = np.concatenate([x for x, _, _ in pairs])[:10]
     wanted = standardise_lines(IMAGES)
     assert sorted(map(bytes, seen)) == sorted(map(bytes, wanted))
 
 
 def test_targets_belong_to_their_scans():
     inputs = standardise_lines(IMAGES)
-    for x, y in read(make(indices=[9, 3, 4, 5, 8]), 1):
+    for x, y, _ in read(make(indices=[9, 3, 4, 5, 8]), 1):
         for scan, target in zip(x, y, strict=True):
             (index,) = np.flatnonzero((inputs == scan).all((1, 2)))
             assert index in (9, 3, 4, 5, 8)
@@ -72,7 +81,7 @@ def test_fit_sees_each_batch_once_in_order(monkeypatch):
             seen.clear()
 
         def on_epoch_end(self, epoch, logs=None):
-            wanted = [x[:, 0, 0].tobytes() for x, _ in read(make(), epoch)]
+            wanted = [x[:, 0, 0].tobytes() for x, _, _ in read(make(), epoch)]
             assert seen[: len(wanted)] == wanted
 
     monkeypatch.setattr(Batches, "__getitem__", spy)
@@ -90,29 +99,72 @@ def test_waiting_is_measured():
     assert batches.waited >= 0.05
 
 
-def test_class_weights_are_those_of_the_predecessor():
-    counts = [1664, 8312, 3202, 5754]
-    weights = balanced_weights(np.repeat(range(4), counts), 4)
-    assert [round(weights[i], 3) for i in range(4)] == [2.844, 0.569, 1.478, 0.823]
+def test_simulated_scans_fill_their_share_of_every_batch():
+    beside = Lessons(
+        np.full((5, 6, 12), 7) * np.arange(12),
+        np.arange(5),
+        np.full((5, 3), 1 / 3, "float32"),
+        np.full(5, 0.5, "float32"),
+    )
+    batches = make(batch_size=4, beside=[(beside, 0.25)])
+    triples = read(batches, 0)
+    assert len(triples) == 4  # three of the ten scans in each
+    for _, targets, weights in triples:
+        assert targets.shape == (4, 3)
+        assert weights.tolist() == [1, 1, 1, 0.5]
+        assert targets[3] == pytest.approx(1 / 3)
 
 
-def test_a_class_without_scans_has_no_weight():
-    with pytest.raises(
-        ValueError, match=r"Every class needs a scan. .* counts \[2, 0, 1\]"
-    ):
-        balanced_weights(np.array([0, 0, 2]), 3)
+def test_every_line_has_a_target_until_the_scan_ends():
+    images = IMAGES.astype(float)
+    images[1, 4:] = 0
+    lines = np.zeros((2, 6), int)
+    lines[0, 3:] = 2
+    lines[1, 4:] = -1
+    lessons = Lessons(
+        images,
+        np.array([0, 1]),
+        np.eye(3, dtype="float32")[[0, 0]],
+        np.array([2, 1], "float32"),
+        line_labels=lines,
+        change_line=np.array([3, -1]),
+        fixed=np.array([True, True]),
+    )
+    batches = Batches(lessons, 2, 0, every_line=True)
+    _, targets, weights = batches.make(0, np.array([0, 1]), 0)
+    assert targets["state"][0].argmax(1).tolist() == [0, 0, 0, 2, 2, 2]
+    assert weights["state"].tolist() == [[2] * 6, [1, 1, 1, 1, 0, 0]]
+    assert targets["change"][..., 0].tolist() == [[0, 0, 0, 1, 1, 1], [0] * 6]
+    assert weights["change"].tolist() == [[1, 1, 1, 4, 4, 4], [1, 1, 1, 1, 0, 0]]
+    assert not targets["unknown"].any()
+    assert weights["unknown"].tolist() == [[1] * 6, [1, 1, 1, 1, 0, 0]]
 
 
-def test_class_weight_is_what_fit_multiplies_the_loss_by():
-    inputs = standardise_lines(IMAGES)
-    targets = np.eye(3, dtype="float32")[LABELS]
+def test_other_surfaces_teach_that_they_are_unknown_and_nothing_else():
+    images = IMAGES.astype(float)
+    images[1, 4:] = 0
+    others = made_up_dataset(4, images=images[:4], lines=np.full(4, 6))
+    batches = Batches(
+        lessons_of(), 4, 0, every_line=True, beside=[(unknown_lessons(others, 3), 0.5)]
+    )
+    _, targets, weights = batches.make(0, np.arange(10), 0)
+    assert targets["unknown"][:, 0, 0].tolist() == [0, 0, 1, 1]
+    assert weights["unknown"].any(1).all()
+    assert not weights["state"][2:].any()
+    assert not weights["change"].any()
+
+
+def test_weights_are_what_fit_multiplies_the_loss_by():
+    dataset = made_up_dataset(8, images=np.tile(IMAGES[:8], (1, 1, 1)), lines=np.full(8, 6))
+    lessons = make_lessons(dataset, np.array([0, 1, 2, 3, 4]))
     entry = keras.Input((6, 12))
-    model = keras.Model(entry, keras.layers.Dense(3)(keras.layers.Flatten()(entry)))
+    model = keras.Model(entry, keras.layers.Dense(4)(keras.layers.Flatten()(entry)))
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(0.0), loss)
-    weights = balanced_weights(LABELS, 3)
-    told = model.fit(inputs, targets, batch_size=10, class_weight=weights, verbose=0)
-    logits = model.predict(inputs, verbose=0)
-    each = np.log(np.exp(logits).sum(1)) - logits[np.arange(10), LABELS]
-    wanted = np.mean(each * [weights[label] for label in LABELS])
-    assert told.history["loss"][0] == pytest.approx(wanted, rel=1e-4)
+    told = model.fit(Batches(lessons, 5, 0), shuffle=False, verbose=0).history["loss"][0]
+    logits = model.predict(standardise_lines(IMAGES[:5]), verbose=0)
+    labels = dataset.labels[:5]
+    each = np.log(np.exp(logits).sum(1)) - logits[np.arange(5), labels]
+    assert told == pytest.approx(
+        np.mean(each * [5 / 8, 5 / 4, 5 / 4, 5 / 4, 5 / 8]), rel=1e-4
+    )

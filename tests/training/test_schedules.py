@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from stm_keras.config import TrainConfig
 from stm_keras.models import vit
+from stm_keras.sections import TrainConfig
 from stm_keras.training.schedules import UNDECAYED, WarmUp, make_optimizer, plateau_scale
 
 

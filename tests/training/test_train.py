@@ -1,5 +1,6 @@
 """Whole runs: what is kept, what a restart gives, and what stops one."""
 
+import contextlib
 import csv
 import math
 import os
@@ -260,3 +261,39 @@ def test_a_signal_between_epochs_loses_nothing(tmp_path, scans):
     assert "Type the same command to go on" in told
     assert "Traceback" not in told
     assert len(history(run)) >= 1
+
+
+def test_an_interrupt_that_python_swallowed_is_raised_after_the_step():
+    interrupt = after.Interrupt()
+    former = signal.getsignal(signal.SIGINT)
+    interrupt.on_train_begin()
+    try:
+        interrupt.on_train_batch_end(0)
+        with contextlib.suppress(KeyboardInterrupt):  # as a destructor would
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            interrupt.on_train_batch_end(1)
+    finally:
+        interrupt.close()
+    assert signal.getsignal(signal.SIGINT) == former
+
+
+LIVE = ["model.name=sequential", "model.width=2", "model.units=8", "model.spectra=4"]
+
+
+def test_a_streaming_model_learns_from_votes_lines_and_other_surfaces(tmp_path, scans):
+    settings = ["simulate.share=0.25", "simulate.unknown=0.125", "simulate.count=16"]
+    settings += ["train.keep=last", "train.layer_decay=0.7", "train.batch_size=8"]
+    config = load_config(None, [*LIVE, f"data.path={scans}", "train.epochs=2", *settings])
+    run = Run.start(tmp_path / "run", config)
+    predictor, dataset, split = train(config, run)
+    assert predictor.facts["training"]["best"]["epoch"] == 2
+    assert predictor.facts["input"] == "scaled"
+    assert set(predictor.heads(dataset.images[:3])) == {"change", "unknown"}
+    assert {"temperature", "unsure", "unknown", "change"} <= set(predictor.facts)
+    again = load_config(
+        None, [*LIVE, f"data.path={scans}", "train.epochs=1", f"train.init={run.path}"]
+    )
+    second = Run.start(tmp_path / "second", again)
+    train(again, second)
+    assert history(second)[0]["val_loss"] < history(run)[0]["val_loss"]

@@ -1,0 +1,81 @@
+"""How far a model can be trusted: abstention, unknown surfaces, tip changes."""
+
+import numpy as np
+
+from stm_keras.evaluation.change_scores import score_changes, score_votes
+from stm_keras.evaluation.rejection import score_rejection
+from stm_keras.evaluation.unknown import score_unknown
+
+TEST_SEED = 20_202  # of simulated scans that score; no run trains or chooses on them
+NUM_CHANGED = 1200
+NUM_OTHER = 760  # 40 of each kind
+
+
+def changed_scans(count, seed):
+    """Simulate scans, half of them with a tip change that can be seen.
+
+    Args:
+        count: int. Scans before those are left out whose change does not show.
+        seed: int.
+
+    Returns:
+        `Dataset`.
+    """
+    from stm_keras.simulate import SimulationConfig, clear_changes, simulate
+
+    scans = simulate(count, seed, SimulationConfig(p_tip_change=0.5, p_partial=0.0))
+    return scans.take(np.flatnonzero(clear_changes(scans)))
+
+
+def trust_scores(predictor, part, validation=None, groups=None, seed=0):
+    """Score what a model says of its own verdicts, on scans it never saw.
+
+    Args:
+        predictor: A calibrated `Predictor`.
+        part: `Dataset` of complete single-class scans to score on.
+        validation: `Dataset` of those whose confidence sets the thresholds, or None.
+        groups: array of shape `(scans of part,)`. What to resample, or None.
+        seed: int. Of the bootstrap.
+
+    Returns:
+        dict, JSON-ready: `rejection`, `unknown` and `changes`, as of `score_rejection`,
+        `score_unknown` and `score_changes`; None where the model has no such head.
+    """
+    scores = {"rejection": None, "unknown": None, "changes": None}
+    if validation is not None and len(validation):
+        scores["rejection"] = score_rejection(
+            part.labels,
+            predictor.probabilities(part.images),
+            predictor.probabilities(validation.images),
+            groups=groups,
+            seed=seed,
+        )
+    facts = predictor.facts
+    if "unknown" in facts:
+        from stm_keras.simulate import OTHER_KINDS, simulate_others
+
+        others = simulate_others(NUM_OTHER, TEST_SEED)
+        known = predictor.heads(part.images)["unknown"][:, -1]
+        found = predictor.heads(others.images)["unknown"]
+        last = np.maximum(others.lines, 1) - 1
+        scores["unknown"] = score_unknown(
+            known,
+            found[np.arange(len(last)), last],
+            facts["unknown"]["thresholds"][-1],
+            kinds=np.array(OTHER_KINDS)[others.parameters["kind"]],
+            groups=groups,
+            seed=seed,
+        )
+    if "change" in facts:
+        scans = changed_scans(NUM_CHANGED, TEST_SEED)
+        scores["changes"] = score_changes(
+            predictor.heads(scans.images)["change"],
+            scans.change_line,
+            facts["change"]["threshold"],
+            lines=scans.lines,
+        )
+        votes = part.parameters.get("tip_change_votes")
+        if votes is not None:
+            change = predictor.heads(part.images)["change"]
+            scores["changes"]["votes"] = score_votes(change, votes, part.lines)
+    return scores

@@ -1,0 +1,225 @@
+"""Layers that look back over lines only, each for a whole scan and for one line at a time.
+
+Beside `call`, which takes all lines of a scan, each has `step`, which takes the next line
+and a cache, and gives the cache for the line after: the loop over lines equals the call. The
+cache has the same size at every line.
+"""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="stm_keras")
+class LineChannels(keras.layers.Layer):
+    """Show each line in three ways: its shape, its height among the lines so far, its scale.
+
+    A line alone is best seen at standard deviation 1. But a tip change, a crash or a
+    tall feature shows in how large a line is beside those before it, which that hides.
+
+    Args:
+        limit: float. Heights are clipped at so many running scales.
+        **kwargs: Passed on to `keras.layers.Layer`.
+
+    Call arguments:
+        lines: float tensor of shape `(batch, lines, pixels)`, as of
+            `stm_keras.data.preprocess.scale_lines`.
+
+    Returns:
+        float tensor of shape `(batch, lines, pixels, 3)`. A line of 0 stays 0.
+    """
+
+    def __init__(self, limit=4.0, **kwargs):
+        super().__init__(**kwargs)
+        self.limit = limit
+
+    def call(self, lines):
+        square = ops.mean(ops.square(lines), axis=-1, keepdims=True)
+        there = square > 1e-10
+        scale = ops.sqrt(ops.where(there, square, 1.0))
+        shape = ops.where(there, lines / scale, 0.0)
+        height = ops.clip(lines, -self.limit, self.limit)
+        size = ops.broadcast_to(ops.clip(ops.log(scale), -3.0, 3.0), ops.shape(lines))
+        return ops.stack([shape, height, size], axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape, 3)
+
+    def get_config(self):
+        return {**super().get_config(), "limit": self.limit}
+
+
+@keras.saving.register_keras_serializable(package="stm_keras")
+class CausalConv(keras.layers.Layer):
+    """Convolve along the line, over this line and some before it.
+
+    The taps over lines are put side by side as channels of one convolution along the
+    line: the same as a dilated 2-D kernel, which Keras refuses together with a stride.
+
+    Args:
+        filters: int.
+        kernel: int. Width along the line, in pixels.
+        taps: int. Lines that the kernel spans, this one included.
+        dilation: int. Lines from one tap to the next.
+        stride: int. Along the line.
+        **kwargs: Passed on to `keras.layers.Layer`.
+
+    Call arguments:
+        features: float tensor of shape `(batch, lines, pixels, channels)`. Before the
+            first line there is 0.
+
+    Returns:
+        float tensor of shape `(batch, lines, ceil(pixels / stride), filters)`.
+
+    Reference:
+        van den Oord et al., 2016, https://arxiv.org/abs/1609.03499, section 2.1.
+    """
+
+    def __init__(self, filters, kernel=3, taps=3, dilation=1, stride=1, **kwargs):
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.kernel = kernel
+        self.taps = taps
+        self.dilation = dilation
+        self.stride = stride
+        self.lag = (taps - 1) * dilation
+        self.convolution = keras.layers.Conv1D(
+            filters,
+            kernel,
+            strides=stride,
+            padding="same",
+            use_bias=False,
+            data_format="channels_last",
+            kernel_initializer="he_normal",
+            dtype=self.dtype_policy,
+            name="convolution",
+        )
+
+    def build(self, input_shape):
+        _, _, pixels, channels = input_shape
+        self.convolution.build((None, pixels, channels * self.taps))
+
+    def call(self, features):
+        seen = ops.pad(features, [[0, 0], [self.lag, 0], [0, 0], [0, 0]])
+        return self._convolve(seen, ops.shape(features)[1])
+
+    def step(self, features, cache):
+        """Take one line `(batch, 1, pixels, channels)`; see the head of the file."""
+        seen = ops.concatenate([cache[0], features], axis=1)
+        return self._convolve(seen, 1), [seen[:, 1:]]
+
+    def cache_shapes(self, input_shape):
+        """Return the shape of each array of the cache, without batch."""
+        return [(self.lag, *input_shape[2:])]
+
+    def _convolve(self, seen, count):
+        taps = [
+            seen[:, tap * self.dilation : tap * self.dilation + count]
+            for tap in range(self.taps)
+        ]
+        taps = ops.concatenate(taps, axis=-1)
+        pixels, channels = taps.shape[2:]
+        out = self.convolution(ops.reshape(taps, (-1, pixels, channels)))
+        return ops.reshape(out, (-1, count, *out.shape[1:]))
+
+    def compute_output_shape(self, input_shape):
+        batch, lines, pixels, _ = input_shape
+        return (batch, lines, -(-pixels // self.stride), self.filters)
+
+    def get_config(self):
+        names = ("filters", "kernel", "taps", "dilation", "stride")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+@keras.saving.register_keras_serializable(package="stm_keras")
+class LineSummary(keras.layers.Layer):
+    """Sum a line up wherever on it something stands: mean and largest of each channel.
+
+    Call arguments:
+        features: float tensor of shape `(batch, lines, pixels, channels)`.
+
+    Returns:
+        float tensor of shape `(batch, lines, 2 * channels)`.
+    """
+
+    def call(self, features):
+        mean, largest = ops.mean(features, axis=2), ops.max(features, axis=2)
+        return ops.concatenate([mean, largest], axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:2], 2 * input_shape[3])
+
+
+@keras.saving.register_keras_serializable(package="stm_keras")
+class RunningMean(keras.layers.Layer):
+    """Put beside each token the mean of all tokens so far: what the scan shows as a whole.
+
+    Call arguments:
+        tokens: float tensor of shape `(batch, lines, dim)`.
+
+    Returns:
+        float tensor of shape `(batch, lines, 2 * dim)`.
+    """
+
+    def call(self, tokens):
+        total = ops.cumsum(ops.cast(tokens, "float32"), axis=1)
+        count = ops.cumsum(ops.ones_like(total[:1, :, :1]), axis=1)
+        return ops.concatenate([tokens, ops.cast(total / count, tokens.dtype)], axis=-1)
+
+    def step(self, tokens, cache):
+        """Take one token `(batch, 1, dim)`; see the head of the file."""
+        total, count = cache[0] + tokens, cache[1] + 1.0
+        return ops.concatenate([tokens, total / count], axis=-1), [total, count]
+
+    def cache_shapes(self, input_shape):
+        """Return the shape of each array of the cache, without batch."""
+        return [(1, input_shape[-1]), (1, 1)]
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], 2 * input_shape[-1])
+
+
+@keras.saving.register_keras_serializable(package="stm_keras")
+class Recurrent(keras.layers.Layer):
+    """A GRU over lines.
+
+    Args:
+        units: int.
+        **kwargs: Passed on to `keras.layers.Layer`.
+
+    Call arguments:
+        tokens: float tensor of shape `(batch, lines, dim)`.
+
+    Returns:
+        float tensor of shape `(batch, lines, units)`, the state after each line.
+
+    Reference:
+        Cho et al., 2014, https://arxiv.org/abs/1406.1078, section 2.3.
+    """
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.gru = keras.layers.GRU(
+            units, return_sequences=True, dtype=self.dtype_policy, name="gru"
+        )
+
+    def build(self, input_shape):
+        self.gru.build(input_shape)
+
+    def call(self, tokens):
+        return self.gru(tokens)
+
+    def step(self, tokens, cache):
+        """Take one token `(batch, 1, dim)`; see the head of the file."""
+        state, _ = self.gru.cell(tokens[:, 0], [cache[0]])
+        return state[:, None], [state]
+
+    def cache_shapes(self, input_shape):
+        """Return the shape of each array of the cache, without batch."""
+        return [(self.units,)]
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.units)
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}

@@ -1,0 +1,106 @@
+"""The streaming network: a verdict after every line, from that line and those before."""
+
+import keras
+
+from stm_keras.layers import (
+    CausalBlock,
+    CausalConv,
+    LineChannels,
+    LineSummary,
+    Recurrent,
+    RunningMean,
+    RunningSpectra,
+)
+
+STEM = (  # filters over width, kernel and stride along the line, dilation over lines
+    (1.0, 8, 4, 1),
+    (1.5, 3, 2, 2),
+    (2.0, 3, 2, 4),
+    (4.0, 3, 2, 4),
+)
+
+
+def sequential(
+    num_classes,
+    pixels=128,
+    max_lines=128,
+    width=16,
+    taps=3,
+    mixer="gru",
+    units=128,
+    spectra=64,
+    layers=2,
+    heads=4,
+    window=128,
+    dropout=0.2,
+):
+    """Build the streaming network: lines in, a verdict after each of them out.
+
+    Four causal convolutions sum up the last 23 lines in a token: a lattice shows across
+    lines, and between two it hardly changes. A GRU, causal attention or a running mean
+    carries on what earlier lines showed. Two more heads tell whether the tip changed at
+    the line, and whether the surface is one that the network does not know.
+
+    Args:
+        num_classes: int. Classes.
+        pixels: int. Pixels of a line.
+        max_lines: int. Lines of a scan; any number may come.
+        width: int. Filters of the first convolution; the last has four times as many.
+        taps: int. Lines a convolution spans; 1 sees each line alone.
+        mixer: str. "gru", "attention" or "mean".
+        units: int. Length of a token and of the state.
+        spectra: int. Length that the token grows by for what is periodic in the lines so
+            far, 0 without.
+        layers, heads, window: int. Of attention: blocks, heads, lines looked back on.
+        dropout: float. Rate before the heads and in the blocks.
+
+    Returns:
+        A functional `keras.Model` from float tensor `(batch, lines, pixels)`, as of
+        `scale_lines`, to a dict of float32 logits: "state" `(batch, lines, num_classes)`,
+        "change" and "unknown" `(batch, lines, 1)`.
+    """
+    kl = keras.layers
+    lines = keras.Input((None, pixels), name="lines")
+
+    # === Lines to tokens ===
+    features = LineChannels(name="channels")(lines)
+    for index, (share, kernel, stride, dilation) in enumerate(STEM):
+        features = CausalConv(
+            round(share * width), kernel, taps, dilation, stride, name=f"conv_{index}"
+        )(features)
+        features = kl.BatchNormalization(axis=-1, momentum=0.95, name=f"norm_{index}")(
+            features
+        )
+        features = kl.Activation("relu", name=f"relu_{index}")(features)
+    tokens = LineSummary(name="summary")(features)
+    tokens = kl.Dense(units, activation="relu", name="project")(tokens)
+    if spectra:
+        periodic = RunningSpectra(name="spectra")(lines)
+        periodic = kl.Dense(spectra, activation="relu", name="project_spectra")(periodic)
+        tokens = kl.Concatenate(name="join")([tokens, periodic])
+    tokens = kl.Dropout(dropout, name="token_dropout")(tokens)
+
+    # === What earlier lines showed ===
+    if mixer == "gru":
+        tokens = Recurrent(units, name="recurrent")(tokens)
+    elif mixer == "attention":
+        for index in range(layers):
+            tokens = CausalBlock(heads, 2 * units, window, dropout, name=f"block_{index}")(
+                tokens
+            )
+        tokens = kl.LayerNormalization(epsilon=1e-6, name="norm")(tokens)
+    elif mixer == "mean":
+        tokens = RunningMean(name="running_mean")(tokens)
+        tokens = kl.Dense(units, activation="relu", name="mix")(tokens)
+    else:
+        raise ValueError(
+            f'`mixer` must be "gru", "attention" or "mean". Received: mixer={mixer}.'
+        )
+
+    # === Heads ===
+    tokens = kl.Dropout(dropout, name="dropout")(tokens)
+    state = kl.Dense(num_classes, dtype="float32", name="state")(tokens)
+    change = kl.Dense(1, dtype="float32", name="change")(tokens)
+    unknown = kl.Dense(1, dtype="float32", name="unknown")(tokens)
+    heads = {"state": state, "change": change, "unknown": unknown}
+    return keras.Model(lines, heads, name="sequential")

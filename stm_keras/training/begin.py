@@ -1,0 +1,165 @@
+"""Where a run begins: weights of another model, layers that stay, and what it is taught with."""
+
+import os
+import re
+
+import numpy as np
+
+from stm_keras.data.preprocess import INPUTS
+from stm_keras.errors import ConfigError, MismatchError
+from stm_keras.inference.choice import find_model
+from stm_keras.inference.model_file import load_predictor
+from stm_keras.training.batches import Batches
+from stm_keras.training.lessons import (
+    few_labels,
+    make_lessons,
+    unknown_lessons,
+    voted_extra,
+)
+from stm_keras.training.material import simulated_scans
+
+HEADS = ("state", "change", "unknown", "logits")
+STEM = re.compile(r"(conv|norm)_\d+|tokenizer")
+
+
+def begin_with(model, settings, classes):
+    """Give a new model the weights of a trained one, layer by layer of the same name.
+
+    A layer of another shape keeps its fresh weights: a head for other classes, say.
+
+    Args:
+        model: `keras.Model`.
+        settings: A `stm_keras.sections.TrainConfig`; `init` names a model file or run.
+        classes: sequence of str. What the new model tells apart.
+
+    Raises:
+        MismatchError: No layer fits.
+    """
+    if settings.init is None:
+        return
+    path, _ = find_model(settings.init)
+    other = load_predictor(path)
+    there = {layer.name: layer for layer in other.model.layers if layer.weights}
+    taken = 0
+    for layer in model.layers:
+        source = there.get(layer.name)
+        if source is None or not layer.weights:
+            continue
+        if layer.name in ("state", "logits") and other.classes != tuple(classes):
+            continue
+        weights = source.get_weights()
+        if [w.shape for w in weights] == [tuple(w.shape) for w in layer.weights]:
+            layer.set_weights(weights)
+            taken += 1
+    if not taken:
+        raise MismatchError(
+            f"{path}: no layer fits. `train.init` needs a model of the same kind; this one "
+            f"is {other.model.name}, and {model.name} is trained."
+        )
+
+
+def freeze(model, frozen):
+    """Keep the stem as it is, statistics of its norms included, if `frozen` is "stem"."""
+    if frozen == "stem":
+        for layer in model.layers:
+            if STEM.fullmatch(layer.name):
+                layer.trainable = False
+
+
+def layer_factors(model, settings):
+    """Return the factor on the learning rate of each variable, by its path.
+
+    The heads learn at the full rate, and each layer below at `layer_decay` times that of
+    the next: what a stem learnt on thousands of simulated scans is kept longer.
+
+    Args:
+        model: `keras.Model`.
+        settings: A `stm_keras.sections.TrainConfig`.
+
+    Returns:
+        dict of str to float, empty where all learn alike.
+
+    Reference:
+        Howard & Ruder, 2018, https://arxiv.org/abs/1801.06146, section 3.2.
+    """
+    if settings.layer_decay == 1:
+        return {}
+    groups, heads = [], []
+    for layer in model.layers:
+        if layer.name in HEADS:
+            heads += layer.trainable_variables
+        elif layer.trainable_variables:
+            if not (groups and layer.name.startswith("norm_")):  # with what it norms
+                groups.append([])
+            groups[-1] += layer.trainable_variables
+    groups.append(heads)
+    return {
+        variable.path: settings.layer_decay ** (len(groups) - 1 - depth)
+        for depth, group in enumerate(groups)
+        for variable in group
+    }
+
+
+def make_batches(config, dataset, split, every_line, say):
+    """Make the batches of a run.
+
+    Args:
+        config: A `stm_keras.config.Config`.
+        dataset: The `Dataset` of the run.
+        split: Its `Split`.
+        every_line: bool. The model answers after every line.
+        say: callable of str.
+
+    Returns:
+        `Batches`.
+    """
+    train, settings = split.parts["train"], config.data
+    if settings.labels is not None:
+        train = few_labels(dataset, train, settings.labels, config.seed)
+    extra = None
+    if settings.soft_labels and settings.labels is None:
+        extra = voted_extra(dataset, split)
+        say(f"Votes teach: {len(train)} scans of one class and {len(extra)} others.")
+    lessons = make_lessons(
+        dataset,
+        train,
+        soft=settings.soft_labels,
+        balanced=config.train.class_weight,
+        extra=extra,
+    )
+    return Batches(
+        lessons,
+        config.train.batch_size,
+        config.seed,
+        config.augment,
+        INPUTS[config.model.input],
+        every_line,
+        _beside(config, every_line, dataset.classes, say),
+        threads=min(os.cpu_count() or 1, 2),
+    )
+
+
+def _beside(config, every_line, classes, say):
+    """Simulate what fills a share of every batch: labelled scans, and other surfaces."""
+    beside, settings = [], config.simulate
+    if settings.share and config.data.path is not None:
+        scans = simulated_scans(config, say)
+        if scans.classes != tuple(classes):
+            raise ConfigError(
+                f"`simulate.share`: simulated scans are of the classes "
+                f"{', '.join(scans.classes)}. Received: {', '.join(classes)}."
+            )
+        beside.append((make_lessons(scans, np.arange(len(scans))), settings.share))
+    if settings.unknown:
+        if not every_line:
+            raise ConfigError(
+                "`simulate.unknown` needs a model with a head for unknown surfaces, such as "
+                f"`sequential`. Received: model.name={config.model.name}."
+            )
+        from stm_keras.simulate import simulate_others
+
+        count = max(settings.count // 4, 1)
+        say(f"Simulating {count} scans of other surfaces, seed {settings.seed}.")
+        others = simulate_others(count, settings.seed)
+        beside.append((unknown_lessons(others, len(classes)), settings.unknown))
+    return beside

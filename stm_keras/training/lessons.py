@@ -1,0 +1,210 @@
+"""What each training scan teaches: a target, how much it counts, labels of its lines."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stm_keras.errors import DatasetError
+
+CHANGE_LINES = 4  # lines after a change in which the head may say so: some to see it by
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """Scans to learn from.
+
+    Args:
+        images: array-like of shape `(scans of the dataset, lines, pixels)`. Heights.
+        indices: int array. The scans of the dataset that teach.
+        state: float32 array `(len(indices), classes)`. Target of each scan, sums to 1.
+        weight: float32 array `(len(indices),)`. How much each counts, 1 on average.
+        line_labels: int array `(len(indices), lines)`, -1 where not recorded, or None.
+        change_line: int array `(len(indices),)`, -1 without a change, or None.
+        fixed: bool array `(len(indices),)`. Scans whose lines must keep their places.
+        unknown: bool. The scans are of surfaces that the model must not know: they teach
+            that and nothing else.
+    """
+
+    images: object
+    indices: np.ndarray
+    state: np.ndarray
+    weight: np.ndarray
+    line_labels: np.ndarray | None = None
+    change_line: np.ndarray | None = None
+    fixed: np.ndarray | None = None
+    unknown: bool = False
+
+    def __len__(self):
+        return len(self.indices)
+
+    def line_targets(self, chosen, inputs):
+        """Turn the targets of some scans into targets of each line.
+
+        A line that is not there teaches nothing. Where only the scan has a label, it is
+        the target after every line: what one should say on what there is so far.
+
+        Args:
+            chosen: int array. Places in `indices`.
+            inputs: float array of shape `(chosen, lines, pixels)`. The model's input;
+                lines past the last one that is not 0 were not recorded.
+
+        Returns:
+            Tuple of two dicts, targets and weights, of float32 arrays: "state"
+            `(chosen, lines, classes)` and `(chosen, lines)`, "change" and "unknown"
+            `(chosen, lines, 1)` and `(chosen, lines)`.
+        """
+        lines = inputs.shape[1]
+        place = np.arange(lines)
+        there = inputs.any(-1)
+        count = np.where(there.any(1), lines - there[:, ::-1].argmax(1), 0)
+        recorded = place < count[:, None]
+        weight = self.weight[chosen, None] * recorded
+        state = np.repeat(self.state[chosen, None], lines, axis=1)
+        change = np.zeros((len(chosen), lines), np.float32)
+        change_weight = np.zeros_like(change)
+        if self.line_labels is not None:
+            labels = self.line_labels[chosen]
+            known = labels >= 0
+            state[known] = np.eye(state.shape[2], dtype=np.float32)[labels[known]]
+        if self.change_line is not None and not self.unknown:
+            since = place - self.change_line[chosen, None]
+            after = (self.change_line[chosen, None] >= 0) & (since >= 0)
+            change[after & (since < CHANGE_LINES)] = 1
+            change_weight = recorded * (1 + 3 * change)
+        unknown = np.full_like(change, self.unknown)
+        targets = {
+            "state": state,
+            "change": change[..., None],
+            "unknown": unknown[..., None],
+        }
+        weights = {"state": weight, "change": change_weight, "unknown": recorded}
+        return targets, {name: array.astype(np.float32) for name, array in weights.items()}
+
+
+def make_lessons(dataset, indices, *, soft=0.0, balanced=True, extra=None):
+    """Choose targets and weights for the training part of a dataset.
+
+    Args:
+        dataset: A `Dataset`.
+        indices: int array. Complete scans of a single class.
+        soft: float. Share of the votes in the target of a scan, the rest is its class.
+            Above 0 a scan counts the more the more raters saw it, and the scans in
+            `extra` teach as well, by their votes alone.
+        balanced: bool. Weight classes by their inverse frequency, so that they count
+            alike. A scan between two classes then speaks for the rarer.
+        extra: int array. Further scans with votes: of several classes, or begun.
+
+    Returns:
+        `Lessons`.
+
+    Raises:
+        DatasetError: `soft` without votes, or a class without a scan.
+    """
+    classes = len(dataset.classes)
+    if soft:
+        if dataset.votes is None:
+            raise DatasetError(
+                f"{dataset.source}: `data.soft_labels` needs votes, and there are none. Leave "
+                "it out, or add a `votes` array."
+            )
+        further = np.zeros(0, int) if extra is None else np.asarray(extra, int)
+        indices = np.sort(np.concatenate([indices, further]))
+        votes = dataset.votes[indices].astype(np.float64)
+        votes /= votes.sum(1, keepdims=True)
+        own = np.eye(classes)[np.maximum(dataset.labels[indices], 0)]
+        alone = np.isin(indices, further)[:, None]
+        state = np.where(alone, votes, soft * votes + (1 - soft) * own)
+    else:
+        state = np.eye(classes)[dataset.labels[indices]]
+    weight = np.ones(len(indices))
+    if balanced:
+        shares = state.sum(0)
+        if not shares.all():
+            missing = ", ".join(np.array(dataset.classes)[shares == 0])
+            raise DatasetError(f"Every class needs a training scan. None is of: {missing}.")
+        state = state * (len(indices) / (classes * shares))
+        weight = state.sum(1)
+        state = state / weight[:, None]
+    if soft and dataset.raters is not None:
+        raters = np.maximum(dataset.raters[indices], 1)
+        weight = weight * raters / (raters + 1)
+    fixed = dataset.lines[indices] < dataset.images.shape[1]
+    change = None if dataset.change_line is None else dataset.change_line[indices]
+    if change is not None:
+        fixed = fixed | (change >= 0)
+    return Lessons(
+        images=dataset.images,
+        indices=np.asarray(indices),
+        state=state.astype(np.float32),
+        weight=(weight / weight.mean()).astype(np.float32),
+        line_labels=None if dataset.line_labels is None else dataset.line_labels[indices],
+        change_line=change,
+        fixed=fixed,
+    )
+
+
+def unknown_lessons(dataset, num_classes):
+    """Teach with scans of other surfaces that they are unknown, and nothing else.
+
+    Args:
+        dataset: A `Dataset`, as of `simulate_others`.
+        num_classes: int. Classes of the model.
+
+    Returns:
+        `Lessons`.
+    """
+    count = len(dataset)
+    return Lessons(
+        images=dataset.images,
+        indices=np.arange(count),
+        state=np.full((count, num_classes), 1 / num_classes, np.float32),
+        weight=np.zeros(count, np.float32),
+        unknown=True,
+    )
+
+
+def voted_extra(dataset, split):
+    """Find scans with votes that are in no part, and whose session is in none but training.
+
+    Args:
+        dataset: A `Dataset`.
+        split: Its `Split`.
+
+    Returns:
+        int array: scans of several classes, of none above one half, or begun.
+    """
+    if dataset.votes is None:
+        return np.zeros(0, int)
+    outside = ~dataset.single_class() & (dataset.votes.sum(1) > 0)
+    if split.groups is not None:
+        groups = np.asarray(split.groups)
+        held = np.concatenate([split.parts["validation"], split.parts["test"]])
+        outside &= ~np.isin(groups, groups[held])
+    if split.protocol == "p3":
+        from stm_keras.data.split import session_campaigns
+
+        campaigns = session_campaigns(dataset)
+        outside &= ~np.isin(campaigns, campaigns[split.parts["test"]])
+    return np.flatnonzero(outside)
+
+
+def few_labels(dataset, indices, count, seed):
+    """Draw few training scans, as even over the classes as there are scans.
+
+    Args:
+        dataset: A `Dataset`.
+        indices: int array. The training part.
+        count: int. Scans to draw.
+        seed: int.
+
+    Returns:
+        int array, sorted.
+    """
+    rng = np.random.default_rng((seed, count))
+    order = rng.permutation(indices)
+    labels = dataset.labels[order]
+    rank = np.zeros(len(order), int)
+    for label in np.unique(labels):
+        own = labels == label
+        rank[own] = np.arange(own.sum())
+    return np.sort(order[np.argsort(rank, kind="stable")[:count]])

@@ -1,0 +1,42 @@
+"""Small streaming models with weights that are worth comparing, shared by several tests."""
+
+import numpy as np
+
+from stm_keras.inference.predictor import Predictor
+from stm_keras.models import sequential
+
+FACTS = {
+    "classes": ["a", "b", "c"],
+    "pixels": 16,
+    "max_lines": 24,
+    "input": "scaled",
+    "temperature": {"lines": [1, 8, 24], "values": [2.0, 1.5, 1.2]},
+}
+SIZES = {"width": 3, "units": 8, "spectra": 4, "layers": 2, "heads": 2}
+
+
+def tiny_stream(mixer="gru", window=10, seed=0, pixels=16, **facts):
+    """Return a `Predictor` of a tiny streaming network with random weights.
+
+    Args:
+        mixer, window: As for `stm_keras.models.sequential`.
+        seed: int. Of the weights.
+        pixels: int.
+        **facts: What differs from `FACTS`.
+    """
+    model = sequential(3, pixels, 24, mixer=mixer, window=window, **SIZES)
+    rng = np.random.default_rng(seed)
+    for variable in model.weights:
+        moved = np.asarray(variable) + 0.2 * rng.normal(size=variable.shape)
+        variable.assign(np.abs(moved) + 0.1 if "variance" in variable.path else moved)
+    return Predictor(model, {**FACTS, "pixels": pixels, **facts})
+
+
+def rough_scans(count, lines, pixels=16, seed=0):
+    """Make up heights in metres with lost lines: float32 `(count, lines, pixels)`."""
+    rng = np.random.default_rng(seed)
+    scans = rng.normal(size=(count, lines, pixels)).cumsum(2) * 1e-11
+    scans *= np.exp(0.3 * rng.normal(size=(count, lines, 1)))
+    scans[rng.random((count, lines)) < 0.1] = 0
+    scans[:, 3:5] = 0
+    return scans.astype(np.float32)

@@ -1,0 +1,130 @@
+"""Where a run begins: weights of another model, layers that stay, rates by depth."""
+
+import keras
+import numpy as np
+import pytest
+from helpers import made_up_dataset
+
+from stm_keras.config import load_config
+from stm_keras.data.split import split_dataset
+from stm_keras.errors import ConfigError, MismatchError
+from stm_keras.inference.model_file import save_model
+from stm_keras.models import sequential, vit
+from stm_keras.sections import TrainConfig
+from stm_keras.training.begin import begin_with, freeze, layer_factors, make_batches
+from stm_keras.training.schedules import make_optimizer
+
+CLASSES = ("a", "b", "c")
+TINY = {"pixels": 16, "width": 2, "units": 4}
+
+
+@pytest.fixture
+def trained(tmp_path):
+    model = sequential(3, **TINY)
+    facts = {"classes": list(CLASSES), "pixels": 16, "max_lines": 128, "input": "scaled"}
+    save_model(model, tmp_path / "trained.keras", facts)
+    return model, tmp_path / "trained.keras"
+
+
+def weights_of(model, name):
+    return np.concatenate([w.ravel() for w in model.get_layer(name).get_weights()])
+
+
+def test_a_run_begins_with_the_weights_of_another_model(trained):
+    old, path = trained
+    new = sequential(3, **TINY)
+    begin_with(new, TrainConfig(init=str(path)), CLASSES)
+    for one, other in zip(new.get_weights(), old.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_other_classes_get_a_head_of_their_own(trained):
+    old, path = trained
+    new = sequential(3, **TINY)
+    head = weights_of(new, "state")
+    begin_with(new, TrainConfig(init=str(path)), ("x", "y", "z"))
+    np.testing.assert_array_equal(weights_of(new, "state"), head)
+    np.testing.assert_array_equal(weights_of(new, "conv_1"), weights_of(old, "conv_1"))
+
+
+def test_a_model_of_another_kind_is_no_beginning(trained):
+    new = vit(3, 16, layers=1, heads=2, dim=8, mlp_dim=8)
+    with pytest.raises(MismatchError, match="no layer fits"):
+        begin_with(new, TrainConfig(init=str(trained[1])), CLASSES)
+
+
+def test_a_frozen_stem_does_not_learn():
+    model = sequential(3, **TINY)
+    freeze(model, "stem")
+    before = {name: weights_of(model, name) for name in ("conv_0", "norm_3", "recurrent")}
+    model.compile("sgd", {"state": keras.losses.CategoricalCrossentropy(from_logits=True)})
+    scans = np.random.default_rng(0).normal(size=(4, 8, 16)).astype("float32")
+    targets = np.eye(3, dtype="float32")[np.zeros((4, 8), int)]
+    model.fit(scans, {"state": targets}, verbose=0)
+    for name, old in before.items():
+        assert np.array_equal(weights_of(model, name), old) == (name != "recurrent"), name
+
+
+def test_lower_layers_learn_less():
+    model = sequential(3, **TINY)
+    factors = layer_factors(model, TrainConfig(layer_decay=0.5))
+    assert set(factors) == {v.path for v in model.trainable_variables}
+
+    def factor(name):
+        (value,) = {f for path, f in factors.items() if path.startswith(f"{name}/")}
+        return value
+
+    assert factor("state") == factor("change") == 1
+    assert factor("recurrent") == 0.5
+    assert factor("conv_3") == factor("norm_3") == 0.5 * factor("project")
+    assert factor("conv_0") == 0.125 * factor("conv_3")
+    assert layer_factors(model, TrainConfig()) == {}
+
+
+def test_the_optimizer_heeds_the_factors():
+    model = sequential(3, **TINY)
+    settings = TrainConfig(
+        layer_decay=0.5,
+        learning_rate=0.1,
+        warmup_epochs=0,
+        weight_decay=0.0,
+        clip_norm=None,
+    )
+    factors = layer_factors(model, settings)
+    optimizer = make_optimizer(settings, 5, factors)
+    optimizer.build(model.trainable_variables)
+    before = [keras.ops.convert_to_numpy(v) for v in model.trainable_variables]
+    ones = [keras.ops.ones(v.shape) for v in model.trainable_variables]
+    optimizer.apply(ones, model.trainable_variables)
+    for variable, old in zip(model.trainable_variables, before, strict=True):
+        moved = old - keras.ops.convert_to_numpy(variable)
+        assert moved == pytest.approx(0.1 * factors[variable.path], rel=1e-3)
+
+
+def test_batches_are_as_the_config_says():
+    dataset = made_up_dataset()
+    split = split_dataset(dataset, "p2", seed=0, fold=0, num_folds=3)
+    said = []
+    settings = ["model.name=sequential", "data.path=x.h5", "data.soft_labels=0.5"]
+    settings += ["simulate.share=0.5", "simulate.unknown=0.25", "simulate.count=8"]
+    settings += ["train.batch_size=4"]
+    batches = make_batches(load_config(None, settings), dataset, split, True, said.append)
+    inputs, targets, weights = batches[0]
+    batches.close()
+    assert inputs.shape == (4, 128, 128)
+    assert targets["state"].shape == (4, 128, 4)
+    assert weights["change"].any(1).tolist() == [False, True, True, False]  # simulated only
+    assert targets["unknown"][:, 0, 0].tolist() == [0, 0, 0, 1]
+    assert len(batches.lessons) == len(split.parts["train"])
+    few = load_config(None, ["data.path=x.h5", "data.labels=9"])
+    batches = make_batches(few, dataset, split, False, said.append)
+    batches.close()
+    assert len(batches.lessons) == 9
+
+
+def test_a_model_of_whole_scans_cannot_learn_what_is_unknown():
+    dataset = made_up_dataset()
+    split = split_dataset(dataset, "p2", seed=0, fold=0, num_folds=3)
+    config = load_config(None, ["simulate.unknown=0.1", "data.path=x.h5"])
+    with pytest.raises(ConfigError, match="needs a model with a head for unknown surfaces"):
+        make_batches(config, dataset, split, False, print)

@@ -1,0 +1,71 @@
+"""What the validation scans teach a trained model: how sure it may be."""
+
+import numpy as np
+import pytest
+from helpers import made_up_dataset
+
+from stm_keras.data.split import split_dataset
+from stm_keras.inference.model_file import read_facts, save_model
+from stm_keras.inference.predictor import Predictor
+from stm_keras.models import sequential, vit
+from stm_keras.runs import Run
+from stm_keras.training import calibrate as subject
+from stm_keras.training.calibrate import calibrate, smooth, trust_facts
+
+CLASSES = ("individual atoms", "asymmetries/dimers", "rows", "generic defects")
+FACTS = {"classes": list(CLASSES), "pixels": 128, "max_lines": 128}
+
+
+class Sure(Predictor):
+    """Right three times of four, and always sure of it."""
+
+    every_line = False
+
+    def by_lines(self, images, seen, progress=None):
+        right = np.arange(len(images)) % 4
+        said = np.where(np.arange(len(images)) // 4 % 4 == 0, (right + 1) % 4, right)
+        return {lines: np.eye(4)[said] * 0.96 + 0.01 for lines in seen}
+
+
+def test_a_model_that_is_too_sure_is_made_softer():
+    part = made_up_dataset(64)
+    facts = trust_facts(Sure(None, FACTS), part)
+    assert facts["temperature"]["lines"][-1] == 128
+    for value in facts["temperature"]["values"]:
+        # log(.97 / .01) / T must be log(.75 / (.25 / 3))
+        assert value == pytest.approx(np.log(97) / np.log(9), rel=1e-3)
+    assert facts["unsure"]["coverage"] == 0.9
+    assert facts["unsure"]["thresholds"] == pytest.approx([0.75] * 10, abs=1e-3)
+    assert "unknown" not in facts
+
+
+def test_a_streaming_model_gets_thresholds_for_its_heads(tmp_path, monkeypatch):
+    monkeypatch.setattr(subject, "CHANGE_SCANS", 24)
+    dataset = made_up_dataset(48, sessions=12)
+    split = split_dataset(dataset, "p2", seed=0, fold=0, num_folds=3)
+    model = sequential(4, width=2, units=4, spectra=4)
+    run = Run(tmp_path)
+    save_model(model, run.file("best.keras"), {**FACTS, "input": "scaled"})
+    said = []
+    predictor = calibrate(run, dataset, split, said.append)
+    facts = read_facts(run.file("best.keras"))
+    assert predictor.facts == facts
+    assert len(facts["unknown"]["thresholds"]) == len(facts["unknown"]["lines"]) == 10
+    assert 0 < facts["change"]["threshold"] < 1
+    assert said[0].startswith(f"Calibrated on {len(split.parts['validation'])} scans: ")
+    again = calibrate(run, dataset, split, said.append)
+    assert again.facts == facts
+    assert len(said) == 1
+
+
+def test_a_model_of_whole_scans_has_no_other_thresholds():
+    model = vit(4, 128, 128, layers=1, heads=1, dim=4, mlp_dim=4)
+    facts = trust_facts(Predictor(model, FACTS), made_up_dataset(16))
+    assert set(facts) == {"temperature", "unsure"}
+
+
+def test_temperatures_lie_on_a_parabola_of_the_logarithm():
+    place = np.arange(8.0)
+    wanted = np.exp(0.3 - 0.2 * place + 0.01 * place**2)
+    assert smooth(place, wanted) == pytest.approx(wanted)
+    assert smooth([1, 2], [0.5, 3.0]).tolist() == [0.5, 3.0]
