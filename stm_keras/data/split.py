@@ -101,7 +101,8 @@ def split_dataset(
             are disjoint and cover everything. None draws one split by `fractions`;
             P3, which has folds only, then takes fold 0.
         num_folds: int. Folds of P1 and P2; P3 has one per campaign.
-        fractions: three floats. Shares of train, validation and test.
+        fractions: three floats. Shares of train, validation and test. Without a test
+            part a model to ship learns from all there is.
         groups: array of shape `(scans,)`. What must stay together, instead of
             `dataset.session`.
 
@@ -124,8 +125,10 @@ def split_dataset(
     if protocol == "p3":
         fold = 0 if fold is None else fold
         campaigns = session_campaigns(dataset)[usable]
+    whole = fold is None and not fractions[2]  # nothing is kept for a test
     if fold is None:
-        parts = _assign(labels, ids, fractions, (seed,), len(dataset.classes))
+        shares = fractions[:2] if whole else fractions
+        parts = _assign(labels, ids, shares, (seed,), len(dataset.classes))
     else:
         if not 0 <= fold < len(names):
             raise UsageError(
@@ -144,7 +147,8 @@ def split_dataset(
             labels[rest], drawn, shares, (seed, fold), len(dataset.classes)
         )
     indices = {name: usable[parts == number] for number, name in enumerate(PARTS)}
-    _check_parts(dataset, indices, protocol, groups)
+    tried = {name: indices[name] for name in PARTS[: 2 if whole else 3]}
+    _check_parts(dataset, tried, protocol, groups)
     note = _note(protocol, None if fold is None else names[fold], seed, indices, groups)
     return Split(protocol, int(seed), fold, indices, groups, note)
 
@@ -216,10 +220,11 @@ def _check_arguments(protocol, seed, fold, num_folds, fractions):
                 f"`{name}` must be a whole number, {low} or more. Received: {value!r}."
             )
     given = np.asarray(fractions, float)
-    if given.shape != (3,) or not (given > 0).all() or abs(given.sum() - 1) > 1e-6:
+    good = given.shape == (3,) and (given[:2] > 0).all() and given[2] >= 0
+    if not good or abs(given.sum() - 1) > 1e-6:
         raise UsageError(
             "`fractions` must be three numbers above 0 that sum to 1: train, validation, "
-            f"test. Received: {fractions}."
+            f"test, which alone may be 0. Received: {fractions}."
         )
 
 

@@ -12,6 +12,8 @@ from stm_keras.inference.trust import trust_scores
 def finish(run, predictor, dataset, split, say=None):
     """Judge and score the test part of a run with its best model, once.
 
+    A run that kept nothing for a test is scored on its validation part, and says so.
+
     Args:
         run: A `stm_keras.runs.Run`.
         predictor: A `Predictor` with the best model.
@@ -25,9 +27,10 @@ def finish(run, predictor, dataset, split, say=None):
     scores = run.read_json("evaluation.json")
     if scores is not None and run.file("report.html").exists():
         return scores
-    test = split.parts["test"]
+    part = "test" if len(split.parts["test"]) else "validation"
+    test = split.parts[part]
     if say:
-        say(f"Judging {len(test)} test scans with the best epoch.")
+        say(f"Judging {len(test)} {part} scans.")
     by_lines = judge(predictor, dataset, test)
     save_predictions(run, test, by_lines)
     scores = score(dataset, test, by_lines, split.protocol, split.groups)
@@ -38,7 +41,7 @@ def finish(run, predictor, dataset, split, say=None):
     scores |= {
         "protocol": split.protocol,
         "fold": split.fold,
-        "split": "test",
+        "split": part,
         "model": str(find_model(run.path)[0]),
         "data": dataset.source,
         "parameters": predictor.facts.get("parameters"),
@@ -125,7 +128,7 @@ def _write_report(run, predictor, dataset, test, by_lines, scores):
         predictions["names"] = part.name
     write_report(
         run.file("report.html"),
-        title=f"{run.config().name}: tip state on {len(test)} test scans",
+        title=f"{run.config().name}: tip state on {len(test)} {scores['split']} scans",
         scores=scores,
         facts=facts,
         history=read_history(run.file("history.csv")),
