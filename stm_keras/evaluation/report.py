@@ -2,6 +2,7 @@
 
 from stm_keras.data.dataset import read_images
 from stm_keras.evaluation import markup, wording
+from stm_keras.evaluation.evidence import plot_evidence
 from stm_keras.evaluation.pictures import picture_png, scan_picture
 from stm_keras.evaluation.plots import (
     plot_confusion,
@@ -28,6 +29,7 @@ def write_report(
     history=None,
     predictions=None,
     images=None,
+    traces=None,
     overwrite=False,
 ):
     """Write scores, curves and the worst mistakes as one HTML file.
@@ -49,6 +51,8 @@ def write_report(
             ROC, reliability and mistakes are left out.
         images: array-like of shape `(scans, lines, pixels)`, in the order of the
             predictions, or None. Only the mistakes are read.
+        traces: dict of arguments of `plot_evidence`, for a model that answers after
+            every line, or None.
         overwrite: bool. Whether an existing file may be replaced.
 
     Raises:
@@ -73,6 +77,8 @@ def write_report(
         curves = ranking + trust
         sections.append(("Ranking and confidence", f'<div class="pair">{curves}</div>'))
     sections.extend(trust_sections(scores))
+    if traces is not None:
+        sections.append(("Which lines decided", _traces(traces)))
     if history is not None:
         curves = markup.picture(plot_history({"run": history}), "Training curves")
         sections.append(("Training", curves))
@@ -181,6 +187,16 @@ def _by_lines(scores, classes):
     return (
         f"{markup.picture(figure, 'Score against the number of lines seen')}"
         f"<details><summary>The numbers</summary>{table}</details>"
+    )
+
+
+def _traces(traces):
+    figure = plot_evidence(**traces)
+    return (
+        "<p>Of each class a scan judged right and the surest mistake. Left the scan; middle "
+        "the probability of each class after every line, from top to bottom; right how much "
+        "each line spoke for the last word, and for a tip change.</p>"
+        + markup.picture(figure, "Probabilities after every line")
     )
 
 

@@ -134,6 +134,26 @@ def _write_report(run, predictor, dataset, test, by_lines, scores):
         history=read_history(run.file("history.csv")),
         predictions=predictions,
         images=part.images,
+        traces=_traces(predictor, part),
         overwrite=True,
     )
     write_card(run.file("card.md"), facts, scores, overwrite=True)
+
+
+def _traces(predictor, part):
+    """Collect what the report draws of a few scans, of a model that answers every line."""
+    if not predictor.every_line:
+        return None
+    from stm_keras.evaluation.evidence import choose_examples
+
+    state = predictor.after_every_line(part.images)
+    chosen = choose_examples(part.labels, state)
+    images = part.images[chosen]
+    return {
+        "scans": images,
+        "state": state[chosen],
+        "labels": part.labels[chosen],
+        "classes": predictor.classes,
+        "change": predictor.heads(images).get("change"),
+        "names": None if part.name is None else part.name[chosen],
+    }
