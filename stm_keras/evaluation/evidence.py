@@ -57,6 +57,40 @@ def choose_examples(labels, state, count=EXAMPLES):
     return np.array(chosen[:count], int)
 
 
+def plot_attention(scans, attention, labels, classes, names=None):
+    """Draw scans beside how much a transformer looked at each of their lines.
+
+    Args:
+        scans: array of shape `(scans, lines, pixels)`. Heights, any unit.
+        attention: float array of shape `(scans, lines)`, sums to 1 over the lines.
+        labels: int array of shape `(scans,)`.
+        classes: sequence of str.
+        names: sequence of str, one of each scan, or None.
+
+    Returns:
+        `Figure`.
+    """
+    count = len(scans)
+    rows = -(-count // 4)
+    figure = Figure(figsize=(12.4, 2.6 * rows), layout="constrained")
+    grid = figure.subplots(rows, 8, squeeze=False, width_ratios=[2, 1] * 4)
+    for axes in grid.flat:
+        axes.set_visible(False)
+    for index in range(count):
+        left, right = grid[index // 4, 2 * (index % 4) :][:2]
+        _draw_scan(left, scans[index], labels[index], classes)
+        if names is not None:
+            left.set_xlabel(escape(names[index])[-28:], size=7, color=INK)
+        right.set_visible(True)
+        style_axes(right, "", "attention (%)", "")
+        right.barh(np.arange(len(attention[index])), 100 * attention[index], 1.0, color=INK)
+        right.set_ylim(len(attention[index]) - 0.5, -0.5)
+        right.set_yticks([])
+        right.xaxis.label.set_size(8)
+        right.tick_params(labelsize=7)
+    return figure
+
+
 def plot_evidence(scans, state, labels, classes, change=None, names=None):
     """Draw scans beside the class probabilities after each line.
 

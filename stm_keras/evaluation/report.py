@@ -2,7 +2,7 @@
 
 from stm_keras.data.dataset import read_images
 from stm_keras.evaluation import markup, wording
-from stm_keras.evaluation.evidence import plot_evidence
+from stm_keras.evaluation.evidence import plot_attention, plot_evidence
 from stm_keras.evaluation.pictures import picture_png, scan_picture
 from stm_keras.evaluation.plots import (
     plot_confusion,
@@ -52,7 +52,7 @@ def write_report(
         images: array-like of shape `(scans, lines, pixels)`, in the order of the
             predictions, or None. Only the mistakes are read.
         traces: dict of arguments of `plot_evidence`, for a model that answers after
-            every line, or None.
+            every line, or of `plot_attention`, for a transformer; or None.
         overwrite: bool. Whether an existing file may be replaced.
 
     Raises:
@@ -191,6 +191,13 @@ def _by_lines(scores, classes):
 
 
 def _traces(traces):
+    if "attention" in traces:
+        return (
+            "<p>Of each class a scan judged right and the surest mistake, and how much the "
+            "network looked at each line: attention, averaged over heads and followed "
+            "through the blocks.</p>"
+            + markup.picture(plot_attention(**traces), "Attention to each line")
+        )
     figure = plot_evidence(**traces)
     return (
         "<p>Of each class a scan judged right and the surest mistake. Left the scan; middle "

@@ -81,9 +81,7 @@ class CausalBlock(keras.layers.Layer):
         places = ops.arange(count, dtype="float32")
         looked = self.attention_norm(tokens)
         keys, values = self._look(looked, places)
-        distance = places[:, None] - places[None]
-        mask = (distance >= 0) & (distance < self.window)
-        looked = self._attend(looked, places, keys, values, mask[None, None])
+        looked = self._attend(looked, places, keys, values, self._window(places))
         return self._think(tokens, looked, training)
 
     def step(self, tokens, cache):
@@ -108,13 +106,30 @@ class CausalBlock(keras.layers.Layer):
         keys = self._rotate(ops.reshape(self.keys(tokens), shape), places)
         return keys, ops.reshape(self.values(tokens), shape)
 
-    def _attend(self, tokens, places, keys, values, mask):
-        count, dim = ops.shape(tokens)[1], tokens.shape[2]
-        shape = (-1, count, self.num_heads, self.size)
+    def attention_weights(self, tokens, attention_mask=None):
+        """Return how much each token looks at each: `(batch, heads, lines, lines)`.
+
+        `attention_mask` changes nothing: a token looks back only, lost lines included.
+        """
+        looked = self.attention_norm(ops.convert_to_tensor(tokens))
+        places = ops.arange(ops.shape(looked)[1], dtype="float32")
+        keys, _ = self._look(looked, places)
+        return self._weigh(looked, places, keys, self._window(places))
+
+    def _window(self, places):
+        distance = places[:, None] - places[None]
+        return ((distance >= 0) & (distance < self.window))[None, None]
+
+    def _weigh(self, tokens, places, keys, mask):
+        shape = (-1, ops.shape(tokens)[1], self.num_heads, self.size)
         queries = self._rotate(ops.reshape(self.queries(tokens), shape), places)
         scores = ops.einsum("bqhd,bkhd->bhqk", queries, keys) / self.size**0.5
         scores = ops.where(mask, ops.cast(scores, "float32"), -1e9)
-        weights = ops.cast(ops.softmax(scores, axis=-1), values.dtype)
+        return ops.softmax(scores, axis=-1)
+
+    def _attend(self, tokens, places, keys, values, mask):
+        count, dim = ops.shape(tokens)[1], tokens.shape[2]
+        weights = ops.cast(self._weigh(tokens, places, keys, mask), values.dtype)
         looked = ops.einsum("bhqk,bkhd->bqhd", weights, values)
         return self.merge(ops.reshape(looked, (-1, count, dim)))
 
@@ -129,7 +144,7 @@ class CausalBlock(keras.layers.Layer):
 
         `places` is `(tokens,)`, or `(batch, 1)` for one token of each scan.
         """
-        angles = places[..., None] * self.frequencies
+        angles = places[..., None] * ops.convert_to_tensor(self.frequencies)
         if len(angles.shape) == 2:
             angles = angles[None]
         angles = angles[:, :, None]

@@ -78,6 +78,13 @@ class EncoderBlock(keras.layers.Layer):
         thought = self.contract(self.mlp_dropout(thought, training=training))
         return tokens + self.out_dropout(thought, training=training)
 
+    def attention_weights(self, tokens, attention_mask=None):
+        """Return how much each token looks at each: `(batch, heads, tokens, tokens)`."""
+        looked = self.attention_norm(keras.ops.convert_to_tensor(tokens))
+        return self.attention(
+            looked, looked, attention_mask=attention_mask, return_attention_scores=True
+        )[1]
+
     def compute_output_shape(self, input_shape):
         return input_shape
 

@@ -134,26 +134,33 @@ def _write_report(run, predictor, dataset, test, by_lines, scores):
         history=read_history(run.file("history.csv")),
         predictions=predictions,
         images=part.images,
-        traces=_traces(predictor, part),
+        traces=_traces(predictor, part, by_lines[max(by_lines)]),
         overwrite=True,
     )
     write_card(run.file("card.md"), facts, scores, overwrite=True)
 
 
-def _traces(predictor, part):
-    """Collect what the report draws of a few scans, of a model that answers every line."""
-    if not predictor.every_line:
-        return None
+def _traces(predictor, part, final):
+    """Collect what the report draws of a few scans: evidence, or attention, by line."""
     from stm_keras.evaluation.evidence import choose_examples
 
-    state = predictor.after_every_line(part.images)
-    chosen = choose_examples(part.labels, state)
-    images = part.images[chosen]
-    return {
-        "scans": images,
-        "state": state[chosen],
-        "labels": part.labels[chosen],
-        "classes": predictor.classes,
-        "change": predictor.heads(images).get("change"),
-        "names": None if part.name is None else part.name[chosen],
-    }
+    def shown(chosen):
+        return {
+            "scans": part.images[chosen],
+            "labels": part.labels[chosen],
+            "classes": predictor.classes,
+            "names": None if part.name is None else part.name[chosen],
+        }
+
+    if predictor.every_line:
+        state = predictor.after_every_line(part.images)
+        chosen = choose_examples(part.labels, state)
+        change = predictor.heads(part.images[chosen]).get("change")
+        return {**shown(chosen), "state": state[chosen], "change": change}
+    if not hasattr(predictor.model, "layers"):  # trees
+        return None
+    from stm_keras.inference.attention import line_attention
+
+    chosen = choose_examples(part.labels, final[:, None])
+    attention = line_attention(predictor, part.images[chosen])
+    return None if attention is None else {**shown(chosen), "attention": attention}

@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 from helpers import lattice_scans
 
-from stm_keras.evaluation.evidence import choose_examples, line_evidence, plot_evidence
+from stm_keras.evaluation.evidence import (
+    choose_examples,
+    line_evidence,
+    plot_attention,
+    plot_evidence,
+)
 from stm_keras.evaluation.plots import figure_png
 
 CLASSES = ("atoms", "dimers", "rows", "defects")
@@ -48,3 +53,13 @@ def test_the_figure_has_three_panels_a_scan(count):
     )
     assert sum(axes.get_visible() for axes in figure.axes) == 3 * count
     assert figure_png(figure, dpi=40)[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_attention_is_drawn_beside_each_scan(count):
+    scans = lattice_scans(np.arange(count), lines=20, pixels=24)
+    attention = np.full((count, 20), 0.05)
+    figure = plot_attention(scans, attention, np.arange(count) % 4, CLASSES, ["a"] * count)
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert len(shown) == 2 * count
+    assert len(shown[1].patches) == 20
