@@ -44,6 +44,7 @@ def predict(files, model, as_csv, as_json):
     if needs_keras(file):
         options.load_keras()
     from stm_keras.inference.model_file import load_predictor
+    from stm_keras.inference.verdicts import scan_verdicts
 
     predictor = load_predictor(file)
     printer = _Printer(predictor.classes, as_csv, as_json)
@@ -52,13 +53,13 @@ def predict(files, model, as_csv, as_json):
         try:
             images = read_scans(path, predictor.facts)
             predictor.check_scans(images.shape, path)
-            probabilities = predictor.probabilities(
-                images, progress=options.progress_line(path.name)
+            verdicts = scan_verdicts(
+                predictor, images, progress=options.progress_line(path.name)
             )
         except StmKerasError as error:
             code = options.report(error, code)
             continue
-        printer.print(path, probabilities)
+        printer.print(path, verdicts)
     if code:
         click.get_current_context().exit(code)
 
@@ -71,36 +72,58 @@ class _Printer:
         self.as_csv = as_csv
         self.as_json = as_json
         if as_csv:
-            self._row(["path", "index", "class", "confidence", *classes])
+            flags = ["unsure", "unknown_surface", "change_lines", "lines"]
+            self._row(["path", "index", "class", "confidence", *classes, *flags])
 
-    def print(self, path, probabilities):
+    def print(self, path, verdicts):
         if not (self.as_csv or self.as_json):
-            click.echo(
-                f"{path}: {len(probabilities)} scan{'s' * (len(probabilities) != 1)}"
-            )
-        for index, row in enumerate(probabilities):
-            best = int(row.argmax())
+            click.echo(f"{path}: {len(verdicts)} scan{'s' * (len(verdicts) != 1)}")
+        for index, verdict in enumerate(verdicts):
+            best = verdict.probabilities.index(verdict.confidence)
+            name = self.classes[best]
             if self.as_json:
+                pairs = zip(self.classes, verdict.probabilities, strict=True)
+                changes = verdict.change_lines
                 record = {
                     "path": str(path),
                     "index": index,
-                    "class": self.classes[best],
-                    "probabilities": {
-                        name: round(float(p), 6)
-                        for name, p in zip(self.classes, row, strict=True)
-                    },
-                    "confidence": round(float(row[best]), 6),
+                    "class": name,
+                    "probabilities": {key: round(float(p), 6) for key, p in pairs},
+                    "confidence": round(verdict.confidence, 6),
+                    "change_lines": None if changes is None else list(changes),
+                    "unsure": verdict.unsure,
+                    "unknown_surface": verdict.unknown_surface,
+                    "lines": verdict.lines,
                 }
                 click.echo(json.dumps(record))
             elif self.as_csv:
+                flags = [verdict.unsure, verdict.unknown_surface]
+                cells = ["" if flag is None else str(flag).lower() for flag in flags]
+                cells.append(" ".join(map(str, verdict.change_lines or ())))
                 self._row(
-                    [path, index, self.classes[best], f"{row[best]:.6f}"]
-                    + [f"{p:.6f}" for p in row]
+                    [path, index, name, f"{verdict.confidence:.6f}"]
+                    + [f"{p:.6f}" for p in verdict.probabilities]
+                    + [*cells, verdict.lines]
                 )
             else:
-                click.echo(f"{index:6d}  {self.classes[best]:<20} {row[best]:6.1%}")
+                text = (
+                    f"{index:6d}  {name:<20} {verdict.confidence:6.1%}{_remarks(verdict)}"
+                )
+                click.echo(text)
 
     def _row(self, cells):
         text = io.StringIO()
         csv.writer(text, lineterminator="").writerow(cells)
         click.echo(text.getvalue())
+
+
+def _remarks(verdict):
+    """What a person should know besides: unsure, unknown, begun, changed."""
+    remarks = []
+    if verdict.unknown_surface:
+        remarks.append("unknown surface")
+    if verdict.unsure:
+        remarks.append("unsure")
+    if verdict.change_lines:
+        remarks.append("tip change at line " + ", ".join(map(str, verdict.change_lines)))
+    return "".join(f"  {remark}" for remark in remarks)

@@ -101,7 +101,7 @@ class Predictor:
             MismatchError: The scans are of another size, or the model answers only
                 once a scan.
         """
-        state = self._outputs(images, batch_size, progress)["state"]
+        state = self.outputs(images, batch_size, progress)["state"]
         temperature = self.temperature(np.arange(1, images.shape[1] + 1))
         return softmax(state, temperature[:, None]).astype(np.float32)
 
@@ -119,10 +119,11 @@ class Predictor:
         Raises:
             MismatchError: As for `after_every_line`.
         """
-        out = self._outputs(images, batch_size, progress)
+        out = self.outputs(images, batch_size, progress)
         return {name: sigmoid(out[name][..., 0]) for name in HEADS if name in out}
 
-    def _outputs(self, images, batch_size, progress):
+    def outputs(self, images, batch_size=64, progress=None):
+        """Compute logits of every head after every line, as of `predict_outputs`."""
         self.check_scans(images.shape)
         if not self.every_line:
             raise MismatchError(

@@ -11,6 +11,9 @@ from PIL import Image
 
 from stm_keras.data.dataset import CLASSES
 
+KEYS = ["path", "index", "class", "probabilities", "confidence", "change_lines", "unsure"]
+KEYS += ["unknown_surface", "lines"]
+FLAGS = ["unsure", "unknown_surface", "change_lines", "lines"]
 SCAN = lattice_scans([1])[0]
 
 
@@ -31,7 +34,7 @@ def test_a_dataset_gives_one_line_for_each_scan_in_its_order(trained_run, datase
     records = judge(trained_run, dataset_file)
     assert [record["index"] for record in records] == list(range(96))
     for record in records:
-        assert list(record) == ["path", "index", "class", "probabilities", "confidence"]
+        assert list(record) == KEYS
         assert record["path"] == str(dataset_file)
         assert list(record["probabilities"]) == list(CLASSES)
         assert sum(record["probabilities"].values()) == pytest.approx(1, abs=5e-6)
@@ -84,11 +87,13 @@ def test_csv_has_a_header_and_a_row_for_each_scan(model_file, tmp_path):
     np.save(path, lattice_scans([0, 3]))
     result = stm("predict", model_file, path, "--csv")
     rows = list(csv.reader(io.StringIO(result.stdout)))
-    assert rows[0] == ["path", "index", "class", "confidence", *CLASSES]
+    assert rows[0] == ["path", "index", "class", "confidence", *CLASSES, *FLAGS]
     assert [row[:2] for row in rows[1:]] == [[str(path), "0"], [str(path), "1"]]
     for row in rows[1:]:
-        assert sum(map(float, row[4:])) == pytest.approx(1, abs=5e-6)
-        assert float(row[3]) == max(map(float, row[4:]))
+        assert sum(map(float, row[4:8])) == pytest.approx(1, abs=5e-6)
+        assert float(row[3]) == max(map(float, row[4:8]))
+        assert row[8] in ("true", "false")
+        assert row[9:] == ["", "", "128"]
 
 
 def test_the_table_names_class_and_confidence(model_file, tmp_path):
@@ -97,7 +102,7 @@ def test_the_table_names_class_and_confidence(model_file, tmp_path):
     head, *rows = result.stdout.splitlines()
     assert head == f"{tmp_path / 'scans.npy'}: 2 scans"
     assert [row.split()[0] for row in rows] == ["0", "1"]
-    assert all(row.endswith("%") for row in rows)
+    assert all(row.removesuffix("  unsure").endswith("%") for row in rows)
 
 
 def test_json_and_csv_at_once_are_refused(model_file, tmp_path):
