@@ -5,6 +5,7 @@ is there already is not made again, so a benchmark may be interrupted, spread ov
 or brought together from several machines.
 """
 
+import re
 import shlex
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from stm_keras.backend import BACKENDS
 from stm_keras.config import differences, load_config, toml_value
 from stm_keras.data.split import session_campaigns
 from stm_keras.errors import StmKerasError, UsageError
-from stm_keras.evaluation.metrics import balanced_accuracy
+from stm_keras.evaluation.metrics import auroc, balanced_accuracy
 from stm_keras.runs import SPLIT, Run
 from stm_keras.training.finish import load_predictions
 
@@ -33,24 +34,52 @@ class Fold:
         protocol: str. "p1", "p2" or "p3".
         number: int. The test fold.
         path: `Path` of the run.
+        variant: str. Name of what differs from the config, empty for the config itself.
+        settings: tuple of str `section.key=value`: what differs.
     """
 
     config: Path
     protocol: str
     number: int
     path: Path
+    variant: str = ""
+    settings: tuple = ()
+
+    @property
+    def name(self):
+        """Name of config and variant."""
+        return self.config.stem + ("+" if self.variant else "") + self.variant
 
     @property
     def key(self):
         """Name for `--only` and messages."""
-        return f"{self.config.stem}:{self.protocol}:{self.number}"
+        return f"{self.name}:{self.protocol}:{self.number}"
 
     def done(self):
         """Tell whether the run has judged its test scans."""
         return (self.path / "predictions.npz").exists()
 
 
-def plan(configs, protocols, dataset, folder, num_folds=5, only=()):
+def read_variant(text):
+    """Read "name:section.key=value,section.key=value".
+
+    Returns:
+        Tuple of str and tuple of str.
+
+    Raises:
+        UsageError: It is none.
+    """
+    name, colon, settings = text.partition(":")
+    parts = tuple(re.split(r",(?=[a-z_]+[.=])", settings))  # not inside a list
+    if not colon or not re.fullmatch(r"[A-Za-z0-9._-]+", name) or not all(parts):
+        raise UsageError(
+            "`--vary` takes name:section.key=value, with further settings by comma. "
+            f"Received: {text}."
+        )
+    return name, parts
+
+
+def plan(configs, protocols, dataset, folder, num_folds=5, only=(), variants=()):
     """List the runs of a benchmark.
 
     Args:
@@ -61,6 +90,8 @@ def plan(configs, protocols, dataset, folder, num_folds=5, only=()):
         num_folds: int. Folds under P1 and P2.
         only: sequence of str `config:protocol:fold`, each part of which may be left out
             from the right. Empty for all.
+        variants: sequence of pairs of name and settings, as of `read_variant`: each config
+            is planned as it is and once with each of these.
 
     Returns:
         list of `Fold`.
@@ -69,14 +100,23 @@ def plan(configs, protocols, dataset, folder, num_folds=5, only=()):
         UsageError: `only` names no run.
     """
     folds = []
-    for config in configs:
+    named = [(config, *each) for config in configs for each in [("", ()), *variants]]
+    for config, variant, settings in named:
         for protocol in protocols:
             count = num_folds
             if protocol == "p3":
                 count = len(np.unique(session_campaigns(dataset)))
+            stem = Fold(config, protocol, 0, folder, variant).name
             folds += [
-                Fold(config, protocol, k, folder / f"{config.stem}-{protocol}-fold{k}")
-                for k in range(count)
+                Fold(
+                    config,
+                    protocol,
+                    number,
+                    folder / f"{stem}-{protocol}-fold{number}",
+                    variant,
+                    settings,
+                )
+                for number in range(count)
             ]
     if only:
         chosen = [
@@ -107,11 +147,12 @@ def train_folds(folds, data, arguments=(), jobs=1, say=print):
 
     def make(fold):
         begin = time.perf_counter()
-        log = fold.path.with_suffix(".log")
+        log = fold.path.with_name(f"{fold.path.name}.log")
         log.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "stm_keras", "train", str(fold.config)]
         command += ["--data", str(data), "--protocol", fold.protocol]
         command += ["--fold", str(fold.number), "--output", str(fold.path), *arguments]
+        command += [word for setting in fold.settings for word in ("--set", setting)]
         with log.open("a") as file:
             code = subprocess.run(command, stdout=file, stderr=file).returncode
         seconds = time.perf_counter() - begin
@@ -144,18 +185,18 @@ def pool_folds(folds, dataset, seed=0):
     """
     digest = dataset.digest()
     rows = []
-    for config, protocol in dict.fromkeys((f.config, f.protocol) for f in folds):
-        own = [f for f in folds if (f.config, f.protocol) == (config, protocol)]
+    for name, protocol in dict.fromkeys((f.name, f.protocol) for f in folds):
+        own = [f for f in folds if (f.name, f.protocol) == (name, protocol)]
         done = [fold for fold in own if fold.done()]
         if done:
-            rows.append(_pool(config, protocol, own, done, dataset, digest, seed))
+            rows.append(_pool(own, done, dataset, digest, seed))
     return rows
 
 
-def _pool(config, protocol, folds, done, dataset, digest, seed):
+def _pool(folds, done, dataset, digest, seed):
     from stm_keras.inference.evaluate import score
 
-    indices, by_lines, runs, spread = [], {}, [], []
+    indices, by_lines, runs, spread, areas = [], {}, [], [], []
     for fold in done:
         run = Run.open(fold.path)
         if run.read_json("split.json", SPLIT)["dataset"] != digest:
@@ -167,6 +208,7 @@ def _pool(config, protocol, folds, done, dataset, digest, seed):
         whole = probabilities[max(probabilities)]
         labels = dataset.labels[found]
         spread.append(float(balanced_accuracy(labels, whole.argmax(1), whole.shape[1])))
+        areas.append(float(auroc(labels, whole)[0]))
         runs.append(run)
     indices = np.concatenate(indices)
     by_lines = {lines: np.concatenate(values) for lines, values in by_lines.items()}
@@ -178,11 +220,13 @@ def _pool(config, protocol, folds, done, dataset, digest, seed):
     environments = [run.read_json("environment.json") for run in runs]
     histories = [run.read_json("checkpoints/state.json", ("rows",))["rows"] for run in runs]
     row = {
-        "config": config.stem,
-        "protocol": protocol,
+        "config": done[0].name,
+        "base": done[0].config.stem,
+        "protocol": done[0].protocol,
         "folds": len(folds),
         "folds_done": len(done),
-        "command": repeat_command(config, protocol, folds, done, runs[0], environments[0]),
+        "fold_numbers": [fold.number for fold in done],
+        "command": repeat_command(folds, done, runs[0], environments[0]),
         "epochs": [len(rows) for rows in histories],
         "seconds": [round(sum(r["seconds"] for r in rows), 1) for rows in histories],
         "backend": sorted({e["backend"] for e in environments}),
@@ -191,6 +235,7 @@ def _pool(config, protocol, folds, done, dataset, digest, seed):
         "git": sorted({str(e["git"]) for e in environments}),
         "seed": environments[0]["seed"],
         "data": digest,
+        "auroc_by_fold": areas,
         "balanced_accuracy_by_fold": spread,
         "parameters": (runs[0].read_json("evaluation.json") or {}).get("parameters"),
         "trust": _trust(runs),
@@ -198,7 +243,7 @@ def _pool(config, protocol, folds, done, dataset, digest, seed):
     for name, mask in subsets.items():
         if mask.any():
             part = {lines: values[mask] for lines, values in by_lines.items()}
-            row[name] = score(dataset, indices[mask], part, protocol, seed=seed)
+            row[name] = score(dataset, indices[mask], part, done[0].protocol, seed=seed)
     return row
 
 
@@ -227,13 +272,11 @@ def _trust(runs):
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 
-def repeat_command(config, protocol, folds, done, run, environment):
+def repeat_command(folds, done, run, environment):
     """Return the command that makes finished folds again, without paths of this machine.
 
     Args:
-        config: `Path` of the config file.
-        protocol: str.
-        folds: list of `Fold`, all of this config and protocol.
+        folds: list of `Fold`, all of one name and protocol.
         done: list of `Fold`, those that are finished.
         run: The `Run` of one of them.
         environment: dict, its environment.json.
@@ -241,12 +284,17 @@ def repeat_command(config, protocol, folds, done, run, environment):
     Returns:
         str.
     """
+    fold = done[0]
+    config = fold.config
     words = ["stm-keras", "benchmark", f"configs/{config.name}", "--data", "scans.h5"]
-    words += ["--protocols", protocol]
-    if len(done) < len(folds):
-        words += [word for fold in done for word in ("--only", fold.key)]
+    words += ["--protocols", fold.protocol]
+    if fold.variant:
+        words += ["--vary", f"{fold.variant}:{','.join(fold.settings)}"]
+    if len(done) < len(folds) or fold.variant:
+        words += [word for each in done for word in ("--only", each.key)]
     used = run.config()
-    base = load_config(config if config.exists() else None)  # runs may come from elsewhere
+    # the config file may be elsewhere, where runs were brought together
+    base = load_config(config if config.exists() else None, fold.settings)
     for key in differences(base, used):
         section, _, name = key.rpartition(".")
         values = getattr(used, section) if section else used

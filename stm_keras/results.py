@@ -44,7 +44,7 @@ def results_page(rows, data_name):
         chosen = [row for row in rows if row["protocol"] == protocol]
         if chosen:
             parts += [f"## {title}", _scores(chosen), _classes(chosen), _by_lines(chosen)]
-            parts.append(_trust(chosen))
+            parts += [_trust(chosen), _variants(chosen)]
     commands = "\n".join(row["command"] for row in rows)
     parts += ["## How they were trained", _training(rows), _reading(rows)]
     parts += ["Repeat with", f"```\n{commands}\n```"]
@@ -121,6 +121,35 @@ def _trust(rows):
         cells = [_number(row["trust"].get(name)) for row in rows]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _variants(rows):
+    """Compare each variant with its config on the folds that both have."""
+    bases = {row["config"]: row for row in rows}
+    lines = [
+        "What a setting brings: variant less config, mean over the folds that both have "
+        "(least to most), all single-class scans, all lines:",
+        "",
+        "| variant | folds | AUROC | balanced accuracy |",
+        "|---|---|---|---|",
+    ]
+    for row in rows:
+        base = bases.get(row.get("base"))
+        if row["config"] == row.get("base") or base is None:
+            continue
+        both = [k for k in row["fold_numbers"] if k in base["fold_numbers"]]
+        if not both:
+            continue
+        cells = [row["config"], str(len(both))]
+        for key in ("auroc_by_fold", "balanced_accuracy_by_fold"):
+            own, other = (
+                dict(zip(r["fold_numbers"], r[key], strict=True)) for r in (row, base)
+            )
+            change = [own[k] - other[k] for k in both]
+            mean = sum(change) / len(change)
+            cells.append(f"{mean:+.3f} ({min(change):+.3f} to {max(change):+.3f})")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) if len(lines) > 4 else ""
 
 
 def _training(rows):

@@ -9,7 +9,7 @@ import pytest
 from helpers import check_error, made_up_dataset, stm
 
 from stm_keras import benchmark as subject
-from stm_keras.benchmark import plan, pool_folds, train_folds
+from stm_keras.benchmark import plan, pool_folds, read_variant, train_folds
 from stm_keras.config import load_config
 from stm_keras.data.split import split_dataset
 from stm_keras.data.storage import load_dataset, save_dataset
@@ -191,6 +191,43 @@ def test_the_page_shows_scores_classes_lines_and_how_they_were_made(data, tmp_pa
     ):
         assert text in page
     assert "## P3" not in page
+
+
+def test_a_variant_is_a_setting_or_several():
+    assert read_variant("hard:data.soft_labels=0") == ("hard", ("data.soft_labels=0",))
+    name, settings = read_variant("few:data.labels=10,data.fractions=[0.5,0.3,0.2],seed=3")
+    assert name == "few"
+    assert settings == ("data.labels=10", "data.fractions=[0.5,0.3,0.2]", "seed=3")
+    for wrong in ("data.labels=10", "few:", "a b:seed=1"):
+        with pytest.raises(UsageError, match="`--vary` takes name:section.key=value"):
+            read_variant(wrong)
+
+
+def test_variants_are_compared_with_their_config_fold_by_fold(data, tmp_path, monkeypatch):
+    variants = [("short", ("train.epochs=2",))]
+    folds = plan(CONFIGS[:1], ["p2"], data[1], tmp_path, 3, variants=variants)
+    assert [fold.key for fold in folds][::3] == ["small:p2:0", "small+short:p2:0"]
+    assert folds[3].path == tmp_path / "small+short-p2-fold0"
+    for fold in folds[:3]:
+        finish(fold, data[1], right=0.6)
+    for fold in folds[4:]:
+        finish(fold, data[1], right=0.9)
+    base, short = pool_folds(folds, data[1])
+    assert (short["base"], short["fold_numbers"]) == ("small", [1, 2])
+    assert "--vary short:train.epochs=2 --only small+short:p2:1" in short["command"]
+    assert "--set" not in short["command"]
+    page = results_page([base, short], "waves.h5")
+    (line,) = [x for x in page.splitlines() if x.startswith("| small+short | 2 | +")]
+    gained = np.subtract(short["auroc_by_fold"], base["auroc_by_fold"][1:])
+    assert f"{gained.mean():+.3f} ({gained.min():+.3f} to {gained.max():+.3f})" in line
+
+    called = []
+    done = subprocess.CompletedProcess([], 0)
+    monkeypatch.setattr(
+        subject.subprocess, "run", lambda command, **_: (called.append(command), done)[1]
+    )
+    train_folds(folds, "scans.h5", say=lambda text: None)
+    assert called[0][-2:] == ["--set", "train.epochs=2"]
 
 
 # The same through the command line

@@ -24,6 +24,13 @@ from stm_keras.files import atomic
 )
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--set", "settings", multiple=True, help="section.key=value for every run.")
+@click.option(
+    "--vary",
+    "variants",
+    multiple=True,
+    metavar="NAME:KEY=VALUE,...",
+    help="Also each config with these settings changed.",
+)
 @click.option("--backend", type=click.Choice(["tensorflow", "jax", "torch"]))
 @click.option("--train/--no-train", default=True, help="Or only score what is there.")
 @click.option("--results", type=options.PATH, help="Write all scores to this JSON file.")
@@ -37,6 +44,7 @@ def benchmark(
     runs,
     jobs,
     settings,
+    variants,
     backend,
     train,
     results,
@@ -48,11 +56,15 @@ def benchmark(
     folds are pooled. Interrupt it as you like and start it again: finished folds stay.
     --results and --page replace what they wrote before.
 
+    --vary shows what a setting brings: each config is run as it is and with the setting
+    changed, and the page compares them fold by fold.
+
     \b
         stm-keras benchmark configs/vit.toml --data scans.h5 --protocols p2
+        stm-keras benchmark configs/vit.toml --data scans.h5 --vary conv:model.tokenizer=conv
         stm-keras benchmark configs/*.toml --data scans.h5 --only vit:p2:0 --jobs 4
     """
-    from stm_keras.benchmark import plan, pool_folds, train_folds
+    from stm_keras.benchmark import plan, pool_folds, read_variant, train_folds
     from stm_keras.data.split import PROTOCOLS
     from stm_keras.data.storage import load_dataset
     from stm_keras.results import results_page
@@ -62,8 +74,11 @@ def benchmark(
         if name not in PROTOCOLS:
             raise click.BadParameter(f"{name} is no protocol: {', '.join(PROTOCOLS)}")
     dataset = load_dataset(data)
-    every = plan(configs, chosen, dataset, runs, folds)
-    wanted = plan(configs, chosen, dataset, runs, folds, only) if only else every
+    varied = [read_variant(text) for text in variants]
+    every = plan(configs, chosen, dataset, runs, folds, variants=varied)
+    wanted = every
+    if only:
+        wanted = plan(configs, chosen, dataset, runs, folds, only, varied)
     failed = []
     if train:
         arguments = [word for setting in settings for word in ("--set", setting)]
