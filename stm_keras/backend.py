@@ -7,6 +7,7 @@ since it is written by whichever backend came first.
 import os
 import sys
 import tempfile
+import warnings
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -131,6 +132,66 @@ def devices():
     return [
         f"gpu: {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())
     ]
+
+
+def compiled(model):
+    """Return a function that runs a model as it is now, without Keras around it.
+
+    `model.predict` takes longer to begin than one line of a scan takes to compute; so
+    does Keras on its way through the layers where the backend is torch.
+
+    Args:
+        model: functional `keras.Model`, with inputs whose shapes are known but for the
+            batch.
+
+    Returns:
+        callable of a list of the backend's arrays, as `model.inputs` with a batch of 1,
+        that returns what the model does. It is slow the first few times.
+    """
+    import keras
+
+    name = keras.config.backend()
+    if name == "tensorflow":
+        import tensorflow
+
+        return tensorflow.function(lambda inputs: model(inputs, training=False))
+    if name == "jax":
+        import jax
+
+        weights = [
+            [jax.numpy.array(variable.value) for variable in kind]  # Keras may free its own
+            for kind in (model.trainable_variables, model.non_trainable_variables)
+        ]
+        run = jax.jit(lambda *state: model.stateless_call(*state, training=False)[0])
+        return lambda inputs: run(*weights, inputs)
+    return _traced(model)
+
+
+def _traced(model):
+    """Record what a model does under torch; warnings are about Keras' looking at shapes."""
+    import keras
+    import torch
+
+    class Flat(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, *inputs):
+            return tuple(keras.tree.flatten(self.model(list(inputs), training=False)))
+
+    blank = [
+        keras.ops.zeros((1, *entry.shape[1:]), dtype=entry.dtype) for entry in model.inputs
+    ]
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run = torch.jit.trace(Flat().eval(), tuple(blank), check_trace=False)
+
+    def traced(inputs):
+        with torch.inference_mode():
+            return keras.tree.pack_sequence_as(model.output, run(*inputs))
+
+    return traced
 
 
 def check_device(device):

@@ -193,6 +193,7 @@ class TrainConfig(Section):
     class_weight: bool = True  # inverse frequency in the training part
     change_weight: float = Field(0.3, ge=0)  # of the loss of the tip-change head
     unknown_weight: float = Field(0.3, ge=0)  # of the loss of the unknown-surface head
+    late_lines: float = Field(0.0, ge=0)  # weight of the last line over the first, less 1
     keep: Literal["best", "last"] = "best"  # epoch by val_auroc, or simply the last
     init: str | None = None  # a model whose weights to begin with
     frozen: Literal["none", "stem"] = "none"  # layers that stay as `init` has them

@@ -100,3 +100,50 @@ def test_a_section_of_a_page_is_replaced_or_added():
     once = put_section("# Speed\n\nText.\n", "Step", "old")
     twice = put_section(put_section(once, "Loading", "fast"), "Step", "new")
     assert twice == "# Speed\n\nText.\n\n## Step\n\nnew\n\n## Loading\n\nfast\n"
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_latencies_are_sorted_and_compared_with_the_floor():
+    from latency_table import page
+
+    def side(milliseconds):
+        times = {"median": milliseconds / 1e3, "p99": milliseconds / 500, "max": 1.0}
+        return {"count": 7, "wall": times, "cpu": times}
+
+    report = {
+        "sides": {"stream jax": side(3), "onnx": side(0.5), "prefix jax": side(40)},
+        "floor": 1e-4,
+        "load": [1, 2],
+        "failures": ["stream torch: no torch"],
+        "versions": {"keras": "3"},
+        "parameters": 1000,
+        "bandwidth": 4e7,
+        **dict.fromkeys(("command", "date", "processor", "cores", "config", "model"), "?"),
+    }
+    lines = page(report).split("\n")
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:6]]
+    assert [row[0].split(",")[0] for row in cells] == [
+        "`OnnxStream`",
+        "`LineStream`",
+        "all lines so far anew",
+        "floor: weights once through memory",
+    ]
+    assert cells[1][1:] == ["3.00", "6.00", "3.00", "6.00", "30 x", "5"]
+    assert lines[-1] == "Did not run: stream torch: no torch"
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_the_first_lines_of_a_stream_do_not_count():
+    from latency import WARM_UP, clocked
+
+    slept = []
+
+    def work(order):
+        slept.append(order)
+        if order < WARM_UP:
+            sum(range(200_000))
+
+    found = clocked(work, range(WARM_UP + 20))
+    assert slept == list(range(WARM_UP + 20))
+    assert found["count"] == 20
+    assert found["cpu"]["median"] < 1e-3

@@ -5,6 +5,7 @@ import json
 import click
 
 from stm_keras.cli import options
+from stm_keras.errors import UsageError
 
 
 @click.command()
@@ -12,10 +13,8 @@ from stm_keras.cli import options
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(["keras"]),
-    default="keras",
-    show_default=True,
-    help="File format.",
+    type=click.Choice(["keras", "onnx"]),
+    help="File format. Default: onnx for a name that ends in .onnx, else keras.",
 )
 @click.option("-o", "--output", type=options.PATH, required=True, help="File to write.")
 @options.overwrite
@@ -24,16 +23,22 @@ from stm_keras.cli import options
 def export(model, kind, output, overwrite, as_json):
     """Write a model as a file for others.
 
-    MODEL is a .keras file or the folder of a run. The .keras file that is written holds
-    class names, preprocessing and training facts, runs under every backend, and is
-    compared with the original before it gets its name.
+    MODEL is a .keras file or the folder of a run. A .keras file runs under every backend;
+    an .onnx file holds the step from line to line of a model that answers after every
+    line, and needs onnxruntime alone. Both carry class names, preprocessing and training
+    facts, and are compared with the original before they get their name.
 
     \b
-        stm-keras export runs/vit --format keras -o h_si100.keras
+        stm-keras export runs/vit -o h_si100.keras
+        stm-keras export runs/sequential -o h_si100.onnx
     """
-    from stm_keras.inference.choice import find_model
+    if kind is None:
+        kind = "onnx" if output.suffix == ".onnx" else "keras"
+    from stm_keras.inference.choice import find_model, needs_keras
 
     file, _ = find_model(model)
+    if not needs_keras(file):
+        raise UsageError(f"{file}: trees are shipped as they are: copy the file.")
     options.load_keras()
     from stm_keras.export import FORMATS
     from stm_keras.inference.model_file import load_predictor

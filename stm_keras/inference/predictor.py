@@ -7,6 +7,7 @@ import numpy as np
 from stm_keras.data.dataset import read_images
 from stm_keras.data.preprocess import INPUTS, standardise_lines
 from stm_keras.errors import MismatchError
+from stm_keras.runtime.verdict import sigmoid, softmax, temperature
 
 HEADS = ("change", "unknown")  # beside "state"
 CHUNK = 1024  # scans standardised at a time, 64 MiB of float32
@@ -48,10 +49,7 @@ class Predictor:
         Validation scans gave it at several numbers of lines; between them it is
         interpolated over the logarithm. It is 1 for a model that was not calibrated.
         """
-        known = self.facts.get("temperature")
-        if not known:
-            return np.ones(np.shape(lines))
-        return np.interp(np.log2(lines), np.log2(known["lines"]), known["values"])
+        return temperature(self.facts, lines)
 
     def logits(self, images, lines=None, batch_size=64, progress=None):
         """Compute logits for scans, or for their first lines.
@@ -260,15 +258,3 @@ def predict_outputs(
     if isinstance(chunks[0], dict):
         return {name: np.concatenate([c[name] for c in chunks]) for name in chunks[0]}
     return np.concatenate(chunks)
-
-
-def softmax(logits, temperature=1.0):
-    """Turn logits of shape `(..., classes)` into float64 probabilities."""
-    scaled = np.asarray(logits, np.float64) / temperature
-    scaled = np.exp(scaled - scaled.max(-1, keepdims=True))
-    return scaled / scaled.sum(-1, keepdims=True)
-
-
-def sigmoid(logits):
-    """Turn logits of any shape into float32 probabilities."""
-    return (0.5 + 0.5 * np.tanh(np.asarray(logits, np.float64) / 2)).astype(np.float32)

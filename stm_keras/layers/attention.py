@@ -91,7 +91,7 @@ class CausalBlock(keras.layers.Layer):
         key, value = self._look(looked, count)
         keys = ops.concatenate([keys[:, 1:], key], axis=1)
         values = ops.concatenate([values[:, 1:], value], axis=1)
-        age = ops.arange(self.window, dtype="float32")[::-1]
+        age = self.window - 1.0 - ops.arange(self.window, dtype="float32")
         mask = (age[None] <= count)[:, None, None]
         looked = self._attend(looked, count, keys, values, mask)
         return self._think(tokens, looked, False), [keys, values, count + 1.0]
@@ -125,7 +125,9 @@ class CausalBlock(keras.layers.Layer):
         queries = self._rotate(ops.reshape(self.queries(tokens), shape), places)
         scores = ops.einsum("bqhd,bkhd->bhqk", queries, keys) / self.size**0.5
         scores = ops.where(mask, ops.cast(scores, "float32"), -1e9)
-        return ops.softmax(scores, axis=-1)
+        # Keras' own softmax warns where a token sees but itself
+        weights = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True))
+        return weights / ops.sum(weights, axis=-1, keepdims=True)
 
     def _attend(self, tokens, places, keys, values, mask):
         count, dim = ops.shape(tokens)[1], tokens.shape[2]

@@ -151,31 +151,31 @@ class LineSummary(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="stm_keras")
 class RunningMean(keras.layers.Layer):
-    """Put beside each token the mean of all tokens so far: what the scan shows as a whole.
+    """Average all tokens so far: what the scan shows as a whole.
 
     Call arguments:
         tokens: float tensor of shape `(batch, lines, dim)`.
 
     Returns:
-        float tensor of shape `(batch, lines, 2 * dim)`.
+        float tensor of the same shape.
     """
 
     def call(self, tokens):
         total = ops.cumsum(ops.cast(tokens, "float32"), axis=1)
         count = ops.cumsum(ops.ones_like(total[:1, :, :1]), axis=1)
-        return ops.concatenate([tokens, ops.cast(total / count, tokens.dtype)], axis=-1)
+        return ops.cast(total / count, tokens.dtype)
 
     def step(self, tokens, cache):
         """Take one token `(batch, 1, dim)`; see the head of the file."""
         total, count = cache[0] + tokens, cache[1] + 1.0
-        return ops.concatenate([tokens, total / count], axis=-1), [total, count]
+        return total / count, [total, count]
 
     def cache_shapes(self, input_shape):
         """Return the shape of each array of the cache, without batch."""
         return [(1, input_shape[-1]), (1, 1)]
 
     def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], 2 * input_shape[-1])
+        return input_shape
 
 
 @keras.saving.register_keras_serializable(package="stm_keras")

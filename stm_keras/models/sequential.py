@@ -37,9 +37,10 @@ def sequential(
     """Build the streaming network: lines in, a verdict after each of them out.
 
     Four causal convolutions sum up the last 23 lines in a token: a lattice shows across
-    lines, and between two it hardly changes. A GRU, causal attention or a running mean
-    carries on what earlier lines showed. Two more heads tell whether the tip changed at
-    the line, and whether the surface is one that the network does not know.
+    lines, and between two it hardly changes. Beside them the spectrum of the lines so far
+    tells what is periodic. A GRU or causal attention carries on what earlier lines showed,
+    a running mean what the scan shows as a whole. Two more heads tell whether the tip
+    changed at the line, and whether the surface is one that the network does not know.
 
     Args:
         num_classes: int. Classes.
@@ -47,7 +48,7 @@ def sequential(
         max_lines: int. Lines of a scan; any number may come.
         width: int. Filters of the first convolution; the last has four times as many.
         taps: int. Lines a convolution spans; 1 sees each line alone.
-        mixer: str. "gru", "attention" or "mean".
+        mixer: str. "gru", "attention", or "mean" for the running mean alone.
         units: int. Length of a token and of the state.
         spectra: int. Length that the token grows by for what is periodic in the lines so
             far, 0 without.
@@ -74,28 +75,32 @@ def sequential(
         features = kl.Activation("relu", name=f"relu_{index}")(features)
     tokens = LineSummary(name="summary")(features)
     tokens = kl.Dense(units, activation="relu", name="project")(tokens)
+    whole = [RunningMean(name="running_mean")(tokens)]  # of the scan so far
     if spectra:
         periodic = RunningSpectra(name="spectra")(lines)
+        periodic = kl.BatchNormalization(axis=-1, momentum=0.95, name="norm_spectra")(
+            periodic
+        )
         periodic = kl.Dense(spectra, activation="relu", name="project_spectra")(periodic)
         tokens = kl.Concatenate(name="join")([tokens, periodic])
+        whole.append(periodic)
     tokens = kl.Dropout(dropout, name="token_dropout")(tokens)
 
     # === What earlier lines showed ===
     if mixer == "gru":
-        tokens = Recurrent(units, name="recurrent")(tokens)
+        whole.append(Recurrent(units, name="recurrent")(tokens))
     elif mixer == "attention":
         for index in range(layers):
             tokens = CausalBlock(heads, 2 * units, window, dropout, name=f"block_{index}")(
                 tokens
             )
-        tokens = kl.LayerNormalization(epsilon=1e-6, name="norm")(tokens)
-    elif mixer == "mean":
-        tokens = RunningMean(name="running_mean")(tokens)
-        tokens = kl.Dense(units, activation="relu", name="mix")(tokens)
-    else:
+        whole.append(kl.LayerNormalization(epsilon=1e-6, name="norm")(tokens))
+    elif mixer != "mean":
         raise ValueError(
             f'`mixer` must be "gru", "attention" or "mean". Received: mixer={mixer}.'
         )
+    tokens = kl.Concatenate(name="gather")(whole) if len(whole) > 1 else whole[0]
+    tokens = kl.Dense(units, activation="relu", name="mix")(tokens)
 
     # === Heads ===
     tokens = kl.Dropout(dropout, name="dropout")(tokens)

@@ -28,6 +28,7 @@ class Batches(keras.utils.PyDataset):
         augment: A `stm_keras.sections.AugmentConfig`, or None for scans as they are.
         prepare: callable that turns heights into model input.
         every_line: bool. The model answers after every line, so each has a target.
+        late: float. Weight of late lines over early ones, see `Lessons.line_targets`.
         beside: sequence of pairs of `Lessons` and the share of every batch that they
             fill, drawn at random.
         threads: int. Threads that prepare batches.
@@ -41,6 +42,7 @@ class Batches(keras.utils.PyDataset):
         augment=None,
         prepare=standardise_lines,
         every_line=False,
+        late=0.0,
         beside=(),
         threads=2,
     ):
@@ -55,6 +57,7 @@ class Batches(keras.utils.PyDataset):
         self.augment = augment
         self.prepare = prepare
         self.every_line = every_line
+        self.late = late
         self.waited = 0.0  # seconds in which training had to wait for data
         self._ahead = 2 * threads
         self._pool = ThreadPoolExecutor(threads, "batches")
@@ -88,7 +91,7 @@ class Batches(keras.utils.PyDataset):
             fixed = None if lessons.fixed is None else lessons.fixed[chosen]
             inputs = augment_batch(heights, self.augment, rng, self.prepare, fixed)
         if self.every_line:
-            return inputs, *lessons.line_targets(chosen, inputs)
+            return inputs, *lessons.line_targets(chosen, inputs, self.late)
         return inputs, lessons.state[chosen], lessons.weight[chosen]
 
     def __getitem__(self, number):

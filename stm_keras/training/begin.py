@@ -134,6 +134,7 @@ def make_batches(config, dataset, split, every_line, say):
         config.augment,
         INPUTS[config.model.input],
         every_line,
+        config.train.late_lines,
         _beside(config, every_line, dataset.classes, say),
         threads=min(os.cpu_count() or 1, 2),
     )

@@ -37,7 +37,7 @@ class Lessons:
     def __len__(self):
         return len(self.indices)
 
-    def line_targets(self, chosen, inputs):
+    def line_targets(self, chosen, inputs, late=0.0):
         """Turn the targets of some scans into targets of each line.
 
         A line that is not there teaches nothing. Where only the scan has a label, it is
@@ -47,6 +47,8 @@ class Lessons:
             chosen: int array. Places in `indices`.
             inputs: float array of shape `(chosen, lines, pixels)`. The model's input;
                 lines past the last one that is not 0 were not recorded.
+            late: float. How much more the last line counts for the state than the first,
+                relative to the first; the mean over a whole scan is 1.
 
         Returns:
             Tuple of two dicts, targets and weights, of float32 arrays: "state"
@@ -58,7 +60,8 @@ class Lessons:
         there = inputs.any(-1)
         count = np.where(there.any(1), lines - there[:, ::-1].argmax(1), 0)
         recorded = place < count[:, None]
-        weight = self.weight[chosen, None] * recorded
+        ramp = 1 + late * place / max(lines - 1, 1)
+        weight = self.weight[chosen, None] * recorded * (ramp / ramp.mean())
         state = np.repeat(self.state[chosen, None], lines, axis=1)
         change = np.zeros((len(chosen), lines), np.float32)
         change_weight = np.zeros_like(change)

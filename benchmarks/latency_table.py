@@ -1,0 +1,56 @@
+"""Turn the times of a verdict into a Markdown page."""
+
+LIMITS = {"stream": 5e-3, "onnx": 1e-3}  # seconds that a line may take at p99
+HEADER = ("side", "wall median ms", "wall p99 ms", "CPU median ms", "CPU p99 ms")
+HEADER += ("over the floor", "allowed p99 ms")
+WORDS = {
+    "stream": "`LineStream`, Keras on {}",
+    "onnx": "`OnnxStream`, onnxruntime",
+    "prefix": "all lines so far anew, Keras on {}",
+}
+
+
+def table(report):
+    """Format the sides of a report as a Markdown table, the fastest first."""
+    rows = [HEADER, ["---"] * len(HEADER)]
+    floor = report["floor"]
+    ordered = sorted(report["sides"].items(), key=lambda item: item[1]["cpu"]["median"])
+    for name, side in ordered:
+        kind, _, backend = name.partition(" ")
+        times = [
+            side[clock][which] for clock in ("wall", "cpu") for which in ("median", "p99")
+        ]
+        limit = LIMITS.get(kind)
+        rows.append(
+            [WORDS[kind].format(backend)]
+            + [f"{1e3 * each:.2f}" for each in times]
+            + [f"{side['cpu']['median'] / floor:.0f} x"]
+            + ["–" if limit is None else f"{1e3 * limit:.0f}"]
+        )
+    rows.append(
+        ["floor: weights once through memory", f"{1e3 * floor:.3f}", *["–"] * 3, "1 x", "–"]
+    )
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def page(report):
+    """Write a report as Markdown: the table, and under what conditions it came about."""
+    before, after = report["load"]
+    counts = {name: side["count"] for name, side in report["sides"].items()}
+    lines = [
+        table(report),
+        "",
+        f"`{report['command']}`",
+        "",
+        f"{report['date']}, {report['processor']}, 1 of {report['cores']} cores; load "
+        f"average {before:.1f} at the start and {after:.1f} at the end, so the wall times "
+        "hold what else the core did. "
+        f"{report['parameters']:,} weights of {report['config']}, {report['model']}; "
+        f"{max(counts.values())} lines, {min(counts.values())} prefixes; the core copies "
+        f"{report['bandwidth'] / 1e9:.1f} GB/s. "
+        + ", ".join(
+            f"{name} {number}" for name, number in sorted(report["versions"].items())
+        )
+        + ".",
+    ]
+    return "\n".join(lines + [f"\nDid not run: {each}" for each in report["failures"]])

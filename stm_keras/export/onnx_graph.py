@@ -1,0 +1,128 @@
+"""The step of a model as an ONNX graph, written out from the weights of its layers.
+
+Written by hand, the graph is the same under every Keras backend. A line is `(1, channels,
+pixels)` here, not `(1, 1, pixels, channels)`, as ONNX' convolution wants it; a token is
+`(1, dim)`; batch is 1.
+"""
+
+import numpy as np
+
+from stm_keras.errors import MismatchError, require
+from stm_keras.export.onnx_layers import WRITERS
+from stm_keras.models.step import chain
+
+OPSET = 18
+IR_VERSION = 9  # which onnxruntime reads since 1.17
+
+
+class Graph:
+    """An ONNX graph that grows node by node."""
+
+    def __init__(self):
+        self.helper = require("onnx", "onnx").helper
+        self.nodes, self.constants, self.inputs, self.outputs = [], [], [], []
+        self.caches, self.following = {}, {}  # shapes, and what comes next, by name
+
+    def constant(self, array, dtype=np.float32):
+        """Add an array and return its name."""
+        from onnx import numpy_helper
+
+        name = f"w{len(self.constants)}"
+        array = np.ascontiguousarray(array, dtype)
+        self.constants.append(numpy_helper.from_array(array, name))
+        return name
+
+    def add(self, kind, *inputs, count=1, **attributes):
+        """Add a node and return the name of its output, or a list of `count` names.
+
+        Args:
+            kind: str. ONNX operator.
+            *inputs: str for the output of another node; a list of int, a float or an
+                array for a constant.
+            count: int. Outputs.
+            **attributes: Of the operator.
+        """
+        names = [self._name(each) for each in inputs]
+        outputs = [f"n{len(self.nodes)}_{index}" for index in range(count)]
+        self.nodes.append(self.helper.make_node(kind, names, outputs, **attributes))
+        return outputs[0] if count == 1 else outputs
+
+    def entry(self, name, shape):
+        """Add an input of float32 and return its name."""
+        self.inputs.append(self._value(name, shape))
+        return name
+
+    def leave(self, value, name, shape):
+        """Make a value an output of the graph."""
+        self.nodes.append(self.helper.make_node("Identity", [value], [name]))
+        self.outputs.append(self._value(name, shape))
+
+    def cache(self, name, shape):
+        """Add one array of the cache and return the name of its value."""
+        self.caches[name] = shape
+        return self.entry(f"cache_{name}", shape)
+
+    def keep(self, value, name):
+        """Say what an array of the cache is for the next line."""
+        self.following[name] = value
+
+    def finish(self, name):
+        """Return the `onnx.ModelProto`; the next caches come last, in their order."""
+        for each, shape in self.caches.items():
+            self.leave(self.following[each], f"next_cache_{each}", shape)
+        graph = self.helper.make_graph(
+            self.nodes, name, self.inputs, self.outputs, self.constants
+        )
+        return self.helper.make_model(
+            graph,
+            opset_imports=[self.helper.make_opsetid("", OPSET)],
+            producer_name="stm-keras",
+            ir_version=IR_VERSION,
+        )
+
+    def _name(self, value):
+        if isinstance(value, str):
+            return value
+        integers = isinstance(value, list) and all(isinstance(v, int) for v in value)
+        return self.constant(value, np.int64 if integers else np.float32)
+
+    def _value(self, name, shape):
+        from onnx import TensorProto
+
+        return self.helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+def step_graph(model):
+    """Write the step of a model as ONNX.
+
+    Args:
+        model: functional `keras.Model` that answers after every line, see
+            `stm_keras.models.step.make_step`.
+
+    Returns:
+        An `onnx.ModelProto` with inputs "line" `(1, pixels)` and "cache_..."; outputs
+        are logits of each head `(1, outputs)`, then "next_cache_...", in the order of
+        the caches. A scan begins with caches of 0.
+
+    Raises:
+        MismatchError: The model cannot go line by line, or has a layer that is not
+            known here.
+        MissingExtraError: onnx is not installed.
+    """
+    parts = chain(model)
+    graph = Graph()
+    pixels = model.input_shape[2]
+    known = {id(model.inputs[0]): graph.entry("line", (1, pixels))}
+    for layer in parts:
+        if type(layer).__name__ not in WRITERS:
+            raise MismatchError(
+                f"ONNX: the layer {layer.name} ({type(layer).__name__}) is not known. "
+                f"Known: {', '.join(sorted(WRITERS))}. Export to .keras instead."
+            )
+        tensors = layer.input if isinstance(layer.input, list) else [layer.input]
+        names = [known[id(tensor)] for tensor in tensors]
+        write = WRITERS[type(layer).__name__]
+        known[id(layer.output)] = write(graph, layer, *names)
+    for name, tensor in model.output.items():
+        graph.leave(known[id(tensor)], name, (1, tensor.shape[-1]))
+    return graph.finish(model.name)

@@ -1,0 +1,1 @@
+"""Verdicts line by line, and exported models, with numpy and onnxruntime alone."""

@@ -1,0 +1,206 @@
+"""An exported model: the step of a streaming network in ONNX, run without keras."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stm_keras.data.preprocess import INPUTS
+from stm_keras.errors import InputError, MismatchError, require
+from stm_keras.runtime.stream import Stream
+from stm_keras.runtime.verdict import sigmoid, softmax, temperature
+
+FACTS = "stm_keras"  # key of the metadata
+FORMAT = 1
+NEEDED = {"classes": list, "pixels": int, "max_lines": int}
+CACHE, NEXT = "cache_", "next_cache_"
+
+
+class OnnxStream(Stream):
+    """A scan that is being recorded, judged line by line by an exported model.
+
+        stream = OnnxStream("h_si100.onnx")
+        for line in lines:
+            verdict = stream.push(line)
+
+    Args:
+        path: str or `Path` of an .onnx file of `stm-keras export`, or an `OnnxPredictor`.
+        lines: int. Lines that the complete scan will have, or None where unknown; see
+            `Stream`.
+
+    Raises:
+        InputError: The file is missing, damaged, or not of stm-keras.
+        MissingExtraError: onnxruntime is not installed.
+        UsageError: `lines` is no number of lines.
+    """
+
+    def __init__(self, path, lines=None):
+        model = path if isinstance(path, OnnxPredictor) else OnnxPredictor.load(path)
+        super().__init__(model.facts, model.step, model.first_cache, lines)
+
+
+@dataclass(frozen=True)
+class OnnxPredictor:
+    """An exported model that judges whole scans by going through their lines.
+
+    Args:
+        session: `onnxruntime.InferenceSession` of a step.
+        facts: dict. What the file says of itself.
+        entries: tuple of str. Names of the inputs: the line, then the cache.
+        answers: tuple of str. Names of the outputs that are logits.
+        first_cache: list of float32 arrays. The cache before the first line.
+    """
+
+    session: object
+    facts: dict
+    entries: tuple
+    answers: tuple
+    first_cache: list
+
+    @classmethod
+    def load(cls, path, threads=1):
+        """Open an .onnx file of `stm-keras export`.
+
+        Args:
+            path: str or `Path`.
+            threads: int. More than one hardly helps: a line is little work.
+
+        Returns:
+            An `OnnxPredictor`.
+
+        Raises:
+            InputError: The file is missing, damaged, or not of stm-keras.
+            MissingExtraError: onnxruntime is not installed.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise InputError(f"{path}: no such file. Give an .onnx file.")
+        runtime = require("onnxruntime", "onnx")
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = threads
+        options.log_severity_level = 3
+        try:
+            session = runtime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime raises a class for each of its reasons
+            reason = str(error).strip().split("\n")[0][:200]
+            raise InputError(f"{path}: onnxruntime cannot load it ({reason}).") from error
+        facts = _read_facts(session, path)
+        entries = session.get_inputs()
+        caches = [each for each in entries if each.name.startswith(CACHE)]
+        heads = [each.name for each in session.get_outputs()]
+        heads = tuple(name for name in heads if not name.startswith(NEXT))
+        shape = [1, facts["pixels"]]
+        if entries[0].name != "line" or entries[0].shape != shape or "state" not in heads:
+            raise InputError(f"{path}: the network does not fit what the file says of it.")
+        first = [np.zeros(each.shape, np.float32) for each in caches]
+        return cls(session, facts, ("line", *(each.name for each in caches)), heads, first)
+
+    @property
+    def classes(self):
+        """Names of the classes, a tuple of str."""
+        return tuple(self.facts["classes"])
+
+    def step(self, line, cache):
+        """Take one line.
+
+        Args:
+            line: float32 array of shape `(1, 1, pixels)`, prepared.
+            cache: list of float32 arrays.
+
+        Returns:
+            Tuple of a dict of logits of each head, `(1, outputs)`, and the next cache.
+        """
+        given = dict(zip(self.entries, [line[0], *cache], strict=True))
+        out = self.session.run(None, given)
+        count = len(self.answers)
+        return dict(zip(self.answers, out, strict=False)), out[count:]
+
+    def outputs(self, images, progress=None):
+        """Compute the logits of every head after every line of scans.
+
+        Args:
+            images: array-like of shape `(scans, lines, pixels)`. Heights in any unit;
+                lines that were not recorded are 0.
+            progress: callable of (scans done, scans in all), or None.
+
+        Returns:
+            dict of head to float32 array of shape `(scans, lines, outputs)`.
+
+        Raises:
+            MismatchError: The scans are of another size than the model's.
+        """
+        pixels = self.facts["pixels"]
+        if len(images.shape) != 3 or images.shape[2] != pixels:
+            raise MismatchError(
+                f"The model judges scans of lines of {pixels} pixels. Received: shape "
+                f"{tuple(images.shape)}. Resample the scans."
+            )
+        prepare = INPUTS[self.facts.get("input", "standardised")]
+        found = {name: [] for name in self.answers}
+        for number in range(len(images)):
+            lines = prepare(np.asarray(images[number : number + 1]))
+            cache = self.first_cache
+            for place in range(lines.shape[1]):
+                logits, cache = self.step(lines[:, place : place + 1], cache)
+                for name, values in logits.items():
+                    found[name].append(values[0])
+            if progress:
+                progress(number + 1, len(images))
+        shape = images.shape[:2]
+        widths = {each.name: each.shape[-1] for each in self.session.get_outputs()}
+        return {
+            name: np.array(values, np.float32).reshape(*shape, widths[name])
+            for name, values in found.items()
+        }
+
+    def after_every_line(self, images, progress=None):
+        """Compute class probabilities after every line of scans.
+
+        Args:
+            images, progress: As for `outputs`.
+
+        Returns:
+            float32 array of shape `(scans, lines, classes)`.
+        """
+        out = self.outputs(images, progress)
+        lines = np.arange(1, images.shape[1] + 1)
+        state = softmax(out["state"], temperature(self.facts, lines)[:, None])
+        return state.astype(np.float32)
+
+    def heads(self, images, progress=None):
+        """Compute what the model says beside the classes, after every line.
+
+        Args:
+            images, progress: As for `outputs`.
+
+        Returns:
+            dict of head to float32 array of shape `(scans, lines)`: probabilities.
+        """
+        out = self.outputs(images, progress)
+        return {
+            name: sigmoid(values[..., 0]) for name, values in out.items() if name != "state"
+        }
+
+
+def _read_facts(session, path):
+    text = session.get_modelmeta().custom_metadata_map.get(FACTS)
+    if text is None:
+        raise InputError(f"{path}: is not of `stm-keras export`.")
+    try:
+        facts = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{path}: its metadata are damaged ({error}).") from None
+    if not isinstance(facts, dict):
+        raise InputError(f"{path}: its metadata are damaged (no object).")
+    newer = (
+        facts.get("format") != FORMAT or facts.get("input", "standardised") not in INPUTS
+    )
+    if newer:
+        raise InputError(f"{path}: is of a newer stm-keras. Install the newest.")
+    for key, kind in NEEDED.items():
+        if not isinstance(facts.get(key), kind):
+            raise InputError(f"{path}: its metadata are damaged (no `{key}`).")
+    return facts

@@ -1,0 +1,84 @@
+"""What is said after a line, and how logits become it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a stream says of the tip after a line.
+
+    Args:
+        line: int. Number of the line; the first is 0.
+        probabilities: tuple of float. Of each class, from all lines so far.
+        name: str. The likeliest class.
+        confidence: float. Its probability.
+        unsure: bool. Whether the confidence is below what the model asks for after so
+            many lines. None where the model has no threshold.
+        change_probability: float. Of a tip change at this line, None without such a head.
+        change: bool. Whether a tip change became certain with this line; it lies a
+            few lines back, at `change_line`. None without head or threshold.
+        change_line: int. First line with the tip of now, None without a change so far.
+        unknown_probability: float. That this is no surface that the model knows, None
+            without such a head.
+        unknown: bool. Whether that is above its threshold. None without one.
+    """
+
+    line: int
+    probabilities: tuple
+    name: str
+    confidence: float
+    unsure: bool | None = None
+    change_probability: float | None = None
+    change: bool | None = None
+    change_line: int | None = None
+    unknown_probability: float | None = None
+    unknown: bool | None = None
+
+
+def temperature(facts, lines):
+    """Return what logits are divided by after some lines: float array like `lines`.
+
+    Args:
+        facts: dict of a model file. Its "temperature" holds `lines` and `values`;
+            between them it is interpolated over the logarithm. Without, it is 1.
+        lines: int, or int array.
+    """
+    known = facts.get("temperature")
+    if not known:
+        return np.ones(np.shape(lines))
+    return np.interp(np.log2(lines), np.log2(known["lines"]), known["values"])
+
+
+def threshold(facts, name, lines):
+    """Return a threshold of a model file after some lines, or None.
+
+    Args:
+        facts: dict of a model file. Under `name` it may hold `threshold`, or `lines` and
+            `thresholds`.
+        name: str. "unsure", "change" or "unknown".
+        lines: int.
+
+    Returns:
+        float or None.
+    """
+    known = facts.get(name)
+    if not known:
+        return None
+    if "thresholds" not in known:
+        return known.get("threshold")
+    places = np.log2(known["lines"])
+    return float(np.interp(np.log2(lines), places, known["thresholds"]))
+
+
+def softmax(logits, temperature=1.0):
+    """Turn logits of shape `(..., classes)` into float64 probabilities."""
+    scaled = np.asarray(logits, np.float64) / temperature
+    scaled = np.exp(scaled - scaled.max(-1, keepdims=True))
+    return scaled / scaled.sum(-1, keepdims=True)
+
+
+def sigmoid(logits):
+    """Turn logits of any shape into float32 probabilities."""
+    return (0.5 + 0.5 * np.tanh(np.asarray(logits, np.float64) / 2)).astype(np.float32)

@@ -1,0 +1,163 @@
+"""Exported streaming steps: the same verdicts without keras."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from helpers import REPOSITORY
+from streaming import FACTS, rough_scans, tiny_stream
+
+from stm_keras.errors import InputError, MismatchError, OutputError
+from stm_keras.export import export_onnx
+from stm_keras.export import onnx_step as subject
+from stm_keras.inference.predictor import Predictor
+from stm_keras.inference.stream import LineStream
+from stm_keras.models import MODELS
+from stm_keras.runtime.onnx_model import OnnxPredictor, OnnxStream
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+THRESHOLDS = {
+    "unsure": {"lines": [1, 24], "thresholds": [0.6, 0.4], "coverage": 0.9},
+    "change": {"threshold": 0.5},
+    "unknown": {"threshold": 0.5},
+    "training": {"note": "ü"},
+}
+CASES = [("gru", 10), ("mean", 10), ("attention", 1), ("attention", 10), ("attention", 128)]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A tiny predictor and its exported file."""
+    predictor = tiny_stream(**THRESHOLDS)
+    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subject, "NUM_SCANS", 5)
+        told = export_onnx(predictor, path)
+    assert told == {**told, "path": str(path), "format": "onnx", "scans": 5}
+    return predictor, path
+
+
+@pytest.mark.parametrize(("mixer", "window"), CASES)
+def test_every_head_of_every_line_is_that_of_keras(mixer, window, tmp_path, monkeypatch):
+    monkeypatch.setattr(subject, "NUM_SCANS", 5)
+    predictor = tiny_stream(mixer, window, pixels=21)  # odd: convolutions pad unevenly
+    told = export_onnx(predictor, tmp_path / "model.onnx")
+    assert told["largest_difference"] < 1e-4
+    copy = OnnxPredictor.load(tmp_path / "model.onnx")
+    scans = rough_scans(2, 24, 21)
+    assert set(copy.outputs(scans)) == {"state", "change", "unknown"}
+    np.testing.assert_allclose(
+        copy.after_every_line(scans), predictor.after_every_line(scans), atol=1e-5
+    )
+    ours, theirs = predictor.heads(scans), copy.heads(scans)
+    for name in ("change", "unknown"):
+        np.testing.assert_allclose(theirs[name], ours[name], atol=1e-5)
+
+
+def test_a_stream_without_keras_gives_the_same_verdicts(exported):
+    predictor, path = exported
+    ours, theirs = LineStream(predictor, 48), OnnxStream(path, 48)
+    for line in rough_scans(1, 48, 40)[0]:
+        one, two = ours.push(line), theirs.push(line)
+        np.testing.assert_allclose(one.probabilities, two.probabilities, atol=1e-5)
+        assert (one.line, one.change, one.change_line) == (
+            two.line,
+            two.change,
+            two.change_line,
+        )
+        assert None not in (two.unsure, two.change, two.unknown)
+
+
+def test_the_file_says_everything_that_the_model_does(exported):
+    predictor, path = exported
+    facts = OnnxPredictor.load(path).facts
+    assert {name: facts[name] for name in predictor.facts} == predictor.facts
+    assert "geometric mean" in facts["preprocessing"]
+    onnx.checker.check_model(str(path), full_check=True)
+
+
+def test_keras_is_not_needed(exported):
+    _, path = exported
+    program = (
+        "import sys\nimport numpy as np\n"
+        "from stm_keras.runtime.onnx_model import OnnxStream\n"
+        f"print(OnnxStream({str(path)!r}).push(np.arange(9.0) ** 2).name)\n"
+        "assert not {'keras', 'tensorflow', 'torch', 'jax', 'onnx'} & set(sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() in FACTS["classes"]
+
+
+def test_a_copy_that_differs_is_not_kept(tmp_path, monkeypatch):
+    for difference in (2e-4, float("nan")):
+        monkeypatch.setattr(subject, "compare_lines", lambda one, other, d=difference: d)
+        with pytest.raises(
+            OutputError, match="differs from the model.*Nothing was written"
+        ):
+            export_onnx(tiny_stream(), tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_comparison_sees_other_weights(exported, monkeypatch):
+    monkeypatch.setattr(subject, "NUM_SCANS", 2)
+    _, path = exported
+    assert subject.compare_lines(tiny_stream(seed=1), OnnxPredictor.load(path)) > 0.01
+
+
+def test_what_cannot_be_exported_is_refused(tmp_path):
+    model = MODELS["cnn_small"](3, pixels=16, max_lines=8, width=2)
+    with pytest.raises(MismatchError, match="judges whole scans"):
+        export_onnx(Predictor(model, FACTS), tmp_path / "model.onnx")
+    with pytest.raises(OutputError, match=r"ends in \.onnx"):
+        export_onnx(tiny_stream(), tmp_path / "model.keras")
+    entry = keras.Input((None, 16))
+    state = keras.layers.Dense(3, activation="gelu", name="odd")(entry)
+    model = keras.Model(entry, {"state": state})
+    with pytest.raises(MismatchError, match="the activation gelu of odd is not known"):
+        export_onnx(Predictor(model, FACTS), tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def changed(path, output, facts):
+    """Copy an ONNX file with other facts, or with none."""
+    network = onnx.load(str(path))
+    if facts is None:
+        del network.metadata_props[:]
+    else:
+        network.metadata_props[0].value = facts
+    onnx.save(network, str(output))
+    return output
+
+
+def test_files_that_are_not_ours_are_named(exported, tmp_path):
+    _, path = exported
+    output = tmp_path / "other.onnx"
+    facts = json.dumps({**FACTS, "format": 1, "pixels": 17})
+    for given, message in (
+        (None, "is not of `stm-keras export`"),
+        ("{", "metadata are damaged"),
+        ("[]", r"damaged \(no object\)"),
+        ('{"format": 2}', "of a newer stm-keras"),
+        ('{"format": 1}', "no `classes`"),
+        (facts, "does not fit"),
+    ):
+        with pytest.raises(InputError, match=message):
+            OnnxPredictor.load(changed(path, output, given))
+    with pytest.raises(InputError, match="no such file"):
+        OnnxStream(tmp_path / "none.onnx")
+    output.write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"other\.onnx: onnxruntime cannot load it"):
+        OnnxStream(output)
+    with pytest.raises(MismatchError, match="lines of 16 pixels. Received: shape"):
+        OnnxPredictor.load(path).outputs(np.zeros((1, 3, 8)))

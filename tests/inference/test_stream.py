@@ -1,0 +1,66 @@
+"""A stream says after every line what the predictor says of the scan so far."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from streaming import FACTS, rough_scans, tiny_stream
+
+from stm_keras.errors import MismatchError
+from stm_keras.inference.predictor import Predictor
+from stm_keras.inference.stream import LineStream
+from stm_keras.models import MODELS
+from stm_keras.runtime.verdict import Verdict
+
+
+@pytest.fixture(scope="module", params=["gru", "attention", "mean"])
+def predictor(request):
+    """A tiny predictor with each mixer."""
+    return tiny_stream(request.param)
+
+
+@pytest.fixture(scope="module")
+def stream(predictor):
+    """Its stream; reset it first."""
+    return LineStream(predictor)
+
+
+@pytest.mark.parametrize("kind", ["metres", "uint8"])
+def test_verdicts_are_those_of_the_predictor(predictor, stream, kind):
+    scans = rough_scans(2, 24)
+    if kind == "uint8":
+        scans = np.round(scans * 1e11 * 5 + 128).clip(0, 255).astype(np.uint8)
+    states, heads = predictor.after_every_line(scans), predictor.heads(scans)
+    assert np.ptp(states, axis=1).max() > 0.05  # else equality says little
+    for number, scan in enumerate(scans):
+        stream.reset()
+        verdicts = [stream.push(line) for line in scan]
+        found = np.array([verdict.probabilities for verdict in verdicts])
+        np.testing.assert_allclose(found, states[number], atol=1e-5)
+        for name in ("change", "unknown"):
+            found = [getattr(verdict, f"{name}_probability") for verdict in verdicts]
+            np.testing.assert_allclose(found, heads[name][number], atol=1e-5)
+
+
+def test_a_scan_may_go_on(stream):
+    stream.reset()
+    verdicts = [stream.push(line) for line in rough_scans(1, 60)[0]]
+    assert np.isfinite([verdict.probabilities for verdict in verdicts]).all()
+    assert verdicts[-1].line == 59
+
+
+def test_a_verdict_is_frozen_and_plain(stream):
+    stream.reset()
+    verdict = stream.push(rough_scans(1, 1)[0, 0])
+    assert isinstance(verdict, Verdict)
+    assert verdict.name in FACTS["classes"]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        verdict.line = 3
+
+
+def test_a_model_of_whole_scans_is_refused():
+    model = MODELS["cnn_small"](3, pixels=16, max_lines=8, width=2)
+    with pytest.raises(MismatchError, match="judges whole scans"):
+        LineStream(Predictor(model, FACTS))
+    with pytest.raises(MismatchError, match="Only networks go line by line"):
+        LineStream(Predictor(object(), FACTS))

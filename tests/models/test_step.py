@@ -1,0 +1,89 @@
+"""Line by line, a model says what it says of the whole scan."""
+
+import numpy as np
+import pytest
+from keras import ops
+from streaming import rough_scans, tiny_stream
+
+from stm_keras.data.preprocess import scale_lines
+from stm_keras.errors import MismatchError
+from stm_keras.inference.predictor import softmax
+from stm_keras.models import MODELS, sequential
+from stm_keras.models.step import chain, first_cache, make_step
+
+CASES = [("gru", 10), ("mean", 10), *(("attention", w) for w in (1, 10, 20, 30, 40, 128))]
+
+
+def loop(step, lines):
+    """Return the outputs of every line, a dict of arrays `(batch, lines, outputs)`."""
+    cache, found = first_cache(step, len(lines)), {}
+    sizes = [tuple(array.shape) for array in cache]
+    for place in range(lines.shape[1]):
+        line = ops.convert_to_tensor(lines[:, place : place + 1])
+        out = dict(step([line, *cache], training=False))
+        cache = out.pop("cache")
+        assert [tuple(array.shape) for array in cache] == sizes
+        for name, logits in out.items():
+            found.setdefault(name, []).append(ops.convert_to_numpy(logits))
+    return {name: np.stack(values, axis=1) for name, values in found.items()}
+
+
+@pytest.mark.parametrize(("mixer", "window"), CASES)
+def test_the_loop_over_lines_equals_the_whole_scan(mixer, window):
+    model = tiny_stream(mixer, window).model
+    lines = scale_lines(rough_scans(2, 200 if window == 40 else 48))
+    whole = {k: ops.convert_to_numpy(v) for k, v in model(lines, training=False).items()}
+    one = loop(make_step(model), lines)
+    assert set(one) == set(whole)
+    np.testing.assert_allclose(softmax(one["state"]), softmax(whole["state"]), atol=1e-5)
+    for name in whole:
+        np.testing.assert_allclose(one[name], whole[name], atol=1e-4)
+    assert np.ptp(whole["state"], axis=1).min() > 0.01  # else equality says little
+
+
+def test_a_step_shares_the_weights_of_its_model():
+    model = tiny_stream().model
+    step = make_step(model)
+    assert {id(v) for v in step.weights} == {id(v) for v in model.weights}
+    lines = scale_lines(rough_scans(1, 1))
+    before = loop(step, lines)["change"]
+    bias = model.get_layer("change").bias
+    bias.assign(np.asarray(bias) + 1)
+    np.testing.assert_allclose(loop(step, lines)["change"], before + 1, atol=1e-5)
+
+
+def test_the_first_cache_is_empty_and_of_the_size_of_the_batch():
+    step = make_step(tiny_stream("attention", 7).model)
+    assert {array.shape[0] for array in first_cache(step, 5)} == {5}
+    assert not any(ops.convert_to_numpy(array).any() for array in first_cache(step))
+    assert (1, 7, 2, 6) in [tuple(array.shape) for array in first_cache(step)]
+
+
+@pytest.mark.parametrize("name", ["vit", "cnn_small"])
+def test_a_model_of_whole_scans_is_refused(name):
+    settings = {"layers": 1, "heads": 2, "dim": 8, "mlp_dim": 8} if name == "vit" else {}
+    model = MODELS[name](3, pixels=16, max_lines=8, **settings)
+    with pytest.raises(MismatchError, match=rf"\({name}\) judges whole scans\. Take"):
+        make_step(model)
+
+
+def test_a_layer_that_sees_several_lines_is_refused():
+    import keras
+
+    entry = keras.Input((None, 16))
+    mixed = keras.layers.Conv1D(3, 3, padding="causal", name="mix")(entry)
+    model = keras.Model(entry, {"state": mixed}, name="other")
+    with pytest.raises(
+        MismatchError, match=r"\(other\) cannot go line by line: mix \(Conv1D\)"
+    ):
+        make_step(model)
+    over_lines = keras.layers.BatchNormalization(axis=1)(keras.Input((4, 16), name="four"))
+    model = keras.Model(over_lines._keras_history.operation.input, {"state": over_lines})
+    with pytest.raises(MismatchError, match="sees several lines at once"):
+        make_step(model)
+
+
+def test_every_layer_of_the_streaming_network_streams():
+    for mixer in ("gru", "attention", "mean"):
+        model = sequential(4, mixer=mixer)
+        assert len(chain(model)) == len(model.layers) - 1

@@ -1,0 +1,199 @@
+"""What a stream says and when, whoever computes the network: here a few lines of numpy."""
+
+import numpy as np
+import pytest
+
+from stm_keras.data.preprocess import resample_pixels, scale_lines, standardise_lines
+from stm_keras.errors import InputError, MismatchError, UsageError
+from stm_keras.runtime.stream import Stream
+from stm_keras.runtime.verdict import sigmoid, softmax, temperature, threshold
+
+FACTS = {"classes": ["a", "b", "c"], "pixels": 8, "max_lines": 6, "input": "scaled"}
+
+
+def step(line, cache):
+    """Answer with the sums so far of three pixels, and two of the line."""
+    cache = cache + line[0, 0]
+    return {
+        "state": cache[None, :3],
+        "change": line[0, :, 3:4],
+        "unknown": cache[None, :1],
+    }, cache
+
+
+def stream(lines=None, **facts):
+    return Stream({**FACTS, **facts}, step, np.zeros(8, np.float32), lines)
+
+
+def scan(lines=6, pixels=8, seed=0):
+    return np.random.default_rng(seed).normal(size=(lines, pixels))
+
+
+def test_lines_are_prepared_as_those_of_whole_scans():
+    heights = scan()
+    heights[2] = 0
+    told = stream()
+    for line, verdict in enumerate(map(told.push, heights)):
+        state = scale_lines(heights)[: line + 1].sum(0)[:3]
+        np.testing.assert_allclose(verdict.probabilities, softmax(state), atol=1e-6)
+        assert verdict.line == line
+        assert verdict.name == "abc"[int(state.argmax())]
+        assert verdict.confidence == max(verdict.probabilities)
+    told = stream(input="standardised")
+    last = [told.push(line) for line in heights][-1]
+    expected = softmax(standardise_lines(heights).sum(0)[:3])
+    np.testing.assert_allclose(last.probabilities, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("pixels", [2, 5, 512])
+def test_lines_of_any_length_are_resampled(pixels):
+    heights = scan(pixels=pixels)
+    one, two = stream(), stream()
+    for line in heights:
+        resampled = resample_pixels(line, 8)
+        assert one.push(line) == two.push(resampled)
+
+
+def test_the_unit_does_not_matter():
+    heights = scan()
+    one, two = stream(), stream()
+    for line in heights:
+        np.testing.assert_allclose(
+            one.push(line * 1e-12 + 3e-9).probabilities,
+            two.push(line).probabilities,
+            atol=1e-5,
+        )
+
+
+def test_a_stream_that_is_reset_has_forgotten():
+    told, heights = stream(change={"threshold": 0.5}), scan(9)
+    first = [told.push(line) for line in heights]
+    told.reset()
+    assert [told.push(line) for line in heights] == first
+
+
+def test_more_lines_than_the_model_has_are_averaged_in_groups():
+    heights = scan(18)
+    coarse = heights.reshape(6, 3, 8).mean(1)
+    fine, plain = stream(18), stream()
+    verdicts = [fine.push(line) for line in heights]
+    expected = [plain.push(line) for line in coarse]
+    assert [verdict.line for verdict in verdicts] == list(range(18))
+    for group, verdict in enumerate(expected):
+        ends = verdicts[3 * group + 2]
+        np.testing.assert_allclose(ends.probabilities, verdict.probabilities, atol=1e-6)
+        for held in verdicts[3 * group + 3 : 3 * group + 5]:
+            assert held.probabilities == ends.probabilities
+    alone = stream().push(heights[0])  # a first word comes with the first line
+    assert verdicts[0].probabilities == alone.probabilities
+
+
+def test_lines_that_were_lost_do_not_count_in_their_group():
+    heights = scan(12) + 50
+    heights[3] = 0
+    one, two = stream(12), stream()
+    last = [one.push(line) for line in heights][-1]
+    groups = [heights[i : i + 2] for i in range(0, 12, 2)]
+    groups[1] = groups[1][:1]
+    expected = [two.push(np.mean(group, axis=0)) for group in groups][-1]
+    np.testing.assert_allclose(last.probabilities, expected.probabilities, atol=1e-6)
+
+
+@pytest.mark.parametrize("lines", [None, 3, 6])
+def test_other_lines_are_taken_as_they_come(lines):
+    one, two = stream(lines), stream()
+    assert all(one.push(line) == two.push(line) for line in scan(10))
+
+
+def test_without_thresholds_nothing_is_flagged():
+    verdict = stream().push(scan()[0])
+    assert (
+        verdict.unsure is verdict.change is verdict.unknown is verdict.change_line is None
+    )
+    assert 0 < verdict.change_probability < 1
+    assert 0 < verdict.unknown_probability < 1
+
+
+def test_unsure_is_a_confidence_below_the_threshold_of_that_line():
+    told = stream(unsure={"lines": [1, 2], "thresholds": [1.01, 0.0]})
+    assert [told.push(line).unsure for line in scan(3)] == [True, False, False]
+    assert stream(unsure={"threshold": 0.0}).push(scan()[0]).unsure is False
+
+
+def test_unknown_is_a_probability_above_the_threshold():
+    line = scan()[0]
+    probability = stream().push(line).unknown_probability
+    assert stream(unknown={"threshold": probability - 0.01}).push(line).unknown is True
+    assert stream(unknown={"threshold": probability + 0.01}).push(line).unknown is False
+
+
+def change_scan(lines, where):
+    """Heights whose fourth pixel stands out in some lines, which `step` calls a change."""
+    heights = np.tile([1.0, -1, 1, -1.2, 1, -1, 1, -1], (lines, 1))
+    heights[where, 3] = 4
+    return heights
+
+
+def test_a_change_is_told_when_it_is_certain_with_its_line():
+    told = stream(change={"threshold": 0.7, "delay": 2})
+    verdicts = [told.push(line) for line in change_scan(12, [4])]
+    assert [verdict.line for verdict in verdicts if verdict.change] == [6]
+    assert [verdict.change_line for verdict in verdicts] == [None] * 6 + [4] * 6
+
+
+def test_a_change_near_the_end_is_told_with_the_last_line_where_that_is_known():
+    told = stream(6, change={"threshold": 0.7, "delay": 3})
+    verdicts = [told.push(line) for line in change_scan(6, [4])]
+    assert [verdict.change for verdict in verdicts] == [False] * 5 + [True]
+    assert verdicts[-1].change_line == 4
+
+
+def test_the_line_of_a_change_is_one_of_the_scan_not_of_a_group():
+    told = stream(18, change={"threshold": 0.7, "delay": 1})
+    verdicts = [told.push(line) for line in change_scan(18, [9, 10, 11])]
+    assert verdicts[-1].change_line == 9
+    assert [verdict.line for verdict in verdicts if verdict.change] == [14]
+
+
+@pytest.mark.parametrize(
+    ("line", "error", "message"),
+    [
+        (np.zeros((2, 8)), MismatchError, r"shape \(pixels,\).*Received: shape \(2, 8\)"),
+        (3.0, MismatchError, r"Received: shape \(\)"),
+        ([1.0], MismatchError, r"at least 2 pixels. Received: shape \(1,\)"),
+        ([0.0, np.nan], InputError, "NaN or infinity. Push 0"),
+        ([0.0, np.inf, 1.0], InputError, "NaN or infinity"),
+        ([0.0, 1e200], InputError, r"heights of up to 1\.0e\+200. Use another unit"),
+        (["a", "b"], InputError, "real numbers. Received: <U1"),
+        ([1j, 2], InputError, "real numbers. Received: complex128"),
+    ],
+)
+def test_a_bad_line_is_refused_and_leaves_no_trace(line, error, message):
+    told, clean, heights = stream(), stream(), scan()
+    told.push(heights[0])
+    clean.push(heights[0])
+    with pytest.raises(error, match=message):
+        told.push(line)
+    assert told.push(heights[1]) == clean.push(heights[1])
+
+
+@pytest.mark.parametrize("lines", [0, -1, 2.5, "many"])
+def test_a_number_of_lines_that_is_none_is_refused(lines):
+    with pytest.raises(UsageError, match=r"`lines` must be a number of lines, or None"):
+        stream(lines)
+
+
+def test_temperature_and_thresholds_lie_between_those_known():
+    facts = {"temperature": {"lines": [1, 4], "values": [3.0, 1.0]}}
+    np.testing.assert_allclose(temperature(facts, np.array([1, 2, 4, 9])), [3, 2, 1, 1])
+    assert temperature({}, 5) == 1
+    facts = {
+        "unsure": {"lines": [1, 4], "thresholds": [0.2, 0.6]},
+        "change": {"threshold": 0.3},
+    }
+    assert threshold(facts, "unsure", 2) == pytest.approx(0.4)
+    assert threshold(facts, "change", 2) == 0.3
+    assert threshold(facts, "unknown", 2) is None
+    np.testing.assert_allclose(sigmoid([0.0, 1000.0, -1000.0]), [0.5, 1, 0])
+    tempered = stream(temperature={"lines": [1], "values": [100.0]}).push(scan()[0])
+    np.testing.assert_allclose(tempered.probabilities, 1 / 3, atol=0.02)
