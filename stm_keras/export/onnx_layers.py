@@ -135,7 +135,7 @@ def running_mean(graph, layer, token):
     """`RunningMean`: cache of sum `(1, dim)` and count `(1, 1)`."""
     dim = layer.input.shape[-1]
     total, count = _count_up(graph, layer.name, token, dim)
-    return graph.add("Concat", token, graph.add("Div", total, count), axis=1)
+    return graph.add("Div", total, count)
 
 
 def _count_up(graph, name, value, size):
