@@ -17,10 +17,16 @@ from stm_keras.errors import UsageError
     help="File format. Default: onnx for a name that ends in .onnx, else keras.",
 )
 @click.option("-o", "--output", type=options.PATH, required=True, help="File to write.")
+@click.option(
+    "--scores",
+    type=options.PATH,
+    help="Results of a benchmark (JSON): what the recipe reached goes into the file, and a "
+    "model card is written beside it.",
+)
 @options.overwrite
 @options.as_json
 @options.keras_options
-def export(model, kind, output, overwrite, as_json):
+def export(model, kind, output, scores, overwrite, as_json):
     """Write a model as a file for others.
 
     MODEL is a .keras file or the folder of a run. A .keras file runs under every backend;
@@ -36,14 +42,23 @@ def export(model, kind, output, overwrite, as_json):
         kind = "onnx" if output.suffix == ".onnx" else "keras"
     from stm_keras.inference.choice import find_model, needs_keras
 
-    file, _ = find_model(model)
+    file, run = find_model(model)
     if not needs_keras(file):
         raise UsageError(f"{file}: trees are shipped as they are: copy the file.")
     options.load_keras()
     from stm_keras.export import FORMATS
     from stm_keras.inference.model_file import load_predictor
 
-    facts = FORMATS[kind](load_predictor(file), output, overwrite=overwrite)
+    predictor = load_predictor(file)
+    if scores is not None:
+        predictor, row = _scored(predictor, scores)
+    facts = FORMATS[kind](predictor, output, overwrite=overwrite)
+    if scores is not None:
+        from stm_keras.export.ship import write_shipped_card
+
+        card = output.with_suffix(".md")
+        write_shipped_card(card, predictor, row, run, overwrite=True)
+        options.say(f"{card}: the model card.")
     if as_json:
         click.echo(json.dumps(facts))
     else:
@@ -52,3 +67,16 @@ def export(model, kind, output, overwrite, as_json):
             f"{output}: {size:.1f} MB, largest difference of a logit "
             f"{facts['largest_difference']:.1e} over {facts['scans']} scans"
         )
+
+
+def _scored(predictor, scores):
+    """Find what the recipe of a model reached, and put it among the model's facts."""
+    from dataclasses import replace
+
+    from stm_keras.export.ship import read_scores, with_scores
+
+    training = predictor.facts.get("training")
+    if training is None:
+        raise UsageError("`--scores`: the model does not say how it was trained.")
+    row = read_scores(scores, training["config"]["name"])
+    return replace(predictor, facts=with_scores(predictor, row)), row

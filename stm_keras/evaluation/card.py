@@ -7,7 +7,8 @@ from stm_keras.evaluation.scores import HEADLINES
 from stm_keras.evaluation.wording import TITLES, bounds, number
 from stm_keras.files import atomic
 
-FRAMED = ("command", "licence", "data_licence", "data", "protocol", "model")
+PREPROCESSING = "per line: mean and slope removed, standard deviation 1"
+FRAMED = ("command", "preprocessing", "licence", "data_licence", "data", "protocol", "model")
 
 
 def write_card(path, facts, scores, overwrite=False):
@@ -31,8 +32,7 @@ def write_card(path, facts, scores, overwrite=False):
         (
             f"Judges the state of an STM tip{surface} from scan lines: "
             f"{', '.join(_text(name) for name in scores['per_class'])}. "
-            "Each line has its mean and slope removed and is scaled to standard "
-            "deviation 1."
+            f"Preprocessing {_text(facts.get('preprocessing', PREPROCESSING))}."
         ),
         "## Data",
         (

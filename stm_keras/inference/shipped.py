@@ -43,17 +43,17 @@ class Shipped:
         }
 
 
-def shipped_models(folder=FOLDER):
+def shipped_models(folder=None):
     """List the models that come with stm-keras, the default first.
 
     Args:
-        folder: `Path`. Where they lie.
+        folder: `Path`. Where they lie, None for where this package has them.
 
     Returns:
         list of `Shipped`.
     """
     found = []
-    for path in sorted(Path(folder).glob("*.keras")):
+    for path in sorted(Path(folder or FOLDER).glob("*.keras")):
         files = tuple(sorted(path.parent.glob(f"{path.stem}.*")))
         card = path.with_suffix(".md")
         files = tuple(file for file in files if file.suffix in (".keras", ".onnx"))
@@ -63,12 +63,12 @@ def shipped_models(folder=FOLDER):
     return sorted(found, key=lambda model: (model.name != DEFAULT, model.name))
 
 
-def shipped_path(name=DEFAULT, folder=FOLDER):
+def shipped_path(name=DEFAULT, folder=None):
     """Return the `.keras` file of a shipped model.
 
     Args:
         name: str.
-        folder: `Path`.
+        folder: `Path`, None for where this package has them.
 
     Returns:
         `Path`.
@@ -76,9 +76,9 @@ def shipped_path(name=DEFAULT, folder=FOLDER):
     Raises:
         InputError: There is no such model.
     """
-    path = Path(folder) / f"{name}.keras"
+    path = Path(folder or FOLDER) / f"{name}.keras"
     if not path.exists():
-        known = ", ".join(file.stem for file in sorted(Path(folder).glob("*.keras")))
+        known = ", ".join(file.stem for file in sorted(Path(folder or FOLDER).glob("*.keras")))
         raise InputError(
             f"{name}: no model of this name comes with stm-keras (there are: "
             f"{known or 'none in this installation'}). Give a .keras file or the folder of a "

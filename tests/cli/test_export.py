@@ -79,3 +79,39 @@ def test_a_missing_model_and_an_unknown_format_are_refused(model_file, tmp_path)
     result = stm("export", model_file, "--format", "tflite", "-o", output)
     assert result.exit_code == 2
     assert "'tflite' is not one of 'keras', 'onnx'" in result.stderr
+
+
+@pytest.fixture
+def results(trained_run, tmp_path):
+    """Results of a benchmark of the run's config, as a file."""
+    scores = json.loads((trained_run / "evaluation.json").read_text())
+    config = read_facts(trained_run / "best.keras")["training"]["config"]["name"]
+    row = {"config": config, "protocol": "p2", "folds": 5, "folds_done": 5, "all": scores}
+    row["command"] = "stm-keras benchmark configs/x.toml"
+    (tmp_path / "results.json").write_text(json.dumps([{**row, "protocol": "p1"}, row]))
+    return tmp_path / "results.json", scores
+
+
+def test_what_the_recipe_reached_goes_into_file_and_card(trained_run, results, tmp_path):
+    file, scores = results
+    output = tmp_path / "shipped.keras"
+    result = stm("export", trained_run, "-o", output, "--scores", file)
+    assert result.exit_code == 0, result.stderr
+    (text,) = read_facts(output)["scores"].values()
+    assert text.startswith(f"AUROC {scores['auroc']:.3f} [")
+    card = output.with_suffix(".md").read_text()
+    assert card.startswith("# shipped\n")
+    assert f"{scores['balanced_accuracy']:.3f}" in card
+    assert "5 of 5 folds of the same recipe" in card
+    assert "stm-keras benchmark configs/x.toml" in card
+
+
+def test_a_recipe_without_scores_is_not_shipped(trained_run, tmp_path):
+    (tmp_path / "none.json").write_text("[]")
+    (tmp_path / "bad.json").write_text("{")
+    given = ["export", trained_run, "-o", tmp_path / "x.keras", "--scores"]
+    check_error(stm(*given, tmp_path / "none.json"), 3, "none.json: has no scores of")
+    check_error(
+        stm(*given, tmp_path / "bad.json"), 3, "is no result of `stm-keras benchmark`"
+    )
+    assert not (tmp_path / "x.keras").exists()

@@ -1,0 +1,87 @@
+"""Say in a model file and its card what the model is worth, from a benchmark's results."""
+
+import json
+from pathlib import Path
+
+from stm_keras.errors import InputError
+from stm_keras.evaluation.card import write_card
+from stm_keras.training.finish import model_facts
+
+SUBSETS = {"all": "unseen sessions", "full agreement": "unseen sessions, full agreement"}
+
+
+def read_scores(path, name, protocol="p2"):
+    """Find a config's row in the results of `stm-keras benchmark`.
+
+    Args:
+        path: str or `Path` of the JSON file.
+        name: str. Of the config.
+        protocol: str.
+
+    Returns:
+        dict, as of `pool_folds`.
+
+    Raises:
+        InputError: The file cannot be read, or has no such row.
+    """
+    try:
+        rows = json.loads(Path(path).read_text())
+        found = [r for r in rows if (r["config"], r["protocol"]) == (name, protocol)]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: is no result of `stm-keras benchmark` ({error})."
+        ) from None
+    if not found:
+        raise InputError(
+            f"{path}: has no scores of {name} under {protocol.upper()}. Run stm-keras "
+            f"benchmark configs/{name}.toml first."
+        )
+    return found[0]
+
+
+def with_scores(predictor, row):
+    """Return the facts of a model with the scores that its recipe reached.
+
+    Args:
+        predictor: A `Predictor`.
+        row: dict, as of `read_scores`.
+
+    Returns:
+        dict.
+    """
+    scores = {}
+    for subset, title in SUBSETS.items():
+        if subset in row:
+            part = row[subset]
+            scores[f"{row['protocol'].upper()}, {title}"] = ", ".join(
+                f"{name} {part[key]:.3f} [{part['intervals'][key][0]:.3f}, "
+                f"{part['intervals'][key][1]:.3f}]"
+                for key, name in (
+                    ("auroc", "AUROC"),
+                    ("balanced_accuracy", "balanced accuracy"),
+                )
+            )
+    return {**predictor.facts, "scores": scores}
+
+
+def write_shipped_card(path, predictor, row, run, overwrite=False):
+    """Write the card of a model that was trained on all sessions.
+
+    Args:
+        path: `Path` of the Markdown file.
+        predictor: A `Predictor`.
+        row: dict, as of `read_scores`: scores of the same recipe on sessions that each
+            fold's model never saw.
+        run: The `Run` of the model, or None.
+        overwrite: bool.
+    """
+    source = predictor.facts["training"]["environment"]["dataset"]["source"]
+    facts = model_facts(predictor, source, run)
+    facts["model"] = Path(path).stem
+    facts["protocol"] = row["protocol"]
+    facts["scores are of"] = (
+        f"{row['folds_done']} of {row['folds']} folds of the same recipe, each judged by a model "
+        "that did not see its sessions; this model learnt from all sessions but those that set "
+        f"its temperature. {row['command']}"
+    )
+    write_card(path, facts, {**row["all"], "protocol": row["protocol"]}, overwrite)

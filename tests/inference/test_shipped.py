@@ -1,0 +1,77 @@
+"""The models that come with stm-keras, found by name."""
+
+import json
+
+import pytest
+from helpers import check_error, stm, write_dataset
+
+from stm_keras.errors import InputError
+from stm_keras.inference import shipped as subject
+from stm_keras.inference.choice import find_model
+from stm_keras.inference.model_file import save_model
+from stm_keras.inference.shipped import shipped_models, shipped_path
+from stm_keras.models import sequential
+
+CLASSES = ["individual atoms", "asymmetries/dimers", "rows", "generic defects"]
+FACTS = {"classes": CLASSES, "pixels": 128, "max_lines": 128, "input": "scaled"}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with two tiny models and a card, in the place of the shipped ones."""
+    model = sequential(4, width=2, units=4, spectra=2)
+    facts = {**FACTS, "parameters": model.count_params(), "scores": {"P2": "AUROC 0.9"}}
+    save_model(model, tmp_path / "h_si100.keras", facts)
+    save_model(model, tmp_path / "a_small.keras", facts)
+    (tmp_path / "h_si100.onnx").write_bytes(b"onnx")
+    (tmp_path / "h_si100.md").write_text("# card")
+    monkeypatch.setattr(subject, "FOLDER", tmp_path)
+    return tmp_path
+
+
+def test_the_default_comes_first_with_its_files_and_card(folder):
+    first, second = shipped_models()
+    assert (first.name, second.name) == ("h_si100", "a_small")
+    assert [path.suffix for path in first.files] == [".keras", ".onnx"]
+    assert first.card == folder / "h_si100.md"
+    assert second.card is None
+
+
+def test_a_model_is_found_by_its_name(folder):
+    assert shipped_path() == folder / "h_si100.keras"
+    assert find_model("a_small") == (folder / "a_small.keras", None)
+    with pytest.raises(
+        InputError, match="h_si111: no model of this name comes with stm-keras"
+    ):
+        find_model("h_si111")
+
+
+def test_the_command_lists_them(folder):
+    result = stm("models", "--json")
+    assert result.exit_code == 0, result.stderr
+    listed = json.loads(result.stdout)
+    assert [model["name"] for model in listed] == ["h_si100", "a_small"]
+    assert set(listed[0]["files"]) == {"keras", "onnx"}
+    text = stm("models").stdout
+    assert "h_si100: individual atoms" in text
+    assert "P2: AUROC 0.9" in text
+
+
+def test_predict_without_a_model_takes_the_default(folder, tmp_path):
+    scans = write_dataset(tmp_path / "scans.h5", count=8, sessions=0)
+    result = stm("predict", scans, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert len(result.stdout.splitlines()) == 8
+    named = stm("predict", scans, "--json", "--model", "a_small")
+    assert named.stdout == result.stdout
+    (folder / "h_si100.keras").unlink()
+    check_error(stm("predict", scans), 3, "h_si100: no model of this name", "a_small")
+
+
+def test_the_shipped_models_are_whole():
+    for model in shipped_models():
+        assert model.card is not None, f"{model.name} has no card"
+        assert {path.suffix for path in model.files} == {".keras", ".onnx"}
+        assert "/" not in json.dumps(model.facts.get("training", {}).get("command", ""))
+    total = sum(path.stat().st_size for m in shipped_models() for path in m.files)
+    assert total < 30e6
