@@ -54,7 +54,7 @@ def export(model, kind, output, scores, overwrite, as_json):
         predictor, row = _scored(predictor, scores)
     facts = FORMATS[kind](predictor, output, overwrite=overwrite)
     if scores is not None:
-        from stm_keras.export.ship import write_shipped_card
+        from stm_keras.training.ship import write_shipped_card
 
         card = output.with_suffix(".md")
         write_shipped_card(card, predictor, row, run, overwrite=True)
@@ -73,7 +73,7 @@ def _scored(predictor, scores):
     """Find what the recipe of a model reached, and put it among the model's facts."""
     from dataclasses import replace
 
-    from stm_keras.export.ship import read_scores, with_scores
+    from stm_keras.training.ship import read_scores, with_scores
 
     training = predictor.facts.get("training")
     if training is None:

@@ -28,7 +28,9 @@ def models(as_json):
         click.echo("No models come with this installation.")
     for model in found:
         table = model.to_json()
-        sizes = ", ".join(f"{kind} {size / 1e6:.1f} MB" for kind, size in table["files"].items())
+        sizes = ", ".join(
+            f"{kind} {size / 1e6:.1f} MB" for kind, size in table["files"].items()
+        )
         click.echo(f"{model.name}: {', '.join(table['classes'])}")
         click.echo(f"    {table['parameters']:,} weights, {sizes}")
         for name, text in table["scores"].items():

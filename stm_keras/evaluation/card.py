@@ -8,7 +8,15 @@ from stm_keras.evaluation.wording import TITLES, bounds, number
 from stm_keras.files import atomic
 
 PREPROCESSING = "per line: mean and slope removed, standard deviation 1"
-FRAMED = ("command", "preprocessing", "licence", "data_licence", "data", "protocol", "model")
+FRAMED = (
+    "command",
+    "preprocessing",
+    "licence",
+    "data_licence",
+    "data",
+    "protocol",
+    "model",
+)
 
 
 def write_card(path, facts, scores, overwrite=False):

@@ -78,7 +78,9 @@ def shipped_path(name=DEFAULT, folder=None):
     """
     path = Path(folder or FOLDER) / f"{name}.keras"
     if not path.exists():
-        known = ", ".join(file.stem for file in sorted(Path(folder or FOLDER).glob("*.keras")))
+        known = ", ".join(
+            file.stem for file in sorted(Path(folder or FOLDER).glob("*.keras"))
+        )
         raise InputError(
             f"{name}: no model of this name comes with stm-keras (there are: "
             f"{known or 'none in this installation'}). Give a .keras file or the folder of a "

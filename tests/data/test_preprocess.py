@@ -133,7 +133,9 @@ def test_lines_are_scaled_by_those_so_far():
     deviation = remove_line_trend(heights).std(-1)
     for line in range(9):
         running = np.exp(np.log(deviation[:, : line + 1]).mean(1))
-        assert scaled[:, line].std(-1) == pytest.approx(deviation[:, line] / running, rel=1e-5)
+        assert scaled[:, line].std(-1) == pytest.approx(
+            deviation[:, line] / running, rel=1e-5
+        )
     np.testing.assert_allclose(scale_lines(heights * 1e-9 + 3e-8), scaled, atol=1e-5)
     np.testing.assert_allclose(scale_lines(heights[:, :4]), scaled[:, :4], atol=1e-6)
 
@@ -143,7 +145,9 @@ def test_a_line_without_structure_does_not_count():
     broken = np.insert(heights, 2, 3.0, axis=0)
     scaled = scale_lines(broken)
     assert not scaled[2].any()
-    np.testing.assert_allclose(np.delete(scaled, 2, axis=0), scale_lines(heights), atol=1e-6)
+    np.testing.assert_allclose(
+        np.delete(scaled, 2, axis=0), scale_lines(heights), atol=1e-6
+    )
 
 
 def test_scaling_goes_on_where_it_stopped():
