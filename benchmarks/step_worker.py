@@ -131,6 +131,7 @@ class Ours:
 def waiting(side, count):
     """Fit one epoch of `count` batches of augmented scans, and see how long it waits."""
     from stm_keras.training.batches import Batches
+    from stm_keras.training.lessons import Lessons
 
     config = side.config
     size = config.train.batch_size
@@ -138,10 +139,12 @@ def waiting(side, count):
     scans = rng.integers(0, 255, (size * count, 128, 128), np.uint8)
     labels = np.arange(len(scans)) % len(CLASS_COUNTS)
     indices = np.arange(len(scans))
-    batches = Batches(scans, labels, indices, len(CLASS_COUNTS), size, 0, config.augment)
+    state = np.eye(len(CLASS_COUNTS), dtype=np.float32)[labels]
+    lessons = Lessons(scans, indices, state, class_weights()[labels])
+    batches = Batches(lessons, size, 0, config.augment)
     with contextlib.closing(batches):
         begin, cpu = time.perf_counter(), time.process_time()
-        side.model.fit(batches, class_weight=side.class_weight, shuffle=False, verbose=0)
+        side.model.fit(batches, shuffle=False, verbose=0)
         seconds = time.perf_counter() - begin
     return {
         "seconds": seconds,
