@@ -20,6 +20,28 @@ PROTOCOLS = {
 }
 
 
+def merge_rows(old, new):
+    """Put new rows of a benchmark in the place of old ones of the same config and protocol.
+
+    Configs that were not part of a benchmark keep what an earlier one, or another machine,
+    found; other data are another matter.
+
+    Args:
+        old, new: list of dict, as of `pool_folds`.
+
+    Returns:
+        list of dict: new rows first, then what is kept.
+    """
+    made = {(row["config"], row["protocol"]) for row in new}
+    data = {row["data"] for row in new}
+    kept = [
+        row
+        for row in old
+        if (row["config"], row["protocol"]) not in made and row["data"] in data
+    ]
+    return [*new, *kept]
+
+
 def results_page(rows, data_name):
     """Write the results of a benchmark as Markdown.
 

@@ -252,6 +252,24 @@ def test_the_command_prints_and_writes_the_page_and_the_scores(command, tmp_path
     assert stm(*given).exit_code == 0, "results are written anew"
 
 
+def test_results_of_other_configs_are_kept(command, tmp_path):
+    scores = tmp_path / "scores.json"
+    given = [*command, "--no-train", "--results", scores]
+    assert stm(*given).exit_code == 0
+    rows = json.loads(scores.read_text())
+    other = {**rows[0], "config": "older"}
+    foreign = {**rows[0], "config": "of other data", "data": "another digest"}
+    scores.write_text(json.dumps([foreign, other, {**rows[1], "seed": 99}]))
+    result = stm(*given)
+    found = json.loads(scores.read_text())
+    names = [(row["config"], row["protocol"]) for row in found]
+    assert names == [("small", "p1"), ("small", "p2"), ("older", "p1")]
+    assert found[1]["seed"] == 0
+    assert "| older | 3 of 3 |" in result.stdout
+    scores.write_text("{")
+    check_error(stm(*given), 1, "scores.json: is damaged")
+
+
 def test_finished_folds_are_not_trained_again(command, monkeypatch):
     monkeypatch.setattr(subject.subprocess, "run", None)
     result = stm(*command)

@@ -33,7 +33,11 @@ from stm_keras.files import atomic
 )
 @click.option("--backend", type=click.Choice(["tensorflow", "jax", "torch"]))
 @click.option("--train/--no-train", default=True, help="Or only score what is there.")
-@click.option("--results", type=options.PATH, help="Write all scores to this JSON file.")
+@click.option(
+    "--results",
+    type=options.PATH,
+    help="Write all scores to this JSON file; what it holds of other configs is kept.",
+)
 @click.option("--page", type=options.PATH, help="Write the table to this Markdown file.")
 def benchmark(
     configs,
@@ -54,7 +58,7 @@ def benchmark(
 
     Each of CONFIGS is trained fold by fold under each protocol, and the scores of all
     folds are pooled. Interrupt it as you like and start it again: finished folds stay.
-    --results and --page replace what they wrote before.
+    --page replaces what it wrote before.
 
     --vary shows what a setting brings: each config is run as it is and with the setting
     changed, and the page compares them fold by fold.
@@ -67,7 +71,7 @@ def benchmark(
     from stm_keras.benchmark import plan, pool_folds, read_variant, train_folds
     from stm_keras.data.split import PROTOCOLS
     from stm_keras.data.storage import load_dataset
-    from stm_keras.results import results_page
+    from stm_keras.results import merge_rows, results_page
 
     chosen = protocols.split(",")
     for name in chosen:
@@ -86,6 +90,7 @@ def benchmark(
         failed = train_folds(wanted, data, arguments, jobs, options.say)
     rows = pool_folds(every, dataset)
     if results is not None:
+        rows = merge_rows(_read_rows(results), rows)
         with atomic(results, overwrite=True) as temporary:
             temporary.write_text(json.dumps(rows, indent=1) + "\n")
     if not rows:
@@ -101,3 +106,13 @@ def benchmark(
         raise StmKerasError(
             f"{len(failed)} runs failed: {', '.join(f.key for f in failed)}."
         )
+
+
+def _read_rows(path):
+    """Read what an earlier benchmark wrote: list of dict, empty without a file."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return []
+    except ValueError as error:
+        raise StmKerasError(f"{path}: is damaged ({error}). Move it away.") from None
