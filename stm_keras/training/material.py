@@ -30,7 +30,7 @@ def load_material(config, say):
     """
     if config.data.path is not None:
         return load_dataset(config.data.path)
-    say(f"No --data given: simulated scans, seed {config.simulate.seed}.")
+    say("No --data given: the scans are simulated.")
     return simulated_scans(config, say)
 
 

@@ -210,7 +210,7 @@ def test_a_bare_train_simulates_its_scans(tmp_path):
     small = ["--set", "simulate.count=48", "--epochs", 1, *TINY]
     result = stm("train", *small, "-o", tmp_path / "run", "--json")
     assert result.exit_code == 0, result.stderr
-    assert "Simulating 48 scans (no --data given), seed 0." in result.stderr
+    assert "Simulating 48 scans, seed 0." in result.stderr
     scores = json.loads(result.stdout)
     assert scores["protocol"] == "p1"
     assert scores["data"] == "simulated, seed 0"

@@ -116,8 +116,8 @@ BAD_SETTINGS = {
     "train.epochs=1.5": "`train.epochs`: Input should be a valid integer",
     "train.precision=half": "`train.precision`: Input should be 'float32',",
     "data.protocol=p4": "`data.protocol`: Input should be 'p1', 'p2' or 'p3'",
-    "model.name=resnet": "`model.name` must be one of cnn_small, vit.",
-    "model.heads=3": "`model.heads` is a setting of vit only. Add --set model.name=vit.",
+    "model.name=resnet": "`model.name` must be one of cnn, cnn_small, lrcn, sequential, trees, vit.",
+    "model.heads=3": "`model.heads` is a setting of sequential, vit only. Add --set model.name=",
     "seed": "`--set` takes section.key=value. Received: seed.",
     "seed.x=1": "`seed.x` is not a setting: `seed` is not a section.",
     "=1": "`--set` takes section.key=value. Received: =1.",
@@ -141,7 +141,10 @@ BAD_CONFIGS = {
     "[train\n": (2, "is not TOML"),
     "train = 5\n": (2, "`train`: Input should be"),
     "model = 5\n": (2, "`model`: Input should be"),
-    "[model]\nname = 5\n": (2, "`model.name` must be one of cnn_small, vit."),
+    "[model]\nname = 5\n": (
+        2,
+        "`model.name` must be one of cnn, cnn_small, lrcn, sequential, trees, vit.",
+    ),
 }
 
 

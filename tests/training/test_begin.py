@@ -75,7 +75,8 @@ def test_lower_layers_learn_less():
         return value
 
     assert factor("state") == factor("change") == 1
-    assert factor("recurrent") == 0.5
+    assert factor("mix") == 0.5
+    assert factor("recurrent") == 0.25
     assert factor("conv_3") == factor("norm_3") == 0.5 * factor("project")
     assert factor("conv_0") == 0.125 * factor("conv_3")
     assert layer_factors(model, TrainConfig()) == {}

@@ -59,7 +59,8 @@ def test_simulated_scans_are_made_and_split_by_scan():
     told = []
     dataset = load_material(config, told.append)
     assert len(dataset) == 70
-    assert "Simulating 70 scans" in told[0]
+    assert told[0] == "No --data given: the scans are simulated."
+    assert told[1] == "Simulating 70 scans, seed 3."
     assert split_material(config, dataset, told.append).protocol == "p1"
 
 
