@@ -20,8 +20,8 @@ from stm_keras.errors import UsageError
 @click.option(
     "--scores",
     type=options.PATH,
-    help="Results of a benchmark (JSON): what the recipe reached goes into the file, and a "
-    "model card is written beside it.",
+    help="Results of a benchmark or an evaluation (JSON): what the recipe or the model "
+    "reached goes into the file, and a model card is written beside it.",
 )
 @options.overwrite
 @options.as_json

@@ -13,6 +13,9 @@ SUBSETS = {"all": "unseen sessions", "full agreement": "unseen sessions, full ag
 def read_scores(path, name, protocol="p2"):
     """Find a config's row in the results of `stm-keras benchmark`.
 
+    The evaluation of the very model by `stm-keras evaluate -o` will do as well: for one
+    that learnt from simulated scans alone every real scan is a test.
+
     Args:
         path: str or `Path` of the JSON file.
         name: str. Of the config.
@@ -26,6 +29,8 @@ def read_scores(path, name, protocol="p2"):
     """
     try:
         rows = json.loads(Path(path).read_text())
+        if isinstance(rows, dict):
+            return {"protocol": rows["protocol"], "all": rows, "of": rows["data"]}
         found = [r for r in rows if (r["config"], r["protocol"]) == (name, protocol)]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
@@ -80,7 +85,9 @@ def write_shipped_card(path, predictor, row, run, overwrite=False):
     facts["model"] = Path(path).stem
     facts["protocol"] = row["protocol"]
     facts["scores are of"] = (
-        f"{row['folds_done']} of {row['folds']} folds of the same recipe, each judged by a model "
+        f"this very model on all complete single-class scans of {Path(row['of']).name}"
+        if "of" in row
+        else f"{row['folds_done']} of {row['folds']} folds of the same recipe, each judged by a model "
         "that did not see its sessions; this model learnt from all sessions but those that set "
         f"its temperature. {row['command']}"
     )

@@ -106,6 +106,14 @@ def test_what_the_recipe_reached_goes_into_file_and_card(trained_run, results, t
     assert "stm-keras benchmark configs/x.toml" in card
 
 
+def test_the_evaluation_of_the_very_model_will_do(trained_run, tmp_path):
+    output = tmp_path / "shipped.keras"
+    scores = trained_run / "evaluation.json"
+    result = stm("export", trained_run, "-o", output, "--scores", scores)
+    assert result.exit_code == 0, result.stderr
+    assert "this very model on all complete" in output.with_suffix(".md").read_text()
+
+
 def test_a_recipe_without_scores_is_not_shipped(trained_run, tmp_path):
     (tmp_path / "none.json").write_text("[]")
     (tmp_path / "bad.json").write_text("{")

@@ -116,7 +116,7 @@ BAD_SETTINGS = {
     "train.epochs=1.5": "`train.epochs`: Input should be a valid integer",
     "train.precision=half": "`train.precision`: Input should be 'float32',",
     "data.protocol=p4": "`data.protocol`: Input should be 'p1', 'p2' or 'p3'",
-    "model.name=resnet": "`model.name` must be one of cnn, cnn_small, lrcn, sequential, trees, vit.",
+    "model.name=resnet": "`model.name` must be one of cnn, cnn_small, lrcn,",
     "model.heads=3": "`model.heads` is a setting of sequential, vit only. Add --set model.name=",
     "seed": "`--set` takes section.key=value. Received: seed.",
     "seed.x=1": "`seed.x` is not a setting: `seed` is not a section.",
@@ -143,7 +143,7 @@ BAD_CONFIGS = {
     "model = 5\n": (2, "`model`: Input should be"),
     "[model]\nname = 5\n": (
         2,
-        "`model.name` must be one of cnn, cnn_small, lrcn, sequential, trees, vit.",
+        "`model.name` must be one of cnn, cnn_small, lrcn,",
     ),
 }
 
