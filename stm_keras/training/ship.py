@@ -84,11 +84,13 @@ def write_shipped_card(path, predictor, row, run, overwrite=False):
     facts = model_facts(predictor, source, run)
     facts["model"] = Path(path).stem
     facts["protocol"] = row["protocol"]
-    facts["scores are of"] = (
-        f"this very model on all complete single-class scans of {Path(row['of']).name}"
-        if "of" in row
-        else f"{row['folds_done']} of {row['folds']} folds of the same recipe, each judged by a model "
-        "that did not see its sessions; this model learnt from all sessions but those that set "
-        f"its temperature. {row['command']}"
-    )
+    if "of" in row:
+        told = f"this very model on all complete single-class scans of {Path(row['of']).name}"
+    else:
+        told = (
+            f"{row['folds_done']} of {row['folds']} folds of the same recipe, each judged by "
+            "a model that did not see its sessions; this model learnt from all sessions but "
+            f"those that set its temperature. {row['command']}"
+        )
+    facts["scores are of"] = told
     write_card(path, facts, {**row["all"], "protocol": row["protocol"]}, overwrite)
