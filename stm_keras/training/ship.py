@@ -85,7 +85,9 @@ def write_shipped_card(path, predictor, row, run, overwrite=False):
     facts["model"] = Path(path).stem
     facts["protocol"] = row["protocol"]
     if "of" in row:
-        told = f"this very model on all complete single-class scans of {Path(row['of']).name}"
+        told = (
+            f"this very model on all complete single-class scans of {Path(row['of']).name}"
+        )
     else:
         told = (
             f"{row['folds_done']} of {row['folds']} folds of the same recipe, each judged by "
