@@ -23,10 +23,11 @@ from stm_keras.errors import UsageError
     help="Results of a benchmark or an evaluation (JSON): what the recipe or the model "
     "reached goes into the file, and a model card is written beside it.",
 )
+@click.option("--data-licence", help="Of the training data, for the card.")
 @options.overwrite
 @options.as_json
 @options.keras_options
-def export(model, kind, output, scores, overwrite, as_json):
+def export(model, kind, output, scores, data_licence, overwrite, as_json):
     """Write a model as a file for others.
 
     MODEL is a .keras file or the folder of a run. A .keras file runs under every backend;
@@ -57,7 +58,7 @@ def export(model, kind, output, scores, overwrite, as_json):
         from stm_keras.training.ship import write_shipped_card
 
         card = output.with_suffix(".md")
-        write_shipped_card(card, predictor, row, run, overwrite=True)
+        write_shipped_card(card, predictor, row, run, data_licence, overwrite=True)
         options.say(f"{card}: the model card.")
     if as_json:
         click.echo(json.dumps(facts))

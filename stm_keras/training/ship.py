@@ -69,7 +69,7 @@ def with_scores(predictor, row):
     return {**predictor.facts, "scores": scores}
 
 
-def write_shipped_card(path, predictor, row, run, overwrite=False):
+def write_shipped_card(path, predictor, row, run, data_licence=None, overwrite=False):
     """Write the card of a model that was trained on all sessions.
 
     Args:
@@ -78,12 +78,15 @@ def write_shipped_card(path, predictor, row, run, overwrite=False):
         row: dict, as of `read_scores`: scores of the same recipe on sessions that each
             fold's model never saw.
         run: The `Run` of the model, or None.
+        data_licence: str. Of the training data, None where it is not known.
         overwrite: bool.
     """
     source = predictor.facts["training"]["environment"]["dataset"]["source"]
     facts = model_facts(predictor, source, run)
     facts["model"] = Path(path).stem
     facts["protocol"] = row["protocol"]
+    if data_licence is not None:
+        facts["data_licence"] = data_licence
     if "of" in row:
         told = (
             f"this very model on all complete single-class scans of {Path(row['of']).name}"

@@ -109,8 +109,10 @@ def test_what_the_recipe_reached_goes_into_file_and_card(trained_run, results, t
 def test_the_evaluation_of_the_very_model_will_do(trained_run, tmp_path):
     output = tmp_path / "shipped.keras"
     scores = trained_run / "evaluation.json"
-    result = stm("export", trained_run, "-o", output, "--scores", scores)
+    given = ["--scores", scores, "--data-licence", "CC0"]
+    result = stm("export", trained_run, "-o", output, *given)
     assert result.exit_code == 0, result.stderr
+    assert "Licence of the data: CC0." in output.with_suffix(".md").read_text()
     assert "this very model on all complete" in output.with_suffix(".md").read_text()
 
 
