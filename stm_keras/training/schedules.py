@@ -84,9 +84,15 @@ class LayerwiseAdamW(keras.optimizers.AdamW):
     def __init__(self, *args, factors=None, **kwargs):
         super().__init__(*args, **kwargs)
         self.factors = dict(factors or {})
+        self._by_index = []
+
+    def build(self, variables):
+        self._by_index = [self.factors.get(variable.path, 1.0) for variable in variables]
+        super().build(variables)
 
     def update_step(self, gradient, variable, learning_rate):
-        factor = self.factors.get(variable.path, 1.0)
+        # TensorFlow hands over a variable of its own, which has no path
+        factor = self._by_index[self._get_variable_index(variable)]
         super().update_step(gradient, variable, learning_rate * factor)
 
     def get_config(self):

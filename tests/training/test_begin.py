@@ -57,10 +57,13 @@ def test_a_frozen_stem_does_not_learn():
     model = sequential(3, **TINY)
     freeze(model, "stem")
     before = {name: weights_of(model, name) for name in ("conv_0", "norm_3", "recurrent")}
-    model.compile("sgd", {"state": keras.losses.CategoricalCrossentropy(from_logits=True)})
+    yes_or_no = keras.losses.BinaryCrossentropy(from_logits=True)
+    state = keras.losses.CategoricalCrossentropy(from_logits=True)
+    model.compile("sgd", {"state": state, "change": yes_or_no, "unknown": yes_or_no})
     scans = np.random.default_rng(0).normal(size=(4, 8, 16)).astype("float32")
-    targets = np.eye(3, dtype="float32")[np.zeros((4, 8), int)]
-    model.fit(scans, {"state": targets}, verbose=0)
+    targets = {"state": np.eye(3, dtype="float32")[np.zeros((4, 8), int)]}
+    targets |= {name: np.zeros((4, 8, 1), "float32") for name in ("change", "unknown")}
+    model.fit(scans, targets, verbose=0)
     for name, old in before.items():
         assert np.array_equal(weights_of(model, name), old) == (name != "recurrent"), name
 
