@@ -57,8 +57,9 @@ def results_page(rows, data_name):
         "Written by `stm-keras benchmark`; do not edit. Each scan is judged by the one model "
         "whose training and validation did not hold its fold (P1: its scan, P2: its session, "
         "P3: its campaign), and the answers of all folds are scored together. The best epoch "
-        "is chosen on validation scans inside the training folds. Brackets: 95 % bootstrap "
-        "intervals, 1000 resamples of scans (P1) or sessions (P2, P3).",
+        "is chosen on validation scans inside the training folds, or the last is kept, as the "
+        "config says. Brackets: 95 % bootstrap intervals, 1000 resamples of scans (P1) or "
+        "sessions (P2, P3).",
         f"Data: {data_name} (`scans.h5` below). stm-keras {__version__}. Where not all folds are "
         "done, scores are of the test scans of those that are.",
     ]

@@ -9,11 +9,12 @@ import pytest
 from helpers import check_error, made_up_dataset, stm
 
 from stm_keras import benchmark as subject
-from stm_keras.benchmark import plan, pool_folds, read_variant, train_folds
+from stm_keras.benchmark import pool_folds, train_folds
 from stm_keras.config import load_config
 from stm_keras.data.split import split_dataset
 from stm_keras.data.storage import load_dataset, save_dataset
 from stm_keras.errors import StmKerasError, UsageError
+from stm_keras.folds import plan, read_variant
 from stm_keras.results import results_page
 from stm_keras.runs import Run
 from stm_keras.training.finish import save_predictions

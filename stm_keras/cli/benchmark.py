@@ -68,9 +68,10 @@ def benchmark(
         stm-keras benchmark configs/vit.toml --data scans.h5 --vary conv:model.tokenizer=conv
         stm-keras benchmark configs/*.toml --data scans.h5 --only vit:p2:0 --jobs 4
     """
-    from stm_keras.benchmark import plan, pool_folds, read_variant, train_folds
+    from stm_keras.benchmark import pool_folds, train_folds
     from stm_keras.data.split import PROTOCOLS
     from stm_keras.data.storage import load_dataset
+    from stm_keras.folds import plan, read_variant
     from stm_keras.results import merge_rows, results_page
 
     chosen = protocols.split(",")

@@ -98,28 +98,6 @@ def fit_temperature(labels, logits):
     return float(1 / brentq(slope, softest, sharpest, xtol=1e-12))
 
 
-def apply_temperature(logits, temperature):
-    """Turn logits into probabilities at a temperature.
-
-    Args:
-        logits: float array of shape `(..., classes)`.
-        temperature: float. Must be positive.
-
-    Returns:
-        float64 array of the same shape. Sums to 1 over the classes.
-
-    Raises:
-        MismatchError: The temperature is not a positive number.
-    """
-    if not (np.isfinite(temperature) and temperature > 0):
-        raise MismatchError(
-            f"`temperature` must be a positive number. Received: {temperature}."
-        )
-    scaled = np.asarray(logits, float) / temperature
-    weights = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-    return weights / weights.sum(axis=-1, keepdims=True)
-
-
 def confidence_bins(labels, probabilities, bins):
     """Sort scans into bins of confidence.
 

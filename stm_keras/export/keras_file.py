@@ -2,12 +2,8 @@
 
 import numpy as np
 
-from stm_keras.errors import OutputError
-from stm_keras.files import atomic
+from stm_keras.export import verify
 from stm_keras.inference.model_file import load_predictor, save_model
-
-TOLERANCE = 1e-4  # of a logit, between backends and machines
-NUM_SCANS = 100
 
 
 def export_keras(predictor, path, overwrite=False):
@@ -24,22 +20,12 @@ def export_keras(predictor, path, overwrite=False):
     Raises:
         OutputError: The name is wrong, the file exists, or the copy differs.
     """
-    if not str(path).endswith(".keras"):
-        raise OutputError(f"{path}: the name of a Keras file ends in .keras.")
-    with atomic(path, overwrite) as temporary:
+
+    def write(temporary):
         save_model(predictor.model, temporary, predictor.facts, overwrite=True)
-        difference = compare(predictor, load_predictor(temporary))
-        if not difference <= TOLERANCE:
-            raise OutputError(
-                f"{path}: the copy differs from the model by {difference:.1e} in a logit, "
-                f"more than {TOLERANCE:.0e}. Nothing was written."
-            )
-    return {
-        "path": str(path),
-        "format": "keras",
-        "scans": NUM_SCANS,
-        "largest_difference": difference,
-    }
+        return compare(predictor, load_predictor(temporary))
+
+    return verify.keep_if_same(path, "keras", overwrite, write)
 
 
 def compare(one, other, seed=0):
@@ -53,7 +39,7 @@ def compare(one, other, seed=0):
         float.
     """
     rng = np.random.default_rng(seed)
-    shape = (NUM_SCANS, one.facts["max_lines"], one.facts["pixels"])
+    shape = (verify.NUM_SCANS, one.facts["max_lines"], one.facts["pixels"])
     scans = rng.normal(size=shape).cumsum(axis=2).astype(np.float32)
     differences = [
         np.abs(one.logits(scans, lines) - other.logits(scans, lines)).max()

@@ -4,15 +4,12 @@ import json
 
 import numpy as np
 
-from stm_keras.errors import OutputError, require
+from stm_keras.data.model_facts import complete_facts
+from stm_keras.errors import require
+from stm_keras.export import verify
 from stm_keras.export.onnx_graph import step_graph
-from stm_keras.files import atomic
-from stm_keras.inference.model_file import PREPROCESSING
 from stm_keras.inference.predictor import predict_outputs
-from stm_keras.runtime.onnx_model import FACTS, FORMAT, OnnxPredictor
-
-TOLERANCE = 1e-4  # of a logit, between Keras and onnxruntime
-NUM_SCANS = 100
+from stm_keras.runtime.onnx_model import FACTS, OnnxPredictor
 
 
 def export_onnx(predictor, path, overwrite=False):
@@ -35,28 +32,17 @@ def export_onnx(predictor, path, overwrite=False):
         MissingExtraError: onnx or onnxruntime is not installed.
         OutputError: The name is wrong, the file exists, or the copy differs.
     """
-    if not str(path).endswith(".onnx"):
-        raise OutputError(f"{path}: the name of an ONNX file ends in .onnx.")
     require("onnxruntime", "onnx")
-    network = step_graph(predictor.model)
-    facts = {"input": "standardised", **predictor.facts, "format": FORMAT}
-    facts.setdefault("preprocessing", PREPROCESSING[facts["input"]])
-    entry = network.metadata_props.add()
-    entry.key, entry.value = FACTS, json.dumps(facts, allow_nan=False)
-    with atomic(path, overwrite) as temporary:
+
+    def write(temporary):
+        network = step_graph(predictor.model)
+        entry = network.metadata_props.add()
+        facts = json.dumps(complete_facts(predictor.facts), allow_nan=False)
+        entry.key, entry.value = FACTS, facts
         temporary.write_bytes(network.SerializeToString())
-        difference = compare_lines(predictor, OnnxPredictor.load(temporary))
-        if not difference <= TOLERANCE:
-            raise OutputError(
-                f"{path}: the copy differs from the model by {difference:.1e} in a logit, "
-                f"more than {TOLERANCE:.0e}. Nothing was written."
-            )
-    return {
-        "path": str(path),
-        "format": "onnx",
-        "scans": NUM_SCANS,
-        "largest_difference": difference,
-    }
+        return compare_lines(predictor, OnnxPredictor.load(temporary))
+
+    return verify.keep_if_same(path, "onnx", overwrite, write)
 
 
 def compare_lines(predictor, copy, seed=0):
@@ -71,7 +57,7 @@ def compare_lines(predictor, copy, seed=0):
         float.
     """
     rng = np.random.default_rng(seed)
-    shape = (NUM_SCANS, predictor.facts["max_lines"], predictor.facts["pixels"])
+    shape = (verify.NUM_SCANS, predictor.facts["max_lines"], predictor.facts["pixels"])
     scans = rng.normal(size=shape).cumsum(axis=2).astype(np.float32)
     scans[rng.random(shape[:2]) < 0.05] = 0
     ours = predict_outputs(predictor.model, scans, prepare=predictor.prepare)

@@ -11,18 +11,12 @@ import zipfile
 from pathlib import Path
 
 from stm_keras.data.dataset import CLASSES
-from stm_keras.data.preprocess import INPUTS
+from stm_keras.data.model_facts import check_facts, complete_facts
 from stm_keras.errors import InputError, MismatchError
 from stm_keras.files import atomic
 from stm_keras.trees.file import read_tree_facts
 
 FACTS = "stm_keras.json"
-FORMAT = 1
-PREPROCESSING = {
-    "standardised": "per line: least-squares straight line removed, standard deviation 1",
-    "scaled": "per line: least-squares straight line removed, divided by the running "
-    "geometric mean of the standard deviations of the lines so far",
-}
 KERAS_PARTS = (
     r"keras(\.(activations|constraints|dtype_policies|initializers|layers|losses|metrics|"
     r"models|ops|optimizers(\.schedules)?|quantizers|regularizers))?|"
@@ -31,7 +25,6 @@ KERAS_PARTS = (
 FUNCTIONS = ("builtins", "keras.activations")  # modules of plain functions, found by name
 CODE = ("Lambda", "__lambda__", "__typespec__", "TFSMLayer", "TorchModuleWrapper")
 CODE += ("JaxLayer", "FlaxLayer")
-NEEDED = {"classes": list, "pixels": int, "max_lines": int}
 MAX_JSON = 16 * 2**20
 
 
@@ -50,8 +43,7 @@ def save_model(model, path, facts, overwrite=False):
     Raises:
         OutputError: The file exists, or cannot be written.
     """
-    facts = {"format": FORMAT, "input": "standardised", **facts}
-    facts.setdefault("preprocessing", PREPROCESSING[facts["input"]])
+    facts = complete_facts(facts)
     with atomic(path, overwrite) as temporary:
         bare_model(model).save(temporary)
         with zipfile.ZipFile(temporary, "a") as archive:
@@ -90,16 +82,7 @@ def read_facts(path):
         if FACTS not in archive.namelist():
             return {}
         facts = _json(archive, FACTS, path)
-    if not isinstance(facts, dict):
-        raise InputError(f"{path}: {FACTS} is damaged (no object).")
-    if facts.get("format") != FORMAT:
-        raise InputError(f"{path}: is of a newer stm-keras. Install the newest.")
-    for key, kind in NEEDED.items():
-        if not isinstance(facts.get(key), kind):
-            raise InputError(f"{path}: {FACTS} is damaged (no `{key}`).")
-    if facts.get("input", "standardised") not in INPUTS:
-        raise InputError(f"{path}: is of a newer stm-keras. Install the newest.")
-    return facts
+    return check_facts(facts, path, f"{FACTS} is damaged")
 
 
 def load_predictor(path):

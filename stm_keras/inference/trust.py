@@ -51,15 +51,15 @@ def trust_scores(predictor, part, validation=None, groups=None, seed=0):
             seed=seed,
         )
     facts = predictor.facts
+    heads = predictor.heads(part.images) if predictor.every_line else {}
     if "unknown" in facts:
         from stm_keras.simulate import OTHER_KINDS, simulate_others
 
         others = simulate_others(NUM_OTHER, TEST_SEED)
-        known = predictor.heads(part.images)["unknown"][:, -1]
         found = predictor.heads(others.images)["unknown"]
         last = np.maximum(others.lines, 1) - 1
         scores["unknown"] = score_unknown(
-            known,
+            heads["unknown"][:, -1],
             found[np.arange(len(last)), last],
             facts["unknown"]["thresholds"][-1],
             kinds=np.array(OTHER_KINDS)[others.parameters["kind"]],
@@ -76,6 +76,5 @@ def trust_scores(predictor, part, validation=None, groups=None, seed=0):
         )
         votes = part.parameters.get("tip_change_votes")
         if votes is not None:
-            change = predictor.heads(part.images)["change"]
-            scores["changes"]["votes"] = score_votes(change, votes, part.lines)
+            scores["changes"]["votes"] = score_votes(heads["change"], votes, part.lines)
     return scores

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from stm_keras.data.model_facts import check_facts
 from stm_keras.data.preprocess import INPUTS
 from stm_keras.errors import InputError, MismatchError, require
 from stm_keras.runtime.stream import Stream
 from stm_keras.runtime.verdict import sigmoid, softmax, temperature
 
 FACTS = "stm_keras"  # key of the metadata
-FORMAT = 1
-NEEDED = {"classes": list, "pixels": int, "max_lines": int}
 CACHE, NEXT = "cache_", "next_cache_"
 
 
@@ -193,14 +192,4 @@ def _read_facts(session, path):
         facts = json.loads(text)
     except ValueError as error:
         raise InputError(f"{path}: its metadata are damaged ({error}).") from None
-    if not isinstance(facts, dict):
-        raise InputError(f"{path}: its metadata are damaged (no object).")
-    newer = (
-        facts.get("format") != FORMAT or facts.get("input", "standardised") not in INPUTS
-    )
-    if newer:
-        raise InputError(f"{path}: is of a newer stm-keras. Install the newest.")
-    for key, kind in NEEDED.items():
-        if not isinstance(facts.get(key), kind):
-            raise InputError(f"{path}: its metadata are damaged (no `{key}`).")
-    return facts
+    return check_facts(facts, path, "its metadata are damaged")

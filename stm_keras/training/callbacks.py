@@ -1,8 +1,6 @@
 """What happens after every epoch: measure, write down, keep, tell, stop."""
 
-import contextlib
 import math
-import signal
 import sys
 import time
 from contextlib import contextmanager
@@ -111,45 +109,6 @@ class Scores(keras.callbacks.Callback):
                 if prefix:
                     loss = -np.log(np.maximum(chosen, 1e-12)).mean()
                     logs[f"{prefix}loss"] = float(loss)
-
-
-class Interrupt(keras.callbacks.Callback):
-    """Make Ctrl-C stop the training also where Python swallows it.
-
-    An interrupt that comes while an object is being destroyed, or a library's C code
-    calls back, is printed as ignored and lost. So it is noted, and raised again after
-    the step.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self.asked = False
-        self._former = None
-
-    def on_train_begin(self, logs=None):
-        self._former = signal.getsignal(signal.SIGINT)
-        if self._former is signal.default_int_handler:
-            with contextlib.suppress(ValueError):  # not the main thread: nothing comes
-                signal.signal(signal.SIGINT, self._note)
-
-    def close(self):
-        """Give the signal back to whoever had it."""
-        if signal.getsignal(signal.SIGINT) == self._note:
-            signal.signal(signal.SIGINT, self._former)
-
-    def on_train_batch_end(self, batch, logs=None):
-        self._stop()
-
-    def on_epoch_end(self, epoch, logs=None):
-        self._stop()
-
-    def _note(self, number, frame):
-        self.asked = True
-        raise KeyboardInterrupt
-
-    def _stop(self):
-        if self.asked:
-            raise KeyboardInterrupt
 
 
 class FiniteLoss(keras.callbacks.Callback):

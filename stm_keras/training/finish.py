@@ -35,9 +35,9 @@ def finish(run, predictor, dataset, split, say=None):
     save_predictions(run, test, by_lines)
     scores = score(dataset, test, by_lines, split.protocol, split.groups)
     groups = None if split.groups is None else np.asarray(split.groups)[test]
-    scores |= trust_scores(
-        predictor, dataset.take(test), dataset.take(split.parts["validation"]), groups
-    )
+    # what set the thresholds cannot score them
+    setting = dataset.take(split.parts["validation"]) if part == "test" else None
+    scores |= trust_scores(predictor, dataset.take(test), setting, groups)
     scores |= {
         "protocol": split.protocol,
         "fold": split.fold,

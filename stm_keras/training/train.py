@@ -16,6 +16,7 @@ from stm_keras.runs import STATE
 from stm_keras.training import callbacks as after
 from stm_keras.training.begin import begin_with, freeze, layer_factors, make_batches
 from stm_keras.training.calibrate import calibrate
+from stm_keras.training.interrupt import Interrupt
 from stm_keras.training.material import describe_environment, load_material, split_once
 from stm_keras.training.schedules import make_optimizer
 
@@ -106,7 +107,7 @@ def _fit(config, run, dataset, split, rows, environment, say):
         best = {**facts, "training": {**facts["training"], "best": keep}}
         save_model(model, run.file("best.keras"), best, overwrite=True)
 
-    interrupt = after.Interrupt()
+    interrupt = Interrupt()
     try:
         model.fit(
             batches,

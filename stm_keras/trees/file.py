@@ -9,18 +9,17 @@ import json
 import zipfile
 from pathlib import Path
 
+from stm_keras.data.model_facts import FORMAT, check_facts
 from stm_keras.errors import InputError, require
 from stm_keras.files import atomic
 from stm_keras.trees.model import Trees
 
 FACTS = "stm_keras.json"
-FORMAT = 1
 PREPROCESSING = (
     "per line: least-squares straight line removed; then spectra and statistics of the "
     "scan in units of its robust standard deviation"
 )
 TRUSTED = ("sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",)
-NEEDED = {"classes": list, "pixels": int, "max_lines": int}
 MAX_JSON = 16 * 2**20
 MAX_SIZE = 512 * 2**20  # of all entries unpacked
 
@@ -69,14 +68,7 @@ def read_tree_facts(path):
         raise InputError(f"{path}: cannot be read ({reason}).") from None
     except ValueError as error:
         raise InputError(f"{path}: {FACTS} is damaged ({error}).") from None
-    if not isinstance(facts, dict):
-        raise InputError(f"{path}: {FACTS} is damaged (no object).")
-    if facts.get("format") != FORMAT:
-        raise InputError(f"{path}: is of a newer stm-keras. Install the newest.")
-    for key, kind in NEEDED.items():
-        if not isinstance(facts.get(key), kind):
-            raise InputError(f"{path}: {FACTS} is damaged (no `{key}`).")
-    return facts
+    return check_facts(facts, path, f"{FACTS} is damaged")
 
 
 def load_trees(path):

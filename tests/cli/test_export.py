@@ -50,7 +50,7 @@ def test_another_suffix_is_refused(model_file, tmp_path, name):
 
 def test_the_name_chooses_onnx(model_file, tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
-    monkeypatch.setattr("stm_keras.export.onnx_step.NUM_SCANS", 2)
+    monkeypatch.setattr("stm_keras.export.verify.NUM_SCANS", 2)
     predictor = tiny_stream()
     save_model(predictor.model, tmp_path / "stream.keras", predictor.facts)
     output = tmp_path / "stream.onnx"

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from helpers import made_up_dataset
 
+from stm_keras.data.campaigns import session_campaigns
 from stm_keras.data.dataset import CLASSES, Dataset
-from stm_keras.data.split import Split, fold_names, session_campaigns, split_dataset
+from stm_keras.data.split import Split, fold_names, split_dataset
 from stm_keras.data.storage import load_dataset
 from stm_keras.errors import DatasetError, UsageError
 

@@ -3,18 +3,18 @@ import pytest
 
 from stm_keras.errors import MismatchError
 from stm_keras.evaluation.calibration import (
-    apply_temperature,
     expected_calibration_error,
     fit_temperature,
     reliability,
 )
+from stm_keras.runtime.verdict import softmax
 
 
 def draw(scans, seed, temperature=1.0):
     """Labels that follow the softmax of the logits at a temperature."""
     random = np.random.default_rng(seed)
     logits = 3 * random.normal(size=(scans, 4))
-    probabilities = apply_temperature(logits, temperature)
+    probabilities = softmax(logits, temperature)
     labels = (probabilities.cumsum(1) > random.random((scans, 1))).argmax(1)
     return labels, logits
 
@@ -35,7 +35,7 @@ def test_calibration_error_by_hand():
 
 def test_calibration_error_is_the_average_of_the_diagram():
     labels, logits = draw(500, 0)
-    probabilities = apply_temperature(logits, 0.5)
+    probabilities = softmax(logits, 0.5)
     confidence, right, count = reliability(labels, probabilities, bins=7)
     expected = np.nansum(count * abs(confidence - right)) / 500
     assert expected_calibration_error(labels, probabilities, 7) == pytest.approx(expected)
@@ -61,7 +61,7 @@ def test_temperature_gives_the_least_loss():
     labels, logits = draw(300, 2, 2.0)
 
     def loss(temperature):
-        probabilities = apply_temperature(logits, temperature)
+        probabilities = softmax(logits, temperature)
         return -np.log(probabilities[np.arange(300), labels]).mean()
 
     best = fit_temperature(labels, logits)
@@ -70,8 +70,8 @@ def test_temperature_gives_the_least_loss():
 
 def test_temperature_mends_the_calibration():
     labels, logits = draw(3000, 3, 2.5)
-    before = expected_calibration_error(labels, apply_temperature(logits, 1))
-    mended = apply_temperature(logits, fit_temperature(labels, logits))
+    before = expected_calibration_error(labels, softmax(logits, 1))
+    mended = softmax(logits, fit_temperature(labels, logits))
     assert expected_calibration_error(labels, mended) < before / 4
 
 
@@ -91,12 +91,12 @@ def test_temperature_is_bounded():
 def test_huge_logits_do_not_overflow():
     labels, logits = draw(50, 5)
     assert 0.05 <= fit_temperature(labels, logits * 1e6) <= 20
-    assert np.isfinite(apply_temperature(logits * 1e6, 0.05)).all()
+    assert np.isfinite(softmax(logits * 1e6, 0.05)).all()
 
 
-def test_apply_temperature_keeps_the_verdict_and_the_shape():
+def test_a_temperature_keeps_the_verdict_and_the_shape():
     logits = np.random.default_rng(0).normal(size=(2, 5, 3))
-    probabilities = apply_temperature(logits, 4)
+    probabilities = softmax(logits, 4)
     assert probabilities.shape == (2, 5, 3)
     np.testing.assert_allclose(probabilities.sum(-1), 1)
     np.testing.assert_array_equal(probabilities.argmax(-1), logits.argmax(-1))
@@ -109,7 +109,5 @@ def test_messages():
         reliability([0, 1], np.array([[np.nan, 1], [0, 1]]))
     with pytest.raises(MismatchError, match="`bins` must be positive. Received: 0"):
         reliability([0, 1], np.eye(2), bins=0)
-    with pytest.raises(MismatchError, match="`temperature` must be a positive number"):
-        apply_temperature(np.eye(2), 0)
     with pytest.raises(MismatchError, match="`labels` are empty"):
         fit_temperature([], np.zeros((0, 3)))

@@ -11,7 +11,7 @@ from helpers import REPOSITORY
 from streaming import FACTS, rough_scans, tiny_stream
 
 from stm_keras.errors import InputError, MismatchError, OutputError
-from stm_keras.export import export_onnx
+from stm_keras.export import export_onnx, verify
 from stm_keras.export import onnx_step as subject
 from stm_keras.inference.predictor import Predictor
 from stm_keras.inference.stream import LineStream
@@ -36,7 +36,7 @@ def exported(tmp_path_factory):
     predictor = tiny_stream(**THRESHOLDS)
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(subject, "NUM_SCANS", 5)
+        patch.setattr(verify, "NUM_SCANS", 5)
         told = export_onnx(predictor, path)
     assert told == {**told, "path": str(path), "format": "onnx", "scans": 5}
     return predictor, path
@@ -44,7 +44,7 @@ def exported(tmp_path_factory):
 
 @pytest.mark.parametrize(("mixer", "window"), CASES)
 def test_every_head_of_every_line_is_that_of_keras(mixer, window, tmp_path, monkeypatch):
-    monkeypatch.setattr(subject, "NUM_SCANS", 5)
+    monkeypatch.setattr(verify, "NUM_SCANS", 5)
     predictor = tiny_stream(mixer, window, pixels=21)  # odd: convolutions pad unevenly
     told = export_onnx(predictor, tmp_path / "model.onnx")
     assert told["largest_difference"] < 1e-4
@@ -110,7 +110,7 @@ def test_a_copy_that_differs_is_not_kept(tmp_path, monkeypatch):
 
 
 def test_the_comparison_sees_other_weights(exported, monkeypatch):
-    monkeypatch.setattr(subject, "NUM_SCANS", 2)
+    monkeypatch.setattr(verify, "NUM_SCANS", 2)
     _, path = exported
     assert subject.compare_lines(tiny_stream(seed=1), OnnxPredictor.load(path)) > 0.01
 

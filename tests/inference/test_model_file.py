@@ -9,10 +9,10 @@ import pytest
 from helpers import made_up_dataset
 
 from stm_keras.data.dataset import CLASSES
+from stm_keras.data.model_facts import PREPROCESSING
 from stm_keras.errors import InputError, MismatchError, OutputError
 from stm_keras.inference.model_file import (
     FACTS,
-    PREPROCESSING,
     bare_model,
     load_predictor,
     read_facts,

@@ -21,6 +21,7 @@ from stm_keras.errors import TrainingError, UsageError
 from stm_keras.runs import COLUMNS, Run
 from stm_keras.runtime.verdict import softmax
 from stm_keras.training import callbacks as after
+from stm_keras.training.interrupt import Interrupt
 from stm_keras.training.train import train
 
 VIT = [
@@ -266,7 +267,7 @@ def test_a_signal_between_epochs_loses_nothing(tmp_path, scans):
 
 
 def test_an_interrupt_that_python_swallowed_is_raised_after_the_step():
-    interrupt = after.Interrupt()
+    interrupt = Interrupt()
     former = signal.getsignal(signal.SIGINT)
     interrupt.on_train_begin()
     try:
