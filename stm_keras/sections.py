@@ -53,6 +53,8 @@ class SimulateConfig(Section):
     unknown: float = Field(0.0, ge=0, lt=1)  # of a batch: surfaces not to be known
     p_tip_change: float = Field(0.1, ge=0, le=1)
     p_partial: float = Field(0.0, ge=0, le=1)
+    p_medium: float = Field(0.06, ge=0, le=0.5)  # scans of 5.5 to 9 nm
+    p_large: float = Field(0.06, ge=0, le=0.5)  # and of 10 to 30 nm
 
 
 class AugmentConfig(Section):
@@ -196,7 +198,9 @@ class TrainConfig(Section):
     late_lines: float = Field(0.0, ge=0)  # weight of the last line over the first, less 1
     keep: Literal["best", "last"] = "best"  # epoch by val_auroc, or simply the last
     init: str | None = None  # a model whose weights to begin with
-    frozen: Literal["none", "stem"] = "none"  # layers that stay as `init` has them
+    frozen: Literal["none", "stem", "change"] = (
+        "none"  # layers that stay as `init` has them
+    )
     layer_decay: float = Field(1.0, gt=0, le=1)  # learning rate of a layer over the next's
     early_stopping: int | None = Field(None, gt=0)  # epochs without a better val_auroc
     ema: float | None = Field(None, gt=0, lt=1)  # momentum of the average of the weights

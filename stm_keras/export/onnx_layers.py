@@ -147,6 +147,15 @@ def _count_up(graph, name, value, size):
     return total, count
 
 
+def line_window(graph, layer, token):
+    """`LineWindow`: cache of the tokens before, `(window - 1, dim)`."""
+    window, dim = layer.window, layer.input.shape[-1]
+    before = graph.cache(layer.name, (window - 1, dim))
+    seen = graph.add("Concat", before, token, axis=0)
+    graph.keep(graph.add("Slice", seen, [1], [window], [0]), layer.name)
+    return graph.add("Reshape", seen, [1, window * dim])
+
+
 def recurrent(graph, layer, token):
     """`Recurrent`: cache `(1, units)`. Gates are in the order update, reset, candidate."""
     cell, units = layer.gru.cell, layer.units
@@ -260,6 +269,7 @@ WRITERS = {
     "LayerNormalization": layer_normalization,
     "LineChannels": line_channels,
     "LineSummary": line_summary,
+    "LineWindow": line_window,
     "ReLU": relu,
     "Recurrent": recurrent,
     "RunningMean": running_mean,

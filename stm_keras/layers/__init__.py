@@ -6,6 +6,7 @@ from stm_keras.layers.causal import (
     CausalConv,
     LineChannels,
     LineSummary,
+    LineWindow,
     Recurrent,
     RunningMean,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "HoldAnswers",
     "LineChannels",
     "LineSummary",
+    "LineWindow",
     "Positions",
     "RecordedLines",
     "Recurrent",

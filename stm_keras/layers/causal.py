@@ -223,3 +223,47 @@ class Recurrent(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "units": self.units}
+
+
+@keras.saving.register_keras_serializable(package="stm_keras")
+class LineWindow(keras.layers.Layer):
+    """Put the latest tokens side by side: what came just before, to compare with.
+
+    Args:
+        window: int. Tokens, this one included.
+        **kwargs: Passed on to `keras.layers.Layer`.
+
+    Call arguments:
+        tokens: float tensor of shape `(batch, lines, dim)`. Before the first there is 0.
+
+    Returns:
+        float tensor of shape `(batch, lines, window * dim)`, the oldest token first.
+    """
+
+    def __init__(self, window, **kwargs):
+        super().__init__(**kwargs)
+        if window < 1:
+            raise ValueError(f"`window` must be positive. Received: window={window}.")
+        self.window = window
+
+    def call(self, tokens):
+        seen = ops.pad(tokens, [[0, 0], [self.window - 1, 0], [0, 0]])
+        count = ops.shape(tokens)[1]
+        places = range(self.window)
+        return ops.concatenate([seen[:, k : k + count] for k in places], axis=-1)
+
+    def step(self, tokens, cache):
+        """Take one token `(batch, 1, dim)`; see the head of the file."""
+        seen = ops.concatenate([cache[0], tokens], axis=1)
+        side_by_side = ops.reshape(seen, (-1, 1, self.window * tokens.shape[-1]))
+        return side_by_side, [seen[:, 1:]]
+
+    def cache_shapes(self, input_shape):
+        """Return the shape of each array of the cache, without batch."""
+        return [(self.window - 1, input_shape[-1])]
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.window * input_shape[-1])
+
+    def get_config(self):
+        return {**super().get_config(), "window": self.window}

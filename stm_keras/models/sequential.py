@@ -7,6 +7,7 @@ from stm_keras.layers import (
     CausalConv,
     LineChannels,
     LineSummary,
+    LineWindow,
     Recurrent,
     RunningMean,
     RunningSpectra,
@@ -18,6 +19,8 @@ STEM = (  # filters over width, kernel and stride along the line, dilation over 
     (2.0, 3, 2, 4),
     (4.0, 3, 2, 4),
 )
+CHANGE_STEM = ((0.75, 8, 4, 1), (1.5, 3, 2, 1), (2.25, 3, 2, 2))
+LATEST = 8  # lines that a tip change is looked for in
 
 
 def sequential(
@@ -40,7 +43,8 @@ def sequential(
     lines, and between two it hardly changes. Beside them the spectrum of the lines so far
     tells what is periodic. A GRU or causal attention carries on what earlier lines showed,
     a running mean what the scan shows as a whole. Two more heads tell whether the tip
-    changed at the line, and whether the surface is one that the network does not know.
+    changed at the line, by convolutions of its own, and whether the surface is one that the
+    network does not know.
 
     Args:
         num_classes: int. Classes.
@@ -64,15 +68,8 @@ def sequential(
     lines = keras.Input((None, pixels), name="lines")
 
     # === Lines to tokens ===
-    features = LineChannels(name="channels")(lines)
-    for index, (share, kernel, stride, dilation) in enumerate(STEM):
-        features = CausalConv(
-            round(share * width), kernel, taps, dilation, stride, name=f"conv_{index}"
-        )(features)
-        features = kl.BatchNormalization(axis=-1, momentum=0.95, name=f"norm_{index}")(
-            features
-        )
-        features = kl.Activation("relu", name=f"relu_{index}")(features)
+    channels = LineChannels(name="channels")(lines)
+    features = _convolve(channels, STEM, width, taps)
     tokens = LineSummary(name="summary")(features)
     tokens = kl.Dense(units, activation="relu", name="project")(tokens)
     whole = [RunningMean(name="running_mean")(tokens)]  # of the scan so far
@@ -105,7 +102,48 @@ def sequential(
     # === Heads ===
     tokens = kl.Dropout(dropout, name="dropout")(tokens)
     state = kl.Dense(num_classes, dtype="float32", name="state")(tokens)
-    change = kl.Dense(1, dtype="float32", name="change")(tokens)
+    change = kl.Dense(1, dtype="float32", name="change")(
+        _what_changed(channels, width, units)
+    )
     unknown = kl.Dense(1, dtype="float32", name="unknown")(tokens)
     heads = {"state": state, "change": change, "unknown": unknown}
     return keras.Model(lines, heads, name="sequential")
+
+
+def _convolve(features, stem, width, taps=3, prefix=""):
+    """Causal convolutions, each with its norm and ReLU."""
+    for index, (share, kernel, stride, dilation) in enumerate(stem):
+        features = CausalConv(
+            round(share * width),
+            kernel,
+            taps,
+            dilation,
+            stride,
+            name=f"{prefix}conv_{index}",
+        )(features)
+        features = keras.layers.BatchNormalization(
+            axis=-1, momentum=0.95, name=f"{prefix}norm_{index}"
+        )(features)
+        features = keras.layers.Activation("relu", name=f"{prefix}relu_{index}")(features)
+    return features
+
+
+def _what_changed(channels, width, units):
+    """Compare the latest lines with all before them, by layers of its own.
+
+    What a scan shows as a whole must not hang on its latest line, and a change shows in
+    little else. Real scans tell no line of a change, so `train.frozen` can keep these
+    layers as simulated scans taught them.
+    """
+    kl = keras.layers
+    features = _convolve(channels, CHANGE_STEM, width, prefix="change_")
+    tokens = LineSummary(name="change_summary")(features)
+    tokens = kl.Dense(units // 2, activation="relu", name="change_project")(tokens)
+    mean = RunningMean(name="change_mean")(tokens)
+    tokens = kl.Concatenate(name="change_beside")([tokens, mean])
+    tokens = kl.Dense(units // 2, activation="relu", name="change_token")(tokens)
+    tokens = LineWindow(LATEST, name="change_window")(tokens)
+    tokens = kl.Dense(3 * units // 4, activation="relu", name="change_compare")(tokens)
+    usual = RunningMean(name="change_usual")(tokens)
+    tokens = kl.Concatenate(name="change_join")([tokens, usual])
+    return kl.Dense(units // 2, activation="relu", name="change_mix")(tokens)

@@ -19,7 +19,11 @@ from stm_keras.training.lessons import (
 from stm_keras.training.material import simulated_scans
 
 HEADS = ("state", "change", "unknown", "logits")
-STEM = re.compile(r"(conv|norm)_\d+|tokenizer")
+PARTS = {  # names of the layers that `train.frozen` can keep
+    "none": re.compile(r"$."),
+    "stem": re.compile(r"(conv|norm)_\d+|tokenizer"),
+    "change": re.compile(r"change(_.*)?"),
+}
 
 
 def begin_with(model, settings, classes):
@@ -59,18 +63,23 @@ def begin_with(model, settings, classes):
 
 
 def freeze(model, frozen):
-    """Keep the stem as it is, statistics of its norms included, if `frozen` is "stem"."""
-    if frozen == "stem":
-        for layer in model.layers:
-            if STEM.fullmatch(layer.name):
-                layer.trainable = False
+    """Keep some layers as they are, statistics of their norms included.
+
+    Args:
+        model: `keras.Model`.
+        frozen: str. A key of `PARTS`: "stem", or "change" for what finds tip changes.
+    """
+    for layer in model.layers:
+        if PARTS[frozen].fullmatch(layer.name):
+            layer.trainable = False
 
 
 def layer_factors(model, settings):
     """Return the factor on the learning rate of each variable, by its path.
 
-    The heads learn at the full rate, and each layer below at `layer_decay` times that of
-    the next: what a stem learnt on thousands of simulated scans is kept longer.
+    The heads, and all that finds tip changes, learn at the full rate, and each layer below
+    at `layer_decay` times that of the next: what a stem learnt on thousands of simulated
+    scans is kept longer.
 
     Args:
         model: `keras.Model`.
@@ -86,7 +95,7 @@ def layer_factors(model, settings):
         return {}
     groups, heads = [], []
     for layer in model.layers:
-        if layer.name in HEADS:
+        if layer.name in HEADS or PARTS["change"].fullmatch(layer.name):
             heads += layer.trainable_variables
         elif layer.trainable_variables:
             if not (groups and layer.name.startswith("norm_")):  # with what it norms

@@ -4,9 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stm_keras.data.campaigns import session_campaigns
 from stm_keras.errors import DatasetError
+from stm_keras.simulate import clear_changes
 
-CHANGE_LINES = 4  # lines after a change in which the head may say so: some to see it by
+CHANGE_LINES = 3  # lines after the first with a new tip in which the head must say so
+CHANGE_SHARE = 5.0  # weight of these lines over all others: they are few
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,8 @@ class Lessons:
         weight: float32 array `(len(indices),)`. How much each counts, 1 on average.
         line_labels: int array `(len(indices), lines)`, -1 where not recorded, or None.
         change_line: int array `(len(indices),)`, -1 without a change, or None.
+        change_known: bool array `(len(indices),)`, or None for all. In the others something
+            changed that has no line, so they teach nothing of changes.
         fixed: bool array `(len(indices),)`. Scans whose lines must keep their places.
         unknown: bool. The scans are of surfaces that the model must not know: they teach
             that and nothing else.
@@ -31,6 +36,7 @@ class Lessons:
     weight: np.ndarray
     line_labels: np.ndarray | None = None
     change_line: np.ndarray | None = None
+    change_known: np.ndarray | None = None
     fixed: np.ndarray | None = None
     unknown: bool = False
 
@@ -70,11 +76,11 @@ class Lessons:
             known = labels >= 0
             state[known] = np.eye(state.shape[2], dtype=np.float32)[labels[known]]
         if self.change_line is not None and not self.unknown:
-            since = place - self.change_line[chosen, None]
-            after = (self.change_line[chosen, None] >= 0) & (since >= 0)
-            change[after & (since < CHANGE_LINES)] = 1
-            change_weight = recorded * (1 + 3 * change)
-        unknown = np.full_like(change, self.unknown)
+            change, weighs = _change_targets(self.change_line[chosen], place)
+            if self.change_known is not None:
+                weighs = weighs * self.change_known[chosen, None]
+            change_weight = recorded * weighs
+        unknown = np.full((len(chosen), lines), self.unknown)
         targets = {
             "state": state,
             "change": change[..., None],
@@ -82,6 +88,21 @@ class Lessons:
         }
         weights = {"state": weight, "change": change_weight, "unknown": recorded}
         return targets, {name: array.astype(np.float32) for name, array in weights.items()}
+
+
+def _change_targets(change_line, place):
+    """Say in which lines the change head must speak, and how much each line counts.
+
+    The first line with a new tip tells little: the head may wait for one more, and the
+    lines after those in which it must speak hardly count.
+    """
+    since = place - change_line[:, None]
+    changed = change_line[:, None] >= 0
+    must = changed & (since >= 1) & (since <= CHANGE_LINES)
+    weight = np.where(must, CHANGE_SHARE, 1.0)
+    weight[changed & (since == 0)] = 0
+    weight[changed & (since > CHANGE_LINES) & (since <= 2 * CHANGE_LINES)] = 0.3
+    return must.astype(np.float32), weight
 
 
 def make_lessons(dataset, indices, *, soft=0.0, balanced=True, extra=None):
@@ -132,9 +153,12 @@ def make_lessons(dataset, indices, *, soft=0.0, balanced=True, extra=None):
         raters = np.maximum(dataset.raters[indices], 1)
         weight = weight * raters / (raters + 1)
     fixed = dataset.lines[indices] < dataset.images.shape[1]
-    change = None if dataset.change_line is None else dataset.change_line[indices]
-    if change is not None:
+    change = known = None
+    if dataset.change_line is not None:
+        change = dataset.change_line[indices]
         fixed = fixed | (change >= 0)
+        if "apex_line" in dataset.parameters:
+            known = clear_changes(dataset)[indices]
     return Lessons(
         images=dataset.images,
         indices=np.asarray(indices),
@@ -142,6 +166,7 @@ def make_lessons(dataset, indices, *, soft=0.0, balanced=True, extra=None):
         weight=(weight / weight.mean()).astype(np.float32),
         line_labels=None if dataset.line_labels is None else dataset.line_labels[indices],
         change_line=change,
+        change_known=known,
         fixed=fixed,
     )
 
@@ -184,8 +209,6 @@ def voted_extra(dataset, split):
         held = np.concatenate([split.parts["validation"], split.parts["test"]])
         outside &= ~np.isin(groups, groups[held])
     if split.protocol == "p3":
-        from stm_keras.data.split import session_campaigns
-
         campaigns = session_campaigns(dataset)
         outside &= ~np.isin(campaigns, campaigns[split.parts["test"]])
     return np.flatnonzero(outside)

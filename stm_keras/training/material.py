@@ -49,7 +49,10 @@ def simulated_scans(config, say):
     settings = config.simulate
     say(f"Simulating {settings.count} scans, seed {settings.seed}.")
     ranges = SimulationConfig(
-        p_tip_change=settings.p_tip_change, p_partial=settings.p_partial
+        p_tip_change=settings.p_tip_change,
+        p_partial=settings.p_partial,
+        p_medium=settings.p_medium,
+        p_large=settings.p_large,
     )
     return simulate(
         settings.count, settings.seed, ranges, workers=min(os.cpu_count() or 1, 8)

@@ -21,6 +21,8 @@ CASES = {  # arguments, input, output, weight arrays
     "CausalBlock-all": ({"num_heads": 2, "mlp_dim": 10}, (2, 9, 8), (2, 9, 8), 16),
     "LineChannels": ({"limit": 2.0}, (2, 5, 7), (2, 5, 7, 3), 0),
     "LineSummary": ({}, (2, 5, 7, 3), (2, 5, 6), 0),
+    "LineWindow": ({"window": 3}, (2, 9, 5), (2, 9, 15), 0),
+    "LineWindow-one": ({"window": 1}, (2, 9, 5), (2, 9, 5), 0),
     "Recurrent": ({"units": 3}, (2, 9, 5), (2, 9, 3), 3),
     "RunningMean": ({}, (2, 9, 5), (2, 9, 5), 0),
     "RunningSpectra": (SPECTRA, (2, 9, 16), (2, 9, 15), 0),

@@ -14,10 +14,10 @@ PARAMETERS = {  # (name, settings): weights with four classes and scans of 128 x
     ("cnn", ()): 288_228,
     ("lrcn", ()): 682_980,
     ("lrcn", (("stride", 4),)): 682_980,
-    ("sequential", ()): 268_070,
-    ("sequential", (("mixer", "attention"),)): 648_486,
-    ("sequential", (("mixer", "mean"),)): 128_038,
-    ("sequential", (("spectra", 0),)): 179_750,
+    ("sequential", ()): 354_054,
+    ("sequential", (("mixer", "attention"),)): 734_470,
+    ("sequential", (("mixer", "mean"),)): 214_022,
+    ("sequential", (("spectra", 0),)): 265_734,
 }
 TINY = {
     "vit": {"layers": 2, "heads": 2, "dim": 8, "mlp_dim": 12},

@@ -127,7 +127,7 @@ def test_every_line_has_a_target_until_the_scan_ends():
         np.eye(3, dtype="float32")[[0, 0]],
         np.array([2, 1], "float32"),
         line_labels=lines,
-        change_line=np.array([3, -1]),
+        change_line=np.array([2, -1]),
         fixed=np.array([True, True]),
     )
     batches = Batches(lessons, 2, 0, every_line=True)
@@ -135,7 +135,7 @@ def test_every_line_has_a_target_until_the_scan_ends():
     assert targets["state"][0].argmax(1).tolist() == [0, 0, 0, 2, 2, 2]
     assert weights["state"].tolist() == [[2] * 6, [1, 1, 1, 1, 0, 0]]
     assert targets["change"][..., 0].tolist() == [[0, 0, 0, 1, 1, 1], [0] * 6]
-    assert weights["change"].tolist() == [[1, 1, 1, 4, 4, 4], [1, 1, 1, 1, 0, 0]]
+    assert weights["change"].tolist() == [[1, 1, 0, 5, 5, 5], [1, 1, 1, 1, 0, 0]]
     assert not targets["unknown"].any()
     assert weights["unknown"].tolist() == [[1] * 6, [1, 1, 1, 1, 0, 0]]
 

@@ -6,6 +6,7 @@ from helpers import made_up_dataset
 
 from stm_keras.data.split import split_dataset
 from stm_keras.errors import DatasetError
+from stm_keras.simulate import SimulationConfig, clear_changes, simulate
 from stm_keras.training.lessons import few_labels, make_lessons, voted_extra
 
 
@@ -30,6 +31,16 @@ def test_classes_count_alike_as_those_of_the_predecessor():
     lessons = make_lessons(dataset, np.arange(len(labels)))
     weights = [float(lessons.weight[labels == i][0]) for i in range(4)]
     assert [round(w, 3) for w in weights] == [2.844, 0.569, 1.478, 0.823]
+
+
+def test_a_change_without_a_line_teaches_nothing_of_changes():
+    scans = simulate(64, 3, SimulationConfig(p_tip_change=1.0, p_partial=0.0))
+    clear = clear_changes(scans)
+    assert 0 < clear.sum() < len(scans)
+    lessons = make_lessons(scans, np.arange(len(scans)))
+    _, weights = lessons.line_targets(np.arange(len(scans)), scans.images)
+    assert (weights["change"].any(1) == clear).all()
+    assert weights["state"].all()
 
 
 def test_a_class_without_a_scan_is_an_error():
