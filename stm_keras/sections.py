@@ -150,6 +150,7 @@ class SequentialConfig(Section):
     mixer: Literal["gru", "attention", "mean"] = "gru"
     units: int = Field(128, gt=0)  # length of a token and of the state
     spectra: int = Field(64, ge=0)  # length added for the spectrum so far, 0 without
+    lattice: int = Field(64, ge=0)  # width that reads the lattice so far, 0 without
     layers: int = Field(2, gt=0)  # of attention
     heads: int = Field(4, gt=0)
     window: int = Field(128, gt=0)  # lines that attention looks back on
@@ -198,9 +199,8 @@ class TrainConfig(Section):
     late_lines: float = Field(0.0, ge=0)  # weight of the last line over the first, less 1
     keep: Literal["best", "last"] = "best"  # epoch by val_auroc, or simply the last
     init: str | None = None  # a model whose weights to begin with
-    frozen: Literal["none", "stem", "change"] = (
-        "none"  # layers that stay as `init` has them
-    )
+    # layers that stay as `init` has them; those of "change" find tip changes
+    frozen: Literal["none", "stem", "change", "all but change"] = "none"
     layer_decay: float = Field(1.0, gt=0, le=1)  # learning rate of a layer over the next's
     early_stopping: int | None = Field(None, gt=0)  # epochs without a better val_auroc
     ema: float | None = Field(None, gt=0, lt=1)  # momentum of the average of the weights

@@ -3,6 +3,7 @@
 import numpy as np
 
 from stm_keras.errors import MismatchError
+from stm_keras.export.onnx_lattice import running_lattice
 
 ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "linear": None}
 
@@ -272,6 +273,7 @@ WRITERS = {
     "LineWindow": line_window,
     "ReLU": relu,
     "Recurrent": recurrent,
+    "RunningLattice": running_lattice,
     "RunningMean": running_mean,
     "RunningSpectra": running_spectra,
 }

@@ -10,6 +10,7 @@ from stm_keras.layers.causal import (
     Recurrent,
     RunningMean,
 )
+from stm_keras.layers.lattice import RunningLattice
 from stm_keras.layers.position import ClassToken, Positions
 from stm_keras.layers.spectra import RunningSpectra
 from stm_keras.layers.tokenizer import RecordedLines, ScanlineTokenizer
@@ -28,6 +29,7 @@ __all__ = [
     "RecordedLines",
     "Recurrent",
     "RollingWindows",
+    "RunningLattice",
     "RunningMean",
     "RunningSpectra",
     "ScanlineTokenizer",

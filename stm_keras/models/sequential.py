@@ -9,6 +9,7 @@ from stm_keras.layers import (
     LineSummary,
     LineWindow,
     Recurrent,
+    RunningLattice,
     RunningMean,
     RunningSpectra,
 )
@@ -32,6 +33,7 @@ def sequential(
     mixer="gru",
     units=128,
     spectra=64,
+    lattice=64,
     layers=2,
     heads=4,
     window=128,
@@ -56,6 +58,8 @@ def sequential(
         units: int. Length of a token and of the state.
         spectra: int. Length that the token grows by for what is periodic in the lines so
             far, 0 without.
+        lattice: int. Width of the layer that reads the harmonics of the lattice so far,
+            wherever it points, 0 without.
         layers, heads, window: int. Of attention: blocks, heads, lines looked back on.
         dropout: float. Rate before the heads and in the blocks.
 
@@ -97,7 +101,10 @@ def sequential(
             f'`mixer` must be "gru", "attention" or "mean". Received: mixer={mixer}.'
         )
     tokens = kl.Concatenate(name="gather")(whole) if len(whole) > 1 else whole[0]
-    tokens = kl.Dense(units, activation="relu", name="mix")(tokens)
+    tokens = kl.Dense(units, name="mix")(tokens)
+    if lattice:
+        tokens = kl.Add(name="mix_lattice")([tokens, _lattice(kl, lines, lattice, units)])
+    tokens = kl.Activation("relu", name="mix_relu")(tokens)
 
     # === Heads ===
     tokens = kl.Dropout(dropout, name="dropout")(tokens)
@@ -108,6 +115,14 @@ def sequential(
     unknown = kl.Dense(1, dtype="float32", name="unknown")(tokens)
     heads = {"state": state, "change": change, "unknown": unknown}
     return keras.Model(lines, heads, name="sequential")
+
+
+def _lattice(kl, lines, width, units):
+    """Read the lattice; at first it adds nothing to what the rest of the network says."""
+    found = RunningLattice(name="lattice")(lines)
+    found = kl.BatchNormalization(axis=-1, momentum=0.95, name="norm_lattice")(found)
+    found = kl.Dense(width, activation="relu", name="lattice_read")(found)
+    return kl.Dense(units, kernel_initializer="zeros", name="lattice_add")(found)
 
 
 def _convolve(features, stem, width, taps=3, prefix=""):

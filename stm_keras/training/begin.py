@@ -19,10 +19,12 @@ from stm_keras.training.lessons import (
 from stm_keras.training.material import simulated_scans
 
 HEADS = ("state", "change", "unknown", "logits")
+BESIDE = re.compile(r"change_.*|(norm_)?lattice.*")  # branches of their own
 PARTS = {  # names of the layers that `train.frozen` can keep
     "none": re.compile(r"$."),
     "stem": re.compile(r"(conv|norm)_\d+|tokenizer"),
     "change": re.compile(r"change(_.*)?"),
+    "all but change": re.compile(r"(?!change).*"),
 }
 
 
@@ -67,19 +69,25 @@ def freeze(model, frozen):
 
     Args:
         model: `keras.Model`.
-        frozen: str. A key of `PARTS`: "stem", or "change" for what finds tip changes.
+        frozen: str. A key of `PARTS`: "stem", "change" for what finds tip changes, or "all
+            but change" for the rest.
     """
     for layer in model.layers:
         if PARTS[frozen].fullmatch(layer.name):
             layer.trainable = False
 
 
+def frozen_heads(model, frozen):
+    """Return the names of the heads of a model that `train.frozen` keeps: list of str."""
+    return [name for name in model.output if PARTS[frozen].fullmatch(name)]
+
+
 def layer_factors(model, settings):
     """Return the factor on the learning rate of each variable, by its path.
 
-    The heads, and all that finds tip changes, learn at the full rate, and each layer below
-    at `layer_decay` times that of the next: what a stem learnt on thousands of simulated
-    scans is kept longer.
+    The heads, and what finds tip changes or the lattice, learn at the full rate, and each
+    layer below at `layer_decay` times that of the next: what a stem learnt on thousands of
+    simulated scans is kept longer.
 
     Args:
         model: `keras.Model`.
@@ -95,7 +103,7 @@ def layer_factors(model, settings):
         return {}
     groups, heads = [], []
     for layer in model.layers:
-        if layer.name in HEADS or PARTS["change"].fullmatch(layer.name):
+        if layer.name in HEADS or BESIDE.fullmatch(layer.name):
             heads += layer.trainable_variables
         elif layer.trainable_variables:
             if not (groups and layer.name.startswith("norm_")):  # with what it norms

@@ -14,7 +14,13 @@ from stm_keras.inference.model_file import save_model
 from stm_keras.models import build_model
 from stm_keras.runs import STATE
 from stm_keras.training import callbacks as after
-from stm_keras.training.begin import begin_with, freeze, layer_factors, make_batches
+from stm_keras.training.begin import (
+    begin_with,
+    freeze,
+    frozen_heads,
+    layer_factors,
+    make_batches,
+)
 from stm_keras.training.calibrate import calibrate
 from stm_keras.training.interrupt import Interrupt
 from stm_keras.training.material import describe_environment, load_material, split_once
@@ -142,16 +148,17 @@ def compile_model(model, settings, steps_per_epoch):
     state = keras.losses.CategoricalCrossentropy(
         from_logits=True, label_smoothing=settings.label_smoothing
     )
-    losses, shares = {"state": state}, {"state": 1.0}
-    for head in ("change", "unknown"):
-        if isinstance(model.output, dict) and head in model.output:
-            losses[head] = keras.losses.BinaryCrossentropy(from_logits=True)
-            shares[head] = getattr(settings, f"{head}_weight")
-    whole = not isinstance(model.output, dict)
+    losses, shares = state, None
+    if isinstance(model.output, dict):
+        yes_or_no = keras.losses.BinaryCrossentropy(from_logits=True)
+        losses = {name: state if name == "state" else yes_or_no for name in model.output}
+        # where a head is frozen there is nothing to learn, and nothing to compute
+        losses |= dict.fromkeys(frozen_heads(model, settings.frozen))
+        shares = {name: getattr(settings, f"{name}_weight", 1.0) for name in losses}
     model.compile(
         optimizer=make_optimizer(settings, steps_per_epoch, layer_factors(model, settings)),
-        loss=state if whole else losses,
-        loss_weights=None if whole else shares,
+        loss=losses,
+        loss_weights=shares,
         jit_compile=settings.jit_compile,
     )
     model.optimizer.build(model.trainable_variables)

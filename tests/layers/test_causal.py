@@ -24,6 +24,7 @@ CASES = {  # arguments, input, output, weight arrays
     "LineWindow": ({"window": 3}, (2, 9, 5), (2, 9, 15), 0),
     "LineWindow-one": ({"window": 1}, (2, 9, 5), (2, 9, 5), 0),
     "Recurrent": ({"units": 3}, (2, 9, 5), (2, 9, 3), 3),
+    "RunningLattice": ({}, (2, 9, 16), (2, 9, 13), 0),
     "RunningMean": ({}, (2, 9, 5), (2, 9, 5), 0),
     "RunningSpectra": (SPECTRA, (2, 9, 16), (2, 9, 15), 0),
 }

@@ -37,8 +37,9 @@ def test_layer_keeps_its_promises(case, tmp_path):
 
 def test_every_public_layer_is_tested():
     elsewhere = {"HoldAnswers", "WindowSequences"}  # of two inputs, in test_windows.py
-    elsewhere |= {"CausalBlock", "CausalConv", "LineChannels", "LineSummary", "Recurrent"}
-    elsewhere |= {"RunningMean", "RunningSpectra"}  # line by line too, in test_causal.py
+    elsewhere |= {"CausalBlock", "CausalConv", "LineChannels", "LineSummary"}
+    elsewhere |= {"LineWindow", "Recurrent", "RunningLattice", "RunningMean"}
+    elsewhere |= {"RunningSpectra"}  # line by line too, in test_causal.py
     assert {name.partition("-")[0] for name in CASES} | elsewhere == set(layers.__all__)
 
 

@@ -14,10 +14,11 @@ PARAMETERS = {  # (name, settings): weights with four classes and scans of 128 x
     ("cnn", ()): 288_228,
     ("lrcn", ()): 682_980,
     ("lrcn", (("stride", 4),)): 682_980,
-    ("sequential", ()): 354_054,
-    ("sequential", (("mixer", "attention"),)): 734_470,
-    ("sequential", (("mixer", "mean"),)): 214_022,
-    ("sequential", (("spectra", 0),)): 265_734,
+    ("sequential", ()): 363_322,
+    ("sequential", (("mixer", "attention"),)): 743_738,
+    ("sequential", (("mixer", "mean"),)): 223_290,
+    ("sequential", (("spectra", 0),)): 275_002,
+    ("sequential", (("lattice", 0),)): 354_054,
 }
 TINY = {
     "vit": {"layers": 2, "heads": 2, "dim": 8, "mlp_dim": 12},

@@ -58,6 +58,7 @@ def test_a_model_of_another_kind_is_no_beginning(trained):
     [
         ("stem", {"conv_0", "norm_3"}),
         ("change", {"change_norm_2", "change"}),
+        ("all but change", {"conv_0", "norm_3", "recurrent"}),
     ],
 )
 def test_frozen_layers_do_not_learn(frozen, still):

@@ -1,0 +1,179 @@
+"""What lattice the lines so far show, wherever it points: a causal look at its harmonics."""
+
+import keras
+import numpy as np
+from keras import ops
+
+OCTAVE = 4  # radii an octave
+RADII = 1.5 * 2.0 ** (np.arange(5 * OCTAVE + 1) / OCTAVE)  # periods over the width, to 48
+ANGLES = np.arange(-90, 90, 7.5)
+RIGHT = len(ANGLES) // 2  # steps of a right angle
+ROWS = (2.5, 14.0)  # periods over the width in which dimer rows are looked for
+HARMONICS = (  # of a 2x1 cell: radius in octaves, angle in degrees from the row direction
+    (0.0, 0),  # (1, 0): the rows
+    (1.0, 0),  # (2, 0): both atoms of a dimer
+    (1.0, 90),  # (0, 1): dimers along a row
+    (1.161, 65),  # (1, 1)
+    (1.5, 45),  # (2, 1)
+    (1.585, 0),  # (3, 0)
+    (2.0, 90),  # (0, 2)
+    (0.0, 90),  # nothing: what the surface does besides
+    (-1.0, 0),
+)
+SHARPNESS = 4.0  # of the choice of the strongest lattice
+FLOOR = 1e-3  # of the power, in squares of the running scale
+CLIP = 3.0  # running scales; what is higher is an adsorbate, not a lattice
+
+
+@keras.saving.register_keras_serializable(package="stm_keras")
+class RunningLattice(keras.layers.Layer):
+    """Find the strongest lattice of the lines so far, and tell the power of its harmonics.
+
+    Which harmonics a lattice has tells atoms from dimers from rows; where it points is the
+    operator's choice, and in any one laboratory goes with the day. So the spectrum of the
+    lines so far is sampled over radius and angle, each direction is asked how much it looks
+    like the rows of a 2x1 lattice, and the harmonics are read relative to the best, or to
+    a mean over those that are nearly as good.
+
+    A spectrum without a window over lines would smear the lattice over all angles. The
+    parabolic one (Welch) stretches with the scan as it grows, and still needs no more
+    than two sums over lines.
+
+    Args:
+        **kwargs: Passed on to `keras.layers.Layer`.
+
+    Call arguments:
+        lines: float tensor of shape `(batch, lines, pixels)`, as of `scale_lines`.
+
+    Returns:
+        float tensor of shape `(batch, lines, 13)`: logarithm of the power of nine
+        harmonics, of the mean over angles at the radius of the rows, logarithm to base 2
+        of that radius, how far the lattice stands out, and logarithm to base 2 of the
+        number of lines.
+
+    Reference:
+        Welch, 1967, https://doi.org/10.1109/TAU.1967.1161901 (the window);
+        `stm_keras.trees.features` for whole scans.
+    """
+
+    def __init__(self, **kwargs):
+        kwargs.setdefault("dtype", "float32")  # sums over many lines
+        super().__init__(**kwargs)
+
+    def build(self, input_shape):
+        pixels = input_shape[-1]
+        window = np.hanning(pixels + 2)[1:-1]
+        window = window / np.sqrt(np.sum(window**2))
+        angles = np.deg2rad(ANGLES)
+        along = 2 * np.pi / pixels * (RADII[:, None] * np.cos(angles)).ravel()
+        across = 2 * np.pi / pixels * (RADII[:, None] * np.sin(angles)).ravel()
+        phase = np.outer(np.arange(pixels), along)
+        waves = np.concatenate([np.cos(phase), -np.sin(phase)], axis=1) * window[:, None]
+        self.waves = waves.astype("float32")
+        self.across = across.astype("float32")
+
+    def call(self, lines):
+        count = ops.shape(lines)[1]
+        place = ops.cast(ops.arange(count), "float32")[None, :, None]
+        terms = self._terms(lines, place)
+        earlier = ops.tril(ops.ones((count, count), "float32"))  # a sum over lines so far
+        return self._read(ops.matmul(earlier, terms), place + 1.0)
+
+    def step(self, lines, cache):
+        """Take one line `(batch, 1, pixels)` and a cache; return features and cache."""
+        total, place = cache
+        total = total + self._terms(lines, place)
+        return self._read(total, place + 1.0), [total, place + 1.0]
+
+    def cache_shapes(self, input_shape):
+        """Return the shape of each array of the cache, without batch."""
+        return [(1, 4 * len(self.across)), (1, 1)]
+
+    def _terms(self, lines, place):
+        """What a line adds to the two sums, real and imaginary part of each."""
+        waves = ops.clip(ops.cast(lines, "float32"), -CLIP, CLIP)
+        waves = ops.matmul(waves, ops.convert_to_tensor(self.waves))
+        real, imaginary = ops.split(waves, 2, axis=-1)
+        turn = place * ops.convert_to_tensor(self.across)
+        cosine, sine = ops.cos(turn), ops.sin(turn)
+        at = place + 0.5
+        turned = ops.concatenate(
+            [real * cosine + imaginary * sine, imaginary * cosine - real * sine], axis=-1
+        )
+        return ops.concatenate([turned * at, turned * at * at], axis=-1)
+
+    def _read(self, total, count):
+        """Turn sums over `count` lines into features."""
+        first, second = ops.split(total, 2, axis=-1)
+        field = 4.0 * (first / count - second / (count * count))
+        real, imaginary = ops.split(field, 2, axis=-1)
+        # the sum of the squares of the window, exactly
+        weight = count * (8 / 15) + (7 / 15) / (count * count * count)
+        power = (real * real + imaginary * imaginary) / weight
+        shape = (-1, ops.shape(total)[1], len(RADII), len(ANGLES))
+        log_power = ops.reshape(ops.log(power + FLOOR), shape)
+        found = read_harmonics(log_power)
+        known = ops.broadcast_to(ops.log2(count), ops.shape(found[..., :1]))
+        return ops.concatenate([found, known], axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:2], len(HARMONICS) + 4)
+
+
+def read_harmonics(log_power):
+    """Read the harmonics of the strongest lattice from spectra over radius and angle.
+
+    Args:
+        log_power: float tensor `(batch, lines, radii, angles)`.
+
+    Returns:
+        float tensor `(batch, lines, 12)`, as of `RunningLattice`, without the last.
+    """
+    low, high = rows_between()
+    mean = ops.mean(log_power, axis=-1, keepdims=True)
+    peaks = log_power - mean
+    above = ops.maximum(peaks, 0.0)[:, :, low + OCTAVE : high + OCTAVE]
+    comb = peaks[:, :, low:high] + (above + turned(above, RIGHT)) / 2
+    flat = ops.reshape(comb, (-1, ops.shape(comb)[1], (high - low) * len(ANGLES)))
+    choice = ops.reshape(ops.softmax(SHARPNESS * flat, axis=-1), ops.shape(comb))
+    nearby = widest(log_power)
+    found = []
+    for octaves, degrees in HARMONICS:
+        rows, steps = shifted_rows(octaves), round(degrees / (ANGLES[1] - ANGLES[0]))
+        there = ops.take(nearby, rows, axis=2)
+        there = ops.maximum(turned(there, steps), turned(there, -steps))
+        found.append(ops.sum(choice * there, axis=(2, 3)))
+    by_radius = ops.sum(choice, axis=3)
+    radii = ops.convert_to_tensor(np.log2(RADII[low:high]).astype("float32"))
+    found.append(ops.sum(by_radius * mean[:, :, low:high, 0], axis=2))
+    found.append(ops.sum(by_radius * radii, axis=2))
+    found.append(ops.sum(choice * comb, axis=(2, 3)))
+    return ops.stack(found, axis=-1)
+
+
+def rows_between():
+    """Return the first and the last but one index of radii where rows are looked for."""
+    inside = np.flatnonzero((ROWS[0] <= RADII) & (ROWS[1] >= RADII))
+    return int(inside[0]), int(inside[-1]) + 1
+
+
+def shifted_rows(octaves):
+    """Return the indices of radii so many octaves above those of rows: int array."""
+    low, high = rows_between()
+    rows = np.arange(low, high) + round(octaves * OCTAVE)
+    return np.clip(rows, 0, len(RADII) - 1)
+
+
+def turned(spectrum, steps):
+    """Read a spectrum so many steps of the angle further on; half a turn is the same."""
+    steps %= len(ANGLES)
+    if not steps:
+        return spectrum
+    return ops.concatenate([spectrum[..., steps:], spectrum[..., :steps]], axis=-1)
+
+
+def widest(spectrum):
+    """Take the largest of each place and its eight neighbours: a harmonic lies between."""
+    across = ops.maximum(spectrum, ops.maximum(turned(spectrum, 1), turned(spectrum, -1)))
+    padded = ops.concatenate([across[:, :, :1], across, across[:, :, -1:]], axis=2)
+    return ops.maximum(across, ops.maximum(padded[:, :, :-2], padded[:, :, 2:]))

@@ -1,0 +1,51 @@
+"""What the running lattice tells, and what it must not."""
+
+import numpy as np
+import pytest
+from keras import ops
+
+from stm_keras.data.preprocess import scale_lines
+from stm_keras.layers import RunningLattice
+from stm_keras.layers.lattice import HARMONICS
+
+ROWS, ATOMS, DIMERS = (HARMONICS.index(each) for each in ((0.0, 0), (1.0, 0), (1.0, 90)))
+RADIUS, STANDS_OUT = len(HARMONICS) + 1, len(HARMONICS) + 2
+
+
+def lattice(degrees, atoms=0.0, dimers=0.0, period=20.0, noise=0.3):
+    """Draw rows of a period in pixels at an angle, with a second and a cross harmonic."""
+    place = np.mgrid[:96, :96].astype(float)
+    angle = np.deg2rad(degrees)
+    across = 2 * np.pi / period * (np.cos(angle) * place[1] + np.sin(angle) * place[0])
+    along = 2 * np.pi / period * (np.cos(angle) * place[0] - np.sin(angle) * place[1])
+    heights = np.cos(across) + atoms * np.cos(2 * across) + dimers * np.cos(2 * along)
+    return heights + noise * np.random.default_rng(0).normal(size=heights.shape)
+
+
+def read(*scans):
+    """Return the features of scans after their last line."""
+    lines = scale_lines(np.stack(scans)).astype("float32")
+    return ops.convert_to_numpy(RunningLattice()(lines))[:, -1]
+
+
+@pytest.mark.parametrize("degrees", [12, 25, -50, 65])
+def test_harmonics_are_found_wherever_the_lattice_points(degrees):
+    plain, atoms, dimers = read(
+        lattice(degrees), lattice(degrees, atoms=0.7), lattice(degrees, dimers=0.7)
+    )
+    assert atoms[ATOMS] - atoms[ROWS] > plain[ATOMS] - plain[ROWS] + 1.5
+    assert dimers[DIMERS] - dimers[ROWS] > plain[DIMERS] - plain[ROWS] + 1.5
+    assert abs(dimers[ATOMS] - plain[ATOMS]) < 1.5
+    assert 2 ** plain[RADIUS] == pytest.approx(96 / 20, rel=0.15)
+
+
+def test_noise_shows_no_lattice():
+    noise = np.random.default_rng(1).normal(size=(96, 96))
+    some, none = read(lattice(30), noise)
+    assert some[STANDS_OUT] > none[STANDS_OUT] + 1
+
+
+def test_the_number_of_lines_is_told():
+    lines = np.random.default_rng(0).normal(size=(1, 8, 16)).astype("float32")
+    told = ops.convert_to_numpy(RunningLattice()(lines))[0, :, -1]
+    np.testing.assert_allclose(told, np.log2(np.arange(1, 9)), atol=1e-6)
