@@ -17,15 +17,29 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 use_backend()  # before any test module imports keras
 
 
+def _part(path):
+    """Return the folder or file below tests/ that a path lies in."""
+    parts = path.relative_to(Path(__file__).parent).parts
+    return parts[0] if parts else ""
+
+
+def pytest_ignore_collect(collection_path):
+    """Leave out what loads no backend where CI says that it was run already."""
+    if os.environ.get("KERAS_FREE_TESTED") and _part(collection_path) in KERAS_FREE:
+        return True
+    return None
+
+
 def pytest_report_collectionfinish(items):
     """Name the backend, asked of Keras itself, once it is known that tests need it."""
-    folder = Path(__file__).parent
-    parts = {item.path.relative_to(folder).parts[0] for item in items}
+    parts = {_part(item.path) for item in items}
     if parts <= KERAS_FREE:
         return "backend: keras is not loaded by these tests"
     keras = import_keras()
     asked = os.environ["KERAS_BACKEND"]
-    return f"backend: {keras.config.backend()} (keras {keras.__version__}, asked: {asked})"
+    told = f"backend: {keras.config.backend()} (keras {keras.__version__}, asked: {asked})"
+    before = os.environ.get("KERAS_FREE_TESTED")
+    return told + (f"; tests that load no backend ran beside {before}" if before else "")
 
 
 @pytest.fixture(scope="session")
