@@ -16,7 +16,7 @@ def models(as_json):
 
     \b
         stm-keras models
-        stm-keras predict scan.png --model h_si100_small
+        stm-keras predict scan.png --model h_si100_simulated
     """
     from stm_keras.inference.shipped import shipped_models
 

@@ -28,7 +28,7 @@ def predict(files, model, as_csv, as_json):
     \b
         stm-keras predict scan.png
         stm-keras predict runs/vit scans.h5
-        stm-keras predict scan.png --model h_si100_small --json
+        stm-keras predict scan.png --model h_si100_simulated --json
     """
     if as_csv and as_json:
         raise UsageError("`--csv` and `--json`: choose one.")
