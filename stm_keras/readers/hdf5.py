@@ -70,8 +70,9 @@ def _image(file, name, member, nexus):
         heights = heights.T
     elif nexus and "y" in member.parent:
         heights = heights[::-1]
-    last = name.rpartition("/")[2]
-    title = name.replace("/", " ") if last in ("data", "value") else last
+    parent, _, title = name.rpartition("/")
+    if title in ("data", "value") and parent:  # NeXus names the group, not the array
+        title = parent.rpartition("/")[2]
     channel, direction, slow = channel_of(title)
     factor, unit = si_unit(text_of(member.attrs.get("units", "")))
     return Image(

@@ -107,7 +107,7 @@ def _parse(path, wave):
             )
         )
     steps = [abs(float(step)) for step in np.ravel(header["sfA"])[:2]]
-    length, lateral = si_unit(_text(np.ravel(header["dimUnits"])[:4]) or "m")
+    length, lateral = si_unit(_text(np.ravel(header["dimUnits"])[:4]))
     size = tuple(step * n * length for step, n in zip(steps, stored.shape, strict=False))
     note = _note(_text(wave.get("note", b"")))
     return Found(

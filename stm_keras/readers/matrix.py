@@ -18,13 +18,13 @@ from stm_keras.readers.found import Found, Image, choose
 from stm_keras.readers.matrix_raw import MAGIC, guess_images, read_counts
 from stm_keras.readers.source import MAX_BYTES, damage, read_bytes
 
-INDEX = b"ATEM"  # how the first block of an index is called
+RESULT = b"TLKB"  # how the only block of a result file is called
 MOST = 200  # files of a folder that are looked into for an index
 
 
 def is_index(head):
     """Tell whether a MATRIX file is an index, which holds no image."""
-    return head.startswith(MAGIC + INDEX)
+    return head.startswith(MAGIC) and not head.startswith(MAGIC + RESULT)
 
 
 def read(path, channel=None):
