@@ -65,9 +65,11 @@ def fit_scan(scan, facts):
             stacklevel=2,
         )
     wanted = min(max(1, round(kept * ratio)), most)
+    heights = lines[:kept] / (np.abs(lines[:kept]).max() or 1.0)
     # An offset of micrometres would leave float32 no digits for picometres.
-    heights = lines[:kept] - np.median(lines[:kept])
+    heights = heights - np.median(heights)
     fitted = np.zeros((most, pixels), np.float32)
-    scale = np.abs(heights).max() or 1.0
-    fitted[:wanted] = resample_scan(heights / scale, wanted, pixels) * scale
+    fitted[:wanted] = resample_scan(
+        heights / (np.abs(heights).max() or 1.0), wanted, pixels
+    )
     return fitted

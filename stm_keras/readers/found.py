@@ -11,6 +11,7 @@ from stm_keras.scan import Scan
 
 WAYS = ("forward", "backward", "down", "up")
 FLAT = 1e-13  # m: below, heights are those of a scan at constant height
+ROUNDING = 1e-12  # of the largest height
 
 
 @dataclass(frozen=True)
@@ -191,14 +192,15 @@ def _varies(image):
     """Tell whether recorded lines hold more than a straight line each."""
     heights = np.where(image.there(), image.heights, np.nan)
     lines = heights[np.isfinite(heights).all(1)]
-    if not len(lines):
+    largest = np.abs(lines).max(initial=0.0)
+    if not largest:
         return False
+    lines = lines / largest  # so that no square can overflow
     lines = lines - lines.mean(1, keepdims=True)
     ramp = np.linspace(-1, 1, lines.shape[1])
     lines = lines - (lines @ ramp / (ramp @ ramp))[:, None] * ramp
-    least = FLAT if image.unit == "m" else 0.0
-    rounding = 1e-12 * np.abs(heights[np.isfinite(heights)]).max()
-    return bool(np.median(lines.std(1)) > max(least, rounding))
+    least = FLAT / largest if image.unit == "m" else 0.0
+    return bool(np.median(lines.std(1)) > max(least, ROUNDING))
 
 
 def _finite(value):

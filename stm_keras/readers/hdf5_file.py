@@ -28,18 +28,15 @@ def open_hdf5(path, data, what="HDF5 file"):
         data: bytes of the file, or the file opened to be read.
         what: str. What it seems to be.
     """
-    source = io.BytesIO(data) if isinstance(data, bytes) else data
-    with damage(path, what), source, _open(source) as file:
-        yield file
-
-
-def _open(source):
     import h5py
 
-    try:
-        return h5py.File(source, "r")
-    except OSError as error:
-        raise ValueError(str(error)) from None
+    source = io.BytesIO(data) if isinstance(data, bytes) else data
+    with damage(path, what), source:
+        try:
+            with h5py.File(source, "r") as file:
+                yield file
+        except OSError as error:  # so HDF5 calls anything that it cannot make sense of
+            raise ValueError(str(error)) from None
 
 
 def arrays(group, prefix="", depth=0):

@@ -5,7 +5,9 @@ it under the names that `stm-keras info --json` prints: size_nm, bias_V, setpoin
 line_time_s, slow.
 """
 
+import ast
 import io
+import struct
 import zipfile
 
 import numpy as np
@@ -27,6 +29,7 @@ from stm_keras.readers.words import channel_of, positive
 FEWEST = 2  # lines and pixels
 MOST = 1000  # images of a file
 NPY = b"\x93NUMPY"
+LONGEST = 10000  # bytes of a header
 
 
 def read(path, channel=None):
@@ -60,22 +63,33 @@ def parse(path, data):
 
 def read_npy(path, data):
     """Read an array from the bytes of an NPY file, as many of them as there are."""
-    stream = io.BytesIO(data)
-    version = np.lib.format.read_magic(stream)
-    readers = {
-        1: np.lib.format.read_array_header_1_0,
-        2: np.lib.format.read_array_header_2_0,
-    }
-    shape, fortran, dtype = readers[version[0]](stream)
+    shape, fortran, dtype, start = _npy_header(data)
     if dtype.hasobject:
         raise ScanError(
             f"{path}: holds Python objects. Reading them could run code and is refused."
         )
-    start = stream.tell()
     size = int(np.prod(shape, dtype=object)) if shape else 1
     check_length(path, size * dtype.itemsize, len(data) - start)
     array = np.frombuffer(data, dtype, size, start)
     return array.reshape(shape, order="F" if fortran else "C")
+
+
+def _npy_header(data):
+    """Return shape, order, dtype and where the data begin; NumPy's own may warn."""
+    wide = data[6] > 1
+    (length,) = struct.unpack_from("<I" if wide else "<H", data, 8)
+    start = (12 if wide else 10) + length
+    if not data.startswith(NPY) or length > LONGEST or start > len(data):
+        raise ValueError("its header is cut short")
+    try:
+        about = ast.literal_eval(data[start - length : start].decode("latin-1").strip())
+        shape = tuple(int(count) for count in about["shape"])
+        dtype = np.dtype(about["descr"])
+    except SyntaxError:
+        raise ValueError("its header makes no sense") from None
+    if min(shape, default=0) < 0 or dtype.itemsize == 0:
+        raise ValueError("its header makes no sense")
+    return shape, bool(about["fortran_order"]), dtype, start
 
 
 def read_npz(path, data):
