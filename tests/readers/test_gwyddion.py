@@ -192,3 +192,24 @@ def test_the_converter_itself_reads_wsxm(tmp_path):
     assert scan.heights.shape == (12, 16)
     assert np.corrcoef(scan.heights.ravel(), FORWARD.ravel())[0, 1] > 0.999
     assert scan.size == pytest.approx((3.2e-9, 2.4e-9))
+
+
+def test_the_converter_itself_reads_nanoscope(tmp_path):
+    pytest.importorskip("gwyddionpy", reason="the extra [gwyddion] is not installed")
+    heights = surface(32, 32)
+    stored = np.round(heights * 1e13).astype("<i2")
+    header = (
+        "\\*File list\r\n\\Version: 0x05120000\r\n\\Data length: 8192\r\n"
+        "\\*Scanner list\r\n\\@Sens. Zscan: V 10.0 nm/V\r\n"
+        "\\*Ciao scan list\r\n\\Scan size: 3.2 nm\r\n\\Lines: 32\r\n"
+        "\\*Ciao image list\r\n\\Data offset: 8192\r\n\\Data length: 2048\r\n"
+        "\\Bytes/pixel: 2\r\n\\Samps/line: 32\r\n\\Number of lines: 32\r\n"
+        '\\Scan size: 3.2 3.2 nm\r\n\\@2:Image Data: S [Height] "Height"\r\n'
+        "\\@2:Z scale: V [Sens. Zscan] (0.0001 V/LSB) 6.5536 V\r\n\\*File list end\r\n\x1a"
+    )
+    path = tmp_path / "a.000"
+    path.write_bytes(header.encode().ljust(8192, b"\0") + stored[::-1].tobytes())
+    scan = read_scan(path)
+    assert (scan.format, scan.channel, scan.unit) == ("nanoscope", "Z", "m")
+    np.testing.assert_allclose(scan.heights, stored * 1e-12, atol=1e-14)
+    assert scan.size == pytest.approx((3.2e-9, 3.2e-9))
