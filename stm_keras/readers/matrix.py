@@ -19,6 +19,7 @@ from stm_keras.readers.matrix_raw import MAGIC, guess_images, read_counts
 from stm_keras.readers.source import MAX_BYTES, damage, read_bytes
 
 RESULT = b"TLKB"  # how the only block of a result file is called
+CHANNELS = {"I": "Current"}  # what suffixes call otherwise
 MOST = 200  # files of a folder that are looked into for an index
 
 
@@ -62,7 +63,8 @@ def parse(path, data):
         found, reason = _with_index(path, data, planned, channel)
         if found is not None:
             return found
-        images, assumed = guess_images(path, planned, counts, channel)
+        name = CHANNELS.get(channel, channel)
+        images, assumed = guess_images(path, planned, counts, name)
         warning = (
             f"{reason}: assumed {assumed}; heights are in counts of the converter, size, "
             "bias and setpoint are unknown"
@@ -167,7 +169,7 @@ def _images(path, matrix, planned, channel):
         images.append(
             Image(
                 heights=whole[::-1],
-                channel={"I": "Current"}.get(channel, channel),
+                channel=CHANNELS.get(channel, channel),
                 unit=unit.get(said, said),
                 direction=direction,
                 slow=slow,

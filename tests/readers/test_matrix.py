@@ -119,6 +119,16 @@ def test_an_index_of_another_geometry_is_not_believed(write, lines, points, phra
     np.testing.assert_array_equal(scan.heights, UP)
 
 
+def test_the_suffix_names_the_channel(write):
+    name = NAME.replace(".Z_", ".I_")
+    index = matrix_index(name, 16, 16, channel="I")
+    scan = read_scan(write(matrix_result(FOUR, PLANNED), index, name=name))
+    assert (scan.channel, scan.bias) == ("Current", 1.25)
+    path = write(matrix_result(FOUR, PLANNED), name=name)
+    path.with_name("session_0001.mtrx").unlink()
+    assert read_scan(path).channel == "Current"
+
+
 def test_without_the_library_the_file_is_still_read(write, monkeypatch):
     import sys
 
