@@ -50,7 +50,7 @@ def parse(path, data, name="gwyddion"):
     with damage(path, "Gwyddion file"):
         kind, content, _ = _object(data, len(MAGIC), len(data), 0)
         if kind != "GwyContainer":
-            raise ScanError(f"{path}: is a Gwyddion file of a {kind}, not of images.")
+            raise ScanError(f"{path}: is a Gwyddion file of {kind[:40]!r}, not of images.")
         return _parse(path, content, name)
 
 
@@ -142,7 +142,7 @@ def _parse(path, content, name):
             meta.setdefault(key, str(value))
         scale, lateral = si_unit(_unit(field, "si_unit_xy"))
         if size is None and lateral == "m" and "xreal" in field and "yreal" in field:
-            size = (field["xreal"] * scale, field["yreal"] * scale)
+            size = (float(field["xreal"]) * scale, float(field["yreal"]) * scale)
     if not images:
         raise ScanError(f"{path}: holds no image, only curves or volumes. Give a scan.")
     return Found(

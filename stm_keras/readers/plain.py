@@ -134,7 +134,7 @@ def _found(path, name, arrays):
         ]
     if not images:
         shapes = ", ".join(
-            f"{key}: {np.asarray(array).dtype} of shape {np.shape(array)}"
+            f"{' '.join(key.split())}: {np.asarray(array).dtype} of shape {np.shape(array)}"
             for key, array in list(arrays.items())[:8]
         )
         raise ScanError(

@@ -89,12 +89,17 @@ def test_damage_is_refused_where_the_library_would_loop(tmp_path):
             "cut short",
         ),
         (b"GWYPGwyContainer\0" + struct.pack("<I", 0), "holds no image"),
+        (
+            whole.replace(b"GwyContainer\0", b"Gwy\nontainer\0", 1),
+            "file of 'Gwy.{2}ontainer'",
+        ),
         (simple_field(FORWARD)[:-4], "is cut short"),
         (simple_field(FORWARD)[:60], "cut short in its header"),
     ):
         path.write_bytes(data)
-        with pytest.raises(ScanError, match=phrase):
+        with pytest.raises(ScanError, match=phrase) as caught:
             read_scan(path)
+        assert "\n" not in str(caught.value)
 
 
 @pytest.fixture
