@@ -5,7 +5,8 @@ StmKerasError            1  anything below
 │   ├── ConfigError      2  a config file or `--set` is wrong
 │   └── BackendError     2  the backend asked for is unknown or not installed
 ├── InputError           3  a file is missing or cannot be read
-│   └── DatasetError     3  a file can be read, but is no usable dataset
+│   ├── DatasetError     3  a file can be read, but is no usable dataset
+│   └── ScanError        3  a scan file is damaged, or holds no image
 ├── MismatchError        4  model and data do not fit
 ├── OutputError          1  a result cannot be written, or exists already
 ├── TrainingError        1  training cannot go on
@@ -43,6 +44,10 @@ class InputError(StmKerasError):
 
 class DatasetError(InputError):
     """A file can be read, but is no usable dataset."""
+
+
+class ScanError(InputError):
+    """A scan file is damaged, of an unknown format, or holds no image."""
 
 
 class MismatchError(StmKerasError):

@@ -9,8 +9,8 @@ from helpers import FEW_LINES, TINY, stm, write_dataset
 
 from stm_keras.backend import import_keras, use_backend
 
-KERAS_FREE = {"data", "evaluation", "runtime", "simulate", "trees"}
-KERAS_FREE |= {"test_errors.py", "test_files.py"}
+KERAS_FREE = {"data", "evaluation", "readers", "runtime", "simulate", "trees"}
+KERAS_FREE |= {"test_errors.py", "test_files.py", "test_scan.py"}
 
 # A shell that runs tests in the background ignores Ctrl-C for them and all their children.
 signal.signal(signal.SIGINT, signal.default_int_handler)

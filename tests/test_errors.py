@@ -10,6 +10,7 @@ EXIT_CODES = {
     "BackendError": 2,
     "InputError": 3,
     "DatasetError": 3,
+    "ScanError": 3,
     "MismatchError": 4,
     "OutputError": 1,
     "TrainingError": 1,

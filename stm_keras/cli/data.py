@@ -96,18 +96,26 @@ def convert(source, output, merge, labels, overwrite):
 
 @click.command()
 @click.argument("file", type=options.PATH)
-@click.option("-o", "--output", type=options.PATH, help="Folder for contact sheets (PNG).")
+@click.option(
+    "-o",
+    "--output",
+    type=options.PATH,
+    help="Folder for contact sheets (PNG), or the PNG file of a scan.",
+)
+@click.option("--channel", help='Image of a scan file, such as "Current" or "Z backward".')
 @click.option("--per-class", type=click.IntRange(1), default=24, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @options.overwrite
 @options.as_json
-def info(file, output, per_class, seed, overwrite, as_json):
-    """Show what a dataset, a model or a run holds.
+def info(file, output, channel, per_class, seed, overwrite, as_json):
+    """Show what a scan, a dataset, a model or a run holds.
 
-    Of a dataset it also draws a contact sheet per class, into the folder given by
-    -o or beside the file as <name>-sheets.
+    Of a scan file (docs/formats.md): size, bias, setpoint, line time, direction, channels
+    and which lines were recorded; -o draws it. Of a dataset it also draws a contact sheet
+    per class, into the folder given by -o or beside the file as <name>-sheets.
 
     \b
+        stm-keras info scan.sxm -o scan.png
         stm-keras info scans.h5
         stm-keras info runs/vit/best.keras --json
     """
@@ -118,6 +126,11 @@ def info(file, output, per_class, seed, overwrite, as_json):
 
         model, _ = find_model(file)
         click.echo(json.dumps(read_facts(model), indent=None if as_json else 1))
+        return
+    from stm_keras.readers.sniff import scan_format
+
+    if scan_format(file):
+        _scan_info(file, output, channel, overwrite, as_json)
         return
     from stm_keras.data.contact import contact_sheets
     from stm_keras.data.storage import load_dataset
@@ -140,6 +153,19 @@ def info(file, output, per_class, seed, overwrite, as_json):
     click.echo(
         json.dumps(facts) if as_json else "\n".join(f"wrote {path}" for path in sheets)
     )
+
+
+def _scan_info(file, output, channel, overwrite, as_json):
+    from stm_keras.readers import read_scan
+    from stm_keras.readers.describe import scan_facts, scan_text
+
+    scan = read_scan(file, channel)
+    click.echo(json.dumps(scan_facts(scan)) if as_json else scan_text(scan))
+    if output is not None:
+        from stm_keras.data.scan_picture import save_picture
+
+        save_picture(scan, output, overwrite)
+        options.say(f"wrote {output}")
 
 
 @click.command()

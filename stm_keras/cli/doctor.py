@@ -29,6 +29,9 @@ PACKAGES = {
     "tensorflow": "tensorflow",
     "jax": "jax",
     "torch": "torch",
+    "access2theMatrix": "spm",
+    "igor2": "spm",
+    "gwyddionpy": "gwyddion",
 }
 PROBE = (
     "import json, sys; from stm_keras.backend import *; use_backend(sys.argv[1]); "

@@ -13,7 +13,7 @@ from stm_keras.errors import OutputError, StmKerasError
 COMMANDS = {
     "simulate": ("data", "Simulate labelled scans of H:Si(100)."),
     "convert": ("data", "Turn arrays, MATLAB files or pictures into a dataset."),
-    "info": ("data", "Show what a dataset, a model or a run holds."),
+    "info": ("data", "Show what a scan, a dataset, a model or a run holds."),
     "audit": ("data", "Look for leaks, duplicates and transposed lines."),
     "train": ("train", "Train a model as CONFIG says. Start again to resume."),
     "evaluate": ("evaluate", "Score a model on scans with known classes."),

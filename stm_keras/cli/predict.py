@@ -13,20 +13,23 @@ from stm_keras.errors import StmKerasError, UsageError
 @click.command()
 @click.argument("files", type=options.PATH, nargs=-1, required=True)
 @click.option("--model", type=options.PATH, help="Model file, run, or shipped model.")
+@click.option("--channel", help='Image of a scan file, such as "Current" or "Z backward".')
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @options.as_json
 @options.keras_options
-def predict(files, model, as_csv, as_json):
+def predict(files, model, channel, as_csv, as_json):
     """Judge the tip on scans: class and confidence.
 
-    Each of FILES is a dataset (HDF5, NPZ, MAT, a folder of pictures with a CSV file), an
-    array (.npy) or one picture. The model is the one that comes with stm-keras, another
-    by --model, or the first of FILES where that is a .keras file or the folder of a run.
+    Each of FILES is a scan as the microscope wrote it (docs/formats.md), a dataset (HDF5,
+    NPZ, MAT, a folder of pictures with a CSV file), an array (.npy) or one picture. Of a
+    scan file the forward topography is judged, its lines in the order of acquisition. The
+    model is the one that comes with stm-keras, another by --model, or the first of FILES
+    where that is a .keras file or the folder of a run.
     A file that cannot be read is reported and the others are judged still; the exit code
     is then 3. --json prints one line per scan.
 
     \b
-        stm-keras predict scan.png
+        stm-keras predict scan.sxm
         stm-keras predict runs/vit scans.h5
         stm-keras predict scan.png --model h_si100_simulated --json
     """
@@ -51,7 +54,7 @@ def predict(files, model, as_csv, as_json):
     code = 0
     for path in files:
         try:
-            images = read_scans(path, predictor.facts)
+            images = read_scans(path, predictor.facts, channel)
             predictor.check_scans(images.shape, path)
             verdicts = scan_verdicts(
                 predictor, images, progress=options.progress_line(path.name)

@@ -67,29 +67,32 @@ def contact_sheets(dataset, folder, per_class=24, seed=0, overwrite=False):
     return [path for path, _, _ in sheets]
 
 
-def draw_scan(heights, lines, change_line=-1):
+def draw_scan(heights, lines, change_line=-1, width=TILE, aspect=1.0):
     """Draw one scan: levelled line by line, 2-98 % of its heights from dark to bright.
 
     Args:
         heights: array of shape `(lines, pixels)`, any unit.
         lines: int. Recorded lines.
         change_line: int. First line with a new tip, or -1.
+        width: int. Pixels of the picture.
+        aspect: float. How much longer a pixel is along the slow axis than along a line.
 
     Returns:
-        uint8 array of shape `(rows, TILE, 3)`; square pixels, at most `2 * TILE` rows.
+        uint8 array of shape `(rows, width, 3)`, at most twice as high as wide.
     """
     heights = np.asarray(heights, np.float64)
-    rows = min(max(round(TILE * heights.shape[0] / heights.shape[1]), 1), 2 * TILE)
+    rows = round(min(width * aspect * heights.shape[0] / heights.shape[1], 2 * width))
+    rows = max(rows, 1)
     known = np.isfinite(heights).all(1) & (np.arange(len(heights)) < lines)
     levelled = remove_line_trend(np.where(known[:, None], heights, 0))
     low, high = np.percentile(levelled[known], (2, 98)) if known.any() else (0, 0)
     if high - low <= 1e-12 * np.abs(heights[known]).max(initial=0):
         levelled, low, high = np.zeros_like(levelled), -1, 1
     values = np.clip((levelled - low) / (high - low), 0, 1) * 255
-    picture = _BROWN[resample_scan(values, rows, TILE).round().astype(np.uint8)]
+    picture = _BROWN[resample_scan(values, rows, width).round().astype(np.uint8)]
     source = np.minimum(np.arange(rows) * len(heights) // rows, len(heights) - 1)
     missing = ~known[source]
-    row, column = np.mgrid[:rows, :TILE]
+    row, column = np.mgrid[:rows, :width]
     hatch = np.where(((row + column) % 8 < 2)[..., None], _HATCH, _BLANK)
     picture[missing] = hatch[missing]
     if change_line >= 0:

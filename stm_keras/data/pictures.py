@@ -13,9 +13,10 @@ import numpy as np
 from PIL import Image
 
 from stm_keras.data.images import Found, block_scans
-from stm_keras.data.preprocess import picture_heights, resample_scan
+from stm_keras.data.preprocess import resample_scan
 from stm_keras.data.table import read_table
 from stm_keras.errors import DatasetError
+from stm_keras.readers.colours import picture_heights
 
 FORMATS = ("PNG", "TIFF", "JPEG", "BMP")
 MAX_PIXELS = 1 << 26

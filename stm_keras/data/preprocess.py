@@ -121,32 +121,6 @@ def triangle_weights(old, new):
     return (weights / weights.sum(0)).astype(np.float32)
 
 
-def picture_heights(pixels):
-    """Return the heights behind a picture, grey or through the brown colour map.
-
-    The map R = min(2v, 255), G = v, B = max(2v - 256, 0) is linear in G; a luminance
-    would bend the heights.
-
-    Args:
-        pixels: uint8 or uint16 array of shape `(lines, pixels)` or
-            `(lines, pixels, channels)`, with 2 or 4 channels where the last is alpha.
-
-    Returns:
-        Tuple of array `(lines, pixels)` and bool: whether the heights are linear
-        (a grey picture or the known map) or a guess.
-    """
-    if pixels.ndim == 2:
-        return pixels, True
-    if pixels.shape[2] in (1, 2):
-        return pixels[:, :, 0], True
-    red, green, blue = (pixels[:, :, i].astype(int) for i in range(3))
-    grey = (red == green) & (green == blue)
-    brown = (abs(np.minimum(2 * green, 255) - red) <= 2) & (
-        abs(np.maximum(2 * green - 256, 0) - blue) <= 2
-    )
-    return pixels[:, :, 1], bool(grey.all() or brown.all())
-
-
 INPUTS = {  # what models are fed, by the name in their files
     "standardised": standardise_lines,
     "scaled": scale_lines,

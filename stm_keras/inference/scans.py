@@ -11,25 +11,29 @@ from stm_keras.data.images import load_images
 from stm_keras.data.matlab import read_matlab
 from stm_keras.data.npz import read_npz
 from stm_keras.data.pictures import read_pictures
-from stm_keras.data.preprocess import picture_heights, resample_scan
+from stm_keras.data.preprocess import resample_scan
 from stm_keras.data.storage import sniff
 from stm_keras.data.table import find_table
 from stm_keras.errors import DatasetError, InputError
+from stm_keras.inference.scan_files import read_scan_file
+from stm_keras.readers.colours import picture_heights
+from stm_keras.readers.sniff import scan_format
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 PLAIN = ("1", "L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N", "RGB", "RGBA")
 PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM")
 
 
-def read_scans(path, facts):
+def read_scans(path, facts, channel=None):
     """Read scans without asking for labels.
 
     Args:
-        path: str or `Path`. A dataset (HDF5, NPZ, MAT, folder of pictures with a
-            table), a `.npy` array of shape `(lines, pixels)` or
+        path: str or `Path`. The file of a microscope, a dataset (HDF5, NPZ, MAT, folder
+            of pictures with a table), a `.npy` array of shape `(lines, pixels)` or
             `(scans, lines, pixels)`, or one picture.
-        facts: dict of the model: `pixels` and `max_lines`, which arrays and pictures
-            are resampled to.
+        facts: dict of the model: `pixels` and `max_lines`, which scan files, arrays and
+            pictures are resampled to.
+        channel: str. Which image of a scan file is meant, see `readers.read_scan`.
 
     Returns:
         array-like of shape `(scans, lines, pixels)`.
@@ -50,6 +54,8 @@ def read_scans(path, facts):
         return resample_heights(path, _picture(path)[None], facts)
     if start.startswith(b"\x93NUMPY"):
         return resample_heights(path, _array(path), facts)
+    if scan_format(path):
+        return read_scan_file(path, facts, channel)
     return _dataset(path, facts)
 
 

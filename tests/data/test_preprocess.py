@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from stm_keras.data.preprocess import (
-    picture_heights,
     remove_line_trend,
     resample_pixels,
     resample_scan,
@@ -10,6 +9,7 @@ from stm_keras.data.preprocess import (
     standardise_lines,
     triangle_weights,
 )
+from stm_keras.readers.colours import picture_heights
 
 
 @pytest.fixture

@@ -1,0 +1,75 @@
+"""Bring a scan from a microscope's file to the size that a model judges."""
+
+import warnings
+
+import numpy as np
+
+from stm_keras.data.preprocess import resample_scan
+from stm_keras.errors import DatasetError
+from stm_keras.readers import read_scan
+from stm_keras.scan import bridge_gaps
+
+
+def read_scan_file(path, facts, channel=None):
+    """Read a scan file as a model takes it, and warn of what the file does not tell.
+
+    Args:
+        path: str or `Path`.
+        facts: dict of the model: `pixels` and `max_lines`.
+        channel: str or None. As `read_scan` takes it.
+
+    Returns:
+        float32 array of shape `(1, max_lines, pixels)`.
+
+    Raises:
+        ScanError: The file cannot be read or holds no such image.
+        DatasetError: No line of it is complete enough.
+    """
+    scan = read_scan(path, channel)
+    for text in scan.warnings:
+        warnings.warn(f"{path}: {text}.", stacklevel=2)
+    return fit_scan(scan, facts)[None]
+
+
+def fit_scan(scan, facts):
+    """Take the recorded lines in the order of acquisition, in the pixels of a model.
+
+    Pixels become square, so a scan of which half was recorded fills half the lines, and
+    missing ones are 0. Of a scan that is higher than wide only the first square is taken.
+
+    Args:
+        scan: `Scan`.
+        facts: dict with `pixels` and `max_lines`.
+
+    Returns:
+        float32 array of shape `(max_lines, pixels)`. Heights from their median, in the
+        scan's unit.
+
+    Raises:
+        DatasetError: No line of it is complete enough.
+    """
+    pixels, most = facts["pixels"], facts["max_lines"]
+    lines = bridge_gaps(scan.lines())
+    lines = lines[np.isfinite(lines).all(1)]
+    if not len(lines):
+        raise DatasetError(
+            f"{scan.path}: less than half of its only line was recorded. Give a scan with "
+            "complete lines."
+        )
+    ratio = scan.aspect * pixels / lines.shape[1]  # new lines for one old line
+    kept = max(1, min(len(lines), round(most / ratio)))
+    if kept < len(lines):
+        warnings.warn(
+            f"{scan.path}: is higher than wide; its first {kept} of {len(lines)} recorded "
+            "lines are judged.",
+            stacklevel=2,
+        )
+    wanted = min(max(1, round(kept * ratio)), most)
+    heights = lines[:kept] / (np.abs(lines[:kept]).max() or 1.0)
+    # An offset of micrometres would leave float32 no digits for picometres.
+    heights = heights - np.median(heights)
+    fitted = np.zeros((most, pixels), np.float32)
+    fitted[:wanted] = resample_scan(
+        heights / (np.abs(heights).max() or 1.0), wanted, pixels
+    )
+    return fitted

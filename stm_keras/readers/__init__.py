@@ -1,0 +1,63 @@
+"""Read scans from the files that microscopes write.
+
+Every module has `read(path, channel) -> Scan`; which one is told by the content.
+"""
+
+from importlib import import_module
+from pathlib import Path
+
+from stm_keras.errors import ScanError
+from stm_keras.readers.found import choose
+from stm_keras.readers.sniff import HEAD, refusal, scan_format
+from stm_keras.readers.source import read_bytes
+
+READERS = {  # format: module, and what people call it
+    "nanonis": ("nanonis", "Nanonis (.sxm)"),
+    "matrix": ("matrix", "Omicron MATRIX (.Z_mtrx, .I_mtrx)"),
+    "createc": ("createc", "Createc (.dat)"),
+    "gxsm": ("gxsm", "GXSM (.nc)"),
+    "nanosurf": ("nanosurf", "Nanosurf (.nid)"),
+    "gwyddion": ("gwy", "Gwyddion (.gwy)"),
+    "gsf": ("gsf", "Gwyddion Simple Field (.gsf)"),
+    "igor": ("igor", "Igor (.ibw)"),
+    "hdf5": ("hdf5", "HDF5, NeXus"),
+    "array": ("plain", "arrays (.npy, .npz, .mat)"),
+    "picture": ("pictures", "pictures"),
+    "rhk": ("converted", "RHK (.sm4)"),
+    "wsxm": ("converted", "WSxM (.stp, .top)"),
+    "nanoscope": ("converted", "NanoScope (.spm, .000)"),
+    "gwyddion 1": ("converted", "Gwyddion 1 (.gwy)"),
+    "unknown": ("converted", "what else Gwyddion reads"),
+}
+
+
+def read_scan(path, channel=None):
+    """Read one image of a scan file of any known format.
+
+    Args:
+        path: str or `Path`.
+        channel: str. As `found.choose` takes it: "Z", "Current", "Z backward up". None
+            is the forward topography, or the current of a scan at constant height.
+
+    Returns:
+        `Scan`.
+
+    Raises:
+        ScanError: The file is missing, damaged, of an unknown format, empty, or holds
+            curves instead of an image; or it has no such channel.
+        MissingExtraError: A library that reads this format is not installed.
+    """
+    path = Path(path)
+    data = read_bytes(path)
+    name = scan_format(path)
+    told = refusal(data[:HEAD])
+    if told:
+        raise ScanError(f"{path}: is {told[0]}. {told[1]}.")
+    if name is None:
+        known = ", ".join(text for _, text in READERS.values())
+        raise ScanError(f"{path}: is of an unknown format. Known: {known}.")
+    module, _ = READERS[name]
+    module = import_module(f"stm_keras.readers.{module}")
+    if module.__name__.endswith("converted"):
+        return choose(path, module.parse(path, data, name), channel)
+    return choose(path, module.parse(path, data), channel)

@@ -1,0 +1,73 @@
+"""Read RHK, WSxM, NanoScope, SPECS and more through Gwyddion's own converter.
+
+The converter is a program of its own (GPL), which gwyddionpy brings and runs: what crashes
+it does not crash us, and it gets a minute. Its result is read with its mask, which
+`gwyddionpy.load` drops: lines that were not recorded would look like data.
+"""
+
+import tempfile
+from pathlib import Path
+
+from stm_keras.errors import MissingExtraError, ScanError, require
+from stm_keras.readers.found import choose
+from stm_keras.readers.gwy import parse as parse_gwy
+from stm_keras.readers.source import read_bytes
+
+SECONDS = 60
+
+
+def read(path, channel=None):
+    """Read one image of a file that Gwyddion knows, see `readers.read_scan`."""
+    return choose(path, parse(path, read_bytes(path)), channel)
+
+
+def parse(path, data, name="gwyddion"):
+    """Find all images of a file that Gwyddion knows.
+
+    Args:
+        path: str or `Path`. Gwyddion goes by its suffix too.
+        data: bytes of the file.
+        name: str. What the format is called here.
+
+    Returns:
+        `Found`.
+
+    Raises:
+        ScanError: gwyddionpy is not installed, Gwyddion does not know the file, or it
+            holds no image.
+    """
+    try:
+        gwyddionpy = require("gwyddionpy", "gwyddion")
+    except MissingExtraError as error:
+        raise ScanError(f"{path}: {_named(name)} Gwyddion reads. {error}") from None
+    with tempfile.TemporaryDirectory() as folder:
+        # A copy: the file may still be written, and its name may begin with a dash.
+        source = Path(folder) / f"scan{Path(path).suffix}"
+        target = Path(folder) / "converted.gwy"
+        source.write_bytes(data)
+        try:
+            gwyddionpy.run_converter(source, target, timeout=SECONDS)
+        except gwyddionpy.ConverterNotFoundError:
+            raise ScanError(
+                f"{path}: {_named(name)} Gwyddion reads, and its converter is missing. "
+                'Type: pip install "stm-keras[gwyddion]"'
+            ) from None
+        except gwyddionpy.ConversionError as error:
+            reason = str(error).splitlines()[0].replace(str(source), "").strip(" :'\"")
+            raise ScanError(
+                f"{path}: cannot be read by Gwyddion ({reason[:160]}): damaged, cut short, or "
+                "of an unknown format. Copy it again, or export it as .gwy."
+            ) from None
+        except (OSError, UnicodeError) as error:
+            raise ScanError(f"{path}: Gwyddion cannot be run ({error}).") from None
+        if not target.is_file():
+            raise ScanError(
+                f"{path}: Gwyddion found no image in it. Give a file of a scan."
+            )
+        return parse_gwy(path, target.read_bytes(), name)
+
+
+def _named(name):
+    if name == "unknown":
+        return "is of an unknown format; maybe one of those that"
+    return f"is of a format ({name}) that"

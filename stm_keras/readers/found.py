@@ -1,0 +1,207 @@
+"""What a reader found in a file, and the one image of it that is meant."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stm_keras.errors import ScanError
+from stm_keras.readers.source import check_shape
+from stm_keras.readers.words import positive
+from stm_keras.scan import Scan
+
+WAYS = ("forward", "backward", "down", "up")
+FLAT = 1e-13  # m: below, heights are those of a scan at constant height
+ROUNDING = 1e-12  # of the largest height
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image of a file. See `Scan` for what they have in common.
+
+    Args:
+        heights: array of shape `(lines, pixels)`; row 0 is the top, column 0 the left.
+        channel, unit, direction, slow, line_time: As in `Scan`.
+        valid: bool array, or None: where heights are finite.
+    """
+
+    heights: np.ndarray
+    channel: str = "Z"
+    unit: str = "m"
+    direction: str | None = None
+    slow: str | None = None
+    valid: np.ndarray | None = None
+    line_time: float | None = None
+
+    @property
+    def label(self):
+        """Name that `read` knows this image by, such as "Z backward up"."""
+        words = [self.channel, self.direction, self.slow]
+        return " ".join(word for word in words if word)
+
+    def there(self):
+        """Tell which pixels were recorded: bool array of the shape of the heights."""
+        finite = np.isfinite(self.heights)
+        return finite if self.valid is None else finite & self.valid
+
+
+@dataclass(frozen=True)
+class Found:
+    """All that a scan file holds.
+
+    Args:
+        format: str. Name of the reader.
+        images: tuple of `Image`.
+        size, bias, setpoint, angle: As in `Scan`.
+        feedback: bool. Whether the tip followed the surface; None where the file does
+            not say.
+        warnings: tuple of str.
+    """
+
+    format: str
+    images: tuple
+    size: tuple | None = None
+    bias: float | None = None
+    setpoint: float | None = None
+    angle: float | None = None
+    feedback: bool | None = None
+    warnings: tuple = ()
+
+
+def choose(path, found, channel=None):
+    """Take one image of a file.
+
+    Args:
+        path: str or `Path`. Named in errors.
+        found: `Found`.
+        channel: str. A channel with or without its ways, such as "Current" or
+            "Z backward up"; of several that fit, the forward and first one. None is the
+            topography, or, where that is flat because the tip was kept at one height,
+            the current.
+
+    Returns:
+        `Scan`.
+
+    Raises:
+        ScanError: There is no such image, or nothing of it was recorded.
+    """
+    if not found.images:
+        raise ScanError(f"{path}: holds no image. Give a file of a scan.")
+    warnings = list(found.warnings)
+    if channel is None:
+        image, remark = _preferred(found)
+        warnings += [remark] if remark else []
+    else:
+        image = _named(path, found.images, channel)
+    check_shape(path, *image.heights.shape)
+    valid = image.there()
+    if not valid.any():
+        raise ScanError(
+            f"{path}: no line of {image.label} was recorded: the scan was stopped before "
+            "its first line, or never begun. Give another file or channel."
+        )
+    if image.slow is None:
+        warnings.append(
+            "the file does not tell whether it was scanned downwards or upwards; lines are "
+            "taken from the top"
+        )
+    size = positive(*found.size) if found.size and None not in found.size else None
+    return Scan(
+        heights=np.ascontiguousarray(image.heights, np.float64),
+        valid=valid,
+        channel=image.channel,
+        unit=image.unit,
+        direction=image.direction,
+        slow=image.slow,
+        size=size,
+        bias=_finite(found.bias),
+        setpoint=_finite(found.setpoint),
+        line_time=_finite(image.line_time),
+        angle=_finite(found.angle),
+        path=str(path),
+        format=found.format,
+        images=tuple(image.label for image in found.images),
+        channels=tuple(dict.fromkeys(image.channel for image in found.images)),
+        warnings=tuple(warnings),
+    )
+
+
+def zero_filled(heights):
+    """Tell which pixels were recorded where a program fills up with zeros.
+
+    Args:
+        heights: array of shape `(lines, pixels)`, as stored.
+
+    Returns:
+        bool array of the same shape. Only a line of nothing but exact zeros was not.
+    """
+    heights = np.asarray(heights)
+    return np.broadcast_to((heights != 0).any(1)[:, None], heights.shape)
+
+
+def _preferred(found):
+    """Return the image to look at, and why if it is not the topography."""
+    images = sorted(found.images, key=_rank)
+    topography = [image for image in images if image.channel == "Z"]
+    others = sorted(
+        (image for image in images if image.channel != "Z" and _varies(image)),
+        key=lambda image: image.channel != "Current",
+    )
+    if not topography:
+        best = (others or images)[0]
+        return best, f"there is no topography; {best.label} is taken"
+    first = topography[0]
+    if found.feedback is False and others:
+        reason = "the feedback was off (constant height)"
+    elif first.there().any() and not _varies(first) and others:
+        reason = "the topography is flat (constant height)"
+    elif not first.there().any() and others:
+        reason = "no line of the topography was recorded"
+    else:
+        recorded = [image for image in topography if image.there().any()]
+        return (recorded or topography)[0], None
+    return others[0], f"{reason}; {others[0].label} is taken"
+
+
+def _named(path, images, channel):
+    words = channel.split()
+    ways = [word.lower() for word in words if word.lower() in WAYS]
+    name = " ".join(word for word in words if word.lower() not in WAYS).lower()
+    fitting = [
+        image
+        for image in sorted(images, key=_rank)
+        if image.label.lower() == channel.lower()
+        or (
+            name in ("", image.channel.lower())
+            and all(way in (image.direction, image.slow) for way in ways)
+        )
+    ]
+    if not fitting:
+        raise ScanError(
+            f"{path}: no channel {channel!r}. Channels: "
+            f"{', '.join(image.label for image in images)}."
+        )
+    return fitting[0]
+
+
+def _rank(image):
+    """Forward first; sorting keeps the order of the file otherwise."""
+    return image.direction == "backward"
+
+
+def _varies(image):
+    """Tell whether recorded lines hold more than a straight line each."""
+    heights = np.where(image.there(), image.heights, np.nan)
+    lines = heights[np.isfinite(heights).all(1)]
+    largest = np.abs(lines).max(initial=0.0)
+    if not largest:
+        return False
+    lines = lines / largest  # so that no square can overflow
+    lines = lines - lines.mean(1, keepdims=True)
+    ramp = np.linspace(-1, 1, lines.shape[1])
+    lines = lines - (lines @ ramp / (ramp @ ramp))[:, None] * ramp
+    least = FLAT / largest if image.unit == "m" else 0.0
+    return bool(np.median(lines.std(1)) > max(least, ROUNDING))
+
+
+def _finite(value):
+    return float(value) if value is not None and np.isfinite(value) else None

@@ -1,0 +1,90 @@
+"""Open HDF5 files in memory, and take only arrays whose data are really in them."""
+
+import io
+from contextlib import contextmanager
+
+import numpy as np
+
+from stm_keras.readers.source import DEFLATE, MAX_BYTES, damage
+
+MAGIC = b"\x89HDF\r\n\x1a\n"
+PLACES = (0, 512, 1024, 2048)  # where the header may begin; MATLAB puts its own first
+SMALL = 1 << 20  # bytes that may be declared without being stored
+MOST = 2000  # arrays looked at in one file
+DEEPEST = 8  # groups within groups
+
+
+def is_hdf5(head):
+    """Tell whether a file begins as an HDF5 file does."""
+    return any(head[place : place + len(MAGIC)] == MAGIC for place in PLACES)
+
+
+@contextmanager
+def open_hdf5(path, data, what="HDF5 file"):
+    """Open an HDF5 file; yields an `h5py.File`.
+
+    Args:
+        path: str or `Path`. Named in errors.
+        data: bytes of the file, or the file opened to be read.
+        what: str. What it seems to be.
+    """
+    import h5py
+
+    source = io.BytesIO(data) if isinstance(data, bytes) else data
+    with damage(path, what), source:
+        try:
+            with h5py.File(source, "r") as file:
+                yield file
+        except OSError as error:  # so HDF5 calls anything that it cannot make sense of
+            raise ValueError(str(error)) from None
+
+
+def arrays(group, prefix="", depth=0):
+    """List the arrays of a file by name: links to elsewhere are not followed.
+
+    Args:
+        group: open `h5py.File` or group.
+
+    Returns:
+        dict of str to `h5py.Dataset`, of those whose data are in the file.
+    """
+    import h5py
+
+    found = {}
+    for name in group:
+        if len(found) >= MOST:
+            break
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            continue
+        member = group[name]
+        if isinstance(member, h5py.Dataset):
+            if is_stored(member):
+                found[prefix + name] = member
+        elif isinstance(member, h5py.Group) and depth < DEEPEST:
+            found |= arrays(member, f"{prefix}{name}/", depth + 1)
+    return found
+
+
+def is_stored(member):
+    """Tell whether an array's data lie in the file: its header may promise terabytes."""
+    if member.shape is None or member.is_virtual or member.external:
+        return False
+    declared = int(np.prod(member.shape, dtype=object)) * member.dtype.itemsize
+    if declared <= SMALL:
+        return True
+    packed = member.id.get_create_plist().get_nfilters() > 0
+    kept = member.id.get_storage_size() * (DEFLATE if packed else 1)
+    return declared <= min(kept, MAX_BYTES)
+
+
+def text_of(value):
+    """Return an attribute or array of letters as str, without what fills it up."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace").strip("\0 ")
+    if isinstance(value, str):
+        return value.strip("\0 ")
+    parts = [
+        item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item)
+        for item in np.ravel(value)[:4096]
+    ]
+    return "".join(parts).strip("\0 ")

@@ -1,0 +1,143 @@
+"""Read Igor binary waves (.ibw) that are images, with the igor2 library.
+
+A wave is stored [x, y] with y upwards. Igor tells neither what its axes mean nor what made
+the wave: names and labels are all there is.
+"""
+
+import io
+import struct
+
+import numpy as np
+
+from stm_keras.errors import ScanError, require
+from stm_keras.readers.found import Found, Image, choose
+from stm_keras.readers.source import check_length, check_shape, damage, read_bytes
+from stm_keras.readers.words import channel_of, quantity, si_unit
+
+HEADER = {1: 118, 2: 126, 3: 130, 5: 384}  # bytes that the checksum is over, by version
+FEWEST = 8  # pixels and lines of an image
+
+
+def is_igor(head):
+    """Tell whether a file begins as an Igor wave: its header sums up to zero."""
+    for order in "<>":
+        version = struct.unpack_from(f"{order}h", head)[0] if len(head) >= 2 else 0
+        size = HEADER.get(version)
+        if size and len(head) >= size:
+            return (
+                int(np.frombuffer(head, f"{order}i2", size // 2).sum(dtype=int)) % 65536
+                == 0
+            )
+    return False
+
+
+def read(path, channel=None):
+    """Read one image of an Igor wave, see `readers.read_scan`."""
+    return choose(path, parse(path, read_bytes(path)), channel)
+
+
+def parse(path, data):
+    """Find all images of an Igor wave.
+
+    Args:
+        path: str or `Path`. Named in errors.
+        data: bytes of the file.
+
+    Returns:
+        `Found`.
+
+    Raises:
+        ScanError: The file is damaged, or the wave is a curve or a grid.
+        MissingExtraError: igor2 is not installed.
+    """
+    with damage(path, "Igor wave"):
+        _check_sizes(path, data)
+        wave = require("igor2.binarywave", "spm").load(io.BytesIO(data))["wave"]
+        return _parse(path, wave)
+
+
+def _check_sizes(path, data):
+    """See that the parts of a wave are in the file, before a library believes it."""
+    order = "<" if data[1:2] == b"\0" else ">"
+    version = struct.unpack_from(f"{order}h", data)[0]
+    if version != 5:
+        raise ScanError(
+            f"{path}: is an Igor wave of version {version}, which holds a curve, not an "
+            "image. Give a file of a scan."
+        )
+    parts = struct.unpack_from(f"{order}iiii4i4ii", data, 4)
+    needed = 64 + sum(parts)
+    if min(parts) < 0:
+        raise ScanError(f"{path}: is a damaged Igor wave. Copy it again.")
+    check_length(path, needed, len(data))
+
+
+def _parse(path, wave):
+    stored, header = np.asarray(wave["wData"]), wave["wave_header"]
+    if stored.dtype.kind not in "iuf":
+        raise ScanError(f"{path}: is an Igor wave of {stored.dtype}, not of heights.")
+    if stored.ndim < 2 or min(stored.shape[:2]) < FEWEST:
+        raise ScanError(
+            f"{path}: is an Igor wave of shape {stored.shape}: curves, not an image. Give a "
+            "file of a scan."
+        )
+    labels = [_text(label) for label in wave["labels"][2]] if stored.ndim == 3 else []
+    if stored.ndim > 3 or (stored.ndim == 3 and not any(labels)):
+        raise ScanError(
+            f"{path}: is an Igor wave of shape {stored.shape} without channel names: a "
+            "spectroscopy grid, not an image. Give a file of a scan."
+        )
+    check_shape(path, stored.shape[1], stored.shape[0])
+    if stored.ndim == 2:
+        titles, layers = [_text(header["bname"])], [stored]
+    else:
+        titles = [label for label in labels if label][: stored.shape[2]]
+        layers = [stored[..., i] for i in range(len(titles))]
+    factor, unit = si_unit(_text(header["dataUnits"]))
+    images = []
+    for title, layer in zip(titles, layers, strict=True):
+        name, direction, slow = channel_of(title)
+        images.append(
+            Image(
+                heights=layer.T[::-1].astype(np.float64) * factor,
+                channel=name,
+                unit=unit,
+                direction=direction or "forward",
+                slow=slow,
+            )
+        )
+    steps = [abs(float(step)) for step in np.ravel(header["sfA"])[:2]]
+    length, lateral = si_unit(_text(np.ravel(header["dimUnits"])[:4]))
+    size = tuple(step * n * length for step, n in zip(steps, stored.shape, strict=False))
+    note = _note(_text(wave.get("note", b"")))
+    return Found(
+        format="igor",
+        images=tuple(images),
+        size=size if lateral == "m" else None,
+        bias=_first(note, "V", "gap voltage", "bias", "tip voltage"),
+        setpoint=_first(note, "A", "setpoint", "current setpoint"),
+    )
+
+
+def _note(text):
+    """Read the wave note, lines of `name: value` or `name = value`."""
+    found = {}
+    for line in text.replace("\r", "\n").split("\n")[:5000]:
+        for sign in (":", "="):
+            name, there, value = line.partition(sign)
+            if there:
+                found.setdefault(name.strip().lower(), value.strip())
+                break
+    return found
+
+
+def _first(note, symbol, *names):
+    values = (quantity(note.get(name), symbol) for name in names)
+    return next((value for value in values if value is not None), None)
+
+
+def _text(value):
+    if isinstance(value, str):
+        return value.strip("\0 ")
+    raw = value if isinstance(value, bytes) else b"".join(map(bytes, np.ravel(value)))
+    return raw.split(b"\0")[0].decode("latin-1").strip()

@@ -1,0 +1,197 @@
+"""Read Omicron MATRIX scans (.Z_mtrx, .I_mtrx) with their index, or without.
+
+One file holds up to four images: forward and backward, upwards and then downwards. What
+they mean is in the index of the session (.mtrx, in parts), which access2theMatrix replays
+up to the entry that names the file. Without that entry it would give the settings of the
+end of the session, so these are dropped; without an index the geometry is guessed.
+"""
+
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from stm_keras.errors import MissingExtraError, ScanError, require
+from stm_keras.readers.found import Found, Image, choose
+from stm_keras.readers.matrix_raw import MAGIC, guess_images, read_counts
+from stm_keras.readers.source import MAX_BYTES, damage, read_bytes
+
+RESULT = b"TLKB"  # how the only block of a result file is called
+CHANNELS = {"I": "Current"}  # what suffixes call otherwise
+MOST = 200  # files of a folder that are looked into for an index
+
+
+def is_index(head):
+    """Tell whether a MATRIX file is an index, which holds no image."""
+    return head.startswith(MAGIC) and not head.startswith(MAGIC + RESULT)
+
+
+def read(path, channel=None):
+    """Read one image of a MATRIX file, see `readers.read_scan`."""
+    return choose(path, parse(path, read_bytes(path)), channel)
+
+
+def parse(path, data):
+    """Find all images of a MATRIX result file; the index is looked for beside it.
+
+    Args:
+        path: str or `Path`. Its folder may hold the index.
+        data: bytes of the file.
+
+    Returns:
+        `Found`.
+
+    Raises:
+        ScanError: The file is damaged, empty, a curve, or no image can be made of it.
+    """
+    path = Path(path)
+    named = re.search(r"\.([^.]+)_mtrx$", path.name)
+    channel = named.group(1) if named else "Z"
+    if is_index(data):
+        raise ScanError(
+            f"{path}: is the index of a MATRIX session. Give a scan, such as its .Z_mtrx."
+        )
+    if "(" in channel:
+        raise ScanError(
+            f"{path}: is a MATRIX file of curves, {channel}, not an image. Give a .Z_mtrx or "
+            ".I_mtrx file."
+        )
+    with damage(path, "MATRIX file"):
+        planned, counts = read_counts(path, data)
+        found, reason = _with_index(path, data, planned, channel)
+        if found is not None:
+            return found
+        name = CHANNELS.get(channel, channel)
+        images, assumed = guess_images(path, planned, counts, name)
+        warning = (
+            f"{reason}: assumed {assumed}; heights are in counts of the converter, size, "
+            "bias and setpoint are unknown"
+        )
+        return Found(format="matrix", images=tuple(images), warnings=(warning,))
+
+
+def find_index(path):
+    """Find the parts of the index that names a result file.
+
+    Args:
+        path: `Path` of the result file.
+
+    Returns:
+        list of `Path`, in order: those that the name of the file leads to, else those
+        whose content names it, should someone have renamed them. Empty without any.
+    """
+    prefix = path.name.rpartition("--")[0]
+    given = sorted(path.parent.glob(f"{_escaped(prefix)}_[0-9]*.mtrx")) if prefix else []
+    given = [part for part in given if _is_index_file(part)]
+    if given and given[0].name == f"{prefix}_0001.mtrx":
+        return given
+    name = path.name.encode("utf-16-le")
+    try:
+        others = [p for p in path.parent.iterdir() if p.suffix.lower() != path.suffix][
+            :MOST
+        ]
+    except OSError:
+        return []
+    for other in sorted(others):
+        if _is_index_file(other) and name in other.read_bytes():
+            stem = re.fullmatch(r"(.*)_\d{4}\.mtrx", other.name)
+            parts = [other]
+            if stem:
+                parts = sorted(other.parent.glob(f"{_escaped(stem.group(1))}_[0-9]*.mtrx"))
+            return [part for part in parts if _is_index_file(part)]
+    return []
+
+
+def _is_index_file(path):
+    try:
+        if not path.is_file() or path.stat().st_size > MAX_BYTES:
+            return False
+        with path.open("rb") as file:
+            return is_index(file.read(16))
+    except OSError:
+        return False
+
+
+def _escaped(text):
+    return re.sub(r"([\[*?])", r"[\1]", text)
+
+
+def _with_index(path, data, planned, channel):
+    """Return a `Found`, or None and the reason why the index gives none."""
+    parts = find_index(path)
+    if not parts:
+        return None, "the index (.mtrx) of the session is missing"
+    try:
+        library = require("access2thematrix", "spm")
+    except MissingExtraError as error:
+        return None, f"the index cannot be read ({error})"
+    matrix = library.MtrxData()
+    # The library asks for names of one form; a folder of its own gives it those.
+    with tempfile.TemporaryDirectory() as folder:
+        name = path.name if "--" in path.name else f"scan--1_1.{channel}_mtrx"
+        (Path(folder) / name).write_bytes(data)
+        for number, part in enumerate(parts, 1):
+            shutil.copyfile(
+                part, Path(folder) / f"{name.rpartition('--')[0]}_{number:04d}.mtrx"
+            )
+        traces, said = matrix.open(str(Path(folder) / name))
+    if not traces or matrix.object_type != "image" or matrix.axis is None:
+        return None, f"the index does not help ({' '.join(str(said).split())})"
+    return _images(path, matrix, planned, channel)
+
+
+def _images(path, matrix, planned, channel):
+    def setting(name):
+        value = (matrix.param.get(f"EEPA::{name}") or [None])[0]
+        return value if isinstance(value, int | float) else None
+
+    lines, points = setting("XYScanner.Lines"), setting("XYScanner.Points")
+    across = 1 + bool(setting("XYScanner.X_Retrace"))
+    down = 1 + bool(setting("XYScanner.Y_Retrace"))
+    if not lines or not points or lines * points * across * down != planned:
+        return None, "the index is of another scan"
+    known = matrix.param.get("BREF") == path.name
+    raster = setting("XYScanner.Raster_Time")
+    unit = {"Meter": "m", "Ampere": "A", "Volt": "V", "Hertz": "Hz"}
+    images = []
+    for trace in matrix.traces:
+        picture, _ = matrix.select_image(trace)
+        direction, slow = str(trace).split("/")
+        stored = picture.data[:lines]
+        whole = np.full((lines, points), np.nan)  # row 0 is the bottom
+        if slow == "up":
+            whole[: len(stored)] = stored
+        else:
+            whole[lines - len(stored) :] = stored
+        said = str(picture.channel_name_and_unit[1])
+        images.append(
+            Image(
+                heights=whole[::-1],
+                channel=CHANNELS.get(channel, channel),
+                unit=unit.get(said, said),
+                direction=direction,
+                slow=slow,
+                line_time=raster * points if raster and known else None,
+            )
+        )
+    if not known:
+        warning = (
+            "the index never names this file (renamed?): size, bias and setpoint are "
+            "unknown, heights are scaled as at the end of the session"
+        )
+        return Found(format="matrix", images=tuple(images), warnings=(warning,)), None
+    feedback = matrix.param.get("EEPA::Regulator.Feedback_Loop_Enabled")
+    return (
+        Found(
+            format="matrix",
+            images=tuple(images),
+            size=(setting("XYScanner.Width"), setting("XYScanner.Height")),
+            bias=setting("GapVoltageControl.Voltage"),
+            setpoint=setting("Regulator.Setpoint_1"),
+            angle=setting("XYScanner.Angle"),
+            feedback=bool(feedback[0]) if feedback else None,
+        ),
+        None,
+    )

@@ -1,0 +1,142 @@
+"""Read Nanonis scans (.sxm): a text header and one block of big-endian floats.
+
+Lines are stored as they were recorded: the backward ones from right to left, and those of
+an up scan from the bottom. Lines and pixels that the tip did not reach are NaN.
+"""
+
+import re
+
+import numpy as np
+
+from stm_keras.errors import ScanError
+from stm_keras.readers.found import Found, Image, choose
+from stm_keras.readers.source import check_length, check_shape, damage, read_bytes
+from stm_keras.readers.words import channel_of, number, quantity
+
+END = b":SCANIT_END:"
+START = b"\x1a\x04"
+
+
+def read(path, channel=None):
+    """Read one image of a Nanonis file, see `readers.read_scan`."""
+    return choose(path, parse(path, read_bytes(path)), channel)
+
+
+def parse(path, data):
+    """Find all images of a Nanonis file.
+
+    Args:
+        path: str or `Path`. Named in errors.
+        data: bytes of the file.
+
+    Returns:
+        `Found`.
+
+    Raises:
+        ScanError: The file is damaged.
+    """
+    with damage(path, "Nanonis file"):
+        return _parse(path, data)
+
+
+def parse_header(text):
+    """Split a header into its entries: dict of str to str, lines joined by newlines."""
+    header, key = {}, None
+    for line in text.splitlines():
+        found = re.match(r"^:(.+):\s*$", line)
+        if found:
+            key = found.group(1)
+            header[key] = []
+        elif key is not None:
+            header[key].append(line)
+    return {key: "\n".join(lines).strip("\n") for key, lines in header.items()}
+
+
+def stored_images(table):
+    """List what `DATA_INFO` says is stored: tuples (name, unit, direction).
+
+    Some programs separate the columns by runs of spaces instead of tabs.
+    """
+    stored = []
+    for line in table.split("\n")[1:]:
+        cells = [cell for cell in re.split(r"\t+|\s{2,}", line.strip()) if cell]
+        if len(cells) < 4:
+            continue
+        _, name, unit, ways = cells[:4]
+        both = ("forward", "backward") if ways.lower() == "both" else (ways.lower(),)
+        stored += [(name, unit, "backward" if w[:4] == "back" else "forward") for w in both]
+    return stored
+
+
+def _parse(path, data):
+    end = data.find(END)
+    start = data.find(START, max(end, 0)) + len(START)
+    if end < 0 or start < len(START):
+        raise ScanError(
+            f"{path}: is a Nanonis file whose header has no end. Copy it again in binary "
+            "mode."
+        )
+    header = parse_header(data[:end].decode("latin-1"))
+    pixels, lines = (int(value) for value in header["SCAN_PIXELS"].split())
+    stored = stored_images(header["DATA_INFO"])
+    check_shape(path, lines, pixels, len(stored))
+    needed, there = 4 * lines * pixels * len(stored), len(data) - start
+    check_length(path, needed, there)
+    if there > needed:
+        raise ScanError(
+            f"{path}: holds {there} bytes of data where its header promises {needed}: line "
+            "ends were converted, or the header was edited. Copy it again in binary mode."
+        )
+    order = "<f4" if "LSB" in header.get("SCANIT_TYPE", "") else ">f4"
+    block = np.frombuffer(data, order, offset=start).reshape(len(stored), lines, pixels)
+    slow = header.get("SCAN_DIR", "").strip().lower()
+    slow = slow if slow in ("down", "up") else None
+    times = [number(word) for word in header.get("SCAN_TIME", "").split()]
+    times = dict(zip(("forward", "backward"), times, strict=False))
+    images = []
+    for (name, unit, direction), heights in zip(stored, block, strict=True):
+        heights = heights[:, ::-1] if direction == "backward" else heights
+        heights = heights[::-1] if slow == "up" else heights
+        images.append(
+            Image(
+                heights=heights.astype(np.float64),
+                channel=channel_of(name)[0],
+                unit=unit,
+                direction=direction,
+                slow=slow,
+                line_time=times.get(direction),
+            )
+        )
+    control = _controller(header.get("Z-CONTROLLER", ""))
+    return Found(
+        format="nanonis",
+        images=tuple(images),
+        size=_pair(header.get("SCAN_RANGE", "")),
+        bias=number(header.get("BIAS")),
+        setpoint=quantity(control.get("Setpoint"), "A"),
+        angle=number(header.get("SCAN_ANGLE")),
+        feedback={"1": True, "0": False}.get(control.get("on")),
+        warnings=_warnings(times),
+    )
+
+
+def _controller(table):
+    """Return the first row of the table of Z controllers: dict of column to text."""
+    names, *rows = [line.strip("\n").split("\t") for line in table.split("\n")]
+    cells = rows[0] if rows else []
+    return {n.strip(): c.strip() for n, c in zip(names, cells, strict=False) if n.strip()}
+
+
+def _pair(text):
+    values = [number(word) for word in text.split()]
+    return tuple(values) if len(values) == 2 else None
+
+
+def _warnings(times):
+    forward, backward = times.get("forward"), times.get("backward")
+    if forward and backward and max(forward, backward) > 2 * min(forward, backward):
+        return (
+            f"a line took {forward:g} s forward and {backward:g} s backward: do not compare "
+            "the two",
+        )
+    return ()

@@ -1,0 +1,112 @@
+"""Read Nanosurf scans (.nid): sections of `name=value`, then `#!` and whole numbers.
+
+Images are stored from the bottom line up, backward ones already mirrored. Numbers in the
+header may have a comma. Lines that were not recorded are zeros.
+"""
+
+import numpy as np
+
+from stm_keras.errors import ScanError
+from stm_keras.readers.found import Found, Image, choose, zero_filled
+from stm_keras.readers.source import check_length, check_shape, damage, read_bytes
+from stm_keras.readers.words import channel_of, number, positive, quantity, si_unit
+
+MARK = b"#!"
+DTYPES = {8: "i1", 16: "<i2", 32: "<i4"}
+FEWEST = 8  # lines of an image; below, it is a set of curves
+
+
+def read(path, channel=None):
+    """Read one image of a Nanosurf file, see `readers.read_scan`."""
+    return choose(path, parse(path, read_bytes(path)), channel)
+
+
+def parse(path, data):
+    """Find all images of a Nanosurf file.
+
+    Args:
+        path: str or `Path`. Named in errors.
+        data: bytes of the file.
+
+    Returns:
+        `Found`.
+
+    Raises:
+        ScanError: The file is damaged, or holds curves alone.
+    """
+    with damage(path, "Nanosurf file"):
+        return _parse(path, data)
+
+
+def parse_header(text):
+    """Read an ini-like header: dict of section to dict of str to str."""
+    header, section = {}, None
+    for line in text.splitlines():
+        if line.startswith("["):
+            section = header.setdefault(line.strip("[] \t"), {})
+        elif section is not None and "=" in line:
+            name, _, value = line.partition("=")
+            section[name.strip()] = value.strip()
+    return header
+
+
+def _parse(path, data):
+    end = data.find(MARK)
+    if end < 0:
+        raise ScanError(
+            f"{path}: is a Nanosurf file cut short in its header. Copy it again."
+        )
+    header = parse_header(data[:end].decode("latin-1"))
+    index, about = header["DataSet"], header.get("DataSet-Info", {})
+    slow = {"down": "down", "up": "up"}.get(about.get("Scan direction", "").lower())
+    place, images, size = end + len(MARK), [], None
+    for group, member in _members(index):
+        entry = header.get(index.get(f"Gr{group}-Ch{member}", ""))
+        if entry is None:
+            continue
+        bits, pixels, lines = (int(entry[k]) for k in ("SaveBits", "Points", "Lines"))
+        check_shape(path, lines, pixels)
+        count = lines * pixels
+        check_length(path, count * bits // 8, len(data) - place)
+        stored = np.frombuffer(data, DTYPES[bits], count, place).reshape(lines, pixels)[
+            ::-1
+        ]
+        place += count * bits // 8
+        if lines < FEWEST:
+            continue
+        size = size or positive(number(entry.get("Dim0Range")), number(entry["Dim1Range"]))
+        images.append(
+            _image(entry, stored, bits, index.get(f"Gr{group}-Name", ""), slow, about)
+        )
+    if not images:
+        raise ScanError(
+            f"{path}: is a Nanosurf file of curves, without an image. Give a file of a scan."
+        )
+    return Found(
+        format="nanosurf",
+        images=tuple(images),
+        size=size,
+        bias=quantity(about.get("Tip voltage"), "V"),
+        setpoint=quantity(about.get("Setpoint"), "A"),
+        angle=number(about.get("Rotation")),
+    )
+
+
+def _members(index):
+    for group in range(min(int(index["GroupCount"]), 100)):
+        for member in range(min(int(index.get(f"Gr{group}-Count", 0)), 100)):
+            yield group, member
+
+
+def _image(entry, stored, bits, group, slow, about):
+    span, least = number(entry["Dim2Range"]), number(entry["Dim2Min"])
+    factor, unit = si_unit(entry.get("Dim2Unit"))
+    return Image(
+        heights=((stored / 2.0**bits + 0.5) * span + least) * factor,
+        channel=channel_of(entry.get("Dim2Name", ""))[0],
+        unit=unit,
+        direction="backward" if "backward" in group.lower() else "forward",
+        slow=slow,
+        valid=zero_filled(stored),
+        line_time=quantity(about.get("Time/Line"), "s"),
+    )
