@@ -24,12 +24,17 @@ def tiny_stream(mixer="gru", window=10, seed=0, pixels=16, **facts):
         pixels: int.
         **facts: What differs from `FACTS`.
     """
-    model = sequential(3, pixels, 24, mixer=mixer, window=window, **SIZES)
+    model = shaken(sequential(3, pixels, 24, mixer=mixer, window=window, **SIZES), seed)
+    return Predictor(model, {**FACTS, "pixels": pixels, **facts})
+
+
+def shaken(model, seed=0):
+    """Move all weights a little, so that no small layer is dead and no bias is 0."""
     rng = np.random.default_rng(seed)
     for variable in model.weights:
         moved = np.asarray(variable) + 0.2 * rng.normal(size=variable.shape)
         variable.assign(np.abs(moved) + 0.1 if "variance" in variable.path else moved)
-    return Predictor(model, {**FACTS, "pixels": pixels, **facts})
+    return model
 
 
 def rough_scans(count, lines, pixels=16, seed=0):

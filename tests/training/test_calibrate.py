@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from helpers import made_up_dataset
+from streaming import shaken
 
 from stm_keras.data.split import split_dataset
 from stm_keras.inference.model_file import read_facts, save_model
@@ -43,7 +44,7 @@ def test_a_streaming_model_gets_thresholds_for_its_heads(tmp_path, monkeypatch):
     monkeypatch.setattr(subject, "CHANGE_SCANS", 24)
     dataset = made_up_dataset(48, sessions=12)
     split = split_dataset(dataset, "p2", seed=0, fold=0, num_folds=3)
-    model = sequential(4, width=2, units=4, spectra=4)
+    model = shaken(sequential(4, width=3, units=8, spectra=4, lattice=4))
     run = Run(tmp_path)
     save_model(model, run.file("best.keras"), {**FACTS, "input": "scaled"})
     said = []
