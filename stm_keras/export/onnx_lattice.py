@@ -49,51 +49,52 @@ def running_lattice(graph, layer, line):
 
 
 def _harmonics(graph, own, power):
-    """`read_harmonics` of one spectrum `(radii, angles)`: `(1, 12)`."""
+    """`read_harmonics` of one spectrum `(radii, angles)`: `(1, 12)`.
+
+    Every shift is an index, so that all harmonics are read in a few nodes: with some for
+    each harmonic, starting nodes would take longer than what they compute.
+    """
     low, high = own.rows_between()
-    angles = len(own.ANGLES)
+    places = np.arange(len(own.RADII) * len(own.ANGLES))
+    grid = places.reshape(len(own.RADII), len(own.ANGLES))
+    count = (high - low) * len(own.ANGLES)
 
-    def turned(value, steps):
-        steps %= angles
-        if not steps:
-            return value
-        parts = (
-            graph.add("Slice", value, [a], [b], [1])
-            for a, b in ((steps, angles), (0, steps))
-        )
-        return graph.add("Concat", *parts, axis=1)
+    def flat(value):
+        return graph.add("Reshape", value, [-1])
 
-    def rows(value, chosen):
-        return graph.add("Gather", value, [int(each) for each in chosen], axis=0)
+    def pick(value, *where):
+        chosen = graph.constant(np.stack(where), np.int64)
+        return graph.add("Gather", value, chosen, axis=0)
+
+    def turned(where, steps):
+        return np.roll(where, -steps, axis=1).ravel()
 
     mean = graph.add("ReduceMean", power, [1], keepdims=1)
-    peaks = graph.add("Sub", power, mean)
-    above = rows(graph.add("Relu", peaks), range(low + own.OCTAVE, high + own.OCTAVE))
-    above = graph.add("Mul", graph.add("Add", above, turned(above, own.RIGHT)), 0.5)
-    comb = graph.add("Add", rows(peaks, range(low, high)), above)
-    flat = graph.add(
-        "Reshape", graph.add("Mul", comb, own.SHARPNESS), [1, (high - low) * angles]
-    )
-    choice = graph.add("Reshape", graph.add("Softmax", flat, axis=1), [high - low, angles])
-    across = graph.add("Max", power, turned(power, 1), turned(power, -1))
-    last = len(own.RADII) - 1
-    below = rows(across, [0, *range(last)])
-    beyond = rows(across, [*range(1, last + 1), last])
-    nearby = graph.add("Max", across, below, beyond)
+    peaks = flat(graph.add("Sub", power, mean))
+    higher = grid[low + own.OCTAVE : high + own.OCTAVE]
+    above = pick(graph.add("Relu", peaks), higher.ravel(), turned(higher, own.RIGHT))
+    above = graph.add("ReduceMean", above, [0], keepdims=0)
+    comb = graph.add("Add", pick(peaks, grid[low:high].ravel()), above)
+    choice = graph.add("Softmax", graph.add("Mul", comb, own.SHARPNESS), axis=1)
+    choice = graph.add("Reshape", choice, [count, 1])
 
-    def chosen(value, share=choice):
-        weighted = graph.add("Mul", share, value)
-        return graph.add(
-            "Reshape", graph.add("ReduceSum", weighted, [0, 1], keepdims=0), [1, 1]
+    rows = np.arange(len(own.RADII))
+    beside = [rows, np.maximum(rows - 1, 0), np.minimum(rows + 1, rows[-1])]
+    around = [turned(grid[each], steps) for each in beside for steps in (-1, 0, 1)]
+    nearby = graph.add("ReduceMax", pick(flat(power), *around), [0], keepdims=0)
+    step = own.ANGLES[1] - own.ANGLES[0]
+    both = [
+        np.stack(
+            [
+                turned(grid[own.shifted_rows(octaves)], sign * round(degrees / step))
+                for octaves, degrees in own.HARMONICS
+            ]
         )
-
-    found = []
-    for octaves, degrees in own.HARMONICS:
-        steps = round(degrees / (own.ANGLES[1] - own.ANGLES[0]))
-        there = rows(nearby, own.shifted_rows(octaves))
-        found.append(chosen(graph.add("Max", turned(there, steps), turned(there, -steps))))
-    by_radius = graph.add("ReduceSum", choice, [1], keepdims=1)
-    found.append(chosen(rows(mean, range(low, high)), by_radius))
-    radii = np.log2(own.RADII[low:high]).astype(np.float32)[:, None]
-    found += [chosen(radii, by_radius), chosen(comb)]
-    return graph.add("Concat", *found, axis=1)
+        for sign in (1, -1)
+    ]
+    found = graph.add("ReduceMax", pick(nearby, *both), [0], keepdims=0)
+    row = np.repeat(np.arange(low, high), len(own.ANGLES))
+    floor = pick(flat(mean), row)
+    radii = np.log2(own.RADII[row]).astype(np.float32)[None]
+    found = graph.add("Concat", found, floor, radii, comb, axis=0)
+    return graph.add("Reshape", graph.add("MatMul", found, choice), [1, -1])
