@@ -4,22 +4,13 @@ import keras
 import numpy as np
 from keras import ops
 
+from stm_keras.trees.features import HARMONICS
+
 OCTAVE = 4  # radii an octave
 RADII = 1.5 * 2.0 ** (np.arange(5 * OCTAVE + 1) / OCTAVE)  # periods over the width, to 48
 ANGLES = np.arange(-90, 90, 7.5)
 RIGHT = len(ANGLES) // 2  # steps of a right angle
 ROWS = (2.5, 14.0)  # periods over the width in which dimer rows are looked for
-HARMONICS = (  # of a 2x1 cell: radius in octaves, angle in degrees from the row direction
-    (0.0, 0),  # (1, 0): the rows
-    (1.0, 0),  # (2, 0): both atoms of a dimer
-    (1.0, 90),  # (0, 1): dimers along a row
-    (1.161, 65),  # (1, 1)
-    (1.5, 45),  # (2, 1)
-    (1.585, 0),  # (3, 0)
-    (2.0, 90),  # (0, 2)
-    (0.0, 90),  # nothing: what the surface does besides
-    (-1.0, 0),
-)
 SHARPNESS = 4.0  # of the choice of the strongest lattice
 FLOOR = 1e-3  # of the power, in squares of the running scale
 CLIP = 3.0  # running scales; what is higher is an adsorbate, not a lattice
