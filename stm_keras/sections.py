@@ -151,6 +151,7 @@ class SequentialConfig(Section):
     units: int = Field(128, gt=0)  # length of a token and of the state
     spectra: int = Field(64, ge=0)  # length added for the spectrum so far, 0 without
     lattice: int = Field(64, ge=0)  # width that reads the lattice so far, 0 without
+    trees: int = Field(0, ge=0)  # boosted trees of a class and stage beside the network
     layers: int = Field(2, gt=0)  # of attention
     heads: int = Field(4, gt=0)
     window: int = Field(128, gt=0)  # lines that attention looks back on

@@ -15,23 +15,42 @@ FACTS = {
 SIZES = {"width": 3, "units": 8, "spectra": 4, "layers": 2, "heads": 2}
 
 
-def tiny_stream(mixer="gru", window=10, seed=0, pixels=16, **facts):
+def tiny_stream(mixer="gru", window=10, seed=0, pixels=16, trees=0, **facts):
     """Return a `Predictor` of a tiny streaming network with random weights.
 
     Args:
-        mixer, window: As for `stm_keras.models.sequential`.
+        mixer, window, trees: As for `stm_keras.models.sequential`.
         seed: int. Of the weights.
         pixels: int.
         **facts: What differs from `FACTS`.
     """
-    model = shaken(sequential(3, pixels, 24, mixer=mixer, window=window, **SIZES), seed)
+    sizes = {"mixer": mixer, "window": window, "trees": trees, **SIZES}
+    model = shaken(sequential(3, pixels, 24, **sizes), seed)
+    if trees:
+        layer = model.get_layer("trees")
+        layer.set_trees(random_trees(layer, layer.scale.shape[0], seed))
     return Predictor(model, {**FACTS, "pixels": pixels, **facts})
+
+
+def random_trees(layer, features, seed=0):
+    """Make up trees for a `BoostedTrees`, whose splits features of such lines reach."""
+    rng = np.random.default_rng(seed)
+    splits, leaves = layer.threshold.shape[0], layer.leaves.shape[0]
+    return {
+        "scale": rng.uniform(0.5, 3, features),
+        "feature": rng.integers(0, features, splits).astype("int32"),
+        "threshold": rng.normal(size=splits),
+        "leaves": rng.normal(size=leaves),
+        "start": rng.normal(size=layer.start.shape),
+    }
 
 
 def shaken(model, seed=0):
     """Move all weights a little, so that no small layer is dead and no bias is 0."""
     rng = np.random.default_rng(seed)
     for variable in model.weights:
+        if "int" in str(variable.dtype):
+            continue
         moved = np.asarray(variable) + 0.2 * rng.normal(size=variable.shape)
         variable.assign(np.abs(moved) + 0.1 if "variance" in variable.path else moved)
     return model

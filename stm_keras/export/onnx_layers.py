@@ -3,6 +3,7 @@
 import numpy as np
 
 from stm_keras.errors import MismatchError
+from stm_keras.export.onnx_described import boosted_trees, running_statistics
 from stm_keras.export.onnx_lattice import running_lattice
 
 ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "linear": None}
@@ -262,6 +263,7 @@ WRITERS = {
     "Activation": activation,
     "Add": add,
     "BatchNormalization": batch_normalization,
+    "BoostedTrees": boosted_trees,
     "CausalBlock": causal_block,
     "CausalConv": causal_conv,
     "Concatenate": concatenate,
@@ -276,4 +278,5 @@ WRITERS = {
     "RunningLattice": running_lattice,
     "RunningMean": running_mean,
     "RunningSpectra": running_spectra,
+    "RunningStatistics": running_statistics,
 }

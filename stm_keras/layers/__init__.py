@@ -2,6 +2,7 @@
 
 from stm_keras.layers.attention import CausalBlock
 from stm_keras.layers.block import EncoderBlock
+from stm_keras.layers.boosted import BoostedTrees
 from stm_keras.layers.causal import (
     CausalConv,
     LineChannels,
@@ -13,10 +14,12 @@ from stm_keras.layers.causal import (
 from stm_keras.layers.lattice import RunningLattice
 from stm_keras.layers.position import ClassToken, Positions
 from stm_keras.layers.spectra import RunningSpectra
+from stm_keras.layers.statistics import RunningStatistics
 from stm_keras.layers.tokenizer import RecordedLines, ScanlineTokenizer
 from stm_keras.layers.windows import HoldAnswers, RollingWindows, WindowSequences
 
 __all__ = [
+    "BoostedTrees",
     "CausalBlock",
     "CausalConv",
     "ClassToken",
@@ -32,6 +35,7 @@ __all__ = [
     "RunningLattice",
     "RunningMean",
     "RunningSpectra",
+    "RunningStatistics",
     "ScanlineTokenizer",
     "WindowSequences",
 ]

@@ -3,6 +3,7 @@
 import keras
 
 from stm_keras.layers import (
+    BoostedTrees,
     CausalBlock,
     CausalConv,
     LineChannels,
@@ -12,6 +13,7 @@ from stm_keras.layers import (
     RunningLattice,
     RunningMean,
     RunningSpectra,
+    RunningStatistics,
 )
 
 STEM = (  # filters over width, kernel and stride along the line, dilation over lines
@@ -21,6 +23,7 @@ STEM = (  # filters over width, kernel and stride along the line, dilation over 
     (4.0, 3, 2, 4),
 )
 CHANGE_STEM = ((0.75, 8, 4, 1), (1.5, 3, 2, 1), (2.25, 3, 2, 2))
+DESCRIBED, TREES = "described", "trees"  # layers: what the trees see, and they
 LATEST = 8  # lines that a tip change is looked for in
 
 
@@ -34,6 +37,7 @@ def sequential(
     units=128,
     spectra=64,
     lattice=64,
+    trees=0,
     layers=2,
     heads=4,
     window=128,
@@ -60,6 +64,8 @@ def sequential(
             far, 0 without.
         lattice: int. Width of the layer that reads the harmonics of the lattice so far,
             wherever it points, 0 without.
+        trees: int. Boosted trees of each class and stage of a scan, which see numbers
+            that describe the lines so far and have a say beside the network, 0 without.
         layers, heads, window: int. Of attention: blocks, heads, lines looked back on.
         dropout: float. Rate before the heads and in the blocks.
 
@@ -102,13 +108,19 @@ def sequential(
         )
     tokens = kl.Concatenate(name="gather")(whole) if len(whole) > 1 else whole[0]
     tokens = kl.Dense(units, name="mix")(tokens)
+    found = RunningLattice(name="lattice")(lines) if lattice or trees else None
     if lattice:
-        tokens = kl.Add(name="mix_lattice")([tokens, _lattice(kl, lines, lattice, units)])
+        tokens = kl.Add(name="mix_lattice")([tokens, _lattice(kl, found, lattice, units)])
     tokens = kl.Activation("relu", name="mix_relu")(tokens)
 
     # === Heads ===
     tokens = kl.Dropout(dropout, name="dropout")(tokens)
     state = kl.Dense(num_classes, dtype="float32", name="state")(tokens)
+    if trees:
+        described = RunningStatistics(name="statistics")(lines)
+        described = kl.Concatenate(name=DESCRIBED)([described, found])
+        answer = BoostedTrees(num_classes, trees, name=TREES)(described)
+        state = kl.Add(dtype="float32", name="state_and_trees")([state, answer])
     change = kl.Dense(1, dtype="float32", name="change")(
         _what_changed(channels, width, units)
     )
@@ -117,9 +129,8 @@ def sequential(
     return keras.Model(lines, heads, name="sequential")
 
 
-def _lattice(kl, lines, width, units):
+def _lattice(kl, found, width, units):
     """Read the lattice; at first it adds nothing to what the rest of the network says."""
-    found = RunningLattice(name="lattice")(lines)
     found = kl.BatchNormalization(axis=-1, momentum=0.95, name="norm_lattice")(found)
     found = kl.Dense(width, activation="relu", name="lattice_read")(found)
     return kl.Dense(units, kernel_initializer="zeros", name="lattice_add")(found)

@@ -6,6 +6,7 @@ from stm_keras import layers as own
 from stm_keras.errors import MismatchError
 
 LINE_BY_LINE = (  # what acts on each line alone
+    own.BoostedTrees,
     own.LineChannels,
     own.LineSummary,
     keras.layers.Activation,

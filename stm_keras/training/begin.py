@@ -130,22 +130,8 @@ def make_batches(config, dataset, split, every_line, say):
     Returns:
         `Batches`.
     """
-    train, settings = split.parts["train"], config.data
-    if settings.labels is not None:
-        train = few_labels(dataset, train, settings.labels, config.seed)
-    extra = None
-    if settings.soft_labels and settings.labels is None:
-        extra = voted_extra(dataset, split)
-        say(f"Votes teach: {len(train)} scans of one class and {len(extra)} others.")
-    lessons = make_lessons(
-        dataset,
-        train,
-        soft=settings.soft_labels,
-        balanced=config.train.class_weight,
-        extra=extra,
-    )
     return Batches(
-        lessons,
+        taught_scans(config, dataset, split, say),
         config.train.batch_size,
         config.seed,
         config.augment,
@@ -154,6 +140,31 @@ def make_batches(config, dataset, split, every_line, say):
         config.train.late_lines,
         _beside(config, every_line, dataset.classes, say),
         threads=min(os.cpu_count() or 1, 2),
+    )
+
+
+def taught_scans(config, dataset, split, say):
+    """Choose the scans of the dataset that teach, and what each teaches.
+
+    Args:
+        config, dataset, split, say: As for `make_batches`.
+
+    Returns:
+        `Lessons`.
+    """
+    train, settings = split.parts["train"], config.data
+    if settings.labels is not None:
+        train = few_labels(dataset, train, settings.labels, config.seed)
+    extra = None
+    if settings.soft_labels and settings.labels is None:
+        extra = voted_extra(dataset, split)
+        say(f"Votes teach: {len(train)} scans of one class and {len(extra)} others.")
+    return make_lessons(
+        dataset,
+        train,
+        soft=settings.soft_labels,
+        balanced=config.train.class_weight,
+        extra=extra,
     )
 
 

@@ -21,6 +21,7 @@ from stm_keras.training.begin import (
     layer_factors,
     make_batches,
 )
+from stm_keras.training.boost import add_trees, without_trees
 from stm_keras.training.calibrate import calibrate
 from stm_keras.training.interrupt import Interrupt
 from stm_keras.training.material import describe_environment, load_material, split_once
@@ -54,6 +55,7 @@ def train(config, run, say=None):
         _fit(config, run, dataset, split, rows, environment, say)
     if not run.file("best.keras").exists():
         raise InputError(f"{run.path}: the best model is lost. Train into a new folder.")
+    add_trees(config, run, dataset, split, say)
     return calibrate(run, dataset, split, say), dataset, split
 
 
@@ -82,7 +84,8 @@ def _fit(config, run, dataset, split, rows, environment, say):
     set_seed(config.seed)
     keras.config.set_dtype_policy(settings.precision)
     classes = dataset.classes
-    model = build_model(config.model, len(classes), *dataset.images.shape[:0:-1])
+    network = without_trees(config.model)
+    model = build_model(network, len(classes), *dataset.images.shape[:0:-1])
     if not rows:
         begin_with(model, settings, classes)
     freeze(model, settings.frozen)

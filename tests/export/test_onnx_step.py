@@ -59,6 +59,16 @@ def test_every_head_of_every_line_is_that_of_keras(mixer, window, tmp_path, monk
         np.testing.assert_allclose(theirs[name], ours[name], atol=1e-5)
 
 
+def test_trees_are_written_as_well(tmp_path, monkeypatch):
+    monkeypatch.setattr(verify, "NUM_SCANS", 5)
+    predictor = tiny_stream(trees=3)
+    export_onnx(predictor, tmp_path / "model.onnx")
+    copy, scans = OnnxPredictor.load(tmp_path / "model.onnx"), rough_scans(3, 24)
+    ours, theirs = (each.outputs(scans)["state"] for each in (predictor, copy))
+    np.testing.assert_allclose(theirs, ours, atol=1e-4)
+    assert np.ptp(ours, axis=1).max() > 0.1
+
+
 def test_a_stream_without_keras_gives_the_same_verdicts(exported):
     predictor, path = exported
     ours, theirs = LineStream(predictor, 48), OnnxStream(path, 48)

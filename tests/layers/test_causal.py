@@ -5,11 +5,18 @@ import numpy as np
 import pytest
 from keras import ops
 from layer_contract import check_layer
+from streaming import random_trees
 
 from stm_keras import layers
 
 SPECTRA = {"bins": 3, "lags": (1, 4)}
 CASES = {  # arguments, input, output, weight arrays
+    "BoostedTrees": (
+        {"classes": 3, "rounds": 2, "stages": (2, 8)},
+        (2, 9, 5),
+        (2, 9, 3),
+        5,
+    ),
     "CausalConv": (
         {"filters": 3, "kernel": 4, "taps": 3, "dilation": 2, "stride": 2},
         (2, 9, 7, 5),
@@ -26,6 +33,7 @@ CASES = {  # arguments, input, output, weight arrays
     "Recurrent": ({"units": 3}, (2, 9, 5), (2, 9, 3), 3),
     "RunningLattice": ({}, (2, 9, 16), (2, 9, 13), 0),
     "RunningMean": ({}, (2, 9, 5), (2, 9, 5), 0),
+    "RunningStatistics": ({}, (2, 9, 16), (2, 9, 53), 0),
     "RunningSpectra": (SPECTRA, (2, 9, 16), (2, 9, 15), 0),
 }
 STEPPING = [case for case in CASES if hasattr(getattr(layers, case.split("-")[0]), "step")]
@@ -37,6 +45,9 @@ def made(case):
     layer = getattr(layers, case.partition("-")[0])(**arguments)
     inputs = np.random.default_rng(0).normal(size=shape).astype("float32")
     inputs[:, 3] = 0
+    if hasattr(layer, "set_trees"):  # without them it says 0 to everything
+        layer.build(shape)
+        layer.set_trees(random_trees(layer, shape[-1]))
     return layer, inputs
 
 

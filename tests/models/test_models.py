@@ -19,6 +19,7 @@ PARAMETERS = {  # (name, settings): weights with four classes and scans of 128 x
     ("sequential", (("mixer", "mean"),)): 223_290,
     ("sequential", (("spectra", 0),)): 275_002,
     ("sequential", (("lattice", 0),)): 354_054,
+    ("sequential", (("trees", 60),)): 384_529,
 }
 TINY = {
     "vit": {"layers": 2, "heads": 2, "dim": 8, "mlp_dim": 12},

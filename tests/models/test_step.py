@@ -41,6 +41,17 @@ def test_the_loop_over_lines_equals_the_whole_scan(mixer, window):
     assert np.ptp(whole["state"], axis=1).min() > 0.01  # else equality says little
 
 
+def test_trees_beside_the_network_go_line_by_line_as_well():
+    model = tiny_stream(trees=3).model
+    lines = scale_lines(rough_scans(2, 48))
+    whole = ops.convert_to_numpy(model(lines, training=False)["state"])
+    one = loop(make_step(model), lines)["state"]
+    np.testing.assert_allclose(softmax(one), softmax(whole), atol=1e-5)
+    model.get_layer("trees").set_trees({"leaves": np.zeros(3 * 3 * 4 * 8)})
+    fewer = ops.convert_to_numpy(model(lines, training=False)["state"])
+    assert np.abs(fewer - whole).max() > 0.1
+
+
 def test_a_step_shares_the_weights_of_its_model():
     model = tiny_stream().model
     step = make_step(model)

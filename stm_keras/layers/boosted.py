@@ -1,0 +1,126 @@
+"""Boosted trees as a layer: judged alike under every backend, and line by line."""
+
+import keras
+import numpy as np
+from keras import ops
+
+DEPTH = 3  # splits from the root to a leaf
+SPLITS, LEAVES = 2**DEPTH - 1, 2**DEPTH
+
+
+@keras.saving.register_keras_serializable(package="stm_keras")
+class BoostedTrees(keras.layers.Layer):
+    """Sum up trees over features of the lines so far, some trees for each stage of a scan.
+
+    Early and late lines need other trees. Each stage has its own, which count most at its
+    number of lines and fade out towards those of its neighbours.
+
+    A split does not jump from one side to the other but slides over one unit of its
+    scaled feature, so rounding moves the answer no further than it moves the feature.
+
+    Gradients do not find trees: `stm_keras.trees.stages` fits them, `set_trees` puts them
+    here, and until then the answer is 0.
+
+    Args:
+        classes: int.
+        rounds: int. Trees of each class and stage.
+        stages: sequence of float. Numbers of lines, rising.
+        **kwargs: Passed on to `keras.layers.Layer`.
+
+    Call arguments:
+        features: float tensor of shape `(batch, lines, features)`. The last feature is
+            the logarithm to base 2 of the number of lines.
+
+    Returns:
+        float tensor of shape `(batch, lines, classes)`: logits.
+
+    Reference:
+        Friedman, 2001, https://doi.org/10.1214/aos/1013203451 (boosting, algorithm 6).
+    """
+
+    def __init__(self, classes, rounds, stages=(4, 16, 45, 128), **kwargs):
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(**kwargs)
+        self.classes = classes
+        self.rounds = rounds
+        self.stages = tuple(stages)
+        self.trees = len(self.stages) * rounds * classes
+
+    def build(self, input_shape):
+        def weight(name, shape, dtype="float32", initializer="zeros"):
+            return self.add_weight(
+                name=name,
+                shape=shape,
+                dtype=dtype,
+                initializer=initializer,
+                trainable=False,
+            )
+
+        self.scale = weight("scale", (input_shape[-1],), initializer="ones")
+        self.feature = weight("feature", (SPLITS * self.trees,), "int32")
+        self.threshold = weight("threshold", (SPLITS * self.trees,))
+        self.leaves = weight("leaves", (LEAVES * self.trees,))
+        self.start = weight("start", (len(self.stages), self.classes))
+
+    def set_trees(self, trees):
+        """Take fitted trees.
+
+        Args:
+            trees: dict of arrays by the names of the weights, as of `fit_stages`.
+        """
+        for name, array in trees.items():
+            getattr(self, name).assign(array)
+
+    def call(self, features):
+        features = ops.cast(features, "float32")
+        scaled = features * self.scale
+        value = self.leaves
+        right = ops.take(scaled, self.feature, axis=-1) - self.threshold
+        right = ops.clip(right + 0.5, 0.0, 1.0)
+        for depth in reversed(range(DEPTH)):  # what leaves say, one level up at a time
+            count = 2**depth * self.trees
+            begin = (2**depth - 1) * self.trees
+            share = right[..., begin : begin + count]
+            low, high = value[..., :count], value[..., count:]
+            value = low + share * (high - low)
+        lines = ops.shape(features)[1]
+        shape = (-1, lines, len(self.stages), self.rounds, self.classes)
+        value = ops.sum(ops.reshape(value, shape), axis=3) + self.start
+        return ops.sum(value * self._parts(features[..., -1:])[..., None], axis=2)
+
+    def _parts(self, count):
+        """How much each stage counts: `(batch, lines, stages)`, 1 in all."""
+        rise, begin, fall, end = (
+            ops.convert_to_tensor(each) for each in stage_slopes(self.stages)
+        )
+        parts = ops.minimum(count * rise + begin, count * fall + end)
+        return ops.clip(parts, 0.0, 1.0)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.classes)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "classes": self.classes,
+            "rounds": self.rounds,
+            "stages": list(self.stages),
+        }
+
+
+def stage_slopes(stages):
+    """Return the two sides of each stage as lines over log2 of the number of lines.
+
+    Args:
+        stages: sequence of float. Numbers of lines, rising.
+
+    Returns:
+        Tuple of four float32 arrays `(stages,)`: slope and intercept of the rising side,
+        and of the falling. The first stage has always begun, the last never ends.
+    """
+    place = np.log2(np.asarray(stages, float))
+    gap = 1 / np.diff(place)
+    rise, fall = np.concatenate([[0], gap]), np.concatenate([-gap, [0]])
+    begin = np.concatenate([[1], -gap * place[:-1]])
+    end = np.concatenate([gap * place[1:], [1]])
+    return tuple(each.astype("float32") for each in (rise, begin, fall, end))

@@ -1,0 +1,95 @@
+"""Give a trained network trees beside it: two that err differently are right more often."""
+
+import keras
+import numpy as np
+
+from stm_keras.data.dataset import read_images
+from stm_keras.data.preprocess import INPUTS
+from stm_keras.inference.model_file import load_predictor, save_model
+from stm_keras.models import build_model
+from stm_keras.models.sequential import DESCRIBED, TREES
+from stm_keras.training.begin import taught_scans
+from stm_keras.trees.stages import LINES, fit_stages
+
+CHUNK = 64  # scans described at a time
+FEWEST = 100  # scans; trees learn nothing from fewer
+
+
+def without_trees(settings):
+    """Return a `ModelConfig` of the network that gradients teach."""
+    if not getattr(settings, "trees", 0):
+        return settings
+    return settings.model_copy(update={"trees": 0})
+
+
+def add_trees(config, run, dataset, split, say=None):
+    """Fit the trees of a run's model on its training scans, once, and store both.
+
+    The network is trained without them: where the trees know a training scan by heart,
+    it would learn nothing. Logits are summed, which is the geometric mean of both answers;
+    the temperature, fitted later, makes up for the factor two.
+
+    Args:
+        config: A `stm_keras.config.Config`.
+        run: A `stm_keras.runs.Run` with `best.keras`.
+        dataset: The `Dataset` of the run.
+        split: Its `Split`.
+        say: callable of str that tells the user what happens, or None.
+    """
+    say = say or (lambda text: None)
+    rounds = getattr(config.model, "trees", 0)
+    path = run.file("best.keras")
+    predictor = load_predictor(path)
+    if not rounds or any(layer.name == TREES for layer in predictor.model.layers):
+        return
+    lessons = taught_scans(config, dataset, split, lambda text: None)
+    if len(lessons) < FEWEST:
+        say(f"No trees: {len(lessons)} scans teach, and they need {FEWEST}.")
+        return
+    say(f"Fitting trees on {len(lessons)} scans.")
+    classes = predictor.classes
+    model = build_model(config.model, len(classes), *dataset.images.shape[:0:-1])
+    trained = {layer.name: layer for layer in predictor.model.layers}
+    for layer in model.layers:
+        if layer.weights and layer.name in trained:
+            layer.set_weights(trained[layer.name].get_weights())
+    trees = model.get_layer(TREES)
+    rows = describe_lessons(model, lessons, INPUTS[config.model.input])
+    trees.set_trees(fit_stages(*rows, trees.stages, rounds, config.seed))
+    facts = {**predictor.facts, "parameters": model.count_params()}
+    save_model(model, path, facts, overwrite=True)
+
+
+def describe_lessons(model, lessons, prepare):
+    """Compute what trees see of scans after some numbers of lines, and what they must say.
+
+    Args:
+        model: `keras.Model` with a layer that describes lines so far.
+        lessons: `Lessons`.
+        prepare: callable that turns heights into model input.
+
+    Returns:
+        Tuple of arrays, a row for each scan and number of lines recorded: features
+        `(rows, features)`, shares of the classes `(rows, classes)`, weights `(rows,)`, and
+        lines seen `(rows,)`.
+    """
+    describe = keras.Model(model.inputs[0], model.get_layer(DESCRIBED).output)
+    parts = []
+    for start in range(0, len(lessons), CHUNK):
+        chosen = np.arange(start, min(start + CHUNK, len(lessons)))
+        inputs = prepare(read_images(lessons.images, lessons.indices[chosen]))
+        seen = np.array([lines for lines in LINES if lines <= inputs.shape[1]])
+        targets, weights = lessons.line_targets(chosen, inputs)
+        filled = np.zeros((CHUNK, *inputs.shape[1:]), np.float32)  # compiled once
+        filled[: len(chosen)] = inputs
+        features = np.asarray(describe.predict_on_batch(filled))[: len(chosen)]
+        there = weights["state"][:, seen - 1] > 0
+        parts.append(
+            (
+                features[:, seen - 1][there],
+                targets["state"][:, seen - 1][there],
+                weights["state"][:, seen - 1][there],
+                np.broadcast_to(seen, there.shape)[there],
+            )
+        )
+    return tuple(np.concatenate(each) for each in zip(*parts, strict=True))

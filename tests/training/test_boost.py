@@ -1,0 +1,96 @@
+"""Trees beside a trained network: fitted once, on what taught it, and kept in its file."""
+
+import numpy as np
+import pytest
+from helpers import made_up_dataset
+
+from stm_keras.config import load_config
+from stm_keras.data.storage import save_dataset
+from stm_keras.runs import Run
+from stm_keras.training import boost as subject
+from stm_keras.training import calibrate
+from stm_keras.training.boost import add_trees
+from stm_keras.training.material import split_once
+from stm_keras.training.train import train
+
+SIZES = ["width=2", "units=8", "spectra=4", "lattice=4"]
+SETTINGS = [f"model.{size}" for size in SIZES] + ["train.epochs=1", "augment.cut=0"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "scans.h5"
+    save_dataset(made_up_dataset(144, sessions=12), path)
+    return path
+
+
+def trained(folder, data, trees, *settings):
+    """Train a tiny network, and return its run, its model and what was said."""
+    pairs = [("model.name", "sequential"), ("data.path", str(data))]
+    pairs += [tuple(each.split("=")) for each in (*SETTINGS, *settings)]
+    config = load_config(None, [*pairs, ("model.trees", str(trees))])
+    run, said = Run.start(folder, config), []
+    with run.locked():
+        predictor, _, _ = train(config, run, said.append)
+    return run, predictor, said
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, data):
+    """The same network trained with trees and without: run, model, and what was said."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibrate, "CHANGE_SCANS", 24)
+        patch.setattr(subject, "FEWEST", 20)
+        folder = tmp_path_factory.mktemp("runs")
+        yield trained(folder / "boosted", data, 4), trained(folder / "alone", data, 0)
+
+
+def test_the_network_learns_as_if_there_were_no_trees(runs):
+    (_, predictor, _), (_, alone, _) = runs
+    for layer in alone.model.layers:
+        for one, two in zip(
+            layer.get_weights(),
+            predictor.model.get_layer(layer.name).get_weights(),
+            strict=True,
+        ):
+            np.testing.assert_allclose(one, two, atol=1e-5, err_msg=layer.name)
+    assert predictor.facts["parameters"] == predictor.model.count_params()
+    assert predictor.facts["parameters"] > alone.facts["parameters"]
+
+
+def test_trees_are_fitted_once_and_calibrated(runs, data):
+    (run, predictor, said), _ = runs
+    assert sum("Fitting trees" in text for text in said) == 1
+    assert "temperature" in predictor.facts
+    before = run.file("best.keras").read_bytes()
+    _, again, told = trained(run.path, data, 4)
+    assert run.file("best.keras").read_bytes() == before
+    assert not any("trees" in text for text in told)
+    np.testing.assert_array_equal(
+        predictor.model.get_layer("trees").leaves, again.model.get_layer("trees").leaves
+    )
+
+
+def test_trees_answer_beside_the_network(runs):
+    (_, predictor, _), _ = runs
+    scans = np.asarray(made_up_dataset(144, sessions=12).images[:16])
+    both = predictor.outputs(scans)["state"]
+    layer = predictor.model.get_layer("trees")
+    kept = {name: np.asarray(getattr(layer, name)) for name in ("leaves", "start")}
+    layer.set_trees({name: 0 * array for name, array in kept.items()})
+    alone = predictor.outputs(scans)["state"]
+    layer.set_trees(kept)
+    assert np.abs(both - alone).max() > 0.05
+
+
+def test_too_few_scans_get_no_trees(runs, monkeypatch):
+    (boosted, _, _), (run, _, _) = runs
+    monkeypatch.setattr(subject, "FEWEST", 1000)
+    dataset = made_up_dataset(144, sessions=12)
+    config = boosted.config()
+    said, before = [], run.file("best.keras").read_bytes()
+    split = split_once(run, config, dataset, said.append)
+    add_trees(config, run, dataset, split, said.append)
+    assert said[-1].startswith("No trees: ")
+    assert said[-1].endswith(" scans teach, and they need 1000.")
+    assert run.file("best.keras").read_bytes() == before
