@@ -4,7 +4,7 @@ import numpy as np
 
 
 def running_statistics(graph, layer, line):
-    """`RunningStatistics`: caches of the line before, a sum and a count."""
+    """`RunningStatistics`: caches of the line before and a sum."""
     from stm_keras.layers import statistics as own
 
     pixels, name, bands = layer.input.shape[-1], layer.name, layer.bands.shape[1]
@@ -41,11 +41,9 @@ def running_statistics(graph, layer, line):
     told = graph.add("Concat", heights, slides, numbers, power, axis=1)
 
     total = graph.add("Add", graph.cache(f"{name}_total", (1, layer.size)), told)
-    count = graph.add("Add", graph.cache(f"{name}_count", (1, 1)), 1.0)
     graph.keep(total, f"{name}_total")
-    graph.keep(count, f"{name}_count")
     parts = [layer.size - bands, bands]
-    means = graph.add("Div", total, count)
+    means = graph.add("Div", total, graph.counted()[1])
     rest, power = graph.add("Split", means, parts, count=2, axis=1)
     power = graph.add("Log", graph.add("Add", power, own.TINY))
     return graph.add("Concat", rest, power, axis=1)

@@ -22,6 +22,8 @@ class Graph:
         self.helper = require("onnx", "onnx").helper
         self.nodes, self.constants, self.inputs, self.outputs = [], [], [], []
         self.caches, self.following = {}, {}  # shapes, and what comes next, by name
+        self.renamed = {}  # values that an output of the graph gave its name
+        self.norms = {}  # scale and shift that wait for the layer after, by its name
 
     def constant(self, array, dtype=np.float32):
         """Add an array and return its name."""
@@ -54,7 +56,11 @@ class Graph:
 
     def leave(self, value, name, shape):
         """Make a value an output of the graph."""
-        self.nodes.append(self.helper.make_node("Identity", [value], [name]))
+        made = any(value in node.output for node in self.nodes)
+        if made and value not in self.renamed:  # a node for a name alone takes time too
+            self.renamed[value] = name
+        else:
+            self.nodes.append(self.helper.make_node("Identity", [value], [name]))
         self.outputs.append(self._value(name, shape))
 
     def cache(self, name, shape):
@@ -66,10 +72,19 @@ class Graph:
         """Say what an array of the cache is for the next line."""
         self.following[name] = value
 
+    def counted(self):
+        """Count the lines: return the number before this line, and with it, `(1, 1)`."""
+        if "lines" not in self.caches:
+            self.keep(self.add("Add", self.cache("lines", (1, 1)), 1.0), "lines")
+        return "cache_lines", self.following["lines"]
+
     def finish(self, name):
         """Return the `onnx.ModelProto`; the next caches come last, in their order."""
         for each, shape in self.caches.items():
             self.leave(self.following[each], f"next_cache_{each}", shape)
+        for node in self.nodes:
+            for names in (node.input, node.output):
+                names[:] = [self.renamed.get(value, value) for value in names]
         graph = self.helper.make_graph(
             self.nodes, name, self.inputs, self.outputs, self.constants
         )

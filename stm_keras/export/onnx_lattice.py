@@ -4,11 +4,11 @@ import numpy as np
 
 
 def running_lattice(graph, layer, line):
-    """`RunningLattice`: caches of two complex sums `(1, 4 * places)` and a count."""
+    """`RunningLattice`: cache of two complex sums `(1, 4 * places)`."""
     from stm_keras.layers import lattice as own
 
     places, name = len(layer.across), layer.name
-    place = graph.cache(f"{name}_count", (1, 1))
+    place, count = graph.counted()
     line = graph.add("Clip", line, -own.CLIP, own.CLIP)
     waves = graph.add("MatMul", line, layer.waves)
     real, imaginary = graph.add("Split", waves, [places] * 2, count=2, axis=1)
@@ -28,9 +28,7 @@ def running_lattice(graph, layer, line):
     once = graph.add("Mul", turned, at)
     terms = graph.add("Concat", once, graph.add("Mul", once, at), axis=1)
     total = graph.add("Add", graph.cache(f"{name}_total", (1, 4 * places)), terms)
-    count = graph.add("Add", place, 1.0)
     graph.keep(total, f"{name}_total")
-    graph.keep(count, f"{name}_count")
 
     first, second = graph.add("Split", total, [2 * places] * 2, count=2, axis=1)
     square = graph.add("Mul", count, count)

@@ -58,8 +58,14 @@ def relu(graph, layer, value):
 
 
 def dense(graph, layer, value):
-    """`Dense` on a token."""
-    parts = [weights(layer.kernel)] + ([weights(layer.bias)] if layer.use_bias else [])
+    """`Dense` on a token, with the norm before it where that norms for nothing else."""
+    kernel = weights(layer.kernel)
+    bias = weights(layer.bias) if layer.use_bias else None
+    if layer.name in graph.norms:
+        scale, shift = graph.norms[layer.name]
+        bias = shift @ kernel + (0 if bias is None else bias)
+        kernel = scale[:, None] * kernel
+    parts = [kernel] if bias is None else [kernel, bias]
     return activate(graph, layer, graph.add("Gemm", value, *parts))
 
 
@@ -68,6 +74,11 @@ def batch_normalization(graph, layer, value):
     mean, variance = weights(layer.moving_mean), weights(layer.moving_variance)
     scale = weights(layer.gamma) if layer.scale else np.ones_like(mean)
     shift = weights(layer.beta) if layer.center else np.zeros_like(mean)
+    after = [node.operation for node in layer._outbound_nodes]
+    if len(after) == 1 and type(after[0]).__name__ == "Dense":
+        scale = scale / np.sqrt(variance + layer.epsilon)
+        graph.norms[after[0].name] = scale, shift - mean * scale
+        return value
     return graph.add(
         "BatchNormalization", value, scale, shift, mean, variance, epsilon=layer.epsilon
     )
@@ -134,19 +145,17 @@ def line_summary(graph, layer, value):
 
 
 def running_mean(graph, layer, token):
-    """`RunningMean`: cache of sum `(1, dim)` and count `(1, 1)`."""
+    """`RunningMean`: cache of the sum `(1, dim)`."""
     dim = layer.input.shape[-1]
     total, count = _count_up(graph, layer.name, token, dim)
     return graph.add("Div", total, count)
 
 
 def _count_up(graph, name, value, size):
-    """Add a value to a running sum, and count."""
+    """Add a value to a running sum; return it and the number of lines."""
     total = graph.add("Add", graph.cache(f"{name}_total", (1, size)), value)
-    count = graph.add("Add", graph.cache(f"{name}_count", (1, 1)), 1.0)
     graph.keep(total, f"{name}_total")
-    graph.keep(count, f"{name}_count")
-    return total, count
+    return total, graph.counted()[1]
 
 
 def line_window(graph, layer, token):
@@ -179,10 +188,10 @@ def recurrent(graph, layer, token):
 
 
 def causal_block(graph, layer, token):
-    """`CausalBlock`: caches of keys and values `(heads, window, size)` and a count."""
+    """`CausalBlock`: caches of keys and values `(heads, window, size)`."""
     heads, size, window = layer.num_heads, layer.size, layer.window
     dim = heads * size
-    count = graph.cache(f"{layer.name}_count", (1, 1))
+    count, _ = graph.counted()
     angles = graph.add("Mul", count, layer.frequencies[None])
     cosine, sine = graph.add("Cos", angles), graph.add("Sin", angles)
 
@@ -217,7 +226,6 @@ def causal_block(graph, layer, token):
     shares = graph.add("Softmax", graph.add("Where", there, scores, -1e9), axis=1)
     shares = graph.add("Reshape", shares, [heads, 1, window])
     looked = graph.add("Reshape", graph.add("MatMul", shares, values), [1, dim])
-    graph.keep(graph.add("Add", count, 1.0), f"{layer.name}_count")
     token = graph.add("Add", token, dense(graph, layer.merge, looked))
     thought = layer_normalization(graph, layer.mlp_norm, token)
     thought = dense(graph, layer.contract, dense(graph, layer.expand, thought))
@@ -225,7 +233,7 @@ def causal_block(graph, layer, token):
 
 
 def running_spectra(graph, layer, line):
-    """`RunningSpectra`: caches of waves `(lag, 2 * bins)`, sum and count."""
+    """`RunningSpectra`: caches of waves `(lag, 2 * bins)` and a sum."""
     from stm_keras.layers.spectra import EPSILON
 
     bins, lags, lag = layer.bins, layer.lags, max(layer.lags)
