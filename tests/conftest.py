@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,17 @@ from stm_keras.backend import import_keras, use_backend
 
 KERAS_FREE = {"data", "evaluation", "readers", "runtime", "simulate", "trees"}
 KERAS_FREE |= {"test_errors.py", "test_files.py", "test_scan.py"}
+
+MOST_PROCESSES = 4  # each holds up to three backends, which is 2 GB
+# Threads of several processes would wait for one another, and programs that run once do
+# not repay what it takes to optimise them.
+QUICK = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+}
+backends_seen = set()  # what the processes that run tests told of themselves
 
 # A shell that runs tests in the background ignores Ctrl-C for them and all their children.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -30,16 +42,53 @@ def pytest_ignore_collect(collection_path):
     return None
 
 
-def pytest_report_collectionfinish(items):
-    """Name the backend, asked of Keras itself, once it is known that tests need it."""
-    parts = {_part(item.path) for item in items}
-    if parts <= KERAS_FREE:
-        return "backend: keras is not loaded by these tests"
-    keras = import_keras()
+def pytest_collection_finish(session):
+    """Load what a backend prints when it is loaded before a test looks at what is printed."""
+    if {_part(item.path) for item in session.items} - KERAS_FREE:
+        import_keras()
+
+
+def pytest_xdist_auto_num_workers(config):
+    """A process for every processor; none where files are named: a few tests need one."""
+    if any(".py" in argument for argument in config.args):
+        return 0
+    return min(len(os.sched_getaffinity(0)), MOST_PROCESSES)
+
+
+def pytest_xdist_setupnodes():
+    """Have each process, and all that its tests start, compute on one thread."""
+    for name, value in QUICK.items():
+        os.environ.setdefault(name, value)
+
+
+def _backend_in_use():
+    """Name the backend, asked of Keras itself, if any test module loaded it."""
+    keras = sys.modules.get("keras")
+    if keras is None:
+        return "keras is not loaded by these tests"
     asked = os.environ["KERAS_BACKEND"]
-    told = f"backend: {keras.config.backend()} (keras {keras.__version__}, asked: {asked})"
+    return f"{keras.config.backend()} (keras {keras.__version__}, asked: {asked})"
+
+
+def pytest_sessionfinish(session):
+    """Tell the process that began the run, where this is another, what backend was used."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["backend"] = _backend_in_use()
+
+
+def pytest_testnodedown(node):
+    """Note what backend a process used, unless it crashed."""
+    backends_seen.add(getattr(node, "workeroutput", {}).get("backend", "?"))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Name the backend that the tests really ran on."""
+    seen = backends_seen or {_backend_in_use()}
     before = os.environ.get("KERAS_FREE_TESTED")
-    return told + (f"; tests that load no backend ran beside {before}" if before else "")
+    told = f"backend: {'; '.join(sorted(seen))}"
+    terminalreporter.write_line(
+        told + (f"; tests that load no backend ran beside {before}" if before else "")
+    )
 
 
 @pytest.fixture(scope="session")
