@@ -1,8 +1,5 @@
 """Models as files for others, each compared with the original before it is kept."""
 
-from stm_keras.export.keras_file import export_keras
-from stm_keras.export.onnx_step import export_onnx
+from stm_keras.export.formats import FORMATS, check_pair, choose_format, export_model
 
-FORMATS = {"keras": export_keras, "onnx": export_onnx}
-
-__all__ = ["FORMATS", "export_keras", "export_onnx"]
+__all__ = ["FORMATS", "check_pair", "choose_format", "export_model"]
