@@ -23,12 +23,13 @@ if facts["input"] == "scaled":  # by the geometric mean of the lines so far
     size = np.exp(sums / np.maximum(np.cumsum(there, 1), 1))
 given = np.zeros((len(scans), facts["max_lines"], facts["pixels"]), np.float32)
 given[:, : scans.shape[1]] = np.where(there, lines / np.where(there, size, 1), 0)
-state = dict(zip([o.name for o in session.get_outputs()], session.run(None, {"lines": given})))
-logits = state["state"]
+logits = session.run(["state"], {"lines": given})[0]
 if logits.ndim == 3:  # an answer after every line: take the last
     logits = logits[:, scans.shape[1] - 1]
 known = facts.get("temperature", {"lines": [1], "values": [1]})
-logits = logits / np.interp(np.log2(scans.shape[1]), np.log2(known["lines"]), known["values"])
+logits = logits / np.interp(
+    np.log2(scans.shape[1]), np.log2(known["lines"]), known["values"]
+)
 shares = np.exp(logits - logits.max(1, keepdims=True))
 for share in shares / shares.sum(1, keepdims=True):
     print(facts["classes"][share.argmax()], round(float(share.max()), 3))

@@ -16,7 +16,7 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTIL
 
 def test_every_example_runs_in_turn(tmp_path):
     pytest.importorskip("onnxruntime")
-    program = "\n".join(BLOCKS).replace("BACKEND", os.environ["KERAS_BACKEND"])
+    program = "\n".join(BLOCKS).replace('"jax"', repr(os.environ["KERAS_BACKEND"]))
     (tmp_path / "program.py").write_text(program)
     done = subprocess.run(
         [sys.executable, "program.py"],
@@ -43,7 +43,9 @@ def test_every_public_name_is_there_and_on_the_page():
 
 
 def test_import_loads_nothing():
-    program = "import sys, stm_keras; assert not {'numpy', 'keras', 'click'} & set(sys.modules)"
+    program = (
+        "import sys, stm_keras; assert not {'numpy', 'keras', 'click'} & set(sys.modules)"
+    )
     subprocess.run(
         [sys.executable, "-c", program], check=True, env={"PYTHONPATH": str(REPOSITORY)}
     )

@@ -6,8 +6,7 @@ import click
 
 from stm_keras.cli import options
 from stm_keras.errors import UsageError
-
-FORMATS = ("keras", "onnx", "onnx-step", "onnx-scan", "saved-model", "litert", "openvino")
+from stm_keras.export.formats import FORMATS, check_pair, check_variant, choose_format
 
 
 @click.command()
@@ -15,7 +14,7 @@ FORMATS = ("keras", "onnx", "onnx-step", "onnx-scan", "saved-model", "litert", "
 @click.option(
     "--format",
     "kind",
-    type=click.Choice([*FORMATS, "torch"]),
+    type=click.Choice([*FORMATS, "onnx"]),
     help="File format. Default: what the name ends in, else keras. `onnx` is onnx-step "
     "for a model that answers after every line, else onnx-scan.",
 )
@@ -42,9 +41,7 @@ FORMATS = ("keras", "onnx", "onnx-step", "onnx-scan", "saved-model", "litert", "
 @options.overwrite
 @options.as_json
 @options.keras_options
-def export(
-    model, kind, output, variant, data, scores, data_licence, overwrite, as_json
-):
+def export(model, kind, output, variant, data, scores, data_licence, overwrite, as_json):
     """Write a model as a file for others.
 
     MODEL is a .keras file, the folder of a run, or the name of a shipped model. Every
@@ -63,8 +60,7 @@ def export(
     file, run = find_model(model)
     if not needs_keras(file):
         raise UsageError(f"{file}: trees are shipped as they are: copy the file.")
-    from stm_keras.export import check_pair, choose_format, export_model
-    from stm_keras.export.formats import check_variant
+    from stm_keras.export.formats import export_model
     from stm_keras.inference.model_file import answers_every_line, load_predictor
 
     every_line = answers_every_line(file)

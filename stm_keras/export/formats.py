@@ -1,6 +1,5 @@
 """Which formats there are, and which backend can write which model in which."""
 
-import os
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -215,7 +214,9 @@ def export_model(predictor, path, kind=None, overwrite=False, variant=None, scor
         "format": kind,
         "backend": keras.config.backend(),
     }
-    whole = atomic(path, overwrite) if form.suffix else atomic_folder(path, FACTS, overwrite)
+    whole = (
+        atomic(path, overwrite) if form.suffix else atomic_folder(path, FACTS, overwrite)
+    )
     with whole as temporary:
         part.write(predictor, temporary, facts)
         told = {"path": str(path), "format": kind}
@@ -254,7 +255,7 @@ def size_of(path):
     path = Path(path)
     if path.is_file():
         return path.stat().st_size
-    return sum(os.path.getsize(each) for each in path.rglob("*") if each.is_file())
+    return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
 
 
 def formats_table():

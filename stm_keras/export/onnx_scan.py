@@ -28,13 +28,14 @@ def write(predictor, path, facts):
         if keras.config.backend() == "torch":
             _write_torch(model, path)
         else:
-            model.export(
-                path,
-                format="onnx",
-                verbose=False,
-                input_signature=spec,
-                opset_version=OPSET,
-            )
+            with _two_ended_ranges():
+                model.export(
+                    path,
+                    format="onnx",
+                    verbose=False,
+                    input_signature=spec,
+                    opset_version=OPSET,
+                )
     network = onnx.load(str(path))
     _spell_out_erfc(network.graph, onnx)
     _name_heads(network.graph, head_names(predictor), onnx)
@@ -55,6 +56,24 @@ def read(path):
         return dict(zip(heads, found, strict=True))
 
     return lambda scans: in_batches(run, scans)
+
+
+@contextlib.contextmanager
+def _two_ended_ranges():
+    """Let `ops.arange(count)` begin at 0 in so many words: jax2onnx needs to be told."""
+    from keras import ops
+
+    one_ended = ops.arange
+
+    def arange(start, stop=None, **arguments):
+        start, stop = (0, start) if stop is None else (start, stop)
+        return one_ended(start, stop, **arguments)
+
+    ops.arange = arange
+    try:
+        yield
+    finally:
+        ops.arange = one_ended
 
 
 def _write_torch(model, path):

@@ -20,9 +20,7 @@ def write(predictor, path, facts):
 
     whole = path / "model.onnx"
     onnx_scan.write(predictor, whole, facts)
-    openvino.save_model(
-        openvino.convert_model(whole), path / FILE, compress_to_fp16=False
-    )
+    openvino.save_model(openvino.convert_model(whole), path / FILE, compress_to_fp16=False)
     whole.unlink()
     (path / FACTS).write_text(json.dumps(facts, indent=1, allow_nan=False))
 

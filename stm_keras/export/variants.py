@@ -135,9 +135,7 @@ def _float16(path):
         halved = numpy_helper.from_array(values.astype(np.float16), f"{name}_float16")
         weight.CopyFrom(halved)
         casts.append(
-            onnx.helper.make_node(
-                "Cast", [halved.name], [name], to=onnx.TensorProto.FLOAT
-            )
+            onnx.helper.make_node("Cast", [halved.name], [name], to=onnx.TensorProto.FLOAT)
         )
     for place, node in enumerate(casts):
         graph.node.insert(place, node)
@@ -148,6 +146,4 @@ def _int8(path):
     """Multiply in int8: weights per channel, and what comes in scaled as it comes."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    quantize_dynamic(
-        str(path), str(path), weight_type=QuantType.QInt8, per_channel=True
-    )
+    quantize_dynamic(str(path), str(path), weight_type=QuantType.QInt8, per_channel=True)

@@ -33,7 +33,9 @@ def verdict_of(model, heights):
     best = int(shares.argmax())
     unsure, strange = (threshold(facts, name, seen) for name in ("unsure", "unknown"))
     limit = threshold(facts, "change", 1)
-    heads = {name: sigmoid(out[name][..., 0]) for name in ("change", "unknown") if name in out}
+    heads = {
+        name: sigmoid(out[name][..., 0]) for name in ("change", "unknown") if name in out
+    }
     changes = unknown = None
     if "change" in heads and limit is not None:
         called = find_changes(heads["change"], limit, lines=np.array([lines]))

@@ -118,7 +118,9 @@ class OnnxScanPredictor:
             there = seen.any(-1)
             last = lines - there[:, ::-1].argmax(1)
             recorded.append(np.where(there.any(1), last, 0))
-            values = [each[: len(seen)] for each in self.session.run(None, {"lines": given})]
+            values = [
+                each[: len(seen)] for each in self.session.run(None, {"lines": given})
+            ]
             for name, each in zip(heads, values, strict=True):
                 found[name].append(each[:, :lines] if self.every_line else each)
             if progress:
