@@ -1,5 +1,6 @@
 """Which formats there are, and which backend can write which model in which."""
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -7,8 +8,15 @@ from pathlib import Path
 
 from stm_keras import __version__
 from stm_keras.data.model_facts import complete_facts
-from stm_keras.errors import MismatchError, MissingExtraError, OutputError, UsageError
+from stm_keras.errors import (
+    MismatchError,
+    MissingExtraError,
+    OutputError,
+    StmKerasError,
+    UsageError,
+)
 from stm_keras.export import verify
+from stm_keras.export.quiet import quiet
 from stm_keras.files import atomic, atomic_folder
 
 FACTS = "stm_keras.json"  # in the folder of a format that is a folder
@@ -217,9 +225,9 @@ def export_model(predictor, path, kind=None, overwrite=False, variant=None, scor
     whole = (
         atomic(path, overwrite) if form.suffix else atomic_folder(path, FACTS, overwrite)
     )
-    with whole as temporary:
+    told = {"path": str(path), "format": kind}
+    with whole as temporary, _said_in_one_line(path, form, facts), quiet():
         part.write(predictor, temporary, facts)
-        told = {"path": str(path), "format": kind}
         if variant is not None:
             from stm_keras.export import variants
 
@@ -229,6 +237,21 @@ def export_model(predictor, path, kind=None, overwrite=False, variant=None, scor
             verify.check(path, difference)
     told |= {"bytes": size_of(path), "scans": verify.NUM_SCANS}
     return {**told, "largest_difference": difference}
+
+
+@contextmanager
+def _said_in_one_line(path, form, facts):
+    """Turn what a converter raises, which may be anything, into an error of ours."""
+    try:
+        yield
+    except (StmKerasError, OSError):
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).split("\n")[0][:200]
+        raise OutputError(
+            f"{path}: this model cannot be written as {form.title} under "
+            f"{facts['exported']['backend']} ({reason}). Try another backend or format."
+        ) from error
 
 
 def check_variant(kind, variant, scored):

@@ -6,8 +6,6 @@ Each backend has a converter of its own; all give one input, "lines"
 """
 
 import contextlib
-import io
-import warnings
 
 import numpy as np
 
@@ -23,19 +21,17 @@ def write(predictor, path, facts):
     import onnx
 
     model, spec = fixed_network(predictor)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # about what converters look at, on their way
-        if keras.config.backend() == "torch":
-            _write_torch(model, path)
-        else:
-            with _two_ended_ranges():
-                model.export(
-                    path,
-                    format="onnx",
-                    verbose=False,
-                    input_signature=spec,
-                    opset_version=OPSET,
-                )
+    if keras.config.backend() == "torch":
+        _write_torch(model, path)
+    else:
+        with _two_ended_ranges():
+            model.export(
+                path,
+                format="onnx",
+                verbose=False,
+                input_signature=spec,
+                opset_version=OPSET,
+            )
     network = onnx.load(str(path))
     _spell_out_erfc(network.graph, onnx)
     _name_heads(network.graph, head_names(predictor), onnx)
@@ -89,7 +85,7 @@ def _write_torch(model, path):
         def forward(self, lines):
             return tuple(keras.tree.flatten(self.model(lines, training=False)))
 
-    lines = torch.zeros((2, *model.inputs[0].shape[1:]))
+    lines = keras.ops.zeros((2, *model.inputs[0].shape[1:]))
     torch.onnx.export(
         Flat().eval(),
         (lines,),

@@ -1,7 +1,6 @@
 """Write a model as a program of torch.export (.pt2), which torch runs without Keras."""
 
 import json
-import warnings
 
 from stm_keras.export.network import fixed_network, in_batches
 
@@ -15,25 +14,24 @@ def write(predictor, path, facts):
 
     model, spec = fixed_network(predictor)
     batch = {0: torch.export.Dim("batch", min=1, max=MOST)}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about Keras' looking at shapes
-        model.export(
-            path, format="torch", verbose=False, input_signature=spec, dynamic_shapes=batch
-        )
-        program = torch.export.load(path)
-        text = json.dumps(facts, indent=1, allow_nan=False)
-        torch.export.save(program, path, extra_files={FACTS: text})
+    model.export(
+        path, format="torch", verbose=False, input_signature=spec, dynamic_shapes=batch
+    )
+    program = torch.export.load(path)
+    text = json.dumps(facts, indent=1, allow_nan=False)
+    torch.export.save(program, path, extra_files={FACTS: text})
 
 
 def read(path):
     """Load it as a callable; see `formats.Format`."""
     import torch
+    from keras import ops
 
     program = torch.export.load(path).module()
 
     def run(scans):
         with torch.inference_mode():
-            out = program(torch.from_numpy(scans))
-        return {name: each.numpy() for name, each in out.items()}
+            out = program(ops.convert_to_tensor(scans))
+        return {name: ops.convert_to_numpy(each) for name, each in out.items()}
 
     return lambda scans: in_batches(run, scans)
