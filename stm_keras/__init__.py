@@ -1,3 +1,46 @@
-"""The tip-state engine for scanning tunnelling microscopes."""
+"""The tip-state engine for scanning tunnelling microscopes.
+
+Names are looked up when they are first used, so `import stm_keras` loads nothing; see
+docs/python.md for what they do.
+"""
+
+from importlib import import_module
 
 __version__ = "0.1.0"
+
+NAMES = {  # public name: module
+    "use_backend": "backend",
+    "Scan": "scan",
+    "read_scan": "readers",
+    "fit_scan": "inference.scan_files",
+    "read_scan_file": "inference.scan_files",
+    "Dataset": "data.dataset",
+    "load_dataset": "data.storage",
+    "save_dataset": "data.storage",
+    "load_config": "config",
+    "Run": "runs",
+    "train": "training.train",
+    "Predictor": "inference.predictor",
+    "load_predictor": "inference.model_file",
+    "shipped_path": "inference.shipped",
+    "scan_verdicts": "inference.verdicts",
+    "LineStream": "inference.stream",
+    "OnnxPredictor": "runtime",
+    "OnnxScanPredictor": "runtime",
+    "OnnxStream": "runtime",
+    "load_onnx": "runtime",
+    "verdict_of": "runtime",
+    "export_model": "export",
+    "StmKerasError": "errors",
+}
+__all__ = ["__version__", *NAMES]
+
+
+def __getattr__(name):
+    if name not in NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{NAMES[name]}"), name)
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,6 +1,7 @@
 """Write a result whole or not at all."""
 
 import os
+import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,6 +49,54 @@ def atomic(path, overwrite=False):
         raise OutputError(_reason(path, error)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path, marker, overwrite=False):
+    """Yield a temporary folder beside `path` and rename it when all went well.
+
+    Args:
+        path: str or `Path`. The folder that the result becomes.
+        marker: str. Name of a file that every such result holds: only a folder with it
+            is ever replaced, whatever else somebody calls it.
+        overwrite: bool. Whether an existing result may be replaced.
+
+    Yields:
+        `Path` of the temporary folder, empty.
+
+    Raises:
+        OutputError: `path` exists, is no such result, or cannot be written.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path}: exists already. Add --overwrite to replace it.")
+    if path.exists() and not (path / marker).is_file():
+        raise OutputError(f"{path}: is no result of this command. Choose another name.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    except OSError as error:
+        raise OutputError(_reason(path, error)) from None
+    old = temporary.with_name(temporary.name + "-old")
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o777 & ~umask)  # mkdtemp makes folders that others cannot read
+        if path.exists():
+            path.replace(old)
+        try:
+            temporary.replace(path)
+        except OSError:
+            if old.exists():
+                old.replace(path)
+            raise
+    except OSError as error:
+        raise OutputError(_reason(path, error)) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def check_folder(path):

@@ -54,7 +54,7 @@ OUTSIDE = {  # what a part may import at the top of a file, beside the standard 
     "cli": {"click", "numpy"},
 }
 BACKENDS = {"tensorflow", "jax", "torch"}
-MAY_NAME_BACKENDS = {"backend.py"}
+MAY_NAME_BACKENDS = {"backend.py", "saved_model.py", "onnx_scan.py", "torch_file.py"}
 FILES = sorted(ROOT.rglob("*.py"))
 
 

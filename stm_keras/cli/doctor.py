@@ -32,6 +32,8 @@ PACKAGES = {
     "access2theMatrix": "spm",
     "igor2": "spm",
     "gwyddionpy": "gwyddion",
+    "onnxruntime": "onnx",
+    "onnx": "export",
 }
 PROBE = (
     "import json, sys; from stm_keras.backend import *; use_backend(sys.argv[1]); "

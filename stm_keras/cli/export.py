@@ -6,6 +6,7 @@ import click
 
 from stm_keras.cli import options
 from stm_keras.errors import UsageError
+from stm_keras.export.formats import FORMATS, check_pair, check_variant, choose_format
 
 
 @click.command()
@@ -13,10 +14,23 @@ from stm_keras.errors import UsageError
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(["keras", "onnx"]),
-    help="File format. Default: onnx for a name that ends in .onnx, else keras.",
+    type=click.Choice([*FORMATS, "onnx"]),
+    help="File format. Default: what the name ends in, else keras. `onnx` is onnx-step "
+    "for a model that answers after every line, else onnx-scan.",
 )
-@click.option("-o", "--output", type=options.PATH, required=True, help="File to write.")
+@click.option(
+    "-o", "--output", type=options.PATH, required=True, help="File or folder to write."
+)
+@click.option(
+    "--variant",
+    type=click.Choice(["float16", "int8"]),
+    help="Smaller ONNX: weights in float16, or products in int8. Needs --data.",
+)
+@click.option(
+    "--data",
+    type=options.PATH,
+    help="Labelled scans on which the loss of a variant is measured.",
+)
 @click.option(
     "--scores",
     type=options.PATH,
@@ -27,47 +41,75 @@ from stm_keras.errors import UsageError
 @options.overwrite
 @options.as_json
 @options.keras_options
-def export(model, kind, output, scores, data_licence, overwrite, as_json):
+def export(model, kind, output, variant, data, scores, data_licence, overwrite, as_json):
     """Write a model as a file for others.
 
-    MODEL is a .keras file or the folder of a run. A .keras file runs under every backend;
-    an .onnx file holds the step from line to line of a model that answers after every
-    line, and needs onnxruntime alone. Both carry class names, preprocessing and training
-    facts, and are compared with the original before they get their name.
+    MODEL is a .keras file, the folder of a run, or the name of a shipped model. Every
+    file carries class names, preprocessing, temperature and thresholds, and is compared
+    with the original on 100 scans before it gets its name. Which backend writes which
+    format: docs/export.md.
 
     \b
         stm-keras export runs/vit -o h_si100.keras
         stm-keras export runs/sequential -o h_si100.onnx
+        stm-keras export h_si100 -o h_si100.tflite --backend tensorflow
+        stm-keras export h_si100 -o small.onnx --variant int8 --data scans.h5
     """
-    if kind is None:
-        kind = "onnx" if output.suffix == ".onnx" else "keras"
     from stm_keras.inference.choice import find_model, needs_keras
 
     file, run = find_model(model)
     if not needs_keras(file):
         raise UsageError(f"{file}: trees are shipped as they are: copy the file.")
-    options.load_keras()
-    from stm_keras.export import FORMATS
-    from stm_keras.inference.model_file import load_predictor
+    from stm_keras.export.formats import export_model
+    from stm_keras.inference.model_file import answers_every_line, load_predictor
 
+    every_line = answers_every_line(file)
+    kind = choose_format(kind, output, every_line)
+    check_pair(kind, output, options.choose_backend(), every_line, overwrite)
+    check_variant(kind, variant, data)
+    if data is not None and variant is None:
+        raise UsageError("`--data` measures the loss of a variant. Add --variant int8.")
+    scored = None if variant is None else _scans(file, run, data)
+    options.load_keras()
     predictor = load_predictor(file)
     if scores is not None:
         predictor, row = _scored(predictor, scores)
-    facts = FORMATS[kind](predictor, output, overwrite=overwrite)
+    facts = export_model(predictor, output, kind, overwrite, variant, scored)
     if scores is not None:
         from stm_keras.training.ship import write_shipped_card
 
         card = output.with_suffix(".md")
         write_shipped_card(card, predictor, row, run, data_licence, overwrite=True)
         options.say(f"{card}: the model card.")
-    if as_json:
-        click.echo(json.dumps(facts))
-    else:
-        size = output.stat().st_size / 1e6
-        click.echo(
-            f"{output}: {size:.1f} MB, largest difference of a logit "
-            f"{facts['largest_difference']:.1e} over {facts['scans']} scans"
-        )
+    click.echo(json.dumps(facts) if as_json else _text(facts))
+
+
+def _scans(file, run, data):
+    """Read labelled scans, of the test part where the model lies in its run."""
+    from stm_keras.data.storage import load_dataset
+    from stm_keras.export.variants import scored_scans
+    from stm_keras.inference.choice import choose_scans
+    from stm_keras.inference.model_file import read_facts
+
+    dataset = load_dataset(data)
+    facts = read_facts(file)
+    if not facts:
+        raise UsageError(f"{file}: `--variant` needs a model that stm-keras wrote.")
+    return scored_scans(facts, dataset, choose_scans(dataset, run).indices, data)
+
+
+def _text(facts):
+    text = (
+        f"{facts['path']}: {facts['bytes'] / 1e6:.1f} MB, largest difference of a "
+        f"probability {facts['largest_difference']:.1e} over {facts['scans']} scans"
+    )
+    cost = facts.get("variant")
+    if cost is None:
+        return text
+    return text + (
+        f"\n{cost['name']}: AUROC {cost['auroc']:.4f}, {cost['auroc_float32']:.4f} in "
+        f"float32: a loss of {cost['loss']:.4f} on {cost['scans']} scans of {cost['data']}"
+    )
 
 
 def _scored(predictor, scores):

@@ -46,9 +46,13 @@ def keras_options(command):
 
 
 def choose_backend():
-    """Set backend and device as this command's options say, without importing keras."""
+    """Set backend and device as this command's options say, without importing keras.
+
+    Returns:
+        str. The backend.
+    """
     chosen = click.get_current_context().meta
-    use_backend(chosen.get("stm_keras.backend"), chosen.get("stm_keras.device"))
+    return use_backend(chosen.get("stm_keras.backend"), chosen.get("stm_keras.device"))
 
 
 def load_keras():

@@ -1,8 +1,10 @@
 """Models as files for others, each compared with the original before it is kept."""
 
-from stm_keras.export.keras_file import export_keras
-from stm_keras.export.onnx_step import export_onnx
+from stm_keras.export.formats import FORMATS, check_pair, choose_format, export_model
 
-FORMATS = {"keras": export_keras, "onnx": export_onnx}
+__all__ = ["FORMATS", "check_pair", "choose_format", "export_model", "export_onnx"]
 
-__all__ = ["FORMATS", "export_keras", "export_onnx"]
+
+def export_onnx(predictor, path, overwrite=False):
+    """Write the step of a streaming model as `.onnx`; see `export_model`."""
+    return export_model(predictor, path, "onnx-step", overwrite)

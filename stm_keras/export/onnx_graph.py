@@ -19,7 +19,7 @@ class Graph:
     """An ONNX graph that grows node by node."""
 
     def __init__(self):
-        self.helper = require("onnx", "onnx").helper
+        self.helper = require("onnx", "export").helper
         self.nodes, self.constants, self.inputs, self.outputs = [], [], [], []
         self.caches, self.following = {}, {}  # shapes, and what comes next, by name
         self.renamed = {}  # values that an output of the graph gave its name

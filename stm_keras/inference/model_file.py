@@ -85,6 +85,26 @@ def read_facts(path):
     return check_facts(facts, path, f"{FACTS} is damaged")
 
 
+def answers_every_line(path):
+    """Tell whether a `.keras` file answers after every line, without keras.
+
+    Args:
+        path: str or `Path`.
+
+    Returns:
+        bool.
+
+    Raises:
+        InputError: The file is missing, damaged or no `.keras` file.
+    """
+    path = Path(path)
+    with _open(path) as archive:
+        config = _json(archive, "config.json", path)
+    inner = config.get("config") if isinstance(config, dict) else None
+    outputs = inner.get("output_layers") if isinstance(inner, dict) else None
+    return isinstance(outputs, dict) and "state" in outputs
+
+
 def load_predictor(path):
     """Load a `.keras` file, ours or another's, or trees, without running code from it.
 

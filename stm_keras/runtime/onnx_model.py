@@ -72,26 +72,17 @@ class OnnxPredictor:
             InputError: The file is missing, damaged, or not of stm-keras.
             MissingExtraError: onnxruntime is not installed.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise InputError(f"{path}: no such file. Give an .onnx file.")
-        runtime = require("onnxruntime", "onnx")
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = threads
-        options.log_severity_level = 3
-        try:
-            session = runtime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime raises a class for each of its reasons
-            reason = str(error).strip().split("\n")[0][:200]
-            raise InputError(f"{path}: onnxruntime cannot load it ({reason}).") from error
-        facts = _read_facts(session, path)
+        session, facts = open_session(path, threads)
         entries = session.get_inputs()
         caches = [each for each in entries if each.name.startswith(CACHE)]
         heads = [each.name for each in session.get_outputs()]
         heads = tuple(name for name in heads if not name.startswith(NEXT))
         shape = [1, facts["pixels"]]
+        if entries[0].name == "lines":
+            raise InputError(
+                f"{path}: judges whole scans, not line by line. Use OnnxScanPredictor, or "
+                "export --format onnx-step."
+            )
         if entries[0].name != "line" or entries[0].shape != shape or "state" not in heads:
             raise InputError(f"{path}: the network does not fit what the file says of it.")
         first = [np.zeros(each.shape, np.float32) for each in caches]
@@ -182,6 +173,38 @@ class OnnxPredictor:
         return {
             name: sigmoid(values[..., 0]) for name, values in out.items() if name != "state"
         }
+
+
+def open_session(path, threads=1):
+    """Open an .onnx file of `stm-keras export`, of whichever kind.
+
+    Args:
+        path: str or `Path`.
+        threads: int.
+
+    Returns:
+        Tuple of an `onnxruntime.InferenceSession` and the dict of what the file says of
+        itself.
+
+    Raises:
+        InputError: The file is missing, damaged, or not of stm-keras.
+        MissingExtraError: onnxruntime is not installed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file. Give an .onnx file.")
+    runtime = require("onnxruntime", "onnx")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        session = runtime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # onnxruntime raises a class for each of its reasons
+        reason = str(error).strip().split("\n")[0][:200]
+        raise InputError(f"{path}: onnxruntime cannot load it ({reason}).") from error
+    return session, _read_facts(session, path)
 
 
 def _read_facts(session, path):

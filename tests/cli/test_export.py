@@ -1,12 +1,17 @@
 """`stm-keras export`: a file for others, written whole or not at all."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
-from helpers import check_error, stm
+from helpers import REPOSITORY, check_error, stm
 from streaming import tiny_stream
 
 from stm_keras.inference.model_file import read_facts, save_model
+
+CONVERTERS = {"tensorflow": "tf2onnx", "jax": "jax2onnx", "torch": "onnxscript"}
 
 
 def test_a_run_is_written_as_one_file_with_its_facts(trained_run, model_file, tmp_path):
@@ -16,7 +21,9 @@ def test_a_run_is_written_as_one_file_with_its_facts(trained_run, model_file, tm
     told = json.loads(result.stdout)
     assert told["path"] == str(output)
     assert told["largest_difference"] < 1e-4
-    assert read_facts(output) == read_facts(model_file)
+    facts = read_facts(output)
+    assert facts.pop("exported")["format"] == "keras"
+    assert facts == read_facts(model_file)
     assert [path.name for path in output.parent.iterdir()] == [output.name]
 
 
@@ -24,7 +31,7 @@ def test_text_tells_size_and_difference(model_file, tmp_path):
     result = stm("export", model_file, "-o", tmp_path / "copy.keras")
     assert result.exit_code == 0, result.stderr
     assert result.stdout.startswith(f"{tmp_path / 'copy.keras'}: 0.")
-    assert "MB, largest difference of a logit" in result.stdout
+    assert "MB, largest difference of a probability" in result.stdout
     assert result.stdout.endswith("over 100 scans\n")
 
 
@@ -41,13 +48,6 @@ def test_an_existing_file_is_replaced_only_when_asked(model_file, tmp_path):
     assert read_facts(output)["format"] == 1
 
 
-@pytest.mark.parametrize("name", ["model.h5", "model", "model.keras.zip"])
-def test_another_suffix_is_refused(model_file, tmp_path, name):
-    result = stm("export", model_file, "-o", tmp_path / name)
-    check_error(result, 1, f"{tmp_path / name}: the name of a Keras file ends in .keras.")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_the_name_chooses_onnx(model_file, tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
     monkeypatch.setattr("stm_keras.export.verify.NUM_SCANS", 2)
@@ -56,15 +56,14 @@ def test_the_name_chooses_onnx(model_file, tmp_path, monkeypatch):
     output = tmp_path / "stream.onnx"
     result = stm("export", tmp_path / "stream.keras", "-o", output, "--json")
     assert result.exit_code == 0, result.stderr
-    assert json.loads(result.stdout)["format"] == "onnx"
+    assert json.loads(result.stdout)["format"] == "onnx-step"
     from stm_keras.runtime.onnx_model import OnnxPredictor
 
     assert OnnxPredictor.load(output).classes == predictor.classes
     result = stm("export", tmp_path / "stream.keras", "--format", "keras", "-o", output)
     check_error(result, 1, "the name of a Keras file ends in .keras")
-    check_error(
-        stm("export", model_file, "-o", tmp_path / "whole.onnx"), 4, "judges whole scans"
-    )
+    given = ["export", model_file, "--format", "onnx-step", "-o", tmp_path / "whole.onnx"]
+    check_error(stm(*given), 4, "judges whole scans. Take --format onnx-scan")
 
 
 def test_an_output_that_cannot_be_written_is_named(model_file, tmp_path):
@@ -78,7 +77,60 @@ def test_a_missing_model_and_an_unknown_format_are_refused(model_file, tmp_path)
     check_error(stm("export", tmp_path / "no.keras", "-o", output), 3, "no such file")
     result = stm("export", model_file, "--format", "tflite", "-o", output)
     assert result.exit_code == 2
-    assert "'tflite' is not one of 'keras', 'onnx'" in result.stderr
+    assert "'tflite' is not one of 'keras', 'onnx-step', 'onnx-scan'" in result.stderr
+
+
+def test_a_pair_that_cannot_be_is_refused_before_keras_is_loaded(model_file, tmp_path):
+    for backend, kind, code, reason in (
+        ("jax", "litert", 2, "LiteRT is made from TensorFlow's graph. Add --backend tenso"),
+        ("torch", "saved-model", 2, "needs torch_xla under torch"),
+        ("tensorflow", "torch", 2, "is a program of torch. Add --backend torch"),
+        ("jax", "onnx-step", 4, "judges whole scans"),
+    ):
+        given = ["--format", kind, "-o", tmp_path / "a", "--backend", backend]
+        program = (
+            "import sys\n"
+            "from stm_keras.cli.main import main\n"
+            f"try:\n    main({[str(x) for x in ['export', model_file, *given]]})\n"
+            "finally:\n"
+            "    assert not {'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        )
+        check_error(done, code, reason)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_variants_ask_for_scans_and_for_onnx(model_file, dataset_file, tmp_path):
+    pytest.importorskip("onnx")
+    given = ["export", model_file, "-o", tmp_path / "a.keras"]
+    check_error(stm(*given, "--variant", "int8"), 2, "`--variant int8` is for ONNX")
+    check_error(stm(*given, "--data", dataset_file), 2, "Add --variant")
+    pytest.importorskip(CONVERTERS[os.environ["KERAS_BACKEND"]])
+    given = ["export", model_file, "-o", tmp_path / "a.onnx", "--variant", "float16"]
+    check_error(stm(*given), 2, "so it needs labelled scans. Add --data")
+    check_error(stm(*given, "--data", tmp_path / "no.h5"), 3, "no.h5")
+
+
+@pytest.mark.parametrize("variant", ["float16", "int8"])
+def test_a_variant_says_what_it_costs(variant, model_file, dataset_file, tmp_path):
+    pytest.importorskip(CONVERTERS[os.environ["KERAS_BACKEND"]])
+    output = tmp_path / "small.onnx"
+    given = ["--variant", variant, "--data", dataset_file]
+    result = stm("export", model_file, "-o", output, *given)
+    assert result.exit_code == 0, result.stderr
+    assert f"{variant}: AUROC " in result.stdout
+    from stm_keras.runtime import load_onnx
+
+    told = load_onnx(output).facts["exported"]["variant"]
+    assert told["name"] == variant
+    assert told["scans"] == 96
+    assert abs(told["loss"] - (told["auroc_float32"] - told["auroc"])) < 2e-4
+    assert abs(told["loss"]) < 0.05
 
 
 @pytest.fixture

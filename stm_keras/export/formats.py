@@ -1,0 +1,294 @@
+"""Which formats there are, and which backend can write which model in which."""
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+from stm_keras import __version__
+from stm_keras.data.model_facts import complete_facts
+from stm_keras.errors import (
+    MismatchError,
+    MissingExtraError,
+    OutputError,
+    StmKerasError,
+    UsageError,
+)
+from stm_keras.export import verify
+from stm_keras.export.quiet import quiet
+from stm_keras.files import atomic, atomic_folder
+
+FACTS = "stm_keras.json"  # in the folder of a format that is a folder
+EVERY_BACKEND = {"tensorflow": (), "jax": (), "torch": ()}
+ONNX = {
+    "tensorflow": ("onnx", "onnxruntime", "tf2onnx"),
+    "jax": ("onnx", "onnxruntime", "jax2onnx"),
+    "torch": ("onnx", "onnxruntime", "onnxscript"),
+}
+EXTRAS = {  # which extra brings a package
+    "onnx": "export",
+    "onnxruntime": "export",
+    "onnxscript": "export",
+    "tf2onnx": "export",
+    "jax2onnx": "export-jax",
+    "ai_edge_litert": "litert",
+    "openvino": "openvino",
+}
+
+
+@dataclass(frozen=True)
+class Format:
+    """A way to write a model.
+
+    Args:
+        title: str. For people.
+        suffix: str. What the file's name ends in; "" for a folder.
+        module: str. Part of this package, with `write(predictor, path, facts)` and
+            `read(path)`: a callable of prepared scans, float32
+            `(scans, max_lines, pixels)`, that returns a dict of logits.
+        needs: dict of backend to tuple of the packages that write and compare.
+        facts: str. Where the file keeps class names, preprocessing and temperature.
+        reader: str. What runs the file.
+        cannot: dict of backend to str: why it cannot write the format.
+        batch: str. How many scans the file takes at a time.
+    """
+
+    title: str
+    suffix: str
+    module: str
+    needs: dict
+    facts: str
+    reader: str
+    cannot: dict = field(default_factory=dict)
+    batch: str = "any"
+
+
+IN_FOLDER = f"`{FACTS}` in the folder"
+NOT_TENSORFLOW = "is made from TensorFlow's graph. Add --backend tensorflow"
+NOT_TORCH = "is a program of torch. Add --backend torch"
+FORMATS = {
+    "keras": Format(
+        "Keras", ".keras", "keras_file", EVERY_BACKEND, f"`{FACTS}` in the file", "Keras"
+    ),
+    "onnx-step": Format(
+        "ONNX, one line and a cache",
+        ".onnx",
+        "onnx_step",
+        dict.fromkeys(EVERY_BACKEND, ("onnx", "onnxruntime")),
+        "metadata `stm_keras`",
+        "`stm_keras.runtime`, ONNX Runtime",
+        batch="1",
+    ),
+    "onnx-scan": Format(
+        "ONNX, whole scans",
+        ".onnx",
+        "onnx_scan",
+        ONNX,
+        "metadata `stm_keras`",
+        "`stm_keras.runtime`, ONNX Runtime",
+    ),
+    "saved-model": Format(
+        "TensorFlow SavedModel",
+        "",
+        "saved_model",
+        {"tensorflow": (), "jax": ("tensorflow",)},
+        IN_FOLDER,
+        "TensorFlow",
+        {"torch": "needs torch_xla under torch. Add --backend tensorflow or jax"},
+    ),
+    "litert": Format(
+        "LiteRT",
+        ".tflite",
+        "litert",
+        {"tensorflow": ("ai_edge_litert",)},
+        f"`{FACTS}` in the zip archive at its end",
+        "LiteRT",
+        dict.fromkeys(("jax", "torch"), NOT_TENSORFLOW),
+        batch="1",
+    ),
+    "openvino": Format(
+        "OpenVINO",
+        "",
+        "openvino_file",
+        {backend: (*packages, "openvino") for backend, packages in ONNX.items()},
+        IN_FOLDER,
+        "OpenVINO",
+    ),
+    "torch": Format(
+        "torch.export",
+        ".pt2",
+        "torch_file",
+        {"torch": ()},
+        f"extra file `{FACTS}`",
+        "torch",
+        dict.fromkeys(("tensorflow", "jax"), NOT_TORCH),
+    ),
+}
+
+
+def choose_format(kind, path, every_line):
+    """Return the name of the format that is meant.
+
+    Args:
+        kind: str or None. A name of `FORMATS`, "onnx" for whichever suits the model, or
+            None for what the suffix tells.
+        path: `Path` that will be written.
+        every_line: bool. Whether the model answers after every line.
+
+    Returns:
+        str.
+    """
+    if kind is None:
+        kind = "onnx" if Path(path).suffix == ".onnx" else "keras"
+        for name, each in FORMATS.items():
+            if each.suffix == Path(path).suffix != ".onnx" and each.suffix:
+                kind = name
+    if kind == "onnx":
+        return "onnx-step" if every_line else "onnx-scan"
+    return kind
+
+
+def check_pair(kind, path, backend, every_line, overwrite=False):
+    """Refuse what cannot be written, before anything slow is done.
+
+    Args:
+        kind: str. A name of `FORMATS`.
+        path: `Path` to be written.
+        backend: str.
+        every_line: bool. Whether the model answers after every line.
+        overwrite: bool.
+
+    Raises:
+        UsageError: The backend cannot write the format.
+        MismatchError: The model does not fit the format.
+        MissingExtraError: A package is not installed.
+        OutputError: The name is wrong, or the file exists.
+    """
+    form, path = FORMATS[kind], Path(path)
+    if backend not in form.needs:
+        raise UsageError(f"{form.title} {form.cannot[backend]}.")
+    if kind == "onnx-step" and not every_line:
+        raise MismatchError(
+            f"{form.title}: the model judges whole scans. Take --format onnx-scan, or a "
+            "model that answers after every line, such as `sequential`."
+        )
+    for package in form.needs[backend]:
+        if find_spec(package) is None:
+            extra = EXTRAS.get(package, package)
+            raise MissingExtraError(
+                f"{form.title} needs {package}, which is not installed. Type: "
+                f'pip install "stm-keras[{extra}]"'
+            )
+    if form.suffix and path.suffix != form.suffix:
+        raise OutputError(f"{path}: the name of a {form.title} file ends in {form.suffix}.")
+    if not form.suffix and path.suffix in {each.suffix for each in FORMATS.values()} - {""}:
+        raise OutputError(f"{path}: {form.title} is a folder. Leave out {path.suffix}.")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path}: exists already. Add --overwrite to replace it.")
+
+
+def export_model(predictor, path, kind=None, overwrite=False, variant=None, scored=None):
+    """Write a model as a file for others; compare it before it gets its name.
+
+    Args:
+        predictor: A `Predictor` of a network.
+        path: str or `Path`.
+        kind: str, as for `choose_format`.
+        overwrite: bool.
+        variant: str. "float16" or "int8" for smaller ONNX files, or None.
+        scored: `stm_keras.export.variants.Scored`, the scans on which a variant's loss
+            is measured. A variant needs it.
+
+    Returns:
+        dict: `path`, `format`, `bytes`, `scans` compared, `largest_difference` of a
+        probability; of a variant also `variant`, see `variants.measure`.
+
+    Raises:
+        MismatchError, MissingExtraError, OutputError, UsageError: As of `check_pair`; or
+            the copy differs from the model.
+    """
+    import keras
+
+    path, every_line = Path(path), predictor.every_line
+    kind = choose_format(kind, path, every_line)
+    check_pair(kind, path, keras.config.backend(), every_line, overwrite)
+    check_variant(kind, variant, scored)
+    form = FORMATS[kind]
+    part = import_module(f"stm_keras.export.{form.module}")
+    facts = complete_facts(predictor.facts)
+    facts["exported"] = {
+        "stm_keras": __version__,
+        "format": kind,
+        "backend": keras.config.backend(),
+    }
+    whole = (
+        atomic(path, overwrite) if form.suffix else atomic_folder(path, FACTS, overwrite)
+    )
+    told = {"path": str(path), "format": kind}
+    with whole as temporary, _said_in_one_line(path, form, facts), quiet():
+        part.write(predictor, temporary, facts)
+        if variant is not None:
+            from stm_keras.export import variants
+
+            told["variant"] = variants.write(predictor, temporary, facts, variant, scored)
+        difference = verify.difference(predictor, part.read(temporary))
+        if variant is None:
+            verify.check(path, difference)
+    told |= {"bytes": size_of(path), "scans": verify.NUM_SCANS}
+    return {**told, "largest_difference": difference}
+
+
+@contextmanager
+def _said_in_one_line(path, form, facts):
+    """Turn what a converter raises, which may be anything, into an error of ours."""
+    try:
+        yield
+    except (StmKerasError, OSError):
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).split("\n")[0][:200]
+        raise OutputError(
+            f"{path}: this model cannot be written as {form.title} under "
+            f"{facts['exported']['backend']} ({reason}). Try another backend or format."
+        ) from error
+
+
+def check_variant(kind, variant, scored):
+    """Refuse a variant of anything but ONNX, or without scans to measure its loss on.
+
+    Raises:
+        UsageError: It makes no sense.
+    """
+    if variant is None:
+        return
+    if not kind.startswith("onnx"):
+        raise UsageError(
+            f"`--variant {variant}` is for ONNX, not {FORMATS[kind].title}. Leave it out."
+        )
+    if scored is None:
+        raise UsageError(
+            f"`--variant {variant}` states what it costs in AUROC, so it needs labelled "
+            "scans. Add --data scans.h5."
+        )
+
+
+def size_of(path):
+    """Return the bytes of a file, or of all files in a folder."""
+    path = Path(path)
+    if path.is_file():
+        return path.stat().st_size
+    return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
+
+
+def formats_table():
+    """Return the table of docs/export.md, which a test compares with the page."""
+    rows = ["| format | `--format` | name | tensorflow | jax | torch | scans at a time "]
+    rows[0] += "| facts | runs in |"
+    rows.append("|---" * 9 + "|")
+    for name, form in FORMATS.items():
+        pairs = ["yes" if each in form.needs else "no" for each in EVERY_BACKEND]
+        file = f"`*{form.suffix}`" if form.suffix else "a folder"
+        cells = [form.title, f"`{name}`", file, *pairs, form.batch, form.facts, form.reader]
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)

@@ -1,0 +1,149 @@
+"""Smaller ONNX files, and what they cost: float16 weights, and int8 with int8 sums."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stm_keras.errors import DatasetError
+from stm_keras.evaluation.metrics import auroc
+from stm_keras.export.onnx_step import put_facts
+from stm_keras.runtime.onnx_scan import load_onnx
+
+SMALLEST = 64  # values of an array that is worth halving
+VARIANTS = ("float16", "int8")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Labelled scans on which the loss of a variant is measured.
+
+    Args:
+        images: array of shape `(scans, lines, pixels)`. Heights.
+        labels: int array of shape `(scans,)`.
+        source: str. Where they come from.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    source: str
+
+
+def scored_scans(facts, dataset, indices, data):
+    """Choose labelled scans to measure a variant on.
+
+    Args:
+        facts: dict of the model.
+        dataset: A `Dataset`.
+        indices: int array. Scans that may score the model.
+        data: str or `Path`. Where the dataset was read.
+
+    Returns:
+        `Scored`.
+
+    Raises:
+        MismatchError: Model and data do not fit.
+        DatasetError: There are not two classes to tell apart.
+    """
+    from stm_keras.inference.predictor import Predictor
+
+    model = Predictor(None, facts)
+    model.check_classes(dataset.classes, data)
+    model.check_scans(dataset.images.shape, data)
+    part = dataset.take(indices)
+    if len(np.unique(part.labels)) < 2:
+        raise DatasetError(
+            f"{data}: needs complete scans of at least two classes to measure an AUROC."
+        )
+    return Scored(part.images, part.labels, str(data))
+
+
+def write(predictor, path, facts, variant, scored):
+    """Replace an ONNX file by a smaller variant that says what it costs.
+
+    Args:
+        predictor: A `Predictor`.
+        path: `Path` of the file in float32.
+        facts: dict of the model.
+        variant: str. A name of `VARIANTS`.
+        scored: `Scored`.
+
+    Returns:
+        dict, JSON-ready: `name`, `auroc` of the file, `auroc_float32` of the model,
+        `loss` of AUROC, `scans` and `data` that they are measured on.
+    """
+    import onnx
+
+    {"float16": _float16, "int8": _int8}[variant](path)
+    network = onnx.load(str(path))
+    put_facts(network, facts)
+    path.write_bytes(network.SerializeToString())
+    ours = predictor.probabilities(scored.images)
+    theirs = last_word(load_onnx(path), scored.images)
+    areas = [auroc(scored.labels, each)[0] for each in (theirs, ours)]
+    cost = {
+        "name": variant,
+        "auroc": round(areas[0], 4),
+        "auroc_float32": round(areas[1], 4),
+        "loss": round(areas[1] - areas[0], 4),
+        "scans": len(scored.labels),
+        "data": scored.source.rpartition("/")[2],
+    }
+    put_facts(network, {**facts, "exported": {**facts["exported"], "variant": cost}})
+    path.write_bytes(network.SerializeToString())
+    return cost
+
+
+def last_word(copy, images):
+    """Return what an ONNX file says after the last line that is not empty.
+
+    Args:
+        copy: `OnnxPredictor` or `OnnxScanPredictor`.
+        images: array of shape `(scans, lines, pixels)`.
+
+    Returns:
+        float array of probabilities, `(scans, classes)`.
+    """
+    if hasattr(copy, "probabilities"):
+        return copy.probabilities(images)
+    from stm_keras.data.preprocess import INPUTS
+
+    prepare = INPUTS[copy.facts["input"]]
+    after = copy.after_every_line(images)
+    there = np.array([prepare(each[None])[0].any(-1) for each in np.asarray(images)])
+    last = np.maximum((np.arange(1, there.shape[1] + 1) * there).max(1), 1)
+    return after[np.arange(len(last)), last - 1]
+
+
+def _float16(path):
+    """Keep weights in float16 and compute in float32, as processors do anyway.
+
+    Computing in float16 too would gain nothing there, and lose what is small: spectra
+    have a floor of 1e-6, which float16 hardly holds.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    network = onnx.load(str(path))
+    graph, casts = network.graph, []
+    for weight in graph.initializer:
+        if weight.data_type != onnx.TensorProto.FLOAT:
+            continue
+        values = numpy_helper.to_array(weight)
+        if values.size < SMALLEST or np.abs(values).max() > np.finfo(np.float16).max:
+            continue
+        name = weight.name
+        halved = numpy_helper.from_array(values.astype(np.float16), f"{name}_float16")
+        weight.CopyFrom(halved)
+        casts.append(
+            onnx.helper.make_node("Cast", [halved.name], [name], to=onnx.TensorProto.FLOAT)
+        )
+    for place, node in enumerate(casts):
+        graph.node.insert(place, node)
+    path.write_bytes(network.SerializeToString())
+
+
+def _int8(path):
+    """Multiply in int8: weights per channel, and what comes in scaled as it comes."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(str(path), str(path), weight_type=QuantType.QInt8, per_channel=True)

@@ -1,0 +1,180 @@
+"""An exported model of whole scans in ONNX, run without keras."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stm_keras.data.preprocess import INPUTS
+from stm_keras.errors import InputError, MismatchError
+from stm_keras.runtime.onnx_model import OnnxPredictor, open_session
+from stm_keras.runtime.verdict import sigmoid, softmax, temperature
+
+BATCH = 16  # scans computed side by side, where the file takes any number
+
+
+def load_onnx(path, threads=1):
+    """Open an .onnx file of `stm-keras export`: a step, or a model of whole scans.
+
+    Args:
+        path: str or `Path`.
+        threads: int. Processor cores that a whole scan may use.
+
+    Returns:
+        An `OnnxPredictor` or an `OnnxScanPredictor`.
+
+    Raises:
+        InputError: The file is missing, damaged, or not of stm-keras.
+        MissingExtraError: onnxruntime is not installed.
+    """
+    session, _ = open_session(path, threads)
+    kind = OnnxPredictor if session.get_inputs()[0].name == "line" else OnnxScanPredictor
+    return kind.load(path, threads)
+
+
+@dataclass(frozen=True)
+class OnnxScanPredictor:
+    """An exported model that judges whole scans, or such that have begun.
+
+        model = OnnxScanPredictor.load("h_si100.onnx")
+        model.probabilities(scans)
+
+    Args:
+        session: `onnxruntime.InferenceSession` from "lines" `(batch, max_lines, pixels)`
+            to logits: "state" `(batch, classes)`, or of a model that answers after every
+            line "state" `(batch, max_lines, classes)` and maybe "change" and "unknown".
+        facts: dict. What the file says of itself.
+    """
+
+    session: object
+    facts: dict
+
+    @classmethod
+    def load(cls, path, threads=1):
+        """Open an .onnx file that `stm-keras export --format onnx-scan` wrote.
+
+        Args:
+            path: str or `Path`.
+            threads: int. Processor cores that one batch may use.
+
+        Returns:
+            An `OnnxScanPredictor`.
+
+        Raises:
+            InputError: The file is missing, damaged, not of stm-keras, or a step.
+            MissingExtraError: onnxruntime is not installed.
+        """
+        session, facts = open_session(path, threads)
+        entries = session.get_inputs()
+        if entries[0].name == "line":
+            raise InputError(f"{path}: is the step of a model. Use OnnxPredictor.")
+        state = {each.name: each.shape for each in session.get_outputs()}.get("state", [])
+        shape = [facts["max_lines"], facts["pixels"]]
+        fits = entries[0].shape[1:] == shape and len(entries) == 1 and len(state) in (2, 3)
+        if not fits or state[-1] != len(facts["classes"]):
+            raise InputError(f"{path}: the network does not fit what the file says of it.")
+        return cls(session, facts)
+
+    @property
+    def classes(self):
+        """Names of the classes, a tuple of str."""
+        return tuple(self.facts["classes"])
+
+    @property
+    def every_line(self):
+        """Whether the model answers after every line, a bool."""
+        return len(self.session.get_outputs()[0].shape) == 3
+
+    def temperature(self, lines):
+        """Return what logits are divided by after some lines: float array like `lines`."""
+        return temperature(self.facts, lines)
+
+    def outputs(self, images, progress=None):
+        """Compute the logits of every head.
+
+        Args:
+            images: array-like of shape `(scans, lines, pixels)`. Heights in any unit;
+                lines that were not recorded are 0.
+            progress: callable of (scans done, scans in all), or None.
+
+        Returns:
+            dict of head to float32 array, `(scans, classes)`, or of a model that answers
+            after every line `(scans, lines, outputs)`; then also "recorded", int array
+            `(scans,)`: number of lines up to the last that is not empty.
+
+        Raises:
+            MismatchError: The scans are of another size than the model's.
+        """
+        count, lines, pixels = _size(images, self.facts)
+        prepare = INPUTS[self.facts.get("input", "standardised")]
+        frame = (self.facts["max_lines"], pixels)
+        fixed = self.session.get_inputs()[0].shape[0] == 1
+        heads = [each.name for each in self.session.get_outputs()]
+        found, recorded = {name: [] for name in heads}, []
+        step = 1 if fixed else BATCH
+        for start in range(0, max(count, 1), step):
+            seen = prepare(np.asarray(images[start : start + step]))
+            given = np.zeros((max(len(seen), 1), *frame), np.float32)
+            given[: len(seen), :lines] = seen
+            there = seen.any(-1)
+            last = lines - there[:, ::-1].argmax(1)
+            recorded.append(np.where(there.any(1), last, 0))
+            values = [
+                each[: len(seen)] for each in self.session.run(None, {"lines": given})
+            ]
+            for name, each in zip(heads, values, strict=True):
+                found[name].append(each[:, :lines] if self.every_line else each)
+            if progress:
+                progress(start + len(seen), count)
+        found = {name: np.concatenate(values) for name, values in found.items()}
+        return {**found, "recorded": np.concatenate(recorded)} if self.every_line else found
+
+    def probabilities(self, images, progress=None):
+        """Compute class probabilities after the last line of each scan.
+
+        Args:
+            images, progress: As for `outputs`.
+
+        Returns:
+            float64 array of shape `(scans, classes)`.
+        """
+        out = self.outputs(images, progress)
+        if not self.every_line:
+            return softmax(out["state"], self.temperature(images.shape[1]))
+        last = np.maximum(out["recorded"], 1)
+        state = out["state"][np.arange(len(last)), last - 1]
+        return softmax(state, self.temperature(last)[:, None])
+
+    def after_every_line(self, images, progress=None):
+        """Compute class probabilities after every line: float32 `(scans, lines, classes)`.
+
+        Raises:
+            MismatchError: The model answers only once a scan.
+        """
+        if not self.every_line:
+            raise MismatchError("The model judges whole scans, not every line.")
+        out = self.outputs(images, progress)["state"]
+        lines = np.arange(1, images.shape[1] + 1)
+        return softmax(out, self.temperature(lines)[:, None]).astype(np.float32)
+
+    def heads(self, images, progress=None):
+        """Compute what the model says beside the classes, after every line.
+
+        Returns:
+            dict of head to float32 array of shape `(scans, lines)`: probabilities. It is
+            empty for a model that answers once a scan.
+        """
+        if not self.every_line:
+            return {}
+        out = self.outputs(images, progress)
+        names = [name for name in out if name not in ("state", "recorded")]
+        return {name: sigmoid(out[name][..., 0]) for name in names}
+
+
+def _size(images, facts):
+    shape, most, pixels = images.shape, facts["max_lines"], facts["pixels"]
+    if len(shape) != 3 or shape[2] != pixels or shape[1] > most:
+        raise MismatchError(
+            f"The model judges scans of up to {most} lines of {pixels} pixels. Received: "
+            f"shape {tuple(shape)}. Resample the scans."
+        )
+    return shape

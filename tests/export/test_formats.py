@@ -1,0 +1,201 @@
+"""Every pair of backend and format: the same probabilities, the facts inside, or a reason."""
+
+import json
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+from export_models import LINES, PIXELS, tiny_model
+from helpers import REPOSITORY
+
+from stm_keras import __version__
+from stm_keras.errors import MismatchError, MissingExtraError, OutputError, UsageError
+from stm_keras.export import (
+    FORMATS,
+    check_pair,
+    choose_format,
+    export_model,
+    formats,
+    verify,
+)
+from stm_keras.export.formats import EVERY_BACKEND, formats_table
+
+BACKEND = keras.config.backend()
+HERE = [name for name, form in FORMATS.items() if BACKEND in form.needs]
+MODELS = {"vit": "state", "cnn_small": "state", "attention": "change state unknown"}
+
+
+@pytest.fixture(scope="module")
+def predictors():
+    """One tiny predictor of each kind of network."""
+    return {name: tiny_model(name) for name in MODELS}
+
+
+@pytest.fixture(autouse=True)
+def few_scans(monkeypatch):
+    """Compare on some scans, not on 100."""
+    monkeypatch.setattr(verify, "NUM_SCANS", 6)
+
+
+def file(folder, name):
+    """Return where a format is written."""
+    for package in FORMATS[name].needs[BACKEND]:
+        pytest.importorskip(package)
+    return folder / f"model{FORMATS[name].suffix}"
+
+
+def facts_of(path, kind):
+    """Read the facts in a file as somebody without stm-keras would."""
+    if path.is_dir():
+        return json.loads((path / "stm_keras.json").read_text())
+    if kind.startswith("onnx"):
+        import onnx
+
+        (entry,) = onnx.load(str(path)).metadata_props
+        assert entry.key == "stm_keras"
+        return json.loads(entry.value)
+    if kind == "torch":
+        import torch
+
+        extra = {"stm_keras.json": ""}
+        torch.export.load(path, extra_files=extra)
+        return json.loads(extra["stm_keras.json"])
+    with zipfile.ZipFile(path) as archive:
+        return json.loads(archive.read("stm_keras.json"))
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("kind", HERE)
+def test_a_pair_gives_the_same_probabilities_and_carries_the_facts(
+    kind, model, predictors, tmp_path
+):
+    path, predictor = file(tmp_path, kind), predictors[model]
+    if kind == "onnx-step" and not predictor.every_line:
+        with pytest.raises(
+            MismatchError, match="judges whole scans. Take --format onnx-scan"
+        ):
+            export_model(predictor, path, kind)
+        return
+    told = export_model(predictor, path, kind)
+    assert told["largest_difference"] < 1e-4
+    assert told["bytes"] > 1000
+    assert list(tmp_path.iterdir()) == [path]
+    facts = facts_of(path, kind)
+    assert facts["exported"] == {
+        "stm_keras": __version__,
+        "format": kind,
+        "backend": BACKEND,
+    }
+    assert {name: facts[name] for name in predictor.facts} == predictor.facts
+    assert facts["preprocessing"].startswith("per line: least-squares")
+    with pytest.raises(OutputError, match="exists already"):
+        export_model(predictor, path, kind)
+    run = __import__(f"stm_keras.export.{FORMATS[kind].module}", fromlist=["read"]).read(
+        path
+    )
+    batch = 3 if FORMATS[kind].batch == "any" else 1
+    out = run(np.zeros((batch, LINES, PIXELS), np.float32))
+    assert " ".join(sorted(verify.probabilities(out))) == MODELS[model]
+
+
+@pytest.mark.parametrize("backend", EVERY_BACKEND)
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_pair_can_be_written_or_says_which_backend_can(kind, backend, tmp_path):
+    form = FORMATS[kind]
+    assert (backend in form.needs) != (backend in form.cannot)
+    if backend in form.cannot:
+        with pytest.raises(UsageError, match=r"Add --backend (tensorflow|torch)") as told:
+            check_pair(kind, tmp_path / f"a{form.suffix}", backend, every_line=True)
+        assert "\n" not in str(told.value)
+
+
+def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch):
+    monkeypatch.setattr(formats, "find_spec", lambda name: None)
+    for kind, backend, package, extra in (
+        ("onnx-step", "jax", "onnx", "export"),
+        ("litert", "tensorflow", "ai_edge_litert", "litert"),
+    ):
+        with pytest.raises(MissingExtraError) as told:
+            check_pair(kind, tmp_path / f"a{FORMATS[kind].suffix}", backend, True)
+        assert f"needs {package}, which" in str(told.value)
+        assert f'"stm-keras[{extra}]"' in str(told.value)
+
+
+def test_every_package_has_an_extra_of_setup_cfg():
+    extras = (REPOSITORY / "setup.cfg").read_text()
+    for form in FORMATS.values():
+        for package in {each for given in form.needs.values() for each in given}:
+            extra = formats.EXTRAS.get(package, package)
+            assert f"\n{extra} =\n" in extras, package
+
+
+def test_the_name_chooses_the_format(tmp_path):
+    assert choose_format(None, tmp_path / "a.keras", True) == "keras"
+    assert choose_format(None, tmp_path / "a.onnx", True) == "onnx-step"
+    assert choose_format("onnx", tmp_path / "a.onnx", False) == "onnx-scan"
+    assert choose_format(None, tmp_path / "a.tflite", False) == "litert"
+    assert choose_format(None, tmp_path / "a.pt2", False) == "torch"
+    assert choose_format(None, tmp_path / "a", False) == "keras"
+    assert choose_format("openvino", tmp_path / "a.onnx", False) == "openvino"
+
+
+@pytest.mark.parametrize("name", ["model.h5", "model", "model.keras.zip"])
+def test_another_suffix_is_refused(name, predictors, tmp_path):
+    with pytest.raises(OutputError, match=r"the name of a Keras file ends in \.keras"):
+        export_model(predictors["cnn_small"], tmp_path / name, "keras")
+    with pytest.raises(OutputError, match=r"is a folder. Leave out \.onnx"):
+        check_pair("saved-model", tmp_path / "a.onnx", "tensorflow", True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("difference", [2e-4, float("nan"), float("inf")])
+def test_a_copy_that_differs_is_not_kept(difference, predictors, tmp_path, monkeypatch):
+    monkeypatch.setattr(verify, "difference", lambda *given: difference)
+    with pytest.raises(OutputError, match="in a probability.* Nothing was written"):
+        export_model(predictors["cnn_small"], tmp_path / "model.keras", "keras")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_comparison_sees_other_weights_and_other_heads(predictors, tmp_path):
+    predictor = predictors["attention"]
+    given = {name: each * 0 for name, each in _run(predictor).items()}
+    assert verify.difference(predictor, _run_of(predictor)) == 0
+    assert verify.difference(predictor, lambda scans: given) > 0.01
+    given.pop("change")
+    assert verify.difference(predictor, lambda scans: given) == float("inf")
+
+
+def _run_of(predictor):
+    return lambda scans: predictor.model.predict(scans, batch_size=20, verbose=0)
+
+
+def _run(predictor):
+    return _run_of(predictor)(predictor.prepare(verify.made_up_scans(predictor.facts)))
+
+
+def test_scans_to_compare_on_are_whole_and_begun():
+    scans = verify.made_up_scans({"max_lines": 24, "pixels": 16})
+    last = 24 - scans.any(-1)[:, ::-1].argmax(1)
+    assert (last == 24).sum() > 1
+    assert (last < 20).any()
+
+
+def test_a_folder_of_somebody_else_is_never_replaced(predictors, tmp_path):
+    if BACKEND == "torch":
+        pytest.skip("SavedModel is not written under torch")
+    path = tmp_path / "model"
+    path.mkdir()
+    (path / "thesis.tex").write_text("mine")
+    with pytest.raises(OutputError, match="is no result of this command"):
+        export_model(predictors["cnn_small"], path, "saved-model", overwrite=True)
+    assert (path / "thesis.tex").read_text() == "mine"
+    (path / "thesis.tex").unlink()
+    path.rmdir()
+    export_model(predictors["cnn_small"], path, "saved-model")
+    export_model(predictors["cnn_small"], path, "saved-model", overwrite=True)
+    assert [each.name for each in tmp_path.iterdir()] == ["model"]
+
+
+def test_the_page_shows_the_table_of_pairs():
+    assert formats_table() in (REPOSITORY / "docs" / "export.md").read_text()

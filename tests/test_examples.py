@@ -1,0 +1,151 @@
+"""The programs in examples/ do what they say, in processes of their own."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from helpers import REPOSITORY, lattice_scans
+
+from stm_keras.inference.shipped import FOLDER
+
+pytest.importorskip("onnxruntime")
+EXAMPLES = REPOSITORY / "examples"
+STEP = FOLDER / "h_si100.onnx"
+
+
+def run(*arguments, **options):
+    """Run an example and return what it gave."""
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), **options.pop("env", {})}
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=120,
+        **options,
+    )
+
+
+def test_json_lines_are_answered_one_by_one_and_bad_ones_do_no_harm(tmp_path):
+    scan = lattice_scans([2])[0].astype(float)
+    np.save(tmp_path / "scan.npy", scan)
+    requests = [json.dumps({"reset": True, "lines": 128})]
+    requests += [json.dumps({"line": line.tolist()}) for line in scan[:3]]
+    bad = ["{", "[]", "{}", '{"line": ["a", "b"]}', '{"line": [1]}', '{"path": "no.sxm"}']
+    bad += ['{"reset": true, "lines": "x"}', '{"line": [NaN, 1]}', '{"line": 5}']
+    requests += bad + [json.dumps({"line": scan[3].tolist()})]
+    requests.append(json.dumps({"path": str(tmp_path / "scan.npy")}))
+    done = run(EXAMPLES / "labview_lines.py", STEP, input="\n".join(requests) + "\n")
+    assert done.returncode == 0, done.stderr
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(told) == len(requests)
+    assert told[0] == {"reset": True, "lines": 128}
+    assert [each["line"] for each in told[1:4]] == [0, 1, 2]
+    assert all(list(each) == ["error"] for each in told[4 : 4 + len(bad)]), told
+    assert told[-2]["line"] == 3  # the stream went on where it was
+    assert abs(sum(told[-2]["probabilities"].values()) - 1) < 1e-5
+    assert told[-1]["lines"] == 128
+    assert told[-1]["class"] in told[-1]["probabilities"]
+
+
+def test_an_answer_comes_before_the_next_request():
+    line = json.dumps({"line": list(range(128))}) + "\n"
+    process = subprocess.Popen(
+        [sys.executable, EXAMPLES / "labview_lines.py", STEP],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    try:
+        for number in range(2):
+            process.stdin.write(line)
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["line"] == number
+    finally:
+        process.stdin.close()
+        assert process.wait(60) == 0
+        process.stdout.close()
+
+
+def test_a_missing_model_is_one_line():
+    done = run(EXAMPLES / "labview_lines.py", "none.onnx", input="")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: none.onnx: no such file")
+    assert run(EXAMPLES / "labview_lines.py", input="").returncode == 1
+
+
+@pytest.fixture
+def hook(monkeypatch):
+    """The Scanbot hook, imported as Scanbot does."""
+    monkeypatch.setenv("STM_KERAS_MODEL", str(STEP))
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    import hk_classifier
+
+    yield hk_classifier
+    hk_classifier.model.cache_clear()
+    del sys.modules["hk_classifier"]
+
+
+def test_scanbot_reshapes_the_tip_after_some_bad_scans(hook, monkeypatch):
+    told = {"class": "rows", "confidence": 0.9, "unsure": False, "unknown_surface": False}
+    monkeypatch.setattr(hook, "verdict_of", lambda *given: {**told, "change_lines": [3]})
+    scan, history = np.random.default_rng(0).normal(size=(64, 64)), []
+    for _ in range(5):
+        history.append(hook.run(scan, "a.sxm", history))
+    assert [each["tipShape"] for each in history] == [False, False, True, False, False]
+    assert history[0]["tipChanges"] == [3]
+    told["unsure"] = True
+    assert not hook.run(scan, "a.sxm", history)["bad"]
+
+
+def test_scanbots_scan_with_missing_lines_is_judged(hook):
+    scan = lattice_scans([0])[0] * 1e-12
+    scan[:40] = np.nan  # an up scan that was stopped: the top was never reached
+    told = hook.run(scan, "a.sxm", [])
+    assert told["tipShape"] is False
+    assert told["class"] in hook.model().classes
+    assert 0.25 < told["confidence"] <= 1
+
+
+def exported(tmp_path, name):
+    """Write a tiny model of whole scans as .onnx and return it with its predictor."""
+    pytest.importorskip("onnxscript" if backend() == "torch" else CONVERTERS[backend()])
+    from export_models import tiny_model
+
+    from stm_keras.export import export_model
+
+    predictor = tiny_model(name)
+    export_model(predictor, tmp_path / "model.onnx", "onnx-scan")
+    return predictor
+
+
+CONVERTERS = {"tensorflow": "tf2onnx", "jax": "jax2onnx", "torch": "onnxscript"}
+
+
+def backend():
+    """Name the backend of the tests."""
+    return os.environ["KERAS_BACKEND"]
+
+
+@pytest.mark.parametrize("name", ["vit", "attention"])
+def test_an_onnx_file_is_read_without_stm_keras(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("stm_keras.export.verify.NUM_SCANS", 3)
+    predictor = exported(tmp_path, name)
+    scans = np.random.default_rng(1).normal(size=(3, 6, 16)).cumsum(2) * 1e-10
+    np.save(tmp_path / "scans.npy", scans)
+    done = run(EXAMPLES / "onnx_alone.py", tmp_path / "model.onnx", tmp_path / "scans.npy")
+    assert done.returncode == 0, done.stderr
+    ours = predictor.probabilities(scans)
+    for line, share in zip(done.stdout.splitlines(), ours, strict=True):
+        assert line.startswith(predictor.classes[share.argmax()])
+        assert abs(float(line.split()[-1]) - share.max()) < 2e-3
+
+
+def test_the_example_needs_numpy_and_onnxruntime_alone():
+    text = (EXAMPLES / "onnx_alone.py").read_text()
+    imported = [line.split()[1] for line in text.splitlines() if line.startswith("import ")]
+    assert imported == ["json", "sys", "numpy", "onnxruntime"]
