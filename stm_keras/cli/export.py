@@ -24,7 +24,8 @@ from stm_keras.export.formats import FORMATS, check_pair, check_variant, choose_
 @click.option(
     "--variant",
     type=click.Choice(["float16", "int8"]),
-    help="Smaller ONNX: weights in float16, or products in int8. Needs --data.",
+    help="Smaller: weights in float16 (ONNX, Keras), or products in int8 (ONNX). Needs "
+    "--data.",
 )
 @click.option(
     "--data",
@@ -78,8 +79,8 @@ def export(model, kind, output, variant, data, scores, data_licence, overwrite, 
     if scores is not None:
         from stm_keras.training.ship import write_shipped_card
 
-        card = output.with_suffix(".md")
-        write_shipped_card(card, predictor, row, run, data_licence, overwrite=True)
+        card, cost = output.with_suffix(".md"), facts.get("variant")
+        write_shipped_card(card, predictor, row, run, data_licence, cost, overwrite=True)
         options.say(f"{card}: the model card.")
     click.echo(json.dumps(facts) if as_json else _text(facts))
 
@@ -95,7 +96,10 @@ def _scans(file, run, data):
     facts = read_facts(file)
     if not facts:
         raise UsageError(f"{file}: `--variant` needs a model that stm-keras wrote.")
-    return scored_scans(facts, dataset, choose_scans(dataset, run).indices, data)
+    indices = choose_scans(dataset, run).indices
+    if not len(indices):  # the run kept nothing for a test
+        indices = choose_scans(dataset, part="all").indices
+    return scored_scans(facts, dataset, indices, data)
 
 
 def _text(facts):

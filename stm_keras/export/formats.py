@@ -196,7 +196,7 @@ def export_model(predictor, path, kind=None, overwrite=False, variant=None, scor
         path: str or `Path`.
         kind: str, as for `choose_format`.
         overwrite: bool.
-        variant: str. "float16" or "int8" for smaller ONNX files, or None.
+        variant: str. "float16" or "int8" for smaller files, or None.
         scored: `stm_keras.export.variants.Scored`, the scans on which a variant's loss
             is measured. A variant needs it.
 
@@ -255,16 +255,17 @@ def _said_in_one_line(path, form, facts):
 
 
 def check_variant(kind, variant, scored):
-    """Refuse a variant of anything but ONNX, or without scans to measure its loss on.
+    """Refuse a variant that a format lacks, or one without scans to measure its loss on.
 
     Raises:
         UsageError: It makes no sense.
     """
     if variant is None:
         return
-    if not kind.startswith("onnx"):
+    if not kind.startswith("onnx") and (kind, variant) != ("keras", "float16"):
+        where = "ONNX and Keras" if variant == "float16" else "ONNX"
         raise UsageError(
-            f"`--variant {variant}` is for ONNX, not {FORMATS[kind].title}. Leave it out."
+            f"`--variant {variant}` is for {where}, not {FORMATS[kind].title}. Leave it out."
         )
     if scored is None:
         raise UsageError(

@@ -1,15 +1,18 @@
 """A `.keras` file of half the size: weights in float16, which Keras reads as float32."""
 
 import io
+import json
 import zipfile
 
 import h5py
 import numpy as np
 
+from stm_keras.inference.model_file import FACTS
+
 WEIGHTS = "model.weights.h5"
 
 
-def halve(path):
+def halve(path, facts=None):
     """Round the weights of a `.keras` file to float16 and pack the archive.
 
     The network says what it said: layers still compute in float32, and loading turns the
@@ -17,12 +20,15 @@ def halve(path):
 
     Args:
         path: `Path` of a `.keras` file, which is replaced.
+        facts: dict, JSON-ready. What the file shall say of itself; None for what it says.
     """
     parts = {}
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             parts[name] = archive.read(name)
     parts[WEIGHTS] = _halved(parts[WEIGHTS])
+    if facts is not None:
+        parts[FACTS] = json.dumps(facts, indent=1, allow_nan=False).encode()
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in parts.items():
             archive.writestr(name, data)

@@ -1,4 +1,4 @@
-"""Smaller ONNX files, and what they cost: float16 weights, and int8 with int8 sums."""
+"""Smaller files, and what they cost: float16 weights, and ONNX with products in int8."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,9 @@ import numpy as np
 
 from stm_keras.errors import DatasetError
 from stm_keras.evaluation.metrics import auroc
+from stm_keras.export.keras_half import halve
 from stm_keras.export.onnx_step import put_facts
+from stm_keras.inference.model_file import load_predictor
 from stm_keras.runtime.onnx_scan import load_onnx
 
 SMALLEST = 64  # values of an array that is worth halving
@@ -58,7 +60,7 @@ def scored_scans(facts, dataset, indices, data):
 
 
 def write(predictor, path, facts, variant, scored):
-    """Replace an ONNX file by a smaller variant that says what it costs.
+    """Replace a file by a smaller variant that says what it costs.
 
     Args:
         predictor: A `Predictor`.
@@ -71,14 +73,10 @@ def write(predictor, path, facts, variant, scored):
         dict, JSON-ready: `name`, `auroc` of the file, `auroc_float32` of the model,
         `loss` of AUROC, `scans` and `data` that they are measured on.
     """
-    import onnx
-
-    {"float16": _float16, "int8": _int8}[variant](path)
-    network = onnx.load(str(path))
-    put_facts(network, facts)
-    path.write_bytes(network.SerializeToString())
+    small = _SmallKeras(path) if path.suffix == ".keras" else _SmallOnnx(path, variant)
+    small.put(facts)
     ours = predictor.probabilities(scored.images)
-    theirs = last_word(load_onnx(path), scored.images)
+    theirs = small.probabilities(scored.images)
     areas = [auroc(scored.labels, each)[0] for each in (theirs, ours)]
     cost = {
         "name": variant,
@@ -88,9 +86,35 @@ def write(predictor, path, facts, variant, scored):
         "scans": len(scored.labels),
         "data": scored.source.rpartition("/")[2],
     }
-    put_facts(network, {**facts, "exported": {**facts["exported"], "variant": cost}})
-    path.write_bytes(network.SerializeToString())
+    small.put({**facts, "exported": {**facts["exported"], "variant": cost}})
     return cost
+
+
+class _SmallOnnx:
+    def __init__(self, path, variant):
+        import onnx
+
+        self.path = path
+        {"float16": _float16, "int8": _int8}[variant](path)
+        self.network = onnx.load(str(path))
+
+    def put(self, facts):
+        put_facts(self.network, facts)
+        self.path.write_bytes(self.network.SerializeToString())
+
+    def probabilities(self, images):
+        return last_word(load_onnx(self.path), images)
+
+
+class _SmallKeras:
+    def __init__(self, path):
+        self.path = path
+
+    def put(self, facts):
+        halve(self.path, facts)
+
+    def probabilities(self, images):
+        return load_predictor(self.path).probabilities(images)
 
 
 def last_word(copy, images):

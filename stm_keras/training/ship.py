@@ -69,7 +69,9 @@ def with_scores(predictor, row):
     return {**predictor.facts, "scores": scores}
 
 
-def write_shipped_card(path, predictor, row, run, data_licence=None, overwrite=False):
+def write_shipped_card(
+    path, predictor, row, run, data_licence=None, cost=None, overwrite=False
+):
     """Write the card of a model that was trained on all sessions.
 
     Args:
@@ -79,6 +81,8 @@ def write_shipped_card(path, predictor, row, run, data_licence=None, overwrite=F
             fold's model never saw.
         run: The `Run` of the model, or None.
         data_licence: str. Of the training data, None where it is not known.
+        cost: dict, as of `stm_keras.export.variants.write`, or None: what it lost where it
+            was made smaller.
         overwrite: bool.
     """
     source = predictor.facts["training"]["environment"]["dataset"]["source"]
@@ -98,4 +102,9 @@ def write_shipped_card(path, predictor, row, run, data_licence=None, overwrite=F
             f"those that set its temperature. {row['command']}"
         )
     facts["scores are of"] = told
+    if cost is not None:
+        facts["made smaller"] = (
+            f"weights in {cost['name']}. The scores are those in float32, over which it loses "
+            f"{cost['loss']:.4f} AUROC on {cost['scans']} scans of {cost['data']}."
+        )
     write_card(path, facts, {**row["all"], "protocol": row["protocol"]}, overwrite)

@@ -108,7 +108,7 @@ def test_a_pair_that_cannot_be_is_refused_before_keras_is_loaded(model_file, tmp
 def test_variants_ask_for_scans_and_for_onnx(model_file, dataset_file, tmp_path):
     pytest.importorskip("onnx")
     given = ["export", model_file, "-o", tmp_path / "a.keras"]
-    check_error(stm(*given, "--variant", "int8"), 2, "`--variant int8` is for ONNX")
+    check_error(stm(*given, "--variant", "int8"), 2, "`--variant int8` is for ONNX,")
     check_error(stm(*given, "--data", dataset_file), 2, "Add --variant")
     pytest.importorskip(CONVERTERS[os.environ["KERAS_BACKEND"]])
     given = ["export", model_file, "-o", tmp_path / "a.onnx", "--variant", "float16"]
@@ -131,6 +131,22 @@ def test_a_variant_says_what_it_costs(variant, model_file, dataset_file, tmp_pat
     assert told["scans"] == 96
     assert abs(told["loss"] - (told["auroc_float32"] - told["auroc"])) < 2e-4
     assert abs(told["loss"]) < 0.05
+
+
+def test_a_keras_file_is_halved_too_and_its_card_says_what_that_costs(
+    trained_run, results, dataset_file, tmp_path
+):
+    file, _ = results
+    whole, half = tmp_path / "whole.keras", tmp_path / "half.keras"
+    assert stm("export", trained_run, "-o", whole).exit_code == 0
+    given = ["--variant", "float16", "--data", dataset_file, "--scores", file]
+    result = stm("export", trained_run, "-o", half, *given)
+    assert result.exit_code == 0, result.stderr
+    assert half.stat().st_size < whole.stat().st_size
+    told = read_facts(half)["exported"]["variant"]
+    assert told["name"] == "float16"
+    assert abs(told["loss"]) < 0.05
+    assert f"it loses {told['loss']:.4f} AUROC" in half.with_suffix(".md").read_text()
 
 
 @pytest.fixture
