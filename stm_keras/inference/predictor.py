@@ -155,19 +155,7 @@ class Predictor:
 
     def check_scans(self, shape, source=None):
         """Raise a `MismatchError` that names the source if scans do not fit the model."""
-        place = "" if source is None else f"{source}: "
-        pixels, most = self.facts["pixels"], self.facts["max_lines"]
-        if shape[2] != pixels:
-            raise MismatchError(
-                f"{place}the model judges lines of {pixels} pixels. Received: scans of "
-                f"{shape[1]} lines x {shape[2]} pixels. Resample the scans, or train on "
-                "them."
-            )
-        if shape[1] > most:
-            raise MismatchError(
-                f"{place}the model judges up to {most} lines. Received: scans of {shape[1]} "
-                "lines. Resample the scans, or train on them."
-            )
+        check_size(self.facts, shape, source)
 
     def check_classes(self, classes, source=None):
         """Raise a `MismatchError` that names the source if classes are not the model's."""
@@ -177,6 +165,29 @@ class Predictor:
                 f"{place}the model knows {', '.join(self.classes)}. Received: scans labelled "
                 f"{', '.join(classes)}. Merge or rename the classes, or train on them."
             )
+
+
+def check_size(facts, shape, source=None):
+    """Raise a `MismatchError` that names the source if scans do not fit a model.
+
+    Args:
+        facts: dict of the model: `pixels` and `max_lines`.
+        shape: tuple (scans, lines, pixels).
+        source: str or `Path`, or None.
+    """
+    place = "" if source is None else f"{source}: "
+    pixels, most = facts["pixels"], facts["max_lines"]
+    if shape[2] != pixels:
+        raise MismatchError(
+            f"{place}the model judges lines of {pixels} pixels. Received: scans of "
+            f"{shape[1]} lines x {shape[2]} pixels. Resample the scans, or train on "
+            "them."
+        )
+    if shape[1] > most:
+        raise MismatchError(
+            f"{place}the model judges up to {most} lines. Received: scans of {shape[1]} "
+            "lines. Resample the scans, or train on them."
+        )
 
 
 def predict_logits(
