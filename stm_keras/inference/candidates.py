@@ -62,16 +62,17 @@ class Candidate:
         return np.concatenate([self.lines, missing]), 1.0
 
     def row_of(self, line):
-        """Return the row of the frame in which a line lies: the top of it, float.
+        """Return where a line begins, in rows of the frame from its top: float.
 
         Args:
-            line: int, in the order of acquisition.
+            line: int, in the order of acquisition; the number of lines is their end.
         """
         if self.scan is None:
             return float(line)
         recorded = self.scan.recorded
         row = recorded[min(line, len(recorded) - 1)]
-        return float(row + 1 if self.scan.slow == "up" else row)
+        ends = line >= len(recorded)
+        return float(row + (ends if self.scan.slow != "up" else not ends))
 
 
 def read_candidates(path, facts, channel=None):

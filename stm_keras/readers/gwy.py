@@ -144,9 +144,7 @@ def _parse(path, content, name):
         if size is None and lateral == "m" and "xreal" in field and "yreal" in field:
             size = (float(field["xreal"]) * scale, float(field["yreal"]) * scale)
     if not images:
-        raise NoImageError(
-            f"{path}: holds no image, only curves or volumes. Give a scan."
-        )
+        raise NoImageError(f"{path}: holds no image, only curves or volumes. Give a scan.")
     return Found(
         format=name,
         images=tuple(images),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stm_keras.errors import MissingExtraError, NoImageError, ScanError, require
+from stm_keras.errors import MissingExtraError, NoImageError, require
 from stm_keras.readers.found import Found, Image, choose
 from stm_keras.readers.matrix_raw import MAGIC, guess_images, read_counts
 from stm_keras.readers.source import MAX_BYTES, damage, read_bytes
