@@ -14,7 +14,7 @@ from stm_keras.errors import OutputError
 from stm_keras.evaluation.html import data_url, swatch, text
 from stm_keras.evaluation.look import COLOURS, INK, class_colour
 from stm_keras.evaluation.scan_report_page import SCRIPT, STYLE
-from stm_keras.evaluation.scan_words import size_text, verdict_words
+from stm_keras.evaluation.scan_words import short, size_text, verdict_words
 from stm_keras.evaluation.stylesheet import CSS
 from stm_keras.files import atomic, check_folder
 
@@ -137,7 +137,7 @@ class ScanReport:
             (verdict.confidence, f"{100 * verdict.confidence:.0f} %"),
             (len(changes), "<br/>".join(f"line {line}" for line in changes)),
             (judged.lines, str(judged.lines)),
-            (width, "" if width is None else f"{width:.4g}"),
+            (width, "" if width is None else short(width)),
             (len(remarks), "<br/>".join(remarks)),
         ]
         return f'<tr data-class="{judged.number}">{"".join(map(_cell, cells))}</tr>\n'

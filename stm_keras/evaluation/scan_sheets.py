@@ -21,7 +21,6 @@ from stm_keras.files import atomic, check_folder
 PIXELS = 512  # of a scan in its picture, along a line
 HEIGHT, MARGIN = 3.7, 1.15  # inches: of the panels, and of the words around them
 WARN = COLOURS[5]
-PICO = 1e12
 
 
 class ScanSheets:
@@ -109,7 +108,7 @@ def plot_judged(judged):
         left=0.55 / (sum(widths) + 1.1),
         right=1 - 0.25 / (sum(widths) + 1.1),
         bottom=0.62 / (HEIGHT + MARGIN),
-        top=1 - 0.62 / (HEIGHT + MARGIN),
+        top=1 - 0.57 / (HEIGHT + MARGIN),
         wspace=0.09,
     )
     panels = [figure.add_subplot(cell) for cell in left]
@@ -222,10 +221,8 @@ def _draw_state(axes, judged, edges):
     whole = state is None or not len(state)
     if whole:
         state, edges = np.array([judged.verdict.probabilities]), [edges[0], edges[-1]]
-    title = "class of the whole scan" if whole else "class after each line"
-    style_axes(axes, "", "probability", "")
+    style_axes(axes, "", "whole scan" if whole else "after each line", "")
     axes.grid(False)
-    axes.set_title(title, loc="left", size=8.5, color=GREY)
     place = np.repeat(edges[: len(state) + 1], 2)[1:-1]
     ends = np.cumsum(np.hstack([np.zeros((len(state), 1)), state]), axis=1)
     for number in range(state.shape[1]):
@@ -240,23 +237,32 @@ def _draw_state(axes, judged, edges):
 def _draw_steps(axes, judged):
     steps, _ = judged.removed()
     candidate = judged.candidate
-    factor, unit = (PICO, "pm") if candidate.unit == "m" else (1.0, candidate.unit)
+    known = np.abs(steps[np.isfinite(steps)])
+    widest = 1.5 * np.percentile(known, 99) if known.size else 0
+    factor, unit = _prefix(widest / 1.5, candidate.unit)
     style_axes(axes, "", f"step ({unit})" if unit else "step", "")
-    axes.set_title("line to line", loc="left", size=8.5, color=GREY)
     place = [candidate.row_of(n) for n in range(len(steps))]
     end = candidate.row_of(len(steps))
     middle = (np.array(place) + np.append(place[1:], end)) / 2
     values = factor * steps
     axes.axvline(0, color=GREY, lw=0.8)
     axes.plot(values, middle, color=INK, lw=0.8)
-    known = np.abs(values[np.isfinite(values)])
-    widest = 1.5 * np.percentile(known, 99) if known.size else 0
-    widest = widest or 1.0
+    widest = factor * widest or 1.0
     axes.set_xlim(-widest, widest)
     axes.set_xticks([-widest / 1.5, widest / 1.5])
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.2g}")
     axes.xaxis.label.set_size(9)
     axes.tick_params(labelsize=8)
+
+
+def _prefix(value, unit):
+    """Return what to multiply by for numbers that can be read, and their unit."""
+    if unit not in ("m", "A"):
+        return 1.0, unit
+    for factor, prefix in ((1e6, "µ"), (1e9, "n"), (1e12, "p")):
+        if value * factor >= 1:
+            return factor, prefix + unit
+    return (1e12, "p" + unit) if value * 1e12 >= 0.1 else (1e15, "f" + unit)
 
 
 def _write_words(figure, judged):

@@ -18,7 +18,7 @@ def size_text(judged):
     candidate, scan = judged.candidate, judged.candidate.scan
     parts = []
     if scan is not None and scan.size is not None:
-        parts.append(" x ".join(f"{length * NANO:.4g}" for length in scan.size) + " nm")
+        parts.append(" x ".join(short(length * NANO) for length in scan.size) + " nm")
     told = f"{judged.lines} of {candidate.planned} lines x {candidate.lines.shape[1]} px"
     parts.append(told)
     if scan is not None and scan.bias is not None:
@@ -26,6 +26,11 @@ def size_text(judged):
     if scan is not None and scan.channel != "Z":
         parts.append(" ".join(filter(None, (scan.channel, scan.direction))))
     return ", ".join(parts)
+
+
+def short(value):
+    """Write a number with four digits and without an exponent."""
+    return f"{float(f'{value:.4g}'):.10g}"
 
 
 def verdict_words(judged):

@@ -49,7 +49,7 @@ def judge(predictor, places, channel=None, every_line=False, threads=None):
             for item in _items(places, predictor, channel):
                 if isinstance(item, Judged):
                     flush()
-                    waiting.append(_done(lambda: [item]))
+                    waiting.append(_done([item]))
                 elif item is not None:
                     if batch and batch[0].heights.shape != item.heights.shape:
                         flush()
@@ -145,7 +145,7 @@ class _executor:
 
     def __enter__(self):
         if self.pool is None:
-            return lambda work, batch: _done(lambda: work(batch)), 0
+            return lambda work, batch: _done(work(batch)), 0
         return self.pool.submit, self.window
 
     def __exit__(self, *error):
@@ -153,9 +153,9 @@ class _executor:
             self.pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _done(work):
+def _done(found):
     future = Future()
-    future.set_result(work())
+    future.set_result(found)
     return future
 
 

@@ -84,7 +84,7 @@ def _expand(path):
     if path.is_dir():
         yield from _folder(path)
     elif not path.exists() and glob.has_magic(str(path)):
-        found = sorted(glob.glob(str(path), recursive=True))
+        found = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207  one may be absolute
         if not found:
             error = InputError(f"{path}: fits no file. Look at the pattern.")
             yield Place(path, error=error)

@@ -40,7 +40,8 @@ class TaughtSizes:
         width = self.outside(scan)
         if width is None:
             return None
-        return f"{width:.3g} nm wide, taught {self.low:g} to {self.high:g} nm"
+        width = f"{float(f'{width:.3g}'):.10g}"
+        return f"{width} nm wide, taught {self.low:g} to {self.high:g} nm"
 
 
 def taught_sizes(facts):
