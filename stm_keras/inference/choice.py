@@ -43,10 +43,10 @@ def find_model(path):
     Raises:
         InputError: There is no such file.
     """
-    from stm_keras.runs import Run  # pydantic takes long to import
-
     path = Path(path)
     if path.is_dir():
+        from stm_keras.runs import Run  # pydantic takes long to import
+
         run = Run.open(path)
         there = [run.file(name) for name in BEST if run.file(name).exists()]
         if not there:
@@ -58,8 +58,11 @@ def find_model(path):
         raise InputError(
             f"{path}: no such file. Give a .keras file or the folder of a run."
         )
-    in_run = path.name in BEST and (path.parent / "config.toml").exists()
-    return path, Run(path.parent) if in_run else None
+    if path.name not in BEST or not (path.parent / "config.toml").exists():
+        return path, None
+    from stm_keras.runs import Run
+
+    return path, Run(path.parent)
 
 
 def is_model(path):
