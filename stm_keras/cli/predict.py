@@ -1,6 +1,7 @@
 """`stm-keras predict`."""
 
-from contextlib import ExitStack
+import sys
+from contextlib import ExitStack, suppress
 
 import click
 
@@ -70,9 +71,7 @@ def predict(paths, model, channel, as_csv, as_json, every_line, pictures, report
             for drawer in _drawers(predictor, pictures, report, more["overwrite"])
         ]
         code, failed = 0, False
-        places = find_places(
-            paths, click.get_text_stream("stdin", errors="surrogateescape")
-        )
+        places = find_places(paths, _list_of_paths())
         for judged in judge(predictor, places, channel, every_line):
             if judged.error is not None:
                 code = max(options.report(judged.error, code), UNREADABLE)
@@ -104,6 +103,13 @@ def _load(model, paths):
     from stm_keras.inference.model_file import load_predictor
 
     return load_predictor(file), paths
+
+
+def _list_of_paths():
+    """Return standard input; names of files may hold bytes that are no text."""
+    with suppress(AttributeError, ValueError):
+        sys.stdin.reconfigure(errors="surrogateescape")
+    return sys.stdin
 
 
 def _check_fail_on(wanted, classes):

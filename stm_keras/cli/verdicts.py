@@ -44,7 +44,8 @@ class CsvPrinter(JsonPrinter):
     def print(self, judged):
         """Print one `Judged`."""
         record = judged.record()
-        start = [record["path"], record["index"]]
+        path = record["path"].encode("utf-8", "replace").decode()
+        start = [path, record["index"]]
         self._line(start, record)
         for tile in record.get("tiles", ()):
             place = f"{tile['row']} {tile['column']}"
@@ -197,7 +198,7 @@ def _console():
 
 
 def _shortened(judged):
-    name = str(judged.path)
+    name = "".join(c if c.isprintable() else "\ufffd" for c in str(judged.path))
     if judged.index:
         name += f" [{judged.index}]"
     return name if len(name) <= NAME_WIDTH else "…" + name[1 - NAME_WIDTH :]

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections import Counter
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 
@@ -50,14 +51,14 @@ class ScanReport:
     """
 
     def __init__(self, path, classes, overwrite=False):
-        self.path, self.classes, self.overwrite = path, classes, overwrite
+        self.path, self.classes, self.overwrite = Path(path), classes, overwrite
         self.counts, self.doubts = Counter(), Counter()
         self.total = self.unread = self._number = 0
-        if path.is_dir():
+        if self.path.is_dir():
             raise OutputError(f"{path}: is a folder. Give the name of a file.")
-        if path.exists() and not overwrite:
+        if self.path.exists() and not overwrite:
             raise OutputError(f"{path}: exists already. Add --overwrite to replace it.")
-        check_folder(path.parent)
+        check_folder(self.path.parent)
 
     def __enter__(self):
         self._rows = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115

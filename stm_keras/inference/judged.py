@@ -73,7 +73,7 @@ class Judged:
     def removed(self):
         """Return what preprocessing took out of every line, as of `line_trend`."""
         if "removed" not in self._cache:
-            with np.errstate(invalid="ignore"):
+            with np.errstate(all="ignore"):
                 self._cache["removed"] = line_trend(self.candidate.lines)
         return self._cache["removed"]
 

@@ -119,11 +119,11 @@ def _folder(folder):
 def is_dataset(folder):
     """Tell whether a folder holds pictures with a table of them."""
     try:
+        if not any(path.suffix.lower() == ".csv" for path in folder.iterdir()):
+            return False
         from stm_keras.data.storage import sniff  # h5py takes long to import
         from stm_keras.data.table import find_table
 
-        if not any(path.suffix.lower() == ".csv" for path in folder.iterdir()):
-            return False
         return sniff(find_table(folder)) == "table"
     except (OSError, StmKerasError):
         return False

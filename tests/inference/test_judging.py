@@ -1,5 +1,7 @@
 """Batches of scans: in order, with their errors, in the lines of their files."""
 
+import time
+
 import numpy as np
 import pytest
 from scan_files import sxm
@@ -87,6 +89,7 @@ def test_what_is_done_is_handed_out_while_the_list_pauses(tmp_path, threaded):
     def slowly():
         yield Place(path)
         for _ in range(1000):
+            time.sleep(0.01)
             yield None
             if seen:
                 return
