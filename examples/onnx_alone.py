@@ -32,4 +32,9 @@ logits = logits / np.interp(
 )
 shares = np.exp(logits - logits.max(1, keepdims=True))
 for share in shares / shares.sum(1, keepdims=True):
-    print(facts["classes"][share.argmax()], round(float(share.max()), 3))
+    first, curve = share.max(), facts.get("confidence")
+    if curve:  # how often validation scans were judged right at such a share
+        seen = np.log2(scans.shape[1]), np.log2(curve["lines"])
+        slope, shift = (np.interp(*seen, curve[key]) for key in ("slopes", "shifts"))
+        first = 1 / (1 + np.exp(-slope * np.log(first / (1 - first)) - shift))
+    print(facts["classes"][share.argmax()], round(float(first), 3))

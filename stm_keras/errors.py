@@ -7,6 +7,7 @@ StmKerasError            1  anything below
 ├── InputError           3  a file is missing or cannot be read
 │   ├── DatasetError     3  a file can be read, but is no usable dataset
 │   └── ScanError        3  a scan file is damaged, or holds no image
+│       └── NoImageError 3  it is whole, and holds something else than an image
 ├── MismatchError        4  model and data do not fit
 ├── OutputError          1  a result cannot be written, or exists already
 ├── TrainingError        1  training cannot go on
@@ -48,6 +49,10 @@ class DatasetError(InputError):
 
 class ScanError(InputError):
     """A scan file is damaged, of an unknown format, or holds no image."""
+
+
+class NoImageError(ScanError):
+    """A file of a microscope is whole, but holds curves, a grid or settings."""
 
 
 class MismatchError(StmKerasError):

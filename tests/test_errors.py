@@ -11,6 +11,7 @@ EXIT_CODES = {
     "InputError": 3,
     "DatasetError": 3,
     "ScanError": 3,
+    "NoImageError": 3,
     "MismatchError": 4,
     "OutputError": 1,
     "TrainingError": 1,

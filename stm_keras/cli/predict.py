@@ -1,132 +1,143 @@
 """`stm-keras predict`."""
 
-import csv
-import io
-import json
+import sys
+from contextlib import ExitStack, suppress
 
 import click
 
 from stm_keras.cli import options
-from stm_keras.errors import StmKerasError, UsageError
+from stm_keras.errors import UsageError
+
+FAILED, UNREADABLE = 10, 3  # exit codes
+VERDICTS = {"defects": "generic defects", "rows": "rows"}  # of --fail-on: name of a class
 
 
 @click.command()
-@click.argument("files", type=options.PATH, nargs=-1, required=True)
+@click.argument("paths", metavar="PATH...", type=options.PATH, nargs=-1, required=True)
 @click.option("--model", type=options.PATH, help="Model file, run, or shipped model.")
 @click.option("--channel", help='Image of a scan file, such as "Current" or "Z backward".')
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @options.as_json
+@click.option(
+    "--every-line",
+    is_flag=True,
+    help="Also print what would have been said live, after each line.",
+)
+@click.option("--pictures", type=options.PATH, help="Folder for a PNG of each scan.")
+@click.option("--report", type=options.PATH, help="HTML file to write: table and pictures.")
+@click.option(
+    "--fail-on",
+    type=click.Choice([*VERDICTS, "unsure"]),
+    multiple=True,
+    help="Exit with 10 if a scan gets this verdict. May be repeated.",
+)
+@options.overwrite
 @options.keras_options
-def predict(files, model, channel, as_csv, as_json):
+def predict(paths, model, channel, as_csv, as_json, every_line, pictures, report, **more):
     """Judge the tip on scans: class and confidence.
 
-    Each of FILES is a scan as the microscope wrote it (docs/formats.md), a dataset (HDF5,
-    NPZ, MAT, a folder of pictures with a CSV file), an array (.npy) or one picture. Of a
-    scan file the forward topography is judged, its lines in the order of acquisition. The
-    model is the one that comes with stm-keras, another by --model, or the first of FILES
-    where that is a .keras file or the folder of a run.
-    A file that cannot be read is reported and the others are judged still; the exit code
-    is then 3. --json prints one line per scan.
+    Each PATH is a scan as the microscope wrote it (docs/formats.md), a folder of them, a
+    glob, a dataset (HDF5, NPZ, MAT, a folder of pictures with a CSV file), an array (.npy),
+    a picture, or - for a list of paths on standard input, one a line. Folders are searched
+    to the bottom; what is no scan is left out. Of a scan file the forward topography is
+    judged, its lines in the order of acquisition, and a large scan in tiles as well.
+
+    The model is the one that comes with stm-keras, run by onnxruntime unless --backend or
+    --device asks for Keras; another by --model, or the first PATH where that is a model
+    file or the folder of a run.
+
+    A file that cannot be read is listed and the others are judged still; the exit code is
+    then 3, also where --fail-on would give 10. --fail-on unsure counts unknown surfaces.
 
     \b
         stm-keras predict scan.sxm
-        stm-keras predict runs/vit scans.h5
-        stm-keras predict scan.png --model h_si100_simulated --json
+        stm-keras predict session/ --report session.html
+        stm-keras predict "2026-11-*/*.Z_mtrx" --json > verdicts.jsonl
+        stm-keras predict scan.sxm --fail-on defects --fail-on unsure || repair-tip
     """
     if as_csv and as_json:
         raise UsageError("`--csv` and `--json`: choose one.")
-    from stm_keras.inference.choice import find_model, is_model, needs_keras
-    from stm_keras.inference.scans import read_scans
+    from stm_keras.cli.verdicts import CsvPrinter, JsonPrinter, TablePrinter
+    from stm_keras.inference.judging import judge
+    from stm_keras.inference.paths import find_places
+
+    predictor, paths = _load(model, list(paths))
+    _check_fail_on(more["fail_on"], predictor.classes)
+    kind = JsonPrinter if as_json else CsvPrinter if as_csv else TablePrinter
+    with ExitStack() as stack:
+        printer = stack.enter_context(kind(predictor.classes, every_line))
+        drawers = [
+            stack.enter_context(drawer)
+            for drawer in _drawers(predictor, pictures, report, more["overwrite"])
+        ]
+        code, failed = 0, False
+        places = find_places(paths, _list_of_paths())
+        for judged in judge(predictor, places, channel, every_line):
+            if judged.error is not None:
+                code = max(options.report(judged.error, code), UNREADABLE)
+            else:
+                failed = failed or _fails(judged, more["fail_on"])
+            printer.print(judged)
+            for drawer in drawers:
+                drawer.add(judged)
+    if code or failed:
+        click.get_current_context().exit(code or FAILED)
+
+
+def _load(model, paths):
+    """Load the model that is meant; return it and what is left to judge."""
+    from stm_keras.inference.choice import find_judge, is_model, needs_keras
     from stm_keras.inference.shipped import DEFAULT
 
-    if model is None and (is_model(files[0]) or files[0].suffix in (".keras", ".skops")):
-        model, *files = files
-        if not files:
+    if model is None and (
+        is_model(paths[0]) or paths[0].suffix in (".keras", ".onnx", ".skops")
+    ):
+        model, *paths = paths
+        if not paths:
             raise UsageError(f"{model}: is a model. Give scans to judge as well.")
-    file, _ = find_model(model or DEFAULT)
+    asked = click.get_current_context().meta
+    wanted = any(asked.get(f"stm_keras.{name}") for name in ("backend", "device"))
+    file = find_judge(model or DEFAULT, wanted)
     if needs_keras(file):
         options.load_keras()
     from stm_keras.inference.model_file import load_predictor
-    from stm_keras.inference.verdicts import scan_verdicts
 
-    predictor = load_predictor(file)
-    printer = _Printer(predictor.classes, as_csv, as_json)
-    code = 0
-    for path in files:
-        try:
-            images = read_scans(path, predictor.facts, channel)
-            predictor.check_scans(images.shape, path)
-            verdicts = scan_verdicts(
-                predictor, images, progress=options.progress_line(path.name)
+    return load_predictor(file), paths
+
+
+def _list_of_paths():
+    """Return standard input; names of files may hold bytes that are no text."""
+    with suppress(AttributeError, ValueError):
+        sys.stdin.reconfigure(errors="surrogateescape")
+    return sys.stdin
+
+
+def _check_fail_on(wanted, classes):
+    for name in wanted:
+        if name in VERDICTS and VERDICTS[name] not in classes:
+            raise UsageError(
+                f"`--fail-on {name}`: the model knows no class {VERDICTS[name]!r}, only "
+                f"{', '.join(classes)}."
             )
-        except StmKerasError as error:
-            code = options.report(error, code)
-            continue
-        printer.print(path, verdicts)
-    if code:
-        click.get_current_context().exit(code)
 
 
-class _Printer:
-    """Prints predictions as a table, CSV or JSON Lines."""
-
-    def __init__(self, classes, as_csv, as_json):
-        self.classes = classes
-        self.as_csv = as_csv
-        self.as_json = as_json
-        if as_csv:
-            flags = ["unsure", "unknown_surface", "change_lines", "lines"]
-            self._row(["path", "index", "class", "confidence", *classes, *flags])
-
-    def print(self, path, verdicts):
-        if not (self.as_csv or self.as_json):
-            click.echo(f"{path}: {len(verdicts)} scan{'s' * (len(verdicts) != 1)}")
-        for index, verdict in enumerate(verdicts):
-            best = verdict.probabilities.index(verdict.confidence)
-            name = self.classes[best]
-            if self.as_json:
-                pairs = zip(self.classes, verdict.probabilities, strict=True)
-                changes = verdict.change_lines
-                record = {
-                    "path": str(path),
-                    "index": index,
-                    "class": name,
-                    "probabilities": {key: round(float(p), 6) for key, p in pairs},
-                    "confidence": round(verdict.confidence, 6),
-                    "change_lines": None if changes is None else list(changes),
-                    "unsure": verdict.unsure,
-                    "unknown_surface": verdict.unknown_surface,
-                    "lines": verdict.lines,
-                }
-                click.echo(json.dumps(record))
-            elif self.as_csv:
-                flags = [verdict.unsure, verdict.unknown_surface]
-                cells = ["" if flag is None else str(flag).lower() for flag in flags]
-                cells.append(" ".join(map(str, verdict.change_lines or ())))
-                self._row(
-                    [path, index, name, f"{verdict.confidence:.6f}"]
-                    + [f"{p:.6f}" for p in verdict.probabilities]
-                    + [*cells, verdict.lines]
-                )
-            else:
-                text = (
-                    f"{index:6d}  {name:<20} {verdict.confidence:6.1%}{_remarks(verdict)}"
-                )
-                click.echo(text)
-
-    def _row(self, cells):
-        text = io.StringIO()
-        csv.writer(text, lineterminator="").writerow(cells)
-        click.echo(text.getvalue())
+def _fails(judged, wanted):
+    doubted = judged.verdict.unsure or judged.verdict.unknown_surface
+    return any(
+        bool(doubted) if name == "unsure" else judged.name == VERDICTS[name]
+        for name in wanted
+    )
 
 
-def _remarks(verdict):
-    """What a person should know besides: unsure, unknown, begun, changed."""
-    remarks = []
-    if verdict.unknown_surface:
-        remarks.append("unknown surface")
-    if verdict.unsure:
-        remarks.append("unsure")
-    if verdict.change_lines:
-        remarks.append("tip change at line " + ", ".join(map(str, verdict.change_lines)))
-    return "".join(f"  {remark}" for remark in remarks)
+def _drawers(predictor, pictures, report, overwrite):
+    """Return what draws each scan, checked before anything is judged."""
+    drawers = []
+    if pictures is not None:
+        from stm_keras.evaluation.scan_sheets import ScanSheets
+
+        drawers.append(ScanSheets(pictures, overwrite))
+    if report is not None:
+        from stm_keras.evaluation.scan_report import ScanReport
+
+        drawers.append(ScanReport(report, predictor.classes, overwrite))
+    return drawers

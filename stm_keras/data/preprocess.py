@@ -15,13 +15,44 @@ def remove_line_trend(heights):
         float64 array of the same shape. Each line has zero mean and zero slope.
     """
     heights = np.asarray(heights, np.float64)
-    heights = heights - heights.mean(-1, keepdims=True)
+    mean, slope, ramp = _trend(heights)
+    return heights - mean[..., None] - slope[..., None] * ramp
+
+
+def line_trend(heights):
+    """Return what `remove_line_trend` takes out of every line: its height and its slope.
+
+    A tip change often shows there first, as a step from one line to the next.
+
+    Args:
+        heights: array of shape `(..., lines, pixels)`, any unit; NaN where not recorded.
+
+    Returns:
+        Tuple of float64 arrays of shape `(..., lines)` in that unit: how far the line lies
+        above the one before, NaN for the first; and how far it rises from its first pixel
+        to its last.
+    """
+    heights = np.asarray(heights, np.float64)
+    mean, slope, ramp = _trend(heights)
+    step = np.diff(mean, axis=-1, prepend=np.nan)
+    return step, slope * (ramp[-1] - ramp[0])
+
+
+def recorded_lines(images):
+    """Count the lines up to the last that is not constant: int array `(scans,)`."""
+    uneven = (np.asarray(images) != np.asarray(images)[:, :, :1]).any(-1)
+    last = uneven.shape[1] - uneven[:, ::-1].argmax(1)
+    return np.where(uneven.any(1), last, 0)
+
+
+def _trend(heights):
+    """Return mean and slope of every line, and the ramp that the slope multiplies."""
     pixels = heights.shape[-1]
-    if pixels < 2:
-        return heights
     ramp = np.arange(pixels) - (pixels - 1) / 2
-    slope = heights @ ramp / (ramp @ ramp)
-    return heights - slope[..., None] * ramp
+    mean = heights.mean(-1)
+    levelled = heights - mean[..., None]  # first, or an offset would cost digits
+    slope = levelled @ ramp / max(ramp @ ramp, 0.5)
+    return mean, slope, ramp
 
 
 def standardise_lines(heights):

@@ -6,6 +6,8 @@ from stm_keras.errors import MismatchError
 from stm_keras.evaluation.metrics import check_pair
 
 TEMPERATURES = (0.05, 20.0)  # beyond these a model is broken, not miscalibrated
+SLOPES = (0.2, 5.0)
+DRAWN = 2e-3  # towards a confidence as it is, in nats a scan
 
 
 def reliability(labels, probabilities, bins=15):
@@ -96,6 +98,43 @@ def fit_temperature(labels, logits):
     if slope(softest) >= 0:
         return TEMPERATURES[1]
     return float(1 / brentq(slope, softest, sharpest, xtol=1e-12))
+
+
+def fit_confidence(labels, probabilities):
+    """Fit how often a verdict is right at its confidence, as a logistic curve.
+
+    A temperature cannot mend a model that is too sure where it is sure and too modest
+    where it is not, as one is that was taught each class alike. This moves the probability
+    of the class that is named, and does not change which one it is.
+
+    Args:
+        labels: int array of shape `(scans,)`. Of scans the model was not trained on.
+        probabilities: float array of shape `(scans, classes)`.
+
+    Returns:
+        Tuple of two floats: slope and shift of the logit of the confidence. They are drawn
+        towards 1 and 0, which change nothing, and stay there where nothing is known.
+
+    Reference:
+        Platt, 1999, Probabilistic outputs for support vector machines, section 2.2.
+    """
+    from scipy.optimize import minimize
+
+    labels, probabilities = check_pair(labels, probabilities)
+    if not len(labels):
+        return 1.0, 0.0
+    right = probabilities.argmax(1) == labels
+    first = np.clip(probabilities.max(1).astype(float), 1e-6, 1 - 1e-6)
+    logit = np.log(first / (1 - first))
+    sign = np.where(right, 1, -1)
+
+    def loss(curve):
+        slope, shift = curve
+        missed = np.logaddexp(0, -sign * (slope * logit + shift)).mean()
+        return missed + DRAWN * ((slope - 1) ** 2 + shift**2)
+
+    slope, shift = minimize(loss, (1.0, 0.0), bounds=(SLOPES, (None, None))).x
+    return float(slope), float(shift)
 
 
 def confidence_bins(labels, probabilities, bins):

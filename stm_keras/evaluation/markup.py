@@ -1,9 +1,6 @@
-"""Pieces of the report's HTML: tables, pictures inside the file, escaped text."""
+"""Pieces of the report's HTML: tables, and pictures inside the file."""
 
-import base64
-from html import escape
-
-from stm_keras.evaluation.look import class_colour
+from stm_keras.evaluation.html import data_url, text
 from stm_keras.evaluation.plots import figure_png
 from stm_keras.evaluation.wording import bounds, number
 
@@ -44,24 +41,3 @@ def picture(figure, description, size="wide"):
     """Draw a figure into the page, `size` as the stylesheet knows it."""
     source = data_url(figure_png(figure))
     return f'<img class="{size}" src="{source}" alt="{text(description)}"/>'
-
-
-def data_url(png):
-    """Write a PNG, in bytes, as an address that holds it."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
-
-
-def swatch(index):
-    """Draw a spot in the colour of class `index`."""
-    return f'<i style="background:{class_colour(index)}"></i>'
-
-
-def anchor(name):
-    """Name a section for links to it."""
-    return name.lower().replace(" ", "-")
-
-
-def text(value):
-    """Escape text, and leave out control characters that no HTML may hold."""
-    kept = "".join(c for c in str(value) if c.isprintable() or c in "\n\t")
-    return escape(kept)

@@ -1,7 +1,7 @@
 """One self-contained HTML file that says what a model is worth."""
 
 from stm_keras.data.dataset import read_images
-from stm_keras.evaluation import markup, wording
+from stm_keras.evaluation import html, markup, wording
 from stm_keras.evaluation.evidence import plot_attention, plot_evidence
 from stm_keras.evaluation.pictures import picture_png, scan_picture
 from stm_keras.evaluation.plots import (
@@ -85,7 +85,7 @@ def write_report(
     if predictions is not None and images is not None:
         sections.append(("Worst mistakes", _mistakes(predictions, images, classes)))
     notes = "".join(
-        f"<li>{markup.text(t)}</li>"
+        f"<li>{html.text(t)}</li>"
         for t in wording.caveats(scores, protocol, reference=True)
     )
     sections.append(("Before you trust this", f"<ul>{notes}</ul>"))
@@ -95,17 +95,17 @@ def write_report(
 
 def _page(title, sections):
     links = " ".join(
-        f'<a href="#{markup.anchor(name)}">{markup.text(name)}</a>' for name, _ in sections
+        f'<a href="#{html.anchor(name)}">{html.text(name)}</a>' for name, _ in sections
     )
     body = "\n".join(
-        f'<section id="{markup.anchor(name)}"><h2>{markup.text(name)}</h2>\n{content}\n</section>'
+        f'<section id="{html.anchor(name)}"><h2>{html.text(name)}</h2>\n{content}\n</section>'
         for name, content in sections
     )
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8"/>\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1"/>\n'
-        f"<title>{markup.text(title)}</title>\n<style>\n{CSS}</style>\n</head>\n<body>\n"
-        f"<header><h1>{markup.text(title)}</h1><nav>{links}</nav></header>\n"
+        f"<title>{html.text(title)}</title>\n<style>\n{CSS}</style>\n</head>\n<body>\n"
+        f"<header><h1>{html.text(title)}</h1><nav>{links}</nav></header>\n"
         f"<main>\n{body}\n</main>\n<footer>Written by stm-keras.</footer>\n"
         "</body>\n</html>\n"
     )
@@ -114,17 +114,15 @@ def _page(title, sections):
 def _facts(facts, protocol):
     rows = []
     for name, value in facts.items():
-        text = markup.text(wording.fact(value))
+        text = html.text(wording.fact(value))
         if name == "command":
             text = f"<pre>{text}</pre>"
         if name == "protocol":
             heading, meaning = wording.protocol(value)
-            text = f"<b>{markup.text(heading)}.</b> {markup.text(meaning)}"
-        rows.append(
-            f"<tr><th>{markup.text(name.replace('_', ' '))}</th><td>{text}</td></tr>"
-        )
+            text = f"<b>{html.text(heading)}.</b> {html.text(meaning)}"
+        rows.append(f"<tr><th>{html.text(name.replace('_', ' '))}</th><td>{text}</td></tr>")
     if "protocol" not in facts and protocol is not None:
-        text = markup.text(": ".join(filter(None, wording.protocol(protocol))))
+        text = html.text(": ".join(filter(None, wording.protocol(protocol))))
         rows.append(f"<tr><th>protocol</th><td>{text}</td></tr>")
     return f'<table class="facts">{"".join(rows)}</table>'
 
@@ -137,9 +135,9 @@ def _headlines(scores):
         if name in wording.PAPER_LRCN and wording.is_paper(scores["per_class"]):
             paper = f"<small>2020 LRCN: {number(wording.PAPER_LRCN[name])}</small>"
         cards.append(
-            f'<div class="card"><h3>{markup.text(TITLES[name])}</h3>'
+            f'<div class="card"><h3>{html.text(TITLES[name])}</h3>'
             f"<strong>{number(scores[name])}</strong> <span>{bracket}</span>{paper}"
-            f"<p>{markup.text(wording.MEANINGS[name])}</p></div>"
+            f"<p>{html.text(wording.MEANINGS[name])}</p></div>"
         )
     subsets = [("all single-class scans", scores)]
     if scores.get("consensus"):
@@ -161,7 +159,7 @@ def _per_class(scores):
         limits = scores["intervals"]["per_class"][name]
         rows.append(
             [
-                markup.swatch(index) + markup.text(name),
+                html.swatch(index) + html.text(name),
                 f"{row['count']:,}",
                 *(markup.cell(row[key], limits[key]) for key in ("auroc", "recall")),
                 markup.cell(row["precision"], None),
@@ -218,13 +216,13 @@ def _mistakes(predictions, images, classes):
         label = int(labels[index])
         judged = int(probabilities[index].argmax())
         name = f"scan {index}" if names is None else names[index]
-        source = markup.data_url(picture_png(scan_picture(scan)))
+        source = html.data_url(picture_png(scan_picture(scan)))
         tiles.append(
             f'<figure><img src="{source}" alt="Scan {index}"/><figcaption>'
-            f"<span>label</span> {markup.swatch(label)}{markup.text(classes[label])}<br/>"
-            f"<span>judged</span> {markup.swatch(judged)}{markup.text(classes[judged])} "
+            f"<span>label</span> {html.swatch(label)}{html.text(classes[label])}<br/>"
+            f"<span>judged</span> {html.swatch(judged)}{html.text(classes[judged])} "
             f"<b>{probabilities[index, judged]:.2f}</b><br/>"
-            f"<small>{markup.text(name)}</small></figcaption></figure>"
+            f"<small>{html.text(name)}</small></figcaption></figure>"
         )
     return (
         "<p>The scans judged wrong with the most confidence, lines levelled. Some are "

@@ -1,6 +1,6 @@
 """The report's sections on what a model does not know."""
 
-from stm_keras.evaluation import markup
+from stm_keras.evaluation import html, markup
 from stm_keras.evaluation.plots_trust import (
     plot_changes,
     plot_risk_coverage,
@@ -128,7 +128,7 @@ def _changes(changes):
 
 def _section(note, figure, description, heads, rows, size="medium"):
     return (
-        f"<p>{markup.text(note)}</p>{markup.picture(figure, description, size)}"
+        f"<p>{html.text(note)}</p>{markup.picture(figure, description, size)}"
         f"{markup.table(heads, rows)}"
     )
 

@@ -4,7 +4,6 @@ import io
 import json
 import zipfile
 
-import h5py
 import numpy as np
 
 from stm_keras.inference.model_file import FACTS
@@ -36,6 +35,8 @@ def halve(path, facts=None):
 
 def _halved(data):
     """Copy an HDF5 file with its float32 arrays in float16: bytes in, bytes out."""
+    import h5py
+
     copy = io.BytesIO()
     with h5py.File(io.BytesIO(data)) as source, h5py.File(copy, "w") as target:
 

@@ -1,14 +1,14 @@
 """Which model file is meant, and which scans of a dataset may score it."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
 from stm_keras.data.split import Split
-from stm_keras.errors import InputError, UsageError
+from stm_keras.errors import InputError, UsageError, require
 from stm_keras.inference.shipped import shipped_path
-from stm_keras.runs import SPLIT, Run
 
 BEST = ("best.keras", "best.skops")  # of a run: a network, or trees
 
@@ -45,6 +45,8 @@ def find_model(path):
     """
     path = Path(path)
     if path.is_dir():
+        from stm_keras.runs import Run  # pydantic takes long to import
+
         run = Run.open(path)
         there = [run.file(name) for name in BEST if run.file(name).exists()]
         if not there:
@@ -56,21 +58,56 @@ def find_model(path):
         raise InputError(
             f"{path}: no such file. Give a .keras file or the folder of a run."
         )
-    in_run = path.name in BEST and (path.parent / "config.toml").exists()
-    return path, Run(path.parent) if in_run else None
+    if path.name not in BEST or not (path.parent / "config.toml").exists():
+        return path, None
+    from stm_keras.runs import Run
+
+    return path, Run(path.parent)
 
 
 def is_model(path):
     """Tell whether a path is meant as a model: the folder of a run, or a model file."""
     path = Path(path)
     return (path / "config.toml").exists() or (
-        path.is_file() and path.suffix.lower() in (".keras", ".skops")
+        path.is_file() and path.suffix.lower() in (".keras", ".onnx", ".skops")
     )
 
 
 def needs_keras(path):
-    """Tell whether a model file is a network; trees are judged without keras."""
-    return Path(path).suffix != ".skops"
+    """Tell whether a model file is a network that Keras runs; trees and ONNX are not."""
+    return Path(path).suffix not in (".onnx", ".skops")
+
+
+def find_judge(model, keras_wanted=False):
+    """Return the model file that judges scans, the one without Keras where there are two.
+
+    Args:
+        model: str or `Path`, as `find_model` takes it.
+        keras_wanted: bool. Whether a backend or a device was asked for.
+
+    Returns:
+        `Path`.
+
+    Raises:
+        InputError: There is no such file.
+        UsageError: A backend was asked for, and the model runs without.
+        MissingExtraError: The model is a shipped one, and neither onnxruntime nor Keras
+            is installed.
+    """
+    file, run = find_model(model)
+    if keras_wanted and not needs_keras(file):
+        raise UsageError(
+            f"{file}: runs without Keras, so without backend or device. Leave "
+            "`--backend` and `--device` out, or give a .keras file."
+        )
+    light = file.with_suffix(".onnx")
+    named = run is None and str(model) == file.stem
+    if keras_wanted or not named or not light.exists():
+        return file
+    if find_spec("onnxruntime") is None and find_spec("keras") is not None:
+        return file
+    require("onnxruntime", "onnx")
+    return light
 
 
 def choose_scans(dataset, run=None, part=None, protocol=None):
@@ -89,6 +126,8 @@ def choose_scans(dataset, run=None, part=None, protocol=None):
     Raises:
         UsageError: There is no test part, or it was made under another protocol.
     """
+    from stm_keras.runs import SPLIT
+
     saved = run.read_json("split.json", SPLIT) if run else None
     same = saved is not None and saved.get("dataset") == dataset.digest()
     if part is None:

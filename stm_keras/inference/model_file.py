@@ -106,7 +106,7 @@ def answers_every_line(path):
 
 
 def load_predictor(path):
-    """Load a `.keras` file, ours or another's, or trees, without running code from it.
+    """Load a `.keras` file, ours or another's, `.onnx` or trees, without running code from it.
 
     Args:
         path: str or `Path`. A file; no folder and no address.
@@ -123,6 +123,10 @@ def load_predictor(path):
         from stm_keras.inference.trees import load_trees_predictor
 
         return load_trees_predictor(path)
+    if path.suffix == ".onnx":
+        from stm_keras.inference.onnx import load_onnx_predictor
+
+        return load_onnx_predictor(path)
     facts = read_facts(path)
     _refuse_code(path)
     import keras

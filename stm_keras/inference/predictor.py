@@ -7,7 +7,7 @@ import numpy as np
 from stm_keras.data.dataset import read_images
 from stm_keras.data.preprocess import INPUTS, standardise_lines
 from stm_keras.errors import MismatchError
-from stm_keras.runtime.verdict import sigmoid, softmax, temperature
+from stm_keras.runtime.verdict import calibrated, sigmoid, temperature
 
 HEADS = ("change", "unknown")  # beside "state"
 CHUNK = 1024  # scans standardised at a time, 64 MiB of float32
@@ -84,7 +84,7 @@ class Predictor:
     def probabilities(self, images, lines=None, batch_size=64, progress=None):
         """Compute class probabilities, see `logits`. float64 `(scans, classes)`."""
         logits = self.logits(images, lines, batch_size, progress)
-        return softmax(logits, self.temperature(lines or images.shape[1]))
+        return calibrated(logits, self.facts, lines or images.shape[1])
 
     def after_every_line(self, images, batch_size=64, progress=None):
         """Compute what the model says after every line of scans, in one pass.
@@ -100,8 +100,8 @@ class Predictor:
                 once a scan.
         """
         state = self.outputs(images, batch_size, progress)["state"]
-        temperature = self.temperature(np.arange(1, images.shape[1] + 1))
-        return softmax(state, temperature[:, None]).astype(np.float32)
+        lines = np.arange(1, images.shape[1] + 1)
+        return calibrated(state, self.facts, lines).astype(np.float32)
 
     def heads(self, images, batch_size=64, progress=None):
         """Compute what the other heads say after every line.
@@ -155,19 +155,7 @@ class Predictor:
 
     def check_scans(self, shape, source=None):
         """Raise a `MismatchError` that names the source if scans do not fit the model."""
-        place = "" if source is None else f"{source}: "
-        pixels, most = self.facts["pixels"], self.facts["max_lines"]
-        if shape[2] != pixels:
-            raise MismatchError(
-                f"{place}the model judges lines of {pixels} pixels. Received: scans of "
-                f"{shape[1]} lines x {shape[2]} pixels. Resample the scans, or train on "
-                "them."
-            )
-        if shape[1] > most:
-            raise MismatchError(
-                f"{place}the model judges up to {most} lines. Received: scans of {shape[1]} "
-                "lines. Resample the scans, or train on them."
-            )
+        check_size(self.facts, shape, source)
 
     def check_classes(self, classes, source=None):
         """Raise a `MismatchError` that names the source if classes are not the model's."""
@@ -177,6 +165,29 @@ class Predictor:
                 f"{place}the model knows {', '.join(self.classes)}. Received: scans labelled "
                 f"{', '.join(classes)}. Merge or rename the classes, or train on them."
             )
+
+
+def check_size(facts, shape, source=None):
+    """Raise a `MismatchError` that names the source if scans do not fit a model.
+
+    Args:
+        facts: dict of the model: `pixels` and `max_lines`.
+        shape: tuple (scans, lines, pixels).
+        source: str or `Path`, or None.
+    """
+    place = "" if source is None else f"{source}: "
+    pixels, most = facts["pixels"], facts["max_lines"]
+    if shape[2] != pixels:
+        raise MismatchError(
+            f"{place}the model judges lines of {pixels} pixels. Received: scans of "
+            f"{shape[1]} lines x {shape[2]} pixels. Resample the scans, or train on "
+            "them."
+        )
+    if shape[1] > most:
+        raise MismatchError(
+            f"{place}the model judges up to {most} lines. Received: scans of {shape[1]} "
+            "lines. Resample the scans, or train on them."
+        )
 
 
 def predict_logits(

@@ -42,15 +42,30 @@ def fit_scan(scan, facts):
         facts: dict with `pixels` and `max_lines`.
 
     Returns:
-        float32 array of shape `(max_lines, pixels)`. Heights from their median, in the
-        scan's unit.
+        float32 array of shape `(max_lines, pixels)`. Heights from their median, as parts
+        of the largest.
 
     Raises:
         DatasetError: No line of it is complete enough.
     """
+    return fit_lines(scan, facts)[0]
+
+
+def fit_lines(scan, facts):
+    """Do what `fit_scan` does, and tell where its lines come from.
+
+    Args:
+        scan, facts: As for `fit_scan`.
+
+    Returns:
+        Tuple of what `fit_scan` returns, and an int array of shape `(lines + 1,)`: line
+        of `scan.lines()` at which each line that is there begins, and at which the last
+        ends.
+    """
     pixels, most = facts["pixels"], facts["max_lines"]
     lines = bridge_gaps(scan.lines())
-    lines = lines[np.isfinite(lines).all(1)]
+    there = np.flatnonzero(np.isfinite(lines).all(1))
+    lines = lines[there]
     if not len(lines):
         raise DatasetError(
             f"{scan.path}: less than half of its only line was recorded. Give a scan with "
@@ -72,4 +87,5 @@ def fit_scan(scan, facts):
     fitted[:wanted] = resample_scan(
         heights / (np.abs(heights).max() or 1.0), wanted, pixels
     )
-    return fitted
+    bounds = np.arange(wanted) * kept // wanted
+    return fitted, np.append(there[bounds], there[kept - 1] + 1)

@@ -5,15 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stm_keras.data.checks import check_images, check_lengths, whole
-from stm_keras.data.hdf5 import read_hdf5
-from stm_keras.data.images import load_images
-from stm_keras.data.matlab import read_matlab
-from stm_keras.data.npz import read_npz
-from stm_keras.data.pictures import read_pictures
 from stm_keras.data.preprocess import resample_scan
-from stm_keras.data.storage import sniff
-from stm_keras.data.table import find_table
 from stm_keras.errors import DatasetError, InputError
 from stm_keras.inference.scan_files import read_scan_file
 from stm_keras.readers.colours import picture_heights
@@ -43,6 +35,27 @@ def read_scans(path, facts, channel=None):
         DatasetError: It holds no scans.
     """
     path = Path(path)
+    heights = read_heights(path)
+    if heights is not None:
+        return resample_heights(path, heights, facts)
+    if scan_format(path):
+        return read_scan_file(path, facts, channel)
+    return read_dataset(path, facts)
+
+
+def read_heights(path):
+    """Read one picture or one bare array as it is, of any size.
+
+    Args:
+        path: `Path`.
+
+    Returns:
+        array of shape `(scans, lines, pixels)`; None for a file of another kind.
+
+    Raises:
+        InputError: The file cannot be read.
+        DatasetError: It holds no scans.
+    """
     start = b""
     if path.is_file():
         try:
@@ -51,12 +64,10 @@ def read_scans(path, facts, channel=None):
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
     if start.startswith(PICTURES):
-        return resample_heights(path, _picture(path)[None], facts)
+        return _picture(path)[None]
     if start.startswith(b"\x93NUMPY"):
-        return resample_heights(path, _array(path), facts)
-    if scan_format(path):
-        return read_scan_file(path, facts, channel)
-    return _dataset(path, facts)
+        return _array(path)
+    return None
 
 
 def resample_heights(path, heights, facts):
@@ -89,8 +100,23 @@ def resample_heights(path, heights, facts):
     return resample_scan(heights, wanted, pixels)
 
 
-def _dataset(path, facts):
-    """Read the images of a dataset, labelled or not; those in HDF5 stay in their file."""
+def read_dataset(path, facts):
+    """Read the images of a dataset, labelled or not; those in HDF5 stay in their file.
+
+    Args:
+        path: `Path`.
+        facts: dict of the model: `pixels` and `max_lines`.
+
+    Returns:
+        array-like of shape `(scans, lines, pixels)`.
+
+    Raises:
+        InputError: The file cannot be read.
+        DatasetError: It holds no scans.
+    """
+    from stm_keras.data.checks import check_images, check_lengths, whole
+    from stm_keras.data.images import load_images
+
     try:
         found = _find(path, facts)
         check_images(path, found.images, None)
@@ -107,13 +133,24 @@ def _dataset(path, facts):
 
 
 def _find(path, facts):
+    from stm_keras.data.storage import sniff  # h5py takes long to import
+
     kind = sniff(path)
     if kind == "hdf5":
+        from stm_keras.data.hdf5 import read_hdf5
+
         return read_hdf5(path)
     if kind == "matlab":
+        from stm_keras.data.matlab import read_matlab
+
         return read_matlab(path, facts["max_lines"])
     if kind == "npz":
+        from stm_keras.data.npz import read_npz
+
         return read_npz(path)
+    from stm_keras.data.pictures import read_pictures
+    from stm_keras.data.table import find_table
+
     table = find_table(path) if kind == "folder" else path
     return read_pictures(table, facts["max_lines"], facts["pixels"])
 

@@ -1,13 +1,14 @@
 """What is said of each scan: class, confidence, and what speaks against trusting it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from stm_keras.data.dataset import read_images
+from stm_keras.data.preprocess import recorded_lines
 from stm_keras.evaluation.changes import find_changes
-from stm_keras.inference.predictor import CHUNK, HEADS, sigmoid, softmax
-from stm_keras.runtime.verdict import threshold
+from stm_keras.inference.predictor import CHUNK, HEADS, sigmoid
+from stm_keras.runtime.verdict import calibrated, threshold
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,10 @@ class ScanVerdict:
             lines. None where the model has no threshold.
         unknown_surface: bool. This is no surface that the model knows. None likewise.
         change_lines: tuple of int. First lines with another tip. None likewise.
+        state: float array of shape `(lines, classes)`. Probabilities after each line,
+            None of a model that judges whole scans.
+        change: float array of shape `(lines,)`. Probability of a tip change at each
+            line, None of a model without such a head.
     """
 
     probabilities: tuple
@@ -28,6 +33,8 @@ class ScanVerdict:
     unsure: bool | None = None
     unknown_surface: bool | None = None
     change_lines: tuple | None = None
+    state: np.ndarray | None = field(default=None, compare=False, repr=False)
+    change: np.ndarray | None = field(default=None, compare=False, repr=False)
 
     @property
     def confidence(self):
@@ -60,13 +67,14 @@ def scan_verdicts(predictor, images, progress=None):
 
 
 def _judge(predictor, images):
-    facts, heads = predictor.facts, {}
+    facts, heads, states = predictor.facts, {}, None
     if predictor.every_line:
         out = predictor.outputs(images)
         lines = np.maximum(out["recorded"], 1)
         rows = np.arange(len(images))
-        temperatures = predictor.temperature(lines)[:, None]
-        probabilities = softmax(out["state"][rows, lines - 1], temperatures)
+        probabilities = calibrated(out["state"][rows, lines - 1], facts, lines)
+        along = np.arange(1, out["state"].shape[1] + 1)
+        states = calibrated(out["state"], facts, along).astype(np.float32)
         heads = {name: sigmoid(out[name][..., 0]) for name in HEADS if name in out}
         recorded = out["recorded"]
     else:
@@ -85,14 +93,18 @@ def _judge(predictor, images):
     told = zip(
         probabilities.tolist(), recorded.tolist(), unsure, unknown, changes, strict=True
     )
-    return [ScanVerdict(tuple(p), *rest) for p, *rest in told]
-
-
-def recorded_lines(images):
-    """Count the lines up to the last that is not constant: int array `(scans,)`."""
-    uneven = (np.asarray(images) != np.asarray(images)[:, :, :1]).any(-1)
-    last = uneven.shape[1] - uneven[:, ::-1].argmax(1)
-    return np.where(uneven.any(1), last, 0)
+    found = [ScanVerdict(tuple(p), *rest) for p, *rest in told]
+    if states is None:
+        return found
+    change = heads.get("change")
+    return [
+        replace(
+            verdict,
+            state=states[number, : verdict.lines],
+            change=None if change is None else change[number, : verdict.lines],
+        )
+        for number, verdict in enumerate(found)
+    ]
 
 
 def _beyond(facts, name, lines, values, sign=1):

@@ -6,7 +6,7 @@ Every module has `read(path, channel) -> Scan`; which one is told by the content
 from importlib import import_module
 from pathlib import Path
 
-from stm_keras.errors import ScanError
+from stm_keras.errors import NoImageError, ScanError
 from stm_keras.readers.found import choose
 from stm_keras.readers.sniff import HEAD, refusal, scan_format
 from stm_keras.readers.source import read_bytes
@@ -52,7 +52,7 @@ def read_scan(path, channel=None):
     name = scan_format(path)
     told = refusal(data[:HEAD])
     if told:
-        raise ScanError(f"{path}: is {told[0]}. {told[1]}.")
+        raise NoImageError(f"{path}: is {told[0]}. {told[1]}.")
     if name is None:
         known = ", ".join(text for _, text in READERS.values())
         raise ScanError(f"{path}: is of an unknown format. Known: {known}.")

@@ -11,7 +11,7 @@ import struct
 
 import numpy as np
 
-from stm_keras.errors import ScanError
+from stm_keras.errors import NoImageError, ScanError
 from stm_keras.readers.found import Found, Image, choose, zero_filled
 from stm_keras.readers.source import check_length, check_shape, damage, read_bytes
 from stm_keras.readers.words import channel_of, quantity, si_unit
@@ -144,7 +144,7 @@ def _parse(path, content, name):
         if size is None and lateral == "m" and "xreal" in field and "yreal" in field:
             size = (float(field["xreal"]) * scale, float(field["yreal"]) * scale)
     if not images:
-        raise ScanError(f"{path}: holds no image, only curves or volumes. Give a scan.")
+        raise NoImageError(f"{path}: holds no image, only curves or volumes. Give a scan.")
     return Found(
         format=name,
         images=tuple(images),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stm_keras.errors import ScanError
+from stm_keras.errors import NoImageError, ScanError
 from stm_keras.readers.found import Found, Image, choose, zero_filled
 from stm_keras.readers.hdf5_file import arrays, is_hdf5, open_hdf5, text_of
 from stm_keras.readers.netcdf3 import read_variables
@@ -74,7 +74,7 @@ def _parse(path, variables):
             f"{field.dtype} of shape {field.shape}."
         )
     if field.shape[0] * field.shape[1] != 1:
-        raise ScanError(
+        raise NoImageError(
             f"{path}: holds {field.shape[0]} x {field.shape[1]} layers, a movie or a "
             "spectroscopy grid. Save one scan per file."
         )

@@ -9,7 +9,7 @@ import struct
 
 import numpy as np
 
-from stm_keras.errors import ScanError, require
+from stm_keras.errors import NoImageError, ScanError, require
 from stm_keras.readers.found import Found, Image, choose
 from stm_keras.readers.source import check_length, check_shape, damage, read_bytes
 from stm_keras.readers.words import channel_of, quantity, si_unit
@@ -61,7 +61,7 @@ def _check_sizes(path, data):
     order = "<" if data[1:2] == b"\0" else ">"
     version = struct.unpack_from(f"{order}h", data)[0]
     if version != 5:
-        raise ScanError(
+        raise NoImageError(
             f"{path}: is an Igor wave of version {version}, which holds a curve, not an "
             "image. Give a file of a scan."
         )
@@ -77,13 +77,13 @@ def _parse(path, wave):
     if stored.dtype.kind not in "iuf":
         raise ScanError(f"{path}: is an Igor wave of {stored.dtype}, not of heights.")
     if stored.ndim < 2 or min(stored.shape[:2]) < FEWEST:
-        raise ScanError(
+        raise NoImageError(
             f"{path}: is an Igor wave of shape {stored.shape}: curves, not an image. Give a "
             "file of a scan."
         )
     labels = [_text(label) for label in wave["labels"][2]] if stored.ndim == 3 else []
     if stored.ndim > 3 or (stored.ndim == 3 and not any(labels)):
-        raise ScanError(
+        raise NoImageError(
             f"{path}: is an Igor wave of shape {stored.shape} without channel names: a "
             "spectroscopy grid, not an image. Give a file of a scan."
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stm_keras.errors import MissingExtraError, ScanError, require
+from stm_keras.errors import MissingExtraError, NoImageError, require
 from stm_keras.readers.found import Found, Image, choose
 from stm_keras.readers.matrix_raw import MAGIC, guess_images, read_counts
 from stm_keras.readers.source import MAX_BYTES, damage, read_bytes
@@ -50,11 +50,11 @@ def parse(path, data):
     named = re.search(r"\.([^.]+)_mtrx$", path.name)
     channel = named.group(1) if named else "Z"
     if is_index(data):
-        raise ScanError(
+        raise NoImageError(
             f"{path}: is the index of a MATRIX session. Give a scan, such as its .Z_mtrx."
         )
     if "(" in channel:
-        raise ScanError(
+        raise NoImageError(
             f"{path}: is a MATRIX file of curves, {channel}, not an image. Give a .Z_mtrx or "
             ".I_mtrx file."
         )

@@ -6,7 +6,7 @@ header may have a comma. Lines that were not recorded are zeros.
 
 import numpy as np
 
-from stm_keras.errors import ScanError
+from stm_keras.errors import NoImageError, ScanError
 from stm_keras.readers.found import Found, Image, choose, zero_filled
 from stm_keras.readers.source import check_length, check_shape, damage, read_bytes
 from stm_keras.readers.words import channel_of, number, positive, quantity, si_unit
@@ -79,7 +79,7 @@ def _parse(path, data):
             _image(entry, stored, bits, index.get(f"Gr{group}-Name", ""), slow, about)
         )
     if not images:
-        raise ScanError(
+        raise NoImageError(
             f"{path}: is a Nanosurf file of curves, without an image. Give a file of a scan."
         )
     return Found(

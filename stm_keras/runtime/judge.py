@@ -4,7 +4,7 @@ import numpy as np
 
 from stm_keras.data.preprocess import INPUTS
 from stm_keras.evaluation.changes import find_changes
-from stm_keras.runtime.verdict import sigmoid, softmax, temperature, threshold
+from stm_keras.runtime.verdict import calibrated, sigmoid, threshold
 
 
 def verdict_of(model, heights):
@@ -29,7 +29,7 @@ def verdict_of(model, heights):
     lines = int(there[-1]) + 1 if len(there) else 0
     seen = max(lines, 1)
     state = out["state"][0] if out["state"].ndim == 2 else out["state"][0, seen - 1]
-    shares = softmax(state, float(temperature(facts, seen)))
+    shares = calibrated(state, facts, seen)
     best = int(shares.argmax())
     unsure, strange = (threshold(facts, name, seen) for name in ("unsure", "unknown"))
     limit = threshold(facts, "change", 1)

@@ -10,7 +10,7 @@ from stm_keras.data.model_facts import check_facts
 from stm_keras.data.preprocess import INPUTS
 from stm_keras.errors import InputError, MismatchError, require
 from stm_keras.runtime.stream import Stream
-from stm_keras.runtime.verdict import sigmoid, softmax, temperature
+from stm_keras.runtime.verdict import calibrated, sigmoid
 
 FACTS = "stm_keras"  # key of the metadata
 CACHE, NEXT = "cache_", "next_cache_"
@@ -157,8 +157,7 @@ class OnnxPredictor:
         """
         out = self.outputs(images, progress)
         lines = np.arange(1, images.shape[1] + 1)
-        state = softmax(out["state"], temperature(self.facts, lines)[:, None])
-        return state.astype(np.float32)
+        return calibrated(out["state"], self.facts, lines).astype(np.float32)
 
     def heads(self, images, progress=None):
         """Compute what the model says beside the classes, after every line.

@@ -7,7 +7,7 @@ import numpy as np
 from stm_keras.data.preprocess import INPUTS
 from stm_keras.errors import InputError, MismatchError
 from stm_keras.runtime.onnx_model import OnnxPredictor, open_session
-from stm_keras.runtime.verdict import sigmoid, softmax, temperature
+from stm_keras.runtime.verdict import calibrated, sigmoid
 
 BATCH = 16  # scans computed side by side, where the file takes any number
 
@@ -84,10 +84,6 @@ class OnnxScanPredictor:
         """Whether the model answers after every line, a bool."""
         return len(self.session.get_outputs()[0].shape) == 3
 
-    def temperature(self, lines):
-        """Return what logits are divided by after some lines: float array like `lines`."""
-        return temperature(self.facts, lines)
-
     def outputs(self, images, progress=None):
         """Compute the logits of every head.
 
@@ -139,10 +135,10 @@ class OnnxScanPredictor:
         """
         out = self.outputs(images, progress)
         if not self.every_line:
-            return softmax(out["state"], self.temperature(images.shape[1]))
+            return calibrated(out["state"], self.facts, images.shape[1])
         last = np.maximum(out["recorded"], 1)
         state = out["state"][np.arange(len(last)), last - 1]
-        return softmax(state, self.temperature(last)[:, None])
+        return calibrated(state, self.facts, last)
 
     def after_every_line(self, images, progress=None):
         """Compute class probabilities after every line: float32 `(scans, lines, classes)`.
@@ -154,7 +150,7 @@ class OnnxScanPredictor:
             raise MismatchError("The model judges whole scans, not every line.")
         out = self.outputs(images, progress)["state"]
         lines = np.arange(1, images.shape[1] + 1)
-        return softmax(out, self.temperature(lines)[:, None]).astype(np.float32)
+        return calibrated(out, self.facts, lines).astype(np.float32)
 
     def heads(self, images, progress=None):
         """Compute what the model says beside the classes, after every line.

@@ -8,7 +8,7 @@ import numpy as np
 from stm_keras.data.preprocess import scale_lines, standardise_lines, triangle_weights
 from stm_keras.errors import InputError, MismatchError, UsageError
 from stm_keras.evaluation.changes import DELAY, REFRACTORY, ChangeTracker
-from stm_keras.runtime.verdict import Verdict, sigmoid, softmax, temperature, threshold
+from stm_keras.runtime.verdict import Verdict, calibrated, sigmoid, threshold
 
 LARGEST = 1e18  # whose square float32 still holds
 
@@ -111,7 +111,7 @@ class Stream:
         return self._verdict
 
     def _judge(self, logits, number, seen, called=()):
-        state = softmax(logits["state"][0], float(temperature(self.facts, seen)))
+        state = calibrated(logits["state"][0], self.facts, seen)
         best = int(state.argmax())
         change, unknown = (
             float(sigmoid(logits[name][0, 0])) if name in logits else None

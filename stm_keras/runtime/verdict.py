@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+TINY = 1e-9
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -49,6 +51,40 @@ def temperature(facts, lines):
     if not known:
         return np.ones(np.shape(lines))
     return np.interp(np.log2(lines), np.log2(known["lines"]), known["values"])
+
+
+def calibrated(logits, facts, lines):
+    """Turn logits into probabilities that mean what they say.
+
+    The temperature comes first. Then the probability of the likeliest class becomes the
+    share of validation scans that were judged right at such a probability, and the others
+    give or take what it loses or gains. The likeliest class stays the likeliest.
+
+    Args:
+        logits: array of shape `(..., classes)`.
+        facts: dict of a model file. "temperature" and "confidence", each with `lines`, may
+            be missing.
+        lines: int or int array. Lines seen; its shape goes with that of `logits` without
+            the last axis.
+
+    Returns:
+        float64 array of the shape of `logits`.
+    """
+    shares = softmax(logits, np.asarray(temperature(facts, lines))[..., None])
+    known = facts.get("confidence")
+    if not known:
+        return shares
+    at, places = np.log2(lines), np.log2(known["lines"])
+    slope, shift = (np.interp(at, places, known[name]) for name in ("slopes", "shifts"))
+    best = shares.argmax(-1)[..., None]
+    first = np.take_along_axis(shares, best, -1)[..., 0]
+    rest = np.maximum(1 - first, TINY)
+    second = np.sort(shares, axis=-1)[..., -2] / rest  # of what is left
+    wanted = sigmoid(slope * np.log(np.maximum(first, TINY) / rest) + shift)
+    wanted = np.maximum(wanted, second / (1 + second) + TINY)
+    shares = shares * ((1 - wanted) / rest)[..., None]
+    np.put_along_axis(shares, best, wanted[..., None], -1)
+    return shares
 
 
 def threshold(facts, name, lines):

@@ -1,19 +1,20 @@
 """Make a trained model say how sure it may be: what the validation scans teach it last.
 
-Temperatures, the confidence below which a verdict is "unsure", the score above which a
-surface is unknown, and the score at which a tip change is called. Test scans play no part.
+Temperatures, how often a verdict is right at its confidence, the confidence below which a
+verdict is "unsure", the score above which a surface is unknown, and the score at which a tip
+change is called. Test scans play no part.
 """
 
 import numpy as np
 
-from stm_keras.evaluation.calibration import fit_temperature
+from stm_keras.evaluation.calibration import fit_confidence, fit_temperature
 from stm_keras.evaluation.change_scores import choose_change_threshold
 from stm_keras.evaluation.rejection import confidence_threshold
 from stm_keras.evaluation.unknown import unknown_threshold
 from stm_keras.inference.evaluate import LINES_SEEN
 from stm_keras.inference.model_file import load_predictor, save_model
-from stm_keras.inference.predictor import softmax
 from stm_keras.inference.trust import changed_scans
+from stm_keras.runtime.verdict import calibrated, softmax
 
 LIMITS = (0.2, 5.0)  # few validation scans, all easy or all hard, can ask for anything
 COVERAGE = 0.9  # of verdicts that are not "unsure"
@@ -55,7 +56,7 @@ def trust_facts(predictor, part):
         part: `Dataset` of complete single-class scans.
 
     Returns:
-        dict, JSON-ready: `temperature`, `unsure`, and where the model has the heads
+        dict, JSON-ready: `temperature`, `confidence`, `unsure`, and where the model has the heads
         `unknown` and `change`.
     """
     total = part.images.shape[1]
@@ -64,14 +65,19 @@ def trust_facts(predictor, part):
     logits = {lines: np.log(np.maximum(p, 1e-12)) for lines, p in by_lines.items()}
     fitted = [fit_temperature(part.labels, logits[lines]) for lines in seen]
     values = np.clip(smooth(np.log2(seen), fitted), *LIMITS).round(4).tolist()
-    calibrated = [softmax(logits[n], t) for n, t in zip(seen, values, strict=True)]
-    facts = {
-        "temperature": {"lines": seen, "values": values},
-        "unsure": {
-            "coverage": COVERAGE,
-            "lines": seen,
-            "thresholds": [round(confidence_threshold(p, COVERAGE), 6) for p in calibrated],
-        },
+    facts = {"temperature": {"lines": seen, "values": values}}
+    softened = [softmax(logits[n], t) for n, t in zip(seen, values, strict=True)]
+    curves = np.round([fit_confidence(part.labels, p) for p in softened], 4)
+    facts["confidence"] = {
+        "lines": seen,
+        "slopes": curves[:, 0].tolist(),
+        "shifts": curves[:, 1].tolist(),
+    }
+    shares = [calibrated(logits[lines], facts, lines) for lines in seen]
+    facts["unsure"] = {
+        "coverage": COVERAGE,
+        "lines": seen,
+        "thresholds": [round(confidence_threshold(p, COVERAGE), 6) for p in shares],
     }
     if not predictor.every_line:
         return facts

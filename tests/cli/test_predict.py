@@ -12,8 +12,8 @@ from PIL import Image
 from stm_keras.data.dataset import CLASSES
 
 KEYS = ["path", "index", "class", "probabilities", "confidence", "change_lines", "unsure"]
-KEYS += ["unknown_surface", "lines"]
-FLAGS = ["unsure", "unknown_surface", "change_lines", "lines"]
+KEYS += ["unknown_surface", "lines", "error"]
+FLAGS = ["unsure", "unknown_surface", "change_lines", "lines", "error", "tile"]
 SCAN = lattice_scans([1])[0]
 
 
@@ -93,16 +93,20 @@ def test_csv_has_a_header_and_a_row_for_each_scan(model_file, tmp_path):
         assert sum(map(float, row[4:8])) == pytest.approx(1, abs=5e-6)
         assert float(row[3]) == max(map(float, row[4:8]))
         assert row[8] in ("true", "false")
-        assert row[9:] == ["", "", "128"]
+        assert row[9:] == ["", "", "128", "", ""]
 
 
 def test_the_table_names_class_and_confidence(model_file, tmp_path):
     np.save(tmp_path / "scans.npy", lattice_scans([0, 3]))
     result = stm("predict", model_file, tmp_path / "scans.npy")
-    head, *rows = result.stdout.splitlines()
-    assert head == f"{tmp_path / 'scans.npy'}: 2 scans"
-    assert [row.split()[0] for row in rows] == ["0", "1"]
-    assert all(row.removesuffix("  unsure").endswith("%") for row in rows)
+    head, first, second, summary = result.stdout.splitlines()
+    assert head.split() == ["file", "verdict", "sure", "lines"]
+    assert "scans.npy  " in first
+    assert "scans.npy [1]  " in second
+    for row in (first, second):
+        assert any(name in row for name in CLASSES)
+        assert row.removesuffix("  unsure").endswith("%    128")
+    assert summary.startswith("2 scans: ")
 
 
 def test_json_and_csv_at_once_are_refused(model_file, tmp_path):
@@ -120,9 +124,15 @@ def test_bad_files_among_good_ones_are_told_and_the_others_judged(model_file, tm
     missing = tmp_path / "none.h5"
     result = stm("predict", model_file, good[0], bad, missing, good[1], "--json")
     assert result.exit_code == 3
-    paths = [json.loads(line)["path"] for line in result.stdout.splitlines()]
-    assert paths == list(map(str, good))
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    given = [good[0], bad, missing, good[1]]
+    assert [record["path"] for record in records] == list(map(str, given))
+    assert [record["error"] is None for record in records] == [True, False, False, True]
+    for record in records[1:3]:
+        assert list(record) == KEYS
+        assert {record[key] for key in KEYS[1:-1]} == {None}
     first, second = result.stderr.splitlines()
+    assert first == f"Error: {records[1]['error']}"
     assert first.startswith(f"Error: {bad}: is a damaged picture.")
     assert second == f"Error: {missing}: does not exist. Give the path of a dataset."
 
@@ -174,7 +184,8 @@ BAD_SCANS = {  # name: how to write it, exit code, what the line says
     ),
     "empty.h5": (lambda p: p.write_bytes(b""), 3, "is empty"),
     "words.txt": (lambda p: p.write_text("hello"), 3, "is of an unknown format"),
-    "folder": (lambda p: p.mkdir(), 3, "is a folder without a CSV file"),
+    "folder": (lambda p: p.mkdir(), 3, "holds no scan"),
+    "none*.sxm": (lambda p: None, 3, "fits no file"),
     "narrow.npz": (
         lambda p: np.savez(p, images=SCAN[None, :, :64]),
         4,
@@ -193,8 +204,8 @@ def test_what_holds_no_scan_is_one_line(name, model_file, tmp_path):
     write, code, phrase = BAD_SCANS[name]
     write(tmp_path / name)
     result = stm("predict", model_file, tmp_path / name, "--json")
-    check_error(result, code, f"{tmp_path / name}: ", phrase)
-    assert result.stdout == ""
+    line = check_error(result, code, f"{tmp_path / name}: ", phrase)
+    assert f"Error: {json.loads(result.stdout)['error']}" == line
 
 
 @pytest.mark.filterwarnings("always:.*unknown colours")

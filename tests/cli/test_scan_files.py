@@ -170,8 +170,9 @@ def test_predict_lists_what_is_damaged_and_judges_the_rest(model_file, write):
     bad = write(whole[:-4], "b.sxm")
     result = stm("predict", model_file, good[0], bad, good[1], "--json")
     assert result.exit_code == 3
-    paths = [json.loads(line)["path"] for line in result.stdout.splitlines()]
-    assert paths == list(map(str, good))
+    given = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [each["path"] for each in given] == list(map(str, [good[0], bad, good[1]]))
+    assert [each["error"] is None for each in given] == [True, False, True]
     (line,) = result.stderr.splitlines()
     assert line.startswith(f"Error: {bad}: is cut short")
 
@@ -196,4 +197,4 @@ def test_predict_judges_real_files(model_file):
     )
     assert result.exit_code == 3
     given = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [record["lines"] for record in given] == [128, 15, 128, 128]
+    assert [record["lines"] for record in given] == [256, 60, None, 400, 256]

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from stm_keras.data.preprocess import (
+    line_trend,
     remove_line_trend,
     resample_pixels,
     resample_scan,
@@ -24,6 +25,21 @@ def test_a_levelled_line_has_no_mean_and_no_slope(heights):
     np.testing.assert_allclose(levelled.mean(-1), 0, atol=1e-12)
     np.testing.assert_allclose(levelled @ (ramp - 16), 0, atol=1e-10)
     np.testing.assert_allclose(levelled, remove_line_trend(heights), atol=1e-12)
+
+
+def test_what_is_taken_out_of_a_line_is_told(heights):
+    levelled = remove_line_trend(heights)
+    ramp = np.linspace(-0.5, 0.5, 33)
+    offsets, slopes = np.array([3.0, 3, -1, 7, 0]), np.array([0.0, 2, -5, 1, 4])
+    steps, rises = line_trend(levelled + offsets[:, None] + slopes[:, None] * ramp)
+    assert np.isnan(steps[:, 0]).all()
+    np.testing.assert_allclose(steps[0, 1:], np.diff(offsets), atol=1e-12)
+    np.testing.assert_allclose(rises[1], slopes, atol=1e-12)
+    gap = levelled[0] + offsets[:, None]
+    gap[2] = np.nan
+    steps, rises = line_trend(gap)
+    assert np.isfinite(steps).tolist() == [False, True, False, False, True]
+    assert np.isfinite(rises).tolist() == [True, True, False, True, True]
 
 
 def test_every_line_is_treated_alone(heights):

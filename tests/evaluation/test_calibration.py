@@ -4,10 +4,11 @@ import pytest
 from stm_keras.errors import MismatchError
 from stm_keras.evaluation.calibration import (
     expected_calibration_error,
+    fit_confidence,
     fit_temperature,
     reliability,
 )
-from stm_keras.runtime.verdict import softmax
+from stm_keras.runtime.verdict import calibrated, softmax
 
 
 def draw(scans, seed, temperature=1.0):
@@ -111,3 +112,51 @@ def test_messages():
         reliability([0, 1], np.eye(2), bins=0)
     with pytest.raises(MismatchError, match="`labels` are empty"):
         fit_temperature([], np.zeros((0, 3)))
+
+
+def two_faced(count=4000, seed=0):
+    """Make up verdicts too sure where they are sure and too modest where they are not."""
+    rng = np.random.default_rng(seed)
+    true = rng.uniform(0.3, 0.99, count)
+    told = 1 / (1 + np.exp(-1.8 * np.log(true / (1 - true)) + 0.3))
+    told = np.clip(told, 0.26, 0.999)
+    labels = np.where(rng.random(count) < true, 0, rng.integers(1, 4, count))
+    shares = np.repeat((1 - told)[:, None] / 3, 4, axis=1)
+    shares[:, 0] = told
+    return labels, shares
+
+
+def test_confidence_is_bent_to_what_was_right():
+    labels, shares = two_faced()
+    slope, shift = fit_confidence(labels, shares)
+    assert slope == pytest.approx(1 / 1.8, abs=0.1)
+    facts = {"confidence": {"lines": [1], "slopes": [slope], "shifts": [shift]}}
+    fresh, told = two_faced(seed=1)
+    before = expected_calibration_error(fresh, told)
+    bent = calibrated(np.log(told), facts, 1)
+    assert expected_calibration_error(fresh, bent) < 0.02 < 0.05 < before
+    np.testing.assert_allclose(bent.sum(1), 1)
+
+
+def test_without_errors_or_scans_confidence_stays_as_it_is():
+    assert fit_confidence(np.zeros(0, int), np.zeros((0, 4))) == (1.0, 0.0)
+    shares = np.full((50, 4), 0.01)
+    shares[:, 2] = 0.97
+    slope, shift = fit_confidence(np.full(50, 2), shares)
+    assert 0 < shift < 5
+    assert slope > 0
+
+
+def test_the_likeliest_class_stays_the_likeliest():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(7, 11, 4)) * 3
+    for slope, shift in ((0.2, -3), (5, -3), (1, 0), (0.5, 4)):
+        facts = {
+            "temperature": {"lines": [1, 11], "values": [1.5, 1.0]},
+            "confidence": {"lines": [1], "slopes": [slope], "shifts": [shift]},
+        }
+        shares = calibrated(logits, facts, np.arange(1, 12))
+        assert (shares.argmax(-1) == logits.argmax(-1)).all()
+        np.testing.assert_allclose(shares.sum(-1), 1)
+        assert shares.min() >= 0
+    np.testing.assert_allclose(calibrated(logits[:, 0], {}, 1)[2], softmax(logits[2, 0]))

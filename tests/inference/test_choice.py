@@ -9,8 +9,9 @@ from helpers import made_up_dataset
 
 from stm_keras.config import load_config
 from stm_keras.data.split import split_dataset
-from stm_keras.errors import InputError, UsageError
-from stm_keras.inference.choice import choose_scans, find_model, is_model
+from stm_keras.errors import InputError, MissingExtraError, UsageError
+from stm_keras.inference import choice
+from stm_keras.inference.choice import choose_scans, find_judge, find_model, is_model
 from stm_keras.runs import Run
 
 DATASET = made_up_dataset(
@@ -89,3 +90,27 @@ def test_the_test_part_needs_a_run_its_data_and_its_protocol(run):
     with pytest.raises(UsageError, match="`--protocol p1`: the run was split under p2"):
         choose_scans(DATASET, run, protocol="p1")
     assert choose_scans(DATASET, run, "all", "p1").protocol == "p1"
+
+
+def test_a_shipped_model_is_judged_with_by_onnxruntime_where_it_can(tmp_path, monkeypatch):
+    for name in ("small.keras", "small.onnx", "other.keras"):
+        (tmp_path / name).write_bytes(b"")
+    monkeypatch.setattr("stm_keras.inference.shipped.FOLDER", tmp_path)
+    there = {"onnxruntime", "keras"}
+    monkeypatch.setattr(choice, "find_spec", lambda name: name if name in there else None)
+    assert find_judge("small") == tmp_path / "small.onnx"
+    assert find_judge("small", keras_wanted=True) == tmp_path / "small.keras"
+    assert find_judge("other") == tmp_path / "other.keras"
+    assert find_judge(tmp_path / "small.keras") == tmp_path / "small.keras"
+    with pytest.raises(UsageError, match=r"small.onnx: runs without Keras"):
+        find_judge(tmp_path / "small.onnx", keras_wanted=True)
+    there.remove("onnxruntime")
+    assert find_judge("small") == tmp_path / "small.keras"
+
+    def missing(module, extra):
+        raise MissingExtraError(f'{module}: pip install "stm-keras[{extra}]"')
+
+    monkeypatch.setattr(choice, "require", missing)
+    there.remove("keras")
+    with pytest.raises(MissingExtraError, match=r"onnxruntime.*stm-keras\[onnx\]"):
+        find_judge("small")

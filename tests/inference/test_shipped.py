@@ -58,6 +58,7 @@ def test_the_command_lists_them(folder):
 
 
 def test_predict_without_a_model_takes_the_default(folder, tmp_path):
+    (folder / "h_si100.onnx").unlink()
     scans = write_dataset(tmp_path / "scans.h5", count=8, sessions=0)
     result = stm("predict", scans, "--json")
     assert result.exit_code == 0, result.stderr

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from helpers import lattice_scans
 
+from stm_keras.data.preprocess import recorded_lines
 from stm_keras.inference.predictor import Predictor
-from stm_keras.inference.verdicts import recorded_lines, scan_verdicts
+from stm_keras.inference.verdicts import scan_verdicts
 
 FACTS = {
     "classes": list("abcd"),

@@ -35,6 +35,8 @@ def test_a_model_that_is_too_sure_is_made_softer():
     for value in facts["temperature"]["values"]:
         # log(.97 / .01) / T must be log(.75 / (.25 / 3))
         assert value == pytest.approx(np.log(97) / np.log(9), rel=1e-3)
+    assert facts["confidence"]["slopes"] == pytest.approx([1] * 10, abs=1e-2)
+    assert facts["confidence"]["shifts"] == pytest.approx([0] * 10, abs=1e-2)
     assert facts["unsure"]["coverage"] == 0.9
     assert facts["unsure"]["thresholds"] == pytest.approx([0.75] * 10, abs=1e-3)
     assert "unknown" not in facts
@@ -62,7 +64,7 @@ def test_a_streaming_model_gets_thresholds_for_its_heads(tmp_path, monkeypatch):
 def test_a_model_of_whole_scans_has_no_other_thresholds():
     model = vit(4, 128, 128, layers=1, heads=1, dim=4, mlp_dim=4)
     facts = trust_facts(Predictor(model, FACTS), made_up_dataset(16))
-    assert set(facts) == {"temperature", "unsure"}
+    assert set(facts) == {"temperature", "confidence", "unsure"}
 
 
 def test_temperatures_lie_on_a_parabola_of_the_logarithm():

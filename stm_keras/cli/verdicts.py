@@ -1,0 +1,210 @@
+"""Print verdicts on scans as they come: a table, CSV, or JSON Lines."""
+
+import csv
+import io
+import json
+import os
+import sys
+from collections import Counter
+
+import click
+
+NAME_WIDTH = 38  # of a file in the table
+PICO = 1e12
+GOOD, MIDDLING, BAD = "green", "yellow", "red"
+STYLES = {"rows": MIDDLING, "generic defects": BAD}
+
+
+class JsonPrinter:
+    """One object a line for each scan, and for each file that could not be judged."""
+
+    def __init__(self, classes, every_line):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def print(self, judged):
+        """Print one `Judged`."""
+        click.echo(json.dumps(judged.record()))
+
+
+class CsvPrinter(JsonPrinter):
+    """A header and a row for each scan, each tile, and each line where they are wanted."""
+
+    def __init__(self, classes, every_line):
+        self.classes, self.every_line = classes, every_line
+        flags = ["unsure", "unknown_surface", "change_lines", "lines", "error", "tile"]
+        more = ["line", "offset_step", "slope"] if every_line else []
+        self._row(["path", "index", "class", "confidence", *classes, *flags, *more])
+
+    def print(self, judged):
+        """Print one `Judged`."""
+        record = judged.record()
+        path = record["path"].encode("utf-8", "replace").decode()
+        start = [path, record["index"]]
+        self._line(start, record)
+        for tile in record.get("tiles", ()):
+            place = f"{tile['row']} {tile['column']}"
+            lines = "-".join(map(str, tile["lines"]))
+            self._line(start, {**record, **tile, "lines": lines}, place)
+        for line in record.get("every_line", ()):
+            changes = None if line["change"] is None else []
+            changes = [line["change_line"]] if line["change"] else changes
+            about = {"change_lines": changes, "lines": line["line"] + 1, "error": None}
+            self._line(start, {**line, **about})
+
+    def _line(self, start, said, tile=""):
+        chances = (said["probabilities"] or {}).get
+        cells = [said["class"], said["confidence"], *map(chances, self.classes)]
+        cells += [said["unsure"], said["unknown_surface"]]
+        cells.append(" ".join(map(str, said["change_lines"] or ())))
+        cells += [said["lines"], said["error"], tile]
+        if self.every_line:
+            cells += [said.get(name) for name in ("line", "offset_step", "slope")]
+        self._row([*start, *map(_cell, cells)])
+
+    def _row(self, cells):
+        text = io.StringIO()
+        csv.writer(text, lineterminator="").writerow(cells)
+        click.echo(text.getvalue())
+
+
+class TablePrinter(JsonPrinter):
+    """Aligned columns for people, in colour on a terminal, and a summary at the end."""
+
+    def __init__(self, classes, every_line):
+        self.classes = classes
+        self.width = max(map(len, classes))
+        self.counts = Counter()
+        self.total = self.unread = 0
+        self.console = _console()
+
+    def __enter__(self):
+        head = f"{'file':<{NAME_WIDTH}}  {'verdict':<{self.width}}  {'sure':>4}  lines"
+        self._say([(head, "bold")])
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if kind is None:
+            self._say([(self.summary(), "bold")])
+
+    def print(self, judged):
+        """Print one `Judged`."""
+        name = _shortened(judged)
+        if judged.error is not None:
+            self.unread += 1
+            self._say([(f"{name:<{NAME_WIDTH}}  ", None), ("not judged", BAD)])
+            return
+        self.total += 1
+        verdict = judged.verdict
+        self.counts[judged.name] += 1
+        self.counts["_unsure"] += bool(verdict.unsure)
+        self.counts["_unknown"] += bool(verdict.unknown_surface)
+        self.counts["_changed"] += bool(verdict.change_lines)
+        remarks = remarks_on(verdict, judged.change_lines)
+        remarks += judged.candidate.remarks
+        self._verdict(name, judged.name, verdict.confidence, judged.lines, remarks)
+        for tile, said in zip(judged.candidate.tiles, judged.tiles, strict=True):
+            left, top, width, height = tile.nm
+            place = f"  {width:.3g} x {height:.3g} nm at ({left:.3g}, {top:.3g}) nm"
+            best = self.classes[said.probabilities.index(said.confidence)]
+            lines = f"{tile.lines[0]}-{tile.lines[1] - 1}"
+            self._verdict(place, best, said.confidence, lines, remarks_on(said))
+        if judged.live:
+            self._live(judged)
+
+    def summary(self):
+        """Say in one line what was found."""
+        parts = [f"{self.counts[name]} {name}" for name in self.classes]
+        parts = [part for part in parts if not part.startswith("0 ")]
+        told = f"{self.total} scan{'' if self.total == 1 else 's'}"
+        told += ": " + ", ".join(parts) if parts else ""
+        for key, words in (
+            ("_unsure", "unsure"),
+            ("_unknown", "on an unknown surface"),
+            ("_changed", "with a tip change"),
+        ):
+            if self.counts[key]:
+                told += f"; {self.counts[key]} {words}"
+        if self.unread:
+            told += f"; {self.unread} file{'s' * (self.unread > 1)} could not be judged"
+        return told
+
+    def _verdict(self, place, name, confidence, lines, remarks):
+        self._say(
+            [
+                (f"{place:<{NAME_WIDTH}}  ", None),
+                (f"{name:<{self.width}}", STYLES.get(name, GOOD)),
+                (f"  {100 * confidence:3.0f}%  {lines!s:>5}", None),
+                ("".join(f"  {remark}" for remark in remarks), MIDDLING),
+            ]
+        )
+
+    def _live(self, judged):
+        steps, slopes = judged.removed()
+        metres = judged.candidate.unit == "m"
+        for line in judged.live:
+            remarks = []
+            if line.change:
+                remarks.append(f"tip change at line {line.change_line}")
+            remarks += ["unsure"] * bool(line.unsure)
+            remarks += ["unknown surface"] * bool(line.unknown)
+            if metres and steps[line.line] == steps[line.line]:
+                step, slope = (PICO * v[line.line] for v in (steps, slopes))
+                remarks.append(f"step {step:+.0f} pm, slope {slope:+.0f} pm")
+            self._verdict(
+                f"  line {line.line}", line.name, line.confidence, line.line + 1, remarks
+            )
+
+    def _say(self, pieces):
+        pieces = [(text, style) for text, style in pieces if text]
+        if self.console is None:
+            click.echo("".join(text for text, _ in pieces).rstrip())
+            return
+        from rich.text import Text
+
+        text = Text.assemble(*((text, style or "") for text, style in pieces))
+        self.console.print(text, soft_wrap=True)
+
+
+def remarks_on(verdict, changes=None):
+    """Return what a person should know beside the class: tuple of str.
+
+    Args:
+        verdict: `ScanVerdict`.
+        changes: tuple of int. First lines with another tip, in the lines of the file.
+    """
+    remarks = []
+    if verdict.unknown_surface:
+        remarks.append("unknown surface")
+    if verdict.unsure:
+        remarks.append("unsure")
+    if changes:
+        remarks.append("tip change at line " + ", ".join(map(str, changes)))
+    return tuple(remarks)
+
+
+def _console():
+    """Return rich's console where colours can be seen, else None: rich is slow to load."""
+    if not (sys.stdout.isatty() or os.environ.get("FORCE_COLOR")):
+        return None
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def _shortened(judged):
+    name = "".join(c if c.isprintable() else "\ufffd" for c in str(judged.path))
+    if judged.index:
+        name += f" [{judged.index}]"
+    return name if len(name) <= NAME_WIDTH else "…" + name[1 - NAME_WIDTH :]
+
+
+def _cell(value):
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else value

@@ -1,0 +1,54 @@
+"""What is said of a scan beside its class, in pictures and in reports."""
+
+from pathlib import Path
+
+NANO = 1e9
+LONGEST = 60  # letters of a file's name
+
+
+def name_of(judged):
+    """Return the name of the file, and which of its scans it is."""
+    name = Path(judged.path).name
+    name = name if len(name) <= LONGEST else "…" + name[1 - LONGEST :]
+    return f"{name} [{judged.index}]" if judged.index else name
+
+
+def size_text(judged):
+    """Say how large a scan is and how it was recorded, as far as that is known."""
+    candidate, scan = judged.candidate, judged.candidate.scan
+    parts = []
+    if scan is not None and scan.size is not None:
+        parts.append(" x ".join(short(length * NANO) for length in scan.size) + " nm")
+    told = f"{judged.lines} of {candidate.planned} lines x {candidate.lines.shape[1]} px"
+    parts.append(told)
+    if scan is not None and scan.bias is not None:
+        parts.append(f"{scan.bias:.3g} V")
+    if scan is not None and scan.channel != "Z":
+        parts.append(" ".join(filter(None, (scan.channel, scan.direction))))
+    return ", ".join(parts)
+
+
+def short(value):
+    """Write a number with four digits and without an exponent."""
+    return f"{float(f'{value:.4g}'):.10g}"
+
+
+def verdict_words(judged):
+    """Return what a person should know beside the class.
+
+    Args:
+        judged: `stm_keras.inference.judged.Judged` of a scan.
+
+    Returns:
+        list of tuples (str, bool): words, and whether they speak against trusting it.
+    """
+    verdict, words = judged.verdict, []
+    if verdict.unknown_surface:
+        words.append(("unknown surface", True))
+    if verdict.unsure:
+        words.append(("unsure", True))
+    words += [(remark, True) for remark in judged.candidate.remarks]
+    if judged.change_lines:
+        places = ", ".join(map(str, judged.change_lines))
+        words.append((f"tip change at line {places}", False))
+    return words

@@ -1,0 +1,141 @@
+"""Everything in a file that is to be judged: as it was recorded, and as a model takes it."""
+
+import warnings
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from stm_keras.data.preprocess import recorded_lines
+from stm_keras.inference.predictor import check_size
+from stm_keras.inference.scan_files import fit_lines
+from stm_keras.inference.scans import read_dataset, read_heights, resample_heights
+from stm_keras.inference.sizes import taught_sizes, widest_nm
+from stm_keras.inference.tiles import cut_tiles
+from stm_keras.readers import read_scan
+from stm_keras.readers.sniff import scan_format
+from stm_keras.scan import Scan, bridge_gaps
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A scan to judge.
+
+    Args:
+        path: `Path`.
+        index: int. Number of the scan in its file.
+        heights: float array of shape `(lines, pixels)` in the model's pixels.
+        bounds: int array of shape `(lines that are there + 1,)`. Line of the scan at which
+            each of these begins, and at which the last ends.
+        lines: float array of shape `(lines, pixels)`. The scan as it was recorded, lines
+            in the order of acquisition; NaN where it was not.
+        planned: int. Lines that the complete scan has.
+        scan: `Scan` of a microscope's file, else None.
+        tiles: list of `Tile`.
+        remarks: tuple of str. What a user should know of it, in few words.
+    """
+
+    path: object
+    index: int
+    heights: np.ndarray
+    bounds: np.ndarray
+    lines: np.ndarray
+    planned: int
+    scan: Scan | None = None
+    tiles: list = field(default_factory=list)
+    remarks: tuple = ()
+
+    @property
+    def unit(self):
+        """Unit of the lines: "m", "A" ...; "" where nobody says."""
+        return "" if self.scan is None else self.scan.unit
+
+    def frame(self):
+        """Return the scan as it lay under the tip, and how much higher than wide pixels are.
+
+        Returns:
+            Tuple of float array `(lines, pixels)`, NaN in lines that are not there, and
+            float.
+        """
+        if self.scan is not None:
+            return self.scan.frame(), self.scan.aspect
+        missing = np.full((self.planned - len(self.lines), self.lines.shape[1]), np.nan)
+        return np.concatenate([self.lines, missing]), 1.0
+
+    def row_of(self, line):
+        """Return where a line begins, in rows of the frame from its top: float.
+
+        Args:
+            line: int, in the order of acquisition; the number of lines is their end.
+        """
+        if self.scan is None:
+            return float(line)
+        recorded = self.scan.recorded
+        row = recorded[min(line, len(recorded) - 1)]
+        ends = line >= len(recorded)
+        return float(row + (ends if self.scan.slow != "up" else not ends))
+
+
+def read_candidates(path, facts, channel=None):
+    """Yield the scans of a file, one after the other.
+
+    Args:
+        path: `Path`. Anything that `scans.read_scans` reads.
+        facts: dict of the model.
+        channel: str or None. As `read_scan` takes it.
+
+    Yields:
+        `Candidate`.
+
+    Raises:
+        InputError: The file cannot be read.
+        DatasetError: It holds no scans.
+        MismatchError: Its scans are of another size than the model's.
+    """
+    heights = read_heights(path)
+    if heights is not None:
+        for index, raw in enumerate(heights):
+            yield _of_array(path, index, raw, facts)
+    elif scan_format(path):
+        yield _of_scan(path, facts, channel)
+    else:
+        images = read_dataset(path, facts)
+        check_size(facts, images.shape, path)
+        for index in range(len(images)):
+            image = np.asarray(images[index])
+            there = image[: max(recorded_lines(image[None])[0], 1)]
+            bounds = np.arange(len(image) + 1)
+            yield Candidate(path, index, image, bounds, there, len(image))
+
+
+def _of_array(path, index, raw, facts):
+    heights = np.asarray(resample_heights(path, raw[None], facts)[0])
+    bounds = np.arange(len(heights) + 1) * len(raw) // len(heights)
+    pixels = raw.shape[1]
+    planned = max(len(raw), round(facts["max_lines"] * pixels / facts["pixels"]))
+    return Candidate(path, index, heights, bounds, np.asarray(raw), planned)
+
+
+def _of_scan(path, facts, channel):
+    scan = read_scan(path, channel)
+    for text in scan.warnings:
+        warnings.warn(f"{path}: {text}.", stacklevel=2)
+    heights, bounds = fit_lines(scan, facts)
+    taught, remarks = taught_sizes(facts), ()
+    remark = taught and taught.remark(scan)
+    if remark:
+        remarks = (remark,)
+        warnings.warn(
+            f"{path}: is outside what the model was taught: {remark} ({taught.source}).",
+            stacklevel=2,
+        )
+    return Candidate(
+        path,
+        0,
+        heights,
+        bounds,
+        bridge_gaps(scan.lines()),
+        len(scan.heights),
+        scan,
+        cut_tiles(scan, facts, widest_nm(facts)),
+        remarks,
+    )

@@ -1,0 +1,166 @@
+"""Judge one scan after the other while the next ones are being read."""
+
+import os
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+from stm_keras.errors import InputError, StmKerasError
+from stm_keras.inference.candidates import read_candidates
+from stm_keras.inference.judged import Judged
+from stm_keras.inference.verdicts import scan_verdicts
+from stm_keras.runtime.stream import LARGEST, Stream
+
+BATCH = 64  # scans that Keras judges at once: it compiles for this number
+THREADS = 4
+
+
+def judge(predictor, places, channel=None, every_line=False, threads=None):
+    """Judge the scans of files, in their order, and hand out each as soon as it is done.
+
+    Few scans are in memory at a time. A network without Keras judges several of them in
+    threads, since it leaves Python to others while it computes; Keras takes batches.
+
+    Args:
+        predictor: A `Predictor`.
+        places: iterable of `paths.Place`, or None where nothing came for a while.
+        channel: str or None. As `read_scan` takes it.
+        every_line: bool. Whether to say as well what would have been said live.
+        threads: int, or None for the number of cores, at most 4.
+
+    Yields:
+        `Judged`; a file that cannot be judged is one as well, with its error.
+
+    Raises:
+        MismatchError: `every_line`, and the model judges whole scans only.
+    """
+    work = _Work(predictor, every_line)
+    waiting, batch = deque(), []
+    with _executor(predictor, threads) as (submit, window):
+        limit = 1 if window else BATCH
+
+        def flush():
+            if batch:
+                waiting.append(submit(work, tuple(batch)))
+                batch.clear()
+
+        try:
+            for item in _items(places, predictor, channel):
+                if isinstance(item, Judged):
+                    flush()
+                    waiting.append(_done([item]))
+                elif item is not None:
+                    if batch and batch[0].heights.shape != item.heights.shape:
+                        flush()
+                    batch.append(item)
+                if item is None or len(batch) >= limit:
+                    flush()
+                while waiting and (len(waiting) > window or waiting[0].done()):
+                    yield from waiting.popleft().result()
+            flush()
+            while waiting:
+                yield from waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+class _Work:
+    """What is done with a batch of candidates, in whatever thread."""
+
+    def __init__(self, predictor, every_line):
+        self.predictor = predictor
+        self.every_line = every_line
+        self._step = _stepper(predictor) if every_line else None
+
+    def __call__(self, candidates):
+        verdicts = scan_verdicts(self.predictor, np.stack([c.heights for c in candidates]))
+        return [
+            Judged(
+                path=candidate.path,
+                classes=self.predictor.classes,
+                candidate=candidate,
+                verdict=verdict,
+                tiles=self._tiles(candidate),
+                live=self._live(candidate),
+            )
+            for candidate, verdict in zip(candidates, verdicts, strict=True)
+        ]
+
+    def _tiles(self, candidate):
+        if not candidate.tiles:
+            return ()
+        heights = np.stack([tile.heights for tile in candidate.tiles])
+        return tuple(scan_verdicts(self.predictor, heights))
+
+    def _live(self, candidate):
+        if not self.every_line:
+            return ()
+        stream = Stream(self.predictor.facts, *self._step, lines=candidate.planned)
+        lines = np.where(np.isfinite(candidate.lines).all(1)[:, None], candidate.lines, 0)
+        largest = np.abs(lines).max(initial=0)
+        if largest > LARGEST:  # the unit does not matter
+            lines = lines / largest
+        return tuple(map(stream.push, lines))
+
+
+def _items(places, predictor, channel):
+    """Yield candidates, files with errors as `Judged`, and None for a pause."""
+    for place in places:
+        if place is None:
+            yield None
+            continue
+        try:
+            if place.error is not None:
+                raise place.error
+            yield from read_candidates(place.path, predictor.facts, channel)
+        except StmKerasError as error:
+            if not place.forgives(error):
+                yield Judged(place.path, predictor.classes, error=error)
+        except (MemoryError, OSError) as error:
+            reason = str(error) or "it does not fit into memory"
+            error = InputError(f"{place.path}: cannot be read ({reason}).")
+            yield Judged(place.path, predictor.classes, error=error)
+
+
+def _stepper(predictor):
+    """Return the step of a model from line to line, and its first cache."""
+    if hasattr(predictor.model, "first_cache"):
+        return predictor.model.step, predictor.model.first_cache
+    from stm_keras.inference.stream import compiled_step
+
+    return compiled_step(predictor.model)
+
+
+class _executor:
+    """Threads for a model without Keras; else work is done when it is handed in."""
+
+    def __init__(self, predictor, threads):
+        self.pool = None
+        if hasattr(predictor.model, "session"):
+            count = threads or min(THREADS, len(_cores()))
+            self.pool = ThreadPoolExecutor(count)
+            self.window = 2 * count
+
+    def __enter__(self):
+        if self.pool is None:
+            return lambda work, batch: _done(work(batch)), 0
+        return self.pool.submit, self.window
+
+    def __exit__(self, *error):
+        if self.pool is not None:
+            self.pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _done(found):
+    future = Future()
+    future.set_result(found)
+    return future
+
+
+def _cores():
+    try:
+        return os.sched_getaffinity(0)
+    except AttributeError:  # not on Windows and Mac
+        return range(os.cpu_count() or 1)

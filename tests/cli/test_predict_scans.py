@@ -1,0 +1,262 @@
+"""`stm-keras predict` of folders, with the shipped model and without Keras."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from helpers import REPOSITORY, SHARED, check_error, lattice_scans, stm
+from PIL import Image
+from scan_files import sxm
+
+from stm_keras.data.dataset import CLASSES
+
+pytest.importorskip("onnxruntime")
+
+SCANS = lattice_scans([0, 2, 3]) * 1e-12
+LIVE = ["line", "class", "probabilities", "confidence", "change", "change_line", "unsure"]
+LIVE += ["unknown_surface", "offset_step", "slope"]
+
+
+def write(folder, name="a.sxm", number=0, nm=5.0, slow="down", lines=None):
+    heights = SCANS[number] if lines is None else SCANS[number][:lines]
+    size = (nm * 1e-9, nm * 1e-9 * len(heights) / 128)
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(sxm({"Z": ("m", heights, heights)}, slow, size=size))
+    return folder / name
+
+
+def records(*arguments, code=0):
+    result = stm("predict", *arguments, "--json")
+    assert result.exit_code == code, result.stderr
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two good scans, a damaged one, and what is none."""
+    folder = tmp_path / "session"
+    write(folder, "a.sxm")
+    whole = write(folder, "deep/c.sxm", 2, slow="up").read_bytes()
+    (folder / "b.sxm").write_bytes(whole[:-5])
+    (folder / "notes.txt").write_text("hello")
+    return folder
+
+
+PROGRAM = """
+import sys
+from stm_keras.cli.main import main
+main({arguments!r}, standalone_mode=False)
+heavy = {{'keras', 'tensorflow', 'torch', 'jax', 'onnx', 'h5py', 'pydantic', 'rich', 'scipy',
+         'sklearn', 'matplotlib', 'PIL', 'access2thematrix'}}
+print(sorted(heavy & set(sys.modules)), file=sys.stderr)
+"""
+
+
+def loaded_by(*arguments):
+    """Run a command in a process of its own and list what it loaded that takes time."""
+    program = PROGRAM.format(arguments=[str(argument) for argument in arguments])
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=REPOSITORY
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr.splitlines()[-1], done.stdout
+
+
+def test_a_scan_file_is_judged_without_keras_and_all_else_that_is_slow(tmp_path):
+    path = write(tmp_path)
+    loaded, out = loaded_by("predict", path)
+    assert loaded == "[]"
+    assert any(name in out for name in CLASSES)
+    assert loaded_by("predict", tmp_path, "--report", tmp_path / "a.html")[0] == "['PIL']"
+
+
+def test_a_folder_is_judged_and_what_is_broken_is_listed(folder):
+    found = records(folder, code=3)
+    names = [record["path"].removeprefix(f"{folder}/") for record in found]
+    assert names == ["a.sxm", "b.sxm", "deep/c.sxm"]
+    assert [record["error"] is None for record in found] == [True, False, True]
+    assert [record["lines"] for record in found] == [128, None, 128]
+
+
+def test_a_list_on_standard_input_is_judged(folder):
+    from click.testing import CliRunner
+
+    from stm_keras.cli.main import main
+
+    text = f"{folder / 'a.sxm'}\n{folder / 'deep'}\n"
+    result = CliRunner().invoke(main, ["predict", "-", "--json"], input=text)
+    assert result.exit_code == 0, result.stderr
+    paths = [json.loads(line)["path"] for line in result.stdout.splitlines()]
+    assert paths == [str(folder / "a.sxm"), str(folder / "deep" / "c.sxm")]
+
+
+def test_the_table_lists_all_and_sums_up(folder, monkeypatch):
+    result = stm("predict", folder)
+    assert result.exit_code == 3
+    head, *rows, summary = result.stdout.splitlines()
+    assert head.split() == ["file", "verdict", "sure", "lines"]
+    assert len(rows) == 3
+    assert "not judged" in rows[1]
+    assert summary.startswith("2 scans: ")
+    assert summary.endswith("1 file could not be judged")
+    assert "\x1b" not in result.stdout
+    assert result.stderr.count("Error: ") == 1
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    coloured = stm("predict", folder).stdout
+    assert "\x1b[31mnot judged" in coloured
+
+
+def test_fail_on_ends_with_ten_and_a_bad_file_with_three(folder, tmp_path):
+    name = records(folder / "a.sxm")[0]["class"]
+    wanted = {"generic defects": "defects", "rows": "rows"}
+    noise = write(tmp_path, "noise.sxm", 2)
+    said = records(noise)[0]
+    if said["unsure"] or said["unknown_surface"]:
+        assert stm("predict", noise, "--fail-on", "unsure").exit_code == 10
+    assert said["class"] == "generic defects"
+    assert stm("predict", noise, "--fail-on", "defects").exit_code == 10
+    both = stm("predict", noise, "--fail-on", "rows", "--fail-on", "defects")
+    assert both.exit_code == 10
+    assert both.stdout
+    others = {"defects", "rows"} - {wanted.get(name)}
+    for other in others:
+        assert stm("predict", folder / "a.sxm", "--fail-on", other).exit_code == 0
+    assert stm("predict", folder, "--fail-on", "defects").exit_code == 3
+
+
+def test_fail_on_needs_a_class_that_the_model_knows(tmp_path, monkeypatch):
+    from dataclasses import replace
+
+    from stm_keras.inference import model_file
+
+    real = model_file.load_predictor
+    monkeypatch.setattr(
+        model_file,
+        "load_predictor",
+        lambda path: replace(
+            real(path), facts={**real(path).facts, "classes": list("abcd")}
+        ),
+    )
+    result = stm("predict", write(tmp_path), "--fail-on", "rows")
+    check_error(result, 2, "`--fail-on rows`: the model knows no class 'rows', only a, b")
+
+
+@pytest.mark.filterwarnings("always:.*outside what the model was taught")
+def test_a_large_scan_is_judged_in_tiles_as_well(tmp_path):
+    large = np.kron(SCANS[0], np.ones((2, 2)))
+    data = sxm({"Z": ("m", large, large)}, size=(9e-8, 9e-8))
+    (tmp_path / "large.sxm").write_bytes(data)
+    (record,) = records(tmp_path / "large.sxm")
+    assert list(record)[-2:] == ["error", "tiles"]
+    places = [(tile["row"], tile["column"]) for tile in record["tiles"]]
+    assert places == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert record["tiles"][3]["nm"] == [45, 45, 45, 45]
+    assert record["tiles"][2]["lines"] == [128, 256]
+    result = stm("predict", tmp_path / "large.sxm")
+    assert "90 nm wide, taught 3 to 80 nm (as Gordon et al. 2020" in result.stderr
+    table = result.stdout
+    assert "45 x 45 nm at (0, 45) nm" in table
+    assert "90 nm wide, taught 3 to 80 nm" in table
+    text = stm("predict", tmp_path / "large.sxm", "--csv").stdout
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [row["tile"] for row in rows] == ["", "0 0", "0 1", "1 0", "1 1"]
+    (small,) = records(write(tmp_path, "small.sxm"))
+    assert "tiles" not in small
+
+
+def test_every_line_gets_a_verdict(tmp_path):
+    path = write(tmp_path, lines=20)
+    (record,) = records(path, "--every-line")
+    assert record["lines"] == 20
+    assert [list(line) for line in record["every_line"]] == [LIVE] * 20
+    assert [line["line"] for line in record["every_line"]] == list(range(20))
+    last = record["every_line"][-1]
+    assert last["class"] == record["class"]
+    given, live = (np.array(list(r["probabilities"].values())) for r in (record, last))
+    np.testing.assert_allclose(live, given, atol=2e-3)
+    table = stm("predict", path, "--every-line").stdout
+    assert table.count("  line ") == 20
+    assert " pm, slope " in table
+    rows = list(
+        csv.DictReader(io.StringIO(stm("predict", path, "--every-line", "--csv").stdout))
+    )
+    assert [row["line"] for row in rows] == ["", *map(str, range(20))]
+
+
+def test_a_model_of_whole_scans_has_no_verdict_for_every_line(model_file, tmp_path):
+    result = stm("predict", model_file, write(tmp_path), "--every-line")
+    check_error(result, 4, "judges whole scans")
+
+
+def test_pictures_are_drawn_one_a_scan(folder, tmp_path):
+    pytest.importorskip("matplotlib")
+    again = write(folder, "deep/a.sxm", 1, lines=70)
+    result = stm("predict", folder, "--pictures", tmp_path / "out")
+    assert result.exit_code == 3
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["a.sxm.png", "c.sxm.png", "deep-a.sxm.png"]
+    picture = np.asarray(Image.open(tmp_path / "out" / "a.sxm.png").convert("RGB"))
+    assert picture.shape[0] > 500
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 500
+    again = stm("predict", folder, "--pictures", tmp_path / "out")
+    check_error(again, 1, "holds pictures already. Add --overwrite")
+    assert again.stdout == ""
+    assert (
+        stm(
+            "predict", folder / "a.sxm", "--pictures", tmp_path / "out", "--overwrite"
+        ).exit_code
+        == 0
+    )
+
+
+def test_the_report_is_one_file_that_holds_everything(folder, tmp_path):
+    odd = folder / "<b>&.sxm"
+    write(folder, odd.name, 1)
+    result = stm("predict", folder, "--report", tmp_path / "r.html")
+    assert result.exit_code == 3
+    page = (tmp_path / "r.html").read_text()
+    assert "3 scans judged" in page
+    assert page.count("<img src=") == page.count("data:image/png;base64,") == 3
+    assert "http" not in page
+    assert "<b>&.sxm" not in page
+    assert "&lt;b&gt;&amp;.sxm" in page
+    assert "is cut short" in page
+    for name in CLASSES:
+        assert name in page
+    table = page[page.index("<tbody>") :]
+    assert table.count("<tr ") == 4
+    assert table.count("<polygon ") == 3 * len(CLASSES)
+    again = stm("predict", folder, "--report", tmp_path / "r.html")
+    check_error(again, 1, "exists already. Add --overwrite")
+    assert again.stdout == ""
+
+
+def test_a_backend_asks_for_keras_and_an_onnx_file_has_none(tmp_path):
+    import keras
+
+    from stm_keras.inference.shipped import FOLDER
+
+    path, backend = write(tmp_path, lines=20), keras.config.backend()
+    light, heavy = records(path), records(path, "--backend", backend)
+    for one, other in zip(light, heavy, strict=True):
+        given = [list(record["probabilities"].values()) for record in (one, other)]
+        np.testing.assert_allclose(*given, atol=1e-4)
+    assert records(path, "--model", FOLDER / "h_si100.onnx") == light
+    assert records(FOLDER / "h_si100.onnx", path) == light
+    result = stm("predict", FOLDER / "h_si100.onnx", path, "--backend", backend)
+    check_error(result, 2, "runs without Keras")
+
+
+@pytest.mark.skipif(not (SHARED / "spm").exists(), reason="the shared scans are not here")
+@pytest.mark.filterwarnings("ignore")
+def test_the_folder_of_real_scans_is_judged():
+    found = records(SHARED / "spm", code=3)
+    bad = [record["path"] for record in found if record["error"] is not None]
+    assert [path.rsplit("/", 1)[1] for path in bad] == ["img_0246_CORRUPT_crlf.sxm"]
+    assert len(found) == 18
+    tiled = {record["path"].rsplit("/", 1)[1] for record in found if "tiles" in record}
+    assert tiled == {"20201111--4_1.Z_mtrx", "top-1.top"}

@@ -1,0 +1,158 @@
+"""Batches of scans: in order, with their errors, in the lines of their files."""
+
+import time
+
+import numpy as np
+import pytest
+from scan_files import sxm
+
+from stm_keras.data.preprocess import recorded_lines
+from stm_keras.inference.judged import KEYS
+from stm_keras.inference.judging import judge
+from stm_keras.inference.paths import Place, find_places
+from stm_keras.inference.predictor import Predictor
+
+FACTS = {
+    "classes": ["a", "b"],
+    "pixels": 16,
+    "max_lines": 12,
+    "change": {"threshold": 0.5},
+    "unsure": {"threshold": 0.9},
+}
+
+
+class Network:
+    """Says of each line what its first pixel is; a change at the model's line 6."""
+
+    first_cache = 0
+
+    def __init__(self, threaded=False):
+        if threaded:
+            self.session = True
+
+    def step(self, line, cache):
+        state = np.array([[line[0, 0, 0], 0.0]])
+        change = 9.0 if cache == 6 else -9.0
+        return {"state": state, "change": np.array([[change]])}, cache + 1
+
+
+class Live(Predictor):
+    every_line = True
+
+    def outputs(self, images, batch_size=64, progress=None):
+        state = np.zeros((*images.shape[:2], 2))
+        state[..., 0] = images[:, :, 0]
+        change = np.full((*images.shape[:2], 1), -9.0)
+        change[:, 6] = 9
+        return {"state": state, "change": change, "recorded": recorded_lines(images)}
+
+
+def heights(lines=24, pixels=32, seed=0):
+    return np.random.default_rng(seed).normal(size=(lines, pixels)) * 1e-10
+
+
+def write(path, slow="down", recorded=None, **shape):
+    made = heights(**shape)
+    if recorded is not None:
+        made[recorded:] = np.nan
+    made = made[::-1] if slow == "up" else made
+    path.write_bytes(sxm({"Z": ("m", made, None)}, slow, size=(1e-8, 0.75e-8)))
+    return path
+
+
+def judged(*paths, threaded=False, **options):
+    predictor = Live(Network(threaded), FACTS)
+    return list(judge(predictor, map(Place, paths), **options))
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+def test_order_is_kept_and_bad_files_are_among_the_others(tmp_path, threaded):
+    paths = [write(tmp_path / f"{n}.sxm", seed=n) for n in range(9)]
+    paths[4].write_bytes(paths[4].read_bytes()[:-1])
+    found = judged(*paths, tmp_path / "none.sxm", threaded=threaded)
+    assert [each.path for each in found] == [*paths, tmp_path / "none.sxm"]
+    assert [each.error is None for each in found] == [True] * 4 + [False] + [True] * 4 + [
+        False
+    ]
+    record = found[4].record()
+    assert list(record) == list(KEYS)
+    assert "is cut short" in record["error"]
+    assert {record[key] for key in KEYS[1:-1]} == {None}
+    alone = [each.record() for each in judged(*paths[5:], threaded=threaded)]
+    assert [each.record() for each in found[5:9]] == alone
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+def test_what_is_done_is_handed_out_while_the_list_pauses(tmp_path, threaded):
+    path, seen = write(tmp_path / "a.sxm"), []
+
+    def slowly():
+        yield Place(path)
+        for _ in range(1000):
+            time.sleep(0.01)
+            yield None
+            if seen:
+                return
+        raise AssertionError("nothing came out")
+
+    for each in judge(Live(Network(threaded), FACTS), slowly()):
+        seen.append(each)
+    assert len(seen) == 1
+
+
+def test_lines_are_those_of_the_file(tmp_path):
+    (whole,) = judged(write(tmp_path / "a.sxm"))
+    assert (whole.lines, whole.change_lines) == (24, (12,))
+    (begun,) = judged(write(tmp_path / "b.sxm", recorded=16))
+    assert (begun.lines, begun.change_lines) == (16, (12,))
+    (up,) = judged(write(tmp_path / "c.sxm", "up", recorded=16))
+    assert (up.lines, up.change_lines) == (16, (12,))
+    assert whole.candidate.row_of(12) == 12
+    assert up.candidate.row_of(12) == 12  # the bottom edge of row 11
+    assert [up.candidate.row_of(line) for line in (0, 15, 16)] == [24, 9, 8]
+    assert [begun.candidate.row_of(line) for line in (0, 15, 16)] == [0, 15, 16]
+
+
+def test_live_verdicts_are_those_of_the_lines_as_they_came(tmp_path):
+    (begun,) = judged(write(tmp_path / "a.sxm", recorded=16), every_line=True)
+    assert [each.line for each in begun.live] == list(range(16))
+    record = begun.record()
+    assert list(record) == [*KEYS, "unit", "every_line"]
+    assert record["unit"] == "m"
+    made = heights()[:16]
+    steps = [line["offset_step"] for line in record["every_line"]]
+    assert steps[0] is None
+    np.testing.assert_allclose(steps[1:], np.diff(made.mean(1)), rtol=1e-4)
+    ramp = np.arange(32) - 15.5
+    slopes = [line["slope"] for line in record["every_line"]]
+    np.testing.assert_allclose(slopes, made @ ramp / (ramp @ ramp) * 31, rtol=1e-3)
+    (whole,) = judged(write(tmp_path / "b.sxm"), every_line=True)
+    assert whole.live[-1].change_line == 12  # of the file, though judged in pairs
+
+
+def test_a_dataset_ends_with_its_recorded_lines(tmp_path):
+    images = heights(12, 16)[None] * 1e10 + np.zeros((3, 1, 1))
+    images[1, 5:] = 0
+    np.savez(tmp_path / "a.npz", images=images)
+    found = judged(tmp_path / "a.npz", every_line=True)
+    assert [each.index for each in found] == [0, 1, 2]
+    assert [each.lines for each in found] == [12, 5, 12]
+    assert [len(each.live) for each in found] == [12, 5, 12]
+    frame, aspect = found[1].candidate.frame()
+    assert frame.shape == (12, 16)
+    assert aspect == 1
+    assert np.isnan(frame[5:]).all()
+
+
+def test_few_scans_are_in_memory(tmp_path):
+    paths = [write(tmp_path / f"{n}.sxm", seed=n) for n in range(40)]
+    asked = []
+
+    def watched():
+        for place in find_places(paths):
+            asked.append(place)
+            yield place
+
+    given = judge(Live(Network(True), FACTS), watched(), threads=2)
+    for number, _ in enumerate(given, 1):
+        assert len(asked) - number <= 6
