@@ -11,7 +11,8 @@ import numpy as np
 from stm_keras.data.preprocess import standardise_lines
 from stm_keras.errors import TrainingError
 from stm_keras.evaluation.metrics import auroc, balanced_accuracy
-from stm_keras.inference.predictor import predict_logits, softmax
+from stm_keras.inference.predictor import predict_logits
+from stm_keras.runtime.verdict import softmax
 from stm_keras.training.schedules import plateau_scale
 
 ADVICE = (

@@ -6,8 +6,9 @@ from helpers import lattice_scans
 
 from stm_keras.errors import MismatchError
 from stm_keras.inference import predictor as subject
-from stm_keras.inference.predictor import Predictor, predict_logits, softmax
+from stm_keras.inference.predictor import Predictor, predict_logits
 from stm_keras.models import sequential, vit
+from stm_keras.runtime.verdict import softmax
 
 FACTS = {"classes": ["a", "b", "c"], "pixels": 16, "max_lines": 8}
 
