@@ -28,7 +28,7 @@ def test_every_example_runs_in_turn(tmp_path):
     assert done.returncode == 0, done.stderr
     assert len(BLOCKS) == 8
     assert "(96, 128)" in done.stdout
-    assert "missing.sxm: no such file" in done.stdout
+    assert "missing.sxm: does not exist" in done.stdout
     assert done.stdout.rstrip().endswith(" 3")
     assert (tmp_path / "runs" / "tiny" / "best.keras").exists()
 
