@@ -56,7 +56,7 @@ def boosted_trees(graph, layer, features):
 
     count = layer.input.shape[-1]
     scaled = graph.add("Mul", features, weights(layer.scale)[None])
-    where = graph.constant(weights(layer.feature)[None], np.int64)
+    where = graph.constant(weights(layer.feature)[None], np.int32)
     right = graph.add("GatherElements", scaled, where, axis=1)
     right = graph.add("Sub", right, (weights(layer.threshold) - 0.5)[None])
     right = graph.add("Clip", right, 0.0, 1.0)

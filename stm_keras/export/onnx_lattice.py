@@ -10,7 +10,11 @@ def running_lattice(graph, layer, line):
     places, name = len(layer.across), layer.name
     place, count = graph.counted()
     line = graph.add("Clip", line, -own.CLIP, own.CLIP)
-    waves = graph.add("MatMul", line, layer.waves)
+    # mirrored directions have the same waves along the line: half of them is computed
+    alone, again = np.unique(layer.waves, axis=1, return_inverse=True)
+    waves = graph.add("MatMul", line, alone)
+    again = graph.constant(np.reshape(again, (1, -1)), np.int32)
+    waves = graph.add("GatherElements", waves, again, axis=1)
     real, imaginary = graph.add("Split", waves, [places] * 2, count=2, axis=1)
     turn = graph.add("Mul", place, layer.across[None])
     cosine, sine = graph.add("Cos", turn), graph.add("Sin", turn)
@@ -62,7 +66,7 @@ def _harmonics(graph, own, power):
         return graph.add("Reshape", value, [-1])
 
     def pick(value, *where):
-        chosen = graph.constant(np.ravel(where), np.int64)
+        chosen = graph.constant(np.ravel(where), np.int32)
         found = graph.add("GatherElements", value, chosen, axis=0)
         return graph.add("Reshape", found, [*np.shape(where)])
 
