@@ -64,12 +64,11 @@ def predict(paths, model, channel, as_csv, as_json, every_line, pictures, report
     predictor, paths = _load(model, list(paths))
     _check_fail_on(more["fail_on"], predictor.classes)
     kind = JsonPrinter if as_json else CsvPrinter if as_csv else TablePrinter
+    drawers = _drawers(predictor, pictures, report, more["overwrite"])
     with ExitStack() as stack:
         printer = stack.enter_context(kind(predictor.classes, every_line))
-        drawers = [
+        for drawer in drawers:
             stack.enter_context(drawer)
-            for drawer in _drawers(predictor, pictures, report, more["overwrite"])
-        ]
         code, failed = 0, False
         places = find_places(paths, _list_of_paths())
         for judged in judge(predictor, places, channel, every_line):

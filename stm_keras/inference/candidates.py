@@ -119,7 +119,8 @@ def _of_scan(path, facts, channel):
     scan = read_scan(path, channel)
     for text in scan.warnings:
         warnings.warn(f"{path}: {text}.", stacklevel=2)
-    heights, bounds = fit_lines(scan, facts)
+    lines = bridge_gaps(scan.lines())
+    heights, bounds = fit_lines(scan, facts, lines)
     taught, remarks = taught_sizes(facts), ()
     remark = taught and taught.remark(scan)
     if remark:
@@ -133,7 +134,7 @@ def _of_scan(path, facts, channel):
         0,
         heights,
         bounds,
-        bridge_gaps(scan.lines()),
+        lines,
         len(scan.heights),
         scan,
         cut_tiles(scan, facts, widest_nm(facts)),

@@ -51,11 +51,12 @@ def fit_scan(scan, facts):
     return fit_lines(scan, facts)[0]
 
 
-def fit_lines(scan, facts):
+def fit_lines(scan, facts, bridged=None):
     """Do what `fit_scan` does, and tell where its lines come from.
 
     Args:
         scan, facts: As for `fit_scan`.
+        bridged: float array, what `bridge_gaps(scan.lines())` gave, if that is at hand.
 
     Returns:
         Tuple of what `fit_scan` returns, and an int array of shape `(lines + 1,)`: line
@@ -63,7 +64,7 @@ def fit_lines(scan, facts):
         ends.
     """
     pixels, most = facts["pixels"], facts["max_lines"]
-    lines = bridge_gaps(scan.lines())
+    lines = bridge_gaps(scan.lines()) if bridged is None else bridged
     there = np.flatnonzero(np.isfinite(lines).all(1))
     lines = lines[there]
     if not len(lines):

@@ -142,24 +142,28 @@ def _preferred(found):
     """Return the image to look at, and why if it is not the topography."""
     images = sorted(found.images, key=_rank)
     topography = [image for image in images if image.channel == "Z"]
-    others = sorted(
-        (image for image in images if image.channel != "Z" and _varies(image)),
-        key=lambda image: image.channel != "Current",
-    )
     if not topography:
-        best = (others or images)[0]
+        best = _other(images) or images[0]
         return best, f"there is no topography; {best.label} is taken"
-    first = topography[0]
-    if found.feedback is False and others:
+    first, reason = topography[0], None
+    if found.feedback is False:
         reason = "the feedback was off (constant height)"
-    elif first.there().any() and not _varies(first) and others:
-        reason = "the topography is flat (constant height)"
-    elif not first.there().any() and others:
+    elif not first.there().any():
         reason = "no line of the topography was recorded"
-    else:
+    elif not _varies(first):
+        reason = "the topography is flat (constant height)"
+    other = reason and _other(images)
+    if not other:
         recorded = [image for image in topography if image.there().any()]
         return (recorded or topography)[0], None
-    return others[0], f"{reason}; {others[0].label} is taken"
+    return other, f"{reason}; {other.label} is taken"
+
+
+def _other(images):
+    """Return the first image of another channel that shows something, Current before all."""
+    others = [image for image in images if image.channel != "Z"]
+    others.sort(key=lambda image: image.channel != "Current")
+    return next(filter(_varies, others), None)
 
 
 def _named(path, images, channel):
