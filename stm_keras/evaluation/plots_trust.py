@@ -65,7 +65,7 @@ def plot_unknown(unknown):
         axes.bar(edges[:-1], share, np.diff(edges), align="edge", label=label, **style)
     if unknown["threshold"] is not None and edges[0] <= unknown["threshold"] <= edges[-1]:
         axes.axvline(unknown["threshold"], color=INK, lw=1.2, ls="--", label="threshold")
-    axes.legend(frameon=False, fontsize=9)
+    axes.legend(loc="upper center", frameon=False, fontsize=9)
     return figure
 
 
