@@ -10,6 +10,7 @@ import contextlib
 import numpy as np
 
 from stm_keras.export.network import fixed_network, head_names, in_batches
+from stm_keras.export.onnx_repairs import drop_idle_squeezes, name_heads, spell_out_erfc
 from stm_keras.export.onnx_step import put_facts
 
 OPSET = 18
@@ -33,8 +34,9 @@ def write(predictor, path, facts):
                 opset_version=OPSET,
             )
     network = onnx.load(str(path))
-    _spell_out_erfc(network.graph, onnx)
-    _name_heads(network.graph, head_names(predictor), onnx)
+    spell_out_erfc(network.graph)
+    drop_idle_squeezes(network.graph)
+    name_heads(network.graph, head_names(predictor))
     put_facts(network, facts)
     network.producer_name = "stm-keras"
     path.write_bytes(network.SerializeToString())
@@ -98,34 +100,3 @@ def _write_torch(model, path):
         optimize=False,  # it would join the clips of one input to one that is not there
         verbose=False,
     )
-
-
-def _spell_out_erfc(graph, onnx):
-    """Write erfc, which TensorFlow makes of GELU and ONNX has not, as 1 - erf."""
-    nodes = list(graph.node)
-    if not any(node.op_type == "Erfc" for node in nodes):
-        return
-    one = onnx.numpy_helper.from_array(np.ones((), np.float32), "one_of_erfc")
-    graph.initializer.append(one)
-    del graph.node[:]
-    for node in nodes:
-        if node.op_type != "Erfc":
-            graph.node.append(node)
-            continue
-        between = f"{node.output[0]}_erf"
-        graph.node.append(onnx.helper.make_node("Erf", [node.input[0]], [between]))
-        parts = [one.name, between]
-        graph.node.append(onnx.helper.make_node("Sub", parts, [node.output[0]]))
-
-
-def _name_heads(graph, names, onnx):
-    """Name input and outputs: converters give names of their own, in this order."""
-    told = dict(zip([each.name for each in graph.output], names, strict=True))
-    for output in graph.output:
-        old, output.name = output.name, told[output.name]
-        if old != output.name:
-            graph.node.append(onnx.helper.make_node("Identity", [old], [output.name]))
-    entry = graph.input[0]
-    if entry.name != "lines":
-        graph.node.insert(0, onnx.helper.make_node("Identity", ["lines"], [entry.name]))
-        entry.name = "lines"

@@ -1,0 +1,82 @@
+"""What converters to ONNX leave wrong, put right in their graphs."""
+
+import numpy as np
+
+
+def spell_out_erfc(graph):
+    """Write erfc, which TensorFlow makes of GELU and ONNX has not, as 1 - erf.
+
+    Args:
+        graph: `onnx.GraphProto`, changed in place.
+    """
+    import onnx
+
+    nodes = list(graph.node)
+    if not any(node.op_type == "Erfc" for node in nodes):
+        return
+    one = onnx.numpy_helper.from_array(np.ones((), np.float32), "one_of_erfc")
+    graph.initializer.append(one)
+    del graph.node[:]
+    for node in nodes:
+        if node.op_type != "Erfc":
+            graph.node.append(node)
+            continue
+        between = f"{node.output[0]}_erf"
+        graph.node.append(onnx.helper.make_node("Erf", [node.input[0]], [between]))
+        parts = [one.name, between]
+        graph.node.append(onnx.helper.make_node("Sub", parts, [node.output[0]]))
+
+
+def drop_idle_squeezes(graph):
+    """Take out squeezes of an axis longer than 1: nothing to torch, an error to ONNX.
+
+    Args:
+        graph: `onnx.GraphProto` with the shapes of its values, changed in place.
+    """
+    constants = _constants(graph)
+    lengths = {
+        value.name: [each.dim_value for each in value.type.tensor_type.shape.dim]
+        for value in (*graph.input, *graph.value_info)
+    }
+    for node in graph.node:
+        if node.op_type != "Squeeze" or len(node.input) < 2:
+            continue
+        axes, shape = constants.get(node.input[1]), lengths.get(node.input[0])
+        if axes is None or not shape or all(shape[axis] <= 1 for axis in axes):
+            continue
+        node.op_type = "Identity"
+        del node.input[1:]
+
+
+def name_heads(graph, names):
+    """Name the input "lines" and the outputs: converters give names of their own.
+
+    Args:
+        graph: `onnx.GraphProto`, changed in place.
+        names: list of str. Of the outputs, in their order.
+    """
+    import onnx
+
+    for output, name in zip(graph.output, names, strict=True):
+        old, output.name = output.name, name
+        if old != name:
+            graph.node.append(onnx.helper.make_node("Identity", [old], [name]))
+    entry = graph.input[0]
+    if entry.name != "lines":
+        graph.node.insert(0, onnx.helper.make_node("Identity", ["lines"], [entry.name]))
+        entry.name = "lines"
+
+
+def _constants(graph):
+    """Return the small arrays of a graph by name, each as a list of int."""
+    from onnx import numpy_helper
+
+    found = {each.name: each for each in graph.initializer if np.prod(each.dims) <= 8}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            found[node.output[0]] = node.attribute[0].t
+    return {
+        name: numpy_helper.to_array(each).ravel().tolist()
+        for name, each in found.items()
+        if np.prod(each.dims) <= 8
+    }
