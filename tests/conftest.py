@@ -14,13 +14,10 @@ KERAS_FREE = {"data", "evaluation", "readers", "runtime", "simulate", "trees"}
 KERAS_FREE |= {"test_errors.py", "test_files.py", "test_scan.py"}
 
 MOST_PROCESSES = 4  # each holds up to three backends, which is 2 GB
-# Threads of several processes would wait for one another, and programs that run once do
-# not repay what it takes to optimise them.
-QUICK = {
+ONE_THREAD = {  # threads of several processes would wait for one another
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
     "TF_NUM_INTRAOP_THREADS": "1",
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
-    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
 }
 backends_seen = set()  # what the processes that run tests told of themselves
 
@@ -57,7 +54,7 @@ def pytest_xdist_auto_num_workers(config):
 
 def pytest_xdist_setupnodes():
     """Have each process, and all that its tests start, compute on one thread."""
-    for name, value in QUICK.items():
+    for name, value in ONE_THREAD.items():
         os.environ.setdefault(name, value)
 
 
