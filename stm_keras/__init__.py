@@ -23,7 +23,7 @@ NAMES = {  # public name: module
     "Predictor": "inference.predictor",
     "load_predictor": "inference.model_file",
     "shipped_path": "inference.shipped",
-    "scan_verdicts": "inference.verdicts",
+    "scan_verdicts": "runtime",
     "LineStream": "inference.stream",
     "OnnxPredictor": "runtime",
     "OnnxScanPredictor": "runtime",

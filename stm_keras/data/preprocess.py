@@ -40,9 +40,15 @@ def line_trend(heights):
 
 def recorded_lines(images):
     """Count the lines up to the last that is not constant: int array `(scans,)`."""
-    uneven = (np.asarray(images) != np.asarray(images)[:, :, :1]).any(-1)
-    last = uneven.shape[1] - uneven[:, ::-1].argmax(1)
-    return np.where(uneven.any(1), last, 0)
+    images = np.asarray(images)
+    return last_lines(images != images[:, :, :1])
+
+
+def last_lines(lines):
+    """Count the lines up to the last that is not all 0: int array `(scans,)`."""
+    there = np.asarray(lines).any(-1)
+    last = there.shape[1] - there[:, ::-1].argmax(1)
+    return np.where(there.any(1), last, 0)
 
 
 def _trend(heights):

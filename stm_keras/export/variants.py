@@ -103,7 +103,7 @@ class _SmallOnnx:
         self.path.write_bytes(self.network.SerializeToString())
 
     def probabilities(self, images):
-        return last_word(load_onnx(self.path), images)
+        return load_onnx(self.path).probabilities(images)
 
 
 class _SmallKeras:
@@ -115,27 +115,6 @@ class _SmallKeras:
 
     def probabilities(self, images):
         return load_predictor(self.path).probabilities(images)
-
-
-def last_word(copy, images):
-    """Return what an ONNX file says after the last line that is not empty.
-
-    Args:
-        copy: `OnnxPredictor` or `OnnxScanPredictor`.
-        images: array of shape `(scans, lines, pixels)`.
-
-    Returns:
-        float array of probabilities, `(scans, classes)`.
-    """
-    if hasattr(copy, "probabilities"):
-        return copy.probabilities(images)
-    from stm_keras.data.preprocess import INPUTS
-
-    prepare = INPUTS[copy.facts["input"]]
-    after = copy.after_every_line(images)
-    there = np.array([prepare(each[None])[0].any(-1) for each in np.asarray(images)])
-    last = np.maximum((np.arange(1, there.shape[1] + 1) * there).max(1), 1)
-    return after[np.arange(len(last)), last - 1]
 
 
 def _float16(path):

@@ -125,12 +125,10 @@ class Judged:
     def _said(self, verdict, bounds):
         changes = _places(bounds, verdict.change_lines)
         return {
-            "class": self.classes[int(np.argmax(verdict.probabilities))],
+            **verdict.record(self.classes),
             "probabilities": self._named(verdict.probabilities),
             "confidence": round(verdict.confidence, DIGITS),
             "change_lines": None if changes is None else list(changes),
-            "unsure": verdict.unsure,
-            "unknown_surface": verdict.unknown_surface,
             "lines": _reached(bounds, verdict.lines),
         }
 

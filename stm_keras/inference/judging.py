@@ -6,10 +6,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from stm_keras.errors import InputError, StmKerasError
+from stm_keras.errors import InputError, MismatchError, StmKerasError
 from stm_keras.inference.candidates import read_candidates
 from stm_keras.inference.judged import Judged
-from stm_keras.inference.verdicts import scan_verdicts
+from stm_keras.runtime.judge import scan_verdicts
 from stm_keras.runtime.stream import LARGEST, Stream
 
 BATCH = 64  # scans that Keras judges at once: it compiles for this number
@@ -128,6 +128,11 @@ def _stepper(predictor):
     """Return the step of a model from line to line, and its first cache."""
     if hasattr(predictor.model, "first_cache"):
         return predictor.model.step, predictor.model.first_cache
+    if hasattr(predictor.model, "session"):
+        raise MismatchError(
+            "The .onnx file judges whole scans. Give one of `stm-keras export --format "
+            "onnx-step` for a verdict after every line."
+        )
     from stm_keras.inference.stream import compiled_step
 
     return compiled_step(predictor.model)

@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from stm_keras.data.preprocess import recorded_lines
+from stm_keras.errors import MismatchError
 from stm_keras.inference.predictor import Predictor
-from stm_keras.runtime.onnx_model import OnnxPredictor
+from stm_keras.runtime.onnx_model import last_word
+from stm_keras.runtime.onnx_scan import load_onnx
 
 
 @dataclass(frozen=True)
@@ -14,47 +13,36 @@ class OnnxScans(Predictor):
     """An exported model with the names of its classes and the size of its scans.
 
     Args:
-        model: `stm_keras.runtime.onnx_model.OnnxPredictor`.
+        model: `OnnxPredictor` or `OnnxScanPredictor` of `stm_keras.runtime`.
         facts: dict. What the model file says of itself.
     """
 
     @property
     def every_line(self):
-        """True: what is exported is the step from line to line."""
-        return True
+        """Whether the model answers after every line, a bool."""
+        return self.model.every_line
 
     def logits(self, images, lines=None, batch_size=64, progress=None):
         """Compute logits of the last line that was recorded, see `Predictor.logits`."""
-        out = self.outputs(images[:, :lines], batch_size, progress)
-        last = np.maximum(out["recorded"], 1) - 1
-        return out["state"][np.arange(len(last)), last]
+        self.check_scans(images.shape)
+        out = self.model.outputs(images[:, :lines], progress)
+        return last_word(out) if self.every_line else out["state"]
 
     def outputs(self, images, batch_size=64, progress=None):
-        """Compute logits of every head after every line that was recorded, else 0.
+        """Compute logits of every head after every line, see `Predictor.outputs`.
 
         Args:
             images: array-like of shape `(scans, lines, pixels)`.
-            batch_size: int. Ignored: lines go one by one.
+            batch_size: int. Ignored: the file knows how many scans go side by side.
             progress: callable of (scans done, scans in all), or None.
-
-        Returns:
-            dict as of `stm_keras.inference.predictor.predict_outputs`.
         """
         self.check_scans(images.shape)
-        recorded, heads = np.zeros(len(images), int), {}
-        for number in range(len(images)):
-            scan = np.asarray(images[number : number + 1])
-            recorded[number] = recorded_lines(scan)[0]
-            seen = max(recorded[number], 1)
-            for name, values in self.model.outputs(scan[:, :seen]).items():
-                shape = (len(images), images.shape[1], values.shape[-1])
-                heads.setdefault(name, np.zeros(shape, np.float32))[number, :seen] = values
-            if progress:
-                progress(number + 1, len(images))
-        return {**heads, "recorded": recorded}
+        if not self.every_line:
+            raise MismatchError("The model judges whole scans, not every line.")
+        return self.model.outputs(images, progress)
 
 
 def load_onnx_predictor(path):
     """Load an `.onnx` file of `stm-keras export` as an `OnnxScans`, without keras."""
-    model = OnnxPredictor.load(path)
+    model = load_onnx(path)
     return OnnxScans(model, model.facts)

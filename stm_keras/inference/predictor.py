@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from stm_keras.data.dataset import read_images
-from stm_keras.data.preprocess import INPUTS, standardise_lines
+from stm_keras.data.preprocess import INPUTS, last_lines, standardise_lines
 from stm_keras.errors import MismatchError
-from stm_keras.runtime.verdict import calibrated, sigmoid, temperature
+from stm_keras.runtime.onnx_model import last_word
+from stm_keras.runtime.verdict import calibrated, sigmoid
 
 HEADS = ("change", "unknown")  # beside "state"
 CHUNK = 1024  # scans standardised at a time, 64 MiB of float32
@@ -42,14 +43,6 @@ class Predictor:
     def prepare(self):
         """The function that turns heights into the model's input."""
         return INPUTS[self.facts.get("input", "standardised")]
-
-    def temperature(self, lines):
-        """Return what logits are divided by after some lines: float array like `lines`.
-
-        Validation scans gave it at several numbers of lines; between them it is
-        interpolated over the logarithm. It is 1 for a model that was not calibrated.
-        """
-        return temperature(self.facts, lines)
 
     def logits(self, images, lines=None, batch_size=64, progress=None):
         """Compute logits for scans, or for their first lines.
@@ -221,8 +214,7 @@ def predict_logits(
     )
     if not isinstance(out, dict):
         return out
-    last = np.maximum(out["recorded"], 1) - 1
-    return out["state"][np.arange(len(last)), last]
+    return last_word(out)
 
 
 def predict_outputs(
@@ -258,9 +250,7 @@ def predict_outputs(
         out = model.predict(inputs, batch_size=batch_size, verbose=0)
         if isinstance(out, dict):
             out = {k: np.asarray(v, np.float32)[: len(chosen)] for k, v in out.items()}
-            there = seen.any(-1)
-            last = seen.shape[1] - there[:, ::-1].argmax(1)
-            out["recorded"] = np.where(there.any(1), last, 0)
+            out["recorded"] = last_lines(seen)
         else:
             out = np.asarray(out, np.float32)[: len(chosen)]
         chunks.append(out)

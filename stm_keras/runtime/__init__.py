@@ -1,7 +1,14 @@
 """Verdicts line by line, and exported models, with numpy and onnxruntime alone."""
 
-from stm_keras.runtime.judge import verdict_of
+from stm_keras.runtime.judge import scan_verdicts, verdict_of
 from stm_keras.runtime.onnx_model import OnnxPredictor, OnnxStream
 from stm_keras.runtime.onnx_scan import OnnxScanPredictor, load_onnx
 
-__all__ = ["OnnxPredictor", "OnnxScanPredictor", "OnnxStream", "load_onnx", "verdict_of"]
+__all__ = [
+    "OnnxPredictor",
+    "OnnxScanPredictor",
+    "OnnxStream",
+    "load_onnx",
+    "scan_verdicts",
+    "verdict_of",
+]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.data.model_facts import check_facts
-from stm_keras.data.preprocess import INPUTS
+from stm_keras.data.preprocess import INPUTS, last_lines
 from stm_keras.errors import InputError, MismatchError, require
 from stm_keras.runtime.stream import Stream
 from stm_keras.runtime.verdict import calibrated, sigmoid
@@ -40,7 +40,91 @@ class OnnxStream(Stream):
 
 
 @dataclass(frozen=True)
-class OnnxPredictor:
+class OnnxModel:
+    """What exported models have in common, whether they go line by line or not.
+
+    Args:
+        session: `onnxruntime.InferenceSession`.
+        facts: dict. What the file says of itself.
+    """
+
+    session: object
+    facts: dict
+
+    @property
+    def classes(self):
+        """Names of the classes, a tuple of str."""
+        return tuple(self.facts["classes"])
+
+    @property
+    def prepare(self):
+        """The function that turns heights into the model's input."""
+        return INPUTS[self.facts.get("input", "standardised")]
+
+    def probabilities(self, images, progress=None):
+        """Compute class probabilities after the last line of each scan.
+
+        Args:
+            images, progress: As for `outputs`.
+
+        Returns:
+            float64 array of shape `(scans, classes)`.
+        """
+        out = self.outputs(images, progress)
+        if not self.every_line:
+            return calibrated(out["state"], self.facts, images.shape[1])
+        return calibrated(last_word(out), self.facts, np.maximum(out["recorded"], 1))
+
+    def after_every_line(self, images, progress=None):
+        """Compute class probabilities after every line of scans.
+
+        Args:
+            images, progress: As for `outputs`.
+
+        Returns:
+            float32 array of shape `(scans, lines, classes)`.
+
+        Raises:
+            MismatchError: The model answers only once a scan.
+        """
+        if not self.every_line:
+            raise MismatchError("The model judges whole scans, not every line.")
+        out = self.outputs(images, progress)["state"]
+        lines = np.arange(1, images.shape[1] + 1)
+        return calibrated(out, self.facts, lines).astype(np.float32)
+
+    def heads(self, images, progress=None):
+        """Compute what the model says beside the classes, after every line.
+
+        Args:
+            images, progress: As for `outputs`.
+
+        Returns:
+            dict of head to float32 array of shape `(scans, lines)`: probabilities. It is
+            empty for a model that answers once a scan.
+        """
+        if not self.every_line:
+            return {}
+        out = self.outputs(images, progress)
+        names = [name for name in out if name not in ("state", "recorded")]
+        return {name: sigmoid(out[name][..., 0]) for name in names}
+
+
+def last_word(out):
+    """Return the logits after the last line of each scan that is not empty.
+
+    Args:
+        out: dict with "state" `(scans, lines, classes)` and "recorded" `(scans,)`.
+
+    Returns:
+        array of shape `(scans, classes)`.
+    """
+    last = np.maximum(out["recorded"], 1) - 1
+    return out["state"][np.arange(len(last)), last]
+
+
+@dataclass(frozen=True)
+class OnnxPredictor(OnnxModel):
     """An exported model that judges whole scans by going through their lines.
 
     Args:
@@ -51,11 +135,11 @@ class OnnxPredictor:
         first_cache: list of float32 arrays. The cache before the first line.
     """
 
-    session: object
-    facts: dict
     entries: tuple
     answers: tuple
     first_cache: list
+
+    every_line = True
 
     @classmethod
     def load(cls, path, threads=1):
@@ -88,11 +172,6 @@ class OnnxPredictor:
         first = [np.zeros(each.shape, np.float32) for each in caches]
         return cls(session, facts, ("line", *(each.name for each in caches)), heads, first)
 
-    @property
-    def classes(self):
-        """Names of the classes, a tuple of str."""
-        return tuple(self.facts["classes"])
-
     def step(self, line, cache):
         """Take one line.
 
@@ -117,7 +196,9 @@ class OnnxPredictor:
             progress: callable of (scans done, scans in all), or None.
 
         Returns:
-            dict of head to float32 array of shape `(scans, lines, outputs)`.
+            dict of head to float32 array of shape `(scans, lines, outputs)`; and of
+            "recorded", int array `(scans,)`: number of lines up to the last that is not
+            empty.
 
         Raises:
             MismatchError: The scans are of another size than the model's.
@@ -128,50 +209,23 @@ class OnnxPredictor:
                 f"The model judges scans of lines of {pixels} pixels. Received: shape "
                 f"{tuple(images.shape)}. Resample the scans."
             )
-        prepare = INPUTS[self.facts.get("input", "standardised")]
-        found = {name: [] for name in self.answers}
+        widths = {each.name: each.shape[-1] for each in self.session.get_outputs()}
+        shape = images.shape[:2]
+        found = {
+            name: np.zeros((*shape, widths[name]), np.float32) for name in self.answers
+        }
+        recorded = np.zeros(shape[0], int)
         for number in range(len(images)):
-            lines = prepare(np.asarray(images[number : number + 1]))
+            lines = self.prepare(np.asarray(images[number : number + 1]))
+            recorded[number] = last_lines(lines)[0]
             cache = self.first_cache
-            for place in range(lines.shape[1]):
+            for place in range(shape[1]):
                 logits, cache = self.step(lines[:, place : place + 1], cache)
                 for name, values in logits.items():
-                    found[name].append(values[0])
+                    found[name][number, place] = values[0]
             if progress:
                 progress(number + 1, len(images))
-        shape = images.shape[:2]
-        widths = {each.name: each.shape[-1] for each in self.session.get_outputs()}
-        return {
-            name: np.array(values, np.float32).reshape(*shape, widths[name])
-            for name, values in found.items()
-        }
-
-    def after_every_line(self, images, progress=None):
-        """Compute class probabilities after every line of scans.
-
-        Args:
-            images, progress: As for `outputs`.
-
-        Returns:
-            float32 array of shape `(scans, lines, classes)`.
-        """
-        out = self.outputs(images, progress)
-        lines = np.arange(1, images.shape[1] + 1)
-        return calibrated(out["state"], self.facts, lines).astype(np.float32)
-
-    def heads(self, images, progress=None):
-        """Compute what the model says beside the classes, after every line.
-
-        Args:
-            images, progress: As for `outputs`.
-
-        Returns:
-            dict of head to float32 array of shape `(scans, lines)`: probabilities.
-        """
-        out = self.outputs(images, progress)
-        return {
-            name: sigmoid(values[..., 0]) for name, values in out.items() if name != "state"
-        }
+        return {**found, "recorded": recorded}
 
 
 def open_session(path, threads=1):

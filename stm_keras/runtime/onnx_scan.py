@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stm_keras.data.preprocess import INPUTS
+from stm_keras.data.preprocess import last_lines
 from stm_keras.errors import InputError, MismatchError
-from stm_keras.runtime.onnx_model import OnnxPredictor, open_session
-from stm_keras.runtime.verdict import calibrated, sigmoid
+from stm_keras.runtime.onnx_model import OnnxModel, OnnxPredictor, open_session
 
 BATCH = 16  # scans computed side by side, where the file takes any number
 
@@ -32,7 +31,7 @@ def load_onnx(path, threads=1):
 
 
 @dataclass(frozen=True)
-class OnnxScanPredictor:
+class OnnxScanPredictor(OnnxModel):
     """An exported model that judges whole scans, or such that have begun.
 
         model = OnnxScanPredictor.load("h_si100.onnx")
@@ -44,9 +43,6 @@ class OnnxScanPredictor:
             line "state" `(batch, max_lines, classes)` and maybe "change" and "unknown".
         facts: dict. What the file says of itself.
     """
-
-    session: object
-    facts: dict
 
     @classmethod
     def load(cls, path, threads=1):
@@ -75,11 +71,6 @@ class OnnxScanPredictor:
         return cls(session, facts)
 
     @property
-    def classes(self):
-        """Names of the classes, a tuple of str."""
-        return tuple(self.facts["classes"])
-
-    @property
     def every_line(self):
         """Whether the model answers after every line, a bool."""
         return len(self.session.get_outputs()[0].shape) == 3
@@ -101,19 +92,16 @@ class OnnxScanPredictor:
             MismatchError: The scans are of another size than the model's.
         """
         count, lines, pixels = _size(images, self.facts)
-        prepare = INPUTS[self.facts.get("input", "standardised")]
         frame = (self.facts["max_lines"], pixels)
         fixed = self.session.get_inputs()[0].shape[0] == 1
         heads = [each.name for each in self.session.get_outputs()]
         found, recorded = {name: [] for name in heads}, []
         step = 1 if fixed else BATCH
         for start in range(0, max(count, 1), step):
-            seen = prepare(np.asarray(images[start : start + step]))
+            seen = self.prepare(np.asarray(images[start : start + step]))
             given = np.zeros((max(len(seen), 1), *frame), np.float32)
             given[: len(seen), :lines] = seen
-            there = seen.any(-1)
-            last = lines - there[:, ::-1].argmax(1)
-            recorded.append(np.where(there.any(1), last, 0))
+            recorded.append(last_lines(seen))
             values = [
                 each[: len(seen)] for each in self.session.run(None, {"lines": given})
             ]
@@ -123,47 +111,6 @@ class OnnxScanPredictor:
                 progress(start + len(seen), count)
         found = {name: np.concatenate(values) for name, values in found.items()}
         return {**found, "recorded": np.concatenate(recorded)} if self.every_line else found
-
-    def probabilities(self, images, progress=None):
-        """Compute class probabilities after the last line of each scan.
-
-        Args:
-            images, progress: As for `outputs`.
-
-        Returns:
-            float64 array of shape `(scans, classes)`.
-        """
-        out = self.outputs(images, progress)
-        if not self.every_line:
-            return calibrated(out["state"], self.facts, images.shape[1])
-        last = np.maximum(out["recorded"], 1)
-        state = out["state"][np.arange(len(last)), last - 1]
-        return calibrated(state, self.facts, last)
-
-    def after_every_line(self, images, progress=None):
-        """Compute class probabilities after every line: float32 `(scans, lines, classes)`.
-
-        Raises:
-            MismatchError: The model answers only once a scan.
-        """
-        if not self.every_line:
-            raise MismatchError("The model judges whole scans, not every line.")
-        out = self.outputs(images, progress)["state"]
-        lines = np.arange(1, images.shape[1] + 1)
-        return calibrated(out, self.facts, lines).astype(np.float32)
-
-    def heads(self, images, progress=None):
-        """Compute what the model says beside the classes, after every line.
-
-        Returns:
-            dict of head to float32 array of shape `(scans, lines)`: probabilities. It is
-            empty for a model that answers once a scan.
-        """
-        if not self.every_line:
-            return {}
-        out = self.outputs(images, progress)
-        names = [name for name in out if name not in ("state", "recorded")]
-        return {name: sigmoid(out[name][..., 0]) for name in names}
 
 
 def _size(images, facts):

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 from export_models import LINES, PIXELS, tiny_model
-from helpers import REPOSITORY
+from helpers import REPOSITORY, check_error, lattice_scans, stm
 
 from stm_keras import __version__
 from stm_keras.errors import MismatchError, MissingExtraError, OutputError, UsageError
@@ -20,6 +20,8 @@ from stm_keras.export import (
     verify,
 )
 from stm_keras.export.formats import EVERY_BACKEND, formats_table
+from stm_keras.inference.model_file import load_predictor
+from stm_keras.runtime import scan_verdicts
 
 BACKEND = keras.config.backend()
 HERE = [name for name, form in FORMATS.items() if BACKEND in form.needs]
@@ -97,6 +99,33 @@ def test_a_pair_gives_the_same_probabilities_and_carries_the_facts(
     batch = 3 if FORMATS[kind].batch == "any" else 1
     out = run(np.zeros((batch, LINES, PIXELS), np.float32))
     assert " ".join(sorted(verify.probabilities(out))) == MODELS[model]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_file_of_whole_scans_judges_like_its_network(model, predictors, tmp_path):
+    ours, path = predictors[model], file(tmp_path, "onnx-scan")
+    export_model(ours, path, "onnx-scan")
+    theirs = load_predictor(path)
+    assert theirs.every_line == ours.every_line
+    scans = lattice_scans(np.arange(5) % 4, lines=LINES, pixels=PIXELS)
+    scans[1, 5:] = 0
+    for seen in (None, 3):
+        np.testing.assert_allclose(
+            theirs.logits(scans, seen), ours.logits(scans, seen), atol=1e-4
+        )
+    for one, other in zip(
+        scan_verdicts(theirs, scans), scan_verdicts(ours, scans), strict=True
+    ):
+        np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-4)
+        assert (one.lines, one.change_lines) == (other.lines, other.change_lines)
+    np.save(tmp_path / "scans.npy", scans)
+    result = stm("predict", path, tmp_path / "scans.npy", "--json")
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    found = [list(record["probabilities"].values()) for record in records]
+    np.testing.assert_allclose(found[0], ours.probabilities(scans)[0], atol=1e-4)
+    assert len(found) == 5
+    result = stm("predict", path, tmp_path / "scans.npy", "--every-line")
+    check_error(result, 4, "judges whole scans")
 
 
 @pytest.mark.parametrize("backend", EVERY_BACKEND)

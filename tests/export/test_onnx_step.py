@@ -49,7 +49,7 @@ def test_every_head_of_every_line_is_that_of_keras(mixer, window, tmp_path, monk
     assert told["largest_difference"] < 1e-4
     copy = OnnxPredictor.load(tmp_path / "model.onnx")
     scans = rough_scans(2, 24, 21)
-    assert set(copy.outputs(scans)) == {"state", "change", "unknown"}
+    assert set(copy.outputs(scans)) == {"state", "change", "unknown", "recorded"}
     np.testing.assert_allclose(
         copy.after_every_line(scans), predictor.after_every_line(scans), atol=1e-5
     )

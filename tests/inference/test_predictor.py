@@ -8,7 +8,7 @@ from stm_keras.errors import MismatchError
 from stm_keras.inference import predictor as subject
 from stm_keras.inference.predictor import Predictor, predict_logits
 from stm_keras.models import sequential, vit
-from stm_keras.runtime.verdict import softmax
+from stm_keras.runtime.verdict import softmax, temperature
 
 FACTS = {"classes": ["a", "b", "c"], "pixels": 16, "max_lines": 8}
 
@@ -116,8 +116,8 @@ def test_every_line_is_answered_in_one_pass(live, scans):
 
 
 def test_the_temperature_is_that_of_the_lines_seen(live, scans):
-    assert live.temperature(np.array([1, 8, 100])).tolist() == [4, 1, 1]
-    assert 1 < live.temperature(3) < 4
+    assert temperature(live.facts, np.array([1, 8, 100])).tolist() == [4, 1, 1]
+    assert 1 < temperature(live.facts, 3) < 4
     logits = live.logits(scans, lines=1)
     np.testing.assert_allclose(live.probabilities(scans, 1), softmax(logits, 4), atol=1e-6)
 

@@ -6,7 +6,7 @@ from helpers import lattice_scans
 
 from stm_keras.data.preprocess import recorded_lines
 from stm_keras.inference.predictor import Predictor
-from stm_keras.inference.verdicts import scan_verdicts
+from stm_keras.runtime.judge import scan_verdicts, verdict_of
 
 FACTS = {
     "classes": list("abcd"),
@@ -63,3 +63,12 @@ def test_lines_end_with_the_last_that_is_not_constant(scans):
     scans[2, 20:] = 7
     assert recorded_lines(scans).tolist() == [24, 6, 20]
     assert recorded_lines(np.zeros((2, 4, 5))).tolist() == [0, 0]
+
+
+def test_one_scan_is_told_as_a_record(scans):
+    told = verdict_of(Live(None, FACTS), scans[1])
+    assert told["class"] == "a"
+    assert told["probabilities"] == pytest.approx({"a": 0.4, "b": 0.2, "c": 0.2, "d": 0.2})
+    assert told["confidence"] == told["probabilities"]["a"]
+    rest = {"change_lines": [], "unsure": False, "unknown_surface": False, "lines": 6}
+    assert {name: told[name] for name in rest} == rest
