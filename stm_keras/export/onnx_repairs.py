@@ -48,6 +48,39 @@ def drop_idle_squeezes(graph):
         del node.input[1:]
 
 
+def store_weights_as_read(graph):
+    """Store weights turned as nodes want them: quantisation looks for them nowhere else.
+
+    torch keeps the kernels of convolutions as Keras has them, and turns and copies them
+    for every scan.
+
+    Args:
+        graph: `onnx.GraphProto`, changed in place.
+    """
+    from onnx import numpy_helper
+
+    weights = {each.name: each for each in graph.initializer}
+    results = {each.name for each in graph.output}
+    kept, turned = [], set()
+    for node in graph.node:
+        turns = node.op_type in ("Identity", "Transpose") and node.input[0] in weights
+        if not turns or node.output[0] in results:
+            kept.append(node)
+            continue
+        values = numpy_helper.to_array(weights[node.input[0]])
+        if node.op_type == "Transpose":
+            axes = [each.ints for each in node.attribute if each.name == "perm"]
+            values = values.transpose(axes[0] if axes else None)
+        turned.add(node.input[0])
+        weights[node.output[0]] = numpy_helper.from_array(
+            np.ascontiguousarray(values), node.output[0]
+        )
+    turned -= {name for node in kept for name in node.input}
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(kept)
+    graph.initializer.extend(each for name, each in weights.items() if name not in turned)
+
+
 def name_heads(graph, names):
     """Name the input "lines" and the outputs: converters give names of their own.
 

@@ -10,7 +10,12 @@ import contextlib
 import numpy as np
 
 from stm_keras.export.network import fixed_network, head_names, in_batches
-from stm_keras.export.onnx_repairs import drop_idle_squeezes, name_heads, spell_out_erfc
+from stm_keras.export.onnx_repairs import (
+    drop_idle_squeezes,
+    name_heads,
+    spell_out_erfc,
+    store_weights_as_read,
+)
 from stm_keras.export.onnx_step import put_facts
 
 OPSET = 18
@@ -36,6 +41,7 @@ def write(predictor, path, facts):
     network = onnx.load(str(path))
     spell_out_erfc(network.graph)
     drop_idle_squeezes(network.graph)
+    store_weights_as_read(network.graph)
     name_heads(network.graph, head_names(predictor))
     put_facts(network, facts)
     network.producer_name = "stm-keras"

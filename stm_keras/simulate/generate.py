@@ -1,14 +1,11 @@
 """Simulated scans by the thousand: chunks, worker processes, one data set."""
 
 import multiprocessing
-import os
 import signal
 import threading
 from collections import deque
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
-from itertools import islice
+from contextlib import closing, contextmanager, suppress
+from itertools import cycle, islice
 from numbers import Integral
 
 import numpy as np
@@ -77,35 +74,62 @@ def _run(jobs, workers):
                 yield simulate_chunk(*job)
         return
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker)
-    waiting = deque()
+    pipes, processes = [], []
     try:
         with _no_interrupt():
-            for job in islice(jobs, 2 * workers):
-                waiting.append(pool.submit(simulate_chunk, *job))
+            for _ in range(workers):
+                ours, theirs = context.Pipe()
+                pipes.append(ours)
+                processes.append(context.Process(target=_work, args=(theirs,), daemon=True))
+                processes[-1].start()
+                theirs.close()  # so that a dead worker ends the pipe
+        turns, waiting = cycle(pipes), deque()
+        for job, pipe in zip(islice(jobs, 2 * workers), turns, strict=False):
+            pipe.send(job)
+            waiting.append(pipe)
         while waiting:
-            yield waiting.popleft().result()
+            pipe = waiting.popleft()
+            yield _received(pipe)
             for job in islice(jobs, 1):
-                waiting.append(pool.submit(simulate_chunk, *job))
-    except BrokenProcessPool:
+                pipe.send(job)
+                waiting.append(pipe)
+    except (EOFError, ConnectionError):
         raise StmKerasError(
             "A worker process of `simulate` died: memory is short, or the script lacks "
             '`if __name__ == "__main__":`. Use workers=1.'
         ) from None
     finally:
-        pool.shutdown(cancel_futures=True)
+        for process in processes:
+            if process.pid is not None:
+                process.kill()
+                process.join()
+        for pipe in pipes:
+            pipe.close()
 
 
-def _start_worker():
-    """One BLAS thread for the same bytes everywhere; live and die with the parent."""
+def _received(pipe):
+    """Return what a worker sends, or raise it."""
+    result = pipe.recv()
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
+def _work(pipe):
+    """Do the jobs that come through a pipe of this worker alone, until it ends.
+
+    A pool of processes shares one pipe for all results: where one is killed while it
+    writes, the others and the parent wait for ever (seen with Python 3.11).
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threadpool_limits(1)
-    threading.Thread(target=_follow_parent, daemon=True).start()
-
-
-def _follow_parent():
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    with suppress(EOFError, ConnectionError), threadpool_limits(1):  # same bytes everywhere
+        while True:
+            job = pipe.recv()
+            try:
+                result = simulate_chunk(*job)
+            except Exception as error:
+                result = error
+            pipe.send(result)
 
 
 @contextmanager
