@@ -1,5 +1,7 @@
 """Turn heights into model input, the one way for loader, simulator and live lines."""
 
+from functools import lru_cache
+
 import numpy as np
 
 
@@ -148,14 +150,17 @@ def resample_scan(heights, lines, pixels):
     return np.swapaxes(resample_pixels(turned, lines), -1, -2)
 
 
+@lru_cache(maxsize=16)
 def triangle_weights(old, new):
-    """Weights of a triangle filter from `old` to `new` samples, `(old, new)`."""
+    """Weights of a triangle filter from `old` to `new` samples, `(old, new)`, read only."""
     scale = old / new
     width = max(scale, 1.0)
     centres = (np.arange(new) + 0.5) * scale - 0.5
     distance = np.abs(np.arange(old)[:, None] - centres) / width
     weights = np.maximum(1 - distance, 0)
-    return (weights / weights.sum(0)).astype(np.float32)
+    weights = (weights / weights.sum(0)).astype(np.float32)
+    weights.flags.writeable = False
+    return weights
 
 
 INPUTS = {  # what models are fed, by the name in their files
