@@ -47,7 +47,20 @@ def running_lattice(graph, layer, line):
     power = graph.add("Log", graph.add("Add", power, own.FLOOR))
     power = graph.add("Reshape", power, [len(own.RADII), len(own.ANGLES)])
     lines = graph.add("Div", graph.add("Log", count), float(np.log(2)))
-    return graph.add("Concat", _harmonics(graph, own, power), lines, axis=1)
+    told = [_harmonics(graph, own, power), lines]
+    if layer.profile:
+        mean, largest = (
+            graph.add("Reshape", graph.add(kind, power, [1], keepdims=0), [1, -1])
+            for kind in ("ReduceMean", "ReduceMax")
+        )
+        told = [mean, graph.add("Sub", largest, mean), *told]
+    return graph.add("Concat", *told, axis=1)
+
+
+def last_features(graph, layer, value):
+    """`LastFeatures`: `(1, features)` to `(1, count)`."""
+    count = layer.input.shape[-1]
+    return graph.add("Slice", value, [count - layer.count], [count], [1])
 
 
 def _harmonics(graph, own, power):

@@ -4,7 +4,7 @@ import numpy as np
 
 from stm_keras.errors import MismatchError
 from stm_keras.export.onnx_described import boosted_trees, running_statistics
-from stm_keras.export.onnx_lattice import running_lattice
+from stm_keras.export.onnx_lattice import last_features, running_lattice
 
 ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "linear": None}
 
@@ -277,6 +277,7 @@ WRITERS = {
     "Concatenate": concatenate,
     "Dense": dense,
     "Dropout": same,
+    "LastFeatures": last_features,
     "LayerNormalization": layer_normalization,
     "LineChannels": line_channels,
     "LineSummary": line_summary,

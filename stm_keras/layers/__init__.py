@@ -11,7 +11,7 @@ from stm_keras.layers.causal import (
     Recurrent,
     RunningMean,
 )
-from stm_keras.layers.lattice import RunningLattice
+from stm_keras.layers.lattice import LastFeatures, RunningLattice
 from stm_keras.layers.position import ClassToken, Positions
 from stm_keras.layers.spectra import RunningSpectra
 from stm_keras.layers.statistics import RunningStatistics
@@ -25,6 +25,7 @@ __all__ = [
     "ClassToken",
     "EncoderBlock",
     "HoldAnswers",
+    "LastFeatures",
     "LineChannels",
     "LineSummary",
     "LineWindow",

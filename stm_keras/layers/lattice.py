@@ -14,6 +14,7 @@ ROWS = (2.5, 14.0)  # periods over the width in which dimer rows are looked for
 SHARPNESS = 4.0  # of the choice of the strongest lattice
 FLOOR = 1e-3  # of the power, in squares of the running scale
 CLIP = 3.0  # running scales; what is higher is an adsorbate, not a lattice
+NETWORK = len(HARMONICS) + 4  # features without a profile
 
 
 @keras.saving.register_keras_serializable(package="stm_keras")
@@ -31,25 +32,30 @@ class RunningLattice(keras.layers.Layer):
     than two sums over lines.
 
     Args:
+        profile: bool. Whether to tell as well, before the rest, the mean over angles of
+            the logarithm of the power at each of 21 radii, and how far the strongest
+            direction stands out there.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Call arguments:
         lines: float tensor of shape `(batch, lines, pixels)`, as of `scale_lines`.
 
     Returns:
-        float tensor of shape `(batch, lines, 13)`: logarithm of the power of nine
-        harmonics, of the mean over angles at the radius of the rows, logarithm to base 2
-        of that radius, how far the lattice stands out, and logarithm to base 2 of the
-        number of lines.
+        float tensor of shape `(batch, lines, 13)`, with a profile `(batch, lines, 55)`:
+        logarithm of the power of nine harmonics, of the mean over angles at the radius of
+        the rows, logarithm to base 2 of that radius, how far the lattice stands out, and
+        logarithm to base 2 of the number of lines.
 
     Reference:
         Welch, 1967, https://doi.org/10.1109/TAU.1967.1161901 (the window);
         `stm_keras.trees.features` for whole scans.
     """
 
-    def __init__(self, **kwargs):
+    def __init__(self, profile=False, **kwargs):
         kwargs.setdefault("dtype", "float32")  # sums over many lines
         super().__init__(**kwargs)
+        self.profile = profile
+        self.size = NETWORK + (2 * len(RADII) if profile else 0)
 
     def build(self, input_shape):
         pixels = input_shape[-1]
@@ -105,10 +111,46 @@ class RunningLattice(keras.layers.Layer):
         log_power = ops.reshape(ops.log(power + FLOOR), shape)
         found = read_harmonics(log_power)
         known = ops.broadcast_to(ops.log2(count), ops.shape(found[..., :1]))
-        return ops.concatenate([found, known], axis=-1)
+        told = [found, known]
+        if self.profile:
+            mean = ops.mean(log_power, axis=-1)
+            told = [mean, ops.max(log_power, axis=-1) - mean, *told]
+        return ops.concatenate(told, axis=-1)
 
     def compute_output_shape(self, input_shape):
-        return (*input_shape[:2], len(HARMONICS) + 4)
+        return (*input_shape[:2], self.size)
+
+    def get_config(self):
+        return {**super().get_config(), "profile": self.profile}
+
+
+@keras.saving.register_keras_serializable(package="stm_keras")
+class LastFeatures(keras.layers.Layer):
+    """Take the last features alone: what of a description one part of a network sees.
+
+    Args:
+        count: int.
+        **kwargs: Passed on to `keras.layers.Layer`.
+
+    Call arguments:
+        features: float tensor of shape `(batch, lines, features)`.
+
+    Returns:
+        float tensor of shape `(batch, lines, count)`.
+    """
+
+    def __init__(self, count, **kwargs):
+        super().__init__(**kwargs)
+        self.count = count
+
+    def call(self, features):
+        return features[..., -self.count :]
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.count)
+
+    def get_config(self):
+        return {**super().get_config(), "count": self.count}
 
 
 def read_harmonics(log_power):

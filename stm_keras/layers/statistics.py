@@ -31,7 +31,7 @@ class RunningStatistics(keras.layers.Layer):
         float tensor of shape `(batch, lines, features)`, means over the lines so far:
         distribution of heights, of the logarithmic power of a line, of that of its
         difference from the line before, and of the correlation with it; the last three
-        themselves; and the logarithm of the mean power in octaves of half an octave.
+        themselves; and the logarithm of the mean power in bands of about half an octave.
     """
 
     def __init__(self, **kwargs):

@@ -6,6 +6,7 @@ from stm_keras.layers import (
     BoostedTrees,
     CausalBlock,
     CausalConv,
+    LastFeatures,
     LineChannels,
     LineSummary,
     LineWindow,
@@ -15,6 +16,7 @@ from stm_keras.layers import (
     RunningSpectra,
     RunningStatistics,
 )
+from stm_keras.layers.lattice import NETWORK
 
 STEM = (  # filters over width, kernel and stride along the line, dilation over lines
     (1.0, 8, 4, 1),
@@ -108,7 +110,8 @@ def sequential(
         )
     tokens = kl.Concatenate(name="gather")(whole) if len(whole) > 1 else whole[0]
     tokens = kl.Dense(units, name="mix")(tokens)
-    found = RunningLattice(name="lattice")(lines) if lattice or trees else None
+    if lattice or trees:
+        found = RunningLattice(profile=bool(trees), name="lattice")(lines)
     if lattice:
         tokens = kl.Add(name="mix_lattice")([tokens, _lattice(kl, found, lattice, units)])
     tokens = kl.Activation("relu", name="mix_relu")(tokens)
@@ -131,6 +134,8 @@ def sequential(
 
 def _lattice(kl, found, width, units):
     """Read the lattice; at first it adds nothing to what the rest of the network says."""
+    if found.shape[-1] > NETWORK:  # the profile is for the trees
+        found = LastFeatures(NETWORK, name="lattice_alone")(found)
     found = kl.BatchNormalization(axis=-1, momentum=0.95, name="norm_lattice")(found)
     found = kl.Dense(width, activation="relu", name="lattice_read")(found)
     return kl.Dense(units, kernel_initializer="zeros", name="lattice_add")(found)

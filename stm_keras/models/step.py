@@ -7,6 +7,7 @@ from stm_keras.errors import MismatchError
 
 LINE_BY_LINE = (  # what acts on each line alone
     own.BoostedTrees,
+    own.LastFeatures,
     own.LineChannels,
     own.LineSummary,
     keras.layers.Activation,

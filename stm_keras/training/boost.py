@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from stm_keras.data.dataset import read_images
-from stm_keras.data.preprocess import INPUTS
+from stm_keras.data.preprocess import INPUTS, recorded_lines
 from stm_keras.inference.model_file import load_predictor, save_model
 from stm_keras.models import build_model
 from stm_keras.models.sequential import DESCRIBED, TREES
@@ -12,6 +12,7 @@ from stm_keras.training.begin import taught_scans
 from stm_keras.trees.stages import LINES, fit_stages
 
 CHUNK = 64  # scans described at a time
+WINDOWS = 4  # beginnings of a scan that teach
 FEWEST = 100  # scans; trees learn nothing from fewer
 
 
@@ -63,6 +64,9 @@ def add_trees(config, run, dataset, split, say=None):
 def describe_lessons(model, lessons, prepare):
     """Compute what trees see of scans after some numbers of lines, and what they must say.
 
+    Each scan comes again as if it had been recorded from its end, and as if it had begun
+    later, either way: the first lines are then others, and no less true.
+
     Args:
         model: `keras.Model` with a layer that describes lines so far.
         lessons: `Lessons`.
@@ -74,22 +78,52 @@ def describe_lessons(model, lessons, prepare):
         lines seen `(rows,)`.
     """
     describe = keras.Model(model.inputs[0], model.get_layer(DESCRIBED).output)
+    seen = np.array([lines for lines in LINES if lines <= lessons.images.shape[1]])
     parts = []
     for start in range(0, len(lessons), CHUNK):
         chosen = np.arange(start, min(start + CHUNK, len(lessons)))
-        inputs = prepare(read_images(lessons.images, lessons.indices[chosen]))
-        seen = np.array([lines for lines in LINES if lines <= inputs.shape[1]])
-        targets, weights = lessons.line_targets(chosen, inputs)
-        filled = np.zeros((CHUNK, *inputs.shape[1:]), np.float32)  # compiled once
-        filled[: len(chosen)] = inputs
-        features = np.asarray(describe.predict_on_batch(filled))[: len(chosen)]
-        there = weights["state"][:, seen - 1] > 0
-        parts.append(
-            (
-                features[:, seen - 1][there],
-                targets["state"][:, seen - 1][there],
-                weights["state"][:, seen - 1][there],
-                np.broadcast_to(seen, there.shape)[there],
+        heights = read_images(lessons.images, lessons.indices[chosen])
+        given, weights = lessons.line_targets(chosen, prepare(heights))
+        count = recorded_lines(heights)
+        for order in orders(count, heights.shape[1]):
+            inputs = prepare(reordered(heights, order))
+            filled = np.zeros((CHUNK, *inputs.shape[1:]), np.float32)  # compiled once
+            filled[: len(chosen)] = inputs
+            features = np.asarray(describe.predict_on_batch(filled))[: len(chosen)]
+            targets, weight = (
+                reordered(each["state"], order)[:, seen - 1] for each in (given, weights)
             )
-        )
+            there = weight > 0
+            parts.append(
+                (
+                    features[:, seen - 1][there],
+                    targets[there],
+                    weight[there],
+                    np.broadcast_to(seen, there.shape)[there],
+                )
+            )
     return tuple(np.concatenate(each) for each in zip(*parts, strict=True))
+
+
+def orders(count, lines):
+    """Yield the orders in which the lines of scans teach.
+
+    Args:
+        count: int array `(scans,)`. Recorded lines, which come first.
+        lines: int. Lines of a complete scan.
+
+    Yields:
+        int array of shape `(scans, lines)`: places of the lines, -1 for none. From the
+        first line on, then from quarters of the scan on; and all of these from its end.
+    """
+    place, count = np.arange(lines), np.asarray(count)[:, None]
+    for begin in range(0, lines, -(-lines // WINDOWS)):
+        there = place + begin < count
+        yield np.where(there, place + begin, -1)
+        yield np.where(there, count - 1 - place - begin, -1)
+
+
+def reordered(values, order):
+    """Put `(scans, lines, ...)` in an order of lines, as of `orders`; 0 where none is."""
+    order = order.reshape(*order.shape, *[1] * (values.ndim - 2))
+    return np.where(order < 0, 0, np.take_along_axis(values, np.maximum(order, 0), axis=1))

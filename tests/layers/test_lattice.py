@@ -6,7 +6,7 @@ from keras import ops
 
 from stm_keras.data.preprocess import scale_lines
 from stm_keras.layers import RunningLattice
-from stm_keras.layers.lattice import HARMONICS
+from stm_keras.layers.lattice import HARMONICS, RADII
 
 ROWS, ATOMS, DIMERS = (HARMONICS.index(each) for each in ((0.0, 0), (1.0, 0), (1.0, 90)))
 RADIUS, STANDS_OUT = len(HARMONICS) + 1, len(HARMONICS) + 2
@@ -49,3 +49,18 @@ def test_the_number_of_lines_is_told():
     lines = np.random.default_rng(0).normal(size=(1, 8, 16)).astype("float32")
     told = ops.convert_to_numpy(RunningLattice()(lines))[0, :, -1]
     np.testing.assert_allclose(told, np.log2(np.arange(1, 9)), atol=1e-6)
+
+
+def test_the_profile_tells_where_power_is_and_whether_it_points_anywhere():
+    noise = np.random.default_rng(1).normal(size=(96, 96))
+    lines = scale_lines(np.stack([lattice(30, noise=0.1), noise])).astype("float32")
+    told = ops.convert_to_numpy(RunningLattice(profile=True)(lines))[:, -1]
+    mean, above = told[:, : len(RADII)], told[:, len(RADII) : 2 * len(RADII)]
+    rows = np.abs(RADII - 96 / 20).argmin()
+    assert above[0].argmax() in (rows - 1, rows, rows + 1)
+    assert above[0].max() > above[1].max() + 2
+    assert abs(mean[0].argmax() - rows) <= 2
+    assert np.ptp(mean[1]) < np.ptp(mean[0]) / 2
+    np.testing.assert_allclose(
+        told[:, 2 * len(RADII) :], ops.convert_to_numpy(RunningLattice()(lines))[:, -1]
+    )

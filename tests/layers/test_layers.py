@@ -37,7 +37,13 @@ def test_layer_keeps_its_promises(case, tmp_path):
 
 def test_every_public_layer_is_tested():
     elsewhere = {"HoldAnswers", "WindowSequences"}  # of two inputs, in test_windows.py
-    elsewhere |= {"CausalBlock", "CausalConv", "LineChannels", "LineSummary"}
+    elsewhere |= {
+        "CausalBlock",
+        "CausalConv",
+        "LastFeatures",
+        "LineChannels",
+        "LineSummary",
+    }
     elsewhere |= {"LineWindow", "Recurrent", "RunningLattice", "RunningMean"}
     elsewhere |= {"BoostedTrees", "RunningSpectra", "RunningStatistics"}
     # line by line too, in test_causal.py

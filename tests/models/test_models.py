@@ -19,7 +19,7 @@ PARAMETERS = {  # (name, settings): weights with four classes and scans of 128 x
     ("sequential", (("mixer", "mean"),)): 223_290,
     ("sequential", (("spectra", 0),)): 275_002,
     ("sequential", (("lattice", 0),)): 354_054,
-    ("sequential", (("trees", 60),)): 384_529,
+    ("sequential", (("trees", 60),)): 384_571,
 }
 TINY = {
     "vit": {"layers": 2, "heads": 2, "dim": 8, "mlp_dim": 12},
@@ -103,6 +103,7 @@ EVERY_LINE = [  # settings of models that answer after every line
 
 @pytest.mark.parametrize(("name", "settings"), EVERY_LINE)
 def test_later_lines_do_not_matter(name, settings):
+    keras.utils.set_random_seed(0)  # a few units may all be dead under others
     model = MODELS[name](num_classes=3, pixels=16, **TINY[name], **settings)
     rng = np.random.default_rng(0)
     scans = rng.normal(size=(2, 12, 16)).astype("float32")

@@ -83,6 +83,24 @@ def test_trees_answer_beside_the_network(runs):
     assert np.abs(both - alone).max() > 0.05
 
 
+def test_scans_teach_from_later_lines_and_from_their_end_too(monkeypatch):
+    monkeypatch.setattr(subject, "WINDOWS", 2)
+    heights = np.arange(2 * 5 * 3).reshape(2, 5, 3) ** 2.0
+    heights[1, 4:] = 0
+    found = list(subject.orders([5, 4], 5))
+    assert [order[0].tolist() for order in found] == [
+        [0, 1, 2, 3, 4],
+        [4, 3, 2, 1, 0],
+        [3, 4, -1, -1, -1],
+        [1, 0, -1, -1, -1],
+    ]
+    assert [order[1].tolist() for order in found][2:] == [[3, *[-1] * 4], [0, *[-1] * 4]]
+    np.testing.assert_array_equal(subject.reordered(heights, found[0]), heights)
+    later = subject.reordered(heights, found[2])
+    np.testing.assert_array_equal(later[0, :2], heights[0, 3:])
+    assert not later[:, 2:].any()
+
+
 def test_too_few_scans_get_no_trees(runs, monkeypatch):
     (boosted, _, _), (run, _, _) = runs
     monkeypatch.setattr(subject, "FEWEST", 1000)
