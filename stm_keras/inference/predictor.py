@@ -7,11 +7,9 @@ import numpy as np
 from stm_keras.data.dataset import read_images
 from stm_keras.data.preprocess import INPUTS, last_lines, standardise_lines
 from stm_keras.errors import MismatchError
+from stm_keras.runtime.judge import CHUNK
 from stm_keras.runtime.onnx_model import last_word
-from stm_keras.runtime.verdict import calibrated, sigmoid
-
-HEADS = ("change", "unknown")  # beside "state"
-CHUNK = 1024  # scans standardised at a time, 64 MiB of float32
+from stm_keras.runtime.verdict import HEADS, calibrated, sigmoid
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 from stm_keras.data.dataset import read_images
 from stm_keras.data.preprocess import recorded_lines
 from stm_keras.evaluation.changes import find_changes
-from stm_keras.runtime.verdict import calibrated, sigmoid, threshold
+from stm_keras.runtime.verdict import HEADS, calibrated, sigmoid, threshold
 
 CHUNK = 1024  # scans judged at a time, 64 MiB of float32
 
@@ -119,9 +119,7 @@ def _judge(model, images):
         probabilities = states[np.arange(len(images)), lines - 1]
     else:
         probabilities = model.probabilities(images)
-    heads = {
-        name: sigmoid(out[name][..., 0]) for name in ("change", "unknown") if name in out
-    }
+    heads = {name: sigmoid(out[name][..., 0]) for name in HEADS if name in out}
     unsure = _beyond(facts, "unsure", lines, -probabilities.max(1), sign=-1)
     unknown = changes = [None] * len(images)
     if "unknown" in heads:

@@ -8,7 +8,7 @@ import numpy as np
 from stm_keras.data.preprocess import scale_lines, standardise_lines, triangle_weights
 from stm_keras.errors import InputError, MismatchError, UsageError
 from stm_keras.evaluation.changes import DELAY, REFRACTORY, ChangeTracker
-from stm_keras.runtime.verdict import Verdict, calibrated, sigmoid, threshold
+from stm_keras.runtime.verdict import HEADS, Verdict, calibrated, sigmoid, threshold
 
 LARGEST = 1e18  # whose square float32 still holds
 
@@ -114,8 +114,7 @@ class Stream:
         state = calibrated(logits["state"][0], self.facts, seen)
         best = int(state.argmax())
         change, unknown = (
-            float(sigmoid(logits[name][0, 0])) if name in logits else None
-            for name in ("change", "unknown")
+            float(sigmoid(logits[name][0, 0])) if name in logits else None for name in HEADS
         )
         tracked = self._tracker is not None and change is not None
         unsure = threshold(self.facts, "unsure", seen)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+HEADS = ("change", "unknown")  # of networks, beside "state"
 TINY = 1e-9
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stm_keras.data.campaigns import session_campaigns
+from stm_keras.data.preprocess import last_lines
 from stm_keras.errors import DatasetError
 from stm_keras.simulate import clear_changes
 
@@ -63,9 +64,7 @@ class Lessons:
         """
         lines = inputs.shape[1]
         place = np.arange(lines)
-        there = inputs.any(-1)
-        count = np.where(there.any(1), lines - there[:, ::-1].argmax(1), 0)
-        recorded = place < count[:, None]
+        recorded = place < last_lines(inputs)[:, None]
         ramp = 1 + late * place / max(lines - 1, 1)
         weight = self.weight[chosen, None] * recorded * (ramp / ramp.mean())
         state = np.repeat(self.state[chosen, None], lines, axis=1)

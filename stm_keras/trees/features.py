@@ -6,7 +6,7 @@ is the operator's choice and says nothing of the tip.
 
 import numpy as np
 
-from stm_keras.data.preprocess import remove_line_trend
+from stm_keras.data.preprocess import last_lines, remove_line_trend
 
 CHUNK = 128  # scans at a time: 64 MiB of spectra
 FINER = 2  # steps of the spectrum a period over the width, for lattices fall between
@@ -54,9 +54,7 @@ def scan_features(heights):
 
 def recorded_lines(heights):
     """Count the lines up to the last that is not 0: int array `(scans,)`, at least 1."""
-    there = np.asarray(heights).any(2)
-    last = there.shape[1] - there[:, ::-1].argmax(1)
-    return np.where(there.any(1), last, 1)
+    return np.maximum(last_lines(heights), 1)
 
 
 def _chunk(heights):

@@ -136,9 +136,10 @@ def test_an_interrupt_leaves_no_process_behind():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_dead_worker_is_an_error_that_says_so():
+@pytest.mark.parametrize("dead", [1, 2])
+def test_a_dead_worker_is_an_error_that_says_so(dead):
     def kill(done, total):
-        for child in multiprocessing.active_children():
+        for child in multiprocessing.active_children()[:dead]:
             os.kill(child.pid, signal.SIGKILL)
 
     with pytest.raises(StmKerasError) as error:
