@@ -10,6 +10,7 @@ import click
 from stm_keras.cli import options
 from stm_keras.config import load_config
 from stm_keras.errors import StmKerasError
+from stm_keras.leave import EXIT_CODE, Preempted, watched
 from stm_keras.runs import Run, default_path
 
 BEGUN = (
@@ -59,7 +60,8 @@ def train(
 
     Without CONFIG it trains a small model on simulated scans, in a few minutes. The
     run folder gets the model (best.keras), the history, the scores on the test part
-    and a report.
+    and a report. Asked to leave by SIGTERM or SIGUSR1, as SLURM does, it keeps the
+    epochs that are done and exits with 75.
 
     \b
         stm-keras train
@@ -85,7 +87,7 @@ def train(
     _forget(Run(path))  # a run that was killed in its first epoch
     run = Run.start(path, resolved)
     try:
-        with run.locked():
+        with watched(), run.locked():
             if trees:
                 from stm_keras.training.trees import train_trees as fit
             else:
@@ -103,6 +105,15 @@ def train(
             else "\nInterrupted before the first epoch was done: nothing is kept."
         )
         click.get_current_context().exit(130)
+    except Preempted as asked:
+        kept = not _forget(run)
+        options.say(
+            f"\nAsked to leave ({asked}). Type the same command to go on in {path}."
+            if kept
+            else f"\nAsked to leave ({asked}) before the first epoch was done: nothing is "
+            "kept, and the same command begins anew."
+        )
+        click.get_current_context().exit(EXIT_CODE)
     except StmKerasError:
         _forget(run)
         raise

@@ -5,13 +5,16 @@ import signal
 
 import keras
 
+from stm_keras.leave import notice
+
 
 class Interrupt(keras.callbacks.Callback):
     """Make Ctrl-C stop the training also where Python swallows it.
 
     An interrupt that comes while an object is being destroyed, or a library's C code
     calls back, is printed as ignored and lost. So it is noted, and raised again after
-    the step.
+    the step. A signal that asks to leave (`stm_keras.leave`) waits for the step too: the
+    epoch that just ended is kept whole.
     """
 
     def __init__(self):
@@ -20,6 +23,7 @@ class Interrupt(keras.callbacks.Callback):
         self._former = None
 
     def on_train_begin(self, logs=None):
+        notice.patient = True
         self._former = signal.getsignal(signal.SIGINT)
         if self._former is signal.default_int_handler:
             with contextlib.suppress(ValueError):  # not the main thread: nothing comes
@@ -27,6 +31,7 @@ class Interrupt(keras.callbacks.Callback):
 
     def close(self):
         """Give the signal back to whoever had it."""
+        notice.patient = False
         if signal.getsignal(signal.SIGINT) == self._note:
             signal.signal(signal.SIGINT, self._former)
 
@@ -43,3 +48,4 @@ class Interrupt(keras.callbacks.Callback):
     def _stop(self):
         if self.asked:
             raise KeyboardInterrupt
+        notice.check()

@@ -11,6 +11,7 @@ import numpy as np
 
 from stm_keras.errors import InputError, UsageError
 from stm_keras.inference.model_file import save_model
+from stm_keras.leave import notice
 from stm_keras.models import build_model
 from stm_keras.runs import STATE
 from stm_keras.training import callbacks as after
@@ -133,6 +134,7 @@ def _fit(config, run, dataset, split, rows, environment, say):
         interrupt.close()
         batches.close()
         keras.config.set_dtype_policy("float32")
+    notice.check()  # of a signal that came after the last step
     if rows:
         seconds = sum(row["seconds"] for row in rows)
         say(

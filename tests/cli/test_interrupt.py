@@ -1,11 +1,15 @@
-"""Ctrl-C in the middle of a training in a real process, and what comes after."""
+"""Ctrl-C and SLURM's signals in the middle of a training in a real process, and after."""
 
 import csv
 import os
+import signal
 import subprocess
 import sys
 
+import pytest
 from helpers import REPOSITORY, TINY, stm
+
+from stm_keras.leave import Preempted, notice, watched
 
 INTERRUPTED = """
 import os, signal, sys
@@ -19,7 +23,7 @@ check = FiniteLoss.on_train_batch_end
 def on_train_batch_end(self, batch, logs=None):
     check(self, batch, logs)
     if (self.epoch, batch) == (1, 2):
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), getattr(signal, os.environ["SIGNAL"]))
 
 FiniteLoss.on_train_batch_end = on_train_batch_end
 main(sys.argv[1:])
@@ -31,17 +35,26 @@ def history(folder):
         return list(csv.DictReader(file))
 
 
-def test_ctrl_c_keeps_the_epochs_and_the_same_command_finishes(dataset_file, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "code", "told"),
+    [
+        ("SIGINT", 130, "Interrupted."),
+        ("SIGUSR1", 75, "Asked to leave (SIGUSR1)."),
+    ],
+)
+def test_a_signal_keeps_the_epochs_and_the_same_command_finishes(
+    number, code, told, dataset_file, tmp_path
+):
     folder = tmp_path / "run"
     command = ["train", "--data", dataset_file, "--epochs", 3, *TINY, "-o", folder]
     done = subprocess.run(
         [sys.executable, "-c", INTERRUPTED, *map(str, command)],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "SIGNAL": number},
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 130, done.stderr
-    told = f"\nInterrupted. Type the same command to go on in {folder}.\n"
+    assert done.returncode == code, done.stderr
+    told = f"\n{told} Type the same command to go on in {folder}.\n"
     assert done.stderr.endswith(told), done.stderr
     assert "Traceback" not in done.stderr
     (first,) = history(folder)
@@ -62,3 +75,33 @@ def test_ctrl_c_keeps_the_epochs_and_the_same_command_finishes(dataset_file, tmp
     assert rows[0] == first
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert (folder / "evaluation.json").exists()
+
+
+def test_a_signal_outside_a_training_is_obeyed_at_once_and_handlers_are_given_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with watched(), pytest.raises(Preempted, match="SIGTERM"):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_signal_within_a_step_waits_for_its_end():
+    with watched():
+        notice.patient = True
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert notice.signal == "SIGUSR1"
+        with pytest.raises(Preempted):
+            notice.check()
+
+
+def test_a_signal_before_the_first_epoch_leaves_nothing(
+    dataset_file, tmp_path, monkeypatch
+):
+    def load(config, say):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("stm_keras.training.train.load_material", load)
+    command = ["train", "--data", dataset_file, *TINY, "-o", tmp_path / "run"]
+    result = stm(*command)
+    assert result.exit_code == 75
+    assert "(SIGTERM) before the first epoch was done: nothing is kept" in result.stderr
+    assert not (tmp_path / "run").exists()

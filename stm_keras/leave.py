@@ -1,0 +1,61 @@
+"""Asked to leave: SLURM's signals before a time limit or an eviction, and `kill`.
+
+SLURM sends USR1 some minutes before the time limit where a job asks for it, and TERM when
+another job needs the node. Then a training stops where nothing is lost, and the command
+exits with `EXIT_CODE`: start it again to go on.
+"""
+
+import contextlib
+import signal
+
+EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: "try again later"
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGUSR1", "SIGTERM") if hasattr(signal, name)
+)
+
+
+class Preempted(BaseException):
+    """The process was asked to leave. No `Exception`, so that no library swallows it."""
+
+
+class Notice:
+    """What was asked, and whether whoever works now looks at it by itself.
+
+    A signal interrupts Python anywhere, also inside a callback of a C library, which
+    prints the exception and loses it, or between two writes that belong together. So a
+    training notes the signal and leaves between two steps; everywhere else the exception
+    comes at once.
+    """
+
+    def __init__(self):
+        self.signal = None
+        self.patient = False
+
+    def note(self, number, frame=None):
+        """Handle a signal."""
+        self.signal = signal.Signals(number).name
+        if not self.patient:
+            self.check()
+
+    def check(self):
+        """Raise `Preempted` if a signal came."""
+        if self.signal is not None:
+            raise Preempted(self.signal)
+
+
+notice = Notice()
+
+
+@contextlib.contextmanager
+def watched():
+    """Have `SIGNALS` raise `Preempted` inside the block, and do as before after it."""
+    former = {}
+    notice.signal, notice.patient = None, False
+    with contextlib.suppress(ValueError):  # not the main thread: no signals come here
+        for number in SIGNALS:
+            former[number] = signal.signal(number, notice.note)
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
