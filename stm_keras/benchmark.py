@@ -6,10 +6,6 @@ or brought together from several machines.
 """
 
 import shlex
-import subprocess
-import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -17,6 +13,7 @@ from stm_keras.backend import BACKENDS
 from stm_keras.config import differences, load_config, toml_value
 from stm_keras.errors import StmKerasError
 from stm_keras.evaluation.metrics import auroc, balanced_accuracy
+from stm_keras.processes import Task, run_all
 from stm_keras.runs import SPLIT, Run
 from stm_keras.training.finish import load_predictions
 
@@ -37,25 +34,21 @@ def train_folds(folds, data, arguments=(), jobs=1, say=print):
     waiting = [fold for fold in folds if not fold.done()]
     say(f"{len(folds)} runs, {len(folds) - len(waiting)} of them done.")
 
-    def make(fold):
-        begin = time.perf_counter()
+    def task(fold):
+        words = [
+            "train",
+            str(fold.config),
+            "--data",
+            str(data),
+            "--protocol",
+            fold.protocol,
+        ]
+        words += ["--fold", str(fold.number), "--output", str(fold.path), *arguments]
+        words += [word for setting in fold.settings for word in ("--set", setting)]
         log = fold.path.with_name(f"{fold.path.name}.log")
-        log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "stm_keras", "train", str(fold.config)]
-        command += ["--data", str(data), "--protocol", fold.protocol]
-        command += ["--fold", str(fold.number), "--output", str(fold.path), *arguments]
-        command += [word for setting in fold.settings for word in ("--set", setting)]
-        with log.open("a") as file:
-            code = subprocess.run(command, stdout=file, stderr=file).returncode
-        seconds = time.perf_counter() - begin
-        ok = fold.done()
-        say(
-            f"{fold.key}: {'done' if ok else f'failed ({code}), see {log}'} in {seconds:.0f} s"
-        )
-        return ok
+        return Task(fold.key, words, log, fold.done)
 
-    with ThreadPoolExecutor(jobs) as pool:
-        made = list(pool.map(make, waiting))
+    made = run_all([task(fold) for fold in waiting], jobs, say)
     return [fold for fold, ok in zip(waiting, made, strict=True) if not ok]
 
 

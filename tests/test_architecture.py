@@ -8,6 +8,7 @@ ROWS = {  # who may import whom: only parts of a lower row, or its own part
     "errors": 1,
     "files": 2,
     "leave": 2,
+    "processes": 2,
     "backend": 2,
     "scan": 2,
     "sections": 2,
@@ -27,6 +28,7 @@ ROWS = {  # who may import whom: only parts of a lower row, or its own part
     "export": 11,
     "benchmark": 12,
     "results": 12,
+    "sweep": 12,
     "cli": 13,
 }
 KERAS_LINE = 8  # nothing above it imports keras, not even inside a function
@@ -34,6 +36,7 @@ OUTSIDE = {  # what a part may import at the top of a file, beside the standard 
     "errors": set(),
     "files": set(),
     "leave": set(),
+    "processes": set(),
     "backend": set(),
     "scan": {"numpy"},
     "readers": {"numpy"},
@@ -53,6 +56,7 @@ OUTSIDE = {  # what a part may import at the top of a file, beside the standard 
     "folds": {"numpy"},
     "benchmark": {"numpy"},
     "results": set(),
+    "sweep": {"pydantic"},
     "cli": {"click", "numpy"},
 }
 BACKENDS = {"tensorflow", "jax", "torch"}

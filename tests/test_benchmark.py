@@ -1,14 +1,13 @@
 """Benchmarks: which runs, one process each, and scores over all folds together."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers import check_error, made_up_dataset, stm
 
-from stm_keras import benchmark as subject
+from stm_keras import processes
 from stm_keras.benchmark import pool_folds, train_folds
 from stm_keras.config import load_config
 from stm_keras.data.split import split_dataset
@@ -98,23 +97,33 @@ def test_only_that_names_nothing_is_refused(data):
         plan(CONFIGS, ["p1"], data[1], Path("runs"), 2, ["vit:p9"])
 
 
+class Ended:
+    """A process that is over already."""
+
+    def __init__(self, code):
+        self.code = code
+
+    def wait(self):
+        return self.code
+
+
 def test_each_missing_fold_is_a_process_and_failures_are_told(data, tmp_path, monkeypatch):
     folds = plan(CONFIGS[:1], ["p2"], data[1], tmp_path, 3)
     finish(folds[0], data[1])
     called, told = [], []
 
-    def run(command, stdout, stderr):
-        called.append(command)
-        if command[command.index("--fold") + 1] == "1":
+    def start(words, file):
+        called.append(words)
+        if words[words.index("--fold") + 1] == "1":
             finish(folds[1], data[1])
-            return subprocess.CompletedProcess(command, 0)
-        return subprocess.CompletedProcess(command, 3)
+            return Ended(0)
+        return Ended(3)
 
-    monkeypatch.setattr(subject.subprocess, "run", run)
+    monkeypatch.setattr(processes, "start", start)
     failed = train_folds(folds, "scans.h5", ["--seed", "4"], jobs=2, say=told.append)
     assert failed == [folds[2]]
     assert len(called) == 2
-    assert called[0][1:5] == ["-m", "stm_keras", "train", str(CONFIGS[0])]
+    assert called[0][:2] == ["train", str(CONFIGS[0])]
     assert called[0][-2:] == ["--seed", "4"]
     assert told[0] == "3 runs, 1 of them done."
     assert any("small:p2:2: failed (3), see" in line for line in told)
@@ -223,9 +232,8 @@ def test_variants_are_compared_with_their_config_fold_by_fold(data, tmp_path, mo
     assert f"{gained.mean():+.3f} ({gained.min():+.3f} to {gained.max():+.3f})" in line
 
     called = []
-    done = subprocess.CompletedProcess([], 0)
     monkeypatch.setattr(
-        subject.subprocess, "run", lambda command, **_: (called.append(command), done)[1]
+        processes, "start", lambda words, file: (called.append(words), Ended(0))[1]
     )
     train_folds(folds, "scans.h5", say=lambda text: None)
     assert called[0][-2:] == ["--set", "train.epochs=2"]
@@ -272,15 +280,14 @@ def test_results_of_other_configs_are_kept(command, tmp_path):
 
 
 def test_finished_folds_are_not_trained_again(command, monkeypatch):
-    monkeypatch.setattr(subject.subprocess, "run", None)
+    monkeypatch.setattr(processes, "start", None)
     result = stm(*command)
     assert result.exit_code == 0
     assert "6 runs, 6 of them done." in result.stderr
 
 
 def test_failed_folds_are_named_after_the_table(command, monkeypatch):
-    done = subprocess.CompletedProcess([], 3)
-    monkeypatch.setattr(subject.subprocess, "run", lambda *_, **__: done)
+    monkeypatch.setattr(processes, "start", lambda words, file: Ended(3))
     result = stm(*command, "--folds", 4, "--only", "small:p2")
     check_error(result, 1, "1 runs failed: small:p2:3.")
     assert "## P2, by session" in result.stdout

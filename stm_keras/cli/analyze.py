@@ -22,22 +22,33 @@ SHOWN = (
 @click.command()
 @click.argument("runs", type=options.PATH, nargs=-1, required=True)
 @click.option("--curves", type=options.PATH, help="Draw the training curves to this PNG.")
+@click.option("--csv", "csv_file", type=options.PATH, help="Write a sweep's table here.")
 @options.overwrite
 @options.as_json
-def analyze(runs, curves, overwrite, as_json):
+def analyze(runs, curves, csv_file, overwrite, as_json):
     """Show the epochs of one run, or compare several.
 
     Of one run it shows the best and the latest epoch for each score, of several the
     best epoch of each run, the best run first. A run that cannot be read is reported
     and the others are compared still; the exit code is then 3. --json prints a list
-    with an object for each run.
+    with an object for each run. Of the folder of a sweep it shows how far each run is,
+    and the scores of each setting over its seeds.
 
     \b
         stm-keras analyze runs/vit
         stm-keras analyze runs/* --curves curves.png
+        stm-keras analyze sweeps/decay --csv decay.csv
     """
     if curves is not None and curves.suffix.lower() != ".png":
         raise UsageError(f"`--curves` writes PNG. Received: {curves}. Name it .png.")
+    from stm_keras.sweep.folder import is_sweep
+
+    if len(runs) == 1 and is_sweep(runs[0]):
+        if curves is not None:
+            raise UsageError("`--curves` is of runs: stm-keras analyze SWEEP/runs/*.")
+        return _sweep(runs[0], csv_file, overwrite, as_json)
+    if csv_file is not None:
+        raise UsageError("`--csv` writes the table of one sweep: its folder alone.")
     from stm_keras.evaluation.history import best_epochs, compare_runs, read_history
 
     histories, tests, code = {}, {}, 0
@@ -65,6 +76,7 @@ def analyze(runs, curves, overwrite, as_json):
         click.echo(_several(rows))
     if code:
         click.get_current_context().exit(code)
+    return None
 
 
 def table(rows):
@@ -78,6 +90,32 @@ def table(rows):
         ).rstrip()
         for line in [columns, *cells]
     )
+
+
+def _sweep(folder, csv_file, overwrite, as_json):
+    """Show how far the runs of a sweep are."""
+    from stm_keras.sweep.folder import by_settings, open_sweep, rows_csv, sweep_rows
+    from stm_keras.sweep.queue import queued
+
+    sweep = open_sweep(folder)
+    rows = sweep_rows(folder, sweep, queued(folder))
+    summary = by_settings(rows, sweep)
+    if csv_file is not None and rows:
+        with atomic(csv_file, overwrite) as temporary:
+            temporary.write_text(rows_csv(rows))
+    if as_json:
+        click.echo(json.dumps({"runs": rows, "settings": summary}, allow_nan=False))
+        return
+    states = [row["state"] for row in rows]
+    counts = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
+    shown = [{key: value for key, value in row.items() if key != "error"} for row in rows]
+    click.echo(table(shown) if rows else "no trial has begun")
+    for row in rows:
+        if row["error"]:
+            click.echo(f"{row['run']}: {row['error']}")
+    if summary and sweep.seeds > 1:
+        click.echo("\nmean and standard deviation over seeds\n" + table(summary))
+    click.echo(f"\n{counts or 'no runs'}")
 
 
 def _test_scores(run):

@@ -1,0 +1,144 @@
+"""Hand a sweep to SLURM as job arrays, and ask what became of them."""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+from stm_keras.errors import InputError, StmKerasError, UsageError
+from stm_keras.files import atomic
+
+RECORD = "jobs.json"
+
+
+def array_text(numbers):
+    """Write array numbers as sbatch takes them: [0, 1, 2, 5] is "0-2,5"."""
+    parts, numbers = [], sorted(numbers)
+    begin = last = numbers[0]
+    for number in [*numbers[1:], None]:
+        if number is not None and number == last + 1:
+            last = number
+            continue
+        parts.append(str(begin) if begin == last else f"{begin}-{last}")
+        begin = last = number
+    return ",".join(parts)
+
+
+def sbatch_commands(folder, numbers, concurrent, words=(), largest=1001):
+    """Return the commands that queue lines of a manifest.
+
+    Args:
+        folder: `Path` of the sweep.
+        numbers: list of int. Lines of manifest.tsv, from 0.
+        concurrent: int. Jobs at a time.
+        words: sequence of str. Further words for sbatch.
+        largest: int. SLURM's MaxArraySize: numbers of an array must be below.
+
+    Returns:
+        list of tuple of int, the line that number 0 of the array stands for, and list of
+        str, the command.
+    """
+    folder = Path(folder).resolve()
+    found = []
+    for first in range(0, max(numbers) + 1, largest):
+        own = [number - first for number in numbers if 0 <= number - first < largest]
+        if own:
+            command = ["sbatch", "--parsable", f"--array={array_text(own)}%{concurrent}"]
+            command += [f"--output={folder}/logs/slurm-%A_%a.log", *words]
+            command += [str(folder / "sweep.sbatch"), str(folder), str(first)]
+            found.append((first, command))
+    return found
+
+
+def max_array_size():
+    """Ask SLURM how many numbers an array may have; 1001 where it does not say."""
+    text = _ask(["scontrol", "show", "config"])
+    for line in text.splitlines():
+        key, _, value = line.partition("=")
+        if key.strip() == "MaxArraySize" and value.strip().isdigit():
+            return max(int(value), 1)
+    return 1001
+
+
+def need_sbatch():
+    """See that SLURM is here.
+
+    Raises:
+        UsageError: It is not.
+    """
+    if shutil.which("sbatch") is None:
+        raise UsageError(
+            "There is no sbatch here. Run on a cluster's login node, or here with --local N."
+        )
+
+
+def queue(folder, names, numbers, concurrent, words=()):
+    """Queue lines of a manifest, and note the arrays in the sweep's folder.
+
+    Args:
+        folder: `Path` of the sweep.
+        names: list of str. What each line of the manifest is called.
+        numbers, concurrent, words: As for `sbatch_commands`.
+
+    Returns:
+        list of str. Numbers of the jobs.
+
+    Raises:
+        StmKerasError: SLURM refuses.
+    """
+    jobs = []
+    for first, command in sbatch_commands(
+        folder, numbers, concurrent, words, max_array_size()
+    ):
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            said = " ".join(done.stderr.split()) or "it says nothing"
+            raise StmKerasError(f"SLURM refuses: {said} Command: {shlex.join(command)}")
+        job = done.stdout.strip().split(";")[0]
+        jobs.append(job)
+        records = [*_records(folder), {"job": job, "first": first, "names": names}]
+        with atomic(Path(folder) / RECORD, overwrite=True) as temporary:
+            temporary.write_text(json.dumps(records, indent=1) + "\n")
+    return jobs
+
+
+def queued(folder):
+    """Ask SLURM which lines of a manifest are queued or running.
+
+    Returns:
+        dict of name to "queued" or "running"; empty where there is no SLURM.
+    """
+    records = {record["job"]: record for record in _records(folder)}
+    if not records or shutil.which("squeue") is None:
+        return {}
+    # not --jobs: SLURM refuses the whole question where it has forgotten one of them
+    text = _ask(["squeue", "-h", "-r", "-u", str(os.getuid()), "-o", "%F %K %T"])
+    found = {}
+    for line in text.splitlines():
+        job, number, state = line.split()
+        record = records.get(job)
+        if record is not None and number.isdigit():
+            place = record["first"] + int(number)
+            running = state in ("RUNNING", "COMPLETING", "CONFIGURING")
+            found[record["names"][place]] = "running" if running else "queued"
+    return found
+
+
+def _ask(command):
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+def _records(folder):
+    path = Path(folder) / RECORD
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return []
+    except ValueError as error:
+        raise InputError(f"{path}: is damaged ({error}). Move it away.") from None
