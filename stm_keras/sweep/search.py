@@ -6,6 +6,7 @@ mean over seeds: test scans choose nothing. A worker that is killed takes up its
 """
 
 import json
+import random
 import signal
 import subprocess
 from pathlib import Path
@@ -37,19 +38,21 @@ def open_study(folder, sweep, worker=0):
     optuna = require("optuna", "search")
     journal = require("optuna.storages.journal", "search")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    samplers = {
-        # other workers' unfinished trials count as bad, so that two do not try the same
-        "tpe": lambda: optuna.samplers.TPESampler(seed=worker, constant_liar=True),
-        "random": lambda: optuna.samplers.RandomSampler(seed=worker),
-    }
     file = journal.JournalFileBackend(str(Path(folder) / "study.log"))
-    return optuna.create_study(
+    study = optuna.create_study(
         study_name="sweep",
         storage=optuna.storages.JournalStorage(file),
         load_if_exists=True,
         direction="maximize",
-        sampler=samplers[sweep.sampler](),
     )
+    # a worker that begins again must not draw once more what it drew at first
+    drawn = random.Random(f"{worker} {len(study.get_trials(deepcopy=False))}")
+    seed = drawn.randrange(2**31)
+    if sweep.sampler == "random":
+        study.sampler = optuna.samplers.RandomSampler(seed=seed)
+    else:  # others' unfinished trials count as bad, so that two do not try the same
+        study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+    return study
 
 
 def is_over(folder, sweep):
