@@ -19,9 +19,10 @@ export JAX_COMPILATION_CACHE_DIR=$scratch/jax TORCHINDUCTOR_CACHE_DIR=$scratch/t
 export HDF5_USE_FILE_LOCKING=${HDF5_USE_FILE_LOCKING:-FALSE} # network file systems refuse its locks
 
 # keep_going COMMAND...: run it and pass SLURM's signals on to it. Where it stops in good order
-# because it was asked to (exit code 75), the job queues itself again; the same command goes on.
+# because it was asked to (exit code 75), or the signal ended it, the job queues itself again; the
+# same command goes on.
 keep_going() {
-    local code
+    local code asked=
     trap 'pass_on USR1' USR1
     trap 'pass_on TERM' TERM
     "$@" & child=$! # bash runs traps while it waits, not while a command runs before its eyes
@@ -36,7 +37,7 @@ keep_going() {
         [ "$again" = 127 ] || code=$again
     fi
     echo "start ${SLURM_RESTART_COUNT:-0} of job ${SLURM_JOB_ID:-none} ended with exit code $code"
-    if [ "$code" = 75 ] && [ -n "${SLURM_JOB_ID:-}" ]; then
+    if [ -n "${SLURM_JOB_ID:-}" ] && { [ "$code" = 75 ] || [ "$code" -gt 128 -a -n "$asked" ]; }; then
         queue_again
     fi
     exit "$code"
@@ -44,6 +45,7 @@ keep_going() {
 
 pass_on() {
     echo "SIG$1 came; passing it on"
+    asked=$1
     kill -"$1" "$child" 2>/dev/null
 }
 
@@ -56,7 +58,7 @@ queue_again() {
     # Cancelled by its owner (scancel): stay so. Exit 0 or 1 after an eviction would be final, too.
     case $(scontrol -o show job "$SLURM_JOB_ID" 2>/dev/null) in
         *JobState=RUNNING*) ;;
-        *) exit 75 ;;
+        *) return ;;
     esac
     if scontrol requeue "$SLURM_JOB_ID"; then
         sleep 120 # SLURM ends this script

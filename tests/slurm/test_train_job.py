@@ -98,6 +98,17 @@ def check_like(run, undisturbed):
     assert not list(run.glob(".*-*")), "temporary files are left"
 
 
+@ONCE
+@pytest.mark.parametrize("name", ["train", "train_multi", "compare", "sweep"])
+def test_slurm_takes_every_script_and_refuses_what_no_node_has(name, slurm):
+    script = REPOSITORY / "jobs" / f"{name}.sbatch"
+    slurm.run("sbatch", "--test-only", "--gres=gpu:2", script)
+    with pytest.raises(
+        AssertionError, match="Requested node configuration is not available"
+    ):
+        slurm.run("sbatch", "--test-only", "--gres=gpu:9", script)
+
+
 def test_an_evicted_job_goes_on_and_gives_what_an_undisturbed_run_gives(
     slurm, site, command, undisturbed, tmp_path
 ):
