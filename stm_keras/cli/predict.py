@@ -65,13 +65,14 @@ def predict(paths, model, channel, as_csv, as_json, every_line, pictures, report
     _check_fail_on(more["fail_on"], predictor.classes)
     kind = JsonPrinter if as_json else CsvPrinter if as_csv else TablePrinter
     drawers = _drawers(predictor, pictures, report, more["overwrite"])
+    places = find_places(paths, _list_of_paths())
+    found = judge(predictor, places, channel, every_line)
     with ExitStack() as stack:
         printer = stack.enter_context(kind(predictor.classes, every_line))
         for drawer in drawers:
             stack.enter_context(drawer)
         code, failed = 0, False
-        places = find_places(paths, _list_of_paths())
-        for judged in judge(predictor, places, channel, every_line):
+        for judged in found:
             if judged.error is not None:
                 code = max(options.report(judged.error, code), UNREADABLE)
             else:

@@ -29,14 +29,17 @@ def judge(predictor, places, channel=None, every_line=False, threads=None):
         every_line: bool. Whether to say as well what would have been said live.
         threads: int, or None for the number of cores, at most 4.
 
-    Yields:
-        `Judged`; a file that cannot be judged is one as well, with its error.
+    Returns:
+        iterator of `Judged`; a file that cannot be judged is one as well, with its error.
 
     Raises:
         MismatchError: `every_line`, and the model judges whole scans only.
     """
-    work = _Work(predictor, every_line)
-    waiting, batch = deque(), []
+    return _judged(_Work(predictor, every_line), places, channel, threads)
+
+
+def _judged(work, places, channel, threads):
+    predictor, waiting, batch = work.predictor, deque(), []
     with _executor(predictor, threads) as (submit, window):
         limit = 1 if window else BATCH
 

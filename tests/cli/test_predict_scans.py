@@ -190,6 +190,7 @@ def test_every_line_gets_a_verdict(tmp_path):
 def test_a_model_of_whole_scans_has_no_verdict_for_every_line(model_file, tmp_path):
     result = stm("predict", model_file, write(tmp_path), "--every-line")
     check_error(result, 4, "judges whole scans")
+    assert result.stdout == ""
 
 
 def test_pictures_are_drawn_one_a_scan(folder, tmp_path):
