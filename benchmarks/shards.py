@@ -131,15 +131,15 @@ def table(found):
         f"{cache}; {found['batches']:,} batches of {found['batch_size']}, {found['threads']} "
         f"threads; {found['date']}, load average {found['load']:.1f}.",
         "",
-        "| step | s | scans/s | CPU us/scan | resident MB | over libraries |",
+        "| step | s | scans/s | CPU | resident MB | over libraries |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     first = found["steps"][0]["mb"]
     for step in found["steps"]:
-        speed = cpu = "–"
+        speed, cpu = "–", f"{step['cpu']:.1f} s"
         if step["scans"]:
             speed = f"{step['scans'] / step['seconds']:,.0f}"
-            cpu = f"{step['cpu'] / step['scans'] * 1e6:.0f}"
+            cpu = f"{step['cpu'] / step['scans'] * 1e6:.0f} us/scan"
         rows.append(
             f"| {step['name']} | {step['seconds']:.1f} | {speed} | {cpu} | {step['mb']:.0f} | "
             f"{step['mb'] - first:+.0f} |"

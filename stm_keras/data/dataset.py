@@ -110,8 +110,9 @@ class Dataset:
         Of shards it takes those of the files from their index, to read nothing: another
         number than that of one file with the same scans.
         """
-        state = hashlib.sha256(getattr(self.images, "digest", "").encode())
-        for start in range(0, len(self) if not hasattr(self.images, "digest") else 0, 256):
+        told = getattr(self.images, "digest", None)
+        state = hashlib.sha256(b"" if told is None else told.encode())
+        for start in range(0, len(self) if told is None else 0, 256):
             chunk = np.asarray(self.images[start : start + 256])
             if chunk.dtype == np.float64 and (chunk == chunk.astype(np.float32)).all():
                 chunk = chunk.astype(np.float32)  # as storage keeps such heights

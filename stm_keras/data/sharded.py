@@ -16,7 +16,7 @@ import numpy as np
 from stm_keras.data.rows import StoredRows
 from stm_keras.errors import DatasetError
 
-MOST_OPEN = 64  # files of a process; opening one again costs some 10 us on a local disk
+MOST_OPEN = 128  # files of a process, half of what macOS allows
 GAP = 1 << 14  # bytes between two rows of small arrays that are read rather than skipped
 
 

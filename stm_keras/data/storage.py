@@ -59,9 +59,10 @@ def load_dataset(path, merge=True, lazy_above=None, shape=SHAPE):
     path = Path(path)
     lazy_above = _memory() // 4 if lazy_above is None else lazy_above
     try:
-        if sniff(path) == "shards":
+        kind = sniff(path)
+        if kind == "shards":
             return load_shards(path, merge, shape)
-        found = _read(path, *(SHAPE if shape is None else shape))
+        found = _read(kind, path, *(SHAPE if shape is None else shape))
         if not hasattr(found.images, "in_dtype"):
             _check_fits(path, found.images)
         return assemble(path, found, merge, shape, lazy_above)
@@ -142,8 +143,7 @@ def _sniff_hdf5(path, head):
     return "hdf5"
 
 
-def _read(path, lines, pixels):
-    kind = sniff(path)
+def _read(kind, path, lines, pixels):
     if kind == "hdf5":
         return read_hdf5(path)
     if kind == "matlab":
