@@ -149,12 +149,11 @@ class _Sharded(StoredRows):
 
 
 class ShardedImages(_Sharded):
-    """Scans, each packed into a chunk of its own. Indexing gives 0 for what is not finite.
+    """Scans, each deflated into a chunk of its own. Indexing gives 0 for what is not finite.
 
     Args:
         places: uint64 array `(scans,)`. Where each scan lies in its shard.
         sizes: uint32 array `(scans,)`. Bytes it has there.
-        packed: bool array `(scans,)`. Whether it is deflated.
         shuffled: bool. Whether the bytes of its pixels are sorted by their rank.
         digest: str. SHA-256 of all shards.
         heights: list of the lowest and the highest recorded height, or None.
@@ -163,9 +162,9 @@ class ShardedImages(_Sharded):
 
     checked = True  # `save_dataset` lets no NaN into recorded lines
 
-    def __init__(self, places, sizes, packed, shuffled, digest, heights, *arguments):
+    def __init__(self, places, sizes, shuffled, digest, heights, *arguments):
         super().__init__(*arguments)
-        self.places, self.sizes, self.packed = places, sizes, packed
+        self.places, self.sizes = places, sizes
         self.shuffled = shuffled
         self.digest = digest
         self.heights = heights
@@ -192,9 +191,7 @@ class ShardedImages(_Sharded):
     def _unpack(self, shard, scan, packed):
         wanted = int(np.prod(self.shape[1:])) * self.stored_dtype.itemsize
         try:
-            values = (
-                zlib.decompress(packed, bufsize=wanted) if self.packed[scan] else packed
-            )
+            values = zlib.decompress(packed, bufsize=wanted)
             if len(values) != wanted:
                 raise zlib.error(f"{len(values)} of {wanted} bytes")
         except zlib.error as error:

@@ -70,15 +70,12 @@ def find_shards(folder):
         _look(path, index, shard) for path, shard in zip(paths, index.shards, strict=True)
     ]
     files = ShardFiles(paths, [shard.bytes for shard in index.shards])
-    places, sizes, packed = (
-        np.concatenate([each["chunks"][n] for each in looked]) for n in range(3)
-    )
+    places, sizes = (np.concatenate([each["chunks"][n] for each in looked]) for n in (0, 1))
     known = [shard.heights for shard in index.shards if shard.heights]
     low, high = zip(*known, strict=True) if known else ((), ())
     images = ShardedImages(
         places,
         sizes,
-        packed,
         looked[0]["shuffled"],
         index.digest(),
         [min(low), max(high)] if known else None,
@@ -154,30 +151,28 @@ def _inside(path, file, index, shard):
 
 
 def _chunks(path, images):
-    """Return place, size and packing of each scan of a shard, and whether it is shuffled."""
+    """Return place and size of each scan of a shard, and whether its bytes are shuffled."""
     plist = images.id.get_create_plist()
     filters = [plist.get_filter(n)[0] for n in range(plist.get_nfilters())]
-    known = filters in ([], [_DEFLATE], [_SHUFFLE, _DEFLATE])
-    if not known or images.chunks != (1, *images.shape[1:]):
+    places = np.zeros(len(images), np.uint64)
+    sizes = np.zeros(len(images), np.uint32)
+    known = filters in ([_DEFLATE], [_SHUFFLE, _DEFLATE])
+    known = known and images.chunks == (1, *images.shape[1:])
+
+    def note(chunk):
+        nonlocal known
+        scan = chunk.chunk_offset[0]
+        places[scan], sizes[scan] = chunk.byte_offset, chunk.size
+        known = known and not chunk.filter_mask  # else a filter was left out
+
+    if known:
+        images.id.chunk_iter(note)
+    if not known:
         raise DatasetError(
             f"{path}: keeps its scans in another way than stm-keras does. Write the shards "
             "again with `stm-keras convert`."
         )
-    shuffled = _SHUFFLE in filters
-    places = np.zeros(len(images), np.uint64)
-    sizes = np.zeros(len(images), np.uint32)
-    packed = np.zeros(len(images), bool)
-    skipped = 1 << (len(filters) - 1) if filters else 0  # this bit: did not get smaller
-
-    def note(chunk):
-        if chunk.filter_mask & ~skipped:
-            raise DatasetError(f"{path}: keeps a scan in an unknown way. Copy it again.")
-        scan = chunk.chunk_offset[0]
-        places[scan], sizes[scan] = chunk.byte_offset, chunk.size
-        packed[scan] = bool(filters) and not chunk.filter_mask
-
-    images.id.chunk_iter(note)
-    return (places, sizes, packed), shuffled
+    return (places, sizes), _SHUFFLE in filters
 
 
 def _place(path, file, key, scans):
