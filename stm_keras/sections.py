@@ -185,6 +185,8 @@ class TrainConfig(Section):
 
     epochs: int = Field(12, gt=0)
     batch_size: int = Field(64, gt=0)
+    # batches of an epoch, which then is a part of a pass over the scans; none: a whole pass
+    steps_per_epoch: int | None = Field(None, gt=0)
     learning_rate: float = Field(3e-3, gt=0)  # peak, after warm-up
     start_learning_rate: float = Field(1e-6, ge=0)
     warmup_epochs: float = Field(1, ge=0)

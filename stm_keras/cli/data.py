@@ -4,9 +4,16 @@ import json
 import time
 
 import click
-import numpy as np
 
 from stm_keras.cli import options
+from stm_keras.cli.shards import (
+    check_target,
+    class_counts,
+    shard_options,
+    simulate_to_shards,
+    to_shards,
+    verified,
+)
 from stm_keras.errors import OutputError, UsageError
 from stm_keras.files import check_folder
 
@@ -14,22 +21,24 @@ from stm_keras.files import check_folder
 @click.command()
 @click.option("--count", type=click.IntRange(1), required=True, help="Number of scans.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option(
-    "-o", "--output", type=options.PATH, required=True, help="HDF5 file to write."
-)
+@shard_options
 @click.option("--workers", type=click.IntRange(1), help="Processes. [all cores]")
 @click.option("--tip-change", type=click.FloatRange(0, 1), help="Share of scans with one.")
 @click.option("--partial", type=click.FloatRange(0, 1), help="Share of aborted scans.")
 @options.overwrite
-def simulate(count, seed, output, workers, tip_change, partial, overwrite):
+def simulate(
+    count, seed, output, shards, shard_size, workers, tip_change, partial, overwrite
+):
     """Simulate labelled scans of H:Si(100).
 
     The dataset holds images, the class of each scan and of each line, the line of each
     tip change, and all parameters drawn. The same seed gives the same bytes, on any
-    number of workers.
+    number of workers. With --shards they go into a folder of many files, few in memory at
+    a time; a command that was interrupted goes on when it is typed again.
 
     \b
         stm-keras simulate --count 5000 --seed 1 -o scans.h5
+        stm-keras simulate --count 1000000 --seed 1 --shards scans
     """
     import os
 
@@ -37,27 +46,30 @@ def simulate(count, seed, output, workers, tip_change, partial, overwrite):
     from stm_keras.simulate import SimulationConfig
     from stm_keras.simulate import simulate as run
 
-    _refuse_existing(output, overwrite)
+    check_target(output, shards, shard_size)
     drawn = {"p_tip_change": tip_change, "p_partial": partial}
     config = SimulationConfig(**{k: v for k, v in drawn.items() if v is not None})
+    workers = workers or os.cpu_count() or 1
+    if shards is not None:
+        simulate_to_shards(count, seed, config, shards, shard_size, workers, overwrite)
+        return
+    _refuse_existing(output, overwrite)
     begin = time.perf_counter()
     dataset = run(
         count,
         seed,
         config,
-        workers=workers or os.cpu_count() or 1,
+        workers=workers,
         progress=options.progress_line("simulating"),
     )
     save_dataset(dataset, output, overwrite)
     seconds = time.perf_counter() - begin
-    click.echo(f"{output}: {count} scans in {seconds:.1f} s, {_counts(dataset)}")
+    click.echo(f"{output}: {count} scans in {seconds:.1f} s, {class_counts(dataset)}")
 
 
 @click.command()
 @click.argument("source", type=options.PATH)
-@click.option(
-    "-o", "--output", type=options.PATH, required=True, help="HDF5 file to write."
-)
+@shard_options
 @click.option(
     "--merge/--no-merge", default=True, show_default=True, help="Six classes into four."
 )
@@ -69,29 +81,37 @@ def simulate(count, seed, output, workers, tip_change, partial, overwrite):
     help="soft keeps the votes, hard only the class that has more than half of them.",
 )
 @options.overwrite
-def convert(source, output, merge, labels, overwrite):
+def convert(source, output, shards, shard_size, merge, labels, overwrite):
     """Turn arrays, MATLAB files or pictures into a dataset.
 
-    SOURCE is an HDF5, NPZ or MATLAB v7.3 file, or a folder of pictures with a CSV file
-    of labels or votes.
+    SOURCE is an HDF5, NPZ or MATLAB v7.3 file, or a folder of shards or of pictures with
+    a CSV file of labels or votes. With --shards it becomes a folder of many files, for what
+    is larger than memory.
 
     \b
         stm-keras convert processed_data.npz -o scans.h5
         stm-keras convert raw_data.mat -o scans.h5 --no-merge
         stm-keras convert pictures/ -o scans.h5 --labels soft
+        stm-keras convert large.h5 --shards large
     """
     from dataclasses import replace
 
     from stm_keras.data.storage import load_dataset, save_dataset
 
-    _refuse_existing(output, overwrite)
+    check_target(output, shards, shard_size)
+    if shards is None:
+        _refuse_existing(output, overwrite)
     dataset = load_dataset(source, merge=merge)
     if labels == "soft" and dataset.votes is None:
         raise UsageError(f"`--labels soft`: {source} holds labels, no votes. Use hard.")
     if labels == "hard":
         dataset = replace(dataset, votes=None)
+    if shards is not None:
+        asked = {"merge": merge, "labels": labels}
+        to_shards(dataset, source, asked, shards, shard_size, overwrite)
+        return
     save_dataset(dataset, output, overwrite)
-    click.echo(f"{output}: {len(dataset)} scans, {_counts(dataset)}")
+    click.echo(f"{output}: {len(dataset)} scans, {class_counts(dataset)}")
 
 
 @click.command()
@@ -105,9 +125,10 @@ def convert(source, output, merge, labels, overwrite):
 @click.option("--channel", help='Image of a scan file, such as "Current" or "Z backward".')
 @click.option("--per-class", type=click.IntRange(1), default=24, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--verify", is_flag=True, help="Compare shards with their SHA-256 as well.")
 @options.overwrite
 @options.as_json
-def info(file, output, channel, per_class, seed, overwrite, as_json):
+def info(file, output, channel, per_class, seed, verify, overwrite, as_json):
     """Show what a scan, a dataset, a model or a run holds.
 
     Of a scan file (docs/formats.md): size, bias, setpoint, line time, direction, channels
@@ -118,7 +139,9 @@ def info(file, output, channel, per_class, seed, overwrite, as_json):
         stm-keras info scan.sxm -o scan.png
         stm-keras info scans.h5
         stm-keras info runs/vit/best.keras --json
+        stm-keras info scans --verify
     """
+    checked = verified(file) if verify else None
     from stm_keras.inference.choice import find_model, is_model
 
     if is_model(file):
@@ -150,6 +173,8 @@ def info(file, output, channel, per_class, seed, overwrite, as_json):
         sheets = []  # the data may well lie where nothing can be written
         options.say(f"No new contact sheets: {error} Or name a folder with -o.")
     facts["sheets"] = [str(path) for path in sheets]
+    if checked is not None:
+        facts["verified_shards"] = checked
     click.echo(
         json.dumps(facts) if as_json else "\n".join(f"wrote {path}" for path in sheets)
     )
@@ -207,9 +232,3 @@ def _refuse_existing(output, overwrite):
     if output.exists() and not overwrite:
         raise OutputError(f"{output}: exists already. Add --overwrite to replace it.")
     check_folder(output.parent)
-
-
-def _counts(dataset):
-    labels = dataset.labels[dataset.labels >= 0]
-    counts = np.bincount(labels, minlength=len(dataset.classes))
-    return ", ".join(f"{name} {n}" for name, n in zip(dataset.classes, counts, strict=True))

@@ -20,7 +20,11 @@ class FilePath(click.Path):
 PATH = FilePath(path_type=Path)
 
 data = click.option(
-    "--data", "data", type=PATH, required=True, help="Dataset: HDF5, NPZ, MAT, or pictures."
+    "--data",
+    "data",
+    type=PATH,
+    required=True,
+    help="Dataset: HDF5, NPZ, MAT, shards or pictures.",
 )
 overwrite = click.option("--overwrite", is_flag=True, help="Replace an existing result.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")

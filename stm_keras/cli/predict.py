@@ -37,8 +37,8 @@ def predict(paths, model, channel, as_csv, as_json, every_line, pictures, report
     """Judge the tip on scans: class and confidence.
 
     Each PATH is a scan as the microscope wrote it (docs/formats.md), a folder of them, a
-    glob, a dataset (HDF5, NPZ, MAT, a folder of pictures with a CSV file), an array (.npy),
-    a picture, or - for a list of paths on standard input, one a line. Folders are searched
+    glob, a dataset (HDF5, NPZ, MAT, a folder of shards, or of pictures with a CSV file), an array
+    (.npy), a picture, or - for a list of paths on standard input, one a line. Folders are searched
     to the bottom; what is no scan is left out. Of a scan file the forward topography is
     judged, its lines in the order of acquisition, and a large scan in tiles as well.
 

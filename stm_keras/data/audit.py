@@ -12,6 +12,7 @@ from stm_keras.data.split import PARTS, split_dataset
 from stm_keras.errors import DatasetError
 
 _BLOCK = 256
+MOST = 50_000  # scans of shards; a comparison of all with all takes 13 kB of memory each
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,14 @@ def audit(dataset, split=None, progress=None):
         `Audit`.
 
     Raises:
-        DatasetError: The dataset is empty, or the split is that of another one.
+        DatasetError: The dataset is empty, or a sharded one and too large, or the split is
+            that of another one.
     """
+    if hasattr(dataset.images, "rows") and len(dataset) > MOST:
+        raise DatasetError(
+            f"{dataset.source or 'dataset'}: an audit compares all scans with all, {MOST:,} at "
+            f"most. Received: {len(dataset):,} in shards. Audit one shard: it is a dataset."
+        )
     if not len(dataset):
         raise DatasetError(f"{dataset.source or 'dataset'}: holds no scans to audit.")
     _check_split(dataset, split)

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
+from stm_keras.data.rows import rows_of
+
 CLASSES = ("individual atoms", "asymmetries/dimers", "rows", "generic defects")
 SIX_CLASSES = (
     "individual atoms",
@@ -24,7 +26,8 @@ class Dataset:
     Args:
         images: array-like of shape `(scans, lines, pixels)`. Heights in any unit;
             uint8, float32 or float64. Rows past `lines` were not recorded.
-            May be an HDF5 dataset, which is then read when indexed.
+            May be an HDF5 dataset, which is then read when indexed; of a sharded one
+            `line_labels` and `parameters` are read when indexed as well.
         labels: int array of shape `(scans,)`. Class of each scan, -1 where no
             single class holds.
         classes: tuple of str. Name of each class.
@@ -63,15 +66,19 @@ class Dataset:
         return len(self.labels)
 
     def take(self, indices):
-        """Return the scans at `indices` (int array, in any order), in memory."""
+        """Return the scans at `indices` (int array, in any order).
+
+        They are in memory, but for those of a sharded dataset, which stay in its files.
+        """
         indices = np.asarray(indices, int)
         changes = {
-            f.name: value[indices]
+            f.name: rows_of(value, indices)
             for f in fields(self)
-            if isinstance(value := getattr(self, f.name), np.ndarray)
+            if f.name != "images" and hasattr(value := getattr(self, f.name), "shape")
         }
-        changes["images"] = read_images(self.images, indices)
-        changes["parameters"] = {k: v[indices] for k, v in self.parameters.items()}
+        sharded = hasattr(self.images, "rows")
+        changes["images"] = (rows_of if sharded else read_images)(self.images, indices)
+        changes["parameters"] = {k: rows_of(v, indices) for k, v in self.parameters.items()}
         return replace(self, **changes)
 
     def single_class(self):
@@ -98,9 +105,14 @@ class Dataset:
         return np.bincount(labels, minlength=len(self.classes))
 
     def digest(self):
-        """Return a SHA-256 over images and labels, the same for every file format."""
-        state = hashlib.sha256()
-        for start in range(0, len(self), 256):
+        """Return a SHA-256 over images and labels, the same for every file format.
+
+        Of shards it takes those of the files from their index, to read nothing: another
+        number than that of one file with the same scans.
+        """
+        told = getattr(self.images, "digest", None)
+        state = hashlib.sha256(b"" if told is None else told.encode())
+        for start in range(0, len(self) if told is None else 0, 256):
             chunk = np.asarray(self.images[start : start + 256])
             if chunk.dtype == np.float64 and (chunk == chunk.astype(np.float32)).all():
                 chunk = chunk.astype(np.float32)  # as storage keeps such heights

@@ -68,6 +68,8 @@ def load_images(path, images, lines, lazy=False):
     Raises:
         DatasetError: A recorded line holds NaN or inf.
     """
+    if lazy and getattr(images, "checked", False):
+        return images
     if images.dtype.kind == "b" or images.dtype == np.uint8:
         return _load(path, images, lines, np.dtype(np.uint8), lazy)
     try:

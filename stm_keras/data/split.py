@@ -4,6 +4,8 @@ Only complete scans of one class take part. Every split is a function of dataset
 seed, whatever the machine.
 """
 
+import base64
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +16,7 @@ from stm_keras.errors import DatasetError, UsageError
 
 PARTS = ("train", "validation", "test")
 PROTOCOLS = {"p1": "by scan", "p2": "by session", "p3": "by campaign"}
+LISTED = 100_000  # scans of a part that split.json lists one by one
 VALIDATION = 0.15  # of what is not tested, where a fold is given
 
 
@@ -45,7 +48,7 @@ class Split:
             "protocol": self.protocol,
             "seed": self.seed,
             "fold": self.fold,
-            "parts": {name: indices.tolist() for name, indices in self.parts.items()},
+            "parts": {name: _packed(indices) for name, indices in self.parts.items()},
             "groups": None if self.groups is None else self.groups.tolist(),
             "note": self.note,
         }
@@ -58,11 +61,11 @@ class Split:
             DatasetError: It is none.
         """
         try:
-            parts = {name: np.array(saved["parts"][name], int) for name in PARTS}
+            parts = {name: _unpacked(saved["parts"][name]) for name in PARTS}
             groups = saved["groups"]
             groups = None if groups is None else np.array(groups)
             rest = {key: saved[key] for key in ("protocol", "seed", "fold", "note")}
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, zlib.error) as error:
             raise DatasetError(
                 f"The saved split is damaged ({type(error).__name__}: {error}). Start a "
                 "new run."
@@ -162,6 +165,22 @@ def fold_names(dataset, protocol="p2", num_folds=5):
     names = set(session_campaigns(dataset)[dataset.single_class()].tolist())
     order = {name: number for number, name in enumerate(CAMPAIGNS)}
     return tuple(sorted(names, key=lambda name: (order.get(name, len(order)), name)))
+
+
+def _packed(indices):
+    """Write sorted indices for JSON: as a list, or where they are many as one bit a scan."""
+    if len(indices) <= LISTED:
+        return indices.tolist()
+    there = np.zeros(indices[-1] + 1, bool)
+    there[indices] = True
+    return base64.b64encode(zlib.compress(np.packbits(there), 1)).decode()
+
+
+def _unpacked(saved):
+    if not isinstance(saved, str):
+        return np.array(saved, int)
+    bits = np.frombuffer(zlib.decompress(base64.b64decode(saved)), np.uint8)
+    return np.flatnonzero(np.unpackbits(bits))
 
 
 def _check_arguments(protocol, seed, fold, num_folds, fractions):

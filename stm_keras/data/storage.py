@@ -12,6 +12,8 @@ from stm_keras.data.hdf5 import ARRAYS, read_hdf5, write_hdf5
 from stm_keras.data.matlab import read_matlab
 from stm_keras.data.members import open_file
 from stm_keras.data.npz import read_npz
+from stm_keras.data.shard_index import is_sharded
+from stm_keras.data.shards import load_shards
 from stm_keras.data.table import find_table
 from stm_keras.errors import DatasetError, InputError
 from stm_keras.files import atomic
@@ -28,7 +30,7 @@ NOT_DATASETS = {  # how a file begins: what it is, what to do
     b"\xff\xd8\xff": ("one picture", "Give the folder, with a CSV file of labels"),
     b"\x1f\x8b": ("a gzip archive", "Unpack it first"),
 }
-KNOWN = "Known: HDF5, NPZ, MATLAB v7.3, a folder of pictures with a CSV file"
+KNOWN = "Known: HDF5, NPZ, MATLAB v7.3, a folder of shards or of pictures with a CSV file"
 
 
 def load_dataset(path, merge=True, lazy_above=None, shape=SHAPE):
@@ -39,11 +41,12 @@ def load_dataset(path, merge=True, lazy_above=None, shape=SHAPE):
     above 3 or its votes have six columns.
 
     Args:
-        path: str or `Path` of an HDF5, NPZ or MATLAB v7.3 file, or of a folder of
-            pictures with a CSV file (or of that CSV file).
+        path: str or `Path` of an HDF5, NPZ or MATLAB v7.3 file, of a folder of shards, or
+            of a folder of pictures with a CSV file (or of that CSV file).
         merge: bool. Whether six classes become four.
         lazy_above: int. Images of more bytes stay in their HDF5 or MATLAB file and
-            are read when indexed. None is a quarter of the physical memory.
+            are read when indexed, as those of shards always are. None is a quarter of
+            the physical memory.
         shape: tuple (lines, pixels) that scans must have, or None for any.
 
     Returns:
@@ -56,7 +59,10 @@ def load_dataset(path, merge=True, lazy_above=None, shape=SHAPE):
     path = Path(path)
     lazy_above = _memory() // 4 if lazy_above is None else lazy_above
     try:
-        found = _read(path, *(SHAPE if shape is None else shape))
+        kind = sniff(path)
+        if kind == "shards":
+            return load_shards(path, merge, shape)
+        found = _read(kind, path, *(SHAPE if shape is None else shape))
         if not hasattr(found.images, "in_dtype"):
             _check_fits(path, found.images)
         return assemble(path, found, merge, shape, lazy_above)
@@ -99,14 +105,14 @@ def sniff(path):
         path: `Path`.
 
     Returns:
-        str: "hdf5", "matlab", "npz", "folder" or "table".
+        str: "hdf5", "matlab", "npz", "shards", "folder" or "table".
 
     Raises:
         InputError: The path is missing or cannot be read.
         DatasetError: The content is of no known format.
     """
     if path.is_dir():
-        return "folder"
+        return "shards" if is_sharded(path) else "folder"
     if not path.exists():
         raise InputError(f"{path}: does not exist. Give the path of a dataset.")
     if not path.is_file():
@@ -137,8 +143,7 @@ def _sniff_hdf5(path, head):
     return "hdf5"
 
 
-def _read(path, lines, pixels):
-    kind = sniff(path)
+def _read(kind, path, lines, pixels):
     if kind == "hdf5":
         return read_hdf5(path)
     if kind == "matlab":

@@ -8,10 +8,11 @@ import numpy as np
 
 from stm_keras.data.images import block_scans
 from stm_keras.data.members import CHUNK_CACHE, DAMAGE, damaged
+from stm_keras.data.rows import StoredRows
 from stm_keras.errors import InputError
 
 
-class StoredImages:
+class StoredImages(StoredRows):
     """Scans in an HDF5 file, which look like an array of `(scans, lines, pixels)`.
 
     The file is opened at the first use in each process: an open HDF5 file survives
@@ -25,8 +26,6 @@ class StoredImages:
         dtype: dtype that indexing gives, or None for that of the file.
     """
 
-    ndim = 3
-
     def __init__(self, path, key, shape, stored_dtype, dtype=None):
         self.path = Path(path).absolute()
         self.key = key
@@ -35,27 +34,6 @@ class StoredImages:
         self.dtype = np.dtype(stored_dtype if dtype is None else dtype)
         self._stamp = _stamp(self.path)
         self._opened = None
-
-    @property
-    def nbytes(self):
-        return self.shape[0] * self.shape[1] * self.shape[2] * self.dtype.itemsize
-
-    def __len__(self):
-        return self.shape[0]
-
-    def __getitem__(self, index):
-        index, *rest = index if isinstance(index, tuple) else (index,)
-        if isinstance(index, int | np.integer):
-            scan = range(len(self))[index]
-            return self._clean(self.read(scan, scan + 1))[0][tuple(rest)]
-        if isinstance(index, slice):
-            positions = np.asarray(range(len(self))[index], int)
-        else:
-            positions = self._positions(np.asarray(index))
-        return self._pick(positions)[(slice(None), *rest)]
-
-    def __array__(self, dtype=None, copy=None):
-        return self[:].astype(self.dtype if dtype is None else dtype, copy=False)
 
     def __getstate__(self):
         return {**self.__dict__, "_opened": None}
@@ -80,18 +58,6 @@ class StoredImages:
 
     def _slice(self, stored, start, stop):
         return stored[start:stop]
-
-    def _positions(self, index):
-        if index.dtype == bool:
-            if index.shape != (len(self),):
-                raise IndexError(f"mask of shape {index.shape} for {len(self)} scans")
-            return np.flatnonzero(index)
-        if index.ndim != 1 or (index.size and index.dtype.kind not in "iu"):
-            raise IndexError(f"scans are indexed by one int array, not {index.dtype}")
-        index = index.astype(int)
-        if ((index < -len(self)) | (index >= len(self))).any():
-            raise IndexError(f"scan out of range for {len(self)} scans")
-        return np.where(index < 0, index + len(self), index)
 
     def _pick(self, positions):
         picked = np.empty((len(positions), *self.shape[1:]), self.dtype)

@@ -6,6 +6,7 @@ from stm_keras.data.campaigns import session_campaigns
 from stm_keras.errors import StmKerasError
 
 _BLOCK = 512
+_LABELS = 1 << 16  # scans whose line labels are in memory together
 
 
 def summary(dataset):
@@ -31,7 +32,7 @@ def summary(dataset):
         "pixels": int(images.shape[2]),
         "dtype": str(images.dtype),
         "bytes": int(np.prod(images.shape, dtype=object)) * images.dtype.itemsize,
-        "heights": _heights(dataset),
+        "heights": recorded_heights(dataset),
         "classes": _classes(dataset),
         "no_class": int((dataset.labels < 0).sum()),
         "aborted": int((dataset.lines < images.shape[1]).sum()),
@@ -92,7 +93,10 @@ def _table(facts):
     return table
 
 
-def _heights(dataset):
+def recorded_heights(dataset):
+    """Return the lowest and the highest recorded height: list of float, or None."""
+    if getattr(dataset.images, "heights", None):  # shards tell
+        return list(dataset.images.heights)
     lowest, highest = [], []
     for start in range(0, len(dataset), _BLOCK):
         images = np.asarray(dataset.images[start : start + _BLOCK])
@@ -152,9 +156,11 @@ def _counts(values):
 def _line_classes(dataset):
     if dataset.line_labels is None:
         return None
-    labels = dataset.line_labels[dataset.line_labels >= 0]
-    counts = np.bincount(labels, minlength=len(dataset.classes)).tolist()
-    return dict(zip(dataset.classes, counts, strict=True))
+    counts = np.zeros(len(dataset.classes), int)
+    for start in range(0, len(dataset), _LABELS):
+        labels = np.asarray(dataset.line_labels[start : start + _LABELS])
+        counts += np.bincount(labels[labels >= 0], minlength=len(counts))
+    return dict(zip(dataset.classes, counts.tolist(), strict=True))
 
 
 def _sessions_text(facts):

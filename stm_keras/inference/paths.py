@@ -117,8 +117,10 @@ def _folder(folder):
 
 
 def is_dataset(folder):
-    """Tell whether a folder holds pictures with a table of them."""
+    """Tell whether a folder holds shards, or pictures with a table of them."""
     try:
+        if (folder / "shards.json").is_file():
+            return True
         if not any(path.suffix.lower() == ".csv" for path in folder.iterdir()):
             return False
         from stm_keras.data.storage import sniff  # h5py takes long to import

@@ -21,7 +21,7 @@ def read_scans(path, facts, channel=None):
 
     Args:
         path: str or `Path`. The file of a microscope, a dataset (HDF5, NPZ, MAT, folder
-            of pictures with a table), a `.npy` array of shape `(lines, pixels)` or
+            of shards or of pictures with a table), a `.npy` array of shape `(lines, pixels)` or
             `(scans, lines, pixels)`, or one picture.
         facts: dict of the model: `pixels` and `max_lines`, which scan files, arrays and
             pictures are resampled to.
@@ -140,6 +140,10 @@ def _find(path, facts):
         from stm_keras.data.hdf5 import read_hdf5
 
         return read_hdf5(path)
+    if kind == "shards":
+        from stm_keras.data.shards import find_shards
+
+        return find_shards(path)[0]
     if kind == "matlab":
         from stm_keras.data.matlab import read_matlab
 

@@ -1,20 +1,15 @@
 """Simulated scans by the thousand: chunks, worker processes, one data set."""
 
-import multiprocessing
-import signal
-import threading
-from collections import deque
-from contextlib import closing, contextmanager, suppress
-from itertools import cycle, islice
+from contextlib import closing
 from numbers import Integral
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from stm_keras.data.dataset import CLASSES, Dataset
-from stm_keras.errors import StmKerasError, UsageError
+from stm_keras.errors import UsageError
 from stm_keras.simulate.config import SimulationConfig
 from stm_keras.simulate.scan import CHUNK, simulate_chunk
+from stm_keras.simulate.workers import run_jobs
 
 
 def simulate(count, seed, config=None, workers=1, progress=None, start=0):
@@ -44,11 +39,11 @@ def simulate(count, seed, config=None, workers=1, progress=None, start=0):
         StmKerasError: A worker process died.
     """
     config = SimulationConfig() if config is None else config
-    _check(count, seed, config, workers, progress, start)
+    check_arguments(count, seed, config, workers, progress, start)
     first, last = start // CHUNK, (start + count - 1) // CHUNK
     jobs = ((seed, chunk, config) for chunk in range(first, last + 1))
     columns, done = {}, 0
-    with closing(_run(jobs, min(workers, last - first + 1))) as parts:
+    with closing(run_jobs(simulate_chunk, jobs, min(workers, last - first + 1))) as parts:
         for chunk, part in enumerate(parts, first):
             begin = max(start - chunk * CHUNK, 0)
             rows = slice(done, min(done + CHUNK - begin, count))
@@ -66,85 +61,6 @@ def simulate(count, seed, config=None, workers=1, progress=None, start=0):
     return Dataset(**known, classes=CLASSES, parameters=columns, source=source)
 
 
-def _run(jobs, workers):
-    """Yield the result of each job of an iterator, in order, few of them in memory."""
-    if workers == 1:
-        with threadpool_limits(1):
-            for job in jobs:
-                yield simulate_chunk(*job)
-        return
-    context = multiprocessing.get_context("spawn")
-    pipes, processes = [], []
-    try:
-        with _no_interrupt():
-            for _ in range(workers):
-                ours, theirs = context.Pipe()
-                pipes.append(ours)
-                processes.append(context.Process(target=_work, args=(theirs,), daemon=True))
-                processes[-1].start()
-                theirs.close()  # so that a dead worker ends the pipe
-        turns, waiting = cycle(pipes), deque()
-        for job, pipe in zip(islice(jobs, 2 * workers), turns, strict=False):
-            pipe.send(job)
-            waiting.append(pipe)
-        while waiting:
-            pipe = waiting.popleft()
-            yield _received(pipe)
-            for job in islice(jobs, 1):
-                pipe.send(job)
-                waiting.append(pipe)
-    except (EOFError, ConnectionError):
-        raise StmKerasError(
-            "A worker process of `simulate` died: memory is short, or the script lacks "
-            '`if __name__ == "__main__":`. Use workers=1.'
-        ) from None
-    finally:
-        for process in processes:
-            if process.pid is not None:
-                process.kill()
-                process.join()
-        for pipe in pipes:
-            pipe.close()
-
-
-def _received(pipe):
-    """Return what a worker sends, or raise it."""
-    result = pipe.recv()
-    if isinstance(result, BaseException):
-        raise result
-    return result
-
-
-def _work(pipe):
-    """Do the jobs that come through a pipe of this worker alone, until it ends.
-
-    A pool of processes shares one pipe for all results: where one is killed while it
-    writes, the others and the parent wait for ever (seen with Python 3.11).
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with suppress(EOFError, ConnectionError), threadpool_limits(1):  # same bytes everywhere
-        while True:
-            job = pipe.recv()
-            try:
-                result = simulate_chunk(*job)
-            except Exception as error:
-                result = error
-            pipe.send(result)
-
-
-@contextmanager
-def _no_interrupt():
-    """Let processes start deaf to Ctrl-C: the parent alone answers it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def _empty(shape, dtype):
     try:
         return np.empty(shape, dtype)
@@ -155,7 +71,8 @@ def _empty(shape, dtype):
         ) from None
 
 
-def _check(count, seed, config, workers, progress, start):
+def check_arguments(count, seed, config, workers, progress=None, start=0):
+    """Raise a `UsageError` where an argument of `simulate` makes no sense."""
     for name, value, low in (
         ("count", count, 1),
         ("seed", seed, 0),

@@ -33,5 +33,5 @@ def clear_changes(dataset):
             f"`dataset` has no parameter `{missing[0]}`. Simulate the scans, or keep "
             "their parameters when they are saved."
         )
-    unstable = parameters["generic_kind"] == GENERIC_KINDS.index("unstable")
-    return (parameters["apex_line"] == dataset.change_line) & ~unstable
+    unstable = np.asarray(parameters["generic_kind"]) == GENERIC_KINDS.index("unstable")
+    return (np.asarray(parameters["apex_line"]) == dataset.change_line) & ~unstable

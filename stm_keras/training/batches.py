@@ -14,15 +14,18 @@ from stm_keras.data.preprocess import standardise_lines
 class Batches(keras.utils.PyDataset):
     """Batches of model input, targets and weights, in an order of our own.
 
-    The order, the augmentation and so every pixel follow from (seed, epoch, batch):
+    The order, the augmentation and so every pixel follow from (seed, pass, batch):
     the same on every backend and after every restart. Keras' own workers mix up the
     first epoch under JAX and torch, so threads of our own prepare what comes next.
 
     All batches are of the same size, or XLA would compile twice: the last one is
-    filled up from the start of the epoch's order.
+    filled up from the start of the pass' order.
+
+    A pass shows each scan once. An epoch is a pass, or with `steps` so many batches: the
+    next epoch goes on where it ended, so that one can stop and resume within a pass.
 
     Args:
-        lessons: `Lessons`. An epoch shows each of its scans once.
+        lessons: `Lessons`.
         batch_size: int. Scans of a batch, those of `beside` included.
         seed: int.
         augment: A `stm_keras.sections.AugmentConfig`, or None for scans as they are.
@@ -32,6 +35,7 @@ class Batches(keras.utils.PyDataset):
         beside: sequence of pairs of `Lessons` and the share of every batch that they
             fill, drawn at random.
         threads: int. Threads that prepare batches.
+        steps: int. Batches of an epoch, or None for a whole pass.
     """
 
     def __init__(
@@ -45,6 +49,7 @@ class Batches(keras.utils.PyDataset):
         late=0.0,
         beside=(),
         threads=2,
+        steps=None,
     ):
         super().__init__()
         self.lessons = lessons
@@ -58,23 +63,37 @@ class Batches(keras.utils.PyDataset):
         self.prepare = prepare
         self.every_line = every_line
         self.late = late
+        self.passing = -(-len(lessons) // self.own)  # batches of a pass
+        self.steps = steps or self.passing
+        self._orders = {}
         self.waited = 0.0  # seconds in which training had to wait for data
         self._ahead = 2 * threads
         self._pool = ThreadPoolExecutor(threads, "batches")
         self.set_epoch(0)
 
     def __len__(self):
-        return -(-len(self.lessons) // self.own)
+        return self.steps
 
     def set_epoch(self, epoch):
         """Choose the epoch that the next batches belong to."""
-        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.lessons))
         self.epoch = epoch
-        self.order = np.resize(order, len(self) * self.own)
         self._coming = {}
+        self.order(epoch * self.steps // self.passing)
+
+    def order(self, number):
+        """Return the order of a pass: int array of places in the lessons.
+
+        It takes 8 bytes a scan; that of the pass before is forgotten.
+        """
+        if number not in self._orders:
+            self._orders = {k: v for k, v in self._orders.items() if k == number - 1}
+            rng = np.random.default_rng((self.seed, number))
+            order = rng.permutation(len(self.lessons))
+            self._orders[number] = np.resize(order, self.passing * self.own)
+        return self._orders[number]
 
     def make(self, epoch, order, number):
-        """Prepare batch `number` of an epoch: inputs, targets and weights."""
+        """Prepare batch `number` of a pass, here called epoch: inputs, targets and weights."""
         rng = np.random.default_rng((self.seed, epoch, number))
         chosen = order[number * self.own : (number + 1) * self.own]
         parts = [self._part(self.lessons, chosen, rng)]
@@ -99,8 +118,9 @@ class Batches(keras.utils.PyDataset):
         coming = self._coming
         for following in range(number, min(number + 1 + self._ahead, len(self))):
             if following not in coming:
+                place = divmod(self.epoch * self.steps + following, self.passing)
                 coming[following] = self._pool.submit(
-                    self.make, self.epoch, self.order, following
+                    self.make, place[0], self.order(place[0]), place[1]
                 )
         batch = coming.pop(number).result()
         self.waited += time.perf_counter() - begin

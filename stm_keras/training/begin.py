@@ -140,6 +140,7 @@ def make_batches(config, dataset, split, every_line, say):
         config.train.late_lines,
         _beside(config, every_line, dataset.classes, say),
         threads=min(os.cpu_count() or 1, 2),
+        steps=config.train.steps_per_epoch,
     )
 
 

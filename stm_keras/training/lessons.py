@@ -6,6 +6,7 @@ import numpy as np
 
 from stm_keras.data.campaigns import session_campaigns
 from stm_keras.data.preprocess import last_lines
+from stm_keras.data.rows import rows_of
 from stm_keras.errors import DatasetError
 from stm_keras.simulate import clear_changes
 
@@ -23,6 +24,7 @@ class Lessons:
         state: float32 array `(len(indices), classes)`. Target of each scan, sums to 1.
         weight: float32 array `(len(indices),)`. How much each counts, 1 on average.
         line_labels: int array `(len(indices), lines)`, -1 where not recorded, or None.
+            May be read when indexed.
         change_line: int array `(len(indices),)`, -1 without a change, or None.
         change_known: bool array `(len(indices),)`, or None for all. In the others something
             changed that has no line, so they teach nothing of changes.
@@ -163,7 +165,7 @@ def make_lessons(dataset, indices, *, soft=0.0, balanced=True, extra=None):
         indices=np.asarray(indices),
         state=state.astype(np.float32),
         weight=(weight / weight.mean()).astype(np.float32),
-        line_labels=None if dataset.line_labels is None else dataset.line_labels[indices],
+        line_labels=rows_of(dataset.line_labels, indices),
         change_line=change,
         change_known=known,
         fixed=fixed,

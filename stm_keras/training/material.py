@@ -15,6 +15,7 @@ from stm_keras.data.storage import load_dataset
 from stm_keras.errors import DatasetError, UsageError
 from stm_keras.runs import SPLIT
 
+MANY = 50_000  # validation scans; more take long, and tell no more
 PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "h5py", "scikit-learn", "skops")
 
 
@@ -83,7 +84,8 @@ def split_material(config, dataset, say):
     """Split a dataset under the protocol asked for, or the one that fits it.
 
     Without word: P2 where sessions are known; P1 for simulated scans, which are all
-    independent; else P2 over groups of duplicates, and the user is told.
+    independent; else P2 over groups of duplicates, and the user is told. Shards without
+    sessions, too many to compare all with all, are split by P1.
 
     Args:
         config: A `stm_keras.config.Config`.
@@ -94,9 +96,13 @@ def split_material(config, dataset, say):
         A `Split`.
     """
     protocol, groups = config.data.protocol, None
+    sharded = hasattr(dataset.images, "rows")
+    if protocol is None and sharded and dataset.session is None:
+        protocol = "p1"
+        say("The shards name no sessions, so scans are split one by one (p1).")
     if protocol is None:
         protocol = "p1" if config.data.path is None else "p2"
-    if protocol == "p2" and dataset.session is None:
+    if protocol == "p2" and dataset.session is None and not sharded:
         say(
             "The data names no sessions, so scans are grouped by likeness: duplicates stay "
             "in one part. Scores may still be optimistic; add a `session` array."
@@ -122,6 +128,11 @@ def split_material(config, dataset, say):
             "`simulate.count`."
         ) from None
     say(f"Split: {split.note}.")
+    if len(split.parts["validation"]) > MANY:
+        say(
+            f"{len(split.parts['validation'])} validation scans are judged after every epoch. "
+            "Fewer do: --set data.fractions=[0.98,0.01,0.01]."
+        )
     return split
 
 

@@ -1,0 +1,195 @@
+"""The index of a sharded dataset: which files it has, and what they must hold.
+
+A sharded dataset is a folder with `shards.json` and shards, each of which is a dataset as
+`save_dataset` writes it and can be read alone.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from stm_keras.errors import DatasetError, InputError
+
+INDEX = "shards.json"
+JOURNAL = "shards.part"  # instead of the index while shards are being written
+FORMAT = "stm-keras shards"
+VERSION = 1
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What the index says of a shard.
+
+    Args:
+        file: str. Its name in the folder.
+        scans: int.
+        bytes: int. Size of the file.
+        sha256: str. Of the file.
+        heights: list of the lowest and the highest recorded height, or None.
+    """
+
+    file: str
+    scans: int
+    bytes: int
+    sha256: str
+    heights: list | None = None
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """What `shards.json` says.
+
+    Args:
+        shape: list of int. Lines and pixels of a scan.
+        dtype: str. Of the images.
+        classes: list of str.
+        fields: list of str. The arrays beside the images, see `Dataset`.
+        parameters: list of str. Names of what the simulator drew.
+        source: str. Where the scans come from.
+        settings: dict. What was asked for when the shards were written.
+        shards: tuple of `Shard`, in the order of their scans.
+    """
+
+    shape: list
+    dtype: str
+    classes: list
+    fields: list
+    parameters: list
+    source: str
+    settings: dict
+    shards: tuple
+
+    @property
+    def scans(self):
+        """Number of scans, int."""
+        return sum(shard.scans for shard in self.shards)
+
+    def digest(self):
+        """Return a SHA-256 over those of the shards, in their order."""
+        text = "\n".join(shard.sha256 for shard in self.shards)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def to_json(self):
+        """Return the text of `shards.json`, one line a shard."""
+        table = {"format": FORMAT, "version": VERSION, "scans": self.scans, **vars(self)}
+        del table["shards"]
+        head = json.dumps(table, indent=1)[:-2]
+        rows = ",\n".join(f"  {json.dumps(asdict(shard))}" for shard in self.shards)
+        return f'{head},\n "shards": [\n{rows}\n ]\n}}\n'
+
+
+def is_sharded(path):
+    """Tell whether a folder is a sharded dataset, complete or begun."""
+    path = Path(path)
+    return (path / INDEX).is_file() or (path / JOURNAL).is_file()
+
+
+def read_index(folder):
+    """Read the index of a sharded dataset, and see that its shards are there.
+
+    Args:
+        folder: str or `Path`.
+
+    Returns:
+        `ShardIndex`.
+
+    Raises:
+        InputError: It cannot be read, or the shards were not all written.
+        DatasetError: It is damaged or of another version, or a shard is missing or of
+            another size.
+    """
+    path = Path(folder) / INDEX
+    if not path.is_file() and (path.parent / JOURNAL).is_file():
+        raise InputError(
+            f"{folder}: its shards were not all written. Type the command that began it "
+            "again: it goes on."
+        )
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
+    except ValueError as error:
+        raise DatasetError(f"{path}: is damaged ({error}). Copy it again.") from None
+    index = _checked(path, table)
+    for shard in index.shards:
+        _check_size(path.parent / shard.file, shard, len(index.shards))
+    return index
+
+
+def verify_shards(folder, progress=None):
+    """Compare every shard with its SHA-256.
+
+    Args:
+        folder: str or `Path`.
+        progress: callable of (bytes read, bytes in all), or None.
+
+    Returns:
+        `ShardIndex`.
+
+    Raises:
+        DatasetError: A shard is damaged.
+    """
+    index = read_index(folder)
+    total, done = sum(shard.bytes for shard in index.shards), 0
+    for shard in index.shards:
+        path = Path(folder) / shard.file
+        if file_sha256(path) != shard.sha256:
+            raise DatasetError(
+                f"{path}: is damaged: its SHA-256 is not that of {INDEX}. Copy it again."
+            )
+        done += shard.bytes
+        if progress:
+            progress(done, total)
+    return index
+
+
+def file_sha256(path):
+    """Return the SHA-256 of a file as text."""
+    state = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(_BLOCK):
+            state.update(block)
+    return state.hexdigest()
+
+
+def _checked(path, table):
+    if not isinstance(table, dict) or table.get("format") != FORMAT:
+        raise DatasetError(f"{path}: is no index of shards. Give a dataset.")
+    version = table.pop("version", None)
+    if version != VERSION:
+        raise DatasetError(
+            f"{path}: was written in version {version} of the format; this stm-keras reads "
+            f"version {VERSION}. Update stm-keras, or write the shards again."
+        )
+    scans = table.pop("scans", None)
+    del table["format"]
+    try:
+        table["shards"] = tuple(Shard(**shard) for shard in table["shards"])
+        index = ShardIndex(**table)
+        whole = all(
+            isinstance(number, int) and number > 0
+            for shard in index.shards
+            for number in (shard.scans, shard.bytes)
+        )
+        plain = all(Path(shard.file).name == shard.file for shard in index.shards)
+        if not (whole and plain and index.shards and index.scans == scans):
+            raise ValueError("its shards do not add up")
+    except (TypeError, KeyError, ValueError) as error:
+        raise DatasetError(f"{path}: is damaged ({error}). Copy it again.") from None
+    return index
+
+
+def _check_size(path, shard, count):
+    try:
+        size = path.stat().st_size
+    except OSError:
+        raise DatasetError(
+            f"{path}: is missing, one of {count} shards. Copy it again."
+        ) from None
+    if size != shard.bytes:
+        raise DatasetError(
+            f"{path}: has {size} bytes, and {INDEX} says {shard.bytes}. It is cut short or "
+            "of another dataset: copy it again."
+        )
