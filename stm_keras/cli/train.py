@@ -10,7 +10,8 @@ import click
 from stm_keras.cli import options
 from stm_keras.config import load_config
 from stm_keras.errors import StmKerasError
-from stm_keras.runs import Run, default_path
+from stm_keras.runs import FollowedRun, Run, default_path
+from stm_keras.training.launch import KINDS, check_parallel
 
 BEGUN = (
     "command.txt",
@@ -37,6 +38,11 @@ BEGUN = (
 @click.option("--fold", type=int, help="Test fold: short for --set data.fold=...")
 @click.option("--precision", help="float32, mixed_bfloat16 or mixed_float16.")
 @click.option(
+    "--parallel",
+    type=click.Choice(KINDS),
+    help="Share every batch among the devices here, or the processes of srun or torchrun.",
+)
+@click.option(
     "--set", "settings", multiple=True, help="section.key=value; may be repeated."
 )
 @options.keras_options
@@ -52,6 +58,7 @@ def train(
     protocol,
     fold,
     precision,
+    parallel,
     settings,
     as_json,
 ):
@@ -65,6 +72,7 @@ def train(
         stm-keras train
         stm-keras train configs/vit.toml --data scans.h5 -o runs/vit --epochs 60
         stm-keras train --backend jax --set model.width=24 --set augment.cut=0.5
+        srun --ntasks=4 stm-keras train configs/vit.toml --parallel processes
     """
     shorts = {
         "data.path": None if data is None else str(data),
@@ -80,10 +88,41 @@ def train(
     resolved = load_config(config, [*settings, *given])
     path = output or default_path(resolved)
     trees = resolved.model.name == "trees"  # which need no keras
-    if not trees:
-        options.choose_backend()
-    _forget(Run(path))  # a run that was killed in its first epoch
-    run = Run.start(path, resolved)
+    backend = None if trees else options.choose_backend()
+    kind, compiled = resolved.model.name, resolved.train.jit_compile
+    launch = check_parallel(parallel, backend, kind, compiled)
+    if parallel:
+        from stm_keras.training.distribute import join
+        from stm_keras.training.team import ending_together
+
+        team = options.load_keras(lambda: join(parallel, launch))
+        with ending_together(team):
+            scores = _train(path, resolved, trees, team)
+    else:
+        scores = _train(path, resolved, trees)
+    if scores is None:  # another process tells
+        return
+    if as_json:
+        click.echo(json.dumps({"run": str(path), **scores}))
+    else:
+        from stm_keras.cli.show import score_lines
+
+        click.echo(f"{path}\n" + score_lines(scores))
+
+
+def _train(path, config, trees, team=None):
+    """Train and close a run; of several processes all but the first return None."""
+    first = team is None or team.rank == 0
+    say = options.say if first else (lambda text: None)
+
+    def begin():
+        _forget(Run(path))  # a run that was killed in its first epoch
+        return Run.start(path, config)
+
+    run = begin() if team is None else FollowedRun(path)
+    if team is not None:
+        team.once(lambda: str(begin().path))
+        run = Run(path) if first else run
     try:
         with run.locked():
             if trees:
@@ -93,25 +132,21 @@ def train(
                 from stm_keras.training.train import train as fit
             from stm_keras.training.finish import finish
 
-            predictor, dataset, split = fit(resolved, run, options.say)
-            scores = finish(run, predictor, dataset, split, options.say)
+            shared = {} if team is None else {"team": team}
+            trained = fit(config, run, say, **shared)
+            return None if trained is None else finish(run, *trained, say)
     except KeyboardInterrupt:
-        kept = not _forget(run)
-        options.say(
+        kept = not (first and _forget(run))
+        say(
             f"\nInterrupted. Type the same command to go on in {path}."
             if kept
             else "\nInterrupted before the first epoch was done: nothing is kept."
         )
         click.get_current_context().exit(130)
     except StmKerasError:
-        _forget(run)
+        if first:
+            _forget(run)
         raise
-    if as_json:
-        click.echo(json.dumps({"run": str(run.path), **scores}))
-    else:
-        from stm_keras.cli.show import score_lines
-
-        click.echo(f"{run.path}\n" + score_lines(scores))
 
 
 def _forget(run):

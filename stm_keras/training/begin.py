@@ -10,6 +10,7 @@ from stm_keras.errors import ConfigError, MismatchError
 from stm_keras.inference.choice import find_model
 from stm_keras.inference.model_file import load_predictor
 from stm_keras.training.batches import Batches
+from stm_keras.training.team import ALONE
 from stm_keras.training.lessons import (
     few_labels,
     make_lessons,
@@ -117,7 +118,7 @@ def layer_factors(model, settings):
     }
 
 
-def make_batches(config, dataset, split, every_line, say):
+def make_batches(config, dataset, split, every_line, say, team=ALONE):
     """Make the batches of a run.
 
     Args:
@@ -126,9 +127,10 @@ def make_batches(config, dataset, split, every_line, say):
         split: Its `Split`.
         every_line: bool. The model answers after every line.
         say: callable of str.
+        team: `Team` of those who share every batch.
 
     Returns:
-        `Batches`.
+        `Batches` of what this process computes.
     """
     return Batches(
         taught_scans(config, dataset, split, say),
@@ -140,6 +142,9 @@ def make_batches(config, dataset, split, every_line, say):
         config.train.late_lines,
         _beside(config, every_line, dataset.classes, say),
         threads=min(os.cpu_count() or 1, 2),
+        rank=team.rank,
+        world=team.world,
+        devices=team.replicas,
     )
 
 

@@ -5,17 +5,21 @@ import signal
 
 import keras
 
+from stm_keras.training.team import ALONE, EVERY
+
 
 class Interrupt(keras.callbacks.Callback):
     """Make Ctrl-C stop the training also where Python swallows it.
 
     An interrupt that comes while an object is being destroyed, or a library's C code
     calls back, is printed as ignored and lost. So it is noted, and raised again after
-    the step.
+    the step. Of several processes all stop at the same step, or one would wait for ever.
     """
 
-    def __init__(self):
+    def __init__(self, team=ALONE):
         super().__init__()
+        self.team = team
+        self.every = 1 if team.world == 1 else EVERY
         self.asked = False
         self._former = None
 
@@ -31,15 +35,17 @@ class Interrupt(keras.callbacks.Callback):
             signal.signal(signal.SIGINT, self._former)
 
     def on_train_batch_end(self, batch, logs=None):
-        self._stop()
+        if batch % self.every == 0:
+            self._stop()
 
     def on_epoch_end(self, epoch, logs=None):
         self._stop()
 
     def _note(self, number, frame):
         self.asked = True
-        raise KeyboardInterrupt
+        if self.team.world == 1:
+            raise KeyboardInterrupt
 
     def _stop(self):
-        if self.asked:
+        if self.team.agree(self.asked):
             raise KeyboardInterrupt
