@@ -10,7 +10,6 @@ from stm_keras.errors import ConfigError, MismatchError
 from stm_keras.inference.choice import find_model
 from stm_keras.inference.model_file import load_predictor
 from stm_keras.training.batches import Batches
-from stm_keras.training.team import ALONE
 from stm_keras.training.lessons import (
     few_labels,
     make_lessons,
@@ -18,6 +17,7 @@ from stm_keras.training.lessons import (
     voted_extra,
 )
 from stm_keras.training.material import simulated_scans
+from stm_keras.training.team import ALONE
 
 HEADS = ("state", "change", "unknown", "logits")
 BESIDE = re.compile(r"change_.*|(norm_)?lattice.*")  # branches of their own

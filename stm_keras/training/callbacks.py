@@ -13,8 +13,8 @@ from stm_keras.errors import TrainingError
 from stm_keras.evaluation.metrics import auroc, balanced_accuracy
 from stm_keras.inference.predictor import predict_logits
 from stm_keras.runtime.verdict import softmax
-from stm_keras.training.team import ALONE
 from stm_keras.training.schedules import plateau_scale
+from stm_keras.training.team import ALONE
 
 ADVICE = (
     "Start anew in another --output with a lower `train.learning_rate` or a smaller "

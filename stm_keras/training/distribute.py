@@ -59,7 +59,9 @@ class MirroredTeam(Team):
     def __init__(self, launch=None):
         import tensorflow as tf
 
-        found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+        found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices(
+            "CPU"
+        )
         _check_devices(len(found), found[0].device_type)
         self.strategy = tf.distribute.MirroredStrategy([device.name for device in found])
         self.replicas = len(found)
@@ -130,13 +132,13 @@ class TorchTeam(Team):
 
     def _moments(self, layer):
         """Return what gives mean and variance of a layer's input over all processes."""
-        from torch.distributed.nn.functional import all_reduce
+        summed = _summed(self.distributed)
 
         def moments(inputs, mask):
             axes = layer._reduction_axes
             count = self.replicas * inputs.numel() / inputs.shape[layer.axis]
-            mean = all_reduce(inputs.sum(axes, keepdim=True)) / count
-            variance = all_reduce(((inputs - mean) ** 2).sum(axes)) / count
+            mean = summed(inputs.sum(axes, keepdim=True)) / count
+            variance = summed(((inputs - mean) ** 2).sum(axes)) / count
             return mean.reshape(-1), variance
 
         return moments
@@ -154,8 +156,29 @@ class TorchTeam(Team):
         try:
             self.distributed.all_gather(rows, own)
         except RuntimeError as error:
-            raise TrainingError(f"Another process has ended ({error}).") from None
+            text = " ".join(str(error).split())
+            raise TrainingError(f"Another process has ended ({text}).") from None
         return np.stack([each.numpy() for each in rows])
+
+
+def _summed(distributed):
+    """Return a function that sums a tensor over the processes, and its gradient too."""
+    import torch
+
+    class Summed(torch.autograd.Function):
+        @staticmethod
+        def forward(context, values):
+            values = values.clone()
+            distributed.all_reduce(values)
+            return values
+
+        @staticmethod
+        def backward(context, gradient):
+            gradient = gradient.clone()
+            distributed.all_reduce(gradient)
+            return gradient
+
+    return Summed.apply
 
 
 TEAMS = {"jax": JaxTeam, "tensorflow": MirroredTeam, "torch": TorchTeam}

@@ -24,10 +24,10 @@ from stm_keras.training.begin import (
 )
 from stm_keras.training.boost import add_trees, without_trees
 from stm_keras.training.calibrate import calibrate
-from stm_keras.training.team import ALONE, Average
 from stm_keras.training.interrupt import Interrupt
 from stm_keras.training.material import describe_environment, load_material, split_once
 from stm_keras.training.schedules import make_optimizer
+from stm_keras.training.team import ALONE, Average
 
 
 def train(config, run, say=None, team=ALONE):
