@@ -55,8 +55,14 @@ class Team:
         return row[None]
 
     def agree(self, flag):
-        """Tell whether any process says so. All must ask, and all get the same answer."""
-        return bool(self.gather(np.array([flag], np.uint8)).any())
+        """Return the largest flag of any process, 0 for none.
+
+        All must ask at the same step, and all get the same answer.
+
+        Args:
+            flag: bool or int below 256, such as the number of a signal.
+        """
+        return int(self.gather(np.array([flag], np.uint8)).max())
 
     def mean(self, values):
         """Average a dict of float over the processes, which must have the same keys."""

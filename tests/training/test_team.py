@@ -46,6 +46,7 @@ def play(act):
 
 def test_one_process_says_so_and_all_agree():
     assert play(lambda team: team.agree(team.rank == 1)) == (True, True)
+    assert play(lambda team: team.agree(15 * team.rank)) == (15, 15)
     assert play(lambda team: team.agree(False)) == (False, False)
     assert [ALONE.agree(True), ALONE.agree(False)] == [True, False]
 
