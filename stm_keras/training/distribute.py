@@ -27,7 +27,8 @@ class JaxTeam(Team):
                 signal.signal(signal.SIGTERM, former)
             self.rank, self.world = launch.rank, launch.world
         self.replicas = jax.device_count()
-        _check_devices(self.replicas, jax.devices()[0].platform)
+        if launch is None:
+            _check_devices(self.replicas, jax.devices()[0].platform)
         self.layout = keras.distribution.DataParallel(auto_shard_dataset=False)
         keras.distribution.set_distribution(self.layout)
 
@@ -43,9 +44,8 @@ class JaxTeam(Team):
         import jax
 
         keras.distribution.set_distribution(None)
-        if self.world > 1:
-            jax.distributed.shutdown()
-            self.world = 1
+        jax.distributed.shutdown()  # of processes; nothing happens where there are none
+        self.world = 1
 
     def gather(self, row):
         from jax.experimental import multihost_utils
@@ -144,9 +144,9 @@ class TorchTeam(Team):
         return moments
 
     def leave(self):
-        if self.world > 1:
+        if self.distributed.is_initialized():
             self.distributed.destroy_process_group()
-            self.world = 1
+        self.world = 1
 
     def gather(self, row):
         import torch
@@ -203,7 +203,7 @@ def join(kind, launch=None):
 def _check_devices(count, kind):
     if count < 2:
         raise UsageError(
-            f"`--parallel` needs two devices or more. Received: one ({kind.lower()}). Leave "
+            f"`--parallel devices` needs two or more. Received: one ({kind.lower()}). Leave "
             "it out to train on one."
         )
 
