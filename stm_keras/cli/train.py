@@ -89,8 +89,9 @@ def train(
     path = output or default_path(resolved)
     trees = resolved.model.name == "trees"  # which need no keras
     backend = None if trees else options.choose_backend()
-    kind, compiled = resolved.model.name, resolved.train.jit_compile
-    launch = check_parallel(parallel, backend, kind, compiled)
+    launch = check_parallel(
+        parallel, backend, resolved.model.name, resolved.train.jit_compile
+    )
     if parallel:
         from stm_keras.training.distribute import join
         from stm_keras.training.team import ending_together

@@ -57,7 +57,7 @@ def train(config, run, say=None, team=ALONE):
     if not finished(rows, config.train):
         environment = describe_environment(config, dataset)
         if team.replicas > 1:
-            environment["parallel"] = f"{team.world} processes, {team.replicas} devices"
+            environment["parallel"] = {"processes": team.world, "devices": team.replicas}
         run.write_json("environment.json", environment)
         _fit(config, run, dataset, split, state, environment, say, team)
     team.leave()
