@@ -28,19 +28,19 @@ class Notice:
     """
 
     def __init__(self):
-        self.signal = None
+        self.number = 0  # of the signal that came
         self.patient = False
 
     def note(self, number, frame=None):
         """Handle a signal."""
-        self.signal = signal.Signals(number).name
+        self.number = number
         if not self.patient:
             self.check()
 
     def check(self):
         """Raise `Preempted` if a signal came."""
-        if self.signal is not None:
-            raise Preempted(self.signal)
+        if self.number:
+            raise Preempted(signal.Signals(self.number).name)
 
 
 notice = Notice()
@@ -50,7 +50,7 @@ notice = Notice()
 def watched():
     """Have `SIGNALS` raise `Preempted` inside the block, and do as before after it."""
     former = {}
-    notice.signal, notice.patient = None, False
+    notice.number, notice.patient = 0, False
     with contextlib.suppress(ValueError):  # not the main thread: no signals come here
         for number in SIGNALS:
             former[number] = signal.signal(number, notice.note)
@@ -59,3 +59,4 @@ def watched():
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+        notice.number, notice.patient = 0, False

@@ -152,6 +152,19 @@ class Run:
             yield
 
 
+@dataclass(frozen=True)
+class FollowedRun(Run):
+    """A run that another process writes, as seen by those who train with it."""
+
+    def write_text(self, name, text):
+        """Write nothing: the first process does."""
+
+    @contextmanager
+    def locked(self):
+        """Lock nothing: the first process does."""
+        yield
+
+
 def default_path(config, root="runs", today=None):
     """Return the directory of a run that was given none: `runs/<date>-<name>`."""
     return Path(root) / f"{today or date.today().isoformat()}-{config.name}"

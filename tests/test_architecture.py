@@ -61,6 +61,7 @@ OUTSIDE = {  # what a part may import at the top of a file, beside the standard 
 }
 BACKENDS = {"tensorflow", "jax", "torch"}
 MAY_NAME_BACKENDS = {"backend.py", "saved_model.py", "onnx_scan.py", "torch_file.py"}
+MAY_NAME_BACKENDS |= {"distribute.py"}  # Keras itself distributes under JAX only
 FILES = sorted(ROOT.rglob("*.py"))
 
 

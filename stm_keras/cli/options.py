@@ -59,12 +59,21 @@ def choose_backend():
     return use_backend(chosen.get("stm_keras.backend"), chosen.get("stm_keras.device"))
 
 
-def load_keras():
-    """Import keras with the backend and device of this command's options."""
+def load_keras(then=lambda: None):
+    """Import keras with the backend and device of this command's options.
+
+    Args:
+        then: callable. What must come before any device is looked at.
+
+    Returns:
+        What `then` gives.
+    """
     choose_backend()
     import_keras()
+    given = then()
     if device := click.get_current_context().meta.get("stm_keras.device"):
         check_device(device)
+    return given
 
 
 def progress_line(what):

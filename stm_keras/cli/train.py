@@ -11,7 +11,8 @@ from stm_keras.cli import options
 from stm_keras.config import load_config
 from stm_keras.errors import StmKerasError
 from stm_keras.leave import EXIT_CODE, Preempted, watched
-from stm_keras.runs import Run, default_path
+from stm_keras.runs import FollowedRun, Run, default_path
+from stm_keras.training.launch import KINDS, check_parallel
 
 BEGUN = (
     "command.txt",
@@ -38,6 +39,11 @@ BEGUN = (
 @click.option("--fold", type=int, help="Test fold: short for --set data.fold=...")
 @click.option("--precision", help="float32, mixed_bfloat16 or mixed_float16.")
 @click.option(
+    "--parallel",
+    type=click.Choice(KINDS),
+    help="Share every batch among the devices here, or the processes of srun or torchrun.",
+)
+@click.option(
     "--set", "settings", multiple=True, help="section.key=value; may be repeated."
 )
 @options.keras_options
@@ -53,6 +59,7 @@ def train(
     protocol,
     fold,
     precision,
+    parallel,
     settings,
     as_json,
 ):
@@ -67,6 +74,7 @@ def train(
         stm-keras train
         stm-keras train configs/vit.toml --data scans.h5 -o runs/vit --epochs 60
         stm-keras train --backend jax --set model.width=24 --set augment.cut=0.5
+        srun --ntasks=4 stm-keras train configs/vit.toml --parallel processes
     """
     shorts = {
         "data.path": None if data is None else str(data),
@@ -82,10 +90,42 @@ def train(
     resolved = load_config(config, [*settings, *given])
     path = output or default_path(resolved)
     trees = resolved.model.name == "trees"  # which need no keras
-    if not trees:
-        options.choose_backend()
-    _forget(Run(path))  # a run that was killed in its first epoch
-    run = Run.start(path, resolved)
+    backend = None if trees else options.choose_backend()
+    launch = check_parallel(
+        parallel, backend, resolved.model.name, resolved.train.jit_compile
+    )
+    if parallel:
+        from stm_keras.training.distribute import join
+        from stm_keras.training.team import ending_together
+
+        team = options.load_keras(lambda: join(parallel, launch))
+        with ending_together(team):
+            scores = _train(path, resolved, trees, team)
+    else:
+        scores = _train(path, resolved, trees)
+    if scores is None:  # another process tells
+        return
+    if as_json:
+        click.echo(json.dumps({"run": str(path), **scores}))
+    else:
+        from stm_keras.cli.show import score_lines
+
+        click.echo(f"{path}\n" + score_lines(scores))
+
+
+def _train(path, config, trees, team=None):
+    """Train and close a run; of several processes all but the first return None."""
+    first = team is None or team.rank == 0
+    say = options.say if first else (lambda text: None)
+
+    def begin():
+        _forget(Run(path))  # a run that was killed in its first epoch
+        return Run.start(path, config)
+
+    run = begin() if team is None else FollowedRun(path)
+    if team is not None:
+        team.once(lambda: str(begin().path))
+        run = Run(path) if first else run
     try:
         with watched(), run.locked():
             if trees:
@@ -95,19 +135,20 @@ def train(
                 from stm_keras.training.train import train as fit
             from stm_keras.training.finish import finish
 
-            predictor, dataset, split = fit(resolved, run, options.say)
-            scores = finish(run, predictor, dataset, split, options.say)
+            shared = {} if team is None else {"team": team}
+            trained = fit(config, run, say, **shared)
+            return None if trained is None else finish(run, *trained, say)
     except KeyboardInterrupt:
-        kept = not _forget(run)
-        options.say(
+        kept = not (first and _forget(run))
+        say(
             f"\nInterrupted. Type the same command to go on in {path}."
             if kept
             else "\nInterrupted before the first epoch was done: nothing is kept."
         )
         click.get_current_context().exit(130)
     except Preempted as asked:
-        kept = not _forget(run)
-        options.say(
+        kept = not (first and _forget(run))
+        say(
             f"\nAsked to leave ({asked}). Type the same command to go on in {path}."
             if kept
             else f"\nAsked to leave ({asked}) before the first epoch was done: nothing is "
@@ -115,14 +156,9 @@ def train(
         )
         click.get_current_context().exit(EXIT_CODE)
     except StmKerasError:
-        _forget(run)
+        if first:
+            _forget(run)
         raise
-    if as_json:
-        click.echo(json.dumps({"run": str(run.path), **scores}))
-    else:
-        from stm_keras.cli.show import score_lines
-
-        click.echo(f"{run.path}\n" + score_lines(scores))
 
 
 def _forget(run):

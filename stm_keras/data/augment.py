@@ -33,7 +33,7 @@ def augment_batch(heights, settings, rng, prepare=standardise_lines, fixed=None)
         scans = transform_scans(scans, settings, rng)
     if settings.flip:
         scans = flip_scans(scans, rng)
-    if fixed is not None and np.any(fixed):
+    if fixed is not None:
         scans = np.where(fixed[:, None, None], original, scans)
         if settings.flip:
             mirrored = fixed & (rng.random(len(scans)) < 0.5)
@@ -55,8 +55,8 @@ def transform_scans(scans, settings, rng):
         float32 array of the same shape.
     """
     batch, lines, pixels = scans.shape
-    turned = rng.random(batch) < settings.rotate
-    angle = np.where(turned, rng.uniform(0, 2 * np.pi, batch), 0)
+    tilted = rng.random(batch) < settings.rotate
+    angle = np.where(tilted, rng.uniform(0, 2 * np.pi, batch), 0)
     scale = np.exp(rng.uniform(-1, 1, batch) * np.log1p(settings.zoom))
     shift = rng.uniform(-settings.pan, settings.pan, (batch, 2)) * (lines, pixels)
     levelled = remove_line_trend(scans).astype(np.float32)
@@ -65,16 +65,14 @@ def transform_scans(scans, settings, rng):
     origin = (shift + ((lines - 1) / 2, (pixels - 1) / 2)).astype(np.float32)
     row = np.arange(lines, dtype=np.float32)[:, None] - np.float32((lines - 1) / 2)
     column = np.arange(pixels, dtype=np.float32) - np.float32((pixels - 1) / 2)
-    return np.stack(
-        [
-            _sample(
-                levelled[i],
-                cosine[i] * row - sine[i] * column + origin[i, 0],
-                sine[i] * row + cosine[i] * column + origin[i, 1],
-            )
-            for i in range(batch)
-        ]
-    )
+    turned = np.empty_like(levelled)
+    for i in range(batch):
+        turned[i] = _sample(
+            levelled[i],
+            cosine[i] * row - sine[i] * column + origin[i, 0],
+            sine[i] * row + cosine[i] * column + origin[i, 1],
+        )
+    return turned
 
 
 def flip_scans(scans, rng):

@@ -24,6 +24,9 @@ class Batches(keras.utils.PyDataset):
     A pass shows each scan once. An epoch is a pass, or with `steps` so many batches: the
     next epoch goes on where it ended, so that one can stop and resume within a pass.
 
+    Of several processes each makes its own rows. It draws the random numbers of all, so a
+    scan looks the same whichever process makes it, and reads and varies only its own.
+
     Args:
         lessons: `Lessons`.
         batch_size: int. Scans of a batch, those of `beside` included.
@@ -36,6 +39,10 @@ class Batches(keras.utils.PyDataset):
             fill, drawn at random.
         threads: int. Threads that prepare batches.
         steps: int. Batches of an epoch, or None for a whole pass.
+        rank: int. Which of `world` equal shares of every batch to make.
+        world: int.
+        devices: int. Batches are filled up to a multiple of it with rows of weight 0, and
+            the weights of the others rise by as much as the mean over rows falls.
     """
 
     def __init__(
@@ -50,6 +57,9 @@ class Batches(keras.utils.PyDataset):
         beside=(),
         threads=2,
         steps=None,
+        rank=0,
+        world=1,
+        devices=1,
     ):
         super().__init__()
         self.lessons = lessons
@@ -67,6 +77,12 @@ class Batches(keras.utils.PyDataset):
         self.steps = steps or self.passing
         self._orders = {}
         self.waited = 0.0  # seconds in which training had to wait for data
+        size = self.own + more
+        filled = -(-size // devices) * devices
+        share = np.arange(filled).reshape(world, -1)[rank]
+        self._rows, self._places = np.unique(share % size, return_inverse=True)
+        self._factor = np.where(share < size, filled / size, 0).astype(np.float32)
+        self._whole = filled == len(self._rows) == size
         self._ahead = 2 * threads
         self._pool = ThreadPoolExecutor(threads, "batches")
         self.set_epoch(0)
@@ -96,22 +112,47 @@ class Batches(keras.utils.PyDataset):
         """Prepare batch `number` of a pass, here called epoch: inputs, targets and weights."""
         rng = np.random.default_rng((self.seed, epoch, number))
         chosen = order[number * self.own : (number + 1) * self.own]
-        parts = [self._part(self.lessons, chosen, rng)]
+        parts = [self._part(self.lessons, chosen, rng, 0)]
+        begin = self.own
         for lessons, count in self.beside:
             chosen = rng.integers(0, len(lessons), count)
-            parts.append(self._part(lessons, chosen, rng))
-        return _join(parts)
+            parts.append(self._part(lessons, chosen, rng, begin))
+            begin += count
+        batch = _join(parts)
+        return batch if self._whole else self._filled(batch)
 
-    def _part(self, lessons, chosen, rng):
+    def _part(self, lessons, chosen, rng, begin):
+        own = slice(None)
+        fixed = None if lessons.fixed is None else lessons.fixed[chosen]
+        if fixed is not None and not fixed.any():
+            fixed = None
+        if not self._whole:
+            own = self._rows[(self._rows >= begin) & (self._rows < begin + len(chosen))]
+            own = own - begin
+            rng = OwnRows(rng, len(chosen), own)
+        chosen = chosen[own]
         heights = read_images(lessons.images, lessons.indices[chosen])
         if self.augment is None:
             inputs = self.prepare(heights)
         else:
-            fixed = None if lessons.fixed is None else lessons.fixed[chosen]
+            fixed = None if fixed is None else fixed[own]
             inputs = augment_batch(heights, self.augment, rng, self.prepare, fixed)
         if self.every_line:
             return inputs, *lessons.line_targets(chosen, inputs, self.late)
         return inputs, lessons.state[chosen], lessons.weight[chosen]
+
+    def _filled(self, batch):
+        """Put rows where they belong, some twice, and weigh them so that each counts once."""
+        inputs, targets, weights = keras.tree.map_structure(
+            lambda array: array[self._places], batch
+        )
+        return (
+            inputs,
+            targets,
+            keras.tree.map_structure(
+                lambda array: (array.T * self._factor).T.astype(np.float32), weights
+            ),
+        )
 
     def __getitem__(self, number):
         begin = time.perf_counter()
@@ -129,6 +170,40 @@ class Batches(keras.utils.PyDataset):
     def close(self):
         """Stop the threads."""
         self._pool.shutdown(cancel_futures=True)
+
+
+class OwnRows:
+    """Draw the random numbers of a whole batch, and hand out those of some rows.
+
+    Args:
+        rng: `numpy.random.Generator`.
+        batch: int. Rows of the whole batch.
+        rows: int array. Those to hand out.
+    """
+
+    def __init__(self, rng, batch, rows):
+        self.rng = rng
+        self.batch = batch
+        self.rows = rows
+
+    def _size(self, size):
+        return (self.batch, *np.atleast_1d(size)[1:])
+
+    def random(self, size):
+        """Draw as `Generator.random`; `size` counts the rows handed out, here and below."""
+        return self.rng.random(self._size(size))[self.rows]
+
+    def uniform(self, low, high, size):
+        """Draw as `Generator.uniform`."""
+        return self.rng.uniform(low, high, self._size(size))[self.rows]
+
+    def integers(self, low, high, size):
+        """Draw as `Generator.integers`."""
+        return self.rng.integers(low, high, self._size(size))[self.rows]
+
+    def standard_normal(self, size, dtype):
+        """Draw as `Generator.standard_normal`."""
+        return self.rng.standard_normal(self._size(size), dtype)[self.rows]
 
 
 def _join(parts):

@@ -17,6 +17,7 @@ from stm_keras.training.lessons import (
     voted_extra,
 )
 from stm_keras.training.material import simulated_scans
+from stm_keras.training.team import ALONE
 
 HEADS = ("state", "change", "unknown", "logits")
 BESIDE = re.compile(r"change_.*|(norm_)?lattice.*")  # branches of their own
@@ -117,7 +118,7 @@ def layer_factors(model, settings):
     }
 
 
-def make_batches(config, dataset, split, every_line, say):
+def make_batches(config, dataset, split, every_line, say, team=ALONE):
     """Make the batches of a run.
 
     Args:
@@ -126,9 +127,10 @@ def make_batches(config, dataset, split, every_line, say):
         split: Its `Split`.
         every_line: bool. The model answers after every line.
         say: callable of str.
+        team: `Team` of those who share every batch.
 
     Returns:
-        `Batches`.
+        `Batches` of what this process computes.
     """
     return Batches(
         taught_scans(config, dataset, split, say),
@@ -141,6 +143,9 @@ def make_batches(config, dataset, split, every_line, say):
         _beside(config, every_line, dataset.classes, say),
         threads=min(os.cpu_count() or 1, 2),
         steps=config.train.steps_per_epoch,
+        rank=team.rank,
+        world=team.world,
+        devices=team.replicas,
     )
 
 

@@ -14,6 +14,7 @@ from stm_keras.evaluation.metrics import auroc, balanced_accuracy
 from stm_keras.inference.predictor import predict_logits
 from stm_keras.runtime.verdict import softmax
 from stm_keras.training.schedules import plateau_scale
+from stm_keras.training.team import ALONE
 
 ADVICE = (
     "Start anew in another --output with a lower `train.learning_rate` or a smaller "
@@ -45,13 +46,15 @@ class Epoch(keras.callbacks.Callback):
     """Tell data and dropout which epoch it is, so that a restart repeats nothing.
 
     The counters of dropout are not in the weights file; they are set from seed and
-    epoch instead. Under torch, Keras' dropout draws from torch's own generator.
+    epoch instead. Under torch, Keras' dropout draws from torch's own generator, and each
+    process drops something else.
     """
 
-    def __init__(self, batches, seed):
+    def __init__(self, batches, seed, team=ALONE):
         super().__init__()
         self.batches = batches
         self.seed = seed
+        self.team = team
 
     def on_epoch_begin(self, epoch, logs=None):
         self.batches.set_epoch(epoch)
@@ -60,7 +63,8 @@ class Epoch(keras.callbacks.Callback):
             state = np.random.SeedSequence((self.seed, epoch, index)).generate_state(2)
             variable.assign((state >> 1).astype("uint32"))  # torch wants them below 2^31
         if keras.config.backend() == "torch":
-            state = np.random.SeedSequence((self.seed, epoch)).generate_state(1)
+            own = (self.team.rank,) if self.team.rank else ()
+            state = np.random.SeedSequence((self.seed, epoch, *own)).generate_state(1)
             keras.utils.set_random_seed(int(state[0]))
 
 
@@ -76,10 +80,12 @@ class Scores(keras.callbacks.Callback):
             `images`, and their labels.
         batch_size: int.
         prepare: callable that turns heights into the model's input.
+        team: `Team`, of which the first process measures.
     """
 
-    def __init__(self, images, parts, batch_size, prepare=standardise_lines):
+    def __init__(self, images, parts, batch_size, prepare=standardise_lines, team=ALONE):
         super().__init__()
+        self.team = team
         self.images = images
         self.parts = parts
         self.batch_size = batch_size
@@ -87,29 +93,38 @@ class Scores(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         with averaged(self.model):
-            for prefix, (indices, labels) in self.parts.items():
-                logits = predict_logits(
-                    self.model,
-                    self.images,
-                    None,
-                    self.batch_size,
-                    indices=indices,
-                    prepare=self.prepare,
-                )
-                if not np.isfinite(logits).all():
-                    raise TrainingError(
-                        f"The model gives values that are not finite after epoch "
-                        f"{epoch + 1}. {ADVICE}"
-                    )
-                probabilities = softmax(logits)
-                chosen = probabilities[np.arange(len(labels)), labels]
-                logs[f"{prefix}auroc"] = float(auroc(labels, probabilities)[0])
-                logs[f"{prefix}balanced_accuracy"] = float(
-                    balanced_accuracy(labels, logits.argmax(1), logits.shape[1])
-                )
-                if prefix:
-                    loss = -np.log(np.maximum(chosen, 1e-12)).mean()
-                    logs[f"{prefix}loss"] = float(loss)
+            scores = self.team.alone(self._measure, self.model)
+        if scores is None:
+            raise TrainingError(
+                f"The model gives values that are not finite after epoch {epoch + 1}. "
+                f"{ADVICE}"
+            )
+        logs.update(scores)
+
+    def _measure(self, model):
+        """Return scores by name, or None where the model gives no numbers."""
+        scores = {}
+        for prefix, (indices, labels) in self.parts.items():
+            logits = predict_logits(
+                model,
+                self.images,
+                None,
+                self.batch_size,
+                indices=indices,
+                prepare=self.prepare,
+            )
+            if not np.isfinite(logits).all():
+                return None
+            probabilities = softmax(logits)
+            chosen = probabilities[np.arange(len(labels)), labels]
+            scores[f"{prefix}auroc"] = float(auroc(labels, probabilities)[0])
+            scores[f"{prefix}balanced_accuracy"] = float(
+                balanced_accuracy(labels, logits.argmax(1), logits.shape[1])
+            )
+            if prefix:
+                loss = -np.log(np.maximum(chosen, 1e-12)).mean()
+                scores[f"{prefix}loss"] = float(loss)
+        return scores
 
 
 class FiniteLoss(keras.callbacks.Callback):
@@ -152,10 +167,12 @@ class Keeper(keras.callbacks.Callback):
         rows: list of dict, the epochs done before; new ones are appended.
         save_best: callable of the model, writes `best.keras`.
         keep: str. Which epoch `best.keras` is of: "best" by validation AUROC, or "last".
+        team: `Team`, of which the first process writes.
     """
 
-    def __init__(self, run, rows, save_best, keep="best"):
+    def __init__(self, run, rows, save_best, keep="best", team=ALONE):
         super().__init__()
+        self.team = team
         self.keep = keep
         self.run = run
         self.rows = rows
@@ -170,18 +187,23 @@ class Keeper(keras.callbacks.Callback):
         row = {"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()}}
         row["learning_rate"] = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
         row["seconds"] = time.perf_counter() - self.begin
+        row = self.team.once(lambda: row)  # its own clock differs
         logs.update(row)
         best = best_epoch(self.rows)
         last = self.keep == "last"
         if last or best is None or row["val_auroc"] > best["val_auroc"]:
             with averaged(self.model):
-                self.save_best(self.model, row)
+                self.team.alone(lambda model: self.save_best(model, row), self.model)
         self.rows.append(row)
+        model = self.model  # read in every process: under JAX they fetch it together
+        self.team.once(lambda: self._write(model, epoch))
+
+    def _write(self, model, epoch):
         folder = self.run.file("checkpoints")
         folder.mkdir(exist_ok=True)
         old = [path for path in folder.iterdir() if path.name != "state.json"]
         name = f"epoch-{epoch + 1:05d}.weights.h5"
-        self.model.save_weights(folder / f"new-{name}", overwrite=True)
+        model.save_weights(folder / f"new-{name}", overwrite=True)
         (folder / f"new-{name}").replace(folder / name)
         self.run.write_json("checkpoints/state.json", {"weights": name, "rows": self.rows})
         self.run.write_history(self.rows)

@@ -5,7 +5,8 @@ import signal
 
 import keras
 
-from stm_keras.leave import notice
+from stm_keras.leave import Preempted, notice
+from stm_keras.training.team import ALONE, EVERY
 
 
 class Interrupt(keras.callbacks.Callback):
@@ -14,11 +15,14 @@ class Interrupt(keras.callbacks.Callback):
     An interrupt that comes while an object is being destroyed, or a library's C code
     calls back, is printed as ignored and lost. So it is noted, and raised again after
     the step. A signal that asks to leave (`stm_keras.leave`) waits for the step too: the
-    epoch that just ended is kept whole.
+    epoch that just ended is kept whole. Of several processes all stop at the same step, or
+    one would wait for ever.
     """
 
-    def __init__(self):
+    def __init__(self, team=ALONE):
         super().__init__()
+        self.team = team
+        self.every = 1 if team.world == 1 else EVERY
         self.asked = False
         self._former = None
 
@@ -30,22 +34,29 @@ class Interrupt(keras.callbacks.Callback):
                 signal.signal(signal.SIGINT, self._note)
 
     def close(self):
-        """Give the signal back to whoever had it."""
+        """Give the signals back to whoever had them."""
         notice.patient = False
         if signal.getsignal(signal.SIGINT) == self._note:
             signal.signal(signal.SIGINT, self._former)
 
     def on_train_batch_end(self, batch, logs=None):
-        self._stop()
+        if batch % self.every == 0:
+            self._stop()
 
     def on_epoch_end(self, epoch, logs=None):
         self._stop()
 
+    def on_train_end(self, logs=None):
+        self._stop()
+
     def _note(self, number, frame):
         self.asked = True
-        raise KeyboardInterrupt
+        if self.team.world == 1:
+            raise KeyboardInterrupt
 
     def _stop(self):
-        if self.asked:
+        agreed = self.team.agree(signal.SIGINT if self.asked else notice.number)
+        if agreed == signal.SIGINT:
             raise KeyboardInterrupt
-        notice.check()
+        if agreed:
+            raise Preempted(signal.Signals(agreed).name)

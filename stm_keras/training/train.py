@@ -3,6 +3,7 @@
 stm-keras train configs/vit.toml --data scans.h5 --output runs/vit
 """
 
+import io
 import random
 import sys
 
@@ -27,9 +28,10 @@ from stm_keras.training.calibrate import calibrate
 from stm_keras.training.interrupt import Interrupt
 from stm_keras.training.material import describe_environment, load_material, split_once
 from stm_keras.training.schedules import make_optimizer
+from stm_keras.training.team import ALONE, Average
 
 
-def train(config, run, say=None):
+def train(config, run, say=None, team=ALONE):
     """Train one model and leave it, its history and its best epoch in a run.
 
     Start again with the same run to go on where it was interrupted: the result is
@@ -39,9 +41,11 @@ def train(config, run, say=None):
         config: A `stm_keras.config.Config`.
         run: A `stm_keras.runs.Run`, locked by the caller.
         say: callable of str that tells the user what happens, or None.
+        team: `Team` of devices and processes that train this model together.
 
     Returns:
-        Tuple of a `Predictor` with the best model, the `Dataset` and its `Split`.
+        Tuple of a `Predictor` with the best model, the `Dataset` and its `Split`. None in
+        all processes but the first, which need nothing more.
 
     Raises:
         StmKerasError: The data does not allow it, or the loss is not finite.
@@ -49,11 +53,17 @@ def train(config, run, say=None):
     say = say or (lambda text: None)
     dataset = load_material(config, say)
     split = split_once(run, config, dataset, say)
-    rows = (run.read_json("checkpoints/state.json", STATE) or {"rows": []})["rows"]
+    state = team.once(lambda: run.read_json("checkpoints/state.json", STATE)) or {}
+    rows = state.get("rows", [])
     if not finished(rows, config.train):
         environment = describe_environment(config, dataset)
+        if team.replicas > 1:
+            environment["parallel"] = {"processes": team.world, "devices": team.replicas}
         run.write_json("environment.json", environment)
-        _fit(config, run, dataset, split, rows, environment, say)
+        _fit(config, run, dataset, split, state, environment, say, team)
+    team.leave()
+    if team.rank:
+        return None
     if not run.file("best.keras").exists():
         raise InputError(f"{run.path}: the best model is lost. Train into a new folder.")
     add_trees(config, run, dataset, split, say)
@@ -80,18 +90,32 @@ def set_seed(seed):
         keras.utils.set_random_seed(seed)
 
 
-def _fit(config, run, dataset, split, rows, environment, say):
-    settings = config.train
+def _fit(config, run, dataset, split, state, environment, say, team):
+    settings, rows = config.train, state.setdefault("rows", [])
     set_seed(config.seed)
     keras.config.set_dtype_policy(settings.precision)
     classes = dataset.classes
     network = without_trees(config.model)
-    model = build_model(network, len(classes), *dataset.images.shape[:0:-1])
-    if not rows:
-        begin_with(model, settings, classes)
-    freeze(model, settings.frozen)
-    batches = make_batches(config, dataset, split, isinstance(model.output, dict), say)
-    compile_model(model, settings, len(batches))
+
+    def build():
+        return build_model(network, len(classes), *dataset.images.shape[:0:-1])
+
+    with team.scope():
+        model = build()
+        if not rows:
+            begin_with(model, settings, classes)
+        freeze(model, settings.frozen)
+        every_line = isinstance(model.output, dict)
+        batches = make_batches(config, dataset, split, every_line, say, team)
+        compile_model(model, settings, len(batches))
+    if rows:
+        model.load_weights(run.file("checkpoints") / state["weights"])
+        say(f"{run.path}: goes on after epoch {rows[-1]['epoch']}.")
+    if team.replicas > 1:
+        with team.apart():
+            team.copy = build()
+            freeze(team.copy, settings.frozen)
+        team.prepare(model)
     facts = {
         "classes": list(classes),
         "pixels": int(dataset.images.shape[2]),
@@ -107,17 +131,13 @@ def _fit(config, run, dataset, split, rows, environment, say):
             },
         },
     }
-    if rows:
-        name = run.read_json("checkpoints/state.json", STATE)["weights"]
-        model.load_weights(run.file("checkpoints") / name)
-        say(f"{run.path}: goes on after epoch {rows[-1]['epoch']}.")
 
     def save_best(model, row):
         keep = {key: row[key] for key in ("epoch", "val_auroc", "val_balanced_accuracy")}
         best = {**facts, "training": {**facts["training"], "best": keep}}
         save_model(model, run.file("best.keras"), best, overwrite=True)
 
-    interrupt = Interrupt()
+    interrupt = Interrupt(team)
     try:
         model.fit(
             batches,
@@ -126,7 +146,7 @@ def _fit(config, run, dataset, split, rows, environment, say):
             initial_epoch=len(rows),
             verbose=0,
             callbacks=[
-                *_callbacks(config, run, dataset, split, batches, rows, save_best),
+                *_callbacks(config, run, dataset, split, batches, rows, save_best, team),
                 interrupt,
             ],
         )
@@ -134,7 +154,8 @@ def _fit(config, run, dataset, split, rows, environment, say):
         interrupt.close()
         batches.close()
         keras.config.set_dtype_policy("float32")
-    notice.check()  # of a signal that came after the last step
+    if team.world == 1:
+        notice.check()  # of a signal that came after the last step
     if rows:
         seconds = sum(row["seconds"] for row in rows)
         say(
@@ -169,13 +190,14 @@ def compile_model(model, settings, steps_per_epoch):
     model.optimizer.build(model.trainable_variables)
 
 
-def _callbacks(config, run, dataset, split, batches, rows, save_best):
+def _callbacks(config, run, dataset, split, batches, rows, save_best, team):
     settings, labels = config.train, dataset.labels
     validation, train = split.parts["validation"], split.parts["train"]
     monitored = np.random.default_rng(config.seed).permutation(train)
     monitored = np.sort(monitored[: len(validation)])
     chosen = [
-        after.Epoch(batches, config.seed),
+        after.Epoch(batches, config.seed, team),
+        *([Average(team)] if team.own_logs else []),
         after.FiniteLoss(),
         after.Scores(
             dataset.images,
@@ -185,8 +207,9 @@ def _callbacks(config, run, dataset, split, batches, rows, save_best):
             },
             64,
             batches.prepare,
+            team,
         ),
-        after.Keeper(run, rows, save_best, settings.keep),
+        after.Keeper(run, rows, save_best, settings.keep, team),
     ]
     if settings.schedule == "plateau":
         warmup = int(np.ceil(settings.warmup_epochs))
@@ -195,4 +218,5 @@ def _callbacks(config, run, dataset, split, batches, rows, save_best):
         )
     if settings.early_stopping is not None:
         chosen.append(after.Stop(rows, settings.early_stopping))
-    return [*chosen, after.Lines(settings.epochs, sys.stderr)]
+    stream = io.StringIO() if team.rank else sys.stderr
+    return [*chosen, after.Lines(settings.epochs, stream)]

@@ -88,7 +88,7 @@ def test_a_signal_within_a_step_waits_for_its_end():
     with watched():
         notice.patient = True
         os.kill(os.getpid(), signal.SIGUSR1)
-        assert notice.signal == "SIGUSR1"
+        assert notice.number == signal.SIGUSR1
         with pytest.raises(Preempted):
             notice.check()
 

@@ -27,7 +27,7 @@ def on_train_batch_end(self, batch, logs=None):
     if (self.epoch, batch) == (1, 2) and not reached.exists():
         reached.touch()
         for _ in range(600):
-            time.sleep(0.1 * (notice.signal is None))
+            time.sleep(0.1 * (not notice.number))
 
 FiniteLoss.on_train_batch_end = on_train_batch_end
 main(sys.argv[1:])

@@ -168,3 +168,66 @@ def test_weights_are_what_fit_multiplies_the_loss_by():
     assert told == pytest.approx(
         np.mean(each * [5 / 8, 5 / 4, 5 / 4, 5 / 4, 5 / 8]), rel=1e-4
     )
+
+
+def shares(world, devices, **settings):
+    return [
+        read(make(rank=rank, world=world, devices=devices, **settings), 2)
+        for rank in range(world)
+    ]
+
+
+@pytest.mark.parametrize("every_line", [False, True])
+@pytest.mark.parametrize("world", [2, 4])
+def test_shares_of_all_processes_are_the_batch_of_one(world, every_line):
+    beside = Lessons(
+        np.full((5, 6, 12), 7) * np.arange(12),
+        np.arange(5),
+        np.full((5, 3), 1 / 3, "float32"),
+        np.full(5, 0.5, "float32"),
+    )
+    lines = np.where(np.arange(10) % 3 == 0, 2, -1)
+    settings = {
+        "augment": AugmentConfig(rotate=0.5, zoom=0.2, pan=0.1, noise=0.3, min_lines=2),
+        "beside": [(beside, 0.125)],
+        "batch_size": 8,
+        "every_line": every_line,
+    }
+    lessons = lessons_of(change_line=lines, fixed=lines >= 0)
+    batches = Batches(lessons, seed=0, **settings)
+    parts = [
+        Batches(lessons, seed=0, rank=rank, world=world, devices=world, **settings)
+        for rank in range(world)
+    ]
+    for number in range(len(batches)):
+        whole = keras.tree.flatten(batches.make(3, batches.order, number))
+        given = [keras.tree.flatten(each.make(3, each.order, number)) for each in parts]
+        for one, *others in zip(whole, *given, strict=True):
+            assert np.array_equal(one, np.concatenate(others))
+
+
+@pytest.mark.parametrize(("world", "devices"), [(1, 3), (3, 3), (3, 6), (5, 10)])
+def test_rows_that_fill_up_have_no_weight_and_the_mean_stays(world, devices):
+    whole = read(make(), 2)
+    for number, parts in enumerate(zip(*shares(world, devices), strict=True)):
+        inputs, _, weights = (np.concatenate(each) for each in zip(*parts, strict=True))
+        assert len(inputs) % devices == 0
+        assert np.array_equal(inputs[:4], whole[number][0])
+        assert weights[:4] == pytest.approx(len(inputs) / 4)
+        assert not weights[4:].any()
+        assert weights.mean() == pytest.approx(whole[number][2].mean())
+
+
+def test_a_batch_that_is_filled_up_gives_the_same_loss():
+    entry = keras.Input((6, 12))
+    logits = keras.layers.Dense(3)(keras.layers.Flatten()(entry))
+    model = keras.Model(entry, logits)
+    start, told = model.get_weights(), []
+    for devices in (1, 3):
+        model.set_weights(start)
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1)
+        model.compile(keras.optimizers.SGD(0.1), loss)
+        history = model.fit(make(devices=devices), shuffle=False, epochs=2, verbose=0)
+        told.append((history.history["loss"], model.get_weights()[0]))
+    np.testing.assert_allclose(told[0][0], told[1][0], rtol=1e-6)
+    np.testing.assert_allclose(told[0][1], told[1][1], atol=1e-6)

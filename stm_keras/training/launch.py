@@ -1,0 +1,145 @@
+"""Find out which of several processes this is, and refuse what cannot train together.
+
+Nothing here imports keras: what cannot work is said before anything starts.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+
+from stm_keras.errors import UsageError
+
+KINDS = ("devices", "processes")
+START = (
+    "Start it with `srun --ntasks=2 stm-keras train ...` or with "
+    "`torchrun --nproc-per-node=2 -m stm_keras train ...`."
+)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One of the processes that train together.
+
+    Args:
+        rank: int. Number of this process, from 0.
+        world: int. Number of processes.
+        local_rank: int. Number of this process among those of its machine.
+        address: str. `host:port` at which the first process answers.
+    """
+
+    rank: int
+    world: int
+    local_rank: int
+    address: str
+
+
+def find_launch(environ=os.environ):
+    """Read how this process was launched: by hand, by torchrun, or by srun.
+
+    Args:
+        environ: dict of environment variables.
+
+    Returns:
+        `Launch`.
+
+    Raises:
+        UsageError: The variables tell of no launch, or are incomplete.
+    """
+    if "KERAS_DISTRIBUTION_NUM_PROCESSES" in environ:
+        rank, world, addresses = _read(environ, "KERAS_DISTRIBUTION_", *_KERAS)
+        local = environ.get("LOCAL_RANK", "0")
+        address = addresses.split(",")[0]
+    elif "WORLD_SIZE" in environ:
+        rank, world, host, port = _read(environ, "", *_TORCH)
+        local = environ.get("LOCAL_RANK", "0")
+        address = f"{host}:{port}"
+    elif int(environ.get("SLURM_NTASKS", 1)) > 1:
+        if "SLURM_STEP_NODELIST" not in environ:
+            raise UsageError(
+                "`--parallel processes`: this job has "
+                f"{environ['SLURM_NTASKS']} tasks, and this process is none of them. "
+                "Start it with `srun stm-keras train ...` inside the job."
+            )
+        rank, world, nodes, job = _read(environ, "SLURM_", *_SLURM)
+        local = environ.get("SLURM_LOCALID", "0")
+        step = int(environ.get("SLURM_STEP_ID", 0))
+        address = f"{first_host(nodes)}:{20000 + (int(job) + 61 * step) % 10000}"
+    else:
+        raise UsageError(f"`--parallel processes` finds one process alone. {START}")
+    try:
+        launch = Launch(int(rank), int(world), int(local), address)
+    except ValueError:
+        launch = None
+    if launch is None or not 0 <= launch.rank < launch.world:
+        raise UsageError(
+            "`--parallel processes`: the number of a process must be below their count. "
+            f"Received: process {rank} of {world}."
+        )
+    return launch
+
+
+_KERAS = ("PROCESS_ID", "NUM_PROCESSES", "JOB_ADDRESSES")
+_TORCH = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_SLURM = ("PROCID", "NTASKS", "STEP_NODELIST", "JOB_ID")
+
+
+def _read(environ, prefix, *names):
+    names = [prefix + name for name in names]
+    missing = [name for name in names if not environ.get(name)]
+    if missing:
+        raise UsageError(
+            f"`--parallel processes`: the variable {missing[0]} is not set, and "
+            f"{next(name for name in names if name not in missing)} is. Set all of "
+            f"{', '.join(names)}, or none and start with srun or torchrun."
+        )
+    return [environ[name] for name in names]
+
+
+def first_host(nodes):
+    """Return the first host of a list as SLURM writes it: `n[03-05,9],m1` gives `n03`."""
+    match = re.match(r"([^,\[]+)(?:\[(\d+)[^\]]*\]([^,]*))?", nodes)
+    name, number, rest = match.groups()
+    return f"{name}{number or ''}{rest or ''}"
+
+
+def check_parallel(kind, backend, model, jit_compile="auto", environ=os.environ):
+    """Refuse a way of training together that does not work.
+
+    Args:
+        kind: str, "devices" or "processes", or None for one device.
+        backend: str.
+        model: str. Name of the model, as in `model.name`.
+        jit_compile: bool or "auto", of the config.
+        environ: dict of environment variables.
+
+    Returns:
+        `Launch` for processes, else None.
+
+    Raises:
+        UsageError: It does not work, and the message says what does.
+    """
+    if kind is None:
+        return None
+    if model == "trees":
+        raise UsageError(
+            "`--parallel` shares the steps of a network among devices, and "
+            "model.name=trees has none. Leave it out: trees use all processors."
+        )
+    if kind == "devices" and backend == "torch":
+        raise UsageError(
+            "`--parallel devices`: torch trains on one device a process. Use `--parallel "
+            "processes` and start one for each device, with `torchrun --nproc-per-node=2 "
+            "-m stm_keras train ...` or `srun --ntasks=2 stm-keras train ...`."
+        )
+    if kind == "processes" and backend == "tensorflow":
+        raise UsageError(
+            "`--parallel processes`: Keras cannot fit over several processes under "
+            "TensorFlow (keras issue 20585). Use `--parallel devices` for the GPUs of one "
+            "machine, or several processes with --backend jax or torch."
+        )
+    if backend == "torch" and jit_compile is True:
+        raise UsageError(
+            "`--parallel processes` shares gradients that torch compiles away under "
+            "train.jit_compile=true. Leave that setting out."
+        )
+    return find_launch(environ) if kind == "processes" else None
