@@ -90,7 +90,7 @@ class Folder:
                     f"{self.path}: is not empty and no comparison. Choose another --output."
                 )
             check_folder(self.path)
-        elif overwrite:
+        elif overwrite or not self.file(MATERIAL).exists():  # or nothing came of it
             self._forget()
         else:
             old = self.plan()

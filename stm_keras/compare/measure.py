@@ -28,19 +28,18 @@ def prepare(folder, plan, weights=None, say=print):
 
     Raises:
         UsageError: Data or weights are not what the comparison began with.
-        StmKerasError: No backend could do it.
+        StmKerasError: A file cannot be read, or no backend could do it.
     """
     material = folder.material()
+    dataset = load_dataset(plan.config.data.path)
+    given = None if weights is None else digest(folder.weights(weights).values())
     if material is not None:
-        if load_dataset(plan.config.data.path).digest() != material["data"]:
+        if dataset.digest() != material["data"]:
             raise UsageError(
                 f"{folder.path}: the data is not what this comparison began with. Choose "
                 "another --output, or add --overwrite."
             )
-        if (
-            weights is not None
-            and digest(folder.weights(weights).values()) != (material["weights"])
-        ):
+        if given not in (None, material["weights"]):
             raise UsageError(
                 f"{folder.path}: this comparison began with other weights than {weights}. "
                 "Choose another --output, or add --overwrite."

@@ -48,13 +48,7 @@ def prepare(folder, plan, weights=None, say=print):
             made = batches.make(batches.epoch, batches.order, number % length)
             folder.save_batch(number, *made)
             sums.append(digest([made[0]]))
-    part = "validation" if len(split.parts["validation"]) else "train"
-    whole = split.parts[part]
-    whole = whole[dataset.lines[whole] == dataset.images.shape[1]][:SCANS]
-    heights = read_images(
-        dataset.images, whole if len(whole) else split.parts[part][:SCANS]
-    )
-    inputs = INPUTS[config.model.input](heights)
+    inputs = _whole_scans(config, dataset, split)
     np.savez(folder.file("scans.npz"), inputs=inputs)
     arrays = model.get_weights()
     folder.save_weights([weight.path for weight in model.weights], arrays)
@@ -84,6 +78,19 @@ def prepare(folder, plan, weights=None, say=print):
             "made_with": keras.config.backend(),
         },
     )
+
+
+def _whole_scans(config, dataset, split):
+    """Return some scans as model input, if possible without a line that a mask would hide."""
+    part = (
+        split.parts["validation"]
+        if len(split.parts["validation"])
+        else split.parts["train"]
+    )
+    heights = read_images(dataset.images, part[: 20 * SCANS])
+    inputs = INPUTS[config.model.input](heights)
+    whole = np.flatnonzero((inputs != 0).any(axis=2).all(axis=1))
+    return inputs[whole[:SCANS]] if len(whole) else inputs[:SCANS]
 
 
 def initial_model(config, dataset, folder, weights=None):

@@ -8,12 +8,14 @@ import sys
 from importlib.util import find_spec
 
 import h5py
+import numpy as np
 import psutil
 import pytest
 from compare_parts import TINY_VIT
 from helpers import REPOSITORY, check_error, stm
 
 from stm_keras.backend import BACKENDS, installed_backends
+from stm_keras.compare.folder import Folder
 
 SMALL = ("--repeats", 2, "--steps-per-round", 1, "--cores", 1)
 HERE = os.environ["KERAS_BACKEND"]
@@ -107,6 +109,34 @@ def test_other_data_is_refused(compared, tmp_path, dataset_file):
         file["images"][0, 0, 0] ^= 1
     changed = [other if word == dataset_file else word for word in command]
     check_error(stm(*changed), 2, "the data is not what this comparison began with")
+
+
+def test_other_weights_are_refused(compared, tmp_path):
+    command, folder, _ = compared
+    Folder(tmp_path).save_weights(["kernel"], [np.zeros(3)])
+    other = ("--weights", tmp_path / "weights.npz")
+    check_error(stm(*command, *other), 2, "began with other weights than", "--overwrite")
+    lost = ("--weights", tmp_path / "lost.npz")
+    check_error(stm(*command, *lost), 3, "lost.npz: holds no weights that can be read")
+
+
+def test_data_that_is_missing_is_told_before_a_backend_is_loaded(config, tmp_path):
+    given = arguments(config, tmp_path / "lost.h5", tmp_path / "out", "--backends", HERE)
+    result = stm(*given)
+    check_error(result, 3, "lost.h5: does not exist")
+    assert "Preparing" not in result.stderr
+
+
+def test_a_backend_that_is_broken_is_told_with_its_last_words(
+    config, dataset_file, tmp_path, monkeypatch
+):
+    (tmp_path / "keras.py").write_text("raise RuntimeError('no keras')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    given = arguments(config, dataset_file, tmp_path / "out", "--backends", HERE)
+    result = stm(*given)
+    assert result.exit_code == 2
+    told = f"No backend could prepare the comparison. {HERE}: RuntimeError: no keras"
+    assert result.stderr.endswith(f"Error: {told}\n")
 
 
 def test_a_job_measures_only_its_sides_and_joins_them_as_they_are(compared, tmp_path):

@@ -54,8 +54,12 @@ def test_prepared_again_everything_is_the_same(prepared, dataset_file, tmp_path)
     assert again.material() == prepared[0].material()
 
 
-def test_weights_of_another_network_are_refused(prepared, dataset_file, tmp_path):
-    other, plan = start(tmp_path, dataset_file, "model.dim=4")
+def test_weights_of_another_network_are_refused(
+    prepared, dataset_file, tmp_path, monkeypatch
+):
+    small = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    monkeypatch.setattr("stm_keras.compare.prepare.build_model", lambda *sizes: small)
+    other, plan = start(tmp_path, dataset_file)
     with pytest.raises(
         MismatchError, match=r"is of another network than vit of tiny\. Give"
     ):
