@@ -20,9 +20,9 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
-from latency_table import page
-from step_table import put_section
-from step_time import processor
+from latency_table import page, put_section
+
+from stm_keras.compare.machine import processor
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES = ("individual atoms", "asymmetries/dimers", "rows", "generic defects")

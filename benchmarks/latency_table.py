@@ -54,3 +54,15 @@ def page(report):
         + ".",
     ]
     return "\n".join(lines + [f"\nDid not run: {each}" for each in report["failures"]])
+
+
+def put_section(text, title, body):
+    """Put a section into a Markdown page, in the place of one of the same title if any."""
+    heading = f"## {title}\n"
+    section = f"{heading}\n{body}\n"
+    begin = f"\n{text}".find(f"\n{heading}")
+    if begin < 0:
+        return f"{text.rstrip()}\n\n{section}".lstrip()
+    following = text.find("\n## ", begin + len(heading))
+    rest = "" if following < 0 else text[following:]
+    return text[:begin] + section + rest

@@ -27,6 +27,7 @@ ROWS = {  # who may import whom: only parts of a lower row, or its own part
     "training": 11,
     "export": 11,
     "benchmark": 12,
+    "compare": 12,
     "results": 12,
     "sweep": 12,
     "cli": 13,
@@ -55,12 +56,20 @@ OUTSIDE = {  # what a part may import at the top of a file, beside the standard 
     "export": {"numpy"},
     "folds": {"numpy"},
     "benchmark": {"numpy"},
+    "compare": {
+        "keras",
+        "numpy",
+        "matplotlib",
+        "torch",
+    },  # torch: the reference without Keras
     "results": set(),
     "sweep": {"pydantic"},
     "cli": {"click", "numpy"},
 }
 BACKENDS = {"tensorflow", "jax", "torch"}
 MAY_NAME_BACKENDS = {"backend.py", "saved_model.py", "onnx_scan.py", "torch_file.py"}
+# a comparison asks each backend's arrays where they lie, and has a network without Keras
+MAY_NAME_BACKENDS |= {"arrays.py", "native.py", "theirs.py"}
 MAY_NAME_BACKENDS |= {"distribute.py"}  # Keras itself distributes under JAX only
 FILES = sorted(ROOT.rglob("*.py"))
 

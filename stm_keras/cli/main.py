@@ -22,6 +22,7 @@ COMMANDS = {
     "models": ("models", "List the models that come with stm-keras."),
     "export": ("export", "Write a model as a file for others."),
     "benchmark": ("benchmark", "Train and score configs under P1, P2 and P3."),
+    "compare": ("compare", "Train the same network on several backends, and compare."),
     "submit": ("submit", "Queue many runs of CONFIG on SLURM, or run them here."),
     "doctor": ("doctor", "Show versions, backends and devices, and what is missing."),
 }

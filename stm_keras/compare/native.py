@@ -1,8 +1,13 @@
-"""The scanline ViT in plain PyTorch, to measure ours against: no Keras in here."""
+"""The scanline ViT in plain PyTorch and in timm, to measure ours against: no Keras in here."""
 
 import torch
 from torch import nn
 from torch.nn import functional
+
+from stm_keras.errors import MissingExtraError
+
+SPARED = ("class_token", "positions", "cls_token", "pos_embed")  # beside biases and norms
+EPSILON = 1e-7  # of Keras' AdamW
 
 
 class NativeViT(nn.Module):
@@ -70,15 +75,17 @@ class NativeViT(nn.Module):
         return self.head(tokens[:, 0])
 
 
-def native_step(network, settings, compiled=False):
+def native_step(network, settings, rates, precision="float32", compiled=False):
     """Return a function that does one training step, as `compile_model` asks of Keras.
 
-    AdamW with linear warm-up, no decay of biases, norms, positions and class token,
-    clipping of the global norm, label smoothing, a weight for each scan.
+    AdamW with the run's learning rates, no decay of biases, norms, positions and class
+    token, clipping of the global norm, label smoothing, a weight for each scan.
 
     Args:
-        network: A `NativeViT`.
+        network: `torch.nn.Module` from lines to logits.
         settings: A `stm_keras.sections.TrainConfig`.
+        rates: sequence of float. Learning rate of each step; the last one stays.
+        precision: str. "float32" or "mixed_bfloat16".
         compiled: bool. Whether `torch.compile` compiles the network.
 
     Returns:
@@ -87,28 +94,32 @@ def native_step(network, settings, compiled=False):
     """
     decayed, kept = [], []
     for name, weight in network.named_parameters():
-        spared = weight.ndim == 1 or name in ("class_token", "positions")
+        spared = weight.ndim == 1 or name.rpartition(".")[2] in SPARED
         (kept if spared else decayed).append(weight)
     optimizer = torch.optim.AdamW(
         [
             {"params": decayed, "weight_decay": settings.weight_decay},
             {"params": kept, "weight_decay": 0.0},
-        ],
-        lr=settings.learning_rate,
+        ]
     )
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 0.01, total_iters=1000)
     weights = list(network.parameters())
     forward = torch.compile(network) if compiled else network
-    half = settings.precision == "mixed_bfloat16"
     device = weights[0].device
+    done = 0
     network.train()
 
     def step(inputs, targets, scan_weights):
+        nonlocal done
+        for group in optimizer.param_groups:
+            group["lr"] = rates[min(done, len(rates) - 1)]
+            # Keras adds epsilon before it corrects the second moment for its start
+            group["eps"] = EPSILON / (1 - group["betas"][1] ** (done + 1)) ** 0.5
+        done += 1
         inputs, targets, scan_weights = (
             torch.from_numpy(array).to(device) for array in (inputs, targets, scan_weights)
         )
         optimizer.zero_grad()
-        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+        with autocast(device, precision):
             logits = forward(inputs)
         losses = functional.cross_entropy(
             logits.float(),
@@ -121,10 +132,61 @@ def native_step(network, settings, compiled=False):
         if settings.clip_norm is not None:
             nn.utils.clip_grad_norm_(weights, settings.clip_norm)
         optimizer.step()
-        schedule.step()
         return loss.detach()
 
     return step
+
+
+def autocast(device, precision):
+    """Return the context in which PyTorch computes as Keras does under `precision`."""
+    half = precision == "mixed_bfloat16"
+    return torch.autocast(device.type, torch.bfloat16, enabled=half)
+
+
+class LinesAsPatches(nn.Module):
+    """timm's ViT as our network: a patch is a line.
+
+    Args:
+        num_classes, pixels, max_lines, layers, heads, dim, mlp_dim, dropout: As of
+            `NativeViT`. timm knows no mask: it looks at lines of zeros too.
+
+    Raises:
+        MissingExtraError: timm is not installed.
+    """
+
+    def __init__(
+        self,
+        num_classes,
+        pixels=128,
+        max_lines=128,
+        layers=6,
+        heads=8,
+        dim=256,
+        mlp_dim=1024,
+        dropout=0.1,
+    ):
+        super().__init__()
+        try:
+            from timm.models.vision_transformer import VisionTransformer
+        except ModuleNotFoundError as error:
+            raise MissingExtraError(
+                f"timm cannot be imported ({error}). Type: pip install timm"
+            ) from None
+        self.vit = VisionTransformer(
+            img_size=(max_lines, pixels),
+            patch_size=(1, pixels),
+            in_chans=1,
+            num_classes=num_classes,
+            embed_dim=dim,
+            depth=layers,
+            num_heads=heads,
+            mlp_ratio=mlp_dim / dim,
+            pos_drop_rate=dropout,
+            proj_drop_rate=dropout,
+        )
+
+    def forward(self, lines):
+        return self.vit(lines[:, None])
 
 
 def copy_weights(weights, network):
@@ -132,38 +194,42 @@ def copy_weights(weights, network):
 
     Args:
         weights: dict of a variable's path to its NumPy array.
-        network: A `NativeViT` of the same sizes, changed in place.
+        network: A `NativeViT` or `LinesAsPatches` of the same sizes, changed in place.
     """
+    timm = isinstance(network, LinesAsPatches)
     found = {path: torch.tensor(array) for path, array in weights.items()}
-    dim = network.class_token.shape[-1]
+    dim = found["class_token/class_token"].shape[-1]
 
     def linear(path, layer):
-        _set(layer.weight, found[f"{path}/kernel"].reshape(layer.in_features, -1).T)
+        _set(layer.weight, found[f"{path}/kernel"].reshape(-1, len(layer.bias)).T)
         _set(layer.bias, found[f"{path}/bias"])
 
     def norm(path, layer):
         _set(layer.weight, found[f"{path}/gamma"])
         _set(layer.bias, found[f"{path}/beta"])
 
-    linear("tokenizer/project", network.tokenizer)
-    _set(network.class_token, found["class_token/class_token"])
-    _set(network.positions, found["positions/position_embedding"])
-    for index, layer in enumerate(network.encoder.layers):
-        block, attention = f"block_{index}", layer.self_attn
+    vit = network.vit if timm else network
+    blocks = vit.blocks if timm else vit.encoder.layers
+    linear("tokenizer/project", vit.patch_embed.proj if timm else vit.tokenizer)
+    _set(vit.cls_token if timm else vit.class_token, found["class_token/class_token"])
+    _set(vit.pos_embed if timm else vit.positions, found["positions/position_embedding"])
+    for index, layer in enumerate(blocks):
+        block, attention = f"block_{index}", layer.attn if timm else layer.self_attn
         parts = [f"{block}/attention/{part}" for part in ("query", "key", "value")]
         kernels = [found[f"{part}/kernel"].reshape(dim, dim).T for part in parts]
         biases = [found[f"{part}/bias"].reshape(dim) for part in parts]
-        _set(attention.in_proj_weight, torch.cat(kernels))
-        _set(attention.in_proj_bias, torch.cat(biases))
-        linear(f"{block}/attention/attention_output", attention.out_proj)
+        _set(attention.qkv.weight if timm else attention.in_proj_weight, torch.cat(kernels))
+        _set(attention.qkv.bias if timm else attention.in_proj_bias, torch.cat(biases))
+        out = attention.proj if timm else attention.out_proj
+        linear(f"{block}/attention/attention_output", out)
         norm(f"{block}/attention_norm", layer.norm1)
         norm(f"{block}/mlp_norm", layer.norm2)
-        linear(f"{block}/expand", layer.linear1)
-        linear(f"{block}/contract", layer.linear2)
-    norm("norm", network.encoder.norm)
-    linear("logits", network.head)
+        linear(f"{block}/expand", layer.mlp.fc1 if timm else layer.linear1)
+        linear(f"{block}/contract", layer.mlp.fc2 if timm else layer.linear2)
+    norm("norm", vit.norm if timm else vit.encoder.norm)
+    linear("logits", network.vit.head if timm else network.head)
 
 
 def _set(parameter, value):
     with torch.no_grad():
-        parameter.copy_(value)
+        parameter.copy_(value.reshape(parameter.shape))

@@ -1,0 +1,1 @@
+"""The same training on several backends, side by side: agreement, speed, memory, score."""
