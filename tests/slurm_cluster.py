@@ -1,5 +1,6 @@
 """A real SLURM of two made-up nodes for tests: see slurm/cluster.sh."""
 
+import csv
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import REPOSITORY
 
@@ -56,6 +58,32 @@ def wait_for(true, seconds=120, tell=lambda: ""):
     while not true():
         assert time.monotonic() < end, f"waited {seconds} s in vain: {tell()}"
         time.sleep(0.2)
+
+
+def history(run):
+    """Read history.csv of a run but for its seconds: float array `(epochs, columns)`."""
+    with (run / "history.csv").open(newline="") as file:
+        rows = [
+            [float(value) for name, value in row.items() if name != "seconds"]
+            for row in csv.DictReader(file)
+        ]
+    return np.array(rows)
+
+
+def enter(slurm, folder, monkeypatch, site):
+    """Have this process find SLURM, as on a login node, and work in a folder.
+
+    Args:
+        slurm: `Slurm`.
+        folder: `Path` to work in.
+        monkeypatch: pytest's.
+        site: str. What jobs/site.sh says.
+    """
+    (folder / "site.sh").write_text(site)
+    monkeypatch.chdir(folder)
+    for name, value in slurm.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("STM_KERAS_SITE", str(folder / "site.sh"))
 
 
 @contextmanager

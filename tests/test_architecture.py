@@ -9,6 +9,7 @@ ROWS = {  # who may import whom: only parts of a lower row, or its own part
     "files": 2,
     "leave": 2,
     "processes": 2,
+    "slurm": 3,
     "backend": 2,
     "scan": 2,
     "sections": 2,
@@ -38,6 +39,7 @@ OUTSIDE = {  # what a part may import at the top of a file, beside the standard 
     "files": set(),
     "leave": set(),
     "processes": set(),
+    "slurm": set(),
     "backend": set(),
     "scan": {"numpy"},
     "readers": {"numpy"},
@@ -56,12 +58,7 @@ OUTSIDE = {  # what a part may import at the top of a file, beside the standard 
     "export": {"numpy"},
     "folds": {"numpy"},
     "benchmark": {"numpy"},
-    "compare": {
-        "keras",
-        "numpy",
-        "matplotlib",
-        "torch",
-    },  # torch: the reference without Keras
+    "compare": {"keras", "numpy", "matplotlib", "torch"},  # one reference is without Keras
     "results": set(),
     "sweep": {"pydantic"},
     "cli": {"click", "numpy"},

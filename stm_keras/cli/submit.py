@@ -120,9 +120,10 @@ def _todo(folder, sweep):
 
 
 def _queue(folder, sweep, todo, dry_run, as_json):
+    from stm_keras.slurm import need_sbatch
     from stm_keras.sweep.folder import is_sweep, write_jobs
     from stm_keras.sweep.plan import jobs
-    from stm_keras.sweep.queue import max_array_size, need_sbatch, queue, sbatch_commands
+    from stm_keras.sweep.queue import max_array_size, queue, sbatch_commands
 
     names = list(jobs(folder, sweep))
     numbers = [number for number, name in enumerate(names) if name in todo]
@@ -135,7 +136,7 @@ def _queue(folder, sweep, todo, dry_run, as_json):
     arguments = folder, numbers, sweep.concurrent, sweep.sbatch
     if dry_run:
         for first, command in sbatch_commands(*arguments, max_array_size()):
-            click.echo(shlex.join(command))
+            click.echo(shlex.join(["sbatch", "--parsable", *command]))
             for number in numbers:
                 if first <= number < first + max_array_size():
                     words = shlex.join(["stm-keras", *todo[names[number]]])

@@ -12,7 +12,6 @@ import io
 import json
 import re
 import shlex
-import shutil
 from pathlib import Path
 
 from stm_keras.config import differences, dump_config, load_config
@@ -20,6 +19,7 @@ from stm_keras.errors import InputError, OutputError, UsageError
 from stm_keras.evaluation.history import compare_runs, read_history
 from stm_keras.files import atomic, check_folder
 from stm_keras.leave import EXIT_CODE
+from stm_keras.slurm import copy_script
 from stm_keras.sweep.plan import (
     HOW_QUEUED,
     Member,
@@ -30,7 +30,6 @@ from stm_keras.sweep.plan import (
 )
 
 MARK = "sweep.json"
-SCRIPTS = ("common.sh", "sweep.sbatch")
 ENDED = re.compile(r"ended with exit code (-?\d+)")
 SCORES = ("val_auroc", "val_balanced_accuracy")
 TEST = ("auroc", "balanced_accuracy")
@@ -111,9 +110,8 @@ def write_jobs(folder, sweep):
     Returns:
         list of str. What each line of the manifest is called.
     """
-    for name in SCRIPTS:
-        with atomic(folder / name, overwrite=True) as temporary:
-            shutil.copyfile(Path(__file__).parent.parent / "jobs" / name, temporary)
+    for name in ("common.sh", "sweep.sbatch"):
+        copy_script(name, folder)
     lines = [
         f"{name}\t{shlex.join(words)}\n" for name, words in jobs(folder, sweep).items()
     ]

@@ -1,14 +1,11 @@
 """Hand a sweep to SLURM as job arrays, and ask what became of them."""
 
 import json
-import os
-import shlex
-import shutil
-import subprocess
 from pathlib import Path
 
-from stm_keras.errors import InputError, StmKerasError, UsageError
+from stm_keras.errors import InputError
 from stm_keras.files import atomic
+from stm_keras.slurm import ask, sbatch, unfinished
 
 RECORD = "jobs.json"
 
@@ -38,14 +35,14 @@ def sbatch_commands(folder, numbers, concurrent, words=(), largest=1001):
 
     Returns:
         list of tuple of int, the line that number 0 of the array stands for, and list of
-        str, the command.
+        str, what follows `sbatch`.
     """
     folder = Path(folder).resolve()
     found = []
     for first in range(0, max(numbers) + 1, largest):
         own = [number - first for number in numbers if 0 <= number - first < largest]
         if own:
-            command = ["sbatch", "--parsable", f"--array={array_text(own)}%{concurrent}"]
+            command = [f"--array={array_text(own)}%{concurrent}"]
             command += [f"--output={folder}/logs/slurm-%A_%a.log", *words]
             command += [str(folder / "sweep.sbatch"), str(folder), str(first)]
             found.append((first, command))
@@ -54,24 +51,12 @@ def sbatch_commands(folder, numbers, concurrent, words=(), largest=1001):
 
 def max_array_size():
     """Ask SLURM how many numbers an array may have; 1001 where it does not say."""
-    text = _ask(["scontrol", "show", "config"])
+    text = ask(["scontrol", "show", "config"])
     for line in text.splitlines():
         key, _, value = line.partition("=")
         if key.strip() == "MaxArraySize" and value.strip().isdigit():
             return max(int(value), 1)
     return 1001
-
-
-def need_sbatch():
-    """See that SLURM is here.
-
-    Raises:
-        UsageError: It is not.
-    """
-    if shutil.which("sbatch") is None:
-        raise UsageError(
-            "There is no sbatch here. Run on a cluster's login node, or here with --local N."
-        )
 
 
 def queue(folder, names, numbers, concurrent, words=()):
@@ -92,11 +77,7 @@ def queue(folder, names, numbers, concurrent, words=()):
     for first, command in sbatch_commands(
         folder, numbers, concurrent, words, max_array_size()
     ):
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            said = " ".join(done.stderr.split()) or "it says nothing"
-            raise StmKerasError(f"SLURM refuses: {said} Command: {shlex.join(command)}")
-        job = done.stdout.strip().split(";")[0]
+        job = sbatch(command)
         jobs.append(job)
         records = [*_records(folder), {"job": job, "first": first, "names": names}]
         with atomic(Path(folder) / RECORD, overwrite=True) as temporary:
@@ -111,27 +92,12 @@ def queued(folder):
         dict of name to "queued" or "running"; empty where there is no SLURM.
     """
     records = {record["job"]: record for record in _records(folder)}
-    if not records or shutil.which("squeue") is None:
-        return {}
-    # not --jobs: SLURM refuses the whole question where it has forgotten one of them
-    text = _ask(["squeue", "-h", "-r", "-u", str(os.getuid()), "-o", "%F %K %T"])
     found = {}
-    for line in text.splitlines():
-        job, number, state = line.split()
+    for job, number, state in unfinished() if records else ():
         record = records.get(job)
-        if record is not None and number.isdigit():
-            place = record["first"] + int(number)
-            running = state in ("RUNNING", "COMPLETING", "CONFIGURING")
-            found[record["names"][place]] = "running" if running else "queued"
+        if record is not None and number is not None:
+            found[record["names"][record["first"] + number]] = state
     return found
-
-
-def _ask(command):
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout if done.returncode == 0 else ""
 
 
 def _records(folder):

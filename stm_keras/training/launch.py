@@ -63,7 +63,8 @@ def find_launch(environ=os.environ):
         rank, world, nodes, job = _read(environ, "SLURM_", *_SLURM)
         local = environ.get("SLURM_LOCALID", "0")
         step = int(environ.get("SLURM_STEP_ID", 0))
-        address = f"{first_host(nodes)}:{20000 + (int(job) + 61 * step) % 10000}"
+        host = environ.get("MASTER_ADDR") or first_host(nodes)  # jobs/train_multi.sbatch
+        address = f"{host}:{20000 + (int(job) + 61 * step) % 10000}"
     else:
         raise UsageError(f"`--parallel processes` finds one process alone. {START}")
     try:

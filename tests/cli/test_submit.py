@@ -43,7 +43,7 @@ def test_a_dry_run_prints_what_would_be_queued_and_writes_nothing(asked, tmp_pat
 
 
 def test_without_slurm_it_says_what_to_do(asked):
-    check_error(stm(*asked), 2, "There is no sbatch here.", "--local N")
+    check_error(stm(*asked), 2, "There is no sbatch here.")
 
 
 @pytest.mark.usefixtures("_quick_runs")
@@ -76,7 +76,7 @@ def test_a_sweep_file_says_the_same_as_options(asked, tmp_path):
 def test_what_makes_no_sense_is_refused_in_one_line(asked, tmp_path):
     check_error(stm("submit"), 2, "Say where the sweep goes: -o sweeps/NAME.")
     check_error(stm("submit", "-o", "x", "--grid", "train.epochs"), 2, "`--grid` takes")
-    check_error(stm(*asked), 2, "no sbatch")  # the folder is there now
+    check_error(stm(*asked), 2, "There is no sbatch here.")  # the folder is there now
     changed = stm("submit", "sweep", "--seeds", 3)
     check_error(changed, 2, "is a sweep, whose runs are fixed", "Received: seeds")
     check_error(stm("analyze", "sweep", "--curves", "a.png"), 2, "SWEEP/runs/*")

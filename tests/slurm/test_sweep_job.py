@@ -5,7 +5,7 @@ import json
 import keras
 import pytest
 from helpers import TINY, stm
-from slurm_cluster import wait_for
+from slurm_cluster import enter, wait_for
 
 pytestmark = pytest.mark.skipif(
     keras.config.backend() != "torch",
@@ -26,12 +26,7 @@ stm_or_not() {
 
 @pytest.fixture
 def _login_node(slurm, tmp_path, monkeypatch):
-    """Have `stm-keras submit` find SLURM, as on a login node."""
-    (tmp_path / "site.sh").write_text(SITE)
-    monkeypatch.chdir(tmp_path)
-    for name, value in slurm.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("STM_KERAS_SITE", str(tmp_path / "site.sh"))
+    enter(slurm, tmp_path, monkeypatch, SITE)
 
 
 def rows(folder):

@@ -1,6 +1,5 @@
 """Real jobs of a real SLURM: evicted, interrupted, cancelled, their node lost; and what is left."""
 
-import csv
 import json
 import os
 
@@ -8,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 from helpers import REPOSITORY, TINY, stm
-from slurm_cluster import wait_for
+from slurm_cluster import history, wait_for
 
 from stm_keras.inference.model_file import load_predictor
 
@@ -75,14 +74,6 @@ def queue(slurm, site, folder, command, *words):
 
 def evict(slurm):
     slurm.sbatch("-N2", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 0.5")
-
-
-def history(run):
-    with (run / "history.csv").open(newline="") as file:
-        return [
-            [float(value) for name, value in row.items() if name != "seconds"]
-            for row in csv.DictReader(file)
-        ]
 
 
 def check_like(run, undisturbed):

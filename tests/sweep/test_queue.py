@@ -18,8 +18,6 @@ def test_a_command_has_the_limit_and_the_words_of_the_user(tmp_path):
     ((first, command),) = sbatch_commands(tmp_path, [0, 2], 4, ["--gres=gpu:1"])
     assert first == 0
     assert command == [
-        "sbatch",
-        "--parsable",
         "--array=0,2%4",
         f"--output={tmp_path}/logs/slurm-%A_%a.log",
         "--gres=gpu:1",
@@ -31,7 +29,7 @@ def test_a_command_has_the_limit_and_the_words_of_the_user(tmp_path):
 
 def test_a_sweep_larger_than_an_array_may_be_becomes_several(tmp_path):
     found = sbatch_commands(tmp_path, [0, 9, 10, 25], 4, largest=10)
-    assert [(first, command[2]) for first, command in found] == [
+    assert [(first, command[0]) for first, command in found] == [
         (0, "--array=0,9%4"),
         (10, "--array=0%4"),
         (20, "--array=5%4"),

@@ -32,6 +32,7 @@ BY_HAND = {
     ("environ", "launch"),
     [
         (SLURM, Launch(3, 4, 1, "n03:20139")),
+        ({**SLURM, "MASTER_ADDR": "vm"}, Launch(3, 4, 1, "vm:20139")),
         (TORCHRUN, Launch(1, 2, 1, "127.0.0.1:4321")),
         (BY_HAND, Launch(1, 2, 0, "a:1")),
         ({**SLURM, **TORCHRUN}, Launch(1, 2, 1, "127.0.0.1:4321")),
