@@ -44,8 +44,7 @@ def prepare(folder, plan, weights=None, say=print):
     with contextlib.closing(batches):
         length = len(batches)
         for number in range(max(plan.steps, min(plan.steps_per_round, KEPT), 1)):
-            batches.set_epoch(number // length)
-            made = batches.make(batches.epoch, batches.order, number % length)
+            made = batches.make(*batches.place(number))
             folder.save_batch(number, *made)
             sums.append(digest([made[0]]))
     inputs = _whole_scans(config, dataset, split)

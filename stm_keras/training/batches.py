@@ -108,9 +108,14 @@ class Batches(keras.utils.PyDataset):
             self._orders[number] = np.resize(order, self.passing * self.own)
         return self._orders[number]
 
-    def make(self, epoch, order, number):
-        """Prepare batch `number` of a pass, here called epoch: inputs, targets and weights."""
-        rng = np.random.default_rng((self.seed, epoch, number))
+    def place(self, step):
+        """Return what `make` needs for a step, counted from the first of the training."""
+        passed, number = divmod(step, self.passing)
+        return passed, self.order(passed), number
+
+    def make(self, passed, order, number):
+        """Prepare batch `number` of a pass: inputs, targets and weights."""
+        rng = np.random.default_rng((self.seed, passed, number))
         chosen = order[number * self.own : (number + 1) * self.own]
         parts = [self._part(self.lessons, chosen, rng, 0)]
         begin = self.own
@@ -159,10 +164,8 @@ class Batches(keras.utils.PyDataset):
         coming = self._coming
         for following in range(number, min(number + 1 + self._ahead, len(self))):
             if following not in coming:
-                place = divmod(self.epoch * self.steps + following, self.passing)
-                coming[following] = self._pool.submit(
-                    self.make, place[0], self.order(place[0]), place[1]
-                )
+                place = self.place(self.epoch * self.steps + following)
+                coming[following] = self._pool.submit(self.make, *place)
         batch = coming.pop(number).result()
         self.waited += time.perf_counter() - begin
         return batch

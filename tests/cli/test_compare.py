@@ -193,7 +193,8 @@ def test_ctrl_c_leaves_no_process_and_says_how_to_go_on(config, dataset_file, tm
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
     assert f"Interrupted. Type the same command to go on in {tmp_path / 'out'}." in told
-    assert not any(child.is_running() for child in children)
+    _, left = psutil.wait_procs(children, timeout=20)
+    assert not left
 
 
 @pytest.mark.parametrize(

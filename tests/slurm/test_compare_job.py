@@ -28,7 +28,7 @@ def test_three_backends_agree_in_jobs_of_their_own(
     logs = "".join(path.read_text() for path in (tmp_path / "both" / "logs").iterdir())
     assert facts["JobState"] == "COMPLETED", logs
     comparison = json.loads((tmp_path / "both" / "comparison.json").read_text())
-    rows = {row["side"]["library"]: row for row in comparison["rows"]}
+    rows = {row["library"]: row for row in comparison["rows"]}
     assert set(rows) == {"tensorflow", "jax", "torch"}
     assert all(row["status"] == "done" for row in rows.values()), logs
     assert (tmp_path / "both" / "comparison.html").exists()

@@ -200,8 +200,8 @@ def test_shares_of_all_processes_are_the_batch_of_one(world, every_line):
         for rank in range(world)
     ]
     for number in range(len(batches)):
-        whole = keras.tree.flatten(batches.make(3, batches.order, number))
-        given = [keras.tree.flatten(each.make(3, each.order, number)) for each in parts]
+        whole = keras.tree.flatten(batches.make(3, batches.order(3), number))
+        given = [keras.tree.flatten(each.make(3, each.order(3), number)) for each in parts]
         for one, *others in zip(whole, *given, strict=True):
             assert np.array_equal(one, np.concatenate(others))
 
