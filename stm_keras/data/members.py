@@ -7,6 +7,7 @@ import numpy as np
 
 from stm_keras.data.checks import listed_keys
 from stm_keras.errors import DatasetError
+from stm_keras.readers.hdf5_heaps import check_heaps
 
 CHUNK_CACHE = 4 << 20  # room for chunks of many scans; HDF5's own 1 MiB is too little
 DEFLATE_LIMIT = 1100  # bytes one stored byte can become, a little more than deflate can
@@ -20,6 +21,8 @@ DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError)
 def open_file(path):
     """Open an HDF5 file to read; what HDF5 says of a damaged one becomes one line."""
     try:
+        with open(path, "rb") as file:  # noqa: PTH123  a path may be a str
+            check_heaps(file)
         with h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE) as file:
             yield file
     except PermissionError:

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from stm_keras.readers.hdf5_heaps import MAGIC, check_heaps
 from stm_keras.readers.source import DEFLATE, MAX_BYTES, damage
 
-MAGIC = b"\x89HDF\r\n\x1a\n"
 PLACES = (0, 512, 1024, 2048)  # where the header may begin; MATLAB puts its own first
 SMALL = 1 << 20  # bytes that may be declared without being stored
 MOST = 2000  # arrays looked at in one file
@@ -32,6 +32,7 @@ def open_hdf5(path, data, what="HDF5 file"):
 
     source = io.BytesIO(data) if isinstance(data, bytes) else data
     with damage(path, what), source:
+        check_heaps(data)
         try:
             with h5py.File(source, "r") as file:
                 yield file

@@ -2,9 +2,11 @@
 
 `STM_KERAS_FUZZ=100000 python -m pytest tests/readers/test_fuzz.py` is the nightly run: so
 many mutations of every format. Gwyddion's converter is a process of its own and gets a
-hundredth of that.
+hundredth of that. With `STM_KERAS_FUZZ_LAST=FILE` the file that is being read is kept there:
+what made a library's C code hang or crash is not lost.
 """
 
+import faulthandler
 import io
 import os
 import signal
@@ -40,6 +42,9 @@ from stm_keras.readers.found import choose
 from stm_keras.readers.sniff import scan_format
 
 COUNT = int(os.environ.get("STM_KERAS_FUZZ", "1000"))
+LAST = os.environ.get("STM_KERAS_FUZZ_LAST")  # where to keep the file that is being read
+LAST = None if LAST is None else Path(LAST)
+STDERR = os.fdopen(os.dup(2), "w")  # pytest has its own
 SECONDS = 20  # no file may take as long, on the slowest machine
 HEIGHTS = surface(16, 16)
 COUNTS = np.round(HEIGHTS * 1e12).astype(int)
@@ -157,9 +162,12 @@ def in_time():
 
     before = signal.signal(signal.SIGALRM, late)
     signal.alarm(SECONDS)
+    # a library's C code looks at no signal: then all ends here, and says where it was
+    faulthandler.dump_traceback_later(3 * SECONDS, exit=True, file=STDERR)
     try:
         yield
     finally:
+        faulthandler.cancel_dump_traceback_later()
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
 
@@ -167,6 +175,8 @@ def in_time():
 def read(module, path, data):
     """Read bytes as `read_scan` would, and see that what comes is a scan or a refusal."""
     refused = None
+    if LAST is not None:
+        LAST.write_bytes(data)
     with in_time():
         try:
             scan = choose(path, module.parse(path, data))
