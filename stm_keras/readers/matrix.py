@@ -16,7 +16,7 @@ import numpy as np
 from stm_keras.errors import MissingExtraError, NoImageError, require
 from stm_keras.readers.found import Found, Image, choose
 from stm_keras.readers.matrix_raw import MAGIC, guess_images, read_counts
-from stm_keras.readers.source import MAX_BYTES, damage, read_bytes
+from stm_keras.readers.source import DAMAGE, MAX_BYTES, damage, read_bytes
 
 RESULT = b"TLKB"  # how the only block of a result file is called
 CHANNELS = {"I": "Current"}  # what suffixes call otherwise
@@ -60,7 +60,13 @@ def parse(path, data):
         )
     with damage(path, "MATRIX file"):
         planned, counts = read_counts(path, data)
-        found, reason = _with_index(path, data, planned, channel)
+        try:
+            found, reason = _with_index(path, data, planned, channel)
+        except DAMAGE as error:  # what the library makes of a damaged index
+            found, reason = (
+                None,
+                f"the index is damaged ({str(error) or type(error).__name__})",
+            )
         if found is not None:
             return found
         name = CHANNELS.get(channel, channel)

@@ -119,6 +119,14 @@ def test_an_index_of_another_geometry_is_not_believed(write, lines, points, phra
     np.testing.assert_array_equal(scan.heights, UP)
 
 
+def test_an_index_over_which_the_library_stumbles_is_passed_over(write):
+    names = ["Angle".encode("utf-16-le"), "Anglo".encode("utf-16-le")]
+    index = matrix_index(NAME, 16, 16).replace(*names)
+    scan = read_scan(write(matrix_result(FOUR, PLANNED), index))
+    assert "the index is damaged (" in scan.warnings[0]
+    np.testing.assert_array_equal(scan.heights, UP)
+
+
 def test_the_suffix_names_the_channel(write):
     name = NAME.replace(".Z_", ".I_")
     index = matrix_index(name, 16, 16, channel="I")
