@@ -10,6 +10,7 @@ from stm_keras.data.images import Found, blocks_of
 from stm_keras.data.members import member, open_file, values
 from stm_keras.data.stored import StoredImages
 from stm_keras.errors import DatasetError
+from stm_keras.readers.hdf5_file import attribute
 
 FORMAT = "stm-keras dataset"
 VERSION = 1
@@ -42,8 +43,8 @@ def read_hdf5(path):
         DatasetError: The file is damaged or is no dataset.
     """
     with open_file(path) as file:
-        own = file.attrs.get("format") == FORMAT
-        if own and file.attrs.get("version", 0) > VERSION:
+        own = attribute(file, "format") == FORMAT
+        if own and attribute(file, "version", 0) > VERSION:
             raise DatasetError(
                 f"{path}: was written in version {file.attrs['version']} of the format; "
                 f"this stm-keras reads version {VERSION}. Update stm-keras."
@@ -61,7 +62,7 @@ def read_hdf5(path):
             arrays={key: values(path, file, key) for key in ARRAYS if key in names},
             classes=_classes(path, file, names),
             parameters=parameters,
-            source=_text(file.attrs.get("source")),
+            source=_text(attribute(file, "source")),
             own=own,
             keys=tuple(file),
         )
@@ -166,8 +167,9 @@ def _classes(path, file, names):
         return tuple(values(path, file, "classes"))
     holders = [file[key] for key in ("votes", "labels") if key in names]
     for holder in (*holders, file):
-        if "classes" in holder.attrs:
-            return tuple(_text(name) for name in holder.attrs["classes"])
+        names = attribute(holder, "classes")
+        if names is not None:
+            return tuple(_text(name) for name in names)
     return None
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from stm_keras.data.checks import listed_keys
 from stm_keras.errors import DatasetError
+from stm_keras.readers.hdf5_file import is_plain
 from stm_keras.readers.hdf5_heaps import check_heaps
 
 CHUNK_CACHE = 4 << 20  # room for chunks of many scans; HDF5's own 1 MiB is too little
@@ -73,6 +74,10 @@ def member(path, file, key):
             f"{path}: the data of `{key}` are in another file, which is not followed. Copy "
             "them into this file."
         )
+    if not is_plain(stored.id.get_type()):
+        raise DatasetError(
+            f"{path}: `{key}` must hold numbers or text. Received: dtype {stored.dtype}."
+        )
     _check_stored(path, key, stored)
     return stored
 
@@ -95,10 +100,6 @@ def values(path, file, key):
             return np.array(stored.asstr()[()], dtype=np.str_)
         except UnicodeDecodeError:
             raise DatasetError(f"{path}: `{key}` is text, but not in UTF-8.") from None
-    if stored.dtype.kind not in "biuf":
-        raise DatasetError(
-            f"{path}: `{key}` must hold numbers or text. Received: dtype {stored.dtype}."
-        )
     return stored[()]
 
 

@@ -19,6 +19,7 @@ from stm_keras.data.members import DAMAGE, damaged, member, values
 from stm_keras.data.shard_index import INDEX, read_index
 from stm_keras.data.sharded import ShardedFields, ShardedImages, ShardFiles
 from stm_keras.errors import DatasetError, InputError
+from stm_keras.readers.hdf5_file import attribute
 
 STAY = ("line_labels",)  # fields that stay in the shards, as parameters do
 _DEFLATE, _SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
@@ -122,7 +123,7 @@ def _look(path, index, shard):
 
 
 def _inside(path, file, index, shard):
-    if file.attrs.get("format") != FORMAT:
+    if attribute(file, "format") != FORMAT:
         raise DatasetError(f"{path}: is no shard that stm-keras wrote. Copy it again.")
     images = member(path, file, "images")
     told = (shard.scans, *index.shape), np.dtype(index.dtype)

@@ -12,7 +12,7 @@ import numpy as np
 
 from stm_keras.errors import NoImageError, ScanError
 from stm_keras.readers.found import Found, Image, choose, zero_filled
-from stm_keras.readers.hdf5_file import arrays, is_hdf5, open_hdf5, text_of
+from stm_keras.readers.hdf5_file import arrays, attribute, is_hdf5, open_hdf5, text_of
 from stm_keras.readers.netcdf3 import read_variables
 from stm_keras.readers.source import check_shape, damage, read_bytes
 from stm_keras.readers.words import channel_of, si_unit
@@ -57,7 +57,8 @@ def parse(path, data):
 
 
 def _attributes(member):
-    return {name: member.attrs[name] for name in list(member.attrs)[:100]}
+    found = {name: attribute(member, name) for name in list(member.attrs)[:100]}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _parse(path, variables):

@@ -8,7 +8,7 @@ import numpy as np
 
 from stm_keras.errors import ScanError
 from stm_keras.readers.found import Found, Image, choose
-from stm_keras.readers.hdf5_file import arrays, open_hdf5, text_of
+from stm_keras.readers.hdf5_file import arrays, attribute, is_stored, open_hdf5, text_of
 from stm_keras.readers.source import check_shape, read_bytes
 from stm_keras.readers.words import channel_of, positive, quantity, si_unit
 
@@ -74,7 +74,7 @@ def _image(file, name, member, nexus):
     if title in ("data", "value") and parent:  # NeXus names the group, not the array
         title = parent.rpartition("/")[2]
     channel, direction, slow = channel_of(title)
-    factor, unit = si_unit(text_of(member.attrs.get("units", "")))
+    factor, unit = si_unit(text_of(attribute(member, "units", "")))
     return Image(
         heights=heights * factor,
         channel=channel,
@@ -91,7 +91,9 @@ def _size(group):
         axis = group.get(name)
         if axis is None or getattr(axis, "ndim", 0) != 1 or not 2 <= axis.size <= 1 << 20:
             return None
-        factor, unit = si_unit(text_of(axis.attrs.get("units", "m")))
+        if not is_stored(axis):
+            return None
+        factor, unit = si_unit(text_of(attribute(axis, "units", "m")))
         values = np.asarray(axis[()], np.float64)
         span = np.ptp(values) * factor * len(values) / (len(values) - 1)
         spans.append(span if unit == "m" else None)
@@ -100,8 +102,8 @@ def _size(group):
 
 def _attribute(file, symbol, *names):
     for name in names:
-        if name in file.attrs:
-            value = file.attrs[name]
+        value = attribute(file, name)
+        if value is not None:
             if isinstance(value, float | np.floating | int | np.integer):
                 return float(value)
             return quantity(text_of(value), symbol)

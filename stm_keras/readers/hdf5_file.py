@@ -70,12 +70,49 @@ def is_stored(member):
     """Tell whether an array's data lie in the file: its header may promise terabytes."""
     if member.shape is None or member.is_virtual or member.external:
         return False
+    if not is_plain(member.id.get_type()):
+        return False
     declared = int(np.prod(member.shape, dtype=object)) * member.dtype.itemsize
     if declared <= SMALL:
         return True
     packed = member.id.get_create_plist().get_nfilters() > 0
     kept = member.id.get_storage_size() * (DEFLATE if packed else 1)
     return declared <= min(kept, MAX_BYTES)
+
+
+def is_plain(kind):
+    """Tell whether an HDF5 type is a number or a text: HDF5 crashes over some others.
+
+    A single damaged byte makes a text a sequence of made-up numbers, which HDF5 1.14 cannot
+    convert and does not refuse.
+
+    Args:
+        kind: `h5py.h5t.TypeID`.
+    """
+    from h5py import h5t
+
+    most = {h5t.INTEGER: 8, h5t.FLOAT: 8, h5t.ENUM: 1}  # bytes; a bool is an ENUM
+    return kind.get_class() == h5t.STRING or kind.get_size() <= most.get(
+        kind.get_class(), 0
+    )
+
+
+def attribute(thing, name, default=None):
+    """Read an attribute that is a number or a text, or a few of them.
+
+    Args:
+        thing: open `h5py.File`, group or dataset.
+        name: str.
+        default: what to return where there is none, or one of another kind.
+    """
+    from h5py import h5a
+
+    if name not in thing.attrs:
+        return default
+    found = h5a.open(thing.id, name.encode())
+    if not is_plain(found.get_type()) or found.get_storage_size() > SMALL:
+        return default
+    return thing.attrs[name]
 
 
 def text_of(value):

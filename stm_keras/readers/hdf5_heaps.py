@@ -1,20 +1,21 @@
-"""Find damage in HDF5 files over which HDF5 itself would never come to an end.
+"""Find damage in HDF5 files over which HDF5 itself would crash, or never come to an end.
 
 Values of variable length, texts above all, lie in heaps. HDF5 goes through a heap from
 object to object by the sizes that are written there; where one is 0 it stays for ever, in C,
-where no time limit of Python reaches it (HDF5 1.14.6, `H5HG__cache_heap_deserialize`).
+where no time limit of Python reaches it, and where one leads out of the heap it reads what is
+not there (HDF5 1.14.6, `H5HG__cache_heap_deserialize`).
 """
 
-import mmap
-from contextlib import closing
+import io
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 HEAP = b"GCOL\1\0\0\0"  # magic, version, reserved
 MOST = 1 << 30  # bytes looked through; heaps of larger files are believed
+BLOCK = 1 << 20
 
 
 def check_heaps(source):
-    """Refuse a file with a heap in which HDF5 would go round for ever.
+    """Refuse a file with a heap whose objects do not fill it one after the other.
 
     Args:
         source: bytes of the file, or the file opened to be read in binary mode.
@@ -22,49 +23,56 @@ def check_heaps(source):
     Raises:
         ValueError: There is one.
     """
-    if isinstance(source, bytes):
-        _check(source)
-        return
-    size = source.seek(0, 2)
-    source.seek(0)
-    if 0 < size <= MOST:
-        with closing(mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)) as mapped:
-            _check(mapped)
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    size = file.seek(0, io.SEEK_END)
+    if size <= MOST:
+        width, place = _width_of_lengths(file), _find(file, 0)
+        while place >= 0:
+            place = _find(file, _walk(file, place, width, size))
+    file.seek(0)
 
 
-def _check(data):
-    width = _width_of_lengths(data)
-    place = data.find(HEAP)
-    while place >= 0:
-        end = _walk(data, place, width)
-        place = data.find(HEAP, end)
+def _find(file, begin):
+    """Return where the next heap begins, or -1. A block at a time: files may be large."""
+    while True:
+        file.seek(begin)
+        block = file.read(BLOCK)
+        place = block.find(HEAP)
+        if place >= 0:
+            return begin + place
+        if len(block) < BLOCK:
+            return -1
+        begin += len(block) - len(HEAP) + 1
 
 
-def _width_of_lengths(data):
+def _width_of_lengths(file):
     """Return how many bytes a size takes in a file, as its superblock says."""
-    place = data.find(MAGIC)
-    if place < 0 or place + 15 > len(data):
+    file.seek(0)
+    head = file.read(1 << 16)
+    place = head.find(MAGIC)
+    if place < 0 or place + 15 > len(head):
         return 8
-    version = data[place + 8]
-    width = data[place + (14 if version < 2 else 10)]
+    width = head[place + (14 if head[place + 8] < 2 else 10)]
     return width if width in (2, 4, 8) else 8
 
 
-def _walk(data, place, width):
-    """Go through a heap as HDF5 does; return where it ends, or where it makes no sense."""
+def _walk(file, place, width, size):
+    """Go through a heap as HDF5 does, and return where it ends."""
+    file.seek(place + 8)
+    end = int.from_bytes(file.read(width), "little")
     head = _aligned(8 + width)
-    size = int.from_bytes(data[place + 8 : place + 8 + width], "little")
-    end = min(place + size, len(data))
-    at = place + head
-    while at + head <= end:
-        number = int.from_bytes(data[at : at + 2], "little")
-        length = int.from_bytes(data[at + 8 : at + 8 + width], "little")
-        step = head + _aligned(length) if number else length
-        step %= 1 << 64  # as C adds
-        if step == 0:
-            raise ValueError(f"an object of size 0 in the heap at byte {place}")
+    if not head <= end <= size - place:
+        raise ValueError(f"the heap at byte {place} is {end} bytes long")
+    file.seek(place)
+    heap, at = file.read(end), head
+    while at + head <= end:  # a rest that is too small for an object is none
+        number = int.from_bytes(heap[at : at + 2], "little")
+        length = int.from_bytes(heap[at + 8 : at + 8 + width], "little")
+        step = head + _aligned(length) if number else length  # 0 is the free space
+        if not head <= step <= end - at:
+            raise ValueError(f"an object of {length} bytes in the heap at byte {place}")
         at += step
-    return max(min(at, end), place + len(HEAP))
+    return place + end
 
 
 def _aligned(length):

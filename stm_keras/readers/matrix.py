@@ -68,7 +68,9 @@ def parse(path, data):
                 f"the index is damaged ({str(error) or type(error).__name__})",
             )
         if found is not None:
-            return found
+            if not len(counts) or any(image.there().any() for image in found.images):
+                return found
+            reason = "the index is damaged (it gives no number for any height)"
         name = CHANNELS.get(channel, channel)
         images, assumed = guess_images(path, planned, counts, name)
         warning = (

@@ -3,7 +3,7 @@
 `STM_KERAS_FUZZ=100000 python -m pytest tests/readers/test_fuzz.py` is the nightly run: so
 many mutations of every format. Gwyddion's converter is a process of its own and gets a
 hundredth of that. With `STM_KERAS_FUZZ_LAST=FILE` the file that is being read is kept there:
-what made a library's C code hang or crash is not lost.
+what made a library's C code hang or crash is not lost, and FILE.where says where it hung.
 """
 
 import faulthandler
@@ -44,7 +44,6 @@ from stm_keras.readers.sniff import scan_format
 COUNT = int(os.environ.get("STM_KERAS_FUZZ", "1000"))
 LAST = os.environ.get("STM_KERAS_FUZZ_LAST")  # where to keep the file that is being read
 LAST = None if LAST is None else Path(LAST)
-STDERR = os.fdopen(os.dup(2), "w")  # pytest has its own
 SECONDS = 20  # no file may take as long, on the slowest machine
 HEIGHTS = surface(16, 16)
 COUNTS = np.round(HEIGHTS * 1e12).astype(int)
@@ -162,12 +161,18 @@ def in_time():
 
     before = signal.signal(signal.SIGALRM, late)
     signal.alarm(SECONDS)
-    # a library's C code looks at no signal: then all ends here, and says where it was
-    faulthandler.dump_traceback_later(3 * SECONDS, exit=True, file=STDERR)
     try:
-        yield
+        if LAST is None:
+            yield
+        else:
+            # a library's C code looks at no signal: then all ends here, and says where
+            with LAST.with_suffix(".where").open("w") as where:
+                faulthandler.dump_traceback_later(3 * SECONDS, exit=True, file=where)
+                try:
+                    yield
+                finally:
+                    faulthandler.cancel_dump_traceback_later()
     finally:
-        faulthandler.cancel_dump_traceback_later()
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
 
