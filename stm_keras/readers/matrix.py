@@ -63,10 +63,8 @@ def parse(path, data):
         try:
             found, reason = _with_index(path, data, planned, channel)
         except DAMAGE as error:  # what the library makes of a damaged index
-            found, reason = (
-                None,
-                f"the index is damaged ({str(error) or type(error).__name__})",
-            )
+            found = None
+            reason = f"the index is damaged ({str(error) or type(error).__name__})"
         if found is not None:
             if not len(counts) or any(image.there().any() for image in found.images):
                 return found
