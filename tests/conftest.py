@@ -46,10 +46,10 @@ def pytest_collection_finish(session):
 
 
 def pytest_xdist_auto_num_workers(config):
-    """A process for every processor; none where files are named: a few tests need one."""
+    """One process more than processors, as some tests wait; none where files are named."""
     if any(".py" in argument for argument in config.args):
         return 0
-    return min(len(os.sched_getaffinity(0)), MOST_PROCESSES)
+    return min(len(os.sched_getaffinity(0)) + 1, MOST_PROCESSES)
 
 
 def pytest_xdist_setupnodes():

@@ -6,14 +6,19 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from click.testing import CliRunner
 
+from stm_keras.backend import use_backend
 from stm_keras.cli.main import main
 from stm_keras.data.dataset import CLASSES, Dataset
 from stm_keras.data.storage import save_dataset
 
 REPOSITORY = Path(__file__).parent.parent
 SHARED = REPOSITORY.parent / "shared" / "data"
+ONCE = pytest.mark.skipif(  # of tests whose processes choose their backend themselves
+    use_backend() != "torch", reason="runs once, beside torch"
+)
 FEW_LINES = (16, 64)  # instead of the ten lengths at which a model is scored
 TINY = (  # settings of a run that is over in seconds
     *("--set", "model.width=4", "--set", "model.dropout=0", "--set", "train.batch_size=16"),

@@ -7,9 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import keras
 import pytest
-from helpers import REPOSITORY
+from helpers import ONCE, REPOSITORY
 
 JOBS = REPOSITORY / "jobs"
 SCRIPTS = sorted([*JOBS.glob("*.sbatch"), *JOBS.glob("*.sh")])
@@ -100,7 +99,7 @@ def test_the_container_names_what_is_there():
     assert "NOT BUILT YET" in IMAGE.read_text()
 
 
-@pytest.mark.skipif(keras.config.backend() != "torch", reason="one backend is enough")
+@ONCE
 def test_what_the_container_tests_works_outside_of_one(tmp_path):
     (tmp_path / "bin").mkdir()
     command = tmp_path / "bin" / "stm-keras"

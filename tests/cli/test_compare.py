@@ -12,11 +12,12 @@ import numpy as np
 import psutil
 import pytest
 from compare_parts import TINY_VIT
-from helpers import REPOSITORY, check_error, stm
+from helpers import ONCE, REPOSITORY, check_error, stm
 
 from stm_keras.backend import BACKENDS, installed_backends
 from stm_keras.compare.folder import Folder
 
+pytestmark = ONCE
 SMALL = ("--repeats", 2, "--steps-per-round", 1, "--cores", 1)
 HERE = os.environ["KERAS_BACKEND"]
 
@@ -153,10 +154,7 @@ def test_a_job_measures_only_its_sides_and_joins_them_as_they_are(compared, tmp_
     assert (tmp_path / "joined" / "comparison.html").exists()
 
 
-@pytest.mark.skipif(
-    HERE != "torch" or installed_backends() != list(BACKENDS),
-    reason="once is enough: where the suite runs on torch and all three are installed",
-)
+@pytest.mark.skipif(installed_backends() != list(BACKENDS), reason="needs all three")
 def test_three_backends_and_native_pytorch_agree(config, dataset_file, tmp_path):
     given = ("--reference", "native", "--steps", 12, "--json")
     result = stm(*arguments(config, dataset_file, tmp_path / "out", *given))

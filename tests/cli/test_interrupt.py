@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers import REPOSITORY, TINY, stm
+from helpers import ONCE, REPOSITORY, TINY, stm
 
 from stm_keras.leave import Preempted, notice, watched
 
@@ -39,7 +39,7 @@ def history(folder):
     ("number", "code", "told"),
     [
         ("SIGINT", 130, "Interrupted."),
-        ("SIGUSR1", 75, "Asked to leave (SIGUSR1)."),
+        pytest.param("SIGUSR1", 75, "Asked to leave (SIGUSR1).", marks=ONCE),
     ],
 )
 def test_a_signal_keeps_the_epochs_and_the_same_command_finishes(

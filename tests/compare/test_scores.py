@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from compare_parts import TINY_VIT
-from helpers import FEW_LINES
+from helpers import FEW_LINES, ONCE
 
 from stm_keras.compare import scores
 from stm_keras.compare.folder import Folder, Plan, digest
@@ -15,6 +15,7 @@ from stm_keras.config import load_config
 from stm_keras.errors import MismatchError, TrainingError
 from stm_keras.runs import Run
 
+pytestmark = ONCE
 SIDE = Side(keras.config.backend())
 
 

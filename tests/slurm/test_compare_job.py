@@ -2,14 +2,10 @@
 
 import json
 
-import keras
-import pytest
-from helpers import TINY, stm
+from helpers import ONCE, TINY, stm
 from slurm_cluster import enter
 
-pytestmark = pytest.mark.skipif(
-    keras.config.backend() != "torch", reason="runs all three backends: once is enough"
-)
+pytestmark = ONCE
 SITE = 'stm_keras=("$PYTHON" -m stm_keras)\n'
 
 

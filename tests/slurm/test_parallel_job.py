@@ -6,7 +6,8 @@ from helpers import REPOSITORY, TINY, stm
 from slurm_cluster import enter, history, wait_for
 
 pytestmark = pytest.mark.skipif(
-    keras.config.backend() == "tensorflow", reason="Keras has one process under TensorFlow"
+    keras.config.backend() != "jax",
+    reason="runs once, under JAX; torch's processes are in tests/training/test_distribute.py",
 )
 SITE = 'stm_keras=("$PYTHON" -m stm_keras)\n'
 

@@ -2,15 +2,11 @@
 
 import json
 
-import keras
 import pytest
-from helpers import TINY, stm
+from helpers import ONCE, TINY, stm
 from slurm_cluster import enter, wait_for
 
-pytestmark = pytest.mark.skipif(
-    keras.config.backend() != "torch",
-    reason="needs one backend only, and torch starts soonest",
-)
+pytestmark = ONCE
 SITE = """
 stm_keras=(stm_or_not)
 stm_or_not() {

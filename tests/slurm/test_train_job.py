@@ -3,10 +3,9 @@
 import json
 import os
 
-import keras
 import numpy as np
 import pytest
-from helpers import REPOSITORY, TINY, stm
+from helpers import ONCE, REPOSITORY, TINY, stm
 from slurm_cluster import history, wait_for
 
 from stm_keras.inference.model_file import load_predictor
@@ -31,10 +30,6 @@ def on_train_batch_end(self, batch, logs=None):
 FiniteLoss.on_train_batch_end = on_train_batch_end
 main(sys.argv[1:])
 """
-ONCE = pytest.mark.skipif(
-    keras.config.backend() != "torch",
-    reason="needs one backend only, and torch starts soonest",
-)
 NIGHTLY = pytest.mark.skipif(
     "STM_KERAS_NIGHTLY" not in os.environ, reason="takes minutes: STM_KERAS_NIGHTLY=1"
 )
