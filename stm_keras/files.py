@@ -99,6 +99,27 @@ def atomic_folder(path, marker, overwrite=False):
             shutil.rmtree(old, ignore_errors=True)
 
 
+@contextmanager
+def locked(path, refusal):
+    """Hold a lock on a file, and let no second process have it meanwhile.
+
+    Args:
+        path: `Path` of the file, which is made.
+        refusal: str. What to tell where another process has it.
+
+    Raises:
+        OutputError: Another process has it.
+    """
+    import fcntl  # not on Windows, where scans are judged all the same
+
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise OutputError(refusal) from None
+        yield
+
+
 def check_folder(path):
     """Make a folder and see that a file can be written there.
 

@@ -8,7 +8,6 @@ card.md            model card                   report.html       the same, to l
 """
 
 import csv
-import fcntl
 import io
 import json
 import shlex
@@ -20,7 +19,7 @@ from pathlib import Path
 
 from stm_keras.config import differences, dump_config, load_config
 from stm_keras.errors import InputError, OutputError, UsageError
-from stm_keras.files import atomic, check_folder
+from stm_keras.files import atomic, check_folder, locked
 
 SPLIT = ("dataset", "protocol", "seed", "fold", "parts", "groups", "note")  # of split.json
 STATE = ("weights", "rows")  # of checkpoints/state.json
@@ -141,14 +140,11 @@ class Run:
         Raises:
             OutputError: Another process trains here.
         """
-        with self.file(".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise OutputError(
-                    f"{self.path}: another process trains here. Wait for it, or choose "
-                    "another --output."
-                ) from None
+        refusal = (
+            f"{self.path}: another process trains here. Wait for it, or choose another "
+            "--output."
+        )
+        with locked(self.file(".lock"), refusal):
             yield
 
 

@@ -7,7 +7,6 @@ weights.npz     initial weights            comparison.json    the result, also a
 batches/        the first training batches, scans.npz: scans whose logits are compared
 """
 
-import fcntl
 import hashlib
 import json
 import tomllib
@@ -20,7 +19,7 @@ import numpy as np
 from stm_keras.compare.sides import Side
 from stm_keras.config import Config, differences, dump_config, load_config
 from stm_keras.errors import InputError, OutputError, UsageError
-from stm_keras.files import atomic, check_folder
+from stm_keras.files import atomic, check_folder, locked
 
 PLAN, MATERIAL = "plan.json", "material.json"
 KEPT = 4  # batches that timing goes round
@@ -113,14 +112,11 @@ class Folder:
         Raises:
             OutputError: Another process does.
         """
-        with self.file(".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise OutputError(
-                    f"{self.path}: another process compares here. Wait for it, or choose "
-                    "another --output."
-                ) from None
+        refusal = (
+            f"{self.path}: another process compares here. Wait for it, or choose another "
+            "--output."
+        )
+        with locked(self.file(".lock"), refusal):
             yield
 
     def _forget(self):

@@ -5,7 +5,6 @@ import json
 from stm_keras.compare import plots
 from stm_keras.compare.table import cells, conditions, failures
 from stm_keras.evaluation import html, markup
-from stm_keras.evaluation.stylesheet import CSS
 
 
 def page(comparison):
@@ -34,21 +33,7 @@ def page(comparison):
         sections.append(("Scores", _scores(scored)))
     sections += [("Machines", _machines(comparison)), ("What was run", _run(comparison))]
     title = f"{comparison['settings']['name']}: backends compared"
-    links = " ".join(
-        f'<a href="#{html.anchor(name)}">{html.text(name)}</a>' for name, _ in sections
-    )
-    body = "\n".join(
-        f'<section id="{html.anchor(name)}"><h2>{html.text(name)}</h2>\n{content}\n</section>'
-        for name, content in sections
-    )
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8"/>\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"/>\n'
-        f"<title>{html.text(title)}</title>\n<style>\n{CSS}</style>\n</head>\n<body>\n"
-        f"<header><h1>{html.text(title)}</h1><nav>{links}</nav></header>\n"
-        f"<main>\n{body}\n</main>\n<footer>Written by stm-keras.</footer>\n"
-        "</body>\n</html>\n"
-    )
+    return html.page(title, sections)
 
 
 def _table(comparison):

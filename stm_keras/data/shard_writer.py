@@ -4,9 +4,7 @@ Until all shards are there, the folder has a journal instead of an index: a line
 was asked for, then a line for every finished shard.
 """
 
-import fcntl
 import json
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -24,7 +22,7 @@ from stm_keras.data.shard_index import (
 from stm_keras.data.storage import save_dataset
 from stm_keras.data.summary import recorded_heights
 from stm_keras.errors import OutputError, UsageError
-from stm_keras.files import atomic, check_folder
+from stm_keras.files import atomic, check_folder, locked
 
 LOCK = ".lock"
 SHARD_SIZE = 8192  # scans: about 90 MB of a file, 140 MB of memory of a process
@@ -58,7 +56,11 @@ def write_shards(folder, settings, count, shard_size, work, overwrite=False, pro
     settings = json.loads(json.dumps({**settings, "shard_size": shard_size}))
     check_shards_folder(folder, settings, overwrite)
     check_folder(folder)
-    with _locked(folder):
+    refusal = (
+        f"{folder}: another process writes shards here. Wait for it, or choose another "
+        "folder."
+    )
+    with locked(folder / LOCK, refusal):
         try:
             if (folder / INDEX).exists():
                 if _asked(folder) == settings and not overwrite:
@@ -91,6 +93,7 @@ def write_shards(folder, settings, count, shard_size, work, overwrite=False, pro
         finally:
             for temporary in folder.glob(".shard-*.h5"):  # of workers that were killed
                 temporary.unlink(missing_ok=True)
+            (folder / LOCK).unlink(missing_ok=True)
 
 
 def write_shard(dataset, path):
@@ -222,17 +225,3 @@ def _remove(folder):
         (folder / name).unlink(missing_ok=True)
     for path in folder.glob("shard-*.h5"):
         path.unlink()
-
-
-@contextmanager
-def _locked(folder):
-    with (folder / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise OutputError(
-                f"{folder}: another process writes shards here. Wait for it, or choose "
-                "another folder."
-            ) from None
-        yield
-    (folder / LOCK).unlink(missing_ok=True)

@@ -1,9 +1,10 @@
-"""The smallest pieces of HTML: escaped text, spots of colour, pictures inside the file."""
+"""Pieces of HTML: escaped text, spots of colour, pictures inside the file, a whole page."""
 
 import base64
 from html import escape
 
 from stm_keras.evaluation.look import class_colour
+from stm_keras.evaluation.stylesheet import CSS
 
 
 def data_url(png):
@@ -25,3 +26,28 @@ def text(value):
     """Escape text, and leave out control characters that no HTML may hold."""
     kept = "".join(c for c in str(value) if c.isprintable() or c in "\n\t")
     return escape(kept)
+
+
+def page(title, sections):
+    """Write a page that needs no other file.
+
+    Args:
+        title: str.
+        sections: list of pairs of str, a heading and its HTML.
+
+    Returns:
+        str.
+    """
+    links = " ".join(f'<a href="#{anchor(name)}">{text(name)}</a>' for name, _ in sections)
+    body = "\n".join(
+        f'<section id="{anchor(name)}"><h2>{text(name)}</h2>\n{content}\n</section>'
+        for name, content in sections
+    )
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8"/>\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"/>\n'
+        f"<title>{text(title)}</title>\n<style>\n{CSS}</style>\n</head>\n<body>\n"
+        f"<header><h1>{text(title)}</h1><nav>{links}</nav></header>\n"
+        f"<main>\n{body}\n</main>\n<footer>Written by stm-keras.</footer>\n"
+        "</body>\n</html>\n"
+    )

@@ -12,7 +12,6 @@ from stm_keras.evaluation.plots import (
     plot_roc,
 )
 from stm_keras.evaluation.scores import HEADLINES, worst_mistakes
-from stm_keras.evaluation.stylesheet import CSS
 from stm_keras.evaluation.trust import trust_sections
 from stm_keras.evaluation.wording import TITLES, bounds, number
 from stm_keras.files import atomic
@@ -90,25 +89,7 @@ def write_report(
     )
     sections.append(("Before you trust this", f"<ul>{notes}</ul>"))
     with atomic(path, overwrite) as temporary:
-        temporary.write_text(_page(title, sections), encoding="utf-8")
-
-
-def _page(title, sections):
-    links = " ".join(
-        f'<a href="#{html.anchor(name)}">{html.text(name)}</a>' for name, _ in sections
-    )
-    body = "\n".join(
-        f'<section id="{html.anchor(name)}"><h2>{html.text(name)}</h2>\n{content}\n</section>'
-        for name, content in sections
-    )
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8"/>\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"/>\n'
-        f"<title>{html.text(title)}</title>\n<style>\n{CSS}</style>\n</head>\n<body>\n"
-        f"<header><h1>{html.text(title)}</h1><nav>{links}</nav></header>\n"
-        f"<main>\n{body}\n</main>\n<footer>Written by stm-keras.</footer>\n"
-        "</body>\n</html>\n"
-    )
+        temporary.write_text(html.page(title, sections), encoding="utf-8")
 
 
 def _facts(facts, protocol):

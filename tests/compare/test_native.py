@@ -11,6 +11,13 @@ from stm_keras.models import vit
 SIZES = {"pixels": 5, "max_lines": 7, "layers": 2, "heads": 3, "dim": 12, "mlp_dim": 20}
 
 
+def drawn_weights(model, rng):
+    """Give a model weights that all count, and return them: dict of path to array."""
+    for variable in model.weights:
+        variable.assign(rng.normal(0, 0.3, variable.shape))
+    return {v.path: keras.ops.convert_to_numpy(v.value) for v in model.weights}
+
+
 @pytest.mark.parametrize("masked", [False, True])
 def test_native_network_is_ours_in_plain_pytorch(masked):
     torch = pytest.importorskip("torch")
@@ -20,11 +27,7 @@ def test_native_network_is_ours_in_plain_pytorch(masked):
     network = NativeViT(4, **SIZES, masked=masked).eval()
     assert sum(weight.numel() for weight in network.parameters()) == model.count_params()
     rng = np.random.default_rng(0)
-    weights = {}
-    for variable in model.weights:
-        variable.assign(rng.normal(0, 0.3, variable.shape))
-        weights[variable.path] = keras.ops.convert_to_numpy(variable.value)
-    copy_weights(weights, network)
+    copy_weights(drawn_weights(model, rng), network)
     lines = rng.normal(size=(3, 6, 5)).astype("float32")
     if masked:
         lines[1, 4:] = 0
@@ -71,11 +74,7 @@ def test_timm_network_is_ours_on_whole_scans():
     network = LinesAsPatches(4, **SIZES).eval()
     assert sum(weight.numel() for weight in network.parameters()) == model.count_params()
     rng = np.random.default_rng(0)
-    weights = {}
-    for variable in model.weights:
-        variable.assign(rng.normal(0, 0.3, variable.shape))
-        weights[variable.path] = keras.ops.convert_to_numpy(variable.value)
-    copy_weights(weights, network)
+    copy_weights(drawn_weights(model, rng), network)
     lines = rng.normal(size=(3, 7, 5)).astype("float32")
     with torch.no_grad():
         theirs = network(torch.from_numpy(lines)).numpy()
