@@ -89,7 +89,7 @@ class Worker:
         predict = self._timed(self.network.predict)
         scans = predict.pop("result")
         return {
-            "train": {**{key: train[key] / count for key in ("wall", "cpu")}},
+            "train": {key: train[key] / count for key in ("wall", "cpu")},
             "loss": train["result"],
             "predict": {key: value / scans for key, value in predict.items()},
             "memory": self._memory(),
