@@ -13,12 +13,14 @@ def score_lines(scores):
         ("ece", "calibration error"),
     ):
         lines.append(f"  {name:<20}{_number(scores[key])}{_interval(scores, key)}")
-    if scores.get("consensus"):
-        part = scores["consensus"]
-        lines.append(
-            f"  consensus ({part['n']})     AUROC {_number(part['auroc'])}, "
-            f"balanced accuracy {_number(part['balanced_accuracy'])}"
-        )
+    for key in ("full_agreement", "consensus"):
+        if scores.get(key):
+            part = scores[key]
+            name = f"{key.replace('_', ' ')} ({part['n']})"
+            lines.append(
+                f"  {name:<22}AUROC {_number(part['auroc'])}, balanced accuracy "
+                f"{_number(part['balanced_accuracy'])}"
+            )
     lines.append("  class                 AUROC  recall  scans")
     for name, values in scores["per_class"].items():
         lines.append(

@@ -3,7 +3,7 @@
 import re
 
 from stm_keras.evaluation import wording
-from stm_keras.evaluation.scores import HEADLINES
+from stm_keras.evaluation.scores import HEADLINES, SUBSETS
 from stm_keras.evaluation.wording import TITLES, bounds, number
 from stm_keras.files import atomic
 
@@ -72,8 +72,7 @@ def write_card(path, facts, scores, overwrite=False):
 
 def _headlines(scores):
     subsets = [("all single-class scans", scores)]
-    if scores.get("consensus"):
-        subsets.append(("consensus scans", scores["consensus"]))
+    subsets += [(name, scores[key]) for key, name in SUBSETS.items() if scores.get(key)]
     rows = [
         [name, part["n"], *(_cell(part[k], part["intervals"][k]) for k in HEADLINES)]
         for name, part in subsets

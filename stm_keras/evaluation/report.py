@@ -11,7 +11,7 @@ from stm_keras.evaluation.plots import (
     plot_reliability,
     plot_roc,
 )
-from stm_keras.evaluation.scores import HEADLINES, worst_mistakes
+from stm_keras.evaluation.scores import HEADLINES, SUBSETS, worst_mistakes
 from stm_keras.evaluation.trust import trust_sections
 from stm_keras.evaluation.wording import TITLES, bounds, number
 from stm_keras.files import atomic
@@ -121,10 +121,7 @@ def _headlines(scores):
             f"<p>{html.text(wording.MEANINGS[name])}</p></div>"
         )
     subsets = [("all single-class scans", scores)]
-    if scores.get("consensus"):
-        subsets.append(
-            ("consensus scans (two raters or more, all agree)", scores["consensus"])
-        )
+    subsets += [(name, scores[key]) for key, name in SUBSETS.items() if scores.get(key)]
     rows = [
         [name, f"{part['n']:,}", *(markup.bracketed(part, score) for score in HEADLINES)]
         for name, part in subsets

@@ -9,6 +9,10 @@ from stm_keras.evaluation.calibration import expected_calibration_error
 from stm_keras.evaluation.metrics import check_pair
 
 HEADLINES = ("auroc", "balanced_accuracy", "accuracy", "ece")
+SUBSETS = {  # key of a `score_predictions` dict to what the scans are
+    "full_agreement": "full-agreement scans (no rater against)",
+    "consensus": "consensus scans (two raters or more, all agree)",
+}
 
 
 def score_predictions(
@@ -18,6 +22,7 @@ def score_predictions(
     *,
     by_lines=None,
     groups=None,
+    full_agreement=None,
     consensus=None,
     seed=0,
     resamples=1000,
@@ -34,6 +39,8 @@ def score_predictions(
             `(scans, classes)`, or None.
         groups: array of shape `(scans,)`. Session of each scan, to resample whole
             sessions (P2, P3). None resamples scans (P1).
+        full_agreement: bool array of shape `(scans,)`. Scans with no rater against, or
+            None.
         consensus: bool array of shape `(scans,)`. Scans that two or more raters agree
             on, or None.
         seed: int. Of the resamples.
@@ -49,7 +56,8 @@ def score_predictions(
           `accuracy`, `ece`, `n`, `intervals`, from few lines to many;
         - `intervals`: score to [low, high], and `per_class`: class to dict of `auroc`
           and `recall` to [low, high];
-        - `consensus`: the same of that subset, without `by_lines`, or None;
+        - `full_agreement`, `consensus`: the same of that subset, without `by_lines`, or
+          None where it is empty or all;
         - `resampled`: dict of `unit` ("scan" or "session"), `units`, `resamples`.
 
     Raises:
@@ -58,23 +66,20 @@ def score_predictions(
     classes = [str(name) for name in classes]
     labels, probabilities = _check(labels, probabilities, classes)
     groups = _check_mask(groups, labels, "groups")
-    consensus = _check_mask(consensus, labels, "consensus")
+    subsets = {"full_agreement": full_agreement, "consensus": consensus}
+    subsets = {key: _check_mask(mask, labels, key) for key, mask in subsets.items()}
     draw = {"seed": seed, "resamples": resamples}
     result = _scores(labels, probabilities, classes, groups, draw)
     result["by_lines"] = [
         _line_scores(labels, by_lines[lines], classes, lines, groups, draw)
         for lines in sorted(by_lines or {})
     ]
-    result["consensus"] = None
-    if consensus is not None and consensus.astype(bool).any():
-        kept = consensus.astype(bool)
-        result["consensus"] = _scores(
-            labels[kept],
-            probabilities[kept],
-            classes,
-            None if groups is None else groups[kept],
-            draw,
-        )
+    for key, mask in subsets.items():
+        kept = np.zeros(len(labels), bool) if mask is None else mask.astype(bool)
+        result[key] = None
+        if kept.any() and not kept.all():
+            own = None if groups is None else groups[kept]
+            result[key] = _scores(labels[kept], probabilities[kept], classes, own, draw)
     return result
 
 

@@ -70,6 +70,7 @@ def score(dataset, indices, by_lines, protocol, groups=None, seed=0, resamples=1
         dataset.classes,
         by_lines=by_lines,
         groups=None if protocol == "p1" else groups[indices],
+        full_agreement=dataset.full_agreement()[indices],
         consensus=dataset.consensus()[indices],
         seed=seed,
         resamples=resamples,

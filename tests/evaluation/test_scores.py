@@ -44,6 +44,7 @@ def test_every_key_is_there_and_json_can_hold_it():
         CLASSES,
         by_lines={np.int64(8): probabilities, 2: probabilities[:, ::-1]},
         groups=np.arange(80) % 11,
+        full_agreement=np.arange(80) % 4 > 0,
         consensus=np.arange(80) % 2 == 0,
         resamples=20,
     )
@@ -51,11 +52,12 @@ def test_every_key_is_there_and_json_can_hold_it():
     assert again == scores
     assert set(scores) == {
         *("auroc", "balanced_accuracy", "accuracy", "ece", "per_class", "confusion"),
-        *("by_lines", "intervals", "consensus", "n", "resampled"),
+        *("by_lines", "intervals", "full_agreement", "consensus", "n", "resampled"),
     }
     assert [entry["lines"] for entry in scores["by_lines"]] == [2, 8]
     assert scores["by_lines"][1]["auroc"] == scores["auroc"]
     assert scores["by_lines"][1]["intervals"]["auroc"] == scores["intervals"]["auroc"]
+    assert scores["full_agreement"]["n"] == 60
     assert scores["consensus"]["n"] == 40
     assert len(scores["consensus"]["intervals"]["ece"]) == 2
     assert scores["resampled"] == {"unit": "session", "units": 11, "resamples": 20}

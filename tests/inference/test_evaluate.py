@@ -79,6 +79,7 @@ def test_p2_resamples_sessions_and_p1_scans(dataset):
     assert scores["resampled"] == {"unit": "session", "units": 6, "resamples": 20}
     assert scores["by_lines"][0]["auroc"] == 0.5
     assert scores["consensus"]["n"] == int(dataset.consensus().sum())
+    assert scores["full_agreement"] is None  # no rater is against any
     scores = score(dataset, indices, by_lines, "p1", resamples=20)
     assert scores["resampled"] == {"unit": "scan", "units": COUNT, "resamples": 20}
 
