@@ -27,6 +27,7 @@ from stm_keras.training.boost import add_trees, without_trees
 from stm_keras.training.calibrate import calibrate
 from stm_keras.training.interrupt import Interrupt
 from stm_keras.training.material import describe_environment, load_material, split_once
+from stm_keras.training.members import Members, join_members
 from stm_keras.training.schedules import make_optimizer
 from stm_keras.training.team import ALONE, Average
 
@@ -66,13 +67,14 @@ def train(config, run, say=None, team=ALONE):
         return None
     if not run.file("best.keras").exists():
         raise InputError(f"{run.path}: the best model is lost. Train into a new folder.")
+    join_members(config, run, say)
     add_trees(config, run, dataset, split, say)
     return calibrate(run, dataset, split, say), dataset, split
 
 
 def finished(rows, settings):
     """Tell whether a history is complete under a `TrainConfig`."""
-    if len(rows) >= settings.epochs:
+    if len(rows) >= settings.epochs * settings.members:
         return True
     return settings.early_stopping is not None and after.should_stop(
         rows, settings.early_stopping
@@ -102,8 +104,9 @@ def _fit(config, run, dataset, split, state, environment, say, team):
 
     with team.scope():
         model = build()
-        if not rows:
+        if not rows or settings.members > 1:
             begin_with(model, settings, classes)
+        start = model.get_weights() if settings.members > 1 else None
         freeze(model, settings.frozen)
         every_line = isinstance(model.output, dict)
         batches = make_batches(config, dataset, split, every_line, say, team)
@@ -142,11 +145,13 @@ def _fit(config, run, dataset, split, state, environment, say, team):
         model.fit(
             batches,
             shuffle=False,  # the batches have an order of their own
-            epochs=settings.epochs,
+            epochs=settings.epochs * settings.members,
             initial_epoch=len(rows),
             verbose=0,
             callbacks=[
-                *_callbacks(config, run, dataset, split, batches, rows, save_best, team),
+                *_callbacks(
+                    config, run, dataset, split, batches, rows, save_best, team, start
+                ),
                 interrupt,
             ],
         )
@@ -190,12 +195,14 @@ def compile_model(model, settings, steps_per_epoch):
     model.optimizer.build(model.trainable_variables)
 
 
-def _callbacks(config, run, dataset, split, batches, rows, save_best, team):
+def _callbacks(config, run, dataset, split, batches, rows, save_best, team, start):
     settings, labels = config.train, dataset.labels
     validation, train = split.parts["validation"], split.parts["train"]
     monitored = np.random.default_rng(config.seed).permutation(train)
     monitored = np.sort(monitored[: len(validation)])
+    members = [] if start is None else [Members(run, settings.epochs, start, team)]
     chosen = [
+        *members,
         after.Epoch(batches, config.seed, team),
         *([Average(team)] if team.own_logs else []),
         after.FiniteLoss(),
@@ -219,4 +226,4 @@ def _callbacks(config, run, dataset, split, batches, rows, save_best, team):
     if settings.early_stopping is not None:
         chosen.append(after.Stop(rows, settings.early_stopping))
     stream = io.StringIO() if team.rank else sys.stderr
-    return [*chosen, after.Lines(settings.epochs, stream)]
+    return [*chosen, after.Lines(settings.epochs * settings.members, stream)]
