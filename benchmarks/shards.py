@@ -17,7 +17,6 @@ import numpy as np
 import psutil
 
 from stm_keras.data.dataset import read_images
-from stm_keras.data.shard_index import INDEX
 from stm_keras.data.shards import load_shards
 from stm_keras.data.split import split_dataset
 from stm_keras.sections import AugmentConfig
@@ -34,16 +33,9 @@ def main():
     parser.add_argument(
         "--cold", action="store_true", help="First forget the files' pages."
     )
-    parser.add_argument(
-        "--link-to", type=Path, help="First make a dataset of --scans from links to these."
-    )
-    parser.add_argument("--scans", type=int, default=1_000_000, help="Of --link-to.")
     parser.add_argument("--json", action="store_true", help="Print JSON, not a table.")
     given = parser.parse_args()
-    folder = given.folder
-    if given.link_to is not None:
-        folder = link_shards(folder, given.link_to, given.scans)
-    found = measure(folder, given)
+    found = measure(given.folder, given)
     print(json.dumps(found) if given.json else table(found))
 
 
@@ -145,29 +137,6 @@ def table(found):
             f"{step['mb'] - first:+.0f} |"
         )
     return "\n".join(rows)
-
-
-def link_shards(source, folder, scans):
-    """Make a larger dataset out of hard links to the full shards of another, again and again.
-
-    Scans then come several times, which reading does not notice; the pages of a file are
-    cached once for all its links.
-    """
-    table = json.loads((source / INDEX).read_text())
-    full = [
-        shard for shard in table["shards"] if shard["scans"] == table["shards"][0]["scans"]
-    ]
-    folder.mkdir(parents=True)
-    shards, total = [], 0
-    while total < scans:
-        shard = full[len(shards) % len(full)]
-        name = f"shard-{len(shards):06}.h5"
-        (folder / name).hardlink_to(source / shard["file"])
-        shards.append({**shard, "file": name})
-        total += shard["scans"]
-    table |= {"shards": shards, "scans": total}
-    (folder / INDEX).write_text(json.dumps(table))
-    return folder
 
 
 def forget(folder):

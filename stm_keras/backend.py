@@ -79,12 +79,20 @@ def _use_device(name, device):
         os.environ["CUDA_VISIBLE_DEVICES"] = number
 
 
-def import_keras():
-    """Import keras, and TensorFlow where it is, without what they print on stderr.
+def import_keras(tensorflow=False):
+    """Import keras and what it will import later, without what they print on stderr.
 
-    Keras imports an installed TensorFlow sooner or later on every backend, and
-    TensorFlow greets with lines about the processor that no setting turns off.
+    On another backend Keras imports an installed TensorFlow when it saves a model, only to
+    ask whether a value is one of its: 5 s of a core and 460 MB. Unless it is there already
+    it is kept out of this process, which must then do without it to its end.
+
+    Args:
+        tensorflow: bool. TensorFlow is needed on every backend. It greets with lines about
+            the processor that no setting turns off, so it is imported here as well.
     """
+    name = use_backend()
+    if name != "tensorflow" and not tensorflow:
+        sys.modules.setdefault("tensorflow", None)  # to Python: there is none
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as told:
@@ -92,7 +100,7 @@ def import_keras():
         try:
             import keras
 
-            if find_spec("tensorflow") is not None:
+            if sys.modules.get("tensorflow", name) is not None and find_spec("tensorflow"):
                 import_module("tensorflow")
         except BaseException:
             told.seek(0)

@@ -42,7 +42,7 @@ def pytest_ignore_collect(collection_path):
 def pytest_collection_finish(session):
     """Load what a backend prints when it is loaded before a test looks at what is printed."""
     if {_part(item.path) for item in session.items} - KERAS_FREE:
-        import_keras()
+        import_keras(tensorflow=True)
 
 
 def pytest_xdist_auto_num_workers(config):

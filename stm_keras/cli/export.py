@@ -71,7 +71,7 @@ def export(model, kind, output, variant, data, scores, data_licence, overwrite, 
     if data is not None and variant is None:
         raise UsageError("`--data` measures the loss of a variant. Add --variant int8.")
     scored = None if variant is None else _scans(file, run, data)
-    options.load_keras()
+    options.load_keras(tensorflow=True)
     predictor = load_predictor(file)
     if scores is not None:
         predictor, row = _scored(predictor, scores)

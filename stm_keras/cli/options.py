@@ -59,17 +59,18 @@ def choose_backend():
     return use_backend(chosen.get("stm_keras.backend"), chosen.get("stm_keras.device"))
 
 
-def load_keras(then=lambda: None):
+def load_keras(then=lambda: None, tensorflow=False):
     """Import keras with the backend and device of this command's options.
 
     Args:
         then: callable. What must come before any device is looked at.
+        tensorflow: bool. TensorFlow is needed beside another backend.
 
     Returns:
         What `then` gives.
     """
     choose_backend()
-    import_keras()
+    import_keras(tensorflow)
     given = then()
     if device := click.get_current_context().meta.get("stm_keras.device"):
         check_device(device)
