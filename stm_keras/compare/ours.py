@@ -6,6 +6,7 @@ import time
 import keras
 import numpy as np
 
+from stm_keras.backend import feed, predict
 from stm_keras.compare import arrays
 from stm_keras.compare.folder import KEPT, digest
 from stm_keras.compare.sides import EAGER
@@ -76,13 +77,13 @@ class Ours:
 
     def train(self, count):
         """Fit `count` batches, and return the last loss."""
-        history = self.model.fit(Repeated(self.held, count), shuffle=False, verbose=0)
+        history = self.model.fit(feed(Repeated(self.held, count)), shuffle=False, verbose=0)
         return history.history["loss"][-1]
 
     def predict(self):
         """Predict the scans of the batches at hand, and return how many they are."""
         size = len(self.held[0][0])
-        self.model.predict(self.inputs, batch_size=size, verbose=0)
+        predict(self.model, self.inputs, size)
         return len(self.inputs)
 
     def load(self, count):
@@ -94,7 +95,7 @@ class Ours:
         batches = make_batches(config, dataset, split, every_line, lambda text: None)
         with contextlib.closing(batches):
             begin = time.perf_counter()
-            self.model.fit(First(batches, count), shuffle=False, verbose=0)
+            self.model.fit(feed(First(batches, count)), shuffle=False, verbose=0)
             seconds = time.perf_counter() - begin
         return {"seconds": seconds, "waited": batches.waited, "batches": count}
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from stm_keras.backend import predict
+
 BLOCKS = ("EncoderBlock", "CausalBlock")
 
 
@@ -30,7 +32,7 @@ def line_attention(predictor, images):
         return None
     inputs = predictor.prepare(images)
     before = keras.Model(network.input, [_tokens_of(block) for block in blocks])
-    tokens = before.predict(inputs, batch_size=16, verbose=0)
+    tokens = predict(before, inputs, 16)
     tokens = tokens if isinstance(tokens, list) else [tokens]
     rolled = np.eye(tokens[0].shape[1])[None]
     mask = _recorded(inputs, tokens[0].shape[1])

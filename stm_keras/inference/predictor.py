@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stm_keras.backend import predict
 from stm_keras.data.dataset import read_images
 from stm_keras.data.preprocess import INPUTS, last_lines, standardise_lines
 from stm_keras.errors import MismatchError
@@ -245,7 +246,7 @@ def predict_outputs(
         shape = (count, frame or seen.shape[1], images.shape[2])
         inputs = np.zeros(shape, np.float32)
         inputs[: len(seen), : seen.shape[1]] = seen
-        out = model.predict(inputs, batch_size=batch_size, verbose=0)
+        out = predict(model, inputs, batch_size)
         if isinstance(out, dict):
             out = {k: np.asarray(v, np.float32)[: len(chosen)] for k, v in out.items()}
             out["recorded"] = last_lines(seen)

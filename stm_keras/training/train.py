@@ -10,6 +10,7 @@ import sys
 import keras
 import numpy as np
 
+from stm_keras.backend import feed
 from stm_keras.errors import InputError, UsageError
 from stm_keras.inference.model_file import save_model
 from stm_keras.leave import notice
@@ -143,7 +144,7 @@ def _fit(config, run, dataset, split, state, environment, say, team):
     interrupt = Interrupt(team)
     try:
         model.fit(
-            batches,
+            feed(batches),
             shuffle=False,  # the batches have an order of their own
             epochs=settings.epochs * settings.members,
             initial_epoch=len(rows),
