@@ -201,9 +201,6 @@ class TrainConfig(Section):
     unknown_weight: float = Field(0.3, ge=0)  # of the loss of the unknown-surface head
     late_lines: float = Field(0.0, ge=0)  # weight of the last line over the first, less 1
     keep: Literal["best", "last"] = "best"  # epoch by val_auroc, or simply the last
-    # networks trained one after another from one start, each for all epochs, in other orders
-    # of the scans; the model has the mean of their weights. Above 1 the last epoch is kept
-    members: int = Field(1, gt=0)
     init: str | None = None  # a model whose weights to begin with
     # layers that stay as `init` has them; those of "change" find tip changes
     frozen: Literal["none", "stem", "change", "all but change"] = "none"
@@ -212,15 +209,3 @@ class TrainConfig(Section):
     ema: float | None = Field(None, gt=0, lt=1)  # momentum of the average of the weights
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     jit_compile: bool | Literal["auto"] = "auto"
-
-    @model_validator(mode="after")
-    def _members_end_alike(self):
-        if self.members > 1 and (
-            self.keep != "last" or self.early_stopping or self.schedule == "plateau"
-        ):
-            raise ValueError(
-                '`members` above 1 needs keep="last", no `early_stopping` and no schedule '
-                f'"plateau". Received: members={self.members}, keep={self.keep}, '
-                f"early_stopping={self.early_stopping}, schedule={self.schedule}"
-            )
-        return self

@@ -28,7 +28,6 @@ from stm_keras.training.boost import add_trees, without_trees
 from stm_keras.training.calibrate import calibrate
 from stm_keras.training.interrupt import Interrupt
 from stm_keras.training.material import describe_environment, load_material, split_once
-from stm_keras.training.members import Members, join_members
 from stm_keras.training.schedules import make_optimizer
 from stm_keras.training.team import ALONE, Average
 
@@ -68,14 +67,13 @@ def train(config, run, say=None, team=ALONE):
         return None
     if not run.file("best.keras").exists():
         raise InputError(f"{run.path}: the best model is lost. Train into a new folder.")
-    join_members(config, run, say)
     add_trees(config, run, dataset, split, say)
     return calibrate(run, dataset, split, say), dataset, split
 
 
 def finished(rows, settings):
     """Tell whether a history is complete under a `TrainConfig`."""
-    if len(rows) >= settings.epochs * settings.members:
+    if len(rows) >= settings.epochs:
         return True
     return settings.early_stopping is not None and after.should_stop(
         rows, settings.early_stopping
@@ -105,9 +103,8 @@ def _fit(config, run, dataset, split, state, environment, say, team):
 
     with team.scope():
         model = build()
-        if not rows or settings.members > 1:
+        if not rows:
             begin_with(model, settings, classes)
-        start = model.get_weights() if settings.members > 1 else None
         freeze(model, settings.frozen)
         every_line = isinstance(model.output, dict)
         batches = make_batches(config, dataset, split, every_line, say, team)
@@ -146,13 +143,11 @@ def _fit(config, run, dataset, split, state, environment, say, team):
         model.fit(
             feed(batches),
             shuffle=False,  # the batches have an order of their own
-            epochs=settings.epochs * settings.members,
+            epochs=settings.epochs,
             initial_epoch=len(rows),
             verbose=0,
             callbacks=[
-                *_callbacks(
-                    config, run, dataset, split, batches, rows, save_best, team, start
-                ),
+                *_callbacks(config, run, dataset, split, batches, rows, save_best, team),
                 interrupt,
             ],
         )
@@ -196,14 +191,12 @@ def compile_model(model, settings, steps_per_epoch):
     model.optimizer.build(model.trainable_variables)
 
 
-def _callbacks(config, run, dataset, split, batches, rows, save_best, team, start):
+def _callbacks(config, run, dataset, split, batches, rows, save_best, team):
     settings, labels = config.train, dataset.labels
     validation, train = split.parts["validation"], split.parts["train"]
     monitored = np.random.default_rng(config.seed).permutation(train)
     monitored = np.sort(monitored[: len(validation)])
-    members = [] if start is None else [Members(run, settings.epochs, start, team)]
     chosen = [
-        *members,
         after.Epoch(batches, config.seed, team),
         *([Average(team)] if team.own_logs else []),
         after.FiniteLoss(),
@@ -227,4 +220,4 @@ def _callbacks(config, run, dataset, split, batches, rows, save_best, team, star
     if settings.early_stopping is not None:
         chosen.append(after.Stop(rows, settings.early_stopping))
     stream = io.StringIO() if team.rank else sys.stderr
-    return [*chosen, after.Lines(settings.epochs * settings.members, stream)]
+    return [*chosen, after.Lines(settings.epochs, stream)]
