@@ -20,6 +20,7 @@ from stm_keras.data.storage import save_dataset
 from stm_keras.errors import TrainingError, UsageError
 from stm_keras.runs import COLUMNS, Run
 from stm_keras.runtime.verdict import softmax
+from stm_keras.training import calibrate
 from stm_keras.training import callbacks as after
 from stm_keras.training.interrupt import Interrupt
 from stm_keras.training.train import train
@@ -284,7 +285,10 @@ def test_an_interrupt_that_python_swallowed_is_raised_after_the_step():
 LIVE = ["model.name=sequential", "model.width=2", "model.units=8", "model.spectra=4"]
 
 
-def test_a_streaming_model_learns_from_votes_lines_and_other_surfaces(tmp_path, scans):
+def test_a_streaming_model_learns_from_votes_lines_and_other_surfaces(
+    tmp_path, scans, monkeypatch
+):
+    monkeypatch.setattr(calibrate, "CHANGE_SCANS", 24)
     settings = ["simulate.share=0.25", "simulate.unknown=0.125", "simulate.count=16"]
     settings += ["train.keep=last", "train.layer_decay=0.7", "train.batch_size=8"]
     config = load_config(None, [*LIVE, f"data.path={scans}", "train.epochs=2", *settings])
