@@ -92,8 +92,7 @@ def import_keras(tensorflow=False):
         tensorflow: bool. TensorFlow is needed on every backend. It greets with lines about
             the processor that no setting turns off, so it is imported here as well.
     """
-    name = use_backend()
-    if name != "tensorflow" and not tensorflow:
+    if use_backend() != "tensorflow" and not tensorflow:
         sys.modules.setdefault("tensorflow", None)  # to Python: there is none
     sys.stderr.flush()
     kept = os.dup(2)
@@ -102,7 +101,7 @@ def import_keras(tensorflow=False):
         try:
             import keras
 
-            if sys.modules.get("tensorflow", name) is not None and find_spec("tensorflow"):
+            if find_spec("tensorflow") is not None:  # nor where it is kept out
                 import_module("tensorflow")
         except BaseException:
             told.seek(0)

@@ -71,7 +71,7 @@ def test_fit_knows_the_number_of_steps_and_sees_what_an_epoch_begins_with(model)
     assert follow.steps == [(epoch, step) for epoch in (0, 1) for step in range(3)]
     # weighted by their values: the first epoch has rows of 0, 1 and 2, then of 10, 11 and 12
     means = [np.mean([v * v for v in rows]) for rows in ((0, 1, 2), (10, 11, 12))]
-    assert history.history["b_loss"] == pytest.approx(means, rel=0.2)
+    assert history.history["b_loss"] == pytest.approx(means, rel=1e-5)
 
 
 @pytest.mark.parametrize("rows", [1, 4, 6])

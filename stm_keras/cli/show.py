@@ -3,6 +3,8 @@
 
 def score_lines(scores):
     """Return the headline scores of a `score_predictions` dict as text."""
+    from stm_keras.evaluation.scores import SUBSETS
+
     lines = [
         f"{scores['n']} scans, protocol {scores['protocol'].upper()}, {scores['split']}"
     ]
@@ -13,7 +15,7 @@ def score_lines(scores):
         ("ece", "calibration error"),
     ):
         lines.append(f"  {name:<20}{_number(scores[key])}{_interval(scores, key)}")
-    for key in ("full_agreement", "consensus"):
+    for key in SUBSETS:
         if scores.get(key):
             part = scores[key]
             name = f"{key.replace('_', ' ')} ({part['n']})"

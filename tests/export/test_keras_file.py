@@ -22,7 +22,7 @@ import sys
 import numpy as np
 from stm_keras.backend import import_keras, use_backend
 use_backend(sys.argv[1])
-import_keras(tensorflow=True)
+import_keras()
 from stm_keras.inference.model_file import load_predictor
 scans = np.load(sys.argv[2])
 np.savez(sys.argv[3], **{

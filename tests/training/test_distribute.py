@@ -33,7 +33,7 @@ from stm_keras.backend import import_keras, use_backend
 
 kind, config, folder, event = sys.argv[1:]
 backend = use_backend()
-import_keras(tensorflow=True)
+import_keras()
 if backend == "tensorflow":  # no variable makes two devices of a processor
     import tensorflow as tf
     devices = [tf.config.LogicalDeviceConfiguration()] * 2
