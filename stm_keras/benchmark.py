@@ -13,6 +13,7 @@ from stm_keras.backend import BACKENDS
 from stm_keras.config import differences, load_config, toml_value
 from stm_keras.errors import StmKerasError
 from stm_keras.evaluation.metrics import auroc, balanced_accuracy
+from stm_keras.evaluation.scores import trust_numbers
 from stm_keras.processes import Task, run_all
 from stm_keras.runs import SPLIT, Run
 from stm_keras.training.finish import load_predictions
@@ -136,24 +137,8 @@ def _trust(runs):
     """Average over folds what the runs say of abstention, unknown surfaces and changes."""
     found = {}
     for run in runs:
-        scores = run.read_json("evaluation.json") or {}
-        points = (scores.get("rejection") or {}).get("points", [])
-        for point in points:
-            for key in ("coverage", "accuracy"):
-                name = f"{key} where {point['wanted']:.0%} is wanted"
-                found.setdefault(name, []).append(point[key])
-        unknown, changes = scores.get("unknown") or {}, scores.get("changes") or {}
-        values = {
-            "unknown surfaces, AUROC": unknown.get("auroc"),
-            "unknown surfaces, found": unknown.get("found"),
-            "unknown surfaces, false alarms": unknown.get("false_alarms"),
-            "simulated changes found within 3 lines": changes.get("found"),
-            "false alarms a calm simulated scan": changes.get("false_alarms"),
-            "AUROC against tip-change votes": changes.get("votes", {}).get("auroc"),
-        }
-        for name, value in values.items():
-            if value is not None:
-                found.setdefault(name, []).append(value)
+        for name, value in trust_numbers(run.read_json("evaluation.json") or {}).items():
+            found.setdefault(name, []).append(value)
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 

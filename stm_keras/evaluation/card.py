@@ -3,7 +3,14 @@
 import re
 
 from stm_keras.evaluation import wording
-from stm_keras.evaluation.scores import HEADLINES, SUBSETS
+from stm_keras.evaluation.scores import (
+    HEADLINES,
+    SUBSETS,
+    UNKNOWN_AUROC,
+    UNKNOWN_FALSE,
+    UNKNOWN_FOUND,
+    trust_numbers,
+)
 from stm_keras.evaluation.wording import TITLES, bounds, number
 from stm_keras.files import atomic
 
@@ -27,7 +34,7 @@ def write_card(path, facts, scores, overwrite=False):
         facts: dict of str to text, number, list or dict. `model`, `data`,
             `data_licence`, `licence` (of the model), `protocol` and `command` have
             their place in the card; all others are listed in their order.
-        scores: dict, as of `score_predictions`.
+        scores: dict, as of `score_predictions`; may hold what `trust_numbers` reads.
         overwrite: bool. Whether an existing file may be replaced.
 
     Raises:
@@ -56,6 +63,8 @@ def write_card(path, facts, scores, overwrite=False):
     ]
     if scores.get("by_lines"):
         parts += ["## Score against lines seen", _by_lines(scores)]
+    if trust_numbers(scores):
+        parts += ["## What it knows of itself", _trust(scores)]
     parts += ["## Limits", _limits(scores, protocol)]
     if facts.get("command"):
         fence = _fence(str(facts["command"]))
@@ -98,15 +107,29 @@ def _by_lines(scores):
     return _table(["lines", *(TITLES[name] for name in names)], rows)
 
 
+def _trust(scores):
+    rows = [[name, number(value)] for name, value in trust_numbers(scores).items()]
+    note = (
+        "Thresholds are of validation scans; a share of scans is judged where it is surest. "
+        "Other surfaces and tip changes are simulated."
+    )
+    return f"{note}\n\n{_table(['', 'share or score'], rows)}"
+
+
 def _limits(scores, protocol):
-    texts = [
-        *wording.caveats(scores, protocol),
-        (
-            "It knows the surfaces it was trained on and no other. Of anything else it "
-            "still names a class, and may be sure of it."
-        ),
-    ]
+    texts = [*wording.caveats(scores, protocol), _surfaces(trust_numbers(scores))]
     return "\n".join(f"- {_text(text)}" for text in texts)
+
+
+def _surfaces(trust):
+    text = "It knows the surfaces it was trained on and no other."
+    if UNKNOWN_AUROC not in trust:
+        return f"{text} Of anything else it still names a class, and may be sure of it."
+    return (
+        f"{text} Of simulated others it called {trust[UNKNOWN_FOUND]:.0%} unknown (and "
+        f"{trust[UNKNOWN_FALSE]:.0%} of those it knows; AUROC {trust[UNKNOWN_AUROC]:.3f}); "
+        "of the rest it names a class, and may be sure of it."
+    )
 
 
 def _cell(value, limits):

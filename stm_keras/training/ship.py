@@ -107,4 +107,9 @@ def write_shipped_card(
             f"weights in {cost['name']}. The scores are those in float32, over which it loses "
             f"{cost['loss']:.4f} AUROC on {cost['scans']} scans of {cost['data']}."
         )
-    write_card(path, facts, {**row["all"], "protocol": row["protocol"]}, overwrite)
+    scores = {**row["all"], "protocol": row["protocol"]}
+    if "full agreement" in row:
+        scores["full_agreement"] = row["full agreement"]
+    if "trust" in row:
+        scores["trust"] = row["trust"]
+    write_card(path, facts, scores, overwrite)

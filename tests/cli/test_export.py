@@ -156,7 +156,9 @@ def results(trained_run, tmp_path):
     scores = json.loads((trained_run / "evaluation.json").read_text())
     config = read_facts(trained_run / "best.keras")["training"]["config"]["name"]
     row = {"config": config, "protocol": "p2", "folds": 5, "folds_done": 5, "all": scores}
+    row["full agreement"] = {**scores, "n": 17}
     row["command"] = "stm-keras benchmark configs/x.toml"
+    row["trust"] = {"accuracy where 90% is wanted": 0.8125}
     (tmp_path / "results.json").write_text(json.dumps([{**row, "protocol": "p1"}, row]))
     return tmp_path / "results.json", scores
 
@@ -166,10 +168,13 @@ def test_what_the_recipe_reached_goes_into_file_and_card(trained_run, results, t
     output = tmp_path / "shipped.keras"
     result = stm("export", trained_run, "-o", output, "--scores", file)
     assert result.exit_code == 0, result.stderr
-    (text,) = read_facts(output)["scores"].values()
-    assert text.startswith(f"AUROC {scores['auroc']:.3f} [")
+    told = read_facts(output)["scores"]
+    assert list(told) == ["P2, unseen sessions", "P2, unseen sessions, full agreement"]
+    assert told["P2, unseen sessions"].startswith(f"AUROC {scores['auroc']:.3f} [")
     card = output.with_suffix(".md").read_text()
     assert card.startswith("# shipped\n")
+    assert "| full-agreement scans (no rater against) | 17 |" in card
+    assert "| accuracy where 90% is wanted | 0.812 |" in card
     assert f"{scores['balanced_accuracy']:.3f}" in card
     assert "5 of 5 folds of the same recipe" in card
     assert "stm-keras benchmark configs/x.toml" in card

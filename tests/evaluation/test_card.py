@@ -66,6 +66,23 @@ def test_missing_facts_are_unknown(tmp_path):
     assert "## Make it again" not in text
 
 
+def test_a_card_says_what_the_model_knows_of_itself(tmp_path):
+    trust = {"rejection": {"points": [{"wanted": 0.9, "coverage": 0.93, "accuracy": 0.86}]}}
+    unknown = {"auroc": 0.972, "found": 0.74, "false_alarms": 0.02}
+    changes = {"found": 0.92, "false_alarms": 0.04, "votes": None}
+    scores = {**make(), **trust, "unknown": unknown, "changes": changes}
+    write_card(tmp_path / "card.md", FACTS, scores)
+    text = (tmp_path / "card.md").read_text(encoding="utf-8")
+    assert "| coverage where 90% is wanted | 0.930 |" in text
+    assert "| simulated changes found within 3 lines | 0.920 |" in text
+    assert "tip-change votes" not in text
+    assert "called 74% unknown (and 2% of those it knows; AUROC 0.972)" in text
+    write_card(tmp_path / "plain.md", FACTS, make())
+    text = (tmp_path / "plain.md").read_text(encoding="utf-8")
+    assert "What it knows of itself" not in text
+    assert "Of anything else it still names a class" in text
+
+
 def test_an_existing_card_is_kept(tmp_path):
     (tmp_path / "card.md").write_text("mine")
     with pytest.raises(OutputError, match="exists already"):
