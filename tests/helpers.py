@@ -16,7 +16,7 @@ from stm_keras.data.storage import save_dataset
 
 REPOSITORY = Path(__file__).parent.parent
 SHARED = REPOSITORY.parent / "shared" / "data"
-ONCE = pytest.mark.skipif(  # of tests whose processes choose their backend themselves
+ONCE = pytest.mark.skipif(  # of what no backend changes, and of processes that choose one
     use_backend() != "torch", reason="runs once, beside torch"
 )
 FEW_LINES = (16, 64)  # instead of the ten lengths at which a model is scored

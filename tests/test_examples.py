@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import REPOSITORY, lattice_scans
+from helpers import ONCE, REPOSITORY, lattice_scans
 
 from stm_keras.inference.shipped import FOLDER
 
@@ -131,6 +131,7 @@ def backend():
     return os.environ["KERAS_BACKEND"]
 
 
+@ONCE  # each converter is seen in tests/export
 @pytest.mark.parametrize("name", ["vit", "attention"])
 def test_an_onnx_file_is_read_without_stm_keras(tmp_path, monkeypatch, name):
     monkeypatch.setattr("stm_keras.export.verify.NUM_SCANS", 3)

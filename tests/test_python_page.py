@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from helpers import REPOSITORY
+from helpers import ONCE, REPOSITORY
 
 import stm_keras
 
@@ -14,6 +14,7 @@ PAGE = (REPOSITORY / "docs" / "python.md").read_text()
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
 
 
+@ONCE
 def test_every_example_runs_in_turn(tmp_path):
     pytest.importorskip("onnxruntime")
     program = "\n".join(BLOCKS).replace('"jax"', repr(os.environ["KERAS_BACKEND"]))

@@ -95,6 +95,7 @@ def test_slurm_takes_every_script_and_refuses_what_no_node_has(name, slurm):
         slurm.run("sbatch", "--test-only", "--gres=gpu:9", script)
 
 
+@ONCE
 def test_an_evicted_job_goes_on_and_gives_what_an_undisturbed_run_gives(
     slurm, site, command, undisturbed, tmp_path
 ):

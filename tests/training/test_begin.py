@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers import made_up_dataset
+from helpers import ONCE, made_up_dataset
 
 from stm_keras.config import load_config
 from stm_keras.data.split import split_dataset
@@ -57,8 +57,8 @@ def test_a_model_of_another_kind_is_no_beginning(trained):
     ("frozen", "still"),
     [
         ("stem", {"conv_0", "norm_3"}),
-        ("change", {"change_norm_2", "change"}),
-        ("all but change", {"conv_0", "norm_3", "recurrent"}),
+        pytest.param("change", {"change_norm_2", "change"}, marks=ONCE),
+        pytest.param("all but change", {"conv_0", "norm_3", "recurrent"}, marks=ONCE),
     ],
 )
 def test_frozen_layers_do_not_learn(frozen, still):

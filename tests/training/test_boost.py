@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import made_up_dataset
+from helpers import ONCE, made_up_dataset
 
 from stm_keras.config import load_config
 from stm_keras.data.storage import save_dataset
@@ -12,6 +12,8 @@ from stm_keras.training import calibrate
 from stm_keras.training.boost import add_trees
 from stm_keras.training.material import split_once
 from stm_keras.training.train import train
+
+pytestmark = ONCE  # what a backend computes of trees: tests/layers and tests/models
 
 SIZES = ["width=2", "units=8", "spectra=4", "lattice=4"]
 SETTINGS = [f"model.{size}" for size in SIZES] + ["train.epochs=1", "augment.cut=0"]

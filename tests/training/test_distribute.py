@@ -14,7 +14,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from helpers import REPOSITORY
+from helpers import ONCE, REPOSITORY
 
 from stm_keras.config import load_config
 from stm_keras.inference.model_file import load_predictor
@@ -194,7 +194,7 @@ def test_all_stop_together_and_one_goes_on_alone_with_batch_norms(tmp_path, data
     assert_same(one, tmp_path / "two")
 
 
-@pytest.mark.skipif(KIND == "devices", reason="TensorFlow trains in one process")
+@ONCE
 def test_nobody_waits_for_one_that_fails(tmp_path, dataset_file):
     config = load_config(
         None,

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from helpers import check_error, stm, write_dataset
+from helpers import ONCE, check_error, stm, write_dataset
 
 from stm_keras.config import load_config
 from stm_keras.data.storage import load_dataset
@@ -14,6 +14,8 @@ from stm_keras.inference.choice import find_model, is_model
 from stm_keras.inference.model_file import load_predictor, read_facts
 from stm_keras.runs import Run
 from stm_keras.training.trees import train_trees
+
+pytestmark = ONCE  # trees have no backend
 
 FILES = {
     ".lock",
