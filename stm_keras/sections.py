@@ -123,7 +123,7 @@ class VitConfig(Section):
 
     input: ClassVar[str] = "standardised"
     name: Literal["vit"] = "vit"
-    tokenizer: Literal["linear", "conv"] = "linear"
+    tokenizer: Literal["linear", "conv", "spectra"] = "linear"
     positions: Literal["learned", "sinusoidal"] = "learned"
     layers: int = Field(6, gt=0)
     heads: int = Field(8, gt=0)

@@ -3,12 +3,15 @@
 import keras
 from keras import ops
 
+from stm_keras.layers.spectra import RunningSpectra
+
+STEMS = ("linear", "conv", "spectra")
 CONV_STEM = ((32, 7), (64, 3), (128, 3))  # filters and kernel, each with stride 2
 
 
 @keras.saving.register_keras_serializable(package="stm_keras")
 class ScanlineTokenizer(keras.layers.Layer):
-    """Embed each scan line alone as one token.
+    """Embed each scan line as one token.
 
     A line is one token because the tip scans it in one sweep: between two lines it
     may change, within one it hardly does.
@@ -18,7 +21,10 @@ class ScanlineTokenizer(keras.layers.Layer):
         stem: str. "linear" is one dense projection of the pixels. "conv" is three
             1-D convolutions along the line (kernel 7 with 32 filters, 3 with 64,
             3 with 128, stride 2, GELU), averaged over the line, and a dense
-            projection: it finds a lattice wherever on the line it begins.
+            projection: it finds a lattice wherever on the line it begins. Both
+            see that line alone. "spectra" is one dense projection of the pixels and of
+            what is periodic in the lines so far (`RunningSpectra`, batch-normalised):
+            it finds a lattice across lines too, for less work than the convolutions.
         **kwargs: Passed on to `keras.layers.Layer`.
 
     Call arguments:
@@ -37,8 +43,9 @@ class ScanlineTokenizer(keras.layers.Layer):
         super().__init__(**kwargs)
         if dim < 1:
             raise ValueError(f"`dim` must be positive. Received: dim={dim}.")
-        if stem not in ("linear", "conv"):
-            raise ValueError(f'`stem` must be "linear" or "conv". Received: stem={stem}.')
+        if stem not in STEMS:
+            known = ", ".join(f'"{name}"' for name in STEMS)
+            raise ValueError(f"`stem` must be one of {known}. Received: stem={stem}.")
         self.dim = dim
         self.stem = stem
         self.convolutions = [
@@ -54,6 +61,11 @@ class ScanlineTokenizer(keras.layers.Layer):
             )
             for index, (filters, kernel) in enumerate(CONV_STEM if stem == "conv" else ())
         ]
+        if stem == "spectra":
+            self.spectra = RunningSpectra(name="spectra")
+            self.norm = keras.layers.BatchNormalization(
+                momentum=0.95, dtype="float32", name="norm_spectra"
+            )
         self.project = keras.layers.Dense(dim, dtype=self.dtype_policy, name="project")
 
     def build(self, input_shape):
@@ -61,15 +73,25 @@ class ScanlineTokenizer(keras.layers.Layer):
         if self.stem == "linear":
             self.project.build(input_shape)
             return
+        if self.stem == "spectra":
+            self.spectra.build(input_shape)
+            shape = self.spectra.compute_output_shape(input_shape)
+            self.norm.build(shape)
+            self.project.build((*shape[:-1], pixels + shape[-1]))
+            return
         shape = (None, pixels, 1)
         for layer in self.convolutions:
             layer.build(shape)
             shape = layer.compute_output_shape(shape)
         self.project.build((None, shape[-1]))
 
-    def call(self, lines):
+    def call(self, lines, training=None):
         if self.stem == "linear":
             return self.project(lines)
+        if self.stem == "spectra":
+            periodic = self.norm(self.spectra(lines), training=training)
+            periodic = ops.cast(periodic, lines.dtype)
+            return self.project(ops.concatenate([lines, periodic], axis=-1))
         batch, count, pixels = ops.shape(lines)
         features = ops.reshape(lines, (-1, pixels, 1))
         for layer in self.convolutions:

@@ -32,7 +32,7 @@ def vit(
         num_classes: int. Classes.
         pixels: int. Pixels of a line.
         max_lines: int. The most lines of a scan; fewer may come.
-        tokenizer: str. "linear" or "conv", the stem of `ScanlineTokenizer`.
+        tokenizer: str. "linear", "conv" or "spectra", the stem of `ScanlineTokenizer`.
         positions: str. "learned" or "sinusoidal".
         layers: int. Blocks.
         heads: int. Attention heads in a block.

@@ -9,6 +9,12 @@ from stm_keras.layers.position import sinusoids
 CASES = {
     "ScanlineTokenizer": ({"dim": 8}, (2, 5, 16), (2, 5, 8), 2),
     "ScanlineTokenizer-conv": ({"dim": 8, "stem": "conv"}, (2, 5, 16), (2, 5, 8), 8),
+    "ScanlineTokenizer-spectra": (
+        {"dim": 8, "stem": "spectra"},
+        (2, 5, 16),
+        (2, 5, 8),
+        6,
+    ),
     "RecordedLines": ({"extra": 3}, (2, 5, 16), (2, 1, 8), 0),
     "RollingWindows": ({"window": 3, "stride": 2}, (2, 7, 4), (8, 3, 4), 0),
     "ClassToken": ({}, (2, 5, 6), (2, 6, 6), 1),
@@ -50,15 +56,15 @@ def test_every_public_layer_is_tested():
     assert {name.partition("-")[0] for name in CASES} | elsewhere == set(layers.__all__)
 
 
-@pytest.mark.parametrize("stem", ["linear", "conv"])
-def test_a_token_knows_its_own_line_only(stem):
+@pytest.mark.parametrize("stem", ["linear", "conv", "spectra"])
+def test_a_token_knows_its_own_line_and_its_spectra_those_before(stem):
     tokenizer = layers.ScanlineTokenizer(8, stem)
     lines = np.random.default_rng(0).normal(size=(1, 5, 16)).astype("float32")
     changed = lines.copy()
     changed[:, 3] += 1
     before, after = (keras.ops.convert_to_numpy(tokenizer(x)) for x in (lines, changed))
     moved = np.abs(before - after).max(axis=(0, 2)) > 1e-6
-    assert moved.tolist() == [False, False, False, True, False]
+    assert moved.tolist() == [False, False, False, True, stem == "spectra"]
 
 
 def test_empty_lines_are_not_looked_at():
@@ -92,7 +98,7 @@ def test_sinusoids_are_those_of_the_paper():
 def test_wrong_arguments_are_named():
     with pytest.raises(ValueError, match=r"`dim` must be positive. Received: dim=0"):
         layers.ScanlineTokenizer(0)
-    with pytest.raises(ValueError, match=r'"linear" or "conv". Received: stem=rnn'):
+    with pytest.raises(ValueError, match=r'"conv", "spectra". Received: stem=rnn'):
         layers.ScanlineTokenizer(4, "rnn")
     with pytest.raises(
         ValueError, match=r"`extra` must not be negative. Received: extra=-1"

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+from helpers import ONCE
 
 from stm_keras.config import load_config
 from stm_keras.models import MODELS, build_model, vit
@@ -10,6 +11,7 @@ PARAMETERS = {  # (name, settings): weights with four classes and scans of 128 x
     ("vit", ()): 4_806_404,
     ("vit", (("positions", "sinusoidal"),)): 4_773_380,
     ("vit", (("tokenizer", "conv"),)): 4_837_572,
+    ("vit", (("tokenizer", "spectra"),)): 5_018_564,
     ("cnn_small", ()): 71_252,
     ("cnn", ()): 288_228,
     ("lrcn", ()): 682_980,
@@ -35,6 +37,7 @@ def word(outputs):
     return outputs["state"] if isinstance(outputs, dict) else outputs
 
 
+@ONCE
 @pytest.mark.parametrize(("name", "settings"), PARAMETERS)
 def test_number_of_weights(name, settings):
     config = MODEL_CONFIGS[name](**dict(settings))
@@ -55,25 +58,25 @@ def test_the_predecessor_is_the_vit_config():
     assert build_model(config, num_classes=4).count_params() == 4_806_404
 
 
-@pytest.mark.parametrize("name", TINY)
-@pytest.mark.parametrize("lines", [1, 5, 9])
-def test_any_number_of_lines_gives_logits(name, lines):
-    model = MODELS[name](num_classes=3, pixels=16, max_lines=9, **TINY[name])
-    scans = np.random.default_rng(0).normal(size=(2, lines, 16)).astype("float32")
-    logits = word(model.predict(scans, verbose=0))
-    assert logits.shape in ((2, 3), (2, lines, 3))
-    assert np.isfinite(logits).all()
-    assert logits.dtype == np.float32
+def test_the_small_vit_has_a_fifth_of_its_weights():
+    config = load_config("configs/vit_small.toml").model
+    assert build_model(config, num_classes=4).count_params() == 934_724
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_an_empty_scan_gives_finite_logits(name):
+def test_any_number_of_lines_gives_logits_also_of_an_empty_scan(name):
     model = MODELS[name](num_classes=3, pixels=16, max_lines=9, **TINY[name])
-    logits = word(model.predict(np.zeros((2, 9, 16), "float32"), verbose=0))
+    scans = np.random.default_rng(0).normal(size=(2, 9, 16)).astype("float32")
+    for lines in (1, 5, 9):
+        logits = word(model.predict(scans[:, :lines], verbose=0))
+        assert logits.shape in ((2, 3), (2, lines, 3))
+        assert np.isfinite(logits).all()
+        assert logits.dtype == np.float32
+    logits = word(model.predict(np.zeros_like(scans), verbose=0))
     assert np.isfinite(logits).all()
 
 
-@pytest.mark.parametrize("tokenizer", ["linear", "conv"])
+@pytest.mark.parametrize("tokenizer", ["linear", "conv", "spectra"])
 def test_padding_an_aborted_scan_changes_nothing(tokenizer):
     model = vit(3, 16, 9, tokenizer, **TINY["vit"])
     scans = np.random.default_rng(0).normal(size=(2, 9, 16)).astype("float32")
