@@ -113,7 +113,7 @@ def test_scanbots_scan_with_missing_lines_is_judged(hook):
 
 def exported(tmp_path, name):
     """Write a tiny model of whole scans as .onnx and return it with its predictor."""
-    pytest.importorskip("onnxscript" if backend() == "torch" else CONVERTERS[backend()])
+    pytest.importorskip("onnxscript")
     from export_models import tiny_model
 
     from stm_keras.export import export_model
@@ -121,14 +121,6 @@ def exported(tmp_path, name):
     predictor = tiny_model(name)
     export_model(predictor, tmp_path / "model.onnx", "onnx-scan")
     return predictor
-
-
-CONVERTERS = {"tensorflow": "tf2onnx", "jax": "jax2onnx", "torch": "onnxscript"}
-
-
-def backend():
-    """Name the backend of the tests."""
-    return os.environ["KERAS_BACKEND"]
 
 
 @ONCE  # each converter is seen in tests/export
