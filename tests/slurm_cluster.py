@@ -3,11 +3,12 @@
 import csv
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,19 @@ def enter(slurm, folder, monkeypatch, site):
     monkeypatch.setenv("STM_KERAS_SITE", str(folder / "site.sh"))
 
 
+def free_ports(first, count=13, step=1000):
+    """Return the first of so many free ports: a killed test run leaves its cluster behind."""
+    for base in range(first, 60000, step):
+        with ExitStack() as taken:
+            try:
+                for port in range(base, base + count):
+                    taken.enter_context(socket.socket()).bind(("", port))
+            except OSError:
+                continue
+            return base
+    raise AssertionError(f"no {count} free ports from {first} on")
+
+
 @contextmanager
 def cluster():
     """Yield the `Slurm` of this process, or skip and say what to install."""
@@ -98,7 +112,7 @@ def cluster():
         **os.environ,
         "PATH": PATH,
         "SLURM_LOCAL_ROOT": root,
-        "BASE_PORT": str(27900 + 100 * WORKER),
+        "BASE_PORT": str(free_ports(27900 + 100 * WORKER)),
         "SLURM_CONF": f"{root}/slurm.conf",
         "PYTHONPATH": str(REPOSITORY),
         "PYTHON": sys.executable,
