@@ -18,6 +18,9 @@ from stm_keras.processes import Task, run_all
 from stm_keras.runs import SPLIT, Run
 from stm_keras.training.finish import load_predictions
 
+# where scans come from and how folds are made of them: other words of the command say it
+PLACES = {f"data.{name}" for name in ("path", "protocol", "fold", "num_folds", "fractions")}
+
 
 def train_folds(folds, data, arguments=(), jobs=1, say=print):
     """Make the runs that are not there yet, each in a process of its own.
@@ -168,8 +171,9 @@ def repeat_command(folds, done, run, environment):
     for key in differences(base, used):
         section, _, name = key.rpartition(".")
         values = getattr(used, section) if section else used
-        if section not in ("data", "simulate") and hasattr(values, name):
-            words += ["--set", f"{key}={toml_value(getattr(values, name))}"]
+        value = getattr(values, name, None)
+        if key not in PLACES and section != "simulate" and value is not None:
+            words += ["--set", f"{key}={toml_value(value)}"]
     if environment["backend"] in BACKENDS:  # trees have none
         words += ["--backend", environment["backend"]]
     return shlex.join(words)

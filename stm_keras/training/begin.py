@@ -19,6 +19,9 @@ from stm_keras.training.lessons import (
 from stm_keras.training.material import simulated_scans
 from stm_keras.training.team import ALONE
 
+MAKERS = (
+    8  # threads that make batches; a GPU waits where two make them, and more gain little
+)
 HEADS = ("state", "change", "unknown", "logits")
 BESIDE = re.compile(r"change_.*|(norm_)?lattice.*")  # branches of their own
 PARTS = {  # names of the layers that `train.frozen` can keep
@@ -141,7 +144,7 @@ def make_batches(config, dataset, split, every_line, say, team=ALONE):
         every_line,
         config.train.late_lines,
         _beside(config, every_line, dataset.classes, say),
-        threads=min(os.cpu_count() or 1, 2),
+        threads=min(os.cpu_count() or 1, MAKERS),
         steps=config.train.steps_per_epoch,
         rank=team.rank,
         world=team.world,
@@ -149,26 +152,28 @@ def make_batches(config, dataset, split, every_line, say, team=ALONE):
     )
 
 
-def taught_scans(config, dataset, split, say):
+def taught_scans(config, dataset, split, say, soft=None):
     """Choose the scans of the dataset that teach, and what each teaches.
 
     Args:
         config, dataset, split, say: As for `make_batches`.
+        soft: float. Share of the votes in a target, or None for `data.soft_labels`.
 
     Returns:
         `Lessons`.
     """
     train, settings = split.parts["train"], config.data
+    soft = settings.soft_labels if soft is None else soft
     if settings.labels is not None:
         train = few_labels(dataset, train, settings.labels, config.seed)
     extra = None
-    if settings.soft_labels and settings.labels is None:
+    if soft and settings.labels is None:
         extra = voted_extra(dataset, split)
         say(f"Votes teach: {len(train)} scans of one class and {len(extra)} others.")
     return make_lessons(
         dataset,
         train,
-        soft=settings.soft_labels,
+        soft=soft,
         balanced=config.train.class_weight,
         extra=extra,
     )

@@ -114,3 +114,32 @@ def test_too_few_scans_get_no_trees(runs, monkeypatch):
     assert said[-1].startswith("No trees: ")
     assert said[-1].endswith(" scans teach, and they need 1000.")
     assert run.file("best.keras").read_bytes() == before
+
+
+class Found(Exception):
+    """What was to be caught has been."""
+
+
+@pytest.mark.parametrize(("share", "of_votes"), [(None, False), (0.5, True)])
+def test_trees_may_learn_from_votes_where_the_network_learns_classes(
+    runs, monkeypatch, share, of_votes
+):
+    (boosted, _, _), (run, _, _) = runs
+    dataset = made_up_dataset(144, sessions=12)
+    rng = np.random.default_rng(0)
+    dataset.votes[:, :4] += rng.integers(0, 2, (len(dataset), 4))
+    seen = []
+
+    def describe(model, lessons, prepare):
+        seen.append(lessons.state)
+        raise Found
+
+    monkeypatch.setattr(subject, "FEWEST", 20)
+    monkeypatch.setattr(subject, "describe_lessons", describe)
+    config = boosted.config()
+    settings = config.data.model_copy(update={"soft_labels_trees": share})
+    config = config.model_copy(update={"data": settings})
+    split = split_once(boosted, config, made_up_dataset(144, sessions=12), print)
+    with pytest.raises(Found):
+        add_trees(config, run, dataset, split)
+    assert (seen[0].max(1) < 0.999).any() == of_votes
