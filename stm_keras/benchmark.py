@@ -171,9 +171,8 @@ def repeat_command(folds, done, run, environment):
     for key in differences(base, used):
         section, _, name = key.rpartition(".")
         values = getattr(used, section) if section else used
-        value = getattr(values, name, None)
-        if key not in PLACES and section != "simulate" and value is not None:
-            words += ["--set", f"{key}={toml_value(value)}"]
+        if key not in PLACES and section != "simulate" and hasattr(values, name):
+            words += ["--set", f"{key}={toml_value(getattr(values, name))}"]
     if environment["backend"] in BACKENDS:  # trees have none
         words += ["--backend", environment["backend"]]
     return shlex.join(words)

@@ -42,7 +42,7 @@ class DataConfig(Section):
     soft_labels: float = Field(0.0, ge=0, le=1)  # share of votes in a target; above 0
     # scans of several classes and begun ones teach as well
     soft_labels_trees: float | None = Field(None, ge=0, le=1)  # of trees beside a network
-    # none: as `soft_labels`
+    # none, or no votes: as `soft_labels`
     labels: int | None = Field(None, gt=0)  # train on so few labelled scans
 
 

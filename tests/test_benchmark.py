@@ -148,13 +148,16 @@ def test_folds_are_scored_together(data, tmp_path):
 
 def test_the_command_that_repeats_a_row_names_its_folds_and_settings(data, tmp_path):
     config = tmp_path / "small.toml"
-    config.write_text("[data]\nsoft_labels = 0.5\n[train]\nlearning_rate = 0.5\n")
+    config.write_text(
+        "[data]\nsoft_labels = 0.5\nsoft_labels_trees = 1\n[train]\nlearning_rate = 0.5\n"
+    )
     folds = plan([config], ["p1"], data[1], tmp_path, 3)
     finish(folds[1], data[1])
     (row,) = pool_folds(folds, data[1])
     assert row["command"] == (
         "stm-keras benchmark configs/small.toml --data scans.h5 --protocols p1 "
-        "--only small:p1:1 --set data.soft_labels=0.0 --set train.epochs=2 "
+        "--only small:p1:1 --set data.soft_labels=0.0 "
+        "--set 'data.soft_labels_trees=\"none\"' --set train.epochs=2 "
         "--set train.learning_rate=0.003 --backend jax"
     )
 

@@ -19,9 +19,7 @@ from stm_keras.training.lessons import (
 from stm_keras.training.material import simulated_scans
 from stm_keras.training.team import ALONE
 
-MAKERS = (
-    8  # threads that make batches; a GPU waits where two make them, and more gain little
-)
+MAKERS = 8  # threads that make batches: a GPU waits where two do (docs/data.md)
 HEADS = ("state", "change", "unknown", "logits")
 BESIDE = re.compile(r"change_.*|(norm_)?lattice.*")  # branches of their own
 PARTS = {  # names of the layers that `train.frozen` can keep

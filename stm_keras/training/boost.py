@@ -29,8 +29,8 @@ def add_trees(config, run, dataset, split, say=None):
     The network is trained without them: where the trees know a training scan by heart,
     it would learn nothing. Logits are summed, which is the geometric mean of both answers;
     the temperature, fitted later, makes up for the factor two. Trees may learn from votes
-    where the network learns classes (`data.soft_labels_trees`): a scan between two classes
-    speaks for the rarer, which a network takes too far and trees do not.
+    where the network learns classes (`data.soft_labels_trees`; docs/experiments.md), if
+    there are any.
 
     Args:
         config: A `stm_keras.config.Config`.
@@ -46,6 +46,9 @@ def add_trees(config, run, dataset, split, say=None):
     if not rounds or any(layer.name == TREES for layer in predictor.model.layers):
         return
     soft = config.data.soft_labels_trees
+    if soft and dataset.votes is None:
+        say("The data has no votes, so trees learn classes as the network does.")
+        soft = None
     lessons = taught_scans(config, dataset, split, lambda text: None, soft)
     if len(lessons) < FEWEST:
         say(f"No trees: {len(lessons)} scans teach, and they need {FEWEST}.")

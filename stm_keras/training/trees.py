@@ -51,6 +51,7 @@ def _check(config):
     """Raise a `UsageError` where a setting would change nothing that trees do."""
     for asked, name in (
         (config.data.soft_labels, "data.soft_labels"),
+        (config.data.soft_labels_trees, "data.soft_labels_trees"),
         (config.simulate.share and config.data.path is not None, "simulate.share"),
         (config.train.init, "train.init"),
     ):

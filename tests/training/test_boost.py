@@ -1,5 +1,7 @@
 """Trees beside a trained network: fitted once, on what taught it, and kept in its file."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers import ONCE, made_up_dataset
@@ -120,15 +122,20 @@ class Found(Exception):
     """What was to be caught has been."""
 
 
-@pytest.mark.parametrize(("share", "of_votes"), [(None, False), (0.5, True)])
+@pytest.mark.parametrize(
+    ("share", "voted", "of_votes"),
+    [(None, True, False), (0.5, True, True), (0.5, False, False)],
+)
 def test_trees_may_learn_from_votes_where_the_network_learns_classes(
-    runs, monkeypatch, share, of_votes
+    runs, monkeypatch, share, voted, of_votes
 ):
     (boosted, _, _), (run, _, _) = runs
     dataset = made_up_dataset(144, sessions=12)
     rng = np.random.default_rng(0)
     dataset.votes[:, :4] += rng.integers(0, 2, (len(dataset), 4))
-    seen = []
+    if not voted:
+        dataset = replace(dataset, votes=None)
+    seen, said = [], []
 
     def describe(model, lessons, prepare):
         seen.append(lessons.state)
@@ -141,5 +148,6 @@ def test_trees_may_learn_from_votes_where_the_network_learns_classes(
     config = config.model_copy(update={"data": settings})
     split = split_once(boosted, config, made_up_dataset(144, sessions=12), print)
     with pytest.raises(Found):
-        add_trees(config, run, dataset, split)
+        add_trees(config, run, dataset, split, said.append)
+    assert any("no votes" in text for text in said) != voted
     assert (seen[0].max(1) < 0.999).any() == of_votes

@@ -123,7 +123,13 @@ def test_few_labels_and_no_refit(scans, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "setting", ["data.soft_labels=true", "train.init=runs/a", "simulate.share=0.5"]
+    "setting",
+    [
+        "data.soft_labels=true",
+        "data.soft_labels_trees=0.5",
+        "train.init=runs/a",
+        "simulate.share=0.5",
+    ],
 )
 def test_what_only_networks_can_do_is_refused(scans, tmp_path, setting):
     config = load_config(None, [*QUICK, f"data.path={scans}", setting])
