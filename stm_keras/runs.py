@@ -5,6 +5,8 @@ command.txt        what was typed               checkpoints/      to resume from
 environment.json   versions, device, git, data  best.keras        best epoch by AUROC
 split.json         which scans in which part    evaluation.json   scores on the test part
 card.md            model card                   report.html       the same, to look at
+
+With `train.refit` best.keras is of the second training, whose own files are in refit/.
 """
 
 import csv
@@ -23,6 +25,7 @@ from stm_keras.files import atomic, check_folder, locked
 
 SPLIT = ("dataset", "protocol", "seed", "fold", "parts", "groups", "note")  # of split.json
 STATE = ("weights", "rows")  # of checkpoints/state.json
+AGAIN = "refit"  # folder of the second training
 COLUMNS = (
     "epoch",
     "loss",
@@ -124,6 +127,11 @@ class Run:
             raise InputError(f"{path}: is damaged (no {missing[0]}).")
         return value
 
+    def epochs(self):
+        """Return what is known of each epoch that is done: list of dict."""
+        state = self.read_json("checkpoints/state.json", ("rows",))
+        return state["rows"] if state else []
+
     def write_history(self, rows):
         """Write history.csv from a list of dicts, one an epoch."""
         text = io.StringIO()
@@ -132,6 +140,12 @@ class Run:
         for row in rows:
             writer.writerow({key: _cell(row[key]) for key in COLUMNS if key in row})
         self.write_text("history.csv", text.getvalue())
+
+    def below(self, name):
+        """Return a `Run` in a folder of this one, which is made."""
+        path = self.path / name
+        path.mkdir(exist_ok=True)
+        return Run(path)
 
     @contextmanager
     def locked(self):
@@ -154,6 +168,10 @@ class FollowedRun(Run):
 
     def write_text(self, name, text):
         """Write nothing: the first process does."""
+
+    def below(self, name):
+        """Make no folder: the first process does."""
+        return FollowedRun(self.path / name)
 
     @contextmanager
     def locked(self):

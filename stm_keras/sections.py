@@ -203,6 +203,7 @@ class TrainConfig(Section):
     unknown_weight: float = Field(0.3, ge=0)  # of the loss of the unknown-surface head
     late_lines: float = Field(0.0, ge=0)  # weight of the last line over the first, less 1
     keep: Literal["best", "last"] = "best"  # epoch by val_auroc, or simply the last
+    refit: bool = False  # train again, on the validation scans too, once they calibrated
     init: str | None = None  # a model whose weights to begin with
     # layers that stay as `init` has them; those of "change" find tip changes
     frozen: Literal["none", "stem", "change", "all but change"] = "none"
@@ -211,3 +212,13 @@ class TrainConfig(Section):
     ema: float | None = Field(None, gt=0, lt=1)  # momentum of the average of the weights
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     jit_compile: bool | Literal["auto"] = "auto"
+
+    @model_validator(mode="after")
+    def _refit_chooses_nothing(self):
+        chooses = self.keep == "best" or self.early_stopping or self.schedule == "plateau"
+        if self.refit and chooses:
+            raise ValueError(
+                "`refit` leaves no validation scans to choose by. Use keep=last, and neither "
+                "early_stopping nor schedule=plateau"
+            )
+        return self

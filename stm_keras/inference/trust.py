@@ -33,7 +33,9 @@ def trust_scores(predictor, part, validation=None, groups=None, seed=0):
     Args:
         predictor: A calibrated `Predictor`.
         part: `Dataset` of complete single-class scans to score on.
-        validation: `Dataset` of those whose confidence sets the thresholds, or None.
+        validation: float array `(scans, classes)`. Probabilities of the scans whose
+            confidence sets the thresholds, as given by a model that had not seen them;
+            or None.
         groups: array of shape `(scans of part,)`. What to resample, or None.
         seed: int. Of the bootstrap.
 
@@ -46,7 +48,7 @@ def trust_scores(predictor, part, validation=None, groups=None, seed=0):
         scores["rejection"] = score_rejection(
             part.labels,
             predictor.probabilities(part.images),
-            predictor.probabilities(validation.images),
+            validation,
             groups=groups,
             seed=seed,
         )

@@ -76,8 +76,8 @@ class Scores(keras.callbacks.Callback):
 
     Args:
         images: array-like of shape `(scans, lines, pixels)`.
-        parts: dict of prefix ("" or "val_") to tuple of int arrays: indices into
-            `images`, and their labels.
+        parts: dict of prefix ("", and "val_" where scans are kept for it) to tuple of
+            int arrays: indices into `images`, and their labels.
         batch_size: int.
         prepare: callable that turns heights into the model's input.
         team: `Team`, of which the first process measures.
@@ -189,14 +189,16 @@ class Keeper(keras.callbacks.Callback):
         row["seconds"] = time.perf_counter() - self.begin
         row = self.team.once(lambda: row)  # its own clock differs
         logs.update(row)
-        best = best_epoch(self.rows)
-        last = self.keep == "last"
-        if last or best is None or row["val_auroc"] > best["val_auroc"]:
+        if self.keep == "last" or self._is_best(row):
             with averaged(self.model):
                 self.team.alone(lambda model: self.save_best(model, row), self.model)
         self.rows.append(row)
         model = self.model  # read in every process: under JAX they fetch it together
         self.team.once(lambda: self._write(model, epoch))
+
+    def _is_best(self, row):
+        best = best_epoch(self.rows)
+        return best is None or row["val_auroc"] > best["val_auroc"]
 
     def _write(self, model, epoch):
         folder = self.run.file("checkpoints")
@@ -277,11 +279,15 @@ class Lines(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         begin = "\r\x1b[K" if self.stream.isatty() else ""
+        validation = ""
+        if "val_loss" in logs:
+            validation = (
+                f"validation: loss {logs['val_loss']:.4f}  AUROC {logs['val_auroc']:.3f}  "
+                f"balanced accuracy {logs['val_balanced_accuracy']:.3f}  "
+            )
         self.stream.write(
             f"{begin}epoch {epoch + 1}/{self.epochs}  loss {logs['loss']:.4f}  "
-            f"AUROC {logs['auroc']:.3f}  validation: loss {logs['val_loss']:.4f}  "
-            f"AUROC {logs['val_auroc']:.3f}  balanced accuracy "
-            f"{logs['val_balanced_accuracy']:.3f}  {logs['seconds']:.1f} s\n"
+            f"AUROC {logs['auroc']:.3f}  {validation}{logs['seconds']:.1f} s\n"
         )
         self.stream.flush()
 

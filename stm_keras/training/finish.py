@@ -8,11 +8,14 @@ from stm_keras.inference.choice import find_model
 from stm_keras.inference.evaluate import judge, score
 from stm_keras.inference.trust import trust_scores
 
+PREDICTIONS, VALIDATION = "predictions.npz", "validation.npz"
+
 
 def finish(run, predictor, dataset, split, say=None):
     """Judge and score the test part of a run with its best model, once.
 
-    A run that kept nothing for a test is scored on its validation part, and says so.
+    A run that kept nothing for a test is scored on its validation part, and says so: on
+    what the model before `train.refit` said of it.
 
     Args:
         run: A `stm_keras.runs.Run`.
@@ -31,12 +34,17 @@ def finish(run, predictor, dataset, split, say=None):
     test = split.parts[part]
     if say:
         say(f"Judging {len(test)} {part} scans.")
-    by_lines = judge(predictor, dataset, test)
+    if part == "validation" and run.file(VALIDATION).exists():
+        test, by_lines = load_predictions(run, VALIDATION)  # refit, it knows these scans
+    else:
+        by_lines = judge(predictor, dataset, test)
     save_predictions(run, test, by_lines)
     scores = score(dataset, test, by_lines, split.protocol, split.groups)
     groups = None if split.groups is None else np.asarray(split.groups)[test]
     # what set the thresholds cannot score them
-    setting = dataset.take(split.parts["validation"]) if part == "test" else None
+    setting = None
+    if part == "test":
+        setting = _sets_thresholds(run, predictor, dataset, split)
     scores |= trust_scores(predictor, dataset.take(test), setting, groups)
     scores |= {
         "protocol": split.protocol,
@@ -51,15 +59,28 @@ def finish(run, predictor, dataset, split, say=None):
     return scores
 
 
-def save_predictions(run, indices, by_lines):
+def _sets_thresholds(run, predictor, dataset, split):
+    """Return what a model that did not learn from the validation scans says of them.
+
+    A refit model knows them: what the one before said is in the run.
+    """
+    if run.file(VALIDATION).exists():
+        _, by_lines = load_predictions(run, VALIDATION)
+        return by_lines[max(by_lines)]
+    chosen = split.parts["validation"]
+    return predictor.probabilities(dataset.take(chosen).images) if len(chosen) else None
+
+
+def save_predictions(run, indices, by_lines, name=PREDICTIONS):
     """Keep what the model said: `predictions.npz` with indices, lines, probabilities.
 
     Args:
         run: A `stm_keras.runs.Run`.
         indices: int array. Scans of the dataset.
         by_lines: dict of lines seen to float array `(scans, classes)`.
+        name: str. Of the file.
     """
-    with atomic(run.file("predictions.npz"), overwrite=True) as temporary:
+    with atomic(run.file(name), overwrite=True) as temporary:
         np.savez_compressed(
             temporary,
             indices=indices,
@@ -68,10 +89,10 @@ def save_predictions(run, indices, by_lines):
         )
 
 
-def load_predictions(run):
+def load_predictions(run, name=PREDICTIONS):
     """Read `predictions.npz`: int array of scans, and dict of lines to probabilities."""
     try:
-        with np.load(run.file("predictions.npz"), allow_pickle=False) as file:
+        with np.load(run.file(name), allow_pickle=False) as file:
             by_lines = dict(zip(file["lines"].tolist(), file["probabilities"], strict=True))
             return file["indices"], by_lines
     except (OSError, ValueError, KeyError) as error:
@@ -95,6 +116,7 @@ def model_facts(predictor, source, run=None):
         "parameters": f"{predictor.facts['parameters']:,}",
         "training data": environment["dataset"]["source"],
         "training data sha256": environment["dataset"]["sha256"],
+        **_refit(training),
         "seed": str(training["config"]["seed"]),
         **_best_epoch(training),
         "date": environment["started"],
@@ -114,6 +136,14 @@ def _best_epoch(training):
         return {}
     epochs = training["config"]["train"]["epochs"]
     return {"best epoch": f"{training['best']['epoch']} of {epochs}"}
+
+
+def _refit(training):
+    """What a report says of a model that learnt from the validation scans at last."""
+    if "refit" not in training:
+        return {}
+    found = f"on {training['refit']} validation scans too; how sure it is, and thresholds, "
+    return {"trained once more": f"{found}are of a model that had not seen those"}
 
 
 def _write_report(run, predictor, dataset, test, by_lines, scores):

@@ -28,8 +28,11 @@ from stm_keras.training.boost import add_trees, without_trees
 from stm_keras.training.calibrate import calibrate
 from stm_keras.training.interrupt import Interrupt
 from stm_keras.training.material import describe_environment, load_material, split_once
+from stm_keras.training.refit import adopt, second_stage
 from stm_keras.training.schedules import make_optimizer
 from stm_keras.training.team import ALONE, Average
+
+MONITORED = 400  # training scans that are scored after an epoch without validation scans
 
 
 def train(config, run, say=None, team=ALONE):
@@ -54,21 +57,38 @@ def train(config, run, say=None, team=ALONE):
     say = say or (lambda text: None)
     dataset = load_material(config, say)
     split = split_once(run, config, dataset, say)
-    state = team.once(lambda: run.read_json("checkpoints/state.json", STATE)) or {}
-    rows = state.get("rows", [])
-    if not finished(rows, config.train):
-        environment = describe_environment(config, dataset)
-        if team.replicas > 1:
-            environment["parallel"] = {"processes": team.world, "devices": team.replicas}
-        run.write_json("environment.json", environment)
-        _fit(config, run, dataset, split, state, environment, say, team)
+    stages = [(run, split)]
+    if config.train.refit and len(split.parts["validation"]):
+        stages.append(second_stage(run, split))
+    for own, parts in stages:
+        _learn(config, own, dataset, parts, say, team)
     team.leave()
     if team.rank:
         return None
-    if not run.file("best.keras").exists():
-        raise InputError(f"{run.path}: the best model is lost. Train into a new folder.")
-    add_trees(config, run, dataset, split, say)
-    return calibrate(run, dataset, split, say), dataset, split
+    for own, parts in stages:
+        if not own.file("best.keras").exists():
+            raise InputError(
+                f"{own.path}: the best model is lost. Train into a new folder."
+            )
+        add_trees(config, own, dataset, parts, say)
+    predictor = calibrate(run, dataset, split, say)
+    if len(stages) > 1:
+        predictor = adopt(run, predictor, dataset, split)
+    return predictor, dataset, split
+
+
+def _learn(config, run, dataset, split, say, team):
+    """Do the epochs that are not done yet."""
+    state = team.once(lambda: run.read_json("checkpoints/state.json", STATE)) or {}
+    if finished(state.get("rows", []), config.train):
+        return
+    if not len(split.parts["validation"]):
+        say(f"Training on {len(split.parts['train'])} scans, those of validation too.")
+    environment = describe_environment(config, dataset)
+    if team.replicas > 1:
+        environment["parallel"] = {"processes": team.world, "devices": team.replicas}
+    run.write_json("environment.json", environment)
+    _fit(config, run, dataset, split, state, environment, say, team)
 
 
 def finished(rows, settings):
@@ -134,7 +154,8 @@ def _fit(config, run, dataset, split, state, environment, say, team):
     }
 
     def save_best(model, row):
-        keep = {key: row[key] for key in ("epoch", "val_auroc", "val_balanced_accuracy")}
+        keys = ("epoch", "val_auroc", "val_balanced_accuracy")
+        keep = {key: row[key] for key in keys if key in row}
         best = {**facts, "training": {**facts["training"], "best": keep}}
         save_model(model, run.file("best.keras"), best, overwrite=True)
 
@@ -195,17 +216,17 @@ def _callbacks(config, run, dataset, split, batches, rows, save_best, team):
     settings, labels = config.train, dataset.labels
     validation, train = split.parts["validation"], split.parts["train"]
     monitored = np.random.default_rng(config.seed).permutation(train)
-    monitored = np.sort(monitored[: len(validation)])
+    monitored = np.sort(monitored[: len(validation) or MONITORED])
+    parts = {"": (monitored, labels[monitored])}
+    if len(validation):
+        parts["val_"] = (validation, labels[validation])
     chosen = [
         after.Epoch(batches, config.seed, team),
         *([Average(team)] if team.own_logs else []),
         after.FiniteLoss(),
         after.Scores(
             dataset.images,
-            {
-                "": (monitored, labels[monitored]),
-                "val_": (validation, labels[validation]),
-            },
+            parts,
             64,
             batches.prepare,
             team,

@@ -9,9 +9,11 @@ import numpy as np
 
 from stm_keras.errors import InputError, UsageError
 from stm_keras.evaluation.metrics import auroc, balanced_accuracy
+from stm_keras.inference.evaluate import judge
 from stm_keras.inference.trees import TreesPredictor, load_trees_predictor
 from stm_keras.runs import STATE
 from stm_keras.training.calibrate import trust_facts
+from stm_keras.training.finish import VALIDATION, save_predictions
 from stm_keras.training.lessons import few_labels
 from stm_keras.training.material import describe_environment, load_material, split_once
 from stm_keras.trees.file import save_trees
@@ -95,9 +97,10 @@ def _fit(config, run, dataset, split, environment, say):
         **_scores(trees, held[:, 0], dataset.labels[validation], "val_"),
     }
     if len(validation):
-        judge = TreesPredictor(trees, facts)
-        facts |= trust_facts(judge, dataset.take(validation))
+        facts |= trust_facts(TreesPredictor(trees, facts), dataset.take(validation))
         if settings.refit:
+            said = judge(TreesPredictor(trees, facts), dataset, validation)
+            save_predictions(run, validation, said, VALIDATION)
             say("Fitting trees again, on the validation scans too.")
             trees = _fit_on(config, dataset, [(train, known), (validation, held)])
     facts["parameters"] = trees.count_params()

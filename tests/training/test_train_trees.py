@@ -30,6 +30,7 @@ FILES = {
     "predictions.npz",
     "report.html",
     "split.json",
+    "validation.npz",  # of the first fit, which had not learnt from those scans
 }
 QUICK = ["model.name=trees", "model.iterations=8", "model.learning_rate=0.4"]
 QUICK += ["model.begun=1", "model.logistic=0.1"]

@@ -1,0 +1,157 @@
+"""A second training, on validation scans too: what it learns from and what it keeps."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from helpers import ONCE, made_up_dataset
+
+from stm_keras.config import load_config
+from stm_keras.data.storage import save_dataset
+from stm_keras.errors import ConfigError, TrainingError
+from stm_keras.inference.evaluate import judge
+from stm_keras.inference.model_file import load_predictor
+from stm_keras.runs import Run
+from stm_keras.training import boost, calibrate
+from stm_keras.training import train as subject
+from stm_keras.training.boost import add_trees
+from stm_keras.training.finish import VALIDATION, finish, load_predictions
+from stm_keras.training.refit import TRUST, adopt
+from stm_keras.training.train import train
+
+pytestmark = ONCE  # plain Python around two trainings
+
+SIZES = ["width=2", "units=8", "spectra=4", "lattice=4", "trees=2"]
+SETTINGS = [
+    "model.name=sequential",
+    *(f"model.{size}" for size in SIZES),
+    *("train.epochs=1", "train.keep=last", "train.refit=true", "augment.cut=0"),
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "scans.h5"
+    save_dataset(made_up_dataset(144, sessions=12), path)
+    return path
+
+
+def trained(folder, data):
+    """Train, or go on: run, model, data set, split, and what was said."""
+    config, said = load_config(None, [*SETTINGS, f"data.path={data}"]), []
+    run = Run.start(folder, config)
+    return run, *train(config, run, said.append), said
+
+
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory, data):
+    """A run stopped before the second model got its trees, and then taken up again.
+
+    Run, second model, data set, split, what was said, and the first model.
+    """
+    folder, first = tmp_path_factory.mktemp("runs") / "twice", []
+
+    def note(run, predictor, dataset, split):
+        first.append(predictor)
+        return adopt(run, predictor, dataset, split)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(calibrate, "CHANGE_SCANS", 24)
+        patch.setattr(boost, "FEWEST", 20)
+        patch.setattr(subject, "add_trees", _fail_below)
+        with pytest.raises(TrainingError, match="stopped"):
+            trained(folder, data)
+        assert "temperature" not in load_predictor(folder / "best.keras").facts
+        patch.setattr(subject, "add_trees", add_trees)
+        patch.setattr(subject, "adopt", note)
+        return *trained(folder, data), first[0]
+
+
+def _fail_below(config, run, dataset, split, say=None):
+    if not len(split.parts["validation"]):
+        raise TrainingError("stopped")
+    add_trees(config, run, dataset, split, say)
+
+
+def test_all_that_is_not_tested_teaches_network_and_trees(twice):
+    run, second, _, split, said, first = twice
+    validation = len(split.parts["validation"])
+    counts = first.facts["training"]["counts"]
+    taught = counts["taught"] + validation
+    assert second.facts["training"]["counts"] == {**counts, "taught": taught}
+    assert second.facts["training"]["refit"] == validation
+    assert any(f"Fitting trees on {taught} scans" in text for text in said)
+    weights = [each.model.get_layer("state").get_weights()[0] for each in (first, second)]
+    assert np.abs(weights[0] - weights[1]).max() > 1e-4
+    leaves = [np.asarray(each.model.get_layer("trees").leaves) for each in (first, second)]
+    assert np.abs(leaves[0] - leaves[1]).max() > 1e-4
+    assert [row["epoch"] for row in run.epochs()] == [1]
+    assert "val_auroc" in run.epochs()[0]
+    assert "val_auroc" not in run.below("refit").epochs()[0]
+
+
+def test_what_the_first_model_says_of_itself_is_kept(twice):
+    run, second, dataset, split, _, first = twice
+    for key in TRUST:
+        assert first.facts[key] == second.facts[key], key
+    chosen, by_lines = load_predictions(run, VALIDATION)
+    np.testing.assert_array_equal(chosen, split.parts["validation"])
+    for lines, found in judge(first, dataset, chosen).items():
+        np.testing.assert_allclose(by_lines[lines], found, atol=1e-5)
+
+
+@pytest.fixture
+def given(monkeypatch):
+    """What sets the thresholds, given to what scores them, which takes a minute."""
+    given = []
+
+    def note(predictor, part, validation=None, groups=None, seed=0):
+        given.append(validation)
+        return {"rejection": None, "unknown": None, "changes": None}
+
+    monkeypatch.setattr("stm_keras.training.finish.trust_scores", note)
+    return given
+
+
+def test_validation_scans_that_taught_set_no_threshold(twice, given):
+    run, predictor, dataset, split, *_ = twice
+    finish(run, predictor, dataset, split)
+    _, by_lines = load_predictions(run, VALIDATION)
+    np.testing.assert_array_equal(given[0], by_lines[128])
+    knowing = predictor.probabilities(dataset.take(split.parts["validation"]).images)
+    assert np.abs(given[0] - knowing).max() > 1e-3
+    assert "validation scans too" in run.file("card.md").read_text()
+
+
+def test_without_a_test_part_the_first_model_is_scored(tmp_path, twice, given):
+    run, predictor, dataset, split, *_ = twice
+    alone = Run(shutil.copytree(run.path, tmp_path / "alone"))
+    for name in ("evaluation.json", "predictions.npz"):
+        alone.file(name).unlink(missing_ok=True)
+    nothing = {**split.parts, "test": np.zeros(0, int)}
+    scores = finish(alone, predictor, dataset, replace(split, parts=nothing))
+    assert scores["split"] == "validation"
+    chosen, by_lines = load_predictions(alone)
+    _, first = load_predictions(run, VALIDATION)
+    np.testing.assert_array_equal(by_lines[128], first[128])
+    knowing = predictor.probabilities(dataset.take(chosen).images)
+    assert np.abs(by_lines[128] - knowing).max() > 1e-3
+
+
+def test_a_finished_run_is_left_as_it_is(twice, data):
+    run, *_ = twice
+    before = run.file("best.keras").read_bytes()
+    *_, said = trained(run.path, data)
+    assert run.file("best.keras").read_bytes() == before
+    assert not any("rees" in text or "raining" in text for text in said)
+
+
+@pytest.mark.parametrize(
+    "setting", ["keep=best", "early_stopping=3", "schedule=plateau"], ids=str
+)
+def test_scans_that_teach_cannot_choose(setting):
+    with pytest.raises(
+        ConfigError, match="`refit` leaves no validation scans to choose by"
+    ):
+        load_config(None, ["train.keep=last", "train.refit=true", f"train.{setting}"])
