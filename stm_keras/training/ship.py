@@ -96,10 +96,11 @@ def write_shipped_card(
             f"this very model on all complete single-class scans of {Path(row['of']).name}"
         )
     else:
+        refit = "refit" in predictor.facts["training"]
         told = (
             f"{row['folds_done']} of {row['folds']} folds of the same recipe, each judged by "
-            "a model that did not see its sessions; this model learnt from all sessions but "
-            f"those that set its temperature. {row['command']}"
+            "a model that did not see its sessions; this model learnt from all sessions"
+            f"{'' if refit else ' but those that set its temperature'}. {row['command']}"
         )
     facts["scores are of"] = told
     if cost is not None:
