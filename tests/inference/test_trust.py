@@ -46,7 +46,7 @@ def test_an_oracle_gets_full_marks(few):
     oracle.change_line = dict(zip(map(bytes, scans.images), scans.change_line, strict=True))
     for image, vote in zip(part.images, votes, strict=True):
         oracle.change_line[bytes(image)] = 40 if vote else -1
-    scores = trust_scores(oracle, part, part, part.session)
+    scores = trust_scores(oracle, part, oracle.probabilities(part.images), part.session)
     assert scores["unknown"]["auroc"] == 1
     assert scores["unknown"]["threshold"] == 0.5
     assert scores["unknown"]["found"] == 1
