@@ -142,10 +142,8 @@ class Run:
         self.write_text("history.csv", text.getvalue())
 
     def below(self, name):
-        """Return a `Run` in a folder of this one, which is made."""
-        path = self.path / name
-        path.mkdir(exist_ok=True)
-        return Run(path)
+        """Return the run in a folder of this one, there or not."""
+        return type(self)(self.path / name)
 
     @contextmanager
     def locked(self):
@@ -168,10 +166,6 @@ class FollowedRun(Run):
 
     def write_text(self, name, text):
         """Write nothing: the first process does."""
-
-    def below(self, name):
-        """Make no folder: the first process does."""
-        return FollowedRun(self.path / name)
 
     @contextmanager
     def locked(self):

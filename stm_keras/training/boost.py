@@ -38,13 +38,16 @@ def add_trees(config, run, dataset, split, say=None):
         dataset: The `Dataset` of the run.
         split: Its `Split`.
         say: callable of str that tells the user what happens, or None.
+
+    Returns:
+        bool. Whether the model has trees.
     """
     say = say or (lambda text: None)
     rounds = getattr(config.model, "trees", 0)
     path = run.file("best.keras")
     predictor = load_predictor(path)
     if not rounds or any(layer.name == TREES for layer in predictor.model.layers):
-        return
+        return bool(rounds)
     soft = config.data.soft_labels_trees
     if soft and dataset.votes is None:
         say("The data has no votes, so trees learn classes as the network does.")
@@ -52,7 +55,7 @@ def add_trees(config, run, dataset, split, say=None):
     lessons = taught_scans(config, dataset, split, lambda text: None, soft)
     if len(lessons) < FEWEST:
         say(f"No trees: {len(lessons)} scans teach, and they need {FEWEST}.")
-        return
+        return False
     say(f"Fitting trees on {len(lessons)} scans.")
     classes = predictor.classes
     model = build_model(config.model, len(classes), *dataset.images.shape[:0:-1])
@@ -65,6 +68,7 @@ def add_trees(config, run, dataset, split, say=None):
     trees.set_trees(fit_stages(*rows, trees.stages, rounds, config.seed))
     facts = {**predictor.facts, "parameters": model.count_params()}
     save_model(model, path, facts, overwrite=True)
+    return True
 
 
 def describe_lessons(model, lessons, prepare):

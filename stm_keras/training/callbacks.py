@@ -1,4 +1,4 @@
-"""What happens after every epoch: measure, write down, keep, tell, stop."""
+"""What happens after every epoch: measure, write down, keep, tell."""
 
 import math
 import sys
@@ -13,7 +13,7 @@ from stm_keras.errors import TrainingError
 from stm_keras.evaluation.metrics import auroc, balanced_accuracy
 from stm_keras.inference.predictor import predict_logits
 from stm_keras.runtime.verdict import softmax
-from stm_keras.training.schedules import plateau_scale
+from stm_keras.training.choosing import best_epoch
 from stm_keras.training.team import ALONE
 
 ADVICE = (
@@ -214,46 +214,6 @@ class Keeper(keras.callbacks.Callback):
                 path.unlink(missing_ok=True)
 
 
-class Plateau(keras.callbacks.Callback):
-    """Lower the learning rate when validation AUROC no longer rises.
-
-    The schedule holds the factor as a plain number, so the compiled step is made
-    anew when it changes: a few times in a run.
-    """
-
-    def __init__(self, rows, factor, patience, start):
-        super().__init__()
-        self.rows = rows
-        self.arguments = (factor, patience, start)
-
-    def on_train_begin(self, logs=None):
-        self._apply()
-
-    def on_epoch_end(self, epoch, logs=None):
-        self._apply()
-
-    def _apply(self):
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-        schedule = optimizer._learning_rate  # the property gives a number, not the schedule
-        scale = plateau_scale([row["val_auroc"] for row in self.rows], *self.arguments)
-        if scale != schedule.scale:
-            schedule.scale = scale
-            self.model.make_train_function(force=True)
-
-
-class Stop(keras.callbacks.Callback):
-    """End training when validation AUROC has not risen for `patience` epochs."""
-
-    def __init__(self, rows, patience):
-        super().__init__()
-        self.rows = rows
-        self.patience = patience
-
-    def on_epoch_end(self, epoch, logs=None):
-        if should_stop(self.rows, self.patience):
-            self.model.stop_training = True
-
-
 class Lines(keras.callbacks.Callback):
     """Tell an epoch in one line on stderr, and on a terminal the steps in between."""
 
@@ -290,13 +250,3 @@ class Lines(keras.callbacks.Callback):
             f"AUROC {logs['auroc']:.3f}  {validation}{logs['seconds']:.1f} s\n"
         )
         self.stream.flush()
-
-
-def best_epoch(rows):
-    """Return the row of the epoch with the highest validation AUROC, the first of equals."""
-    return max(rows, key=lambda row: (row["val_auroc"], -row["epoch"]), default=None)
-
-
-def should_stop(rows, patience):
-    """Tell whether the best epoch lies `patience` epochs back."""
-    return bool(rows) and rows[-1]["epoch"] - best_epoch(rows)["epoch"] >= patience

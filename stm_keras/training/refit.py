@@ -14,8 +14,6 @@ from stm_keras.inference.model_file import load_predictor, save_model
 from stm_keras.runs import AGAIN
 from stm_keras.training.finish import VALIDATION, save_predictions
 
-TRUST = ("temperature", "confidence", "unsure", "unknown", "change")
-
 
 def second_stage(run, split):
     """Return the `Run` of the second training, in the first, and its `Split`."""
@@ -46,8 +44,7 @@ def adopt(run, predictor, dataset, split):
     training = second.facts["training"]
     counts = {**first["counts"], "taught": training["counts"]["taught"]}
     facts = {
-        **second.facts,
-        **{key: predictor.facts[key] for key in TRUST if key in predictor.facts},
+        **predictor.facts,
         "training": {**training, "counts": counts, "refit": len(chosen)},
     }
     path = run.file("best.keras")

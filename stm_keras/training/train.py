@@ -17,6 +17,7 @@ from stm_keras.leave import notice
 from stm_keras.models import build_model
 from stm_keras.runs import STATE
 from stm_keras.training import callbacks as after
+from stm_keras.training import choosing
 from stm_keras.training.begin import (
     begin_with,
     freeze,
@@ -65,12 +66,14 @@ def train(config, run, say=None, team=ALONE):
     team.leave()
     if team.rank:
         return None
-    for own, parts in stages:
+    for own, _ in stages:
         if not own.file("best.keras").exists():
             raise InputError(
                 f"{own.path}: the best model is lost. Train into a new folder."
             )
-        add_trees(config, own, dataset, parts, say)
+    for own, parts in stages:
+        if not add_trees(config, own, dataset, parts, say):
+            break  # a second with trees could not say how sure it is
     predictor = calibrate(run, dataset, split, say)
     if len(stages) > 1:
         predictor = adopt(run, predictor, dataset, split)
@@ -95,7 +98,7 @@ def finished(rows, settings):
     """Tell whether a history is complete under a `TrainConfig`."""
     if len(rows) >= settings.epochs:
         return True
-    return settings.early_stopping is not None and after.should_stop(
+    return settings.early_stopping is not None and choosing.should_stop(
         rows, settings.early_stopping
     )
 
@@ -236,9 +239,11 @@ def _callbacks(config, run, dataset, split, batches, rows, save_best, team):
     if settings.schedule == "plateau":
         warmup = int(np.ceil(settings.warmup_epochs))
         chosen.append(
-            after.Plateau(rows, settings.plateau_factor, settings.plateau_patience, warmup)
+            choosing.Plateau(
+                rows, settings.plateau_factor, settings.plateau_patience, warmup
+            )
         )
     if settings.early_stopping is not None:
-        chosen.append(after.Stop(rows, settings.early_stopping))
+        chosen.append(choosing.Stop(rows, settings.early_stopping))
     stream = io.StringIO() if team.rank else sys.stderr
     return [*chosen, after.Lines(settings.epochs, stream)]
