@@ -15,7 +15,7 @@ from stm_keras.errors import StmKerasError
 from stm_keras.evaluation.metrics import auroc, balanced_accuracy
 from stm_keras.evaluation.scores import trust_numbers
 from stm_keras.processes import Task, run_all
-from stm_keras.runs import AGAIN, SPLIT, Run
+from stm_keras.runs import SPLIT, Run
 from stm_keras.training.finish import load_predictions
 
 # where scans come from and how folds are made of them: other words of the command say it
@@ -108,7 +108,6 @@ def _pool(folds, done, dataset, digest, seed):
     }
     environments = [run.read_json("environment.json") for run in runs]
     histories = [run.epochs() for run in runs]
-    again = [run.below(AGAIN).epochs() if run.config().train.refit else [] for run in runs]
     row = {
         "config": done[0].name,
         "base": done[0].config.stem,
@@ -119,8 +118,8 @@ def _pool(folds, done, dataset, digest, seed):
         "command": repeat_command(folds, done, runs[0], environments[0]),
         "epochs": [len(rows) for rows in histories],
         "seconds": [
-            round(sum(row["seconds"] for row in (*first, *second)), 1)
-            for first, second in zip(histories, again, strict=True)
+            round(sum(row["seconds"] for own in run.trainings() for row in own.epochs()), 1)
+            for run in runs
         ],
         "backend": sorted({e["backend"] for e in environments}),
         "devices": sorted({", ".join(e["devices"]) for e in environments}),

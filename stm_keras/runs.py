@@ -6,7 +6,8 @@ environment.json   versions, device, git, data  best.keras        best epoch by 
 split.json         which scans in which part    evaluation.json   scores on the test part
 card.md            model card                   report.html       the same, to look at
 
-With `train.refit` best.keras is of the second training, whose own files are in refit/.
+With `train.refit` best.keras is of the last training, whose own files are in refit/. Those of
+others that say how sure it may be (`train.calibration_folds`) are in calibration-2/ and on.
 """
 
 import csv
@@ -25,7 +26,8 @@ from stm_keras.files import atomic, check_folder, locked
 
 SPLIT = ("dataset", "protocol", "seed", "fold", "parts", "groups", "note")  # of split.json
 STATE = ("weights", "rows")  # of checkpoints/state.json
-AGAIN = "refit"  # folder of the second training
+AGAIN = "refit"  # folder of the last training
+CALIBRATION = "calibration-{}"  # folder of one that says how sure the last may be
 COLUMNS = (
     "epoch",
     "loss",
@@ -144,6 +146,14 @@ class Run:
     def below(self, name):
         """Return the run in a folder of this one, there or not."""
         return type(self)(self.path / name)
+
+    def trainings(self):
+        """Return the runs of all its trainings, itself first: list of `Run`."""
+        settings = self.config().train
+        if not settings.refit:
+            return [self]
+        more = [CALIBRATION.format(k) for k in range(2, settings.calibration_folds + 1)]
+        return [self, *map(self.below, [*more, AGAIN])]
 
     @contextmanager
     def locked(self):

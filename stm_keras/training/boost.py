@@ -23,7 +23,7 @@ def without_trees(settings):
     return settings.model_copy(update={"trees": 0})
 
 
-def add_trees(config, run, dataset, split, say=None):
+def add_trees(config, run, dataset, split, say=None, fewest=None):
     """Fit the trees of a run's model on its training scans, once, and store both.
 
     The network is trained without them: where the trees know a training scan by heart,
@@ -38,6 +38,7 @@ def add_trees(config, run, dataset, split, say=None):
         dataset: The `Dataset` of the run.
         split: Its `Split`.
         say: callable of str that tells the user what happens, or None.
+        fewest: int. Scans below which there are no trees, or None for `FEWEST`.
 
     Returns:
         bool. Whether the model has trees.
@@ -53,8 +54,9 @@ def add_trees(config, run, dataset, split, say=None):
         say("The data has no votes, so trees learn classes as the network does.")
         soft = None
     lessons = taught_scans(config, dataset, split, lambda text: None, soft)
-    if len(lessons) < FEWEST:
-        say(f"No trees: {len(lessons)} scans teach, and they need {FEWEST}.")
+    fewest = FEWEST if fewest is None else fewest
+    if len(lessons) < fewest:
+        say(f"No trees: {len(lessons)} scans teach, and they need {fewest}.")
         return False
     say(f"Fitting trees on {len(lessons)} scans.")
     classes = predictor.classes

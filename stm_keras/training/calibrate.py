@@ -23,78 +23,84 @@ CHANGE_SEED = 20_201  # of the scans that choose the threshold for changes
 CHANGE_SCANS = 1200
 
 
-def calibrate(run, dataset, split, say=None):
-    """Fit what a model says of itself on the validation scans, once, and store it.
+def calibrate(stages, dataset, say=None):
+    """Fit what models say of themselves on their validation scans, once, and store it.
 
     Args:
-        run: A `stm_keras.runs.Run` with `best.keras`.
+        stages: Sequence of tuples of a `stm_keras.runs.Run` with `best.keras` and its `Split`:
+            one, or models of one recipe that left out other scans each.
         dataset: The `Dataset` of the run.
-        split: Its `Split`.
         say: callable of str that tells the user what happens, or None.
 
     Returns:
-        `Predictor`.
+        `Predictor` of the first.
     """
-    path = run.file("best.keras")
-    predictor = load_predictor(path)
-    chosen = split.parts["validation"]
-    if "temperature" in predictor.facts or not len(chosen):
-        return predictor
-    facts = {**predictor.facts, **trust_facts(predictor, dataset.take(chosen))}
-    save_model(predictor.model, path, facts, overwrite=True)
+    paths = [run.file("best.keras") for run, _ in stages]
+    models = [load_predictor(path) for path in paths]
+    asked = [split.parts["validation"] for _, split in stages]
+    if "temperature" in models[0].facts or not len(asked[0]):
+        return models[0]
+    facts = trust_facts(models, [dataset.take(chosen) for chosen in asked])
+    pairs = list(zip(paths, models, strict=True))
+    for path, model in reversed(pairs):  # the first last: it says that all are done
+        save_model(model.model, path, {**model.facts, **facts}, overwrite=True)
     values = facts["temperature"]["values"]
     if say:
-        say(f"Calibrated on {len(chosen)} scans: temperature {values[0]} to {values[-1]}.")
-    return load_predictor(path)
+        count = sum(map(len, asked))
+        say(f"Calibrated on {count} scans: temperature {values[0]} to {values[-1]}.")
+    return load_predictor(paths[0])
 
 
-def trust_facts(predictor, part):
-    """Fit temperatures and thresholds on scans that the model did not learn from.
+def trust_facts(models, parts):
+    """Fit temperatures and thresholds on scans that models did not learn from.
 
     Args:
-        predictor: A `Predictor`, not calibrated.
-        part: `Dataset` of complete single-class scans.
+        models: Sequence of `Predictor`, not calibrated, of one recipe.
+        parts: Sequence of `Dataset`, one for each: complete single-class scans.
 
     Returns:
-        dict, JSON-ready: `temperature`, `confidence`, `unsure`, and where the model has the heads
-        `unknown` and `change`.
+        dict, JSON-ready: `temperature`, `confidence`, `unsure`, and where the models have the
+        heads `unknown` and `change`.
     """
-    total = part.images.shape[1]
+    pairs, first = list(zip(models, parts, strict=True)), models[0]
+    labels = np.concatenate([part.labels for part in parts])
+    total = parts[0].images.shape[1]
     seen = sorted({min(lines, total) for lines in (*LINES_SEEN, total)})
-    by_lines = predictor.by_lines(part.images, seen)
-    logits = {lines: np.log(np.maximum(p, 1e-12)) for lines, p in by_lines.items()}
-    fitted = [fit_temperature(part.labels, logits[lines]) for lines in seen]
+    by_model = [model.by_lines(part.images, seen) for model, part in pairs]
+    shares = {n: np.concatenate([by_lines[n] for by_lines in by_model]) for n in seen}
+    logits = {lines: np.log(np.maximum(p, 1e-12)) for lines, p in shares.items()}
+    fitted = [fit_temperature(labels, logits[lines]) for lines in seen]
     values = np.clip(smooth(np.log2(seen), fitted), *LIMITS).round(4).tolist()
     facts = {"temperature": {"lines": seen, "values": values}}
     softened = [softmax(logits[n], t) for n, t in zip(seen, values, strict=True)]
-    curves = np.round([fit_confidence(part.labels, p) for p in softened], 4)
+    curves = np.round([fit_confidence(labels, p) for p in softened], 4)
     facts["confidence"] = {
         "lines": seen,
         "slopes": curves[:, 0].tolist(),
         "shifts": curves[:, 1].tolist(),
     }
-    shares = [calibrated(logits[lines], facts, lines) for lines in seen]
+    softened = [calibrated(logits[lines], facts, lines) for lines in seen]
     facts["unsure"] = {
         "coverage": COVERAGE,
         "lines": seen,
-        "thresholds": [round(confidence_threshold(p, COVERAGE), 6) for p in shares],
+        "thresholds": [round(confidence_threshold(p, COVERAGE), 6) for p in softened],
     }
-    if not predictor.every_line:
+    if not first.every_line:
         return facts
-    outputs = predictor.heads(part.images)
-    if "unknown" in outputs:
+    outputs = [model.heads(part.images) for model, part in pairs]
+    if "unknown" in outputs[0]:
+        scores = np.concatenate([heads["unknown"] for heads in outputs])
         thresholds = [
-            float(unknown_threshold(outputs["unknown"][:, lines - 1], FALSE_ALARMS))
-            for lines in seen
+            float(unknown_threshold(scores[:, lines - 1], FALSE_ALARMS)) for lines in seen
         ]
         facts["unknown"] = {
             "false_alarms": FALSE_ALARMS,
             "lines": seen,
             "thresholds": thresholds,
         }
-    if "change" in outputs and part.images.shape[1:] == (128, 128):
+    if "change" in outputs[0] and parts[0].images.shape[1:] == (128, 128):
         scans = changed_scans(CHANGE_SCANS, CHANGE_SEED)
-        scores = predictor.heads(scans.images)["change"]
+        scores = first.heads(scans.images)["change"]
         threshold = choose_change_threshold(
             scores, scans.change_line, lines=scans.lines, false_alarms=FALSE_ALARMS
         )

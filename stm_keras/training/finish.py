@@ -142,8 +142,13 @@ def _refit(training):
     """What a report says of a model that learnt from the validation scans at last."""
     if "refit" not in training:
         return {}
-    found = f"on {training['refit']} validation scans too; how sure it is, and thresholds, "
-    return {"trained once more": f"{found}are of a model that had not seen those"}
+    known = training.get("calibration", {"folds": 1, "scans": training["refit"]})
+    models = "a model" if known["folds"] == 1 else f"{known['folds']} models"
+    told = (
+        f"on {training['refit']} validation scans too; how sure it is, and thresholds, are of "
+        f"what {models} said of {known['scans']} scans that had not taught"
+    )
+    return {"trained once more": told}
 
 
 def _write_report(run, predictor, dataset, test, by_lines, scores):

@@ -29,7 +29,7 @@ from stm_keras.training.boost import add_trees, without_trees
 from stm_keras.training.calibrate import calibrate
 from stm_keras.training.interrupt import Interrupt
 from stm_keras.training.material import describe_environment, load_material, split_once
-from stm_keras.training.refit import adopt, second_stage
+from stm_keras.training.refit import adopt, calibration_stages, last_stage
 from stm_keras.training.schedules import make_optimizer
 from stm_keras.training.team import ALONE, Average
 
@@ -60,9 +60,11 @@ def train(config, run, say=None, team=ALONE):
     split = split_once(run, config, dataset, say)
     stages = [(run, split)]
     if config.train.refit and len(split.parts["validation"]):
-        stages.append(second_stage(run, split))
-    for own, parts in stages:
-        _learn(config, own, dataset, parts, say, team)
+        stages = calibration_stages(run, dataset, split, config.train.calibration_folds)
+        stages.append(last_stage(run, split))
+    for number, (own, parts) in enumerate(stages, 1):
+        place = f"Training {number} of {len(stages)}" if len(stages) > 1 else ""
+        _learn(config, own, dataset, parts, say, team, place)
     team.leave()
     if team.rank:
         return None
@@ -71,22 +73,23 @@ def train(config, run, say=None, team=ALONE):
             raise InputError(
                 f"{own.path}: the best model is lost. Train into a new folder."
             )
-    for own, parts in stages:
-        if not add_trees(config, own, dataset, parts, say):
-            break  # a second with trees could not say how sure it is
-    predictor = calibrate(run, dataset, split, say)
+    if add_trees(config, run, dataset, split, say):
+        for own, parts in stages[1:]:  # all have trees, or none
+            add_trees(config, own, dataset, parts, say, fewest=0)
+    predictor = calibrate(stages[:-1] or stages, dataset, say)
     if len(stages) > 1:
-        predictor = adopt(run, predictor, dataset, split)
+        predictor = adopt(stages, dataset)
     return predictor, dataset, split
 
 
-def _learn(config, run, dataset, split, say, team):
+def _learn(config, run, dataset, split, say, team, place):
     """Do the epochs that are not done yet."""
     state = team.once(lambda: run.read_json("checkpoints/state.json", STATE)) or {}
     if finished(state.get("rows", []), config.train):
         return
-    if not len(split.parts["validation"]):
-        say(f"Training on {len(split.parts['train'])} scans, those of validation too.")
+    if place:
+        taught, asked = (len(split.parts[name]) for name in ("train", "validation"))
+        say(f"{place}: learns from {taught} scans, asked about {asked} others.")
     environment = describe_environment(config, dataset)
     if team.replicas > 1:
         environment["parallel"] = {"processes": team.world, "devices": team.replicas}

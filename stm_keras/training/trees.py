@@ -97,7 +97,7 @@ def _fit(config, run, dataset, split, environment, say):
         **_scores(trees, held[:, 0], dataset.labels[validation], "val_"),
     }
     if len(validation):
-        facts |= trust_facts(TreesPredictor(trees, facts), dataset.take(validation))
+        facts |= trust_facts([TreesPredictor(trees, facts)], [dataset.take(validation)])
         if settings.refit:
             said = judge(TreesPredictor(trees, facts), dataset, validation)
             save_predictions(run, validation, said, VALIDATION)

@@ -18,19 +18,21 @@ FACTS = {"classes": list(CLASSES), "pixels": 128, "max_lines": 128}
 
 
 class Sure(Predictor):
-    """Right three times of four, and always sure of it."""
+    """Wrong once, or as often as is said, in four times, and always sure of it."""
 
     every_line = False
+    wrong = 1
 
     def by_lines(self, images, seen, progress=None):
         right = np.arange(len(images)) % 4
-        said = np.where(np.arange(len(images)) // 4 % 4 == 0, (right + 1) % 4, right)
+        missed = np.arange(len(images)) // 4 % 4 < self.wrong
+        said = np.where(missed, (right + 1) % 4, right)
         return {lines: np.eye(4)[said] * 0.96 + 0.01 for lines in seen}
 
 
 def test_a_model_that_is_too_sure_is_made_softer():
     part = made_up_dataset(64)
-    facts = trust_facts(Sure(None, FACTS), part)
+    facts = trust_facts([Sure(None, FACTS)], [part])
     assert facts["temperature"]["lines"][-1] == 128
     for value in facts["temperature"]["values"]:
         # log(.97 / .01) / T must be log(.75 / (.25 / 3))
@@ -42,6 +44,18 @@ def test_a_model_that_is_too_sure_is_made_softer():
     assert "unknown" not in facts
 
 
+def test_what_models_say_of_scans_of_their_own_counts_together():
+    often = Sure(None, FACTS)
+    often.wrong = 2
+    parts = [made_up_dataset(64), made_up_dataset(192)]
+    facts = trust_facts([Sure(None, FACTS), often], parts)
+    right = 64 / 256 * 3 / 4 + 192 / 256 / 2
+    for value in facts["temperature"]["values"]:
+        expected = np.log(97) / np.log(right / ((1 - right) / 3))
+        assert value == pytest.approx(expected, rel=1e-3)
+    assert facts["unsure"]["thresholds"] == pytest.approx([right] * 10, abs=2e-3)
+
+
 def test_a_streaming_model_gets_thresholds_for_its_heads(tmp_path, monkeypatch):
     monkeypatch.setattr(subject, "CHANGE_SCANS", 24)
     dataset = made_up_dataset(48, sessions=12)
@@ -50,20 +64,20 @@ def test_a_streaming_model_gets_thresholds_for_its_heads(tmp_path, monkeypatch):
     run = Run(tmp_path)
     save_model(model, run.file("best.keras"), {**FACTS, "input": "scaled"})
     said = []
-    predictor = calibrate(run, dataset, split, said.append)
+    predictor = calibrate([(run, split)], dataset, said.append)
     facts = read_facts(run.file("best.keras"))
     assert predictor.facts == facts
     assert len(facts["unknown"]["thresholds"]) == len(facts["unknown"]["lines"]) == 10
     assert 0 < facts["change"]["threshold"] < 1
     assert said[0].startswith(f"Calibrated on {len(split.parts['validation'])} scans: ")
-    again = calibrate(run, dataset, split, said.append)
+    again = calibrate([(run, split)], dataset, said.append)
     assert again.facts == facts
     assert len(said) == 1
 
 
 def test_a_model_of_whole_scans_has_no_other_thresholds():
     model = vit(4, 128, 128, layers=1, heads=1, dim=4, mlp_dim=4)
-    facts = trust_facts(Predictor(model, FACTS), made_up_dataset(16))
+    facts = trust_facts([Predictor(model, FACTS)], [made_up_dataset(16)])
     assert set(facts) == {"temperature", "confidence", "unsure"}
 
 

@@ -1,4 +1,4 @@
-"""A second training, on validation scans too: what it learns from and what it keeps."""
+"""A last training, on validation scans too: what it learns from, and what it keeps of others."""
 
 import shutil
 from dataclasses import replace
@@ -8,8 +8,9 @@ import pytest
 from helpers import ONCE, made_up_dataset
 
 from stm_keras.config import load_config
+from stm_keras.data.split import split_dataset
 from stm_keras.data.storage import save_dataset
-from stm_keras.errors import ConfigError, TrainingError
+from stm_keras.errors import ConfigError, DatasetError, TrainingError
 from stm_keras.inference.evaluate import judge
 from stm_keras.inference.model_file import load_predictor
 from stm_keras.runs import Run
@@ -17,16 +18,17 @@ from stm_keras.training import boost, calibrate
 from stm_keras.training import train as subject
 from stm_keras.training.boost import add_trees
 from stm_keras.training.finish import VALIDATION, finish, load_predictions
-from stm_keras.training.refit import adopt
+from stm_keras.training.refit import adopt, calibration_stages
 from stm_keras.training.train import train
 
-pytestmark = ONCE  # plain Python around two trainings
+pytestmark = ONCE  # plain Python around trainings
 
 SIZES = ["width=2", "units=8", "spectra=4", "lattice=4", "trees=2"]
 SETTINGS = [
     "model.name=sequential",
     *(f"model.{size}" for size in SIZES),
     *("train.epochs=1", "train.keep=last", "train.refit=true", "augment.cut=0"),
+    "train.calibration_folds=2",
 ]
 
 
@@ -45,16 +47,16 @@ def trained(folder, data):
 
 
 @pytest.fixture(scope="module")
-def twice(tmp_path_factory, data):
-    """A run stopped before the second model got its trees, and then taken up again.
+def again(tmp_path_factory, data):
+    """A run stopped before the last model got its trees, and then taken up again.
 
-    Run, second model, data set, split, what was said, and the first model.
+    Run, last model, data set, split, what was said, and the first model.
     """
-    folder, first = tmp_path_factory.mktemp("runs") / "twice", []
+    folder, first = tmp_path_factory.mktemp("runs") / "again", []
 
-    def note(run, predictor, dataset, split):
-        first.append(predictor)
-        return adopt(run, predictor, dataset, split)
+    def note(stages, dataset):
+        first.append(load_predictor(stages[0][0].file("best.keras")))
+        return adopt(stages, dataset)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibrate, "CHANGE_SCANS", 24)
@@ -68,14 +70,14 @@ def twice(tmp_path_factory, data):
         return *trained(folder, data), first[0]
 
 
-def _fail_below(config, run, dataset, split, say=None):
+def _fail_below(config, run, dataset, split, say=None, **fewest):
     if not len(split.parts["validation"]):
         raise TrainingError("stopped")
-    return add_trees(config, run, dataset, split, say)
+    return add_trees(config, run, dataset, split, say, **fewest)
 
 
-def test_all_that_is_not_tested_teaches_network_and_trees(twice):
-    run, second, _, split, said, first = twice
+def test_all_that_is_not_tested_teaches_network_and_trees(again):
+    run, second, _, split, said, first = again
     validation = len(split.parts["validation"])
     counts = first.facts["training"]["counts"]
     taught = counts["taught"] + validation
@@ -91,15 +93,74 @@ def test_all_that_is_not_tested_teaches_network_and_trees(twice):
     assert "val_auroc" not in run.below("refit").epochs()[0]
 
 
-def test_what_the_first_model_says_of_itself_is_kept(twice):
-    run, second, dataset, split, _, first = twice
+def test_what_the_first_model_says_of_itself_is_kept(again):
+    run, second, dataset, split, _, first = again
     assert {"temperature", "confidence", "unsure", "unknown", "change"} <= set(first.facts)
     for key in set(first.facts) | set(second.facts) - {"training"}:
         assert key == "training" or first.facts[key] == second.facts[key], key
+    other = load_predictor(run.below("calibration-2").file("best.keras"))
+    count = len(split.parts["validation"])
     chosen, by_lines = load_predictions(run, VALIDATION)
-    np.testing.assert_array_equal(chosen, split.parts["validation"])
-    for lines, found in judge(first, dataset, chosen).items():
-        np.testing.assert_allclose(by_lines[lines], found, atol=1e-5)
+    np.testing.assert_array_equal(chosen[:count], split.parts["validation"])
+    for model, asked in ((first, slice(count)), (other, slice(count, None))):
+        assert model.facts["temperature"] == second.facts["temperature"]
+        for lines, found in judge(model, dataset, chosen[asked]).items():
+            np.testing.assert_allclose(by_lines[lines][asked], found, atol=1e-5)
+
+
+def test_another_model_is_asked_about_other_scans(again):
+    run, predictor, dataset, split, *_ = again
+    chosen, _ = load_predictions(run, VALIDATION)
+    asked = chosen[len(split.parts["validation"]) :]
+    assert set(asked) <= set(split.parts["train"])
+    groups = np.asarray(split.groups)
+    taught = np.setdiff1d(split.parts["train"], asked)
+    assert not set(groups[asked]) & set(groups[taught])
+    other = load_predictor(run.below("calibration-2").file("best.keras"))
+    counts = other.facts["training"]["counts"]
+    assert counts["train"] == len(taught) + len(split.parts["validation"])
+    assert counts["validation"] == len(asked)
+    assert counts["test"] == len(split.parts["test"])
+    known = {"folds": 2, "scans": len(chosen)}
+    assert predictor.facts["training"]["calibration"] == known
+    assert [own.path.name for own in run.trainings()] == ["again", "calibration-2", "refit"]
+    assert all(own.epochs() for own in run.trainings())
+
+
+@pytest.mark.parametrize("protocol", ["p1", "p2"])
+def test_models_leave_out_disjoint_scans_by_whole_groups(tmp_path, protocol):
+    dataset = made_up_dataset(240, sessions=12)
+    split = split_dataset(dataset, protocol, fold=0, num_folds=4)
+    run = Run(tmp_path)
+    assert calibration_stages(run, dataset, split, 1) == [(run, split)]
+    stages = calibration_stages(run, dataset, split, 4)
+    names = [own.path.name for own, _ in stages[1:]]
+    assert names == ["calibration-2", "calibration-3", "calibration-4"]
+    whole = np.concatenate([split.parts["train"], split.parts["validation"]])
+    parts = [own.parts for _, own in stages]
+    asked = np.concatenate([part["validation"] for part in parts])
+    assert len(set(asked)) == len(asked)
+    for part in parts:
+        both = np.concatenate([part["train"], part["validation"]])
+        np.testing.assert_array_equal(np.sort(both), np.sort(whole))
+        assert set(dataset.labels[part["validation"]]) == set(range(4))
+        assert len(part["validation"]) == pytest.approx(
+            len(parts[0]["validation"]), rel=0.4
+        )
+        if protocol == "p2":
+            days = [set(dataset.session[part[name]]) for name in ("train", "validation")]
+            assert not days[0] & days[1]
+
+
+def test_more_models_than_scans_to_leave_out_are_refused(tmp_path):
+    dataset = made_up_dataset(48, sessions=12)
+    split = split_dataset(dataset, "p1", fold=0, num_folds=4)
+    with pytest.raises(DatasetError, match="`train.calibration_folds` = 9 is too many"):
+        calibration_stages(Run(tmp_path), dataset, split, 9)
+    split = split_dataset(dataset, "p2", fold=0, num_folds=4)
+    split.groups[:] = split.groups[0]
+    with pytest.raises(DatasetError, match="too few scans or groups of class"):
+        calibration_stages(Run(tmp_path), dataset, split, 2)
 
 
 @pytest.fixture
@@ -115,8 +176,8 @@ def given(monkeypatch):
     return given
 
 
-def test_validation_scans_that_taught_set_no_threshold(twice, given):
-    run, predictor, dataset, split, *_ = twice
+def test_validation_scans_that_taught_set_no_threshold(again, given):
+    run, predictor, dataset, split, *_ = again
     finish(run, predictor, dataset, split)
     _, by_lines = load_predictions(run, VALIDATION)
     np.testing.assert_array_equal(given[0], by_lines[128])
@@ -125,8 +186,8 @@ def test_validation_scans_that_taught_set_no_threshold(twice, given):
     assert "validation scans too" in run.file("card.md").read_text()
 
 
-def test_without_a_test_part_the_first_model_is_scored(tmp_path, twice, given):
-    run, predictor, dataset, split, *_ = twice
+def test_without_a_test_part_the_first_model_is_scored(tmp_path, again, given):
+    run, predictor, dataset, split, *_ = again
     alone = Run(shutil.copytree(run.path, tmp_path / "alone"))
     for name in ("evaluation.json", "predictions.npz"):
         alone.file(name).unlink(missing_ok=True)
@@ -140,8 +201,8 @@ def test_without_a_test_part_the_first_model_is_scored(tmp_path, twice, given):
     assert np.abs(by_lines[128] - knowing).max() > 1e-3
 
 
-def test_a_finished_run_is_left_as_it_is(twice, data):
-    run, *_ = twice
+def test_a_finished_run_is_left_as_it_is(again, data):
+    run, *_ = again
     before = run.file("best.keras").read_bytes()
     *_, said = trained(run.path, data)
     assert run.file("best.keras").read_bytes() == before
@@ -158,8 +219,13 @@ def test_scans_that_teach_cannot_choose(setting):
         load_config(None, ["train.keep=last", "train.refit=true", f"train.{setting}"])
 
 
-def test_where_the_first_model_gets_no_trees_the_second_gets_none(twice, data, monkeypatch):
-    run, *_ = twice
+def test_more_models_calibrate_only_one_that_learns_from_all():
+    with pytest.raises(ConfigError, match="`calibration_folds` above 1 say how sure"):
+        load_config(None, ["train.calibration_folds=2"])
+
+
+def test_where_the_first_model_gets_no_trees_no_other_gets_any(again, data, monkeypatch):
+    run, *_ = again
     asked = []
     monkeypatch.setattr(subject, "add_trees", lambda _, own, *rest: asked.append(own.path))
     trained(run.path, data)
