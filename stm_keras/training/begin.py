@@ -119,7 +119,7 @@ def layer_factors(model, settings):
     }
 
 
-def make_batches(config, dataset, split, every_line, say, team=ALONE):
+def make_batches(config, dataset, split, every_line, say, team=ALONE, kept=None):
     """Make the batches of a run.
 
     Args:
@@ -129,10 +129,14 @@ def make_batches(config, dataset, split, every_line, say, team=ALONE):
         every_line: bool. The model answers after every line.
         say: callable of str.
         team: `Team` of those who share every batch.
+        kept: dict that keeps simulated scans for the next training of a run, or None.
 
     Returns:
         `Batches` of what this process computes.
     """
+    kept = {} if kept is None else kept
+    if "beside" not in kept:
+        kept["beside"] = _beside(config, every_line, dataset.classes, say)
     return Batches(
         taught_scans(config, dataset, split, say),
         config.train.batch_size,
@@ -141,7 +145,7 @@ def make_batches(config, dataset, split, every_line, say, team=ALONE):
         INPUTS[config.model.input],
         every_line,
         config.train.late_lines,
-        _beside(config, every_line, dataset.classes, say),
+        kept["beside"],
         threads=min(os.cpu_count() or 1, MAKERS),
         steps=config.train.steps_per_epoch,
         rank=team.rank,

@@ -62,9 +62,10 @@ def train(config, run, say=None, team=ALONE):
     if config.train.refit and len(split.parts["validation"]):
         stages = calibration_stages(run, dataset, split, config.train.calibration_folds)
         stages.append(last_stage(run, split))
+    kept = {}  # simulated scans, the same for all
     for number, (own, parts) in enumerate(stages, 1):
         place = f"Training {number} of {len(stages)}" if len(stages) > 1 else ""
-        _learn(config, own, dataset, parts, say, team, place)
+        _learn(config, own, dataset, parts, say, team, place, kept)
     team.leave()
     if team.rank:
         return None
@@ -82,7 +83,7 @@ def train(config, run, say=None, team=ALONE):
     return predictor, dataset, split
 
 
-def _learn(config, run, dataset, split, say, team, place):
+def _learn(config, run, dataset, split, say, team, place, kept):
     """Do the epochs that are not done yet."""
     state = team.once(lambda: run.read_json("checkpoints/state.json", STATE)) or {}
     if finished(state.get("rows", []), config.train):
@@ -94,7 +95,7 @@ def _learn(config, run, dataset, split, say, team, place):
     if team.replicas > 1:
         environment["parallel"] = {"processes": team.world, "devices": team.replicas}
     run.write_json("environment.json", environment)
-    _fit(config, run, dataset, split, state, environment, say, team)
+    _fit(config, run, dataset, split, state, environment, say, team, kept)
 
 
 def finished(rows, settings):
@@ -117,7 +118,7 @@ def set_seed(seed):
         keras.utils.set_random_seed(seed)
 
 
-def _fit(config, run, dataset, split, state, environment, say, team):
+def _fit(config, run, dataset, split, state, environment, say, team, kept):
     settings, rows = config.train, state.setdefault("rows", [])
     set_seed(config.seed)
     keras.config.set_dtype_policy(settings.precision)
@@ -133,7 +134,7 @@ def _fit(config, run, dataset, split, state, environment, say, team):
             begin_with(model, settings, classes)
         freeze(model, settings.frozen)
         every_line = isinstance(model.output, dict)
-        batches = make_batches(config, dataset, split, every_line, say, team)
+        batches = make_batches(config, dataset, split, every_line, say, team, kept)
         compile_model(model, settings, len(batches))
     if rows:
         model.load_weights(run.file("checkpoints") / state["weights"])

@@ -121,9 +121,14 @@ def test_batches_are_as_the_config_says():
     settings = ["model.name=sequential", "data.path=x.h5", "data.soft_labels=0.5"]
     settings += ["simulate.share=0.5", "simulate.unknown=0.25", "simulate.count=8"]
     settings += ["train.batch_size=4"]
-    batches = make_batches(load_config(None, settings), dataset, split, True, said.append)
+    config, kept = load_config(None, settings), {}
+    batches = make_batches(config, dataset, split, True, said.append, kept=kept)
     inputs, targets, weights = batches[0]
     batches.close()
+    again = make_batches(config, dataset, split, True, said.append, kept=kept)
+    np.testing.assert_array_equal(again[0][0], inputs)
+    again.close()
+    assert sum(text.startswith("Simulating 8 scans") for text in said) == 1
     assert inputs.shape == (4, 128, 128)
     assert targets["state"].shape == (4, 128, 4)
     assert weights["change"].any(1).tolist() == [False, True, True, False]  # simulated only

@@ -155,8 +155,8 @@ def test_models_leave_out_disjoint_scans_by_whole_groups(tmp_path, protocol):
 def test_more_models_than_scans_to_leave_out_are_refused(tmp_path):
     dataset = made_up_dataset(48, sessions=12)
     split = split_dataset(dataset, "p1", fold=0, num_folds=4)
-    with pytest.raises(DatasetError, match="`train.calibration_folds` = 9 is too many"):
-        calibration_stages(Run(tmp_path), dataset, split, 9)
+    with pytest.raises(DatasetError, match="`train.calibration_folds` = 30 is too many"):
+        calibration_stages(Run(tmp_path), dataset, split, 30)
     split = split_dataset(dataset, "p2", fold=0, num_folds=4)
     split.groups[:] = split.groups[0]
     with pytest.raises(DatasetError, match="too few scans or groups of class"):
@@ -179,9 +179,9 @@ def given(monkeypatch):
 def test_validation_scans_that_taught_set_no_threshold(again, given):
     run, predictor, dataset, split, *_ = again
     finish(run, predictor, dataset, split)
-    _, by_lines = load_predictions(run, VALIDATION)
+    chosen, by_lines = load_predictions(run, VALIDATION)
     np.testing.assert_array_equal(given[0], by_lines[128])
-    knowing = predictor.probabilities(dataset.take(split.parts["validation"]).images)
+    knowing = predictor.probabilities(dataset.take(chosen).images)
     assert np.abs(given[0] - knowing).max() > 1e-3
     assert "validation scans too" in run.file("card.md").read_text()
 
