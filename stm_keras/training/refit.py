@@ -14,73 +14,73 @@ from dataclasses import replace
 import numpy as np
 
 from stm_keras.data.assign import assign_groups, assign_scans
-from stm_keras.errors import DatasetError
 from stm_keras.inference.evaluate import judge
 from stm_keras.inference.model_file import load_predictor, save_model
 from stm_keras.runs import AGAIN, CALIBRATION
 from stm_keras.training.finish import VALIDATION, save_predictions
 
+ASKED = ("train", "validation")
 
-def calibration_stages(run, dataset, split, folds):
+
+def calibration_stages(run, dataset, split, folds, say=None):
     """Return a `Run` and a `Split` of each model that is asked about scans it never saw.
 
     The first is the run itself. The others leave out as many scans of its training part
-    each, disjoint and by whole groups, and learn from its validation part instead.
+    each, disjoint and by whole groups, and learn from its validation part instead. Where
+    scans or groups are too few for that, fewer models are asked, and the user is told.
 
     Args:
         run: A `stm_keras.runs.Run`.
         dataset: The `Dataset` of the run.
         split: Its `Split`.
         folds: int. How many models.
+        say: callable of str that tells the user what happens, or None.
 
     Returns:
         list of tuple of `Run` and `Split`.
-
-    Raises:
-        DatasetError: There are too few scans or groups for so many.
     """
-    stages, train = [(run, split)], split.parts["train"]
-    parts = _draw(dataset, split, folds)
-    for number in range(1, folds):
-        left_out = train[parts == number]
-        taught = np.concatenate([train[parts != number], split.parts["validation"]])
-        own = {**split.parts, "train": np.sort(taught), "validation": left_out}
-        for indices in (left_out, taught):
-            _check_classes(dataset, indices, folds)
-        below = run.below(CALIBRATION.format(number + 1))
-        stages.append((below, replace(split, parts=own)))
+    stages = [(run, split)]
+    for count in range(folds, 1, -1):
+        others = _other_parts(dataset, split, count)
+        if all(_has_classes(dataset, each[name]) for each in others for name in ASKED):
+            break
+    else:
+        count, others = 1, []
+    if say and count < folds:
+        say(
+            f"Only {count} of {folds} models say how sure the last may be: there are too few "
+            "scans or groups for more."
+        )
+    for number, parts in enumerate(others, 2):
+        stages.append((run.below(CALIBRATION.format(number)), replace(split, parts=parts)))
     return stages
 
 
-def _draw(dataset, split, folds):
-    """Return the number of the model that leaves out each training scan, 0 for none."""
-    train = split.parts["train"]
-    share = len(split.parts["validation"]) / len(train)
+def _other_parts(dataset, split, folds):
+    """Draw what each model but the first learns from and leaves out: list of parts."""
+    train, validation = split.parts["train"], split.parts["validation"]
+    labels, classes = dataset.labels[train], len(dataset.classes)
+    share = min(len(validation) / len(train), 1 / folds)
     shares = (1 - (folds - 1) * share, *[share] * (folds - 1))
-    if folds == 1:
-        return np.zeros(len(train), int)
-    if shares[0] < 0:
-        raise DatasetError(
-            f"`train.calibration_folds` = {folds} is too many: {folds} times "
-            f"{len(split.parts['validation'])} validation scans are more than the "
-            f"{len(train)} training scans have. Take fewer, or smaller `data.fractions`."
-        )
-    labels, seed = dataset.labels[train], (split.seed, split.fold or 0, folds)
-    classes = len(dataset.classes)
+    seed = (split.seed, split.fold or 0, folds)
     if split.groups is None:
-        return assign_scans(labels, shares, seed, classes)
-    groups = np.unique(np.asarray(split.groups)[train], return_inverse=True)[1].reshape(-1)
-    return assign_groups(labels, groups, shares, seed, classes)
+        drawn = assign_scans(labels, shares, seed, classes)
+    else:
+        groups = np.unique(np.asarray(split.groups)[train], return_inverse=True)[1]
+        drawn = assign_groups(labels, groups.reshape(-1), shares, seed, classes)
+    return [
+        {
+            **split.parts,
+            "train": np.sort(np.concatenate([train[drawn != number], validation])),
+            "validation": train[drawn == number],
+        }
+        for number in range(1, folds)
+    ]
 
 
-def _check_classes(dataset, indices, folds):
+def _has_classes(dataset, indices):
     counts = np.bincount(dataset.labels[indices], minlength=len(dataset.classes))
-    if counts.min() == 0:
-        raise DatasetError(
-            f"{dataset.source}: has too few scans or groups of class "
-            f"{dataset.classes[counts.argmin()]!r} for `train.calibration_folds` = {folds}. "
-            "Take fewer, or add scans."
-        )
+    return counts.min() > 0
 
 
 def last_stage(run, split):

@@ -60,7 +60,8 @@ def train(config, run, say=None, team=ALONE):
     split = split_once(run, config, dataset, say)
     stages = [(run, split)]
     if config.train.refit and len(split.parts["validation"]):
-        stages = calibration_stages(run, dataset, split, config.train.calibration_folds)
+        folds = config.train.calibration_folds
+        stages = calibration_stages(run, dataset, split, folds, say)
         stages.append(last_stage(run, split))
     kept = {}  # simulated scans, the same for all
     for number, (own, parts) in enumerate(stages, 1):
@@ -90,7 +91,8 @@ def _learn(config, run, dataset, split, say, team, place, kept):
         return
     if place:
         taught, asked = (len(split.parts[name]) for name in ("train", "validation"))
-        say(f"{place}: learns from {taught} scans, asked about {asked} others.")
+        others = f", asked about {asked} others" if asked else ""
+        say(f"{place}: learns from {taught} scans{others}.")
     environment = describe_environment(config, dataset)
     if team.replicas > 1:
         environment["parallel"] = {"processes": team.world, "devices": team.replicas}
