@@ -204,8 +204,7 @@ class TrainConfig(Section):
     late_lines: float = Field(0.0, ge=0)  # weight of the last line over the first, less 1
     keep: Literal["best", "last"] = "best"  # epoch by val_auroc, or simply the last
     refit: bool = False  # train again, on the validation scans too, once they calibrated
-    # models that each leave out other scans, which calibrate together; more than 1 with `refit`
-    calibration_folds: int = Field(1, ge=1)
+    calibration_folds: int = Field(1, ge=1)  # with `refit`: models that calibrate together
     init: str | None = None  # a model whose weights to begin with
     # layers that stay as `init` has them; those of "change" find tip changes
     frozen: Literal["none", "stem", "change", "all but change"] = "none"
@@ -222,10 +221,5 @@ class TrainConfig(Section):
             raise ValueError(
                 "`refit` leaves no validation scans to choose by. Use keep=last, and neither "
                 "early_stopping nor schedule=plateau"
-            )
-        if self.calibration_folds > 1 and not self.refit:
-            raise ValueError(
-                "`calibration_folds` above 1 say how sure a model may be that learns from all "
-                "of their scans: set refit=true"
             )
         return self

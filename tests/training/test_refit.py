@@ -223,11 +223,6 @@ def test_scans_that_teach_cannot_choose(setting):
         load_config(None, ["train.keep=last", "train.refit=true", f"train.{setting}"])
 
 
-def test_more_models_calibrate_only_one_that_learns_from_all():
-    with pytest.raises(ConfigError, match="`calibration_folds` above 1 say how sure"):
-        load_config(None, ["train.calibration_folds=2"])
-
-
 def test_where_the_first_model_gets_no_trees_no_other_gets_any(again, data, monkeypatch):
     run, *_ = again
     asked = []
