@@ -6,6 +6,7 @@ import numpy as np
 
 HEADS = ("change", "unknown")  # of networks, beside "state"
 TINY = 1e-9
+LEAD = 1e-6  # of the likeliest class at least: float32 still tells it from the next
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def calibrated(logits, facts, lines):
     rest = np.maximum(1 - first, TINY)
     second = np.sort(shares, axis=-1)[..., -2] / rest  # of what is left
     wanted = sigmoid(slope * np.log(np.maximum(first, TINY) / rest) + shift)
-    wanted = np.maximum(wanted, second / (1 + second) + TINY)
+    wanted = np.maximum(wanted, second / (1 + second) + LEAD)
     shares = shares * ((1 - wanted) / rest)[..., None]
     np.put_along_axis(shares, best, wanted[..., None], -1)
     return shares
