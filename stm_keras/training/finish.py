@@ -32,11 +32,12 @@ def finish(run, predictor, dataset, split, say=None):
         return scores
     part = "test" if len(split.parts["test"]) else "validation"
     test = split.parts[part]
+    known = part == "validation" and run.file(VALIDATION).exists()  # refit, it knows these
+    if known:
+        test, by_lines = load_predictions(run, VALIDATION)
     if say:
         say(f"Judging {len(test)} {part} scans.")
-    if part == "validation" and run.file(VALIDATION).exists():
-        test, by_lines = load_predictions(run, VALIDATION)  # refit, it knows these scans
-    else:
+    if not known:
         by_lines = judge(predictor, dataset, test)
     save_predictions(run, test, by_lines)
     scores = score(dataset, test, by_lines, split.protocol, split.groups)
