@@ -121,11 +121,12 @@ def wait(processes):
     ends = []
     try:
         for process in processes:
-            told = process.communicate(timeout=180)
+            told = process.communicate(timeout=400)
             ends.append((process.returncode, *told))
     finally:
         for process in processes:
             process.kill()
+            process.communicate()  # closes what it wrote to
     return ends
 
 
