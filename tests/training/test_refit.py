@@ -168,6 +168,7 @@ def test_too_few_scans_or_groups_for_so_many_models_ask_fewer(tmp_path):
     assert len(said) == 2
 
 
+@pytest.fixture
 def given(monkeypatch):
     """What sets the thresholds, given to what scores them, which takes a minute."""
     given = []
