@@ -24,7 +24,7 @@ CHANGE_SCANS = 1200
 
 
 def calibrate(stages, dataset, say=None):
-    """Fit what models say of themselves on their validation scans, once, and store it.
+    """Fit what models say of themselves on their validation scans, once; the first keeps it.
 
     Args:
         stages: Sequence of tuples of a `stm_keras.runs.Run` with `best.keras` and its `Split`:
@@ -41,9 +41,7 @@ def calibrate(stages, dataset, say=None):
     if "temperature" in models[0].facts or not len(asked[0]):
         return models[0]
     facts = trust_facts(models, [dataset.take(chosen) for chosen in asked])
-    pairs = list(zip(paths, models, strict=True))
-    for path, model in reversed(pairs):  # the first last: it says that all are done
-        save_model(model.model, path, {**model.facts, **facts}, overwrite=True)
+    save_model(models[0].model, paths[0], {**models[0].facts, **facts}, overwrite=True)
     values = facts["temperature"]["values"]
     if say:
         count = sum(map(len, asked))

@@ -95,7 +95,7 @@ def adopt(stages, dataset):
     """Put the last model in the place of the first, with what is known of those before.
 
     Args:
-        stages: As of `calibration_stages`, all calibrated, and then the one of `last_stage`.
+        stages: As of `calibration_stages`, the first calibrated, and then of `last_stage`.
         dataset: The `Dataset` of the run.
 
     Returns:
@@ -108,9 +108,10 @@ def adopt(stages, dataset):
     if "refit" in first:
         return predictor
     unseen = [parts.parts["validation"] for _, parts in stages[:-1]]
+    models = [load_predictor(own.file("best.keras")).model for own, _ in stages[:-1]]
     said = [
-        judge(load_predictor(own.file("best.keras")), dataset, chosen)
-        for (own, _), chosen in zip(stages[:-1], unseen, strict=True)
+        judge(replace(predictor, model=model), dataset, chosen)
+        for model, chosen in zip(models, unseen, strict=True)
     ]
     by_lines = {lines: np.concatenate([each[lines] for each in said]) for lines in said[0]}
     save_predictions(run, np.concatenate(unseen), by_lines, VALIDATION)
