@@ -51,7 +51,8 @@ def test_trees_beside_the_network_go_line_by_line_as_well():
     model = tiny_stream(trees=3).model
     lines = scale_lines(rough_scans(2, 48))
     whole = ops.convert_to_numpy(model(lines, training=False)["state"])
-    one = loop(make_step(model), lines)["state"]
+    step = make_step(model)
+    one = loop(step, lines, compiled(step))["state"]
     np.testing.assert_allclose(softmax(one), softmax(whole), atol=1e-5)
     model.get_layer("trees").set_trees({"leaves": np.zeros(3 * 3 * 4 * 8)})
     fewer = ops.convert_to_numpy(model(lines, training=False)["state"])
