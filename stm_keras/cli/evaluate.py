@@ -26,6 +26,13 @@ from stm_keras.files import atomic, check_folder
     help="P2, P3: resample sessions for the intervals. [the run's; else p2 with sessions]",
 )
 @click.option(
+    "--others",
+    type=options.PATH,
+    multiple=True,
+    help="Scans of other surfaces, as predict takes them: how many are called unknown? "
+    "May be repeated.",
+)
+@click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap."
 )
 @click.option(
@@ -34,7 +41,7 @@ from stm_keras.files import atomic, check_folder
 @options.overwrite
 @options.as_json
 @options.keras_options
-def evaluate(model, data, part, protocol, seed, output, overwrite, as_json):
+def evaluate(model, data, part, protocol, others, seed, output, overwrite, as_json):
     """Score a model on scans with known classes.
 
     MODEL is a .keras file or the folder of a run. Every score comes with a 95 %
@@ -43,6 +50,7 @@ def evaluate(model, data, part, protocol, seed, output, overwrite, as_json):
     \b
         stm-keras evaluate runs/vit --data scans.h5
         stm-keras evaluate best.keras --data new_day.h5 --split all --protocol p2 --json
+        stm-keras evaluate runs/sequential --data scans.h5 --others gold.sxm --others graphite.sm4
     """
     from stm_keras.data.storage import load_dataset
     from stm_keras.inference.choice import choose_scans, find_model, needs_keras
@@ -59,12 +67,18 @@ def evaluate(model, data, part, protocol, seed, output, overwrite, as_json):
         check_folder(output)
     if needs_keras(file):
         options.load_keras()
-    from stm_keras.inference.evaluate import judge, score
+    from stm_keras.inference.evaluate import judge, resampled, score
     from stm_keras.inference.model_file import load_predictor
+    from stm_keras.inference.others import read_others, score_others
 
     predictor = load_predictor(file)
+    strange = read_others(others, predictor) if others else None
     by_lines = judge(predictor, dataset, chosen.indices, options.progress_line("scoring"))
     scores = score(dataset, chosen.indices, by_lines, chosen.protocol, chosen.groups, seed)
+    if strange:
+        groups = resampled(dataset, chosen.indices, chosen.protocol, chosen.groups)
+        part = dataset.take(chosen.indices)
+        scores["unknown"] = score_others(predictor, part, strange, groups, seed)
     scores |= {
         "protocol": chosen.protocol,
         "split": chosen.part,

@@ -35,7 +35,25 @@ def score_lines(scores):
     for key, name in (("auroc", "AUROC"), ("balanced_accuracy", "bal. acc.")):
         row = "  ".join(_number(point[key]) for point in scores["by_lines"])
         lines.append(f"  {name:<11} {row}")
+    if scores.get("unknown"):
+        lines += _other_lines(scores["unknown"])
     return "\n".join(lines)
+
+
+def _other_lines(unknown):
+    """Say how other surfaces were told from the known one."""
+    width = max(20, *map(len, unknown["kinds"]))
+    alarms = f"{_number(unknown['false_alarms'])} of {unknown['n_known']} known scans too"
+    rows = {"all": {**unknown, "n": unknown["n_other"]}, **unknown["kinds"]}
+    return [
+        f"  {'other surfaces':<{width}}  AUROC  found  scans",
+        *(
+            f"  {name:<{width}}  {_number(row['auroc'])}  {_number(row['found'])}"
+            f"  {row['n']:5d}{_bounds(row.get('interval'))}"
+            for name, row in rows.items()
+        ),
+        f"  called unknown: {alarms}",
+    ]
 
 
 def _number(value):
@@ -43,7 +61,10 @@ def _number(value):
 
 
 def _interval(scores, key):
-    interval = scores["intervals"].get(key)
+    return _bounds(scores["intervals"].get(key))
+
+
+def _bounds(interval):
     if not interval or interval[0] is None:
         return ""
     return f"  [{interval[0]:.3f}, {interval[1]:.3f}]"

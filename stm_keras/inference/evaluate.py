@@ -57,21 +57,31 @@ def score(dataset, indices, by_lines, protocol, groups=None, seed=0, resamples=1
     Raises:
         DatasetError: There is no session to resample.
     """
-    if dataset.session is not None:
-        groups = np.unique(dataset.session, return_inverse=True)[1]
-    if protocol != "p1" and groups is None:
-        raise DatasetError(
-            f"Protocol {protocol} resamples sessions, and the data names none. Add a "
-            "`session` array, or use --protocol p1."
-        )
     return score_predictions(
         dataset.labels[indices],
         by_lines[max(by_lines)],
         dataset.classes,
         by_lines=by_lines,
-        groups=None if protocol == "p1" else groups[indices],
+        groups=resampled(dataset, indices, protocol, groups),
         full_agreement=dataset.full_agreement()[indices],
         consensus=dataset.consensus()[indices],
         seed=seed,
         resamples=resamples,
     )
+
+
+def resampled(dataset, indices, protocol, groups=None):
+    """Return what intervals resample: the session of each scan, or None for scans.
+
+    Args, Raises: As for `score`.
+    """
+    if protocol == "p1":
+        return None
+    if dataset.session is not None:
+        groups = np.unique(dataset.session, return_inverse=True)[1]
+    if groups is None:
+        raise DatasetError(
+            f"Protocol {protocol} resamples sessions, and the data names none. Add a "
+            "`session` array, or use --protocol p1."
+        )
+    return groups[indices]

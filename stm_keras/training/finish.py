@@ -104,8 +104,11 @@ def load_predictions(run, name=PREDICTIONS):
 
 def model_facts(predictor, source, run=None):
     """Collect what a report says of a model, a flat dict of str to str."""
-    facts = {"data": source, "model": predictor.model.name}
     training = predictor.facts.get("training")
+    name = getattr(predictor.model, "name", None)  # which an exported model lost
+    if name is None:
+        name = "exported" if training is None else training["config"]["model"]["name"]
+    facts = {"data": source, "model": name}
     if run is not None and run.file("command.txt").exists():
         facts["command"] = run.file("command.txt").read_text().strip()
     if training is None:

@@ -18,6 +18,7 @@ from stm_keras.data.dataset import CLASSES, SIX_CLASSES
 from stm_keras.data.storage import save_dataset
 from stm_keras.evaluation.album import NAMES
 from stm_keras.evaluation.scores import HEADLINES
+from stm_keras.inference.shipped import shipped_path
 
 KEYS = (  # of the issue
     "auroc balanced_accuracy accuracy ece per_class confusion by_lines intervals consensus n "
@@ -210,3 +211,31 @@ def test_a_seed_below_zero_is_a_usage_error(trained_run, dataset_file):
     result = stm("evaluate", trained_run, "--data", dataset_file, "--seed", -5)
     assert result.exit_code == 2
     assert "-5 is not in the range x>=0" in result.stderr
+
+
+def test_other_surfaces_are_told_from_the_known_one(dataset_file, tmp_path):
+    pytest.importorskip("onnxruntime")
+    model = shipped_path("h_si100_small").with_suffix(".onnx")
+    np.save(tmp_path / "noise.npy", np.random.default_rng(0).random((3, 128, 128)))
+    given = ["evaluate", model, "--data", dataset_file, "--others", tmp_path / "noise.npy"]
+    result = stm(*given, "-o", tmp_path / "scored")
+    assert result.exit_code == 0, result.stderr
+    assert "  other surfaces        AUROC  found  scans\n" in result.stdout
+    unknown = json.loads((tmp_path / "scored" / "evaluation.json").read_text())["unknown"]
+    assert list(unknown["kinds"]) == ["noise.npy"]
+    assert unknown["kinds"]["noise.npy"]["n"] == 3
+    assert unknown["n_known"] == 96
+    assert unknown["found"] == 1
+    assert unknown["interval"][0] <= unknown["auroc"] <= unknown["interval"][1]
+    page = (tmp_path / "scored" / "report.html").read_text()
+    assert "Surfaces it does not know" in page
+    assert "noise.npy" in page
+
+
+def test_a_model_that_knows_no_strangers_is_not_asked_for_them(
+    trained_run, dataset_file, tmp_path
+):
+    np.save(tmp_path / "noise.npy", np.zeros((1, 128, 128)))
+    given = ["evaluate", trained_run, "--data", dataset_file]
+    result = stm(*given, "--others", tmp_path / "noise.npy")
+    check_error(result, 4, "does not say whether it knows a surface. Leave `--others` out")

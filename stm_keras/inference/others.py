@@ -1,0 +1,115 @@
+"""Scans of other surfaces from a user's files, and how well a model tells them."""
+
+from pathlib import Path
+
+import numpy as np
+
+from stm_keras.data.dataset import read_images
+from stm_keras.data.preprocess import recorded_lines
+from stm_keras.errors import DatasetError, MismatchError
+from stm_keras.evaluation.unknown import score_unknown
+from stm_keras.inference.predictor import check_size
+from stm_keras.inference.scans import read_scans
+from stm_keras.runtime.verdict import sigmoid, threshold
+
+CHUNK = 1024  # scans judged at a time
+
+
+def read_others(paths, predictor):
+    """Read scans of surfaces that a model does not know.
+
+    Args:
+        paths: sequence of str or `Path`. Each as `read_scans` takes it.
+        predictor: `Predictor`, which must say whether it knows a surface.
+
+    Returns:
+        dict of str, name of a file (its path where two have one name), to array-like of
+        shape `(scans, lines, pixels)`.
+
+    Raises:
+        InputError: A file cannot be read.
+        DatasetError: It holds no scans.
+        MismatchError: Its scans are of another size than the model's, or the model does
+            not say whether it knows a surface.
+    """
+    if "unknown" not in predictor.facts or not predictor.every_line:
+        raise MismatchError(
+            "The model does not say whether it knows a surface. Leave `--others` out, or take "
+            "a model that does, such as h_si100."
+        )
+    paths = list(dict.fromkeys(map(Path, paths)))
+    names = [path.name for path in paths]
+    found = {}
+    for path in paths:
+        images = read_scans(path, predictor.facts)
+        if not len(images):
+            raise DatasetError(f"{path}: holds no scans.")
+        check_size(predictor.facts, images.shape, path)
+        found[path.name if names.count(path.name) == 1 else str(path)] = images
+    return found
+
+
+def score_others(predictor, part, others, groups=None, seed=0):
+    """Score how well a model tells other surfaces from the one it knows.
+
+    A scan that ended early is asked about after its last line, and compared with known
+    scans after as many lines.
+
+    Args:
+        predictor: A calibrated `Predictor`.
+        part: `Dataset` of complete scans of the known surface that the model never saw.
+        others: dict, as of `read_others`.
+        groups: array of shape `(scans of part,)`. What to resample, or None.
+        seed: int. Of the bootstrap.
+
+    Returns:
+        dict, as of `score_unknown`, with one kind per file. `found` are scans that the
+        model calls unknown, each by the threshold for its lines.
+    """
+    known = np.concatenate(list(_strangeness(predictor, part.images)))
+    kinds, scores, called = [], [], []
+    for name, images in others.items():
+        for some in _chunks(images):
+            some = some[:, : known.shape[1]]
+            lines = np.maximum(recorded_lines(some), 1)
+            last = np.concatenate(list(_strangeness(predictor, some)))
+            last = last[np.arange(len(some)), lines - 1]
+            limits = [threshold(predictor.facts, "unknown", count) for count in lines]
+            pairs = zip(last, lines, strict=True)
+            scores += [_at_the_end(score, known, count) for score, count in pairs]
+            called += (last > limits).tolist()
+            kinds += [name] * len(some)
+    limit = threshold(predictor.facts, "unknown", known.shape[1])
+    kinds, called = np.array(kinds), np.array(called)
+    found = score_unknown(
+        known[:, -1], scores, limit, kinds=kinds, groups=groups, seed=seed
+    )
+    for name, row in found["kinds"].items():
+        row["found"] = float(called[kinds == name].mean())
+    return found | {"found": float(called.mean())}
+
+
+def _at_the_end(score, known, lines):
+    """Return what is as rare among known scans at the end as a score is after some lines.
+
+    Args:
+        score: float.
+        known: float array of shape `(scans, lines)`. Scores of known scans.
+        lines: int.
+    """
+    if lines == known.shape[1]:
+        return score
+    rank = np.mean(known[:, lines - 1] < score)
+    last = known[:, -1]
+    return max(score, last.max()) if rank == 1 else np.quantile(last, rank)
+
+
+def _strangeness(predictor, images):
+    """Yield scores after every line, arrays of shape `(some scans, lines)`."""
+    for some in _chunks(images):
+        yield sigmoid(predictor.outputs(some)["unknown"][..., 0])
+
+
+def _chunks(images):
+    for first in range(0, len(images), CHUNK):
+        yield read_images(images, np.arange(first, min(first + CHUNK, len(images))))

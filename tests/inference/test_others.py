@@ -1,0 +1,129 @@
+"""Scans of other surfaces from files: read, asked about after their last line, scored."""
+
+import numpy as np
+import pytest
+from helpers import SHARED, made_up_dataset
+
+from stm_keras.errors import DatasetError, InputError, MismatchError
+from stm_keras.inference import others as subject
+from stm_keras.inference.others import read_others, score_others
+
+
+class Oracle:
+    """Calls a scan the stranger the higher its first pixel; asks for more at the end."""
+
+    every_line = True
+    facts = {
+        "pixels": 128,
+        "max_lines": 128,
+        "unknown": {"lines": [1, 128], "thresholds": [0.2, 0.5]},
+    }
+
+    def outputs(self, images):
+        share = np.broadcast_to(images[:, :1, :1], (*images.shape[:2], 1))
+        share = np.clip(share, 1e-6, 1 - 1e-6)
+        return {"unknown": np.log(share / (1 - share))}
+
+
+def scans(shares, lines=128, seed=0):
+    """Return scans of 128 lines whose first pixels are `shares`, empty after `lines`."""
+    images = np.random.default_rng(seed).random((len(shares), 128, 128))
+    images[:, lines:] = 0
+    images[:, 0, 0] = shares
+    return images
+
+
+def saved(path, images):
+    np.save(path, images)
+    return path
+
+
+def known(shares):
+    return made_up_dataset(len(shares), 2, images=scans(shares))
+
+
+def test_each_file_is_told_from_the_known_scans(tmp_path):
+    gold = saved(tmp_path / "gold.npy", scans([0.9, 0.8, 0.4]))
+    steps = saved(tmp_path / "steps.npy", scans([0.05]))
+    part = known([0.1, 0.2, 0.3, 0.6])
+    found = score_others(Oracle(), part, read_others([gold, steps, gold], Oracle()))
+    assert list(found["kinds"]) == ["gold.npy", "steps.npy"]  # the same file once
+    assert found["kinds"]["gold.npy"] == {
+        "auroc": pytest.approx(11 / 12),
+        "found": pytest.approx(2 / 3),
+        "n": 3,
+    }
+    assert found["kinds"]["steps.npy"] == {"auroc": 0.0, "found": 0.0, "n": 1}
+    assert found["found"] == 0.5
+    assert found["false_alarms"] == 0.25
+    assert found["auroc"] == pytest.approx(11 / 16)
+
+
+def test_a_scan_that_ended_early_is_compared_with_known_scans_after_as_many_lines():
+    part = known([0.1, 0.2, 0.3, 0.4])
+
+    class Doubtful(Oracle):
+        """Finds all scans stranger while it has seen few lines."""
+
+        def outputs(self, images):
+            logits = super().outputs(images)["unknown"]
+            return {"unknown": logits + 3 * (np.arange(images.shape[1]) < 64)[:, None]}
+
+    found = {"early": scans([0.25], lines=20), "whole": scans([0.25])}
+    rows = score_others(Doubtful(), part, found)["kinds"]
+    assert rows["early"]["auroc"] == rows["whole"]["auroc"] == 0.5
+    assert rows["early"]["found"] == 1  # threshold() says so too
+    assert rows["whole"]["found"] == 0
+    stranger = score_others(Doubtful(), part, {"early": scans([0.5], lines=20)})
+    assert stranger["auroc"] == 1
+    brief = score_others(Oracle(), part, {"early": scans([0.25], lines=1)})
+    assert brief["found"] == 1  # 0.2 are enough after one line, at the end 0.5
+    assert brief["false_alarms"] == 0
+
+
+def test_many_scans_are_judged_a_part_at_a_time(tmp_path, monkeypatch):
+    part, shares = known([0.1, 0.2, 0.3, 0.6]), np.linspace(0.1, 0.9, 7)
+    found = read_others([saved(tmp_path / "gold.npy", scans(shares))], Oracle())
+    at_once = score_others(Oracle(), part, found)
+    monkeypatch.setattr(subject, "CHUNK", 3)
+    assert score_others(Oracle(), part, found) == at_once
+
+
+def test_files_of_one_name_are_told_by_their_paths(tmp_path):
+    paths = [tmp_path / "a" / "gold.npy", tmp_path / "b" / "gold.npy"]
+    for path in paths:
+        path.parent.mkdir()
+        saved(path, scans([0.9]))
+    assert list(read_others(paths, Oracle())) == [str(path) for path in paths]
+
+
+def test_what_cannot_be_scored_is_told(tmp_path):
+    missing = tmp_path / "missing.sxm"
+    with pytest.raises(InputError, match="missing.sxm"):
+        read_others([missing], Oracle())
+    with pytest.raises(DatasetError, match="empty.npy"):
+        read_others([saved(tmp_path / "empty.npy", np.zeros((0, 128, 128)))], Oracle())
+    mute = Oracle()
+    mute.facts = {"pixels": 128, "max_lines": 128}
+    with pytest.raises(MismatchError, match="does not say whether it knows a surface"):
+        read_others([saved(tmp_path / "gold.npy", scans([0.9]))], mute)
+
+
+@pytest.mark.skipif(not (SHARED / "spm").exists(), reason="the shared scans are not here")
+@pytest.mark.filterwarnings("ignore")
+def test_the_shipped_model_knows_neither_silicon_7x7_nor_graphite():
+    pytest.importorskip("onnxruntime")
+    from stm_keras.data.storage import load_dataset
+    from stm_keras.inference.model_file import load_predictor
+    from stm_keras.inference.shipped import shipped_path
+
+    predictor = load_predictor(shipped_path("h_si100").with_suffix(".onnx"))
+    dataset = load_dataset(SHARED / "nottingham.h5")
+    part = dataset.take(np.flatnonzero(dataset.single_class())[::30])
+    names = ("Si_7x7_051.sxm", "topo_ABC_Graphite*.sm4", "A200621.161352.dat")
+    paths = [path for name in names for path in (SHARED / "spm").glob(name)]
+    found = score_others(predictor, part, read_others(paths, predictor))
+    assert len(found["kinds"]) == 3
+    assert found["found"] == 1
+    assert found["auroc"] > 0.95
+    assert found["false_alarms"] < 0.1
