@@ -27,7 +27,7 @@ def changed_scans(count, seed):
     return scans.take(np.flatnonzero(clear_changes(scans)))
 
 
-def trust_scores(predictor, part, validation=None, groups=None, seed=0):
+def trust_scores(predictor, part, validation=None, groups=None, seed=0, taught=False):
     """Score what a model says of its own verdicts, on scans it never saw.
 
     Args:
@@ -38,10 +38,13 @@ def trust_scores(predictor, part, validation=None, groups=None, seed=0):
             or None.
         groups: array of shape `(scans of part,)`. What to resample, or None.
         seed: int. Of the bootstrap.
+        taught: bool. Whether the model learnt from `part` after all. It is then not asked
+            how strange these scans are, nor where their tip changed.
 
     Returns:
         dict, JSON-ready: `rejection`, `unknown` and `changes`, as of `score_rejection`,
-        `score_unknown` and `score_changes`; None where the model has no such head.
+        `score_unknown` and `score_changes`; None where the model has no such head, or
+        where the answer would be of scans that taught it.
     """
     scores = {"rejection": None, "unknown": None, "changes": None}
     if validation is not None and len(validation):
@@ -53,8 +56,10 @@ def trust_scores(predictor, part, validation=None, groups=None, seed=0):
             seed=seed,
         )
     facts = predictor.facts
-    heads = predictor.heads(part.images) if predictor.every_line else {}
-    if "unknown" in facts:
+    heads = {}
+    if predictor.every_line and not taught:
+        heads = predictor.heads(part.images)
+    if "unknown" in facts and heads:
         from stm_keras.simulate import OTHER_KINDS, simulate_others
 
         others = simulate_others(NUM_OTHER, TEST_SEED)
@@ -77,6 +82,6 @@ def trust_scores(predictor, part, validation=None, groups=None, seed=0):
             lines=scans.lines,
         )
         votes = part.parameters.get("tip_change_votes")
-        if votes is not None:
+        if votes is not None and heads:
             scores["changes"]["votes"] = score_votes(heads["change"], votes, part.lines)
     return scores

@@ -32,12 +32,12 @@ def finish(run, predictor, dataset, split, say=None):
         return scores
     part = "test" if len(split.parts["test"]) else "validation"
     test = split.parts[part]
-    known = part == "validation" and run.file(VALIDATION).exists()  # refit, it knows these
-    if known:
+    taught = part == "validation" and run.file(VALIDATION).exists()  # by `refit`
+    if taught:
         test, by_lines = load_predictions(run, VALIDATION)
     if say:
         say(f"Judging {len(test)} {part} scans.")
-    if not known:
+    if not taught:
         by_lines = judge(predictor, dataset, test)
     save_predictions(run, test, by_lines)
     scores = score(dataset, test, by_lines, split.protocol, split.groups)
@@ -46,7 +46,7 @@ def finish(run, predictor, dataset, split, say=None):
     setting = None
     if part == "test":
         setting = _sets_thresholds(run, predictor, dataset, split)
-    scores |= trust_scores(predictor, dataset.take(test), setting, groups)
+    scores |= trust_scores(predictor, dataset.take(test), setting, groups, taught=taught)
     scores |= {
         "protocol": split.protocol,
         "fold": split.fold,

@@ -56,6 +56,16 @@ def test_an_oracle_gets_full_marks(few):
     assert scores["rejection"]["accuracy"] == 1
 
 
+def test_scans_that_taught_a_model_do_not_say_how_well_it_knows_them(few):
+    votes = np.arange(16) % 2
+    part = made_up_dataset(16, 4, parameters={"tip_change_votes": votes})
+    oracle = Oracle(enumerate(part.images))
+    scores = trust_scores(oracle, part, taught=True)
+    assert scores["unknown"] is None
+    assert "found" in scores["changes"]
+    assert "votes" not in scores["changes"]
+
+
 def test_a_model_without_the_heads_is_not_asked():
     oracle = Oracle()
     oracle.facts = {}

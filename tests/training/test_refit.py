@@ -173,8 +173,8 @@ def given(monkeypatch):
     """What sets the thresholds, given to what scores them, which takes a minute."""
     given = []
 
-    def note(predictor, part, validation=None, groups=None, seed=0):
-        given.append(validation)
+    def note(predictor, part, validation=None, groups=None, seed=0, taught=False):
+        given.append("taught" if taught else validation)
         return {"rejection": None, "unknown": None, "changes": None}
 
     monkeypatch.setattr("stm_keras.training.finish.trust_scores", note)
@@ -199,6 +199,7 @@ def test_without_a_test_part_the_first_model_is_scored(tmp_path, again, given):
     nothing = {**split.parts, "test": np.zeros(0, int)}
     scores = finish(alone, predictor, dataset, replace(split, parts=nothing))
     assert scores["split"] == "validation"
+    assert given == ["taught"]
     chosen, by_lines = load_predictions(alone)
     _, first = load_predictions(run, VALIDATION)
     np.testing.assert_array_equal(by_lines[128], first[128])
