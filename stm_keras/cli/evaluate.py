@@ -50,7 +50,7 @@ def evaluate(model, data, part, protocol, others, seed, output, overwrite, as_js
     \b
         stm-keras evaluate runs/vit --data scans.h5
         stm-keras evaluate best.keras --data new_day.h5 --split all --protocol p2 --json
-        stm-keras evaluate runs/sequential --data scans.h5 --others gold.sxm --others graphite.sm4
+        stm-keras evaluate runs/sequential --data scans.h5 --others graphite.sxm
     """
     from stm_keras.data.storage import load_dataset
     from stm_keras.inference.choice import choose_scans, find_model, needs_keras
