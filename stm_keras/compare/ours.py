@@ -13,7 +13,7 @@ from stm_keras.compare.sides import EAGER
 from stm_keras.data.split import Split
 from stm_keras.data.storage import load_dataset
 from stm_keras.models import build_model
-from stm_keras.training.begin import freeze, make_batches
+from stm_keras.training.begin import answers, freeze, make_batches
 from stm_keras.training.boost import without_trees
 from stm_keras.training.train import compile_model, set_seed
 
@@ -91,8 +91,8 @@ class Ours:
         config = self.plan.config
         dataset = load_dataset(config.data.path)
         split = Split.from_json(self.folder.read_json("split.json"))
-        every_line = isinstance(self.model.output, dict)
-        batches = make_batches(config, dataset, split, every_line, lambda text: None)
+        heads = answers(self.model)
+        batches = make_batches(config, dataset, split, heads, lambda text: None)
         with contextlib.closing(batches):
             begin = time.perf_counter()
             self.model.fit(feed(First(batches, count)), shuffle=False, verbose=0)

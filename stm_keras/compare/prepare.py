@@ -11,7 +11,7 @@ from stm_keras.data.preprocess import INPUTS
 from stm_keras.data.storage import load_dataset
 from stm_keras.errors import MismatchError
 from stm_keras.models import build_model
-from stm_keras.training.begin import begin_with, make_batches
+from stm_keras.training.begin import answers, begin_with, make_batches
 from stm_keras.training.boost import without_trees
 from stm_keras.training.material import split_material
 from stm_keras.training.schedules import make_optimizer
@@ -38,8 +38,7 @@ def prepare(folder, plan, weights=None, say=print):
     dataset = load_dataset(config.data.path)
     split = split_material(config, dataset, say)
     model = initial_model(config, dataset, folder, weights)
-    every_line = isinstance(model.output, dict)
-    batches = make_batches(config, dataset, split, every_line, say)
+    batches = make_batches(config, dataset, split, answers(model), say)
     sums = []
     with contextlib.closing(batches):
         length = len(batches)

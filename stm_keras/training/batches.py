@@ -33,7 +33,8 @@ class Batches(keras.utils.PyDataset):
         seed: int.
         augment: A `stm_keras.sections.AugmentConfig`, or None for scans as they are.
         prepare: callable that turns heights into model input.
-        every_line: bool. The model answers after every line, so each has a target.
+        heads: sequence of str. What the model answers after every line, each with targets
+            of its own; empty for one that answers once a scan.
         late: float. Weight of late lines over early ones, see `Lessons.line_targets`.
         beside: sequence of pairs of `Lessons` and the share of every batch that they
             fill, drawn at random.
@@ -52,7 +53,7 @@ class Batches(keras.utils.PyDataset):
         seed,
         augment=None,
         prepare=standardise_lines,
-        every_line=False,
+        heads=(),
         late=0.0,
         beside=(),
         threads=2,
@@ -71,7 +72,7 @@ class Batches(keras.utils.PyDataset):
         self.seed = seed
         self.augment = augment
         self.prepare = prepare
-        self.every_line = every_line
+        self.heads = tuple(heads)
         self.late = late
         self.passing = -(-len(lessons) // self.own)  # batches of a pass
         self.steps = steps or self.passing
@@ -142,8 +143,9 @@ class Batches(keras.utils.PyDataset):
         else:
             fixed = None if fixed is None else fixed[own]
             inputs = augment_batch(heights, self.augment, rng, self.prepare, fixed)
-        if self.every_line:
-            return inputs, *lessons.line_targets(chosen, inputs, self.late)
+        if self.heads:
+            told = lessons.line_targets(chosen, inputs, self.late)
+            return inputs, *({name: part[name] for name in self.heads} for part in told)
         return inputs, lessons.state[chosen], lessons.weight[chosen]
 
     def _filled(self, batch):

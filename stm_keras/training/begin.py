@@ -119,14 +119,19 @@ def layer_factors(model, settings):
     }
 
 
-def make_batches(config, dataset, split, every_line, say, team=ALONE, kept=None):
+def answers(model):
+    """Name what a network answers after every line: tuple of str, empty if only once."""
+    return tuple(model.output) if isinstance(model.output, dict) else ()
+
+
+def make_batches(config, dataset, split, heads, say, team=ALONE, kept=None):
     """Make the batches of a run.
 
     Args:
         config: A `stm_keras.config.Config`.
         dataset: The `Dataset` of the run.
         split: Its `Split`.
-        every_line: bool. The model answers after every line.
+        heads: tuple of str, as of `answers`.
         say: callable of str.
         team: `Team` of those who share every batch.
         kept: dict that keeps simulated scans for the next training of a run, or None.
@@ -136,14 +141,14 @@ def make_batches(config, dataset, split, every_line, say, team=ALONE, kept=None)
     """
     kept = {} if kept is None else kept
     if "beside" not in kept:
-        kept["beside"] = _beside(config, every_line, dataset.classes, say)
+        kept["beside"] = _beside(config, heads, dataset.classes, say)
     return Batches(
         taught_scans(config, dataset, split, say),
         config.train.batch_size,
         config.seed,
         config.augment,
         INPUTS[config.model.input],
-        every_line,
+        heads,
         config.train.late_lines,
         kept["beside"],
         threads=min(os.cpu_count() or 1, MAKERS),
@@ -181,7 +186,7 @@ def taught_scans(config, dataset, split, say, soft=None):
     )
 
 
-def _beside(config, every_line, classes, say):
+def _beside(config, heads, classes, say):
     """Simulate what fills a share of every batch: labelled scans, and other surfaces."""
     beside, settings = [], config.simulate
     if settings.share and config.data.path is not None:
@@ -193,7 +198,7 @@ def _beside(config, every_line, classes, say):
             )
         beside.append((make_lessons(scans, np.arange(len(scans))), settings.share))
     if settings.unknown:
-        if not every_line:
+        if "unknown" not in heads:
             raise ConfigError(
                 "`simulate.unknown` needs a model with a head for unknown surfaces, such as "
                 f"`sequential`. Received: model.name={config.model.name}."

@@ -19,6 +19,7 @@ from stm_keras.runs import STATE
 from stm_keras.training import callbacks as after
 from stm_keras.training import choosing
 from stm_keras.training.begin import (
+    answers,
     begin_with,
     freeze,
     frozen_heads,
@@ -135,8 +136,7 @@ def _fit(config, run, dataset, split, state, environment, say, team, kept):
         if not rows:
             begin_with(model, settings, classes)
         freeze(model, settings.frozen)
-        every_line = isinstance(model.output, dict)
-        batches = make_batches(config, dataset, split, every_line, say, team, kept)
+        batches = make_batches(config, dataset, split, answers(model), say, team, kept)
         compile_model(model, settings, len(batches))
     if rows:
         model.load_weights(run.file("checkpoints") / state["weights"])

@@ -1,8 +1,11 @@
 """The LRCN: windows through the CNN, an LSTM over windows, an answer after every line."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
+from helpers import check_error, stm
 
 from stm_keras.models import cnn, lrcn
 
@@ -74,3 +77,17 @@ def test_a_saved_model_is_the_same(tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False)
     np.testing.assert_allclose(state(loaded, scans()), state(model, scans()), atol=1e-6)
+
+
+def test_it_learns_what_it_answers_and_no_other_head(dataset_file, tmp_path):
+    sizes = ["model.window=4", "model.stride=32", "model.width=2", "model.units=5"]
+    settings = ["model.name=lrcn", *sizes, "train.steps_per_epoch=1", "train.batch_size=8"]
+    given = [part for setting in settings for part in ("--set", setting)]
+    asked = ["train", "--data", dataset_file, "--epochs", 1, *given]
+    result = stm(*asked, "-o", tmp_path / "run")
+    assert result.exit_code == 0, result.stderr
+    scores = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert scores["by_lines"][-1]["lines"] == 128
+    assert scores["unknown"] is scores["changes"] is None
+    result = stm(*asked, "--set", "simulate.unknown=0.1", "-o", tmp_path / "other")
+    check_error(result, 2, "needs a model with a head for unknown surfaces")

@@ -12,6 +12,7 @@ from stm_keras.training.batches import Batches
 from stm_keras.training.lessons import Lessons, make_lessons, unknown_lessons
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (10, 6, 12)).astype("uint8")
+HEADS = ("state", "change", "unknown")
 LABELS = np.array([0, 1, 2, 0, 1, 2, 0, 1, 2, 0])
 
 
@@ -130,7 +131,7 @@ def test_every_line_has_a_target_until_the_scan_ends():
         change_line=np.array([2, -1]),
         fixed=np.array([True, True]),
     )
-    batches = Batches(lessons, 2, 0, every_line=True)
+    batches = Batches(lessons, 2, 0, heads=HEADS)
     _, targets, weights = batches.make(0, np.array([0, 1]), 0)
     assert targets["state"][0].argmax(1).tolist() == [0, 0, 0, 2, 2, 2]
     assert weights["state"].tolist() == [[2] * 6, [1, 1, 1, 1, 0, 0]]
@@ -145,7 +146,7 @@ def test_other_surfaces_teach_that_they_are_unknown_and_nothing_else():
     images[1, 4:] = 0
     others = made_up_dataset(4, images=images[:4], lines=np.full(4, 6))
     batches = Batches(
-        lessons_of(), 4, 0, every_line=True, beside=[(unknown_lessons(others, 3), 0.5)]
+        lessons_of(), 4, 0, heads=HEADS, beside=[(unknown_lessons(others, 3), 0.5)]
     )
     _, targets, weights = batches.make(0, np.arange(10), 0)
     assert targets["unknown"][:, 0, 0].tolist() == [0, 0, 1, 1]
@@ -177,9 +178,9 @@ def shares(world, devices, **settings):
     ]
 
 
-@pytest.mark.parametrize("every_line", [False, True])
+@pytest.mark.parametrize("heads", [(), HEADS, ("state",)])
 @pytest.mark.parametrize("world", [2, 4])
-def test_shares_of_all_processes_are_the_batch_of_one(world, every_line):
+def test_shares_of_all_processes_are_the_batch_of_one(world, heads):
     beside = Lessons(
         np.full((5, 6, 12), 7) * np.arange(12),
         np.arange(5),
@@ -191,7 +192,7 @@ def test_shares_of_all_processes_are_the_batch_of_one(world, every_line):
         "augment": AugmentConfig(rotate=0.5, zoom=0.2, pan=0.1, noise=0.3, min_lines=2),
         "beside": [(beside, 0.125)],
         "batch_size": 8,
-        "every_line": every_line,
+        "heads": heads,
     }
     lessons = lessons_of(change_line=lines, fixed=lines >= 0)
     batches = Batches(lessons, seed=0, **settings)

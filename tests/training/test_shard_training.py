@@ -120,9 +120,9 @@ def test_shards_give_the_batches_that_one_file_gives(folder):
     save_shards(scans, path, shard_size=7)
     indices = np.flatnonzero(scans.single_class())
     for dataset in (scans, load_shards(path)):
-        batches = Batches(
-            make_lessons(dataset, indices), 8, 0, AugmentConfig(), every_line=True
-        )
+        lessons = make_lessons(dataset, indices)
+        heads = ("state", "change", "unknown")
+        batches = Batches(lessons, 8, 0, AugmentConfig(), heads=heads)
         found = read(batches, 1)
         parts = [
             np.ascontiguousarray(a)
