@@ -14,6 +14,8 @@ from stm_keras.sections import TrainConfig
 from stm_keras.training.begin import begin_with, freeze, layer_factors, make_batches
 from stm_keras.training.schedules import make_optimizer
 
+HEADS = ("state", "change", "unknown")
+
 CLASSES = ("a", "b", "c")
 TINY = {"pixels": 16, "width": 2, "units": 4}
 
@@ -122,10 +124,10 @@ def test_batches_are_as_the_config_says():
     settings += ["simulate.share=0.5", "simulate.unknown=0.25", "simulate.count=8"]
     settings += ["train.batch_size=4"]
     config, kept = load_config(None, settings), {}
-    batches = make_batches(config, dataset, split, True, said.append, kept=kept)
+    batches = make_batches(config, dataset, split, HEADS, said.append, kept=kept)
     inputs, targets, weights = batches[0]
     batches.close()
-    again = make_batches(config, dataset, split, True, said.append, kept=kept)
+    again = make_batches(config, dataset, split, HEADS, said.append, kept=kept)
     np.testing.assert_array_equal(again[0][0], inputs)
     again.close()
     assert sum(text.startswith("Simulating 8 scans") for text in said) == 1
@@ -135,7 +137,7 @@ def test_batches_are_as_the_config_says():
     assert targets["unknown"][:, 0, 0].tolist() == [0, 0, 0, 1]
     assert len(batches.lessons) == len(split.parts["train"])
     few = load_config(None, ["data.path=x.h5", "data.labels=9"])
-    batches = make_batches(few, dataset, split, False, said.append)
+    batches = make_batches(few, dataset, split, (), said.append)
     batches.close()
     assert len(batches.lessons) == 9
 
@@ -145,4 +147,4 @@ def test_a_model_of_whole_scans_cannot_learn_what_is_unknown():
     split = split_dataset(dataset, "p2", seed=0, fold=0, num_folds=3)
     config = load_config(None, ["simulate.unknown=0.1", "data.path=x.h5"])
     with pytest.raises(ConfigError, match="needs a model with a head for unknown surfaces"):
-        make_batches(config, dataset, split, False, print)
+        make_batches(config, dataset, split, (), print)
