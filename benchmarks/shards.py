@@ -68,7 +68,7 @@ def measure(folder, given):
             given.batch_size,
             0,
             augment,
-            every_line=True,
+            heads=("state", "change", "unknown"),
             threads=given.threads,
             steps=given.batches,
         )
