@@ -10,9 +10,8 @@ from stm_keras.errors import DatasetError, MismatchError
 from stm_keras.evaluation.unknown import score_unknown
 from stm_keras.inference.predictor import check_size
 from stm_keras.inference.scans import read_scans
-from stm_keras.runtime.verdict import sigmoid, threshold
-
-CHUNK = 1024  # scans judged at a time
+from stm_keras.runtime.judge import CHUNK
+from stm_keras.runtime.verdict import threshold
 
 
 def read_others(paths, predictor):
@@ -107,7 +106,7 @@ def _at_the_end(score, known, lines):
 def _strangeness(predictor, images):
     """Yield scores after every line, arrays of shape `(some scans, lines)`."""
     for some in _chunks(images):
-        yield sigmoid(predictor.outputs(some)["unknown"][..., 0])
+        yield predictor.heads(some)["unknown"]
 
 
 def _chunks(images):
