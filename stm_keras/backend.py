@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 import warnings
+from contextlib import nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -193,6 +194,30 @@ def devices():
     return [
         f"gpu: {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())
     ]
+
+
+def cheap_draws():
+    """Draw random weights that a file replaces at once with less to compile.
+
+    JAX compiles its generator for every new shape: the default, Threefry, for half a
+    second each on one core, Philox for a tenth. What is drawn differs, so this is for
+    numbers that nobody sees.
+
+    Returns:
+        A context manager. It does nothing under other backends, and where JAX is older.
+    """
+    import keras
+
+    if keras.config.backend() != "jax":
+        return nullcontext()
+    import jax
+
+    try:
+        return jax.default_prng_impl(
+            "philox4x32"
+        )  # its keys are as long as Keras makes them
+    except ValueError:
+        return nullcontext()
 
 
 def compiled(model):

@@ -5,12 +5,14 @@ import subprocess
 import sys
 
 import keras
+import numpy as np
 import pytest
 from helpers import REPOSITORY, check_error, stm, stm_process
 
 from stm_keras import backend as subject
 from stm_keras.backend import (
     BACKENDS,
+    cheap_draws,
     check_device,
     devices,
     installed_backends,
@@ -187,3 +189,33 @@ def test_the_option_wins_over_the_environment_in_a_real_process(model_file, tmp_
     assert done.stdout.splitlines()[-1] == f"{IN_USE} {IN_USE == 'tensorflow'}"
     assert done.stderr.startswith("Error: none.npy: does not exist")
     assert done.stderr.count("\n") == 1
+
+
+def drawn():
+    return keras.ops.convert_to_numpy(keras.random.uniform((4,), seed=3))
+
+
+def test_draws_that_a_file_replaces_change_no_other_draw():
+    before = drawn()
+    with cheap_draws():
+        inside = drawn()
+    np.testing.assert_array_equal(drawn(), before)
+    assert np.ptp(inside) > 0
+
+
+@pytest.mark.skipif(IN_USE != "jax", reason="only JAX compiles what it draws with")
+def test_draws_that_a_file_replaces_are_cheap_under_jax(monkeypatch):
+    import jax
+
+    with jax.default_prng_impl("threefry2x32"):  # whatever the environment says
+        before = drawn()
+        with cheap_draws():
+            assert (drawn() != before).all()
+
+    def older(name):
+        raise ValueError(name)
+
+    monkeypatch.setattr(jax, "default_prng_impl", older)
+    before = drawn()
+    with cheap_draws():
+        np.testing.assert_array_equal(drawn(), before)

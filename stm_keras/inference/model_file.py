@@ -10,6 +10,7 @@ import re
 import zipfile
 from pathlib import Path
 
+from stm_keras.backend import cheap_draws
 from stm_keras.data.dataset import CLASSES
 from stm_keras.data.model_facts import check_facts, complete_facts
 from stm_keras.errors import InputError, MismatchError
@@ -135,7 +136,8 @@ def load_predictor(path):
     from stm_keras.inference.predictor import Predictor
 
     try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        with cheap_draws():
+            model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:
         reason = str(error).strip().split("\n")[0][:200]
         raise InputError(f"{path}: keras cannot load it ({reason}).") from error
