@@ -7,7 +7,7 @@ import click
 from stm_keras.cli import options
 from stm_keras.errors import StmKerasError, UsageError
 from stm_keras.files import atomic
-from stm_keras.runs import Run
+from stm_keras.runs import AGAIN, Run
 
 SHOWN = (
     "epochs",
@@ -122,7 +122,10 @@ def _test_scores(run):
     scores = run.read_json("evaluation.json")
     if scores is None:
         return None
-    return {key: scores.get(key) for key in ("auroc", "balanced_accuracy", "n", "protocol")}
+    shown = {
+        key: scores.get(key) for key in ("auroc", "balanced_accuracy", "n", "protocol")
+    }
+    return {**shown, "refit": (run.path / AGAIN / "best.keras").exists()}
 
 
 def _one(row):
@@ -130,6 +133,9 @@ def _one(row):
     test = row["test"]
     if test is None:
         return f"{text}\nnot scored on its test scans yet"
+    if test["refit"]:
+        text += "\nThe epochs are of the first training; the model scored learnt once more, from"
+        text += " the validation scans too."
     return (
         f"{text}\ntest: AUROC {_cell(test['auroc'])}, balanced accuracy "
         f"{_cell(test['balanced_accuracy'])} ({test['n']} scans, {test['protocol'].upper()})"

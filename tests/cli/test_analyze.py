@@ -54,6 +54,19 @@ def test_a_scored_run_shows_its_test_scores(runs):
     assert last == "test: AUROC 0.87, balanced accuracy 0.61 (32 scans, P2)"
 
 
+def test_a_run_that_was_trained_once_more_says_what_is_scored(runs):
+    (runs[1] / "refit").mkdir()
+    (runs[1] / "refit" / "best.keras").touch()
+    told, last = stm("analyze", runs[1]).stdout.splitlines()[-2:]
+    assert told.startswith("The epochs are of the first training; ")
+    assert last.startswith("test: AUROC 0.87")
+    rows = json.loads(stm("analyze", *runs, "--json").stdout)
+    assert {row["run"][-1]: row["test"] and row["test"]["refit"] for row in rows} == {
+        "a": None,
+        "b": True,
+    }
+
+
 def test_several_runs_are_a_table_with_the_best_first(runs):
     lines = [line.split() for line in stm("analyze", *runs).stdout.splitlines()]
     assert lines[0][:4] == ["run", "epochs", "best_epoch", "val_auroc"]
