@@ -30,16 +30,12 @@ def merge_rows(old, new):
         old, new: list of dict, as of `pool_folds`.
 
     Returns:
-        list of dict: new rows first, then what is kept.
+        list of dict: each where it was, and after those what is new.
     """
-    made = {(row["config"], row["protocol"]) for row in new}
+    made = {(row["config"], row["protocol"]): row for row in new}
     data = {row["data"] for row in new}
-    kept = [
-        row
-        for row in old
-        if (row["config"], row["protocol"]) not in made and row["data"] in data
-    ]
-    return [*new, *kept]
+    rows = [made.pop((row["config"], row["protocol"]), row) for row in old]
+    return [*(row for row in rows if row["data"] in data), *made.values()]
 
 
 def results_page(rows, data_name):

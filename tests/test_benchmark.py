@@ -272,12 +272,12 @@ def test_results_of_other_configs_are_kept(command, tmp_path):
     rows = json.loads(scores.read_text())
     other = {**rows[0], "config": "older"}
     foreign = {**rows[0], "config": "of other data", "data": "another digest"}
-    scores.write_text(json.dumps([foreign, other, {**rows[1], "seed": 99}]))
+    scores.write_text(json.dumps([foreign, {**rows[1], "seed": 99}, other]))
     result = stm(*given)
     found = json.loads(scores.read_text())
     names = [(row["config"], row["protocol"]) for row in found]
-    assert names == [("small", "p1"), ("small", "p2"), ("older", "p1")]
-    assert found[1]["seed"] == 0
+    assert names == [("small", "p2"), ("older", "p1"), ("small", "p1")]
+    assert found[0]["seed"] == 0
     assert "| older | 3 of 3 |" in result.stdout
     scores.write_text("{")
     check_error(stm(*given), 1, "scores.json: is damaged")
