@@ -212,10 +212,8 @@ def cheap_draws():
         return nullcontext()
     import jax
 
-    try:
-        return jax.default_prng_impl(
-            "philox4x32"
-        )  # its keys are as long as Keras makes them
+    try:  # the one other generator whose keys are as long as Keras makes them
+        return jax.default_prng_impl("philox4x32")
     except ValueError:
         return nullcontext()
 
