@@ -29,7 +29,7 @@ def test_later_lines_change_no_earlier_answer(stride):
     other[:, 6:] += 3
     whole, changed = state(model, lines), state(model, other)
     np.testing.assert_array_equal(whole[:, :6], changed[:, :6])
-    assert np.abs(whole[:, -1] - changed[:, -1]).min() > 1e-6
+    assert np.abs(whole[:, -1] - changed[:, -1]).max() > 1e-4
 
 
 @pytest.mark.parametrize("stride", [1, 3])
