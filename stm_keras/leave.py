@@ -6,7 +6,9 @@ exits with `EXIT_CODE`: start it again to go on.
 """
 
 import contextlib
+import os
 import signal
+import sys
 
 EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: "try again later"
 SIGNALS = tuple(
@@ -44,6 +46,17 @@ class Notice:
 
 
 notice = Notice()
+
+
+def end_process(code):
+    """End this process here, with what was printed and without what others do at the end.
+
+    TensorFlow's way out may wait for ever for a step that was interrupted.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
 
 
 @contextlib.contextmanager

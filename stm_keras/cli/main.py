@@ -9,6 +9,9 @@ import click
 
 from stm_keras import __version__
 from stm_keras.errors import OutputError, StmKerasError
+from stm_keras.leave import EXIT_CODE, end_process
+
+INTERRUPTED = 130  # as shells say of SIGINT
 
 COMMANDS = {
     "simulate": ("data", "Simulate labelled scans of H:Si(100)."),
@@ -39,6 +42,14 @@ class OneLine(click.ClickException):
 class Commands(click.Group):
     """Imports a command when it is asked for: `--help` must not wait for Keras."""
 
+    def __call__(self, *args, **kwargs):
+        try:
+            return super().__call__(*args, **kwargs)
+        except SystemExit as end:
+            if end.code in (INTERRUPTED, EXIT_CODE) and "tensorflow" in sys.modules:
+                end_process(end.code)
+            raise
+
     def list_commands(self, ctx):
         return list(COMMANDS)
 
@@ -61,7 +72,7 @@ class Commands(click.Group):
             raise OneLine(error) from error
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
-            ctx.exit(130)
+            ctx.exit(INTERRUPTED)
         except BrokenPipeError:  # `| head` has seen enough
             _close_stdout()
             ctx.exit(0)

@@ -126,6 +126,40 @@ def test_ctrl_c_anywhere_exits_130(monkeypatch):
     assert result.stderr == "Interrupted.\n"
 
 
+WITH_A_WAY_OUT = """
+import atexit, sys, types
+from stm_keras.cli import main as subject
+atexit.register(print, "waited")  # as TensorFlow does, now and then for ever
+if sys.argv[1] == "tensorflow":
+    sys.modules["tensorflow"] = types.ModuleType("tensorflow")
+def stopped(group, context):
+    print("told")
+    {end}
+subject.click.Group.invoke = stopped
+subject.main(["doctor"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("loaded", "end", "code", "told"),
+    [
+        ("tensorflow", "raise KeyboardInterrupt", 130, "told\n"),
+        ("tensorflow", "context.exit(75)", 75, "told\n"),
+        ("tensorflow", "context.exit(3)", 3, "told\nwaited\n"),
+        ("torch", "raise KeyboardInterrupt", 130, "told\nwaited\n"),
+    ],
+)
+def test_what_was_stopped_does_not_wait_for_tensorflow(loaded, end, code, told):
+    done = subprocess.run(
+        [sys.executable, "-c", WITH_A_WAY_OUT.format(end=end), loaded],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+    )
+    assert (done.returncode, done.stdout) == (code, told)
+    assert done.stderr == ("Interrupted.\n" if code == 130 else "")
+
+
 def test_a_defect_of_ours_is_not_hidden(monkeypatch):
     def broken(*_):
         raise ZeroDivisionError
