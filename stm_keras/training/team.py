@@ -6,7 +6,6 @@ in all of them, and the first alone scores, writes and goes on after the last ep
 
 import contextlib
 import json
-import os
 import sys
 import threading
 import traceback
@@ -15,6 +14,7 @@ import keras
 import numpy as np
 
 from stm_keras.errors import StmKerasError, TrainingError
+from stm_keras.leave import end_process
 
 EVERY = 10  # steps from one question to all processes to the next: each waits for all
 GOODBYE = 10.0  # seconds that a process which fails waits for others that end as well
@@ -150,9 +150,7 @@ def ending_together(team):
         goodbye = threading.Thread(target=team.leave, daemon=True)
         goodbye.start()
         goodbye.join(GOODBYE)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(getattr(error, "exit_code", 1))
+        end_process(getattr(error, "exit_code", 1))
 
 
 class Average(keras.callbacks.Callback):
