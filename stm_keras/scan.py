@@ -25,6 +25,7 @@ class Scan:
         line_time: float, s. Of one line in this direction.
         angle: float, degrees.
         path: str. The file.
+        index: int. Number of the scan in its file.
         format: str. Name of its reader.
         images: tuple of str. All images of the file, as `read` takes them.
         channels: tuple of str. All channels of the file, each once.
@@ -43,6 +44,7 @@ class Scan:
     line_time: float | None = None
     angle: float | None = None
     path: str = ""
+    index: int = 0
     format: str = ""
     images: tuple = ()
     channels: tuple = ()

@@ -123,7 +123,7 @@ def test_the_top_of_a_file_imports_only_light_packages(path):
 def test_a_file_says_what_it_is_for_and_is_not_too_long(path):
     text = path.read_text()
     assert ast.get_docstring(ast.parse(text)), f"{path} has no docstring"
-    assert text.count("\n") <= 320, f"{path} is too long: split it by subject"
+    assert text.count("\n") <= 400, f"{path} is too long: split it by subject"
 
 
 def test_every_part_has_a_row():

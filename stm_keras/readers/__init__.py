@@ -7,9 +7,10 @@ from importlib import import_module
 from pathlib import Path
 
 from stm_keras.errors import NoImageError, ScanError
-from stm_keras.readers.found import choose
+from stm_keras.readers.found import choose, choose_all
 from stm_keras.readers.sniff import HEAD, refusal, scan_format
 from stm_keras.readers.source import read_bytes
+from stm_keras.scan import Scan
 
 READERS = {  # format: module, and what people call it
     "nanonis": ("nanonis", "Nanonis (.sxm)"),
@@ -31,8 +32,8 @@ READERS = {  # format: module, and what people call it
 }
 
 
-def read_scan(path, channel=None):
-    """Read one image of a scan file of any known format.
+def read_scan(path: str | Path, channel: str | None = None) -> Scan:
+    """Read one image of a scan file of any known format; of several scans, the first.
 
     Args:
         path: str or `Path`.
@@ -47,7 +48,22 @@ def read_scan(path, channel=None):
             curves instead of an image; or it has no such channel.
         MissingExtraError: A library that reads this format is not installed.
     """
-    path = Path(path)
+    return choose(path, _parse(Path(path)), channel)
+
+
+def read_scans(path: str | Path, channel: str | None = None) -> list:
+    """Read one image of each scan of a file: of most there is one, of some there are many.
+
+    Args, Raises: As for `read_scan`.
+
+    Returns:
+        list of `Scan`, or of `ScanError` where one scan of several cannot be taken, see
+        `found.choose_all`.
+    """
+    return choose_all(path, _parse(Path(path)), channel)
+
+
+def _parse(path):
     data = read_bytes(path)
     name = scan_format(path)
     told = refusal(data[:HEAD])
@@ -56,8 +72,7 @@ def read_scan(path, channel=None):
     if name is None:
         known = ", ".join(text for _, text in READERS.values())
         raise ScanError(f"{path}: is of an unknown format. Known: {known}.")
-    module, _ = READERS[name]
-    module = import_module(f"stm_keras.readers.{module}")
+    module = import_module(f"stm_keras.readers.{READERS[name][0]}")
     if module.__name__.endswith("converted"):
-        return choose(path, module.parse(path, data, name), channel)
-    return choose(path, module.parse(path, data), channel)
+        return module.parse(path, data, name)
+    return module.parse(path, data)

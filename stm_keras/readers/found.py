@@ -1,6 +1,7 @@
 """What a reader found in a file, and the one image of it that is meant."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -23,6 +24,9 @@ class Image:
         heights: array of shape `(lines, pixels)`; row 0 is the top, column 0 the left.
         channel, unit, direction, slow, line_time: As in `Scan`.
         valid: bool array, or None: where heights are finite.
+        size, bias, setpoint, angle: As in `Scan`, of this image; None where the file says
+            it once for all of them, see `Found`.
+        index: int. Number of the scan in a file that holds several.
     """
 
     heights: np.ndarray
@@ -32,6 +36,11 @@ class Image:
     slow: str | None = None
     valid: np.ndarray | None = None
     line_time: float | None = None
+    size: tuple | None = None
+    bias: float | None = None
+    setpoint: float | None = None
+    angle: float | None = None
+    index: int = 0
 
     @property
     def label(self):
@@ -52,7 +61,7 @@ class Found:
     Args:
         format: str. Name of the reader.
         images: tuple of `Image`.
-        size, bias, setpoint, angle: As in `Scan`.
+        size, bias, setpoint, angle: As in `Scan`, of every image that has none of its own.
         feedback: bool. Whether the tip followed the surface; None where the file does
             not say.
         warnings: tuple of str.
@@ -68,8 +77,38 @@ class Found:
     warnings: tuple = ()
 
 
+def choose_all(path: str | Path, found: "Found", channel: str | None = None) -> list:
+    """Take one image of each scan of a file.
+
+    Args:
+        path, found, channel: As for `choose`.
+
+    Returns:
+        list of `Scan`, one for each `index` in their order; where a scan has no such image,
+        or nothing of it was recorded, the `ScanError` that says so stands in its place.
+
+    Raises:
+        ScanError: The file holds no image, or none of its scans can be taken.
+    """
+    indices = sorted({image.index for image in found.images}) or [0]
+    scans = []
+    for index in indices:
+        own = tuple(image for image in found.images if image.index == index)
+        try:
+            scans.append(
+                replace(choose(path, replace(found, images=own), channel), index=index)
+            )
+        except ScanError as error:
+            if len(indices) == 1:
+                raise
+            scans.append(error)
+    if all(isinstance(scan, ScanError) for scan in scans):
+        raise scans[0]
+    return scans
+
+
 def choose(path, found, channel=None):
-    """Take one image of a file.
+    """Take one image of a file, of its first scan that has one.
 
     Args:
         path: str or `Path`. Named in errors.
@@ -105,7 +144,11 @@ def choose(path, found, channel=None):
             "the file does not tell whether it was scanned downwards or upwards; lines are "
             "taken from the top"
         )
-    size = positive(*found.size) if found.size and None not in found.size else None
+    size, bias, setpoint, angle = (
+        getattr(found if getattr(image, name) is None else image, name)
+        for name in ("size", "bias", "setpoint", "angle")
+    )
+    size = positive(*size) if size and None not in size else None
     return Scan(
         heights=np.ascontiguousarray(image.heights, np.float64),
         valid=valid,
@@ -114,10 +157,10 @@ def choose(path, found, channel=None):
         direction=image.direction,
         slow=image.slow,
         size=size,
-        bias=_finite(found.bias),
-        setpoint=_finite(found.setpoint),
+        bias=_finite(bias),
+        setpoint=_finite(setpoint),
         line_time=_finite(image.line_time),
-        angle=_finite(found.angle),
+        angle=_finite(angle),
         path=str(path),
         format=found.format,
         images=tuple(image.label for image in found.images),
