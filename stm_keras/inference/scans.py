@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stm_keras.data.preprocess import resample_scan
+from stm_keras.data.resample import Fitted, fit_heights
 from stm_keras.errors import DatasetError, InputError
 from stm_keras.inference.scan_files import read_scan_file
 from stm_keras.readers.colours import picture_heights
@@ -82,22 +82,33 @@ def resample_heights(path, heights, facts):
         facts: dict with `pixels` and `max_lines`.
 
     Returns:
-        array of shape `(scans, at most max_lines, pixels)`.
+        array of shape `(scans, max_lines, pixels)`; lines that are not there are 0.
 
     Raises:
         DatasetError: The scans are higher than wide.
     """
-    pixels, most = facts["pixels"], facts["max_lines"]
-    lines, old = heights.shape[1:]
-    wanted = max(1, round(lines * pixels / old))
-    if wanted > most:
+    if heights.shape[1:] == (facts["max_lines"], facts["pixels"]):
+        return heights
+    fitted = [fit_array(path, each, facts) for each in heights]
+    return np.stack([each.heights for each in fitted]).astype(np.float32)
+
+
+def fit_array(path: Path, heights: np.ndarray, facts: dict) -> Fitted:
+    """Bring one scan of which only the heights are known to the model's pixels.
+
+    Args, Raises: As for `resample_heights`, of one scan.
+
+    Returns:
+        `Fitted`. A scan that is wider than high is one that has ended early.
+    """
+    lines, pixels = heights.shape
+    square = round(facts["max_lines"] * pixels / facts["pixels"])
+    if round(lines * facts["pixels"] / pixels) > facts["max_lines"]:
         raise DatasetError(
-            f"{path}: is higher than wide ({old} x {lines} pixels). Lines run along the "
+            f"{path}: is higher than wide ({pixels} x {lines} pixels). Lines run along the "
             "width; turn or cut it."
         )
-    if (wanted, pixels) == (lines, old):
-        return heights
-    return resample_scan(heights, wanted, pixels)
+    return fit_heights(heights, facts, max(lines, square))
 
 
 def read_dataset(path, facts):
