@@ -272,8 +272,8 @@ def _named(path, images, channel):
 
 
 def _rank(image):
-    """Forward first; sorting keeps the order of the file otherwise."""
-    return image.direction == "backward"
+    """Forward first, backward last; sorting keeps the order of the file otherwise."""
+    return ("forward", None, "backward").index(image.direction)
 
 
 def _varies(image):

@@ -157,7 +157,9 @@ def _biases(header, names):
     common = number(header.get("BIAS"))
     rows = _rows(header.get("Multipass-Config", ""))
     own = [
-        next((number(row[key]) for key in row if re.match("bias.?override", key, re.I)), None)
+        next(
+            (number(row[key]) for key in row if re.match("bias.?override", key, re.I)), None
+        )
         for row in rows
     ]
     passes = sorted({_pass(name) for name in names})
