@@ -10,8 +10,13 @@ ANGSTROM = ("Å", "Angstrom", "Angstroem", "Ang", "AA", "\xc5")
 SPOKEN = {  # units in words, as NeXus writes them: "nanometer", "Volts"
     **dict.fromkeys(("meter", "metre"), "m"),
     **dict.fromkeys(("ampere", "amp"), "A"),
-    **{"volt": "V", "hertz": "Hz", "second": "s", "degree": "deg", "newton": "N"},
-    **{"radian": "rad", "watt": "W"},
+    "volt": "V",
+    "hertz": "Hz",
+    "second": "s",
+    "degree": "deg",
+    "newton": "N",
+    "radian": "rad",
+    "watt": "W",
 }
 SPOKEN_PREFIXES = {"femto": -15, "pico": -12, "nano": -9, "micro": -6, "milli": -3, "": 0}
 SPOKEN_PREFIXES |= {"kilo": 3, "mega": 6, "giga": 9}
