@@ -93,7 +93,7 @@ def createc(
         "ScanYMode": 1 if slow == "down" else 2,
     } | entries
     text = "".join(f"{key}={v}\r\n" for key, v in header.items() if v is not None)
-    head = f"[Param{version}]\r\n{text}".encode().ljust(16380, b"\r") + b"DATA"
+    head = f"[Param{version}]\r\n{text}".encode("cp1252").ljust(16380, b"\r") + b"DATA"
     block = np.concatenate([[0.0], *(image.ravel() for image in images)])
     data = block.astype("<i2" if version == "eter" else "<f4").tobytes()
     return head + (zlib.compress(data) if version == "co32" else data)

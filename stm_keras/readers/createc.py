@@ -59,7 +59,7 @@ def parse_header(text):
     for line in text.split("\n"):
         names, equals, value = line.partition("=")
         for name in names.split(" / ") if equals else ():
-            header.setdefault(name.strip().lower(), value.strip())
+            header.setdefault(name.strip().lower().replace("å", "a"), value.strip())
     return header
 
 
@@ -87,6 +87,7 @@ def _parse(path, data):
     volt = _volt(header, 16 if dtype.kind == "i" else 20)
     factors = _factors(header, volt)
     order, sweeps = _order(header, count)
+    complete = (number(header.get("imageyposmax")) or 0) > lines  # the next line to scan
     images = []
     for (name, direction), heights in zip(
         order, block.reshape(count, lines, pixels), strict=True
@@ -99,7 +100,7 @@ def _parse(path, data):
                 unit=unit,
                 direction=direction,
                 slow=slow,
-                valid=zero_filled(heights),
+                valid=None if complete else zero_filled(heights),
                 line_time=number(header.get("sec/line:")),
             )
         )
@@ -126,11 +127,10 @@ def _order(header, count):
     """
     text = header.get("channelselectval", "")
     bits = int(text, 16) if text[:2].lower() == "0x" else int(number(text) or 0)
-    ways = 2 if header.get("scanxmode", header.get("scanmode")) == "2" else 1
     chosen = [bit for bit in range(64) if bits >> bit & 1]
-    if not chosen:
-        ways = ways if count % ways == 0 else 1
-        chosen = range(count // ways)
+    one = header.get("scanxmode", header.get("scanmode", "1")) == "1"
+    ways = 1 if one or count % (2 * max(len(chosen), 1)) else 2
+    chosen = chosen or range(count // ways)
     order = []
     for image in range(count):
         turn, place = divmod(image, len(chosen))
@@ -189,8 +189,10 @@ def _bias(header):
 
 def _setpoint(header):
     """Return the current that was kept in A, or None if something else was kept."""
-    if header.get("fbchannel", "0") != "0":
+    phase = "4" if header.get("pllon") == "1" else "0"
+    if header.get("fbchannel", phase) != "0":
         return None
-    told = number(header.get("setpoint", header.get("current[a]")))
+    told = (number(header.get(key)) for key in ("current[a]", "setpoint"))
     kept = number(header.get("fblogiset"))  # mV behind the amplifier
-    return kept * 1e-3 / 10.0 ** _decades(header) if told is None and kept else told
+    kept = kept * 1e-3 / 10.0 ** _decades(header) if kept else None
+    return next((value for value in told if value), kept)

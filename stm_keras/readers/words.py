@@ -27,7 +27,8 @@ NUMBER = r"[-+]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][-+]?\d+)?"
 CYCLE = r"(?:.*--)?\d+[ -]\d+[ -]{0}(?: \d+)?|{0}(?: \d+)? \d+-\d+"
 CHANNELS = {
     "Z": rf"{CYCLE.format('z')}|z(?:[ -]?(?:axis|height|piezo))?|height|topo(?:graphy)?|zs-topo",
-    "Current": rf"{CYCLE.format('i')}|(?:tip |sample |tunnel(?:l?ing)? )?current|i",
+    "Current": rf"{CYCLE.format('i')}|(?:tip |sample |tunnel(?:l?ing)? )?current"
+    r"|(?:adc0-)?i(?:tunnel)?",
 }
 BACKWARD = r"backward|(?<![a-z])bwd?(?![a-z])|retrace|\[left\]|<-"
 FORWARD = r"forward|(?<![a-z])fwd?(?![a-z])|trace|\[right\]|->"

@@ -49,6 +49,18 @@ def test_a_line_with_some_zeros_was_recorded(write):
     assert read_scan(write(createc(counts))).valid.all()
 
 
+def test_a_line_of_zeros_was_recorded_where_the_header_says_that_all_were(write):
+    counts = [COUNTS[0], COUNTS[1] * 0]
+    for reached, expected in ((13, True), (8, False), (None, False)):
+        path = write(createc(counts, both=False, ImageYPosMax=reached))
+        assert read_scan(path, "Z").valid.all()
+        if expected:
+            assert read_scan(path, "Current").valid.all()
+            continue
+        with pytest.raises(ScanError, match="no line of Current"):
+            read_scan(path, "Current")
+
+
 def test_forward_lines_alone(write):
     scan = read_scan(write(createc(COUNTS[:2], both=False)))
     assert scan.images == ("Z forward down", "Current forward down")
@@ -64,6 +76,8 @@ BITS = [  # Channelselectval, ways, images: what they are
     ("32768", 1, 1, "channel 16 forward"),
     ("1", 2, 4, "Z forward, Z backward, P2 Z forward, P2 Z backward"),
     ("1", 1, 3, "Z forward, P2 Z forward, P3 Z forward"),
+    ("", 2, 4, "Z forward, Current forward, Z backward, Current backward"),
+    ("", 2, 3, "Z forward, Current forward, ADC1 forward"),
 ]
 
 
@@ -123,7 +137,10 @@ def test_the_setpoint_is_a_voltage_behind_the_amplifier(write):
         ({"Current[A]": "5.0E-07"}, 5e-7),
         ({"SetPoint": "2.0E-11"}, 2e-11),
         ({"FBChannel": 0}, 1e-10),
-        ({"FBChannel": 3}, None),  # the feedback went by something else
+        ({"SetPoint": "0.0", "Current[A]": "0"}, 1e-10),
+        ({"FBChannel": 4, "SetPoint": "7.0"}, None),  # the feedback went by a frequency
+        ({"PLLOn": 1}, None),
+        ({"PLLOn": 1, "FBChannel": 0}, 1e-10),
     ):
         scan = read_scan(write(createc(COUNTS, **entries)))
         assert scan.setpoint == (expected and pytest.approx(expected))
@@ -135,7 +152,7 @@ def test_scans_at_several_voltages_have_no_common_one(write):
 
 
 def test_without_the_piezo_constant_heights_are_from_that_of_the_converter(write):
-    entries = {"ZPiezoconst": None, "Dacto[A]z": 0.00038}
+    entries = {"ZPiezoconst": None, "Dacto[Å]z": 0.00038}
     scan = read_scan(write(createc(COUNTS, **entries)))
     np.testing.assert_allclose(scan.heights, COUNTS[0] * 3.8e-13, rtol=1e-6)
     scan = read_scan(write(createc(COUNTS, ZPiezoconst=None)))

@@ -43,6 +43,8 @@ HEIGHTS = surface()
         ("LI Demod 1 X", ("LI Demod 1 X", None, None)),
         ("OC M1 Freq. Shift", ("OC M1 Freq. Shift", None, None)),
         ("Zeit", ("Zeit", None, None)),
+        ("ADC0-I", ("Current", None, None)),
+        ("ADC1", ("ADC1", None, None)),
         ("Z error", ("Z error", None, None)),
         ("Z error (Forward)", ("Z error", "forward", None)),
         ("Height Sensor", ("Height Sensor", None, None)),
