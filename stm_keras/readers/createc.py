@@ -10,6 +10,7 @@ current with the factor of Z, and integers with a further 1/65536.)
 
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 
@@ -32,7 +33,7 @@ def read(path, channel=None):
     return choose(path, parse(path, read_bytes(path)), channel)
 
 
-def parse(path, data):
+def parse(path: str | Path, data: bytes) -> Found:
     """Find all images of a Createc file.
 
     Args:

@@ -115,7 +115,7 @@ def choose_all(path: str | Path, found: "Found", channel: str | None = None) -> 
     return scans
 
 
-def choose(path, found, channel=None):
+def choose(path: str | Path, found: Found, channel: str | None = None) -> Scan:
     """Take one image of a file, of its first scan that has one.
 
     Args:

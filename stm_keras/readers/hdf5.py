@@ -5,6 +5,7 @@ keeps arrays with the axes exchanged.
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -31,7 +32,7 @@ def read(path, channel=None):
     return choose(path, parse(path, read_bytes(path)), channel)
 
 
-def parse(path, data):
+def parse(path: str | Path, data: bytes) -> Found:
     """Find all images of an HDF5 file.
 
     Args:

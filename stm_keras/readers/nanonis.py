@@ -5,6 +5,7 @@ an up scan from the bottom. Lines and pixels that the tip did not reach are NaN.
 """
 
 import re
+from pathlib import Path
 
 import numpy as np
 
@@ -22,7 +23,7 @@ def read(path, channel=None):
     return choose(path, parse(path, read_bytes(path)), channel)
 
 
-def parse(path, data):
+def parse(path: str | Path, data: bytes) -> Found:
     """Find all images of a Nanonis file.
 
     Args:

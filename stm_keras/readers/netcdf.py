@@ -5,6 +5,8 @@ the least y is the bottom one. spym calls the axes of lines and pixels `..._x` a
 has the top line first; rhkpy keeps both directions on an axis `scandir`.
 """
 
+from pathlib import Path
+
 import numpy as np
 
 from stm_keras.errors import NoImageError
@@ -28,7 +30,7 @@ FACTS = {  # name in a Found: names of the attribute, SI unit
 }
 
 
-def find(path, variables, about):
+def find(path: str | Path, variables: dict, about: dict) -> Found:
     """Find all images among the variables of a netCDF file.
 
     Args:

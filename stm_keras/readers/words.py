@@ -52,7 +52,7 @@ def positive(*values):
     return tuple(float(v) for v in values) if fine else None
 
 
-def si_unit(text):
+def si_unit(text: str | None) -> tuple:
     """Split a unit into its factor and SI symbol.
 
     Args:
@@ -94,7 +94,7 @@ def quantity(text, symbol):
     return None if unit != symbol or value is None else value * factor
 
 
-def channel_of(title):
+def channel_of(title: str) -> tuple:
     """Tell what a channel's title says: name, direction, and way of the slow axis.
 
     Args:
