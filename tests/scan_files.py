@@ -59,8 +59,15 @@ def sxm(images, slow="down", tabs=True, size=SIZE, **entries):
     return text.encode() + b"\n:SCANIT_END:\n\n\n\x1a\x04" + data
 
 
-def createc(images, slow="down", recorded=None, both=True, size=SIZE):
-    """Bytes of a Createc file. `images` are arrays of counts, as they lay."""
+def createc(
+    images, slow="down", recorded=None, both=True, size=SIZE, version="co32", **entries
+):
+    """Bytes of a Createc file. `images` are arrays of counts, as they lay.
+
+    Args:
+        version: str. "co32" for deflated floats, "et32" for floats, "eter" for integers.
+        **entries: Header entries that differ; None leaves one out.
+    """
     images = [np.array(image, "f4") for image in images]
     lines, pixels = images[0].shape
     for image in images:
@@ -68,16 +75,28 @@ def createc(images, slow="down", recorded=None, both=True, size=SIZE):
             image[recorded:] = 0 if slow == "down" else image[recorded:]
             if slow == "up":
                 image[: lines - recorded] = 0
-    header = (
-        f"[Paramco32]\r\nNum.X / Num.X={pixels}\r\nNum.Y / Num.Y={lines}\r\n"
-        f"Channels / Channels={len(images)}\r\nDAC-Type=20bit\r\nZPiezoconst=20.0\r\n"
-        "GainZ / GainZ=10\r\nGainpre 10^=9\r\nBiasVoltage / BiasVolt.[mV]=500.0\r\n"
-        "FBLogIset / LogIset=100\r\nRotation=15\r\nSec/line:=0.5\r\n"
-        f"Length x[A]={size[0] * 1e10}\r\nLength y[A]={size[1] * 1e10}\r\n"
-        f"ScanXMode={2 if both else 1}\r\nScanYMode={1 if slow == 'down' else 2}\r\n"
-    )
-    block = np.concatenate([[0.0], *(image.ravel() for image in images)]).astype("<f4")
-    return header.encode().ljust(16380, b"\r") + b"DATA" + zlib.compress(block.tobytes())
+    header = {
+        "Num.X / Num.X": pixels,
+        "Num.Y / Num.Y": lines,
+        "Channels / Channels": len(images),
+        "DAC-Type": "20bit",
+        "ZPiezoconst": 20.0,
+        "GainZ / GainZ": 10,
+        "Gainpre 10^": 9,
+        "BiasVoltage / BiasVolt.[mV]": 500.0,
+        "FBLogIset / LogIset": 100,
+        "Rotation": 15,
+        "Sec/line:": 0.5,
+        "Length x[A]": size[0] * 1e10,
+        "Length y[A]": size[1] * 1e10,
+        "ScanXMode": 2 if both else 1,
+        "ScanYMode": 1 if slow == "down" else 2,
+    } | entries
+    text = "".join(f"{key}={v}\r\n" for key, v in header.items() if v is not None)
+    head = f"[Param{version}]\r\n{text}".encode("cp1252").ljust(16380, b"\r") + b"DATA"
+    block = np.concatenate([[0.0], *(image.ravel() for image in images)])
+    data = block.astype("<i2" if version == "eter" else "<f4").tobytes()
+    return head + (zlib.compress(data) if version == "co32" else data)
 
 
 def netcdf3(path, stored, name="scan-M-Xp-Topo.nc", unit="AA", control="TopDown", step=0.5):
@@ -105,17 +124,118 @@ def netcdf3(path, stored, name="scan-M-Xp-Topo.nc", unit="AA", control="TopDown"
             variable.var_unit = "nA" if "mix0" in key else "Ang"
 
 
-def gxsm4(path, stored):
-    """Write a GXSM4 file: netCDF 4, that is HDF5."""
+def gxsm4(path, stored, name="scan-M-Xp-Topo.nc", unit="AA", mode=3, hardware="rpspmc"):
+    """Write a GXSM4 file: netCDF 4, that is HDF5.
+
+    Args:
+        path: str, `Path`, or file opened to be written.
+        stored: array of counts of half a `unit`.
+        name: str. What GXSM called the file.
+        mode: int. What the Z servo did with the current: 3 followed its logarithm.
+        hardware: str.
+    """
     import h5py
 
     with h5py.File(path, "w") as file:
         file["FloatField"] = stored[None, None].astype("f4")
+        file["FloatField"].attrs["ZLabel"] = "Z" if unit == "AA" else "Mon"
         file["dz"] = [0.5]
+        file["dz"].attrs["unit"] = unit
         file["rangex"], file["rangey"] = [32.0], [24.0]
-        file["rpspmc_hwi_Bias"] = [0.25]
+        file[f"{hardware}_hwi_Bias"] = [0.25]
+        file[f"{hardware}_hwi_Z_Servo_SetPoint"] = [0.01]
+        file[f"{hardware}_hwi_Z_Servo_SetPoint"].attrs["var_unit"] = "nA"
+        file[f"{hardware}_hwi_Z_Servo_Transfer_Mode"] = [float(mode)]
         file["spm_scancontrol"] = np.frombuffer(b"BottomUp", "S1")
-        file["basename"] = np.frombuffer(b"/data/scan-M-Xp-Topo.nc", "S1")
+        file["basename"] = np.frombuffer(f"/data/{name}".encode(), "S1")
+
+
+def nexus(path, z, current, entries=("entry",)):
+    """Write an NXstm file as pynxtools does, each entry with heights 1 nm above the last.
+
+    Args:
+        path: str, `Path`, or file opened to be written.
+        z, current: arrays as they lay, forward; backward ones are their negative.
+    """
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        for number, entry in enumerate(entries):
+            group = file.create_group(entry)
+            group.attrs["NX_class"] = "NXentry"
+            for name, image, unit in (
+                ("current", current, "ampere"),
+                ("z", z, "nanometer"),
+            ):
+                for way, sign in (("backward", -1), ("forward", 1)):
+                    data = group.create_group(f"{name}_{way}")
+                    data[name] = (sign * image[::-1]) * (1e9 if name == "z" else 1) + number
+                    data[name].attrs["units"] = unit
+                    for axis, count in zip("yx", image.shape, strict=True):
+                        data[axis] = np.linspace(0, 1, count)
+            inside = group.create_group("instrument")
+            fields = {
+                "sample_bias_voltage/bias_voltage": (50.0 + number, "millivolt"),
+                "height_piezo_sensor/spm_positioner/z_controller/set_point": (0.5, "nA"),
+                "scan_environment/spm_scan_control/scan_region/scan_range_x": (4.0, "nm"),
+                "scan_environment/spm_scan_control/scan_region/scan_range_y": (3.0, "nm"),
+                "scan_environment/spm_scan_control/scan_region/scan_angle": (30.0, "deg"),
+            }
+            for name, (value, unit) in fields.items():
+                inside[name] = value
+                inside[name].attrs["units"] = unit
+
+
+def rhkpy_netcdf3(path, forward, backward):
+    """Write what rhkpy's images are saved as by xarray with scipy: classic netCDF."""
+    from scipy.io import netcdf_file
+
+    with netcdf_file(path, "w") as file:
+        for axis, size in (("y", len(forward)), ("x", forward.shape[1]), ("scandir", 2)):
+            file.createDimension(axis, size)
+        file.createDimension("string8", 8)
+        letters = file.createVariable("scandir", "c", ("scandir", "string8"))
+        letters[:] = [list(way.ljust(8, "\0")) for way in ("forward", "backward")]
+        for axis, size in (("y", len(forward)), ("x", forward.shape[1])):
+            file.createVariable(axis, "f8", (axis,))[:] = np.arange(size) * 0.2
+            file.variables[axis].units = "nm"
+        image = file.createVariable("topography", "f8", ("y", "x", "scandir"))
+        image[:] = np.stack([forward[::-1], backward[::-1]], -1) * 1e9
+        image.units = "nm"
+        for key, value, unit in (("bias", 0.5, "V"), ("setpoint", 100.0, "pA")):
+            setattr(file, key, value)
+            setattr(file, f"{key} units", unit)
+        setattr(file, "scan angle", 20.0)
+
+
+def spym_netcdf4(path, forward, current):
+    """Write what spym's images are saved as by xarray: HDF5 with numbered axes.
+
+    The axis of the lines is called x, that of the pixels y; the top line comes first.
+    """
+    import h5py
+
+    told = {"bias": [0.5], "setpoint": [1e-10], "setpoint_units": "A", "scan_angle": [20.0]}
+    told |= {"time_per_point": [0.01], "feedback_active": [1]}
+    with h5py.File(path, "w") as file:
+        file.attrs["_NCProperties"] = "version=2,netcdf=4.9.3"
+        pairs = (
+            ("Topography_Forward", forward, "m"),
+            ("LIA_Current_Forward", current, "A"),
+        )
+        for number, (name, image, unit) in enumerate(pairs):
+            file[name] = image
+            file[name].attrs["units"] = unit
+            file[name].attrs["_Netcdf4Coordinates"] = np.array([0, 1], "i4") + 2 * number
+            for key, value in told.items():
+                file[name].attrs[key] = value
+            for place, axis in enumerate("xy"):
+                scale = file.create_dataset(
+                    f"{name}_{axis}", data=np.arange(image.shape[place]) * 2e-10
+                )
+                scale.attrs["units"] = "m"
+                scale.attrs["CLASS"] = np.bytes_("DIMENSION_SCALE")
+                scale.attrs["_Netcdf4Dimid"] = np.int32(2 * number + place)
 
 
 def nid(forward, backward, up=False, recorded=None):

@@ -7,7 +7,7 @@ from stm_keras.readers.gsf import MAGIC as GSF
 from stm_keras.readers.gwy import MAGIC as GWY
 from stm_keras.readers.gwy import OLD as OLD_GWY
 from stm_keras.readers.hdf5 import is_image
-from stm_keras.readers.hdf5_file import arrays, is_hdf5, open_hdf5
+from stm_keras.readers.hdf5_file import arrays, is_hdf5, is_netcdf, open_hdf5
 from stm_keras.readers.igor import is_igor
 from stm_keras.readers.mat5 import MAGIC as MATLAB
 from stm_keras.readers.matrix_raw import MAGIC as MATRIX
@@ -21,7 +21,8 @@ BEGINNINGS = {  # how a file begins: its reader
     b":NANONIS_VERSION:": "nanonis",
     MATRIX: "matrix",
     b"[Paramco": "createc",
-    b"[Paramet": "createc",
+    b"[Paramet32]": "createc",
+    b"[Parameter]": "createc",
     NETCDF + b"\x01": "gxsm",
     NETCDF + b"\x02": "gxsm",
     NETCDF + b"\x05": "gxsm",
@@ -113,6 +114,10 @@ def _of_hdf5(path):
                 return "gxsm"
             if names & DATASET_KEYS:
                 return None
-            return "hdf5" if any(map(is_image, arrays(file).values())) else None
+            members = list(arrays(file).values())
+            if is_netcdf(file) or any(map(is_image, members)):
+                return "hdf5"
+            # Stacks of images may be a dataset; a file without any is refused as a scan.
+            return None if any(member.ndim > 2 for member in members) else "hdf5"
     except ScanError:
         return None

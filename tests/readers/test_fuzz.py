@@ -30,7 +30,10 @@ from scan_files import (
     matrix_index,
     matrix_result,
     netcdf3,
+    nexus,
     nid,
+    rhkpy_netcdf3,
+    spym_netcdf4,
     surface,
     sxm,
 )
@@ -93,7 +96,8 @@ MADE = {  # format: how its file is made, from a folder to write in
     "nanonis": lambda _: sxm(
         {"Z": ("m", HEIGHTS, HEIGHTS), "Current": ("A", HEIGHTS, None)}
     ),
-    "createc": lambda _: createc([HEIGHTS * 1e14] * 4),
+    "createc": lambda _: createc([HEIGHTS * 1e14] * 4, Channelselectval=3),
+    "createc 16": lambda _: createc([COUNTS] * 2, version="eter", Channelselectval="0x3"),
     "gxsm": written(lambda path: netcdf3(path, COUNTS)),
     "gxsm 4": written(lambda path: gxsm4(path, COUNTS)),
     "nanosurf": lambda _: nid(COUNTS, COUNTS),
@@ -104,6 +108,9 @@ MADE = {  # format: how its file is made, from a folder to write in
     ),
     "igor": lambda _: ibw(np.stack([HEIGHTS, HEIGHTS], 2), labels=("ZTrace", "ZRetrace")),
     "hdf5": written(hdf5),
+    "nexus": written(lambda path: nexus(path, HEIGHTS, HEIGHTS)),
+    "netcdf": written(lambda path: rhkpy_netcdf3(path, HEIGHTS, HEIGHTS)),
+    "netcdf 4": written(lambda path: spym_netcdf4(path, HEIGHTS, HEIGHTS)),
     "npy": stream(lambda file: np.save(file, HEIGHTS)),
     "npz": stream(lambda file: np.savez_compressed(file, Z=HEIGHTS, bias_V=1.0)),
     "mat": stream(lambda file: savemat(file, {"Z": HEIGHTS, "slow": "up"})),
@@ -114,7 +121,8 @@ MADE = {  # format: how its file is made, from a folder to write in
     "matrix": lambda _: matrix_result(matrix_counts([(COUNTS, COUNTS)] * 2), 4 * 256),
 }
 MODULES = {"gxsm 4": "gxsm", "gwyddion": "gwy", "npy": "plain", "npz": "plain"}
-MODULES |= {"mat": "plain", "packed mat": "plain"}
+MODULES |= {"mat": "plain", "packed mat": "plain", "createc 16": "createc"}
+MODULES |= {"nexus": "hdf5", "netcdf": "gxsm", "netcdf 4": "hdf5"}
 MODULES |= dict.fromkeys(("png", "tiff", "jpeg"), "pictures")
 
 EXTREMES = [0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
