@@ -116,5 +116,8 @@ def _line_time(known, lines, pixels):
     if "pageid" in known:  # RHK: of one pixel
         period = quantity(known.get("period"), "s")
         return None if period is None else period * pixels
+    point = quantity(known.get("topographytimeperpoint"), "s")  # SCALA
+    if point is not None:
+        return point * pixels
     duration = quantity(known.get("scanduration"), "s")  # Aarhus: of the whole image
     return None if duration is None else duration / lines
