@@ -24,7 +24,7 @@ FIXED = {"b": "<?", "c": "<B", "i": "<i", "q": "<q", "d": "<d"}
 ARRAYS = {"C": "u1", "I": "<i4", "Q": "<i8", "D": "<f8"}
 DEEPEST = 20  # objects within objects
 FEWEST = 10  # lines and pixels of a frame: below, they are curves
-WAY = re.compile(r"direction|scan_?dir", re.IGNORECASE)
+OWN = re.compile(r"direction|scan_?dir|line type", re.IGNORECASE)  # not to be inherited
 NOT_HEIGHTS = re.compile(r"error|amplitude|deflection|displacement", re.IGNORECASE)
 
 
@@ -88,7 +88,8 @@ def _value(data, place, end, code, depth):
     if code in FIXED:
         size = struct.calcsize(FIXED[code])
         _check(size, end - place)
-        return struct.unpack_from(FIXED[code], data, place)[0], place + size
+        (value,) = struct.unpack_from(FIXED[code], data, place)
+        return (chr(value) if code == "c" else value), place + size
     if code == "s":
         return _string(data, place, end)
     if code == "o":
@@ -148,6 +149,8 @@ def _image(path, content, number, meta):
     factor, unit = si_unit(_unit(field, "si_unit_z"))
     title = str(content.get(f"/{number}/data/title", "") or f"image {number}")
     channel, direction, slow = channel_of(title)
+    if unit == "A" and channel == "Z":  # SCALA calls all channels topographic
+        channel = "Current"
     told = settings(meta, lines, pixels)
     scale, lateral = si_unit(_unit(field, "si_unit_xy"))
     size = None
@@ -177,7 +180,7 @@ def _meta(content, number):
         return {key: str(value) for key, value in own.items()}
     metas = (value for key, value in content.items() if re.fullmatch(r"/\d+/meta", key))
     other = next((meta for meta in metas if isinstance(meta, dict) and meta), {})
-    return {key: str(value) for key, value in other.items() if not WAY.search(key)}
+    return {key: str(value) for key, value in other.items() if not OWN.search(key)}
 
 
 def _no_frame(field, meta):
@@ -206,6 +209,17 @@ def _in_scans(images, frames):
         if frame not in named
         and image.unit == "m"
         and not NOT_HEIGHTS.search(image.channel)
+        else image
+        for image, frame in zip(images, frames, strict=True)
+    ]
+    returned = {  # what was scanned back was scanned forth, too (JPK marks one of the two)
+        (frame, image.channel)
+        for image, frame in zip(images, frames, strict=True)
+        if image.direction == "backward"
+    }
+    images = [
+        replace(image, direction="forward")
+        if image.direction is None and (frame, image.channel) in returned
         else image
         for image, frame in zip(images, frames, strict=True)
     ]

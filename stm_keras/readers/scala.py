@@ -66,19 +66,20 @@ def parse(path: str | Path, data: bytes) -> Found:
     Raises:
         ScanError: The files are damaged or do not fit, or one of the two is missing.
     """
-    path, only = Path(path), None
+    path = parameters = Path(path)
+    only = None
     if not is_parameters(data):
         beside = parameters_of(path)
         if beside is None:
             raise ScanError(
                 f"{path}: needs its parameter file (.par) beside it. Copy both."
             )
-        path, only, data = beside, path, read_bytes(beside)
+        parameters, only, data = beside, path, read_bytes(beside)
     with damage(path, "SCALA parameter file"):
-        return _parse(path, data[:LARGEST], only)
+        return _parse(path, parameters, data[:LARGEST], only)
 
 
-def _parse(path, data, only):
+def _parse(path, parameters, data, only):
     meta, channels = _parse_text(data)
     if not channels:
         raise NoImageError(
@@ -90,13 +91,13 @@ def _parse(path, data, only):
     told = settings(meta, lines, pixels)
     images, missing = [], []
     for entries in channels:
-        beside = only or _beside(path, entries[8])
+        beside = only or _beside(parameters, entries[8])
         if only and entries[8].lower() != only.name.lower():
             continue
         if beside is None:
             missing.append(entries[8])
             continue
-        images.append(_image(entries, _numbers(beside, lines, pixels), told))
+        images.append(_image(entries, _numbers(path, beside, lines, pixels), told))
     if not images:
         raise ScanError(
             f"{path}: names {', '.join(missing)[:80]}, which is not beside it. Copy both files."
@@ -146,9 +147,10 @@ def _beside(path, name):
     return None
 
 
-def _numbers(path, lines, pixels):
-    data = read_bytes(path)
-    check_length(path, 2 * lines * pixels, len(data), "its parameter file promises")
+def _numbers(path, beside, lines, pixels):
+    data = read_bytes(beside)
+    what = f"for {beside.name} its parameters promise"
+    check_length(path, 2 * lines * pixels, len(data), what)
     return np.frombuffer(data, ">i2", lines * pixels).reshape(lines, pixels)[::-1]
 
 

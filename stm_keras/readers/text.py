@@ -12,7 +12,7 @@ import numpy as np
 
 from stm_keras.errors import NoImageError, ScanError
 from stm_keras.readers.found import Found, Image, choose
-from stm_keras.readers.source import check_length, check_shape, damage, read_bytes
+from stm_keras.readers.source import check_shape, damage, read_bytes
 from stm_keras.readers.words import NUMBER, channel_of, number, quantity, si_unit
 
 HEADERS = {  # what stands in the first lines: what the export is called
@@ -167,7 +167,11 @@ def _matrix(path, table, header, name):
     if "x-pixels" in header and "y-pixels" in header:
         pixels, lines = int(header["x-pixels"]), int(header["y-pixels"])
         check_shape(path, lines, pixels)
-        check_length(path, lines * pixels, table.size, "its header promises (numbers)")
+        if table.size < lines * pixels:
+            raise ScanError(
+                f"{path}: is cut short: {table.size} numbers where its header promises "
+                f"{lines} lines of {pixels}. Export it again."
+            )
         table = table.reshape(-1)[: lines * pixels].reshape(lines, pixels)
     if lines < FEWEST_LINES or pixels < FEWEST_LINES:
         raise NoImageError(

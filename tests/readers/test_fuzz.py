@@ -31,8 +31,10 @@ from scan_files import (
     matrix_result,
     netcdf3,
     nid,
+    scala,
     surface,
     sxm,
+    tiff,
 )
 from scipy.io import savemat
 
@@ -49,6 +51,8 @@ HEIGHTS = surface(16, 16)
 COUNTS = np.round(HEIGHTS * 1e12).astype(int)
 GREY = (COUNTS - COUNTS.min()).astype("u1")
 MATRIX = "session--3_1.Z_mtrx"
+TABLE = "\n".join("\t".join(f"{value:.3g}" for value in row) for row in HEIGHTS)
+POINTS = "\n".join(f"{x} {y} {HEIGHTS[y, x]:.3g}" for y in range(16) for x in range(16))
 
 
 def written(write):
@@ -109,13 +113,22 @@ MADE = {  # format: how its file is made, from a folder to write in
     "mat": stream(lambda file: savemat(file, {"Z": HEIGHTS, "slow": "up"})),
     "packed mat": stream(lambda file: savemat(file, {"Z": HEIGHTS}, do_compression=True)),
     "png": stream(lambda file: Image.fromarray(GREY).save(file, "PNG")),
+    "deep tiff": lambda _: tiff([{273: HEIGHTS}]),
+    "text": lambda _: (
+        "# Channel: Z\n# Width: 1 nm\n# Height: 1 nm\n# Value units: m\n" + TABLE
+    ).encode(),
+    "points": lambda _: POINTS.encode(),
+    "scala": lambda folder: scala(
+        folder, "m", [(".tf0", "Z", "Forward", "nm", COUNTS)]
+    ).read_bytes(),
     "tiff": stream(lambda file: Image.fromarray(HEIGHTS.astype("f4")).save(file, "TIFF")),
     "jpeg": stream(lambda file: Image.fromarray(GREY).save(file, "JPEG")),
     "matrix": lambda _: matrix_result(matrix_counts([(COUNTS, COUNTS)] * 2), 4 * 256),
 }
 MODULES = {"gxsm 4": "gxsm", "gwyddion": "gwy", "npy": "plain", "npz": "plain"}
 MODULES |= {"mat": "plain", "packed mat": "plain"}
-MODULES |= dict.fromkeys(("png", "tiff", "jpeg"), "pictures")
+MODULES |= dict.fromkeys(("png", "tiff", "deep tiff", "jpeg"), "pictures")
+MODULES |= {"points": "text"}
 
 EXTREMES = [0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
 PIECES = [struct.pack(f"{order}I", value) for value in EXTREMES for order in "<>"]
@@ -218,6 +231,8 @@ def test_mutated_files_are_read_or_refused(name, made, tmp_path):
     module = MODULES.get(name, name)
     module = import_module(f"stm_keras.readers.{module}")
     path = tmp_path / MATRIX
+    if name == "scala":  # its numbers lie in a file of their own
+        scala(tmp_path, "m", [(".tf0", "Z", "Forward", "nm", COUNTS)])
     assert read(module, path, made[name]) is not None
 
     @fuzzed
@@ -259,7 +274,6 @@ def test_mutated_files_are_sniffed(made, tmp_path):
 @pytest.mark.skipif(not SHARED.exists(), reason="the shared scans are not here")
 @pytest.mark.parametrize("suffix", [".sm4", ".top"])
 def test_mutated_files_for_gwyddion_are_read_or_refused(suffix, tmp_path):
-    pytest.importorskip("gwyddionpy", reason="the extra [gwyddion] is not installed")
     module = import_module("stm_keras.readers.converted")
     (file,) = (SHARED / "spm").glob(f"*{suffix}")
     data, path = file.read_bytes(), Path(tmp_path / f"a{suffix}")
