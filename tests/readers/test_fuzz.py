@@ -12,8 +12,10 @@ import os
 import signal
 import struct
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -26,15 +28,20 @@ from scan_files import (
     createc,
     gxsm4,
     ibw,
+    jpk,
     matrix_counts,
     matrix_index,
     matrix_result,
+    mul,
+    nanoscope,
     netcdf3,
     nid,
+    park,
     scala,
     surface,
     sxm,
     tiff,
+    wsxm,
 )
 from scipy.io import savemat
 
@@ -271,12 +278,34 @@ def test_mutated_files_are_sniffed(made, tmp_path):
     check()
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="the shared scans are not here")
-@pytest.mark.parametrize("suffix", [".sm4", ".top"])
-def test_mutated_files_for_gwyddion_are_read_or_refused(suffix, tmp_path):
-    module = import_module("stm_keras.readers.converted")
+CONVERTED = {
+    ".mul": lambda: mul([(COUNTS, (100, 100), 1, 0.1, hour) for hour in range(3)]),
+    ".tiff": lambda: park(COUNTS),
+    ".jpk": lambda: jpk(COUNTS + 999, COUNTS + 999),
+    ".stp": lambda: wsxm(
+        COUNTS, {"Topography Bias": "1 V"}, {"Y scanning direction": "Up"}
+    ),
+    ".000": lambda: nanoscope([("Height", ["Line Direction: Trace"], COUNTS)]),
+    ".sm4": lambda: shared(".sm4"),
+    ".top": lambda: shared(".top"),
+}
+
+
+def shared(suffix):
+    if not SHARED.exists():
+        pytest.skip("the shared scans are not here")
     (file,) = (SHARED / "spm").glob(f"*{suffix}")
-    data, path = file.read_bytes(), Path(tmp_path / f"a{suffix}")
+    return file.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", CONVERTED)
+def test_mutated_files_for_gwyddion_are_read_or_refused(suffix, tmp_path):
+    data, path = CONVERTED[suffix](), Path(tmp_path / f"a{suffix}")
+    module = import_module("stm_keras.readers.converted")
+    path.write_bytes(data)
+    assert read(
+        SimpleNamespace(parse=partial(module.parse, name=scan_format(path))), path, data
+    )
 
     @settings(fuzzed, max_examples=max(COUNT // 100, 1))
     @given(st.lists(change, min_size=1, max_size=4))
