@@ -31,7 +31,7 @@ MICROSCOPES = {  # formats that hold nothing but scans; damage in one of them is
 EXPORTS = ("picture", "text", "numbers")  # formats of what is also there as a scan, mostly
 SUFFIXES = {  # names that claim to be a scan, whatever is in the file
     *(".sxm", ".z_mtrx", ".i_mtrx", ".sm2", ".sm3", ".sm4", ".nid"),
-    *(".gwy", ".gsf", ".mul"),
+    *(".gwy", ".gsf", ".mul", ".flm"),
 }
 DATASETS = {".h5", ".hdf5", ".npz", ".mat"}
 PAUSE = 0.05  # s until what is done is handed out while a list comes in slowly

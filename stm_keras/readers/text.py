@@ -18,13 +18,13 @@ from stm_keras.readers.words import NUMBER, channel_of, number, quantity, si_uni
 HEADERS = {  # what stands in the first lines: what the export is called
     "WSxM ASCII Matrix": "wsxm text",
     "WSxM ASCII XYZ": "wsxm text",
-    "# File Format = ASCII": "spip text",
     "File Format = ASCII": "spip text",
 }
 GWYDDION = re.compile(r"^# Channel: .*\n# Width: .*\n# Height: ", re.MULTILINE)
 FEWEST = 16  # numbers in a line of a matrix, and points in a line of a grid
 FEWEST_LINES = 8
 MOST_BYTES = 1 << 26
+LONGEST = 1 << 20  # characters of a line
 MOST_HEADER = 200  # lines
 FITS = 0.02  # share that the range of the heights may be off what a header says
 ON_GRID = 0.5  # of a step, that points may be off their grid
@@ -92,6 +92,8 @@ def parse(path, data: bytes) -> Found:
     if text is None:
         raise ScanError(f"{path}: is not a text of numbers.")
     with damage(path, "text export"):
+        if max(map(len, text.split("\n"))) > LONGEST:
+            raise ValueError(f"a line of more than {LONGEST} characters")
         header, title, body = _split(text)
         table = _table(path, body)
         if table.shape[1] == 3 and "x-pixels" not in header:
