@@ -149,7 +149,8 @@ def _image(path, content, number, meta):
     factor, unit = si_unit(_unit(field, "si_unit_z"))
     title = str(content.get(f"/{number}/data/title", "") or f"image {number}")
     channel, direction, slow = channel_of(title)
-    if unit == "A" and channel == "Z":  # SCALA calls all channels topographic
+    if unit == "A" and (channel == "Z" or channel.lower().startswith("topo")):
+        # SCALA calls all of its channels topographic
         channel = "Current"
     told = settings(meta, lines, pixels)
     scale, lateral = si_unit(_unit(field, "si_unit_xy"))
