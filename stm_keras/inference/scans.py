@@ -10,6 +10,7 @@ from stm_keras.errors import DatasetError, InputError
 from stm_keras.inference.scan_files import read_scan_file
 from stm_keras.readers.colours import picture_heights
 from stm_keras.readers.sniff import scan_format
+from stm_keras.readers.tiff import real_values
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 PLAIN = ("1", "L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N", "RGB", "RGBA")
@@ -63,7 +64,7 @@ def read_heights(path):
                 start = file.read(8)
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
-    if start.startswith(PICTURES):
+    if start.startswith(PICTURES) and scan_format(path) == "picture":
         return _picture(path)[None]
     if start.startswith(b"\x93NUMPY"):
         return _array(path)
@@ -176,11 +177,14 @@ def _picture(path):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as picture:
-                frames = getattr(picture, "n_frames", 1)
-                if picture.mode not in PLAIN:
-                    picture = picture.convert("RGB")
-                pixels = np.asarray(picture)
+            with path.open("rb") as file:
+                pixels, frames = real_values(path, file), 1
+            if pixels is None:
+                with Image.open(path, formats=FORMATS) as picture:
+                    frames = getattr(picture, "n_frames", 1)
+                    if picture.mode not in PLAIN:
+                        picture = picture.convert("RGB")
+                    pixels = np.asarray(picture)
     except UnidentifiedImageError:
         raise InputError(f"{path}: is a damaged picture. Export it again.") from None
     except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
@@ -200,7 +204,7 @@ def _picture(path):
             "Export the scan in grey.",
             stacklevel=2,
         )
-    return heights.astype(np.float32)
+    return heights if heights.dtype == np.float64 else heights.astype(np.float32)
 
 
 def _array(path):

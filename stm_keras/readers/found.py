@@ -15,6 +15,8 @@ WAYS = ("forward", "backward", "down", "up")
 SAMPLE = 64  # lines that tell whether an image is flat
 FLAT = 1e-13  # m: below, heights are those of a scan at constant height
 ROUNDING = 1e-12  # of the largest height
+FEW = 10  # lines and pixels: below, an array is more likely a set of curves
+WIDE = 5e-6  # m: above, a frame is not that of a scan of atoms
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,7 @@ def choose(path: str | Path, found: Found, channel: str | None = None) -> Scan:
     )
     size = positive(*size) if size and None not in size else None
     own = [other for other in found.images if other.index == image.index]
+    warnings += _oddities(image, size)
     return Scan(
         heights=np.ascontiguousarray(image.heights, np.float64),
         valid=valid,
@@ -196,6 +199,27 @@ def distinct(images: tuple) -> tuple:
         taken.add((image.index, image.label.lower()))
         numbered.append(image)
     return tuple(numbered)
+
+
+def _oddities(image, size):
+    """Return what makes an image unlike a scan of a surface by its tip: list of str."""
+    lines, pixels = image.heights.shape
+    odd = []
+    if min(lines, pixels) < FEW:
+        odd.append(
+            f"{lines} lines of {pixels} pixels are hardly a frame; they may be curves"
+        )
+    if size and max(size) > WIDE:
+        width, height = (f"{value * 1e6:.3g}" for value in size)
+        odd.append(
+            f"the frame is {width} x {height} \N{MICRO SIGN}m wide, too large to show atoms; is "
+            "it from another microscope?"
+        )
+    if image.unit not in ("m", "A", ""):
+        odd.append(
+            f"{image.label} is in {image.unit}: neither heights nor a tunnelling current"
+        )
+    return odd
 
 
 def zero_filled(heights):

@@ -163,6 +163,18 @@ def test_sizes_that_cannot_be_are_none():
         assert choose("a", Found("x", (image(),), size=size)).size is None
 
 
+def test_what_is_unlike_a_scan_is_said():
+    for odd, size, phrase in (
+        (image(heights=HEIGHTS[:8]), None, "8 lines of 16 pixels are hardly a frame"),
+        (image(), (1e-5, 8e-6), "the frame is 10 x 8 \N{MICRO SIGN}m wide, too large"),
+        (image("Phase", unit="deg"), None, "Phase forward down is in deg: neither heights"),
+    ):
+        warnings = choose("a", Found("x", (odd,), size=size)).warnings
+        assert any(text.startswith(phrase) for text in warnings)
+    current = image("Current", unit="A")
+    assert choose("a", Found("x", (current,), size=(1e-7, 1e-7)), "Current").warnings == ()
+
+
 def test_the_suffix_is_never_trusted(tmp_path):
     made = {
         "nanonis": sxm({"Z": ("m", HEIGHTS, None)}),
@@ -290,7 +302,7 @@ REFUSED = {
     "MANIFEST.md": "is of an unknown format",
 }
 CONVERTED = {
-    "top-1.top": (256, 256, 600, 600, None, 256, "Z"),
+    "top-1.top": (256, 256, 600, 600, "up", 256, "Z"),
     "topo_ABC_Graphite-Sample5_9K_2021_08_13_19_11_10_065.sm4": (
         *(128, 128, 75, 75),
         *(None, 128, "Z"),
@@ -304,8 +316,6 @@ needs_files = pytest.mark.skipif(
 @needs_files
 @pytest.mark.parametrize("name", [*REAL, *CONVERTED])
 def test_real_files_are_read(name):
-    if name in CONVERTED:
-        pytest.importorskip("gwyddionpy", reason="the extra [gwyddion] is not installed")
     lines, pixels, width, height, slow, recorded, channel = (REAL | CONVERTED)[name]
     scan = read_scan(FOLDER / name)
     assert scan.heights.shape == (lines, pixels)
@@ -341,6 +351,7 @@ def likeness(one, other, reach=0):
         ("stm-nanosurf-nid.nid", None),
         ("20201111--4_1.Z_mtrx", None),
         ("chigwell009-M-Xp-Topo.nc", "chigwell009-Xm-Topo.nc"),
+        ("topo_ABC_Graphite-Sample5_9K_2021_08_13_19_11_10_065.sm4", None),
     ],
 )
 def test_forward_and_backward_of_real_files_show_the_same_surface(name, backward):
