@@ -40,11 +40,11 @@ def load_dataset(path, merge=True, lazy_above=None, shape=SHAPE):
     """Read scans with labels from a file or folder, whatever its name ends in.
 
     Six classes become four where `merge` says so: of votes the larger counts, labels
-    are mapped. A file that does not name its classes has six if its largest label is
-    above 3 or its votes have six columns.
+    are mapped. A file that does not name its classes has four or six: as many as columns
+    of votes, or as labels, each of which must be there.
 
     Args:
-        path: str or `Path` of an HDF5, NPZ or MATLAB v7.3 file, of a folder of shards, or
+        path: str or `Path` of an HDF5, NPZ or MATLAB file, of a folder of shards, or
             of a folder of pictures with a CSV file (or of that CSV file).
         merge: bool. Whether six classes become four.
         lazy_above: int. Images of more bytes stay in their HDF5 or MATLAB file and

@@ -188,7 +188,7 @@ def _array(path):
                 f"{path}: holds Python objects. Reading them could run code and is refused."
             ) from None
         raise InputError(f"{path}: is a damaged array ({error}). Save it again.") from None
-    if array.dtype.kind not in "buif":
+    if array.dtype.kind not in "buif" or not array.size:
         raise DatasetError(
             f"{path}: needs numbers of shape {SHAPES}. Received: {array.dtype} of shape "
             f"{array.shape}."
