@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.data.preprocess import resample_scan
-from stm_keras.errors import DatasetError, InputError
+from stm_keras.errors import DatasetError, InputError, UnclearError
 from stm_keras.inference.scan_files import read_scan_file
 from stm_keras.readers.colours import picture_heights
 from stm_keras.readers.frames import SHAPES, as_frames
@@ -163,7 +163,7 @@ def _picture(path):
         reason = f"{path}: is a damaged picture ({error}). Export it again."
         raise InputError(reason) from None
     if frames > 1:
-        raise DatasetError(f"{path}: holds {frames} pictures. Save one scan per file.")
+        raise UnclearError(f"{path}: holds {frames} pictures. Save one scan per file.")
     heights, known = picture_heights(pixels)
     if min(heights.shape) < 2:
         size = f"{heights.shape[1]} x {heights.shape[0]} pixels"

@@ -147,6 +147,11 @@ def choose(path, found, channel=None):
             f"{path}: no line of {image.label} was recorded: the scan was stopped before "
             "its first line, or never begun. Give another file or channel."
         )
+    scans = len({other.index for other in found.images})
+    if scans > 1:
+        warnings.append(
+            f"the file holds {scans} scans, and this is one: read_scans gives all"
+        )
     if image.slow is None:
         warnings.append(
             "the file does not tell whether it was scanned downwards or upwards; lines are "

@@ -14,6 +14,7 @@ from stm_keras.readers.source import check_shape, read_bytes
 from stm_keras.readers.words import channel_of, positive, quantity, si_unit
 
 MOST = 64  # images of a file
+KERAS = {"model_weights", "layers", "_layer_checkpoint_dependencies"}
 STACKS = "If they are, name it `images`, of shape (scans, lines, pixels)"
 OTHER_UNITS = (
     "eV meV keV V mV deg degree degrees rad s ms Hz kHz 1/angstrom Å^-1".lower().split()
@@ -41,6 +42,8 @@ def parse(path, data):
         ScanError: The file is damaged.
     """
     with open_hdf5(path, data) as file:
+        if KERAS & set(file):
+            raise NoImageError(f"{path}: holds the weights of a Keras model. Give a scan.")
         known = arrays(file)
         members = {k: m for k, m in known.items() if is_image(m)}
         curves = {k: u for k, m in members.items() if (u := other_axis(m))}

@@ -74,7 +74,7 @@ def read_names(path: str | Path) -> set:
     with Path(path).open("rb") as file:
         order = ">" if file.read(HEADER)[126:128] == b"MI" else "<"
         try:
-            while len(found) < MOST:
+            for _ in range(MOST):
                 kind, size = struct.unpack(f"{order}II", file.read(8))
                 body, after = file.read(min(size, BEGINNING)), file.tell() + size
                 after -= min(size, BEGINNING)

@@ -36,6 +36,10 @@ def write_text(path):
     path.write_text("hello, a letter\n")
 
 
+def write_binary(path):
+    path.write_bytes(bytes(range(256)) * 9)
+
+
 def write_array(path):
     with path.open("wb") as file:
         np.save(file, SCAN)
@@ -72,6 +76,7 @@ KINDS = {  # name: how to write it, what a command for scans says, what one for 
         f"is of an unknown format. {SCANS}",
         "Datasets: HDF5, NPZ, MATLAB",
     ),
+    "program": (write_binary, "of an unknown format", "Datasets: HDF5, NPZ, MATLAB"),
     "array.npy": (write_array, None, "is one bare array. Save images and labels with"),
 }
 
@@ -118,6 +123,7 @@ def session(tmp_path):
     for name in KINDS:
         KINDS[name][0](folder / name)
     (folder / "odd.sxm").unlink()
+    (folder / "program").unlink()
     (folder / "b.sxm").write_bytes((folder / "scan.sxm").read_bytes())
     return folder
 

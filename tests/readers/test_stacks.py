@@ -3,11 +3,13 @@
 import h5py
 import numpy as np
 import pytest
+from PIL import Image
 from scan_files import surface
 from scipy.io import savemat
 
 from stm_keras.errors import InputError, NoImageError, UnclearError
 from stm_keras.inference.candidates import read_candidates
+from stm_keras.inference.scan_files import read_scan_file
 from stm_keras.readers import read_scan, read_scans
 
 SCANS = np.stack([surface(24, 24, seed) * (1 + seed) for seed in range(6)])
@@ -106,6 +108,7 @@ def test_all_scans_of_a_dataset_are_judged_as_they_lay(tmp_path, name):
     np.testing.assert_allclose(found, SCANS[: len(found)])
 
 
+PICTURES = np.random.default_rng(0).integers(0, 255, (2, 24, 24)).astype("u1")
 CUBE = np.stack([surface(24, 24)] * 24)
 LAST = SCANS.transpose(1, 2, 0)
 REFUSED = {  # name: how to write it, what the line says
@@ -142,6 +145,12 @@ REFUSED = {  # name: how to write it, what the line says
     "npz of 2000": (
         lambda p: npz(p, a=np.zeros((2000, 16, 16), "u1")),
         r"2000 scans, and 1000",
+    ),
+    "tiff": (
+        lambda p: Image.fromarray(PICTURES[0]).save(
+            p, "TIFF", save_all=True, append_images=[Image.fromarray(PICTURES[1])]
+        ),
+        r"holds 2 pictures\. Save one scan per file",
     ),
     "mat, cube": (lambda p: mat5(p, a=CUBE), r"does not tell which axis counts the scans"),
     "mat, odd": (lambda p: packed_mat5(p, a=LAST[:20]), r"does not tell which axis counts"),
@@ -255,6 +264,22 @@ def test_a_picture_in_colour_is_not_taken_for_scans(tmp_path, write, colours):
         read_scans(tmp_path / "a")
     with pytest.raises(UnclearError, match="either a picture in colour"):
         list(read_candidates(tmp_path / "a", FACTS))
+
+
+def test_weights_of_a_network_are_not_scans(tmp_path):
+    h5(tmp_path / "a", **{"layers/dense/vars/0": SCANS[0], "layers/dense/vars/1": SCANS[1]})
+    with pytest.raises(NoImageError, match="holds the weights of a Keras model"):
+        read_scan(tmp_path / "a")
+
+
+def test_one_of_several_scans_is_told_and_others_are_fitted_too(tmp_path):
+    npz(tmp_path / "a", scans=SCANS)
+    assert (
+        "the file holds 6 scans, and this is one" in read_scan(tmp_path / "a").warnings[0]
+    )
+    with pytest.warns(UserWarning, match="does not tell whether it was scanned"):
+        fitted = read_scan_file(tmp_path / "a", FACTS)
+    assert fitted.shape == (6, 24, 24)
 
 
 def test_arrays_of_energies_and_angles_are_not_frames(tmp_path):
