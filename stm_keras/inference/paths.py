@@ -37,6 +37,7 @@ SUFFIXES = {  # names that claim to be a scan, whatever is in the file
     *(".gwy", ".gsf", ".mul", ".flm"),
 }
 DATASETS = {".h5", ".hdf5", ".npz", ".mat"}
+SHARDS = ("shards.json", "shards.part")  # the latter while they are being written
 PAUSE = 0.05  # s until what is done is handed out while a list comes in slowly
 
 
@@ -180,16 +181,19 @@ def _folder(folder, left_out, seen):
     if known or found:
         left_out.pictures += [place.path for place in pictures]
         pictures = []
-    elif not (pictures or errors or walked):
-        error = InputError(f"{folder}: holds no scan. Known formats: docs/formats.md.")
-        found = [Place(folder, error=error)]
+    given = found or pictures
     yield from errors
-    yield from found or pictures
+    yield from given
+    if walked or errors or known:
+        return
+    if all(place.path in left_out.files for place in given):  # noted since they were given
+        error = InputError(f"{folder}: holds no scan. Known formats: docs/formats.md.")
+        yield Place(folder, error=error)
 
 
 def _files_of(dataset):
     """Return the files that a folder holds as a dataset: set of `Path`."""
-    if (dataset / "shards.json").is_file():
+    if any((dataset / name).is_file() for name in SHARDS):
         return frozenset(dataset.iterdir())
     from stm_keras.data.table import find_table, read_table
 
@@ -204,7 +208,7 @@ def _files_of(dataset):
 def is_dataset(folder):
     """Tell whether a folder holds shards, or pictures with a table of them."""
     try:
-        if (folder / "shards.json").is_file():
+        if any((folder / name).is_file() for name in SHARDS):
             return True
         if not any(path.suffix.lower() == ".csv" for path in folder.iterdir()):
             return False

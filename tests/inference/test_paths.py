@@ -162,6 +162,14 @@ def test_a_folder_that_is_named_is_walked_through_a_link_as_well(linked):
     assert names(linked / "one") == ["elsewhere.sxm"]
 
 
+def test_a_folder_of_curves_alone_is_an_error(tmp_path):
+    (tmp_path / "curve.ibw").write_bytes(ibw(np.zeros(40)))
+    places = find_places([tmp_path])
+    place = next(places)
+    assert place.forgives(NoImageError("curves"))
+    assert "holds no scan" in str(next(places).error)
+
+
 def test_a_list_is_taken_line_by_line(tmp_path):
     fill(tmp_path)
     lines = [f"{tmp_path / 'b.sxm'}\n", "\n", f"{tmp_path / 'a.sxm'}\r\n", "none.sxm"]
