@@ -1,8 +1,8 @@
 """Scanbot's `hk_classifier`: tell Scanbot to shape the tip when scans stay bad.
 
 Copy this file into Scanbot's folder (~/scanbot/scanbot/), set STM_KERAS_MODEL to an .onnx
-file of `stm-keras export`, install `stm-keras[onnx]` into Scanbot's Python, and start a
-survey with `-autotip=1 -hk_classifier=1`.
+file of `stm-keras export`, install stm-keras with its extra `onnx` into Scanbot's Python,
+and start a survey with `-autotip=1 -hk_classifier=1`.
 
 Scanbot calls `run(scan_data, filename, classification_hist)` after every scan and reshapes
 the tip when "tipShape" is true (https://new-horizons-spm.github.io/scanbot, page Hooks, and

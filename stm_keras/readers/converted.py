@@ -8,7 +8,7 @@ it does not crash us, and it gets a minute. Its result is read with its mask, wh
 import tempfile
 from pathlib import Path
 
-from stm_keras.errors import MissingExtraError, ScanError, require
+from stm_keras.errors import MissingExtraError, ScanError, how_to_install, require
 from stm_keras.readers.found import choose
 from stm_keras.readers.gwy import parse as parse_gwy
 from stm_keras.readers.source import read_bytes
@@ -50,7 +50,7 @@ def parse(path, data, name="gwyddion"):
         except gwyddionpy.ConverterNotFoundError:
             raise ScanError(
                 f"{path}: {_named(name)} Gwyddion reads, and its converter is missing. "
-                'Type: pip install "stm-keras[gwyddion]"'
+                f"{how_to_install('gwyddion')}"
             ) from None
         except gwyddionpy.ConversionError as error:
             reason = str(error).splitlines()[0].replace(str(source), "").strip(" :'\"")

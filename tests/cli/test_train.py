@@ -10,7 +10,7 @@ import pytest
 from helpers import TINY, check_error, stm, write_dataset
 
 from stm_keras.cli import train as subject
-from stm_keras.config import load_config
+from stm_keras.config import config_names, load_config
 from stm_keras.inference.model_file import read_facts
 from stm_keras.runs import COLUMNS, Run
 
@@ -44,6 +44,34 @@ def test_a_run_holds_everything_one_needs_to_repeat_and_to_trust_it(
     assert config.data.path == str(dataset_file)
     facts = read_facts(trained_run / "best.keras")
     assert facts["training"]["config"] == json.loads(config.model_dump_json())
+
+
+def test_the_help_names_the_configs():
+    text = " ".join(stm("train", "--help").stdout.split())
+    *most, last = config_names()
+    assert f"comes with stm-keras: {', '.join(most)} or {last}." in text
+
+
+def test_commands_take_a_config_by_its_name_and_say_an_unknown_one(
+    dataset_file, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    wrong = ["--set", "train.epochs=0"]  # which is refused once the config was read
+    data = ["--data", dataset_file]
+    for command, output in (
+        ("train", []),
+        ("compare", ["-o", "a"]),
+        ("submit", ["-o", "b"]),
+    ):
+        given = [*data, *output, *wrong]
+        check_error(stm(command, "vit_small", *given), 2, "`train.epochs`")
+        check_error(
+            stm(command, "vit_smal", *given), 3, "vit_smal: no such", "`vit_small`?"
+        )
+    check_error(stm("benchmark", "vit_smal", *data), 3, "vit_smal: no such", "`vit_small`?")
+    given = ["benchmark", "vit_small", *data, "--protocols", "p1", "--only", "x"]
+    check_error(stm(*given), 2, "Runs are vit_small:p1:0, ")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_history_has_a_row_for_each_epoch(trained_run):
