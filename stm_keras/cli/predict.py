@@ -53,7 +53,7 @@ def predict(paths, model, channel, as_csv, as_json, every_line, pictures, report
         stm-keras predict scan.sxm
         stm-keras predict session/ --report session.html
         stm-keras predict "2026-11-*/*.Z_mtrx" --json > verdicts.jsonl
-        stm-keras predict scan.sxm --fail-on defects --fail-on unsure || repair-tip
+        stm-keras predict scan.sxm --fail-on defects; [ $? -eq 10 ] && repair-tip
     """
     if as_csv and as_json:
         raise UsageError("`--csv` and `--json`: choose one.")
