@@ -78,39 +78,6 @@ def test_a_missing_model_is_one_line():
     assert run(EXAMPLES / "labview_lines.py", input="").returncode == 1
 
 
-@pytest.fixture
-def hook(monkeypatch):
-    """The Scanbot hook, imported as Scanbot does."""
-    monkeypatch.setenv("STM_KERAS_MODEL", str(STEP))
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-    import hk_classifier
-
-    yield hk_classifier
-    hk_classifier.model.cache_clear()
-    del sys.modules["hk_classifier"]
-
-
-def test_scanbot_reshapes_the_tip_after_some_bad_scans(hook, monkeypatch):
-    told = {"class": "rows", "confidence": 0.9, "unsure": False, "unknown_surface": False}
-    monkeypatch.setattr(hook, "verdict_of", lambda *given: {**told, "change_lines": [3]})
-    scan, history = np.random.default_rng(0).normal(size=(64, 64)), []
-    for _ in range(5):
-        history.append(hook.run(scan, "a.sxm", history))
-    assert [each["tipShape"] for each in history] == [False, False, True, False, False]
-    assert history[0]["tipChanges"] == [3]
-    told["unsure"] = True
-    assert not hook.run(scan, "a.sxm", history)["bad"]
-
-
-def test_scanbots_scan_with_missing_lines_is_judged(hook):
-    scan = lattice_scans([0])[0] * 1e-12
-    scan[:40] = np.nan  # an up scan that was stopped: the top was never reached
-    told = hook.run(scan, "a.sxm", [])
-    assert told["tipShape"] is False
-    assert told["class"] in hook.model().classes
-    assert 0.25 < told["confidence"] <= 1
-
-
 def exported(tmp_path, name):
     """Write a tiny model of whole scans as .onnx and return it with its predictor."""
     pytest.importorskip("onnxscript")
