@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-import scanbot
+import scanbot_host
 from helpers import REPOSITORY
 from scan_files import sxm
 from test_acting_examples import first
@@ -18,15 +18,15 @@ pytest.importorskip("onnxruntime")
 STEP = shipped_path().with_suffix(".onnx")
 NM = 1e-9
 REAL = pytest.param(
-    scanbot.survey_real,
+    scanbot_host.survey_real,
     marks=pytest.mark.skipif(
-        not scanbot.REAL, reason="Scanbot 4.5.1 is not here, see tests/scanbot.py"
+        not scanbot_host.REAL, reason="Scanbot 4.5.1 is not here, see tests/scanbot_host.py"
     ),
     id="scanbot",
 )
 
 
-@pytest.fixture(params=[pytest.param(scanbot.survey_twin, id="twin"), REAL])
+@pytest.fixture(params=[pytest.param(scanbot_host.survey_twin, id="twin"), REAL])
 def survey(request):
     """Run a survey with a hook; return whether the tip is shaped, and the warnings."""
 
