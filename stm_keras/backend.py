@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 
-from stm_keras.errors import BackendError, UsageError
+from stm_keras.errors import BackendError, UsageError, how_to_install
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -40,8 +40,8 @@ def use_backend(name=None, device=None):
     name = name or os.environ.get("KERAS_BACKEND") or (there[0] if there else None)
     if name is None:
         raise BackendError(
-            "No backend is installed. Type one of: "
-            + ", ".join(f'pip install "stm-keras[{each}]"' for each in BACKENDS)
+            f"No backend is installed. {how_to_install(BACKENDS[0])} (or "
+            f"{' or '.join(BACKENDS[1:])} in its place)."
         )
     if name not in BACKENDS:
         raise BackendError(
@@ -49,11 +49,11 @@ def use_backend(name=None, device=None):
         )
     if name not in there:
         raise BackendError(
-            f'Backend {name} is not installed. Type: pip install "stm-keras[{name}]" '
+            f"Backend {name} is not installed. {how_to_install(name)} "
             f"(installed here: {', '.join(there) or 'none'})."
         )
     if find_spec("keras") is None:
-        raise BackendError(f'keras is not installed. Type: pip install "stm-keras[{name}]"')
+        raise BackendError(f"keras is not installed. {how_to_install(name)}")
     keras = sys.modules.get("keras")
     if keras is not None and keras.config.backend() != name:
         raise BackendError(

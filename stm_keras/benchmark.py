@@ -10,7 +10,7 @@ import shlex
 import numpy as np
 
 from stm_keras.backend import BACKENDS
-from stm_keras.config import differences, load_config, toml_value
+from stm_keras.config import config_word, differences, load_config, toml_value
 from stm_keras.errors import StmKerasError
 from stm_keras.evaluation.metrics import auroc, balanced_accuracy
 from stm_keras.evaluation.scores import trust_numbers
@@ -162,7 +162,7 @@ def repeat_command(folds, done, run, environment):
     """
     fold = done[0]
     config = fold.config
-    words = ["stm-keras", "benchmark", f"configs/{config.name}", "--data", "scans.h5"]
+    words = ["stm-keras", "benchmark", config_word(config), "--data", "scans.h5"]
     words += ["--protocols", fold.protocol]
     if fold.variant:
         words += ["--vary", f"{fold.variant}:{','.join(fold.settings)}"]

@@ -13,6 +13,7 @@ from typing import get_args
 from pydantic import Field, ValidationError
 
 from stm_keras.errors import ConfigError, InputError
+from stm_keras.resources import resource_folder
 from stm_keras.sections import (
     MODEL_CONFIGS,
     AugmentConfig,
@@ -37,11 +38,40 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
 
 
+def config_names() -> list[str]:
+    """List the names of the configs that come with stm-keras."""
+    return sorted(path.stem for path in resource_folder("configs").glob("*.toml"))
+
+
+def find_config(given: str | Path) -> Path:
+    """Return the TOML file of a config that is given by its path or by its name.
+
+    Args:
+        given: A path, or the name of a config that comes with stm-keras. A file that is
+            called like a config, with or without `.toml`, wins over the config.
+
+    Returns:
+        The file of the config; where there is none, what was given.
+    """
+    path = Path(given)
+    if len(path.parts) != 1 or path.name not in config_names() or path.is_file():
+        return path
+    own = path.with_suffix(".toml")
+    return own if own.is_file() else resource_folder("configs") / own.name
+
+
+def config_word(path: Path) -> str:
+    """Write a config into a command that others repeat, without folders of this machine."""
+    ours = resource_folder("configs") / path.name
+    return path.stem if path.resolve() == ours.resolve() else f"configs/{path.name}"
+
+
 def load_config(path=None, settings=()):
     """Read a config file and apply settings to it.
 
     Args:
-        path: str or `Path` of a TOML file, or None for the defaults.
+        path: str or `Path` of a TOML file, or the name of a config that comes with
+            stm-keras, see `find_config`; None for the defaults.
         settings: sequence of str such as `"train.epochs=5"`, or of pairs of dotted
             key and value. Later ones win.
 
@@ -52,7 +82,7 @@ def load_config(path=None, settings=()):
         InputError: The file cannot be read.
         ConfigError: A key is unknown, or a value is of the wrong kind.
     """
-    table = {} if path is None else _read(Path(path))
+    table = {} if path is None else _read(find_config(path))
     for setting in settings:
         key, value = _parse_setting(setting) if isinstance(setting, str) else setting
         _set(table, key, value)
@@ -105,6 +135,13 @@ def _read(path):
         text = path.read_bytes().decode()
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not a text file. Give a TOML config.") from None
+    except FileNotFoundError:
+        close = difflib.get_close_matches(path.stem, config_names(), 1, 0.5)
+        hint = f" Did you mean `{close[0]}`?" if close else ""
+        raise InputError(
+            f"{path}: no such file.{hint} These configs come with stm-keras and go by their "
+            f"names: {', '.join(config_names())}."
+        ) from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
     try:

@@ -17,6 +17,8 @@ StmKerasError            1  anything below
 
 from importlib import import_module
 
+SOURCE = "."  # what pip installs: a checkout; "stm-keras" from a release on a registry on
+
 
 class StmKerasError(Exception):
     """Something the user can mend. The message is one line and says how."""
@@ -78,6 +80,17 @@ class MissingExtraError(StmKerasError):
     """An optional package is not installed."""
 
 
+def install(extra: str) -> str:
+    """Return the command that installs stm-keras with an extra, as docs write it too."""
+    return f'pip install "{SOURCE}[{extra}]"'
+
+
+def how_to_install(extra: str) -> str:
+    """Return the sentence that ends a message about a package that is missing."""
+    where = " in the source folder of stm-keras" if SOURCE == "." else ""
+    return f"Type{where}: {install(extra)}"
+
+
 def require(module, extra):
     """Import an optional package, or say what to install.
 
@@ -97,6 +110,5 @@ def require(module, extra):
         if error.name is None or module.split(".")[0] != error.name.split(".")[0]:
             raise
         raise MissingExtraError(
-            f"{module.split('.')[0]} is not installed. Type: "
-            f'pip install "stm-keras[{extra}]"'
+            f"{module.split('.')[0]} is not installed. {how_to_install(extra)}"
         ) from None

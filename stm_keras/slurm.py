@@ -8,8 +8,9 @@ from pathlib import Path
 
 from stm_keras.errors import StmKerasError, UsageError
 from stm_keras.files import atomic
+from stm_keras.resources import resource_folder
 
-SCRIPTS = Path(__file__).parent / "jobs"  # of the repository, see setup.cfg
+SCRIPTS = resource_folder("jobs")
 RUNNING = ("RUNNING", "COMPLETING", "CONFIGURING")
 
 

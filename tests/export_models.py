@@ -1,4 +1,6 @@
-"""Tiny models of each kind that tests write in every format."""
+"""Tiny models of each kind that tests write in every format, and what an ONNX file keeps."""
+
+from collections import Counter
 
 from streaming import FACTS, shaken, tiny_stream
 
@@ -19,3 +21,27 @@ def tiny_model(name):
         return Predictor(tiny_stream(name, pixels=PIXELS).model, facts)
     model = shaken(MODELS[name](3, PIXELS, LINES, **SIZES[name]))
     return Predictor(model, {**facts, "input": "standardised"})
+
+
+def check_onnx(path):
+    """See that an ONNX file is what the standard says, not only what ONNX Runtime takes.
+
+    Args:
+        path: `Path`.
+    """
+    import onnx
+
+    network = onnx.load(str(path))
+    onnx.checker.check_model(network, full_check=True)
+    onnx.shape_inference.infer_shapes(
+        network, check_type=True, strict_mode=True, data_prop=True
+    )
+    graph = network.graph
+    names = Counter(node.name for node in graph.node)
+    assert "" not in names, f"{names['']} nodes have no name"
+    assert max(names.values()) == 1, names.most_common(3)
+    shapes = {each.name: tuple(each.dims) for each in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Clip":  # its limits are scalars, where they are known
+            limits = [shapes.get(name, ()) for name in node.input[1:]]
+            assert set(limits) <= {()}, f"{node.name}: limits of shape {limits}"

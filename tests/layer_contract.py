@@ -1,9 +1,11 @@
 """What every layer promises, checked in one call."""
 
 import inspect
+import warnings
 
 import keras
 import numpy as np
+from keras.src.testing import TestCase
 
 
 def check_layer(cls, arguments, shape, expected_shape, num_weights, path):
@@ -42,3 +44,31 @@ def check_layer(cls, arguments, shape, expected_shape, num_weights, path):
     np.testing.assert_allclose(
         model.predict(inputs, verbose=0), loaded.predict(inputs, verbose=0), atol=1e-6
     )
+
+
+def run_layer_test(cls, arguments, shape, expected_shape=None, dtype=None):
+    """Run what Keras asks of its own layers, under the backend of this run.
+
+    Args:
+        cls: a `keras.layers.Layer` class.
+        arguments: dict of the arguments of `__init__`.
+        shape: tuple, or dict of tuples by the names that `build` takes. With a batch.
+        expected_shape: tuple. Shape of the output.
+        dtype: str. Of the output, where it is not that of the layer.
+    """
+    two_inputs = isinstance(shape, dict)
+    with warnings.catch_warnings():  # it gives its own data as a generator
+        warnings.filterwarnings("ignore", "`shuffle=True` was passed", UserWarning)
+        warnings.filterwarnings(
+            "ignore", "The model does not have any trainable", UserWarning
+        )
+        TestCase("run_layer_test").run_layer_test(
+            cls,
+            arguments,
+            input_shape=shape,
+            input_dtype=dict.fromkeys(shape, "float32") if two_inputs else None,
+            expected_output_shape=expected_shape,
+            expected_output_dtype=dtype,
+            # it has nothing to sum up of bool, and gives a model one input
+            run_training_check=dtype != "bool" and not two_inputs,
+        )

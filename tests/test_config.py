@@ -3,7 +3,14 @@
 import pytest
 from helpers import REPOSITORY
 
-from stm_keras.config import Config, differences, dump_config, load_config
+from stm_keras.config import (
+    Config,
+    config_word,
+    differences,
+    dump_config,
+    find_config,
+    load_config,
+)
 from stm_keras.errors import ConfigError, InputError
 from stm_keras.sections import VitConfig
 
@@ -161,5 +168,37 @@ def test_an_error_in_a_file_names_the_file(tmp_path):
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match=r"a\.toml: is not a text file"):
         load_config(path)
-    with pytest.raises(InputError, match=r"no\.toml: cannot be read \(No such file"):
+    with pytest.raises(InputError, match=r"no\.toml: no such file\."):
         load_config(tmp_path / "no.toml")
+    with pytest.raises(InputError, match=r"cannot be read \(Is a directory\)"):
+        load_config(tmp_path)
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.toml")), ids=str)
+def test_a_config_that_comes_with_stm_keras_goes_by_its_name(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / path.stem).mkdir()  # a folder, of runs perhaps, is no config
+    assert load_config(path.stem) == load_config(path)
+    assert config_word(find_config(path.stem)) == path.stem
+    assert config_word(path) == path.stem
+
+
+def test_a_file_called_like_a_config_wins(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = write(tmp_path / "vit.toml", "seed = 7\n")
+    assert load_config("vit").seed == 7
+    assert config_word(own) == "configs/vit.toml"
+    write(tmp_path / "vit", "seed = 8\n")
+    assert load_config("vit").seed == 8
+    assert load_config("vit.toml").seed == 7
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    for given in ("sequental", "configs/sequental.toml"):
+        with pytest.raises(
+            InputError,
+            match=r"sequental\S*: no such file. Did you mean `sequential`\? .* vit\b",
+        ):
+            load_config(given)
+    with pytest.raises(InputError, match=r"^xyz: no such file. These configs come with"):
+        load_config("xyz")

@@ -1,7 +1,18 @@
+import re
+from configparser import ConfigParser
+
 import pytest
+from helpers import REPOSITORY
 
 from stm_keras import errors
-from stm_keras.errors import MissingExtraError, StmKerasError, require
+from stm_keras.errors import (
+    SOURCE,
+    MissingExtraError,
+    StmKerasError,
+    how_to_install,
+    install,
+    require,
+)
 
 EXIT_CODES = {
     "StmKerasError": 1,
@@ -40,7 +51,7 @@ def test_the_tree_in_the_docstring_is_the_family():
 
 def test_a_missing_package_says_what_to_install():
     with pytest.raises(
-        MissingExtraError, match=r'no_such_thing is not .*"stm-keras\[onnx\]"'
+        MissingExtraError, match=r'no_such_thing is not .*pip install "\.\[onnx\]"'
     ):
         require("no_such_thing.part", "onnx")
     assert require("json.decoder", "onnx").JSONDecoder
@@ -51,3 +62,31 @@ def test_a_package_that_fails_for_another_reason_is_not_blamed(tmp_path, monkeyp
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="no_such_dependency"):
         require("broken_package", "onnx")
+
+
+WORDS = [
+    *REPOSITORY.glob("*.md"),
+    *(REPOSITORY / "docs").glob("*.md"),
+    *(
+        path
+        for part in ("examples", "jobs", ".ci")
+        for path in (REPOSITORY / part).iterdir()
+    ),
+    *(REPOSITORY / "stm_keras").rglob("*.py"),
+]
+
+
+def test_extras_are_installed_from_one_place_that_a_release_changes():
+    assert install("onnx") == f'pip install "{SOURCE}[onnx]"'
+    assert install("onnx") in how_to_install("onnx")
+    config = ConfigParser()
+    config.read(REPOSITORY / "setup.cfg", encoding="utf-8")
+    extras = "|".join(config["options.extras_require"])
+    found = []
+    for path in WORDS:
+        text = path.read_text(encoding="utf-8").partition("\n## 0.1.0")[0]
+        sources = re.findall(rf'"([\w.-]+)\[(?:{extras})[\],]', text)
+        assert set(sources) <= {SOURCE}, f"{path}: write {install('EXTRA')}"
+        assert not re.search("pip install .?stm.keras", text), f"{path}: is on no registry"
+        found += sources
+    assert len(found) > 10

@@ -10,7 +10,7 @@ from stm_keras.files import atomic
 
 
 @click.command()
-@click.argument("configs", type=options.PATH, nargs=-1, required=True)
+@click.argument("configs", type=options.CONFIG, nargs=-1, required=True)
 @options.data
 @click.option("--protocols", default="p1,p2,p3", show_default=True, help="Which, by comma.")
 @click.option("--folds", default=5, show_default=True, help="Folds under P1 and P2.")
@@ -56,19 +56,20 @@ def benchmark(
 ):
     """Train and score configs under P1, P2 and P3.
 
-    Each of CONFIGS is trained fold by fold under each protocol, and the scores of all
-    folds are pooled. Interrupt it as you like and start it again: finished folds stay.
-    --page replaces what it wrote before.
+    Each of CONFIGS, files or names as of `stm-keras train`, is trained fold by fold under
+    each protocol, and the scores of all folds are pooled. Interrupt it as you like and start
+    it again: finished folds stay. --page replaces what it wrote before.
 
     --vary shows what a setting brings: each config is run as it is and with the setting
     changed, and the page compares them fold by fold.
 
     \b
-        stm-keras benchmark configs/vit.toml --data scans.h5 --protocols p2
-        stm-keras benchmark configs/vit.toml --data scans.h5 --vary conv:model.tokenizer=conv
+        stm-keras benchmark vit --data scans.h5 --protocols p2
+        stm-keras benchmark vit --data scans.h5 --vary conv:model.tokenizer=conv
         stm-keras benchmark configs/*.toml --data scans.h5 --only vit:p2:0 --jobs 4
     """
     from stm_keras.benchmark import pool_folds, train_folds
+    from stm_keras.config import load_config
     from stm_keras.data.split import PROTOCOLS
     from stm_keras.data.storage import load_dataset
     from stm_keras.folds import plan, read_variant
@@ -78,6 +79,8 @@ def benchmark(
     for name in chosen:
         if name not in PROTOCOLS:
             raise click.BadParameter(f"{name} is no protocol: {', '.join(PROTOCOLS)}")
+    for config in configs if train else ():
+        load_config(config, settings)
     dataset = load_dataset(data)
     varied = [read_variant(text) for text in variants]
     every = plan(configs, chosen, dataset, runs, folds, variants=varied)

@@ -76,18 +76,19 @@ DEFAULT = "by config"
 def compare(paths, data, output, only, merge, slurm, sbatch, overwrite, as_json, **given):
     """Train the same network on several backends, and compare.
 
-    Every backend gets the same scans, split, initial weights and batches, in a process of
-    its own. The folder gets comparison.html, .md and .json: agreement, time to the first
-    step, time of a step, scans a second, memory, and with --epochs scores of several seeds.
+    CONFIG is a file or a name, as of `stm-keras train`. Every backend gets the same scans,
+    split, initial weights and batches, in a process of its own. The folder gets
+    comparison.html, .md and .json: agreement, time to the first step, time of a step, scans
+    a second, memory, and with --epochs scores of several seeds.
 
     Start it again to go on, or with more backends: what is done is not done again. A side
     that fails is a row with the reason, and the exit code is then 3. --merge joins folders
     of several machines.
 
     \b
-        stm-keras compare configs/vit.toml --data scans.h5 -o vit
-        stm-keras compare configs/cnn.toml --data scans.h5 -o cnn --epochs 5 --cores 1
-        stm-keras compare configs/vit.toml --data scans.h5 -o vit --slurm --sbatch "-p gpu"
+        stm-keras compare vit --data scans.h5 -o vit
+        stm-keras compare cnn --data scans.h5 -o cnn --epochs 5 --cores 1
+        stm-keras compare vit --data scans.h5 -o vit --slurm --sbatch "-p gpu"
         stm-keras compare --merge here there -o both
     """
     from stm_keras.compare.collect import collect, write
@@ -174,6 +175,8 @@ def _list(text):
 
 def _typed():
     """Return the command line, with the names of files instead of their places."""
+    from stm_keras.config import config_word, find_config
+
     context = click.get_current_context()
     words = ["stm-keras", "compare"]
     for option in context.command.params:
@@ -187,8 +190,10 @@ def _typed():
             continue
         value = context.params[option.name]
         if option.name == "paths":
-            place = "" if context.params["merge"] else "configs/"
-            words += [f"{place}{path.name}" for path in value]
+            merge = context.params["merge"]
+            words += [
+                path.name if merge else config_word(find_config(path)) for path in value
+            ]
             continue
         for each in value if option.multiple else (value,):
             words.append(option.opts[-1])

@@ -13,6 +13,7 @@ import click
 from stm_keras import __version__
 from stm_keras.backend import BACKENDS, installed_backends
 from stm_keras.cli import options
+from stm_keras.errors import install
 
 PACKAGES = {
     "numpy": None,
@@ -115,17 +116,16 @@ def _advice(report):
     backends = report["backends"]
     if not any(state["works"] for state in backends.values()):
         advice.append(
-            "No backend works, so nothing can be trained: "
-            'pip install "stm-keras[tensorflow]"'
+            f"No backend works, so nothing can be trained: {install('tensorflow')}"
         )
     for name, state in backends.items():
         if not state["installed"]:
-            advice.append(f'For the {name} backend: pip install "stm-keras[{name}]"')
+            advice.append(f"For the {name} backend: {install(name)}")
         elif not state["works"]:
             advice.append(f"{name} is installed but does not start: {state['error']}")
         elif state["devices"] == ["cpu"] and Path("/proc/driver/nvidia/version").exists():
             extra = {"tensorflow": "cuda", "jax": "jax-cuda"}.get(name)
-            hint = f': pip install "stm-keras[{extra}]"' if extra else ""
+            hint = f": {install(extra)}" if extra else ""
             advice.append(f"{name} does not see the GPU of this machine{hint}")
     for name, extra in PACKAGES.items():
         if report["packages"][name] is None and extra == "training":

@@ -92,7 +92,7 @@ def main():
 
     \b
         stm-keras train                            the whole way on simulated scans
-        stm-keras train configs/vit.toml --data scans.h5
+        stm-keras train vit --data scans.h5
         stm-keras predict runs/.../best.keras scans.h5
     """
 

@@ -17,7 +17,18 @@ class FilePath(click.Path):
         return super().convert(value, param, ctx)
 
 
+class ConfigPath(FilePath):
+    """The path of a config, or the name of one that comes with stm-keras."""
+
+    def convert(self, value, param, ctx):
+        from stm_keras.config import find_config  # pydantic takes a tenth of a second
+
+        path = super().convert(value, param, ctx)
+        return path if (path / "sweep.json").is_file() else find_config(path)
+
+
 PATH = FilePath(path_type=Path)
+CONFIG = ConfigPath(path_type=Path)
 
 data = click.option(
     "--data",

@@ -13,7 +13,7 @@ from stm_keras.leave import EXIT_CODE, Preempted, watched
 
 
 @click.command()
-@click.argument("config", type=options.PATH, required=False)
+@click.argument("config", type=options.CONFIG, required=False)
 @click.option("--sweep", "file", type=options.PATH, help="TOML file with all of the below.")
 @click.option("--data", type=options.PATH, help="Dataset to train on.")
 @click.option("-o", "--output", type=options.PATH, help="Folder of the sweep.")
@@ -41,10 +41,12 @@ def submit(config, file, output, local, dry_run, worker, as_json, **asked):
     """Queue many runs of CONFIG on SLURM, or run them here.
 
     \b
-        stm-keras submit configs/vit.toml --data scans.h5 -o sweeps/decay --seeds 5 \\
+        stm-keras submit vit --data scans.h5 -o sweeps/decay --seeds 5 \\
             --grid train.weight_decay=0.01,0.05 --grid model.dropout=0.1,0.2 --backend jax
         stm-keras analyze sweeps/decay
         stm-keras submit sweeps/decay
+
+    CONFIG is a file or a name, as of `stm-keras train`.
 
     A grid takes every combination (also of backends: --grid backend=jax,torch), a search
     (--space) what Optuna suggests from the AUROC on validation scans. They become one job

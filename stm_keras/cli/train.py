@@ -26,7 +26,7 @@ BEGUN = (
 
 
 @click.command()
-@click.argument("config", type=options.PATH, required=False)
+@click.argument("config", type=options.CONFIG, required=False)
 @click.option(
     "--data", type=options.PATH, help="Dataset to train on. Default: simulated scans."
 )
@@ -65,6 +65,9 @@ def train(
 ):
     """Train a model as CONFIG says. Start again to resume.
 
+    CONFIG is a TOML file, or the name of a config that comes with stm-keras: changes, cnn,
+    cnn_small, lrcn, pretrain, quickstart, sequential, trees, vit or vit_small.
+
     Without CONFIG it trains a small model on simulated scans, in a few minutes. The
     run folder gets the model (best.keras), the history, the scores on the test part
     and a report. Asked to leave by SIGTERM or SIGUSR1, as SLURM does, it keeps the
@@ -72,9 +75,9 @@ def train(
 
     \b
         stm-keras train
-        stm-keras train configs/vit.toml --data scans.h5 -o runs/vit --epochs 60
+        stm-keras train vit --data scans.h5 -o runs/vit --epochs 60
         stm-keras train --backend jax --set model.width=24 --set augment.cut=0.5
-        srun --ntasks=4 stm-keras train configs/vit.toml --parallel processes
+        srun --ntasks=4 stm-keras train vit --parallel processes
     """
     shorts = {
         "data.path": None if data is None else str(data),
@@ -122,12 +125,17 @@ def _train(path, config, trees, team=None):
         _forget(Run(path))  # a run that was killed in its first epoch
         return Run.start(path, config)
 
+    from stm_keras.training.material import finished_scores
+
     run = begin() if team is None else FollowedRun(path)
     if team is not None:
         team.once(lambda: str(begin().path))
         run = Run(path) if first else run
     try:
         with watched(), run.locked():
+            scores = finished_scores(run, config) if team is None else None
+            if scores is not None:
+                return scores
             if trees:
                 from stm_keras.training.trees import train_trees as fit
             else:

@@ -14,6 +14,7 @@ from stm_keras.errors import (
     OutputError,
     StmKerasError,
     UsageError,
+    how_to_install,
 )
 from stm_keras.export import verify
 from stm_keras.export.quiet import quiet
@@ -177,8 +178,8 @@ def check_pair(kind, path, backend, every_line, overwrite=False):
         if find_spec(package) is None:
             extra = EXTRAS.get(package, package)
             raise MissingExtraError(
-                f"{form.title} needs {package}, which is not installed. Type: "
-                f'pip install "stm-keras[{extra}]"'
+                f"{form.title} needs {package}, which is not installed. "
+                f"{how_to_install(extra)}"
             )
     if form.suffix and path.suffix != form.suffix:
         raise OutputError(f"{path}: the name of a {form.title} file ends in {form.suffix}.")

@@ -24,13 +24,14 @@ class Graph:
         self.caches, self.following = {}, {}  # shapes, and what comes next, by name
         self.renamed = {}  # values that an output of the graph gave its name
         self.norms = {}  # scale and shift that wait for the layer after, by its name
+        self.part = "graph"  # the layer that is being written, which names its nodes
 
     def constant(self, array, dtype=np.float32):
-        """Add an array and return its name."""
+        """Add an array, or a single number as a scalar, and return its name."""
         from onnx import numpy_helper
 
         name = f"w{len(self.constants)}"
-        array = np.ascontiguousarray(array, dtype)
+        array = np.asarray(array, dtype, order="C")  # ascontiguousarray makes no scalars
         self.constants.append(numpy_helper.from_array(array, name))
         return name
 
@@ -46,7 +47,7 @@ class Graph:
         """
         names = [self._name(each) for each in inputs]
         outputs = [f"n{len(self.nodes)}_{index}" for index in range(count)]
-        self.nodes.append(self.helper.make_node(kind, names, outputs, **attributes))
+        self._node(kind, names, outputs, **attributes)
         return outputs[0] if count == 1 else outputs
 
     def entry(self, name, shape):
@@ -60,7 +61,7 @@ class Graph:
         if made and value not in self.renamed:  # a node for a name alone takes time too
             self.renamed[value] = name
         else:
-            self.nodes.append(self.helper.make_node("Identity", [value], [name]))
+            self._node("Identity", [value], [name])
         self.outputs.append(self._value(name, shape))
 
     def cache(self, name, shape):
@@ -94,6 +95,10 @@ class Graph:
             producer_name="stm-keras",
             ir_version=IR_VERSION,
         )
+
+    def _node(self, kind, inputs, outputs, **attributes):
+        name = f"{self.part}/{kind}_{len(self.nodes)}"
+        self.nodes.append(self.helper.make_node(kind, inputs, outputs, name, **attributes))
 
     def _name(self, value):
         if isinstance(value, str):
@@ -136,8 +141,9 @@ def step_graph(model):
             )
         tensors = layer.input if isinstance(layer.input, list) else [layer.input]
         names = [known[id(tensor)] for tensor in tensors]
-        write = WRITERS[type(layer).__name__]
+        write, graph.part = WRITERS[type(layer).__name__], layer.name
         known[id(layer.output)] = write(graph, layer, *names)
+    graph.part = "graph"
     for name, tensor in model.output.items():
         graph.leave(known[id(tensor)], name, (1, tensor.shape[-1]))
     return graph.finish(model.name)

@@ -12,7 +12,9 @@ import numpy as np
 from stm_keras.export.network import fixed_network, head_names, in_batches
 from stm_keras.export.onnx_repairs import (
     drop_idle_squeezes,
+    infer_shapes,
     name_heads,
+    name_nodes,
     spell_out_erfc,
     store_weights_as_read,
 )
@@ -43,6 +45,8 @@ def write(predictor, path, facts):
     drop_idle_squeezes(network.graph)
     store_weights_as_read(network.graph)
     name_heads(network.graph, head_names(predictor))
+    name_nodes(network.graph)
+    network = infer_shapes(network)
     put_facts(network, facts)
     network.producer_name = "stm-keras"
     path.write_bytes(network.SerializeToString())

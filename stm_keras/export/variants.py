@@ -7,6 +7,7 @@ import numpy as np
 from stm_keras.errors import DatasetError
 from stm_keras.evaluation.metrics import auroc
 from stm_keras.export.keras_half import halve
+from stm_keras.export.onnx_repairs import name_nodes
 from stm_keras.export.onnx_step import put_facts
 from stm_keras.inference.model_file import load_predictor
 from stm_keras.runtime.onnx_scan import load_onnx
@@ -98,6 +99,7 @@ class _SmallOnnx:
         self.path = path
         {"float16": _float16, "int8": _int8}[variant](path)
         self.network = onnx.load(str(path))
+        name_nodes(self.network.graph)
 
     def put(self, facts):
         put_facts(self.network, facts)

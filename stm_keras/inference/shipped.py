@@ -1,16 +1,14 @@
-"""The models that come with stm-keras: which there are, and what they say of themselves.
-
-They lie in `models/` of the repository, which the package holds as `stm_keras/shipped`.
-"""
+"""The models that come with stm-keras: which there are, and what they say of themselves."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from stm_keras.errors import InputError
 from stm_keras.inference.model_file import read_facts
+from stm_keras.resources import resource_folder
 
 DEFAULT = "h_si100"
-FOLDER = Path(__file__).parent.parent / "shipped"
+FOLDER = resource_folder("shipped")
 
 
 @dataclass(frozen=True)

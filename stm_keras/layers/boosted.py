@@ -40,20 +40,21 @@ class BoostedTrees(keras.layers.Layer):
 
     def __init__(self, classes, rounds, stages=(4, 16, 45, 128), **kwargs):
         kwargs.setdefault("dtype", "float32")
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)  # it computes in float32, see `call`
         self.classes = classes
         self.rounds = rounds
         self.stages = tuple(stages)
         self.trees = len(self.stages) * rounds * classes
 
     def build(self, input_shape):
-        def weight(name, shape, dtype="float32", initializer="zeros"):
+        def weight(name, shape, dtype=None, initializer="zeros"):
             return self.add_weight(
                 name=name,
                 shape=shape,
                 dtype=dtype,
                 initializer=initializer,
                 trainable=False,
+                autocast=False,
             )
 
         self.scale = weight("scale", (input_shape[-1],), initializer="ones")
@@ -72,10 +73,13 @@ class BoostedTrees(keras.layers.Layer):
             getattr(self, name).assign(array)
 
     def call(self, features):
+        # whatever dtype is asked for: a threshold in 16 bits is another one
         features = ops.cast(features, "float32")
-        scaled = features * self.scale
-        value = self.leaves
-        right = ops.take(scaled, self.feature, axis=-1) - self.threshold
+        scale, threshold, value, start = (
+            ops.cast(each, "float32")
+            for each in (self.scale, self.threshold, self.leaves, self.start)
+        )
+        right = ops.take(features * scale, self.feature, axis=-1) - threshold
         right = ops.clip(right + 0.5, 0.0, 1.0)
         for depth in reversed(range(DEPTH)):  # what leaves say, one level up at a time
             count = 2**depth * self.trees
@@ -85,8 +89,9 @@ class BoostedTrees(keras.layers.Layer):
             value = low + share * (high - low)
         lines = ops.shape(features)[1]
         shape = (-1, lines, len(self.stages), self.rounds, self.classes)
-        value = ops.sum(ops.reshape(value, shape), axis=3) + self.start
-        return ops.sum(value * self._parts(features[..., -1:])[..., None], axis=2)
+        value = ops.sum(ops.reshape(value, shape), axis=3) + start
+        logits = ops.sum(value * self._parts(features[..., -1:])[..., None], axis=2)
+        return ops.cast(logits, self.compute_dtype)
 
     def _parts(self, count):
         """How much each stage counts: `(batch, lines, stages)`, 1 in all."""

@@ -52,8 +52,8 @@ class RunningLattice(keras.layers.Layer):
     """
 
     def __init__(self, profile=False, **kwargs):
-        kwargs.setdefault("dtype", "float32")  # sums over many lines
-        super().__init__(**kwargs)
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(autocast=False, **kwargs)  # sums over many lines are in float32
         self.profile = profile
         self.size = NETWORK + (2 * len(RADII) if profile else 0)
 
@@ -115,7 +115,7 @@ class RunningLattice(keras.layers.Layer):
         if self.profile:
             mean = ops.mean(log_power, axis=-1)
             told = [mean, ops.max(log_power, axis=-1) - mean, *told]
-        return ops.concatenate(told, axis=-1)
+        return ops.cast(ops.concatenate(told, axis=-1), self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:2], self.size)

@@ -34,8 +34,8 @@ class RunningSpectra(keras.layers.Layer):
     """
 
     def __init__(self, bins=48, lags=(1, 2, 3, 4, 6, 8, 12, 16), **kwargs):
-        kwargs.setdefault("dtype", "float32")  # sums over many lines
-        super().__init__(**kwargs)
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(autocast=False, **kwargs)  # sums over many lines are in float32
         if not lags or min(lags) < 1:
             raise ValueError(f"`lags` must be positive. Received: lags={lags}.")
         self.bins = bins
@@ -77,6 +77,7 @@ class RunningSpectra(keras.layers.Layer):
         return [(max(self.lags), 2 * self.bins), (1, width), (1, 1)]
 
     def _transform(self, lines):
+        lines = ops.cast(lines, "float32")
         square = ops.mean(ops.square(lines), axis=-1, keepdims=True)
         there = square > 1e-10
         shape = ops.where(there, lines / ops.sqrt(ops.where(there, square, 1.0)), 0.0)
@@ -94,7 +95,8 @@ class RunningSpectra(keras.layers.Layer):
     def _coherence(self, means):
         power, cross = means[..., : self.bins], means[..., self.bins :]
         scale = ops.tile(power + EPSILON, (1, 1, 2 * len(self.lags)))
-        return ops.concatenate([ops.log(power + EPSILON), cross / scale], axis=-1)
+        spectra = ops.concatenate([ops.log(power + EPSILON), cross / scale], axis=-1)
+        return ops.cast(spectra, self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:2], self.bins * (1 + 2 * len(self.lags)))

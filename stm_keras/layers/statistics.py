@@ -35,8 +35,8 @@ class RunningStatistics(keras.layers.Layer):
     """
 
     def __init__(self, **kwargs):
-        kwargs.setdefault("dtype", "float32")  # sums over many lines
-        super().__init__(**kwargs)
+        kwargs.setdefault("dtype", "float32")
+        super().__init__(autocast=False, **kwargs)  # sums over many lines are in float32
 
     def build(self, input_shape):
         pixels = input_shape[-1]
@@ -97,7 +97,8 @@ class RunningStatistics(keras.layers.Layer):
     def _read(self, means):
         bands = self.bands.shape[1]
         power = ops.log(means[..., -bands:] + TINY)
-        return ops.concatenate([means[..., :-bands], power], axis=-1)
+        told = ops.concatenate([means[..., :-bands], power], axis=-1)
+        return ops.cast(told, self.compute_dtype)
 
     def _size(self):
         return len(HEIGHTS) - 1 + len(self.shifts) + 3 + self.bands.shape[1]

@@ -79,6 +79,9 @@ class WindowSequences(keras.layers.Layer):
         float tensor of shape `(batch, windows, dim)`.
     """
 
+    def build(self, features_shape, lines_shape):
+        pass
+
     def call(self, features, lines):
         return ops.reshape(features, (ops.shape(lines)[0], -1, features.shape[-1]))
 
@@ -109,6 +112,9 @@ class HoldAnswers(keras.layers.Layer):
         super().__init__(**kwargs)
         _check_stride(stride)
         self.stride = stride
+
+    def build(self, answers_shape, lines_shape):
+        pass
 
     def call(self, answers, lines):
         if self.stride == 1:

@@ -9,7 +9,13 @@ import re
 import tempfile
 from pathlib import Path
 
-from stm_keras.errors import MissingExtraError, NoImageError, ScanError, require
+from stm_keras.errors import (
+    MissingExtraError,
+    NoImageError,
+    ScanError,
+    how_to_install,
+    require,
+)
 from stm_keras.readers.found import choose
 from stm_keras.readers.gwy import parse as parse_gwy
 from stm_keras.readers.source import read_bytes
@@ -62,7 +68,7 @@ def parse(path, data, name="gwyddion"):
         except gwyddionpy.ConverterNotFoundError:
             raise ScanError(
                 f"{path}: {_named(name)} Gwyddion reads, and its converter is missing. "
-                'Type: pip install "stm-keras[gwyddion]"'
+                f"{how_to_install('gwyddion')}"
             ) from None
         except gwyddionpy.ConversionError as error:
             reason = str(error).splitlines()[0].replace(str(source), "")

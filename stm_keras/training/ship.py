@@ -39,7 +39,7 @@ def read_scores(path, name, protocol="p2"):
     if not found:
         raise InputError(
             f"{path}: has no scores of {name} under {protocol.upper()}. Run stm-keras "
-            f"benchmark configs/{name}.toml first."
+            f"benchmark {name} first."
         )
     return found[0]
 

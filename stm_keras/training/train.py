@@ -1,6 +1,6 @@
 """One training run, told from top to bottom.
 
-stm-keras train configs/vit.toml --data scans.h5 --output runs/vit
+stm-keras train vit --data scans.h5 --output runs/vit
 """
 
 import io

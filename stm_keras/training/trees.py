@@ -1,6 +1,6 @@
 """One run of trees, told from top to bottom; keras is not needed.
 
-stm-keras train configs/trees.toml --data scans.h5 --output runs/trees
+stm-keras train trees --data scans.h5 --output runs/trees
 """
 
 import time

@@ -48,7 +48,7 @@ def test_a_missing_backend_gives_the_line_to_type(backends):
     backends["jax"] = MISSING
     text = stm("doctor").stdout
     assert "jax: not installed" in text.replace(" (default)", "")
-    assert 'For the jax backend: pip install "stm-keras[jax]"' in text
+    assert 'For the jax backend: pip install ".[jax]"' in text
 
 
 def test_a_broken_backend_gives_its_own_reason(backends):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from export_models import check_onnx
 from helpers import REPOSITORY, check_error, stm
 from streaming import tiny_stream
 
@@ -124,6 +125,7 @@ def test_a_variant_says_what_it_costs(variant, model_file, dataset_file, tmp_pat
     result = stm("export", model_file, "-o", output, *given)
     assert result.exit_code == 0, result.stderr
     assert f"{variant}: AUROC " in result.stdout
+    check_onnx(output)
     from stm_keras.runtime import load_onnx
 
     told = load_onnx(output).facts["exported"]["variant"]

@@ -3,14 +3,17 @@
 import csv
 import fcntl
 import json
+import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
 import pytest
-from helpers import TINY, check_error, stm, write_dataset
+from helpers import REPOSITORY, TINY, check_error, stm, write_dataset
 
 from stm_keras.cli import train as subject
-from stm_keras.config import load_config
+from stm_keras.config import config_names, load_config
 from stm_keras.inference.model_file import read_facts
 from stm_keras.runs import COLUMNS, Run
 
@@ -46,6 +49,34 @@ def test_a_run_holds_everything_one_needs_to_repeat_and_to_trust_it(
     assert facts["training"]["config"] == json.loads(config.model_dump_json())
 
 
+def test_the_help_names_the_configs():
+    text = " ".join(stm("train", "--help").stdout.split())
+    *most, last = config_names()
+    assert f"comes with stm-keras: {', '.join(most)} or {last}." in text
+
+
+def test_commands_take_a_config_by_its_name_and_say_an_unknown_one(
+    dataset_file, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    wrong = ["--set", "train.epochs=0"]  # which is refused once the config was read
+    data = ["--data", dataset_file]
+    for command, output in (
+        ("train", []),
+        ("compare", ["-o", "a"]),
+        ("submit", ["-o", "b"]),
+    ):
+        given = [*data, *output, *wrong]
+        check_error(stm(command, "vit_small", *given), 2, "`train.epochs`")
+        check_error(
+            stm(command, "vit_smal", *given), 3, "vit_smal: no such", "`vit_small`?"
+        )
+    check_error(stm("benchmark", "vit_smal", *data), 3, "vit_smal: no such", "`vit_small`?")
+    given = ["benchmark", "vit_small", *data, "--protocols", "p1", "--only", "x"]
+    check_error(stm(*given), 2, "Runs are vit_small:p1:0, ")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_history_has_a_row_for_each_epoch(trained_run):
     with (trained_run / "history.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -74,6 +105,24 @@ def test_the_same_command_again_trains_nothing_and_says_the_scores(
     assert json.loads(result.stdout) == {"run": str(trained_run), **scores}
     after = {path: path.stat().st_mtime_ns for path in trained_run.rglob("*.*")}
     assert {path.name for path in after if after[path] != before.get(path)} <= {".lock"}
+
+
+def test_a_run_that_is_over_ends_at_once_without_keras(trained_run, train_command):
+    words = [str(word) for word in (*train_command, "-o", trained_run, "--json")]
+    program = (
+        "import sys\n"
+        "from stm_keras.cli.main import main\n"
+        f"main({words!r}, standalone_mode=False)\n"
+        "assert not {'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["run"] == str(trained_run)
 
 
 def test_another_config_in_the_same_folder_is_refused(trained_run, train_command):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from layer_contract import check_layer
+from layer_contract import check_layer, run_layer_test
 from streaming import random_trees
 
 from stm_keras import layers
@@ -58,6 +58,7 @@ def test_layer_keeps_its_promises(case, tmp_path):
     arguments, shape, expected, weights = CASES[case]
     cls = getattr(layers, case.partition("-")[0])
     check_layer(cls, arguments, shape, expected, weights, tmp_path / "layer.keras")
+    run_layer_test(cls, arguments, shape, expected)
 
 
 @pytest.mark.parametrize("case", STEPPING)
@@ -145,6 +146,28 @@ def test_wrong_arguments_are_named():
         layers.CausalBlock(4, 8).build((None, 5, 12))
     with pytest.raises(ValueError, match=r"`lags` must be positive. Received: lags=\(0,"):
         layers.RunningSpectra(lags=(0, 1))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_float16", "mixed_bfloat16", "float64"])
+@pytest.mark.parametrize("case", CASES)
+def test_a_layer_says_the_dtype_of_what_it_gives(case, dtype):
+    arguments, shape, _, _ = CASES[case]
+    layer = getattr(layers, case.partition("-")[0])(**arguments, dtype=dtype)
+    inputs = np.random.default_rng(0).normal(size=shape).astype("float32")
+    found = keras.backend.standardize_dtype(layer(inputs).dtype)
+    told = layer.compute_output_spec(keras.KerasTensor(shape, dtype=layer.compute_dtype))
+    assert found == told.dtype == layer.compute_dtype
+    assert {each.dtype for each in layer.weights} <= {layer.variable_dtype, "int32"}
+
+
+def test_sums_over_lines_lose_nothing_in_half_precision():
+    for case in ("RunningLattice", "RunningSpectra", "RunningStatistics", "BoostedTrees"):
+        layer, inputs = made(case)
+        half = type(layer).from_config({**layer.get_config(), "dtype": "mixed_float16"})
+        half.build(inputs.shape)
+        half.set_weights(layer.get_weights())
+        one, other = (ops.convert_to_numpy(each(inputs)) for each in (layer, half))
+        np.testing.assert_allclose(other, one, rtol=1e-3, atol=1e-3)
 
 
 def test_a_causal_layer_computes_in_the_precision_asked_for():

@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from layer_contract import check_layer
+from layer_contract import check_layer, run_layer_test
 
 from stm_keras import layers
 from stm_keras.layers.position import sinusoids
@@ -39,6 +39,8 @@ def test_layer_keeps_its_promises(case, tmp_path):
     arguments, shape, expected, weights = CASES[case]
     cls = getattr(layers, case.partition("-")[0])
     check_layer(cls, arguments, shape, expected, weights, tmp_path / "layer.keras")
+    dtype = "bool" if case == "RecordedLines" else None
+    run_layer_test(cls, arguments, shape, expected, dtype)
 
 
 def test_every_public_layer_is_tested():

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from layer_contract import run_layer_test
 
 from stm_keras.layers import HoldAnswers, RollingWindows, WindowSequences
 
@@ -62,6 +63,17 @@ def test_shapes_are_known_before_there_are_scans():
     assert windows.shape == (8, 3, 4)
     assert sequences.shape == (2, 4, 4)
     assert HoldAnswers(2)(sequences, lines).shape == (2, 7, 4)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shapes"),
+    [
+        (WindowSequences, {"features_shape": (8, 3), "lines_shape": (2, 7, 5)}),
+        (HoldAnswers, {"answers_shape": (2, 7, 3), "lines_shape": (2, 7, 5)}),
+    ],
+)
+def test_a_layer_of_two_inputs_is_what_keras_asks_of_a_layer(layer, shapes):
+    run_layer_test(layer, {}, shapes)
 
 
 def test_wrong_arguments_are_named():

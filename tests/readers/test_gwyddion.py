@@ -157,7 +157,7 @@ def test_other_formats_come_with_their_masks(name, converter, tmp_path):
 def test_without_gwyddion_the_extra_is_named(name, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "gwyddionpy", None)
     (tmp_path / "a.xyz").write_bytes(OTHERS[name])
-    with pytest.raises(ScanError, match=r'pip install "stm-keras\[gwyddion\]"'):
+    with pytest.raises(ScanError, match=r'pip install "\.\[gwyddion\]"'):
         read_scan(tmp_path / "a.xyz")
 
 
@@ -177,7 +177,7 @@ def test_what_gwyddion_cannot_read_is_one_line(converter, tmp_path):
         raise converter.ConverterNotFoundError("none")
 
     converter.run_converter = missing
-    with pytest.raises(ScanError, match=r'converter is missing. Type: pip install "stm'):
+    with pytest.raises(ScanError, match=r"converter is missing. Type.*: pip install "):
         read_scan(tmp_path / "a.top")
 
 

@@ -63,5 +63,5 @@ def test_the_missing_library_is_named(write, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "igor2", None)
     monkeypatch.setitem(sys.modules, "igor2.binarywave", None)
-    with pytest.raises(MissingExtraError, match=r'pip install "stm-keras\[spm\]"'):
+    with pytest.raises(MissingExtraError, match=r'pip install "\.\[spm\]"'):
         read_scan(write(ibw(WAVE)))

@@ -143,7 +143,7 @@ def test_without_the_library_the_file_is_still_read(write, monkeypatch):
     monkeypatch.setitem(sys.modules, "access2thematrix", None)
     path = write(matrix_result(FOUR, PLANNED), matrix_index(NAME, 16, 16))
     scan = read_scan(path)
-    assert 'pip install "stm-keras[spm]"' in scan.warnings[0]
+    assert 'pip install ".[spm]"' in scan.warnings[0]
     np.testing.assert_array_equal(scan.heights, UP)
 
 

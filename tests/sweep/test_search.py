@@ -92,5 +92,5 @@ def test_a_trial_that_fails_is_noted_and_the_next_is_tried(folder):
 
 def test_without_optuna_the_extra_is_named(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(MissingExtraError, match=r'pip install "stm-keras\[search\]"'):
+    with pytest.raises(MissingExtraError, match=r'pip install "\.\[search\]"'):
         search.open_study(folder, open_sweep(folder))
