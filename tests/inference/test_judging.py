@@ -77,7 +77,9 @@ def test_order_is_kept_and_bad_files_are_among_the_others(tmp_path, threaded):
     record = found[4].record()
     assert list(record) == list(KEYS)
     assert "is cut short" in record["error"]
-    assert {record[key] for key in KEYS[1:-1]} == {None}
+    told = {"schema": 2, "path": str(paths[4]), "verdict": "not judged"}
+    assert {key: record[key] for key in told} == told
+    assert {record[key] for key in set(KEYS) - {*told, "error"}} == {None}
     alone = [each.record() for each in judged(*paths[5:], threaded=threaded)]
     assert [each.record() for each in found[5:9]] == alone
 
@@ -103,14 +105,20 @@ def test_what_is_done_is_handed_out_while_the_list_pauses(tmp_path, threaded):
 def test_lines_are_those_of_the_file(tmp_path):
     (whole,) = judged(write(tmp_path / "a.sxm"))
     assert (whole.lines, whole.change_lines) == (24, (12,))
-    (begun,) = judged(write(tmp_path / "b.sxm", recorded=16))
-    assert (begun.lines, begun.change_lines) == (16, (12,))
-    (up,) = judged(write(tmp_path / "c.sxm", "up", recorded=16))
-    assert (up.lines, up.change_lines) == (16, (12,))
+    (begun,) = judged(write(tmp_path / "b.sxm", recorded=22))
+    assert (begun.lines, begun.change_lines) == (22, (12,))
+    (up,) = judged(write(tmp_path / "c.sxm", "up", recorded=22))
+    assert (up.lines, up.change_lines) == (22, (12,))
     assert whole.candidate.row_of(12) == 12
     assert up.candidate.row_of(12) == 12  # the bottom edge of row 11
-    assert [up.candidate.row_of(line) for line in (0, 15, 16)] == [24, 9, 8]
-    assert [begun.candidate.row_of(line) for line in (0, 15, 16)] == [0, 15, 16]
+    assert [up.candidate.row_of(line) for line in (0, 21, 22)] == [24, 3, 2]
+    assert [begun.candidate.row_of(line) for line in (0, 21, 22)] == [0, 21, 22]
+
+
+def test_a_change_is_told_when_later_lines_have_made_it_certain(tmp_path):
+    (begun,) = judged(write(tmp_path / "b.sxm", recorded=16), every_line=True)
+    assert (begun.lines, begun.change_lines) == (16, ())
+    assert begun.live[-1].change_line is None
 
 
 def test_live_verdicts_are_those_of_the_lines_as_they_came(tmp_path):
