@@ -24,8 +24,8 @@ from stm_keras.evaluation.scan_words import (
 )
 from stm_keras.evaluation.stylesheet import CSS
 from stm_keras.files import atomic, check_folder
+from stm_keras.runtime.verdict import NOT_JUDGED
 
-NOT_JUDGED = "not judged"
 THUMBNAIL = 144  # pixels
 TRACE = 110, 72  # of the curve of probabilities
 MOST_POINTS = 64  # of it

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from stm_keras.runtime.verdict import UNSURE
+
 NANO = 1e9
 LONGEST = 60  # letters of a file's name
 
@@ -40,7 +42,7 @@ def is_class(verdict: object) -> bool:
 
 def shows_classes(verdict: object) -> bool:
     """Tell whether class probabilities may be drawn: the surface and its size are known."""
-    return verdict.name is not None and verdict.verdict in (verdict.name, "unsure")
+    return verdict.name is not None and verdict.verdict in (verdict.name, UNSURE)
 
 
 def verdict_words(judged):
@@ -55,7 +57,7 @@ def verdict_words(judged):
     verdict, words = judged.verdict, []
     if verdict.reason:
         words.append((verdict.reason, True))
-    if verdict.verdict == "unsure":
+    if verdict.verdict == UNSURE:
         words.append((f"perhaps {verdict.name} ({100 * verdict.confidence:.0f} %)", True))
     words += [(remark, True) for remark in judged.candidate.remarks]
     if judged.change_lines:

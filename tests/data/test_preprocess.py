@@ -129,7 +129,7 @@ def test_a_slope_hides_no_signal_however_steep(period, slope):
     wave = np.sin(2 * np.pi * (COLUMN / period + ROW / 7.3))
     tilted = (wave + slope * COLUMN) * 1e-12 + 1e-7
     assert has_signal(tilted).all()
-    assert has_signal(np.round((5 * wave + slope * COLUMN)).astype("i2")).all()
+    assert has_signal(np.round(5 * wave + slope * COLUMN).astype("i2")).all()
 
 
 def test_a_step_of_two_values_is_no_signal_and_more_values_are():
