@@ -24,8 +24,8 @@ from stm_keras.evaluation.scan_words import (
 )
 from stm_keras.evaluation.stylesheet import CSS
 from stm_keras.files import atomic, check_folder
-from stm_keras.runtime.verdict import NOT_JUDGED
 
+NOT_JUDGED = "not judged"
 THUMBNAIL = 144  # pixels
 TRACE = 110, 72  # of the curve of probabilities
 MOST_POINTS = 64  # of it
@@ -149,11 +149,13 @@ class ScanReport:
         return f'<tr data-verdict="{text(judged.outcome)}">{row}</tr>\n'
 
     def _error_row(self, judged):
+        colour = spot(verdict_colour(NOT_JUDGED, self.classes))
         return (
             f'<tr class="error" data-verdict="{NOT_JUDGED}">'
             f'<td data-sort="{self._number}"></td><td></td>'
             f'<td data-sort="{text(judged.path)}">{text(judged.path)}</td>'
-            f'<td colspan="6" data-sort="">{text(judged.reason)}</td></tr>\n'
+            f'<td data-sort="{NOT_JUDGED}">{colour}{NOT_JUDGED}</td>'
+            f'<td colspan="5" data-sort="">{text(judged.reason)}</td></tr>\n'
         )
 
 

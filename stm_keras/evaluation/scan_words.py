@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from stm_keras.runtime.verdict import UNSURE
-
 NANO = 1e9
 LONGEST = 60  # letters of a file's name
 
@@ -30,9 +28,9 @@ def size_text(judged):
     return ", ".join(parts)
 
 
-def short(value):
-    """Write a number with four digits and without an exponent."""
-    return f"{float(f'{value:.4g}'):.10g}"
+def short(value: float, digits: int = 4) -> str:
+    """Write a number with so many digits and without an exponent."""
+    return f"{float(f'{value:.{digits}g}'):.10g}"
 
 
 def is_class(verdict: object) -> bool:
@@ -42,7 +40,7 @@ def is_class(verdict: object) -> bool:
 
 def shows_classes(verdict: object) -> bool:
     """Tell whether class probabilities may be drawn: the surface and its size are known."""
-    return verdict.name is not None and verdict.verdict in (verdict.name, UNSURE)
+    return verdict.name is not None and verdict.verdict in (verdict.name, "unsure")
 
 
 def verdict_words(judged):
@@ -57,7 +55,7 @@ def verdict_words(judged):
     verdict, words = judged.verdict, []
     if verdict.reason:
         words.append((verdict.reason, True))
-    if verdict.verdict == UNSURE:
+    if verdict.verdict == "unsure":
         words.append((f"perhaps {verdict.name} ({100 * verdict.confidence:.0f} %)", True))
     words += [(remark, True) for remark in judged.candidate.remarks]
     if judged.change_lines:

@@ -5,7 +5,6 @@ import io
 import json
 import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -121,22 +120,6 @@ ACTS = {  # --fail-on: facts and nm of scans that it acts on
     "unsure": [(UNSURE, 5)],
     "unknown": [(STRANGE, 5), (STRANGE, 200), (UNSURE, 200), (SURE, 200)],
 }
-
-
-@pytest.fixture
-def facts(monkeypatch):
-    """Change the facts of the model that comes with stm-keras."""
-    from stm_keras.inference import model_file
-
-    real = model_file.load_predictor
-
-    def change(**changed):
-        def load(path):
-            return replace(real(path), facts={**real(path).facts, **changed})
-
-        monkeypatch.setattr(model_file, "load_predictor", load)
-
-    return change
 
 
 @pytest.mark.parametrize("fail_on", ACTS)

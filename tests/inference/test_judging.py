@@ -138,6 +138,17 @@ def test_live_verdicts_are_those_of_the_lines_as_they_came(tmp_path):
     assert whole.live[-1].change_line == 12  # of the file, though judged in pairs
 
 
+def test_what_was_taken_out_of_a_lost_line_is_not_told(tmp_path):
+    made = heights() + 3e-9
+    made[7] = 0
+    path = tmp_path / "a.sxm"
+    path.write_bytes(sxm({"Z": ("m", made, None)}, size=(1e-8, 0.75e-8)))
+    (found,) = judged(path, every_line=True)
+    lines = found.record()["every_line"]
+    assert [n for n, line in enumerate(lines) if line["slope"] is None] == [7]
+    assert [n for n, line in enumerate(lines) if line["offset_step"] is None] == [0, 7, 8]
+
+
 def test_a_dataset_ends_with_its_recorded_lines(tmp_path):
     images = heights(12, 16)[None] * 1e10 + np.zeros((3, 1, 1))
     images[1, 5:] = 0
