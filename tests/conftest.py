@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,20 @@ def trained_run(tmp_path_factory, train_command):
 def model_file(trained_run):
     """The `.keras` file of `trained_run`. Read only."""
     return trained_run / "best.keras"
+
+
+@pytest.fixture
+def facts(monkeypatch):
+    """Change what files of models say of themselves: call it with what differs."""
+    from stm_keras.inference import model_file
+
+    real = model_file.load_predictor
+
+    def change(**changed):
+        def load(path):
+            predictor = real(path)
+            return replace(predictor, facts={**predictor.facts, **changed})
+
+        monkeypatch.setattr(model_file, "load_predictor", load)
+
+    return change
