@@ -170,9 +170,8 @@ def test_the_paper_is_beside_its_own_classes_only(tmp_path, written):
 )
 def test_scores_of_simulated_scans_are_not_beside_the_papers(tmp_path, told):
     scores, _ = write(tmp_path / "first.html")
-    write_report(
-        tmp_path / "second.html", "t", {**scores, "data": "scans.h5", **told}, FACTS
-    )
+    scores |= {"data": "scans.h5", **told}
+    write_report(tmp_path / "second.html", title="t", scores=scores, facts=FACTS)
     text = (tmp_path / "second.html").read_text(encoding="utf-8")
     assert "LRCN" not in text
     assert "Mach. Learn." not in text
