@@ -225,8 +225,8 @@ def _oddities(image, size):
     if size and max(size) > WIDE:
         width, height = (f"{value * 1e6:.3g}" for value in size)
         odd.append(
-            f"the frame is {width} x {height} \N{MICRO SIGN}m wide, too large to show atoms; is "
-            "it from another microscope?"
+            f"the frame is {width} x {height} \N{MICRO SIGN}m wide, too large to show atoms: "
+            "it may be from another microscope"
         )
     if image.unit not in ("m", "A", ""):
         odd.append(

@@ -129,7 +129,7 @@ def test_what_is_left_out_of_a_folder_is_counted_and_named(tmp_path):
     assert len(left_out.lines()) == 5
     assert LeftOut().text() == ""
     assert LeftOut({1: "a"}).text() == "1 file is not a scan and was left out."
-    assert LeftOut({}, [1, 2]).text() == "2 pictures lie beside scans and were left out."
+    assert LeftOut({}, [1, 2]).text() == "2 exports lie beside scans and were left out."
 
 
 def test_a_file_whose_scans_cannot_be_told_apart_is_an_error_in_a_folder(tmp_path):
