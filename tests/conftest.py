@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers import FEW_LINES, TINY, stm, write_dataset
+from helpers import BACKEND, FEW_LINES, TINY, stm, write_dataset
 
-from stm_keras.backend import import_keras, use_backend
+from stm_keras.backend import import_keras
 
 KERAS_FREE = {"data", "evaluation", "readers", "runtime", "simulate", "trees"}
 KERAS_FREE |= {"test_errors.py", "test_files.py", "test_scan.py"}
+JUDGES = {"test_acting_examples.py", "test_examples.py", "test_scanbot.py"}  # needs no Keras
 
 MOST_PROCESSES = 4  # each holds up to three backends, which is 2 GB
 ONE_THREAD = {  # threads of several processes would wait for one another
@@ -24,7 +25,6 @@ backends_seen = set()  # what the processes that run tests told of themselves
 
 # A shell that runs tests in the background ignores Ctrl-C for them and all their children.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-use_backend()  # before any test module imports keras
 
 
 def _part(path):
@@ -34,15 +34,18 @@ def _part(path):
 
 
 def pytest_ignore_collect(collection_path):
-    """Leave out what loads no backend where CI says that it was run already."""
-    if os.environ.get("KERAS_FREE_TESTED") and _part(collection_path) in KERAS_FREE:
+    """Leave out what was run already, as CI says, and what needs a backend where is none."""
+    part = _part(collection_path)
+    if os.environ.get("KERAS_FREE_TESTED") and part in KERAS_FREE:
+        return True
+    if BACKEND is None and part and part not in KERAS_FREE | JUDGES:
         return True
     return None
 
 
 def pytest_collection_finish(session):
     """Load what a backend prints when it is loaded before a test looks at what is printed."""
-    if {_part(item.path) for item in session.items} - KERAS_FREE:
+    if BACKEND and {_part(item.path) for item in session.items} - KERAS_FREE:
         import_keras(tensorflow=True)
 
 

@@ -1,5 +1,6 @@
 """The tables of the benchmarks say what was measured."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,19 @@ def test_the_first_lines_of_a_stream_do_not_count():
     assert slept == list(range(WARM_UP + 20))
     assert found["count"] == 20
     assert found["cpu"]["median"] < 1e-3
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_the_picture_of_lines_shows_full_agreement_scans_of_the_shipped_recipe():
+    from lines import RESULTS, curves
+
+    rows = json.loads(RESULTS.read_text(encoding="utf-8"))
+    for label, curve in curves(rows).items():
+        protocol = label[-3:-1].lower()
+        (row,) = (
+            r for r in rows if (r["config"], r["protocol"]) == ("sequential+one", protocol)
+        )
+        assert [each["lines"] for each in curve][-1] == 128
+        assert curve[-1]["auroc"] == pytest.approx(
+            row["full agreement"]["auroc"], abs=0.002
+        )

@@ -1,36 +1,51 @@
-"""The examples of docs/python.md, and that `import stm_keras` stays light."""
+"""The Python examples of README and docs run, and `import stm_keras` stays light."""
 
 import os
 import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
-from helpers import ONCE, REPOSITORY
+from helpers import ONCE, REPOSITORY, stm
+from scan_files import sxm
 
 import stm_keras
+from stm_keras.data.storage import load_dataset
 
-PAGE = (REPOSITORY / "docs" / "python.md").read_text()
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, flags=re.DOTALL | re.MULTILINE)
+PAGE = (REPOSITORY / "docs" / "python.md").read_text(encoding="utf-8")
 
 
-@ONCE
-def test_every_example_runs_in_turn(tmp_path):
-    pytest.importorskip("onnxruntime")
-    program = "\n".join(BLOCKS).replace('"jax"', repr(os.environ["KERAS_BACKEND"]))
-    (tmp_path / "program.py").write_text(program)
+def blocks(text):
+    """Return the Python examples of a page."""
+    return re.findall(r"^```python\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def run(program, folder):
+    """Run a program in a folder, and return what it printed."""
+    (folder / "program.py").write_text(program, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "program.py"],
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )
     assert done.returncode == 0, done.stderr
-    assert len(BLOCKS) == 8
-    assert "(96, 128)" in done.stdout
-    assert "missing.sxm: does not exist" in done.stdout
-    assert done.stdout.rstrip().endswith(" 3")
+    return done.stdout
+
+
+@ONCE
+def test_every_example_runs_in_turn(tmp_path):
+    pytest.importorskip("onnxruntime")
+    examples = blocks(PAGE)
+    program = "\n".join(examples).replace('"jax"', repr(os.environ["KERAS_BACKEND"]))
+    told = run(program, tmp_path)
+    assert len(examples) == 9
+    assert "(96, 128)" in told
+    assert "(None, None, 128) ['change', 'state', 'unknown']" in told
+    assert "missing.sxm: does not exist" in told
+    assert told.rstrip().endswith(" 3")
     assert (tmp_path / "runs" / "tiny" / "best.keras").exists()
 
 
@@ -50,3 +65,55 @@ def test_import_loads_nothing():
     subprocess.run(
         [sys.executable, "-c", program], check=True, env={"PYTHONPATH": str(REPOSITORY)}
     )
+
+
+NO_KERAS = (
+    "import sys\n"
+    "for each in ('keras', 'tensorflow', 'jax', 'torch'):\n"
+    "    sys.modules[each] = None\n"
+)
+README = blocks((REPOSITORY / "README.md").read_text(encoding="utf-8"))
+
+
+@ONCE
+def test_the_live_example_of_the_readme_needs_no_keras(tmp_path):
+    pytest.importorskip("onnxruntime")
+    (live,) = [block for block in README if "OnnxStream" in block]
+    lines = (
+        "import numpy as np\n"
+        "microscope = np.random.default_rng(0).normal(size=(5, 512)).cumsum(1) * 1e-11\n"
+    )
+    told = run(NO_KERAS + lines + live, tmp_path).splitlines()
+    assert [line.split()[0] for line in told] == ["0", "1", "2", "3", "4"]
+
+
+def test_the_line_that_loads_a_model_file_in_keras_does_so_under_each_backend(tmp_path):
+    (loads,) = [block for block in README if "load_model" in block]
+    program = (
+        loads + "import numpy as np\n"
+        "print(keras.config.backend(), sorted(model.output))\n"
+        "lines = np.random.default_rng(0).normal(size=(1, 8, 128)).astype('float32')\n"
+        "given = model.predict(lines, verbose=0)['state']\n"
+        "ours = stm_keras.load_predictor(stm_keras.shipped_path()).model\n"
+        "assert np.array_equal(given, ours.predict(lines, verbose=0)['state'])\n"
+    )
+    backend = os.environ["KERAS_BACKEND"]
+    assert (
+        run(program, tmp_path).split("\n")[0] == f"{backend} ['change', 'state', 'unknown']"
+    )
+
+
+@ONCE
+def test_files_of_a_microscope_become_a_dataset_as_the_page_on_data_says(tmp_path):
+    (program,) = blocks((REPOSITORY / "docs" / "data.md").read_text(encoding="utf-8"))
+    for path in ("day1/a.sxm", "day1/b.sxm", "day2/a.sxm"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        image = np.random.default_rng(len(path)).normal(size=(64, 64)).cumsum(1) * 1e-11
+        (tmp_path / path).write_bytes(sxm({"Z": ("m", image, None)}, size=(1e-8, 1e-8)))
+    run(program, tmp_path)
+    result = stm("convert", tmp_path / "mine.npz", "-o", tmp_path / "mine.h5")
+    assert result.exit_code == 0, result.stderr
+    dataset = load_dataset(tmp_path / "mine.h5")
+    assert dataset.images.shape == (3, 128, 128)
+    assert dataset.labels.tolist() == [0, 3, 1]
+    assert dataset.session.tolist() == ["day1", "day1", "day2"]

@@ -84,6 +84,7 @@ def evaluate(model, data, part, protocol, others, seed, output, overwrite, as_js
         "split": chosen.part,
         "model": str(file),
         "data": str(data),
+        "source": dataset.source,
         "seed": seed,
     }
     if output is not None:

@@ -11,6 +11,7 @@ from stm_keras.evaluation.plots import (
     plot_reliability,
     plot_roc,
 )
+from stm_keras.evaluation.wording import beside_paper
 from stm_keras.files import atomic
 
 NAMES = ("confusion.png", "lines.png", "roc.png", "reliability.png", "history.png")
@@ -36,7 +37,7 @@ def write_album(folder, scores, predictions=None, history=None, overwrite=False)
     classes = list(scores["per_class"])
     figures = {
         "confusion.png": plot_confusion(scores["confusion"], classes),
-        "lines.png": plot_lines(scores["by_lines"], num_classes=len(classes)),
+        "lines.png": plot_lines(scores["by_lines"], beside_paper(scores), len(classes)),
     }
     if predictions is not None:
         labels, probabilities = predictions["labels"], predictions["probabilities"]

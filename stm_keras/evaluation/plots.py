@@ -165,7 +165,8 @@ def plot_lines(by_lines, reference=True, num_classes=4):
     """Draw score against the number of lines seen, with its interval.
 
     Args:
-        by_lines: list of dict, as in `score_predictions`.
+        by_lines: list of dict, as in `score_predictions`; or dict of what several are
+            called to such a list.
         reference: bool. Whether to draw the curve of Gordon et al. 2020 behind.
         num_classes: int. Sets the chance level.
 
@@ -173,8 +174,9 @@ def plot_lines(by_lines, reference=True, num_classes=4):
         `Figure` with AUROC and balanced accuracy.
     """
     figure = Figure(figsize=(10, 4.3), layout="constrained")
-    seen = [entry["lines"] for entry in by_lines]
-    last = max([*seen, 128 if reference else 1])
+    curves = by_lines if isinstance(by_lines, dict) else {"this model": by_lines}
+    every = [entry["lines"] for curve in curves.values() for entry in curve]
+    last = max([*every, 128 if reference else 1])
     for axes, name, chance in zip(
         figure.subplots(1, 2), PAPER, (0.5, 1 / num_classes), strict=True
     ):
@@ -186,15 +188,18 @@ def plot_lines(by_lines, reference=True, num_classes=4):
             axes.plot(
                 PADDED_LINES, PADDED[name], "s", color=GREY, ms=5, label="zero-padded, 2020"
             )
-        values = np.array([entry[name] for entry in by_lines], float)
-        low, high = _band(by_lines, name)
-        axes.fill_between(seen, low, high, color=COLOURS[0], alpha=0.18, lw=0)
-        axes.plot(seen, values, "o-", color=COLOURS[0], ms=4.5, lw=2, label="this model")
+        lowest = chance
+        for colour, (label, curve) in zip(COLOURS, curves.items(), strict=False):
+            seen = [entry["lines"] for entry in curve]
+            values = np.array([entry[name] for entry in curve], float)
+            low, high = _band(curve, name)
+            axes.fill_between(seen, low, high, color=colour, alpha=0.18, lw=0)
+            axes.plot(seen, values, "o-", color=colour, ms=4.5, lw=2, label=label)
+            lowest = np.nanmin([lowest, *values, *low])
         axes.set_xscale("log", base=2)
         ticks = [2**i for i in range(int(np.log2(last)) + 1)]
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
         axes.minorticks_off()
-        lowest = np.nanmin([chance, *values, *low])
         axes.set_ylim(max(0, lowest - 0.03), 1.005)
         axes.legend(frameon=False, fontsize=9, loc="lower right", bbox_to_anchor=(1, 0.09))
     return figure

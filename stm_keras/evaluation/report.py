@@ -113,7 +113,7 @@ def _headlines(scores):
     for name in HEADLINES:
         bracket = bounds(scores["intervals"].get(name))
         paper = ""
-        if name in wording.PAPER_LRCN and wording.is_paper(scores["per_class"]):
+        if name in wording.PAPER_LRCN and wording.beside_paper(scores):
             paper = f"<small>2020 LRCN: {number(wording.PAPER_LRCN[name])}</small>"
         cards.append(
             f'<div class="card"><h3>{html.text(TITLES[name])}</h3>'
@@ -152,7 +152,7 @@ def _confusion(scores, classes):
 
 
 def _by_lines(scores, classes):
-    reference = wording.is_paper(classes)
+    reference = wording.beside_paper(scores)
     figure = plot_lines(scores["by_lines"], reference, len(classes))
     names = ("auroc", "balanced_accuracy", "accuracy")
     rows = [

@@ -91,6 +91,13 @@ def is_paper(classes):
     return tuple(classes) == CLASSES
 
 
+def beside_paper(scores: dict) -> bool:
+    """Tell whether scores are of the paper's classes and of real scans, as the paper's are."""
+    source = str(scores.get("source") or scores.get("data"))
+    simulated = source.startswith("simulated")
+    return is_paper(scores["per_class"]) and not simulated
+
+
 def caveats(scores, protocol_name=None, reference=False):
     """List what a reader must know before trusting the scores.
 
@@ -132,7 +139,7 @@ def caveats(scores, protocol_name=None, reference=False):
         "of the scans that several have seen: no score can be better than its labels. "
         "Scores on simulated scans say how well the simulator is known, not the microscope."
     )
-    if reference and is_paper(scores["per_class"]):
+    if reference and beside_paper(scores):
         texts.append(
             f"The reference is {PAPER}: other scans, split per scan, and only those that "
             "all raters agree on. Its numbers were read off its figures (±0.003)."

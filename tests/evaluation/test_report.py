@@ -165,6 +165,18 @@ def test_the_paper_is_beside_its_own_classes_only(tmp_path, written):
     assert "Mach. Learn." not in text
 
 
+@pytest.mark.parametrize(
+    "told", [{"data": "simulated, seed 1"}, {"source": "simulated, seed 1"}]
+)
+def test_scores_of_simulated_scans_are_not_beside_the_papers(tmp_path, told):
+    scores, _ = write(tmp_path / "first.html")
+    scores |= {"data": "scans.h5", **told}
+    write_report(tmp_path / "second.html", title="t", scores=scores, facts=FACTS)
+    text = (tmp_path / "second.html").read_text(encoding="utf-8")
+    assert "LRCN" not in text
+    assert "Mach. Learn." not in text
+
+
 def test_an_existing_report_is_kept(tmp_path):
     path = tmp_path / "report.html"
     write(path)
