@@ -59,8 +59,15 @@ def sxm(images, slow="down", tabs=True, size=SIZE, **entries):
     return text.encode() + b"\n:SCANIT_END:\n\n\n\x1a\x04" + data
 
 
-def createc(images, slow="down", recorded=None, both=True, size=SIZE):
-    """Bytes of a Createc file. `images` are arrays of counts, as they lay."""
+def createc(
+    images, slow="down", recorded=None, both=True, size=SIZE, version="co32", **entries
+):
+    """Bytes of a Createc file. `images` are arrays of counts, as they lay.
+
+    Args:
+        version: str. "co32" for deflated floats, "et32" for floats, "eter" for integers.
+        **entries: Header entries that differ; None leaves one out.
+    """
     images = [np.array(image, "f4") for image in images]
     lines, pixels = images[0].shape
     for image in images:
@@ -68,16 +75,28 @@ def createc(images, slow="down", recorded=None, both=True, size=SIZE):
             image[recorded:] = 0 if slow == "down" else image[recorded:]
             if slow == "up":
                 image[: lines - recorded] = 0
-    header = (
-        f"[Paramco32]\r\nNum.X / Num.X={pixels}\r\nNum.Y / Num.Y={lines}\r\n"
-        f"Channels / Channels={len(images)}\r\nDAC-Type=20bit\r\nZPiezoconst=20.0\r\n"
-        "GainZ / GainZ=10\r\nGainpre 10^=9\r\nBiasVoltage / BiasVolt.[mV]=500.0\r\n"
-        "FBLogIset / LogIset=100\r\nRotation=15\r\nSec/line:=0.5\r\n"
-        f"Length x[A]={size[0] * 1e10}\r\nLength y[A]={size[1] * 1e10}\r\n"
-        f"ScanXMode={2 if both else 1}\r\nScanYMode={1 if slow == 'down' else 2}\r\n"
-    )
-    block = np.concatenate([[0.0], *(image.ravel() for image in images)]).astype("<f4")
-    return header.encode().ljust(16380, b"\r") + b"DATA" + zlib.compress(block.tobytes())
+    header = {
+        "Num.X / Num.X": pixels,
+        "Num.Y / Num.Y": lines,
+        "Channels / Channels": len(images),
+        "DAC-Type": "20bit",
+        "ZPiezoconst": 20.0,
+        "GainZ / GainZ": 10,
+        "Gainpre 10^": 9,
+        "BiasVoltage / BiasVolt.[mV]": 500.0,
+        "FBLogIset / LogIset": 100,
+        "Rotation": 15,
+        "Sec/line:": 0.5,
+        "Length x[A]": size[0] * 1e10,
+        "Length y[A]": size[1] * 1e10,
+        "ScanXMode": 2 if both else 1,
+        "ScanYMode": 1 if slow == "down" else 2,
+    } | entries
+    text = "".join(f"{key}={v}\r\n" for key, v in header.items() if v is not None)
+    head = f"[Param{version}]\r\n{text}".encode("cp1252").ljust(16380, b"\r") + b"DATA"
+    block = np.concatenate([[0.0], *(image.ravel() for image in images)])
+    data = block.astype("<i2" if version == "eter" else "<f4").tobytes()
+    return head + (zlib.compress(data) if version == "co32" else data)
 
 
 def netcdf3(path, stored, name="scan-M-Xp-Topo.nc", unit="AA", control="TopDown", step=0.5):
@@ -105,17 +124,118 @@ def netcdf3(path, stored, name="scan-M-Xp-Topo.nc", unit="AA", control="TopDown"
             variable.var_unit = "nA" if "mix0" in key else "Ang"
 
 
-def gxsm4(path, stored):
-    """Write a GXSM4 file: netCDF 4, that is HDF5."""
+def gxsm4(path, stored, name="scan-M-Xp-Topo.nc", unit="AA", mode=3, hardware="rpspmc"):
+    """Write a GXSM4 file: netCDF 4, that is HDF5.
+
+    Args:
+        path: str, `Path`, or file opened to be written.
+        stored: array of counts of half a `unit`.
+        name: str. What GXSM called the file.
+        mode: int. What the Z servo did with the current: 3 followed its logarithm.
+        hardware: str.
+    """
     import h5py
 
     with h5py.File(path, "w") as file:
         file["FloatField"] = stored[None, None].astype("f4")
+        file["FloatField"].attrs["ZLabel"] = "Z" if unit == "AA" else "Mon"
         file["dz"] = [0.5]
+        file["dz"].attrs["unit"] = unit
         file["rangex"], file["rangey"] = [32.0], [24.0]
-        file["rpspmc_hwi_Bias"] = [0.25]
+        file[f"{hardware}_hwi_Bias"] = [0.25]
+        file[f"{hardware}_hwi_Z_Servo_SetPoint"] = [0.01]
+        file[f"{hardware}_hwi_Z_Servo_SetPoint"].attrs["var_unit"] = "nA"
+        file[f"{hardware}_hwi_Z_Servo_Transfer_Mode"] = [float(mode)]
         file["spm_scancontrol"] = np.frombuffer(b"BottomUp", "S1")
-        file["basename"] = np.frombuffer(b"/data/scan-M-Xp-Topo.nc", "S1")
+        file["basename"] = np.frombuffer(f"/data/{name}".encode(), "S1")
+
+
+def nexus(path, z, current, entries=("entry",)):
+    """Write an NXstm file as pynxtools does, each entry with heights 1 nm above the last.
+
+    Args:
+        path: str, `Path`, or file opened to be written.
+        z, current: arrays as they lay, forward; backward ones are their negative.
+    """
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        for number, entry in enumerate(entries):
+            group = file.create_group(entry)
+            group.attrs["NX_class"] = "NXentry"
+            for name, image, unit in (
+                ("current", current, "ampere"),
+                ("z", z, "nanometer"),
+            ):
+                for way, sign in (("backward", -1), ("forward", 1)):
+                    data = group.create_group(f"{name}_{way}")
+                    data[name] = (sign * image[::-1]) * (1e9 if name == "z" else 1) + number
+                    data[name].attrs["units"] = unit
+                    for axis, count in zip("yx", image.shape, strict=True):
+                        data[axis] = np.linspace(0, 1, count)
+            inside = group.create_group("instrument")
+            fields = {
+                "sample_bias_voltage/bias_voltage": (50.0 + number, "millivolt"),
+                "height_piezo_sensor/spm_positioner/z_controller/set_point": (0.5, "nA"),
+                "scan_environment/spm_scan_control/scan_region/scan_range_x": (4.0, "nm"),
+                "scan_environment/spm_scan_control/scan_region/scan_range_y": (3.0, "nm"),
+                "scan_environment/spm_scan_control/scan_region/scan_angle": (30.0, "deg"),
+            }
+            for name, (value, unit) in fields.items():
+                inside[name] = value
+                inside[name].attrs["units"] = unit
+
+
+def rhkpy_netcdf3(path, forward, backward):
+    """Write what rhkpy's images are saved as by xarray with scipy: classic netCDF."""
+    from scipy.io import netcdf_file
+
+    with netcdf_file(path, "w") as file:
+        for axis, size in (("y", len(forward)), ("x", forward.shape[1]), ("scandir", 2)):
+            file.createDimension(axis, size)
+        file.createDimension("string8", 8)
+        letters = file.createVariable("scandir", "c", ("scandir", "string8"))
+        letters[:] = [list(way.ljust(8, "\0")) for way in ("forward", "backward")]
+        for axis, size in (("y", len(forward)), ("x", forward.shape[1])):
+            file.createVariable(axis, "f8", (axis,))[:] = np.arange(size) * 0.2
+            file.variables[axis].units = "nm"
+        image = file.createVariable("topography", "f8", ("y", "x", "scandir"))
+        image[:] = np.stack([forward[::-1], backward[::-1]], -1) * 1e9
+        image.units = "nm"
+        for key, value, unit in (("bias", 0.5, "V"), ("setpoint", 100.0, "pA")):
+            setattr(file, key, value)
+            setattr(file, f"{key} units", unit)
+        setattr(file, "scan angle", 20.0)
+
+
+def spym_netcdf4(path, forward, current):
+    """Write what spym's images are saved as by xarray: HDF5 with numbered axes.
+
+    The axis of the lines is called x, that of the pixels y; the top line comes first.
+    """
+    import h5py
+
+    told = {"bias": [0.5], "setpoint": [1e-10], "setpoint_units": "A", "scan_angle": [20.0]}
+    told |= {"time_per_point": [0.01], "feedback_active": [1]}
+    with h5py.File(path, "w") as file:
+        file.attrs["_NCProperties"] = "version=2,netcdf=4.9.3"
+        pairs = (
+            ("Topography_Forward", forward, "m"),
+            ("LIA_Current_Forward", current, "A"),
+        )
+        for number, (name, image, unit) in enumerate(pairs):
+            file[name] = image
+            file[name].attrs["units"] = unit
+            file[name].attrs["_Netcdf4Coordinates"] = np.array([0, 1], "i4") + 2 * number
+            for key, value in told.items():
+                file[name].attrs[key] = value
+            for place, axis in enumerate("xy"):
+                scale = file.create_dataset(
+                    f"{name}_{axis}", data=np.arange(image.shape[place]) * 2e-10
+                )
+                scale.attrs["units"] = "m"
+                scale.attrs["CLASS"] = np.bytes_("DIMENSION_SCALE")
+                scale.attrs["_Netcdf4Dimid"] = np.int32(2 * number + place)
 
 
 def nid(forward, backward, up=False, recorded=None):
@@ -259,3 +379,212 @@ def _channels(channel):
     return _timed(
         "YSCC", bytes(4) + named + _block("REFX", entry + struct.pack("<I", 2) + linear)
     )
+
+
+def wsxm(stored, control, general, size=SIZE):
+    """Bytes of a WSxM image. `stored` are counts (int16) of 1e-13 m, as they lay.
+
+    Args:
+        stored: int array of shape `(lines, pixels)`.
+        control, general: dict of str to str. Entries of the two parts of its header.
+        size: tuple of float, m.
+    """
+    stored = np.asarray(stored, "<i2")
+    control = {
+        **control,
+        "X Amplitude": f"{size[0] * 1e9} nm",
+        "Y Amplitude": f"{size[1] * 1e9} nm",
+    }
+    general = {
+        **general,
+        "Image Data Type": "short",
+        "Number of columns": stored.shape[1],
+        "Number of rows": stored.shape[0],
+        "Z Amplitude": f"{np.ptp(stored) * 1e-4} nm",
+    }
+    header = "WSxM file copyright Nanotec Electronica\r\nSxM Image file\r\n"
+    header += "Image header size: {size}\r\n"
+    for name, entries in (("Control", control), ("General Info", general)):
+        lines = "".join(f"    {key}: {value}\r\n" for key, value in entries.items())
+        header += f"\r\n[{name}]\r\n\r\n{lines}"
+    header += "\r\n[Header end]\r\n"
+    header = header.format(size=len(header.format(size=1000)))
+    return header.encode() + stored[::-1, ::-1].tobytes()  # from the end
+
+
+def nanoscope(images, scan=(), size=SIZE):
+    """Bytes of a NanoScope file. `images` are tuples (name, entries, counts as they lay)."""
+    lines, pixels = np.shape(images[0][2])
+    wide = f"{size[0] * 1e9:g} {size[1] * 1e9:g} nm"
+    header = (
+        "\\*File list\r\n\\Version: 0x05120000\r\n\\Data length: 8192\r\n"
+        "\\*Scanner list\r\n\\@Sens. Zscan: V 10.0 nm/V\r\n"
+        f"\\*Ciao scan list\r\n\\Scan size: {wide}\r\n\\Lines: {lines}\r\n"
+    )
+    header += "".join(f"\\{entry}\r\n" for entry in scan)
+    data = b""
+    for name, entries, stored in images:
+        stored = np.asarray(stored, "<i2")
+        header += (
+            f"\\*Ciao image list\r\n\\Data offset: {8192 + len(data)}\r\n"
+            f"\\Data length: {stored.nbytes}\r\n\\Bytes/pixel: 2\r\n\\Samps/line: {pixels}\r\n"
+            f"\\Number of lines: {lines}\r\n\\Scan size: {wide}\r\n"
+            f'\\@2:Image Data: S [{name}] "{name}"\r\n'
+            "\\@2:Z scale: V [Sens. Zscan] (0.0001 V/LSB) 6.5536 V\r\n"
+        )
+        header += "".join(f"\\{entry}\r\n" for entry in entries)
+        data += stored[::-1].tobytes()
+    return (header + "\\*File list end\r\n\x1a").encode().ljust(8192, b"\0") + data
+
+
+def mul(images):
+    """Bytes of an Aarhus MUL file.
+
+    Args:
+        images: list of tuples (counts as they lay, size in Angstrom, bias in V,
+            current in nA, hour).
+    """
+    index, blocks, place = b"", b"", 3
+    for number, (heights, size, bias, current, hour) in enumerate(images, 1):
+        stored = -np.asarray(heights, "<i2")[::-1]
+        count = 1 + -(-stored.nbytes // 128)
+        label = struct.pack("<5H", number, count, stored.shape[1], stored.shape[0], 0)
+        label += struct.pack("<6H", 2020, 1, 2, hour, 3, 4)
+        label += struct.pack("<2H2h3H", *size, 0, 0, 440, 30, 1200)
+        label += struct.pack("<2h", round(-bias * 3276.8), round(current * 100))
+        label += b"\6sample".ljust(21, b"\0") + b"\4spot".ljust(21, b"\0")
+        label += struct.pack("<7H16h", 0, 0, 0, 1, 0, 1, 1, *[0] * 16)
+        blocks += label + stored.tobytes().ljust((count - 1) * 128, b"\0")
+        index += struct.pack("<HI", number, place)
+        place += count
+    index += struct.pack("<HI", 0, place)
+    return index.ljust(384, b"\0") + blocks
+
+
+def tiff(directories, order="<"):
+    """Bytes of a TIFF file: a list of dict of tag to int, float, str, bytes or array.
+
+    An array of shape `(lines, pixels)` or `(lines, pixels, 3)` stands for the picture of a
+    directory, under the tag 273.
+    """
+    out = bytearray((b"II*\0" if order == "<" else b"MM\0*") + bytes(4))
+    link = 4
+    for tags in directories:
+        picture = np.asarray(tags[273])
+        kind = {"u": 1, "i": 2, "f": 3}[picture.dtype.kind]
+        samples = picture.shape[2] if picture.ndim == 3 else 1
+        data = picture.astype(picture.dtype.newbyteorder(order)).tobytes()
+        bits = np.full(samples, picture.dtype.itemsize * 8, "u2")
+        basic = {256: picture.shape[1], 257: picture.shape[0], 258: bits, 259: 1}
+        basic |= {262: 2 if samples == 3 else 1, 277: samples, 278: picture.shape[0]}
+        basic |= {279: len(data), 339: np.full(samples, kind, "u2")}
+        tags = basic | {**tags, 273: len(out)}
+        out += data
+        entries = b""
+        for tag, value in sorted(tags.items()):
+            code, count, raw = _tiff_value(value, order)
+            if len(raw) > 4:
+                out += b"\0" * (len(out) % 2)
+                raw, place = struct.pack(f"{order}I", len(out)), raw
+                out += place
+            entries += struct.pack(f"{order}HHI", tag, code, count) + raw.ljust(4, b"\0")
+        out += b"\0" * (len(out) % 2)
+        out[link : link + 4] = struct.pack(f"{order}I", len(out))
+        out += struct.pack(f"{order}H", len(tags)) + entries
+        link = len(out)
+        out += bytes(4)
+    return bytes(out)
+
+
+def _tiff_value(value, order):
+    """Return type, count and bytes of a value of a TIFF tag."""
+    if isinstance(value, str):
+        return 2, len(value) + 1, value.encode() + b"\0"
+    if isinstance(value, bytes):
+        return 1, len(value), value
+    if isinstance(value, float):
+        return 12, 1, struct.pack(f"{order}d", value)
+    if isinstance(value, np.ndarray):
+        return 3, value.size, value.astype(f"{order}u2").tobytes()
+    return 4, 1, struct.pack(f"{order}I", value)
+
+
+def park(stored, up=True, forward=True, size=SIZE):
+    """Bytes of a Park file: counts (int16) of 1e-13 m as they lay, behind a preview."""
+    stored = np.asarray(stored, "<i2")
+    lines, pixels = stored.shape
+
+    def wide(text, count):
+        return text.encode("utf-16-le").ljust(2 * count, b"\0")
+
+    head = struct.pack("<I", 0) + wide("Topography", 32) + wide("STM", 8)
+    head += struct.pack("<d4I", 0.5, 0, 0, pixels, lines)
+    head += struct.pack("<dIdIII", 15.0, 0, 0.0, forward, up, 0)
+    head += struct.pack("<6d", size[0] * 1e6, size[1] * 1e6, 0, 0, 2.0, 0.3)
+    head += wide("nA", 8) + struct.pack("<5d", 0.0, -1.25, 1e-7, 1.0, 0.0) + wide("um", 8)
+    head += struct.pack("<iii3I", 0, 0, 0, 0, 0, 0)
+    preview = np.random.default_rng(0).integers(0, 255, (lines, pixels, 3)).astype("u1")
+    tags = {50432: 0x0E031301, 50433: 0x1000001, 50434: stored[::-1].tobytes()}
+    return tiff([{273: preview, **tags, 50435: head.ljust(356, b"\0")}])
+
+
+def jpk(forward, backward, size=SIZE):
+    """Bytes of a JPK scan: a preview, then counts (uint16) of 1e-13 m as they lay."""
+    preview = np.zeros((*np.shape(forward), 3), "u1")
+    first = {273: preview, 0x8042: size[0], 0x8043: size[1], 0x8040: 0.0, 0x8041: 0.0}
+    first |= {0x8050: "height", 0x8049: 2.0, 0x804A: 1.0}
+    directories = [first]
+    for retrace, image in enumerate((forward, backward)):
+        directories.append(
+            {
+                273: np.asarray(image, "u2")[::-1],
+                0x8050: "height",
+                0x8051: bytes([retrace]),
+                0x8052: "Height",
+                0x8080: 1,
+                0x8081: "nominal",
+                0x8090: "nominal",
+                0x80A2: "m",
+                0x80A3: "LinearScaling",
+                0x80A4: 1e-13,
+                0x80A5: 0.0,
+            }
+        )
+    return tiff(directories, ">")
+
+
+def scala(folder, name, images, more=""):
+    """Write a SCALA scan: a parameter file and one of numbers for each image.
+
+    Args:
+        folder: `Path`.
+        name: str. Of the files, without their suffix.
+        images: list of tuples (suffix, letter, direction, unit, counts as they lay); a count
+            is 0.001 of the unit. An image of counts None is named but not written.
+        more: str. Further lines.
+
+    Returns:
+        `Path` of the parameter file.
+    """
+    lines, pixels = np.shape(images[0][4])
+    text = (
+        ";\n; Omicron SPM Control.\n; Parameter file for SPM data.\n;\n\nFormat : 1\n"
+        f"Field X Size in nm : {SIZE[0] * 1e9:g} ;[nm]\n"
+        f"Field Y Size in nm : {SIZE[1] * 1e9:g} ;[nm]\n"
+        f"Image Size in X : {pixels}\nImage Size in Y : {lines}\n"
+        "Scan Angle : 12.5 ;[Degree]\nGap Voltage : -1.5 ;[V]\nFeedback Set : 0.2 ;[nA]\n"
+    )
+    for suffix, letter, direction, unit, stored in images:
+        text += (
+            f"\nTopographic Channel : {letter} ;Channel\n  {direction} ;Direction\n"
+            "  -32767 ;Minimum raw value\n  32767 ;Maximum raw value\n"
+            "  -32.767 ;Minimum value in physical unit\n  32.767 ;Maximum value\n"
+            f"  0.001 ;Resolution\n  {unit} ;Physical unit\n  {name}{suffix} ;Filename\n"
+            "  TOPOGRAPHIC ;Display Name\n"
+        )
+        if stored is not None:
+            numbers = np.asarray(stored, ">i2")[::-1].tobytes()
+            (folder / f"{name}{suffix}").write_bytes(numbers)
+    path = folder / f"{name}.par"
+    path.write_text(text + more)
+    return path

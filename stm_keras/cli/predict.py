@@ -6,10 +6,11 @@ from contextlib import ExitStack, suppress
 import click
 
 from stm_keras.cli import options
-from stm_keras.errors import UsageError
+from stm_keras.errors import DatasetError, UsageError
 
 FAILED, UNREADABLE = 10, 3  # exit codes
-VERDICTS = {"defects": "generic defects", "rows": "rows"}  # of --fail-on: name of a class
+CLASSES = {"defects": "generic defects", "rows": "rows"}  # of --fail-on: name of a class
+FAIL_ON = (*CLASSES, "unsure", "unknown")
 
 
 @click.command()
@@ -27,14 +28,15 @@ VERDICTS = {"defects": "generic defects", "rows": "rows"}  # of --fail-on: name 
 @click.option("--report", type=options.PATH, help="HTML file to write: table and pictures.")
 @click.option(
     "--fail-on",
-    type=click.Choice([*VERDICTS, "unsure"]),
+    type=click.Choice(FAIL_ON),
     multiple=True,
-    help="Exit with 10 if a scan gets this verdict. May be repeated.",
+    help="Exit with 10 if a scan gets this verdict; unknown is an unknown surface or size. May "
+    "be repeated.",
 )
 @options.overwrite
 @options.keras_options
 def predict(paths, model, channel, as_csv, as_json, every_line, pictures, report, **more):
-    """Judge the tip on scans: class and confidence.
+    """Judge the tip on scans: verdict, class and confidence.
 
     Each PATH is a scan as the microscope wrote it (docs/formats.md), a folder of them, a
     glob, a dataset (HDF5, NPZ, MAT, a folder of shards, or of pictures with a CSV file), an array
@@ -46,14 +48,18 @@ def predict(paths, model, channel, as_csv, as_json, every_line, pictures, report
     --device asks for Keras; another by --model, or the first PATH where that is a model
     file or the folder of a run.
 
-    A file that cannot be read is listed and the others are judged still; the exit code is
-    then 3, also where --fail-on would give 10. --fail-on unsure counts unknown surfaces.
+    The verdict is what to act on: a class, or "unsure", "unknown surface", "unknown size" where
+    a class must not be trusted, or "not judged" where there is nothing to judge.
+
+    A file that cannot be read and a scan that cannot be judged are listed, and the others are
+    judged still; the exit code is then 3, also where --fail-on would give 10. Act on 10 alone:
+    other exit codes say that something is wrong with files, options or the program.
 
     \b
         stm-keras predict scan.sxm
         stm-keras predict session/ --report session.html
         stm-keras predict "2026-11-*/*.Z_mtrx" --json > verdicts.jsonl
-        stm-keras predict scan.sxm --fail-on defects --fail-on unsure || repair-tip
+        stm-keras predict scan.sxm --fail-on defects; [ $? -eq 10 ] && repair-tip
     """
     if as_csv and as_json:
         raise UsageError("`--csv` and `--json`: choose one.")
@@ -75,6 +81,8 @@ def predict(paths, model, channel, as_csv, as_json, every_line, pictures, report
         for judged in found:
             if judged.error is not None:
                 code = max(options.report(judged.error, code), UNREADABLE)
+            elif judged.reason is not None:
+                code = max(options.report(DatasetError(judged.reason), code), UNREADABLE)
             else:
                 failed = failed or _fails(judged, more["fail_on"])
             printer.print(judged)
@@ -114,19 +122,22 @@ def _list_of_paths():
 
 def _check_fail_on(wanted, classes):
     for name in wanted:
-        if name in VERDICTS and VERDICTS[name] not in classes:
+        if name in CLASSES and CLASSES[name] not in classes:
             raise UsageError(
-                f"`--fail-on {name}`: the model knows no class {VERDICTS[name]!r}, only "
+                f"`--fail-on {name}`: the model knows no class {CLASSES[name]!r}, only "
                 f"{', '.join(classes)}."
             )
 
 
 def _fails(judged, wanted):
-    doubted = judged.verdict.unsure or judged.verdict.unknown_surface
-    return any(
-        bool(doubted) if name == "unsure" else judged.name == VERDICTS[name]
-        for name in wanted
-    )
+    from stm_keras.runtime.verdict import UNKNOWN_SIZE, UNKNOWN_SURFACE, UNSURE
+
+    verdicts = {
+        **{name: (verdict,) for name, verdict in CLASSES.items()},
+        "unsure": (UNSURE,),
+        "unknown": (UNKNOWN_SURFACE, UNKNOWN_SIZE),
+    }
+    return any(judged.outcome in verdicts[name] for name in wanted)
 
 
 def _drawers(predictor, pictures, report, overwrite):

@@ -9,10 +9,13 @@ from collections import Counter
 
 import click
 
+from stm_keras.runtime.verdict import NOT_JUDGED, UNKNOWN_SIZE, UNKNOWN_SURFACE, UNSURE
+
 NAME_WIDTH = 38  # of a file in the table
 PICO = 1e12
 GOOD, MIDDLING, BAD = "green", "yellow", "red"
-STYLES = {"rows": MIDDLING, "generic defects": BAD}
+STYLES = {"rows": MIDDLING, "generic defects": BAD, NOT_JUDGED: BAD}
+STYLES |= dict.fromkeys((UNSURE, UNKNOWN_SURFACE, UNKNOWN_SIZE), MIDDLING)
 
 
 class JsonPrinter:
@@ -37,9 +40,12 @@ class CsvPrinter(JsonPrinter):
 
     def __init__(self, classes, every_line):
         self.classes, self.every_line = classes, every_line
-        flags = ["unsure", "unknown_surface", "change_lines", "lines", "error", "tile"]
+        flags = ["unsure", "unknown_surface", "unknown_size"]
+        flags += ["change_lines", "lines", "error", "tile"]
         more = ["line", "offset_step", "slope"] if every_line else []
-        self._row(["path", "index", "class", "confidence", *classes, *flags, *more])
+        self._row(
+            ["path", "index", "verdict", "class", "confidence", *classes, *flags, *more]
+        )
 
     def print(self, judged):
         """Print one `Judged`."""
@@ -59,8 +65,9 @@ class CsvPrinter(JsonPrinter):
 
     def _line(self, start, said, tile=""):
         chances = (said["probabilities"] or {}).get
-        cells = [said["class"], said["confidence"], *map(chances, self.classes)]
-        cells += [said["unsure"], said["unknown_surface"]]
+        cells = [said["verdict"], said["class"], said["confidence"]]
+        cells += map(chances, self.classes)
+        cells += [said["unsure"], said["unknown_surface"], said["unknown_size"]]
         cells.append(" ".join(map(str, said["change_lines"] or ())))
         cells += [said["lines"], said["error"], tile]
         if self.every_line:
@@ -77,10 +84,10 @@ class TablePrinter(JsonPrinter):
     """Aligned columns for people, in colour on a terminal, and a summary at the end."""
 
     def __init__(self, classes, every_line):
-        self.classes = classes
-        self.width = max(map(len, classes))
+        self.verdicts = (*classes, UNSURE, UNKNOWN_SURFACE, UNKNOWN_SIZE, NOT_JUDGED)
+        self.width = max(map(len, self.verdicts))
         self.counts = Counter()
-        self.total = self.unread = 0
+        self.total = self.changed = 0
         self.console = _console()
 
     def __enter__(self):
@@ -95,51 +102,41 @@ class TablePrinter(JsonPrinter):
     def print(self, judged):
         """Print one `Judged`."""
         name = _shortened(judged)
-        if judged.error is not None:
-            self.unread += 1
-            self._say([(f"{name:<{NAME_WIDTH}}  ", None), ("not judged", BAD)])
-            return
         self.total += 1
+        self.counts[judged.outcome] += 1
+        if judged.error is not None:
+            self._say([(f"{name:<{NAME_WIDTH}}  ", None), (NOT_JUDGED, BAD)])
+            return
         verdict = judged.verdict
-        self.counts[judged.name] += 1
-        self.counts["_unsure"] += bool(verdict.unsure)
-        self.counts["_unknown"] += bool(verdict.unknown_surface)
-        self.counts["_changed"] += bool(verdict.change_lines)
+        self.changed += bool(verdict.change_lines)
         remarks = remarks_on(verdict, judged.change_lines)
         remarks += judged.candidate.remarks
-        self._verdict(name, judged.name, verdict.confidence, judged.lines, remarks)
+        self._verdict(name, verdict, judged.lines, remarks)
         for tile, said in zip(judged.candidate.tiles, judged.tiles, strict=True):
             left, top, width, height = tile.nm
             place = f"  {width:.3g} x {height:.3g} nm at ({left:.3g}, {top:.3g}) nm"
-            best = self.classes[said.probabilities.index(said.confidence)]
             lines = f"{tile.lines[0]}-{tile.lines[1] - 1}"
-            self._verdict(place, best, said.confidence, lines, remarks_on(said))
+            self._verdict(place, said, lines, remarks_on(said))
         if judged.live:
             self._live(judged)
 
     def summary(self):
         """Say in one line what was found."""
-        parts = [f"{self.counts[name]} {name}" for name in self.classes]
-        parts = [part for part in parts if not part.startswith("0 ")]
-        told = f"{self.total} scan{'' if self.total == 1 else 's'}"
-        told += ": " + ", ".join(parts) if parts else ""
-        for key, words in (
-            ("_unsure", "unsure"),
-            ("_unknown", "on an unknown surface"),
-            ("_changed", "with a tip change"),
-        ):
-            if self.counts[key]:
-                told += f"; {self.counts[key]} {words}"
-        if self.unread:
-            told += f"; {self.unread} file{'s' * (self.unread > 1)} could not be judged"
-        return told
+        counts = [(self.counts[name], name) for name in self.verdicts]
+        counts.append((self.changed, "with a tip change"))
+        told = ", ".join(f"{count} {name}" for count, name in counts[:-5] if count)
+        rest = "".join(f"; {count} {name}" for count, name in counts[-5:] if count)
+        some = f"{self.total} scan{'' if self.total == 1 else 's'}"
+        return f"{some}: {told}{rest}" if told else f"{some}{rest}"
 
-    def _verdict(self, place, name, confidence, lines, remarks):
+    def _verdict(self, place, said, lines, remarks):
+        name = said.verdict or ""
+        share = "" if said.verdict != said.name else f"{100 * said.confidence:3.0f}%"
         self._say(
             [
                 (f"{place:<{NAME_WIDTH}}  ", None),
                 (f"{name:<{self.width}}", STYLES.get(name, GOOD)),
-                (f"  {100 * confidence:3.0f}%  {lines!s:>5}", None),
+                (f"  {share:>4}  {lines!s:>5}", None),
                 ("".join(f"  {remark}" for remark in remarks), MIDDLING),
             ]
         )
@@ -148,17 +145,13 @@ class TablePrinter(JsonPrinter):
         steps, slopes = judged.removed()
         metres = judged.candidate.unit == "m"
         for line in judged.live:
-            remarks = []
+            remarks = list(perhaps(line))
             if line.change:
                 remarks.append(f"tip change at line {line.change_line}")
-            remarks += ["unsure"] * bool(line.unsure)
-            remarks += ["unknown surface"] * bool(line.unknown)
             if metres and steps[line.line] == steps[line.line]:
                 step, slope = (PICO * v[line.line] for v in (steps, slopes))
                 remarks.append(f"step {step:+.0f} pm, slope {slope:+.0f} pm")
-            self._verdict(
-                f"  line {line.line}", line.name, line.confidence, line.line + 1, remarks
-            )
+            self._verdict(f"  line {line.line}", line, line.line + 1, remarks)
 
     def _say(self, pieces):
         pieces = [(text, style) for text, style in pieces if text]
@@ -178,14 +171,19 @@ def remarks_on(verdict, changes=None):
         verdict: `ScanVerdict`.
         changes: tuple of int. First lines with another tip, in the lines of the file.
     """
-    remarks = []
-    if verdict.unknown_surface:
-        remarks.append("unknown surface")
-    if verdict.unsure:
-        remarks.append("unsure")
+    remarks = perhaps(verdict)
+    if verdict.reason:
+        remarks += (verdict.reason,)
     if changes:
-        remarks.append("tip change at line " + ", ".join(map(str, changes)))
-    return tuple(remarks)
+        remarks += ("tip change at line " + ", ".join(map(str, changes)),)
+    return remarks
+
+
+def perhaps(verdict):
+    """Return what an unsure verdict would have been: tuple of str, empty for others."""
+    if verdict.verdict != UNSURE:
+        return ()
+    return (f"perhaps {verdict.name} ({100 * verdict.confidence:.0f}%)",)
 
 
 def _console():

@@ -4,6 +4,12 @@ from functools import lru_cache
 
 import numpy as np
 
+QUANTUM = (
+    0.5  # of the smallest step in a line: what rounding to whole numbers leaves, and less
+)
+CHUNK = 256  # scans looked at at a time
+FEW = 17  # pixels in which a line with a signal mostly has a smaller step
+
 
 def remove_line_trend(heights):
     """Take the least-squares straight line out of every scan line.
@@ -46,6 +52,60 @@ def recorded_lines(images):
     return last_lines(images != images[:, :, :1])
 
 
+def pack_lines(images):
+    """Put the lines with a signal one after the other: a lost line changes nothing.
+
+    Args:
+        images: array of shape `(scans, lines, pixels)`. Heights, any unit.
+
+    Returns:
+        Tuple of an array of that shape, with 0 in the lines that are left over at the end;
+        and an int array `(scans, lines)`: how many lines with a signal there are up to each.
+    """
+    images = np.asarray(images)
+    there = has_signal(images)
+    seen = np.cumsum(there, 1)
+    in_order = not (there[:, 1:] > there[:, :-1]).any()
+    if in_order:
+        return np.where(there[..., None], images, 0), seen
+    order = np.argsort(~there, axis=1, kind="stable")
+    packed = np.take_along_axis(images, order[..., None], 1)
+    packed[np.arange(there.shape[1]) >= seen[:, -1:]] = 0
+    return packed, seen
+
+
+def unpack_lines(values, seen):
+    """Give each line of a scan what was said after the last line with a signal up to it.
+
+    Args:
+        values: array of shape `(scans, lines, ...)`, of packed lines.
+        seen: int array `(scans, lines)`, as of `pack_lines`.
+
+    Returns:
+        array of the shape of `values`; 0 before the first line with a signal.
+    """
+    place = seen.reshape(*seen.shape, *[1] * (values.ndim - 2))
+    found = np.take_along_axis(values, np.maximum(place - 1, 0), 1)
+    return np.where(place > 0, found, 0).astype(values.dtype)
+
+
+def usable_lines(images, lines=None):
+    """Count the lines with a signal of each scan, 1 at least.
+
+    Args:
+        images: array-like of shape `(scans, lines, pixels)`; read some scans at a time.
+        lines: int. Lines to look at, None for all.
+
+    Returns:
+        int array of shape `(scans,)`.
+    """
+    parts = [
+        has_signal(np.asarray(images[start : start + CHUNK])[:, :lines]).sum(1)
+        for start in range(0, len(images), CHUNK)
+    ]
+    return np.maximum(np.concatenate([np.zeros(0, int), *parts]), 1)
+
+
 def last_lines(lines):
     """Count the lines up to the last that is not all 0: int array `(scans,)`."""
     there = np.asarray(lines).any(-1)
@@ -63,12 +123,57 @@ def _trend(heights):
     return mean, slope, ramp
 
 
+def has_signal(heights):
+    """Tell which lines show more than a straight line and the steps of its numbers.
+
+    A constant and a slope leave no more than rounding, and a slope in whole numbers, of a
+    picture or a converter, leaves steps of one: neither tells anything of the tip.
+
+    Args:
+        heights: array of shape `(..., pixels)`, any unit, any real dtype; finite.
+
+    Returns:
+        bool array of shape `(...)`.
+    """
+    return ~_level(heights)[2][..., 0]
+
+
+def _level(heights):
+    """Return levelled lines, their standard deviations, and which show nothing.
+
+    The first two are in parts of the largest height of each line, and the last two have the
+    shape `(..., 1)`.
+    """
+    heights = np.asarray(heights)
+    exact = heights.dtype.kind in "biu"
+    precision = np.finfo(np.float64 if exact else heights.dtype).eps
+    heights = heights.astype(np.float64)
+    largest = np.abs(heights).max(-1, keepdims=True)  # so that no square can overflow
+    scaled = heights / np.where(largest > 0, largest, 1)
+    levelled = remove_line_trend(scaled)
+    deviation = np.sqrt(np.mean(levelled**2, axis=-1, keepdims=True))
+    flat = deviation <= 4 * precision
+    flat |= _in_steps(scaled[..., :FEW], deviation, precision)  # cheap, and mostly enough
+    doubtful = flat[..., 0]
+    if doubtful.any():
+        rest = _in_steps(scaled[doubtful], deviation[doubtful], precision)
+        flat[doubtful] &= (deviation[doubtful] <= 4 * precision) | rest
+    return levelled, deviation, flat
+
+
+def _in_steps(scaled, deviation, precision):
+    """Tell which lines deviate from a slope by less than half their smallest step."""
+    steps = np.abs(np.diff(scaled, axis=-1))
+    small = (steps > 4 * precision) & (steps * QUANTUM < deviation)
+    return ~small.any(-1, keepdims=True)
+
+
 def standardise_lines(heights):
     """Level every line and scale it to mean 0 and standard deviation 1.
 
-    A line that is constant, or a mere slope, has no structure: it becomes 0, as a
-    line that was not recorded. Neither the unit nor the scale of the heights
-    matters, so 8-bit pictures and heights in metres give the same input.
+    A line without a signal, see `has_signal`, becomes 0, as a line that was not recorded.
+    Neither the unit nor the scale of the heights matters, so 8-bit pictures and heights in
+    metres give the same input.
 
     Args:
         heights: array of shape `(..., pixels)`, any unit, any real dtype.
@@ -76,14 +181,7 @@ def standardise_lines(heights):
     Returns:
         float32 array of the same shape.
     """
-    heights = np.asarray(heights)
-    exact = heights.dtype.kind in "biu"
-    precision = np.finfo(np.float64 if exact else heights.dtype).eps
-    heights = heights.astype(np.float64)
-    largest = np.abs(heights).max(-1, keepdims=True)  # so that no square can overflow
-    levelled = remove_line_trend(heights / np.where(largest > 0, largest, 1))
-    deviation = np.sqrt(np.mean(levelled**2, axis=-1, keepdims=True))
-    flat = deviation <= 4 * precision  # no more than rounding
+    levelled, deviation, flat = _level(heights)
     return np.where(flat, 0, levelled / np.where(flat, 1, deviation)).astype(np.float32)
 
 
@@ -151,14 +249,14 @@ def resample_scan(heights, lines, pixels):
 
 
 @lru_cache(maxsize=16)
-def triangle_weights(old, new):
+def triangle_weights(old, new, dtype="float32"):
     """Weights of a triangle filter from `old` to `new` samples, `(old, new)`, read only."""
     scale = old / new
     width = max(scale, 1.0)
     centres = (np.arange(new) + 0.5) * scale - 0.5
     distance = np.abs(np.arange(old)[:, None] - centres) / width
     weights = np.maximum(1 - distance, 0)
-    weights = (weights / weights.sum(0)).astype(np.float32)
+    weights = (weights / weights.sum(0)).astype(dtype)
     weights.flags.writeable = False
     return weights
 

@@ -14,7 +14,12 @@ def data_url(png):
 
 def swatch(index):
     """Draw a spot in the colour of class `index`."""
-    return f'<i style="background:{class_colour(index)}"></i>'
+    return spot(class_colour(index))
+
+
+def spot(colour: str) -> str:
+    """Draw a spot of a colour."""
+    return f'<i style="background:{colour}"></i>'
 
 
 def anchor(name):

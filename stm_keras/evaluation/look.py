@@ -2,12 +2,25 @@
 
 # Okabe and Ito: told apart by colour-blind eyes too
 COLOURS = ("#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#D55E00", "#7F7F7F")
+NO_CLASS = {  # colours of verdicts that are not a class, none of the above
+    "unsure": "#A8A29E",
+    "unknown surface": "#7C3AED",
+    "unknown size": "#0F766E",
+    "not judged": "#B91C1C",
+}
 INK, GREY, FAINT = "#222222", "#8A8A8A", "#E4E4E4"
 
 
 def class_colour(index):
     """Return the colour that class `index` has in every figure."""
     return COLOURS[index % len(COLOURS)]
+
+
+def verdict_colour(verdict: str, classes: tuple) -> str:
+    """Return the colour of a verdict: that of its class, or one of its own."""
+    if verdict in classes:
+        return class_colour(classes.index(verdict))
+    return NO_CLASS[verdict]
 
 
 def dark(colour):

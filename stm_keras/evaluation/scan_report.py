@@ -12,13 +12,20 @@ import numpy as np
 from stm_keras import __version__
 from stm_keras.data.contact import draw_scan
 from stm_keras.errors import OutputError
-from stm_keras.evaluation.html import data_url, swatch, text
-from stm_keras.evaluation.look import COLOURS, INK, class_colour
+from stm_keras.evaluation.html import data_url, spot, text
+from stm_keras.evaluation.look import COLOURS, INK, NO_CLASS, class_colour, verdict_colour
 from stm_keras.evaluation.scan_report_page import SCRIPT, STYLE
-from stm_keras.evaluation.scan_words import short, size_text, verdict_words
+from stm_keras.evaluation.scan_words import (
+    is_class,
+    short,
+    shows_classes,
+    size_text,
+    verdict_words,
+)
 from stm_keras.evaluation.stylesheet import CSS
 from stm_keras.files import atomic, check_folder
 
+NOT_JUDGED = "not judged"
 THUMBNAIL = 144  # pixels
 TRACE = 110, 72  # of the curve of probabilities
 MOST_POINTS = 64  # of it
@@ -52,8 +59,7 @@ class ScanReport:
 
     def __init__(self, path, classes, overwrite=False):
         self.path, self.classes, self.overwrite = Path(path), classes, overwrite
-        self.counts, self.doubts = Counter(), Counter()
-        self.total = self.unread = self._number = 0
+        self.counts, self.changed, self._number = Counter(), 0, 0
         if self.path.is_dir():
             raise OutputError(f"{path}: is a folder. Give the name of a file.")
         if self.path.exists() and not overwrite:
@@ -72,15 +78,11 @@ class ScanReport:
     def add(self, judged):
         """Add one `stm_keras.inference.judged.Judged`."""
         self._number += 1
+        self.counts[judged.outcome] += 1
         if judged.error is not None:
-            self.unread += 1
             self._rows.write(self._error_row(judged))
             return
-        self.total += 1
-        self.counts[judged.name] += 1
-        self.doubts["unsure"] += bool(judged.verdict.unsure)
-        self.doubts["unknown surface"] += bool(judged.verdict.unknown_surface)
-        self.doubts["tip change"] += bool(judged.verdict.change_lines)
+        self.changed += bool(judged.verdict.change_lines)
         self._rows.write(self._row(judged))
 
     def _write(self):
@@ -95,15 +97,15 @@ class ScanReport:
             page.write(f"<script>\n{SCRIPT}</script>\n</body>\n</html>\n")
 
     def _head(self):
-        title = f"{self.total} scan{'' if self.total == 1 else 's'} judged"
+        title = f"{self._number} scan{'' if self._number == 1 else 's'}"
+        shown = [*self.classes, *(name for name in NO_CLASS if self.counts[name])]
         cards = "".join(
-            f'<button class="card" data-class="{number}">{swatch(number)}{text(name)}'
+            f'<button class="card" data-verdict="{text(name)}">'
+            f"{spot(verdict_colour(name, self.classes))}{text(name)}"
             f"<strong>{self.counts[name]}</strong></button>"
-            for number, name in enumerate(self.classes)
+            for name in shown
         )
-        told = [f"{count} {words}" for words, count in self.doubts.items() if count]
-        if self.unread:
-            told.append(f"{self.unread} could not be judged")
+        told = f"{self.changed} with a tip change" if self.changed else ""
         heads = "".join(
             f"<th{'' if kind is None else f' data-kind={kind}'}>{text(name)}</th>"
             for name, kind in HEADS
@@ -112,8 +114,8 @@ class ScanReport:
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8"/>\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1"/>\n'
             f"<title>{title}</title>\n<style>\n{CSS}{STYLE}</style>\n</head>\n<body>\n"
-            f"<header><h1>{title}</h1><p>{text('; '.join(told))}</p></header>\n<main>\n"
-            f'<div class="cards">{cards}</div>\n<p class="hint">Click a class to see it '
+            f"<header><h1>{title}</h1><p>{text(told)}</p></header>\n<main>\n"
+            f'<div class="cards">{cards}</div>\n<p class="hint">Click a verdict to see it '
             "alone, a heading to sort.</p>\n"
             f'<div class="scroll"><table id="scans"><thead><tr>{heads}</tr></thead>\n<tbody>\n'
         )
@@ -121,6 +123,8 @@ class ScanReport:
     def _row(self, judged):
         verdict, scan = judged.verdict, judged.candidate.scan
         changes = judged.change_lines or ()
+        colour = verdict_colour(judged.outcome, self.classes)
+        share = verdict.confidence if is_class(verdict) else None
         width = scan.size[0] * 1e9 if scan is not None and scan.size else None
         remarks = [
             f'<span class="doubt">{text(words)}</span>'
@@ -134,21 +138,22 @@ class ScanReport:
             (self._number, f'<img src="{_thumbnail(judged)}" alt=""/>'),
             (None, _trace(judged)),
             (f"{judged.path}{index}", _file(judged, index)),
-            (judged.name, swatch(judged.number) + text(judged.name)),
-            (verdict.confidence, f"{100 * verdict.confidence:.0f} %"),
+            (judged.outcome, spot(colour) + text(judged.outcome)),
+            (share, "" if share is None else f"{100 * share:.0f} %"),
             (len(changes), "<br/>".join(f"line {line}" for line in changes)),
             (judged.lines, str(judged.lines)),
             (width, "" if width is None else short(width)),
             (len(remarks), "<br/>".join(remarks)),
         ]
-        return f'<tr data-class="{judged.number}">{"".join(map(_cell, cells))}</tr>\n'
+        row = "".join(map(_cell, cells))
+        return f'<tr data-verdict="{text(judged.outcome)}">{row}</tr>\n'
 
     def _error_row(self, judged):
-        reason = " ".join(str(judged.error).split())
         return (
-            f'<tr class="error"><td data-sort="{self._number}"></td><td></td>'
+            f'<tr class="error" data-verdict="{NOT_JUDGED}">'
+            f'<td data-sort="{self._number}"></td><td></td>'
             f'<td data-sort="{text(judged.path)}">{text(judged.path)}</td>'
-            f'<td colspan="6" data-sort="">{text(reason)}</td></tr>\n'
+            f'<td colspan="6" data-sort="">{text(judged.reason)}</td></tr>\n'
         )
 
 
@@ -176,7 +181,9 @@ def _thumbnail(judged):
 
 
 def _trace(judged):
-    """Draw probabilities after each line, the first line left: SVG."""
+    """Draw probabilities after each line, the first line left: SVG; none without a class."""
+    if not shows_classes(judged.verdict):
+        return ""
     state = judged.verdict.state
     if state is None or not len(state):
         state = np.array([judged.verdict.probabilities] * 2)
@@ -210,11 +217,13 @@ def _tiles(judged):
     columns = 1 + max(column for _, column in spots)
     cells = []
     for (row, column), verdict in spots.items():
-        number = int(np.argmax(verdict.probabilities))
-        name = f"{judged.classes[number]}, {100 * verdict.confidence:.0f} %"
+        name = verdict.verdict
+        if is_class(verdict):
+            name += f", {100 * verdict.confidence:.0f} %"
+        colour = verdict_colour(verdict.verdict, judged.classes)
         cells.append(
             f'<rect x="{column * 12}" y="{row * 12}" width="11" height="11" '
-            f'fill="{class_colour(number)}"><title>{text(name)}</title></rect>'
+            f'fill="{colour}"><title>{text(name)}</title></rect>'
         )
     return (
         f'<span class="tiles">tiles <svg width="{12 * columns}" height="{12 * rows}">'

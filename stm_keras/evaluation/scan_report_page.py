@@ -54,6 +54,6 @@ document.querySelectorAll("button.card").forEach(card => card.addEventListener("
   document.querySelectorAll("button.card").forEach(each => each.classList.remove("on"));
   card.classList.toggle("on", on);
   for (const row of body.rows)
-    row.classList.toggle("hidden", on && row.dataset.class !== card.dataset.class);
+    row.classList.toggle("hidden", on && row.dataset.verdict !== card.dataset.verdict);
 }));
 """

@@ -8,14 +8,22 @@ from stm_keras.data.contact import draw_scan
 from stm_keras.errors import OutputError, require
 from stm_keras.evaluation.look import (
     COLOURS,
+    FAINT,
     GREY,
     INK,
     class_colour,
     dark,
     escape,
     style_axes,
+    verdict_colour,
 )
-from stm_keras.evaluation.scan_words import name_of, size_text, verdict_words
+from stm_keras.evaluation.scan_words import (
+    is_class,
+    name_of,
+    shows_classes,
+    size_text,
+    verdict_words,
+)
 from stm_keras.files import atomic, check_folder
 
 PIXELS = 512  # of a scan in its picture, along a line
@@ -189,7 +197,7 @@ def _draw_tile(axes, judged, tile, verdict, shape):
     width, height = (length * 1e9 for length in judged.candidate.scan.size)
     rows, pixels = shape
     left, top, wide, high = tile.nm
-    number = int(np.argmax(verdict.probabilities))
+    colour = verdict_colour(verdict.verdict, judged.classes)
     x, y = left / width * pixels, top / height * rows
     w, h = wide / width * pixels, high / height * rows
     inset = 0.03 * w
@@ -199,24 +207,30 @@ def _draw_tile(axes, judged, tile, verdict, shape):
             w - 2 * inset,
             h - 2 * inset,
             fill=False,
-            ec=class_colour(number),
+            ec=colour,
             lw=1.8,
-            ls=":" if verdict.unsure or verdict.unknown_surface else "-",
+            ls="-" if is_class(verdict) else ":",
         )
     )
     axes.text(
         x + w / 2,
         y + 2 * inset,
-        f"{100 * verdict.confidence:.0f} %",
+        f"{100 * verdict.confidence:.0f} %" if is_class(verdict) else verdict.verdict,
         color="white",
         size=7,
         ha="center",
         va="top",
-        bbox={"boxstyle": "round,pad=0.15", "fc": dark(class_colour(number)), "ec": "none"},
+        bbox={"boxstyle": "round,pad=0.15", "fc": dark(colour), "ec": "none"},
     )
 
 
 def _draw_state(axes, judged, edges):
+    if not shows_classes(judged.verdict):
+        style_axes(axes, "", judged.outcome, "")
+        axes.grid(False)
+        axes.set_xticks([])
+        axes.set_facecolor(FAINT)
+        return
     state = judged.verdict.state
     whole = state is None or not len(state)
     if whole:
@@ -268,8 +282,10 @@ def _prefix(value, unit):
 def _write_words(figure, judged):
     width, height = figure.get_size_inches()
     verdict = judged.verdict
-    title = f"{judged.name}  {100 * verdict.confidence:.0f} %"
-    colour = dark(class_colour(judged.number))
+    title = judged.outcome
+    if is_class(verdict):
+        title += f"  {100 * verdict.confidence:.0f} %"
+    colour = dark(verdict_colour(judged.outcome, judged.classes))
     left, top = 0.55 / width, 1 - 0.26 / height
     figure.text(left, top, escape(title), color=colour, size=13, weight="bold")
     warnings = [words for words, doubt in verdict_words(judged) if doubt]

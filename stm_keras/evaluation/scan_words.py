@@ -33,8 +33,18 @@ def short(value):
     return f"{float(f'{value:.4g}'):.10g}"
 
 
+def is_class(verdict: object) -> bool:
+    """Tell whether a `ScanVerdict` is one of its classes, so that a percentage may be shown."""
+    return verdict.verdict == verdict.name
+
+
+def shows_classes(verdict: object) -> bool:
+    """Tell whether class probabilities may be drawn: the surface and its size are known."""
+    return verdict.name is not None and verdict.verdict in (verdict.name, "unsure")
+
+
 def verdict_words(judged):
-    """Return what a person should know beside the class.
+    """Return what a person should know beside the verdict.
 
     Args:
         judged: `stm_keras.inference.judged.Judged` of a scan.
@@ -43,10 +53,10 @@ def verdict_words(judged):
         list of tuples (str, bool): words, and whether they speak against trusting it.
     """
     verdict, words = judged.verdict, []
-    if verdict.unknown_surface:
-        words.append(("unknown surface", True))
-    if verdict.unsure:
-        words.append(("unsure", True))
+    if verdict.reason:
+        words.append((verdict.reason, True))
+    if verdict.verdict == "unsure":
+        words.append((f"perhaps {verdict.name} ({100 * verdict.confidence:.0f} %)", True))
     words += [(remark, True) for remark in judged.candidate.remarks]
     if judged.change_lines:
         places = ", ".join(map(str, judged.change_lines))

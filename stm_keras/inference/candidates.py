@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from stm_keras.data.preprocess import recorded_lines
+from stm_keras.errors import ScanError
 from stm_keras.inference.predictor import check_size
 from stm_keras.inference.scan_files import fit_lines
-from stm_keras.inference.scans import read_dataset, read_heights, resample_heights
-from stm_keras.inference.sizes import taught_sizes, widest_nm
+from stm_keras.inference.scans import fit_array, read_dataset, read_heights
 from stm_keras.inference.tiles import cut_tiles
-from stm_keras.readers import read_scan
+from stm_keras.readers import read_scans
 from stm_keras.readers.sniff import scan_format
+from stm_keras.runtime.sizes import taught_sizes, widest_nm
 from stm_keras.scan import Scan, bridge_gaps
 
 
@@ -29,6 +30,7 @@ class Candidate:
         lines: float array of shape `(lines, pixels)`. The scan as it was recorded, lines
             in the order of acquisition; NaN where it was not.
         planned: int. Lines that the complete scan has.
+        wanted: int. Lines of the model that the complete scan has.
         scan: `Scan` of a microscope's file, else None.
         tiles: list of `Tile`.
         remarks: tuple of str. What a user should know of it, in few words.
@@ -40,9 +42,15 @@ class Candidate:
     bounds: np.ndarray
     lines: np.ndarray
     planned: int
+    wanted: int
     scan: Scan | None = None
     tiles: list = field(default_factory=list)
     remarks: tuple = ()
+
+    @property
+    def size(self) -> tuple | None:
+        """Width and height of the frame in m, None where nobody says."""
+        return None if self.scan is None else self.scan.size
 
     @property
     def unit(self):
@@ -84,7 +92,7 @@ def read_candidates(path, facts, channel=None):
         channel: str or None. As `read_scan` takes it.
 
     Yields:
-        `Candidate`.
+        `Candidate`; of a file with several scans, the `ScanError` of one that cannot be read.
 
     Raises:
         InputError: The file cannot be read.
@@ -96,7 +104,10 @@ def read_candidates(path, facts, channel=None):
         for index, raw in enumerate(heights):
             yield _of_array(path, index, raw, facts)
     elif scan_format(path):
-        yield _of_scan(path, facts, channel)
+        for index, scan in enumerate(read_scans(path, channel)):
+            yield (
+                scan if isinstance(scan, ScanError) else _of_scan(path, index, scan, facts)
+            )
     else:
         images = read_dataset(path, facts)
         check_size(facts, images.shape, path)
@@ -104,38 +115,41 @@ def read_candidates(path, facts, channel=None):
             image = np.asarray(images[index])
             there = image[: max(recorded_lines(image[None])[0], 1)]
             bounds = np.arange(len(image) + 1)
-            yield Candidate(path, index, image, bounds, there, len(image))
+            yield Candidate(path, index, image, bounds, there, len(image), len(image))
 
 
 def _of_array(path, index, raw, facts):
-    heights = np.asarray(resample_heights(path, raw[None], facts)[0])
-    bounds = np.arange(len(heights) + 1) * len(raw) // len(heights)
-    pixels = raw.shape[1]
-    planned = max(len(raw), round(facts["max_lines"] * pixels / facts["pixels"]))
-    return Candidate(path, index, heights, bounds, np.asarray(raw), planned)
+    raw = np.asarray(raw)
+    fitted = fit_array(path, raw, facts)
+    lines, pixels = raw.shape
+    planned = max(lines, round(facts["max_lines"] * pixels / facts["pixels"]))
+    raw = raw[: max(recorded_lines(raw[None])[0], 1)]
+    return Candidate(
+        path, index, fitted.heights, fitted.bounds, raw, planned, fitted.planned
+    )
 
 
-def _of_scan(path, facts, channel):
-    scan = read_scan(path, channel)
+def _of_scan(path, index, scan, facts):
     for text in scan.warnings:
         warnings.warn(f"{path}: {text}.", stacklevel=2)
     lines = bridge_gaps(scan.lines())
-    heights, bounds = fit_lines(scan, facts, lines)
-    taught, remarks = taught_sizes(facts), ()
-    remark = taught and taught.remark(scan)
+    fitted = fit_lines(scan, facts, lines)
+    trained, remarks = taught_sizes(facts), ()
+    remark = trained and trained.remark(scan.size)
     if remark:
         remarks = (remark,)
         warnings.warn(
-            f"{path}: is outside what the model was taught: {remark} ({taught.source}).",
+            f"{path}: is outside what the model was trained on: {remark} ({trained.source}).",
             stacklevel=2,
         )
     return Candidate(
         path,
-        0,
-        heights,
-        bounds,
+        index,
+        fitted.heights,
+        fitted.bounds,
         lines,
         len(scan.heights),
+        fitted.planned,
         scan,
         cut_tiles(scan, facts, widest_nm(facts)),
         remarks,

@@ -5,16 +5,22 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from stm_keras.data.preprocess import line_trend
+from stm_keras.data.resample import lines_of, lines_seen
+from stm_keras.runtime.verdict import NOT_JUDGED
 
+SCHEMA = 2  # of a record; 1 had no `verdict`
 KEYS = (  # of a record, in this order
+    "schema",
     "path",
     "index",
+    "verdict",
     "class",
     "probabilities",
     "confidence",
     "change_lines",
     "unsure",
     "unknown_surface",
+    "unknown_size",
     "lines",
     "error",
 )
@@ -34,6 +40,7 @@ class Judged:
         live: tuple of `runtime.verdict.Verdict`, one for each line. Empty where they were
             not asked for.
         error: An exception, or None.
+        place: int. Number of the scan in its file, where there is no candidate.
     """
 
     path: object
@@ -43,32 +50,43 @@ class Judged:
     tiles: tuple = ()
     live: tuple = ()
     error: Exception | None = None
+    place: int | None = None
     _cache: dict = field(default_factory=dict, compare=False, repr=False)
 
     @property
-    def index(self):
+    def index(self) -> int | None:
         """Number of the scan in its file, or None."""
-        return None if self.candidate is None else self.candidate.index
+        return self.place if self.candidate is None else self.candidate.index
 
     @property
-    def number(self):
-        """Number of the likeliest class."""
-        return int(np.argmax(self.verdict.probabilities))
+    def reason(self) -> str | None:
+        """Why there is no verdict, in one line; None where there is one."""
+        if self.error is not None:
+            return " ".join(str(self.error).split())
+        if self.verdict.reason is None:
+            return None
+        return f"{self.path}: {self.verdict.reason}."
 
     @property
-    def name(self):
-        """The likeliest class."""
-        return self.classes[self.number]
+    def outcome(self) -> str:
+        """The verdict to act on, "not judged" of what could not be read, too."""
+        return NOT_JUDGED if self.error is not None else self.verdict.verdict
 
     @property
-    def lines(self):
+    def number(self) -> int | None:
+        """Number of the class that is the verdict; None where the verdict is no class."""
+        name = self.outcome
+        return self.classes.index(name) if name in self.classes else None
+
+    @property
+    def lines(self) -> int:
         """Lines of the scan that were judged, in the lines of its file."""
-        return _reached(self.candidate.bounds, self.verdict.lines)
+        return lines_seen(self.candidate.bounds, self.verdict.lines)
 
     @property
-    def change_lines(self):
-        """First lines with another tip, in the lines of the file; None or tuple of int."""
-        return _places(self.candidate.bounds, self.verdict.change_lines)
+    def change_lines(self) -> tuple | None:
+        """First lines with another tip, in the lines of the file."""
+        return lines_of(self.candidate.bounds, self.verdict.change_lines)
 
     def removed(self):
         """Return what preprocessing took out of every line, as of `line_trend`."""
@@ -84,11 +102,11 @@ class Judged:
         `unit` and `every_line`.
         """
         record = dict.fromkeys(KEYS)
-        record["path"] = str(self.path)
+        record |= {"schema": SCHEMA, "path": str(self.path), "index": self.index}
         if self.error is not None:
-            return {**record, "error": " ".join(str(self.error).split())}
-        record["index"] = self.index
+            return record | {"verdict": NOT_JUDGED, "error": self.reason}
         record |= self._said(self.verdict, self.candidate.bounds)
+        record["error"] = self.reason
         if self.tiles:
             record["tiles"] = [
                 {
@@ -111,40 +129,38 @@ class Judged:
         for verdict in self.live:
             yield {
                 "line": verdict.line,
+                "verdict": verdict.verdict,
                 "class": verdict.name,
                 "probabilities": self._named(verdict.probabilities),
-                "confidence": round(verdict.confidence, DIGITS),
+                "confidence": _rounded(verdict.confidence),
                 "change": verdict.change,
                 "change_line": verdict.change_line,
                 "unsure": verdict.unsure,
                 "unknown_surface": verdict.unknown,
+                "unknown_size": verdict.unknown_size,
                 "offset_step": _number(steps[verdict.line]),
                 "slope": _number(slopes[verdict.line]),
             }
 
     def _said(self, verdict, bounds):
-        changes = _places(bounds, verdict.change_lines)
+        changes = lines_of(bounds, verdict.change_lines)
         return {
-            **verdict.record(self.classes),
+            **verdict.record(),
             "probabilities": self._named(verdict.probabilities),
-            "confidence": round(verdict.confidence, DIGITS),
+            "confidence": _rounded(verdict.confidence),
             "change_lines": None if changes is None else list(changes),
-            "lines": _reached(bounds, verdict.lines),
+            "lines": lines_seen(bounds, verdict.lines),
         }
 
     def _named(self, probabilities):
+        if probabilities is None:
+            return None
         pairs = zip(self.classes, probabilities, strict=True)
         return {name: round(float(value), DIGITS) for name, value in pairs}
 
 
-def _places(bounds, places):
-    if places is None:
-        return None
-    return tuple(int(bounds[min(place, len(bounds) - 1)]) for place in places)
-
-
-def _reached(bounds, lines):
-    return 0 if lines < 1 else int(bounds[min(lines, len(bounds) - 1)])
+def _rounded(value):
+    return None if value is None else round(value, DIGITS)
 
 
 def _number(value):

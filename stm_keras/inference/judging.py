@@ -78,7 +78,12 @@ class _Work:
         self._step = _stepper(predictor) if every_line else None
 
     def __call__(self, candidates):
-        verdicts = scan_verdicts(self.predictor, np.stack([c.heights for c in candidates]))
+        verdicts = scan_verdicts(
+            self.predictor,
+            np.stack([each.heights for each in candidates]),
+            [each.size for each in candidates],
+            [each.wanted for each in candidates],
+        )
         return [
             Judged(
                 path=candidate.path,
@@ -94,13 +99,21 @@ class _Work:
     def _tiles(self, candidate):
         if not candidate.tiles:
             return ()
-        heights = np.stack([tile.heights for tile in candidate.tiles])
-        return tuple(scan_verdicts(self.predictor, heights))
+        tiles = candidate.tiles
+        heights = np.stack([tile.heights for tile in tiles])
+        sizes, planned = [tile.size for tile in tiles], [tile.planned for tile in tiles]
+        return tuple(scan_verdicts(self.predictor, heights, sizes, planned))
 
     def _live(self, candidate):
         if not self.every_line:
             return ()
-        stream = Stream(self.predictor.facts, *self._step, lines=candidate.planned)
+        stream = Stream(
+            self.predictor.facts,
+            *self._step,
+            lines=candidate.planned,
+            pixels=candidate.lines.shape[1],
+            size=candidate.size,
+        )
         lines = np.where(np.isfinite(candidate.lines).all(1)[:, None], candidate.lines, 0)
         largest = np.abs(lines).max(initial=0)
         if largest > LARGEST:  # the unit does not matter
@@ -117,7 +130,12 @@ def _items(places, predictor, channel):
         try:
             if place.error is not None:
                 raise place.error
-            yield from read_candidates(place.path, predictor.facts, channel)
+            for index, found in enumerate(
+                read_candidates(place.path, predictor.facts, channel)
+            ):
+                if isinstance(found, StmKerasError):  # one scan of several
+                    found = Judged(place.path, predictor.classes, error=found, place=index)
+                yield found
         except StmKerasError as error:
             if not place.forgives(error):
                 yield Judged(place.path, predictor.classes, error=error)

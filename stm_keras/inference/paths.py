@@ -23,7 +23,12 @@ MICROSCOPES = {  # formats that hold nothing but scans; damage in one of them is
     "rhk",
     "wsxm",
     "nanoscope",
+    "mul",
+    "park",
+    "jpk",
+    "scala",
 }
+EXPORTS = ("picture", "text", "numbers")  # formats of what is also there as a scan, mostly
 SUFFIXES = {  # names that claim to be a scan, whatever is in the file
     *(".sxm", ".z_mtrx", ".i_mtrx", ".sm2", ".sm3", ".sm4", ".nid"),
     *(".gwy", ".gsf", ".mul", ".flm"),
@@ -97,23 +102,24 @@ def _expand(path):
 def _folder(folder):
     """Yield the scans of a folder and of those in it, by name.
 
-    Pictures count only where there is nothing else: beside scans they are exports of them.
+    Pictures and texts count only where there is nothing else: beside scans they are exports
+    of them.
     """
     if is_dataset(folder):
         yield Place(folder)
         return
-    found, pictures, errors = [], [], []
+    found, exports, errors = [], [], []
     for path in _walk(folder, errors):
         place = _look(path)
         if place is None:
             continue
-        is_picture = not place.named and scan_format(path) == "picture"
-        (pictures if is_picture else found).append(place)
-    if not (found or pictures or errors):
+        is_export = not place.named and scan_format(path) in EXPORTS
+        (exports if is_export else found).append(place)
+    if not (found or exports or errors):
         error = InputError(f"{folder}: holds no scan. Known formats: docs/formats.md.")
         found = [Place(folder, error=error)]
     yield from errors
-    yield from found or pictures
+    yield from found or exports
 
 
 def is_dataset(folder):
@@ -150,7 +156,7 @@ def _look(path):
         kind = None
     if kind in MICROSCOPES or suffix in SUFFIXES:
         return Place(path, in_folder=True)
-    if kind in ("picture", "array", "hdf5") or (kind is None and suffix in DATASETS):
+    if kind in (*EXPORTS, "array", "hdf5") or (kind is None and suffix in DATASETS):
         return Place(path, named=False, in_folder=True)
     return None
 

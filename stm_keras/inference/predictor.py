@@ -6,10 +6,10 @@ import numpy as np
 
 from stm_keras.backend import predict
 from stm_keras.data.dataset import read_images
-from stm_keras.data.preprocess import INPUTS, last_lines, standardise_lines
+from stm_keras.data.preprocess import INPUTS, pack_lines, standardise_lines, usable_lines
 from stm_keras.errors import MismatchError
 from stm_keras.runtime.judge import CHUNK
-from stm_keras.runtime.onnx_model import last_word
+from stm_keras.runtime.onnx_model import last_word, unpack_outputs
 from stm_keras.runtime.verdict import HEADS, calibrated, sigmoid
 
 
@@ -74,9 +74,12 @@ class Predictor:
         )
 
     def probabilities(self, images, lines=None, batch_size=64, progress=None):
-        """Compute class probabilities, see `logits`. float64 `(scans, classes)`."""
+        """Compute class probabilities, see `logits`. float64 `(scans, classes)`.
+
+        A scan that ended early is calibrated as one of the lines that it has.
+        """
         logits = self.logits(images, lines, batch_size, progress)
-        return calibrated(logits, self.facts, lines or images.shape[1])
+        return calibrated(logits, self.facts, usable_lines(images, lines))
 
     def after_every_line(self, images, batch_size=64, progress=None):
         """Compute what the model says after every line of scans, in one pass.
@@ -91,9 +94,9 @@ class Predictor:
             MismatchError: The scans are of another size, or the model answers only
                 once a scan.
         """
-        state = self.outputs(images, batch_size, progress)["state"]
-        lines = np.arange(1, images.shape[1] + 1)
-        return calibrated(state, self.facts, lines).astype(np.float32)
+        out = self.outputs(images, batch_size, progress)
+        lines = np.maximum(out["seen"], 1)
+        return calibrated(out["state"], self.facts, lines).astype(np.float32)
 
     def heads(self, images, batch_size=64, progress=None):
         """Compute what the other heads say after every line.
@@ -234,14 +237,18 @@ def predict_outputs(
 
     Returns:
         float32 array of shape `(scans, classes)`; of a model that answers after every
-        line a dict of its outputs, and of "recorded", int array `(scans,)`: number of
-        lines up to the last that is not empty.
+        line a dict of its outputs, and of "recorded" and "seen", as of
+        `stm_keras.runtime.onnx_model.OnnxPredictor.outputs`.
     """
     indices = np.arange(len(images)) if indices is None else indices
+    by_line = isinstance(model.output, dict)
     chunks = []
     for start in range(0, max(len(indices), 1), CHUNK):
         chosen = indices[start : start + CHUNK]
-        seen = prepare(read_images(images, chosen)[:, :lines])
+        heights = read_images(images, chosen)[:, :lines]
+        if by_line:
+            heights, counts = pack_lines(heights)
+        seen = prepare(heights)
         count = max(-(-len(seen) // batch_size), 1) * batch_size  # one size: compiled once
         shape = (count, frame or seen.shape[1], images.shape[2])
         inputs = np.zeros(shape, np.float32)
@@ -249,7 +256,7 @@ def predict_outputs(
         out = predict(model, inputs, batch_size)
         if isinstance(out, dict):
             out = {k: np.asarray(v, np.float32)[: len(chosen)] for k, v in out.items()}
-            out["recorded"] = last_lines(seen)
+            out = unpack_outputs(out, counts)
         else:
             out = np.asarray(out, np.float32)[: len(chosen)]
         chunks.append(out)

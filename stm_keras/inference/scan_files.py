@@ -1,16 +1,18 @@
 """Bring a scan from a microscope's file to the size that a model judges."""
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 
-from stm_keras.data.preprocess import resample_scan
+from stm_keras.data.resample import Fitted, fit_scan_lines
 from stm_keras.errors import DatasetError
 from stm_keras.readers import read_scan
-from stm_keras.scan import bridge_gaps
+from stm_keras.runtime.verdict import NO_SIGNAL
+from stm_keras.scan import Scan
 
 
-def read_scan_file(path, facts, channel=None):
+def read_scan_file(path: str | Path, facts: dict, channel: str | None = None) -> np.ndarray:
     """Read a scan file as a model takes it, and warn of what the file does not tell.
 
     Args:
@@ -23,7 +25,7 @@ def read_scan_file(path, facts, channel=None):
 
     Raises:
         ScanError: The file cannot be read or holds no such image.
-        DatasetError: No line of it is complete enough.
+        DatasetError: No line of it has a signal.
     """
     scan = read_scan(path, channel)
     for text in scan.warnings:
@@ -31,7 +33,7 @@ def read_scan_file(path, facts, channel=None):
     return fit_scan(scan, facts)[None]
 
 
-def fit_scan(scan, facts):
+def fit_scan(scan: Scan, facts: dict) -> np.ndarray:
     """Take the recorded lines in the order of acquisition, in the pixels of a model.
 
     Pixels become square, so a scan of which half was recorded fills half the lines, and
@@ -46,47 +48,30 @@ def fit_scan(scan, facts):
         of the largest.
 
     Raises:
-        DatasetError: No line of it is complete enough.
+        DatasetError: No line of it has a signal.
     """
-    return fit_lines(scan, facts)[0]
+    fitted = fit_lines(scan, facts)
+    if len(fitted.bounds) < 2:
+        raise DatasetError(f"{scan.path}: {NO_SIGNAL}. Give another scan or channel.")
+    return fitted.heights.astype(np.float32)
 
 
-def fit_lines(scan, facts, bridged=None):
-    """Do what `fit_scan` does, and tell where its lines come from.
+def fit_lines(scan: Scan, facts: dict, bridged: np.ndarray | None = None) -> Fitted:
+    """Do what `fit_scan` does, and tell where the lines come from.
 
     Args:
         scan, facts: As for `fit_scan`.
         bridged: float array, what `bridge_gaps(scan.lines())` gave, if that is at hand.
 
     Returns:
-        Tuple of what `fit_scan` returns, and an int array of shape `(lines + 1,)`: line
-        of `scan.lines()` at which each line that is there begins, and at which the last
-        ends.
+        `Fitted`; without a line that has a signal its heights are 0.
     """
-    pixels, most = facts["pixels"], facts["max_lines"]
-    lines = bridge_gaps(scan.lines()) if bridged is None else bridged
-    there = np.flatnonzero(np.isfinite(lines).all(1))
-    lines = lines[there]
-    if not len(lines):
-        raise DatasetError(
-            f"{scan.path}: less than half of its only line was recorded. Give a scan with "
-            "complete lines."
-        )
-    ratio = scan.aspect * pixels / lines.shape[1]  # new lines for one old line
-    kept = max(1, min(len(lines), round(most / ratio)))
-    if kept < len(lines):
+    fitted = fit_scan_lines(scan, facts, bridged)
+    if fitted.left:
+        recorded = len(scan.recorded)
         warnings.warn(
-            f"{scan.path}: is higher than wide; its first {kept} of {len(lines)} recorded "
-            "lines are judged.",
+            f"{scan.path}: is higher than wide; its first {recorded - fitted.left} of "
+            f"{recorded} recorded lines are judged.",
             stacklevel=2,
         )
-    wanted = min(max(1, round(kept * ratio)), most)
-    heights = lines[:kept] / (np.abs(lines[:kept]).max() or 1.0)
-    # An offset of micrometres would leave float32 no digits for picometres.
-    heights = heights - np.median(heights)
-    fitted = np.zeros((most, pixels), np.float32)
-    fitted[:wanted] = resample_scan(
-        heights / (np.abs(heights).max() or 1.0), wanted, pixels
-    )
-    bounds = np.arange(wanted) * kept // wanted
-    return fitted, np.append(there[bounds], there[kept - 1] + 1)
+    return fitted

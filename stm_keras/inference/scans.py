@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from stm_keras.data.preprocess import resample_scan
+from stm_keras.data.resample import Fitted, fit_heights
 from stm_keras.errors import DatasetError, InputError
 from stm_keras.inference.scan_files import read_scan_file
 from stm_keras.readers.colours import picture_heights
 from stm_keras.readers.sniff import scan_format
+from stm_keras.readers.tiff import real_values
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 PLAIN = ("1", "L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N", "RGB", "RGBA")
@@ -63,7 +64,7 @@ def read_heights(path):
                 start = file.read(8)
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
-    if start.startswith(PICTURES):
+    if start.startswith(PICTURES) and scan_format(path) == "picture":
         return _picture(path)[None]
     if start.startswith(b"\x93NUMPY"):
         return _array(path)
@@ -82,22 +83,33 @@ def resample_heights(path, heights, facts):
         facts: dict with `pixels` and `max_lines`.
 
     Returns:
-        array of shape `(scans, at most max_lines, pixels)`.
+        array of shape `(scans, max_lines, pixels)`; lines that are not there are 0.
 
     Raises:
         DatasetError: The scans are higher than wide.
     """
-    pixels, most = facts["pixels"], facts["max_lines"]
-    lines, old = heights.shape[1:]
-    wanted = max(1, round(lines * pixels / old))
-    if wanted > most:
+    if heights.shape[1:] == (facts["max_lines"], facts["pixels"]):
+        return heights
+    fitted = [fit_array(path, each, facts) for each in heights]
+    return np.stack([each.heights for each in fitted]).astype(np.float32)
+
+
+def fit_array(path: Path, heights: np.ndarray, facts: dict) -> Fitted:
+    """Bring one scan of which only the heights are known to the model's pixels.
+
+    Args, Raises: As for `resample_heights`, of one scan.
+
+    Returns:
+        `Fitted`. A scan that is wider than high is one that has ended early.
+    """
+    lines, pixels = heights.shape
+    square = round(facts["max_lines"] * pixels / facts["pixels"])
+    if round(lines * facts["pixels"] / pixels) > facts["max_lines"]:
         raise DatasetError(
-            f"{path}: is higher than wide ({old} x {lines} pixels). Lines run along the "
+            f"{path}: is higher than wide ({pixels} x {lines} pixels). Lines run along the "
             "width; turn or cut it."
         )
-    if (wanted, pixels) == (lines, old):
-        return heights
-    return resample_scan(heights, wanted, pixels)
+    return fit_heights(heights, facts, max(lines, square))
 
 
 def read_dataset(path, facts):
@@ -165,11 +177,14 @@ def _picture(path):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as picture:
-                frames = getattr(picture, "n_frames", 1)
-                if picture.mode not in PLAIN:
-                    picture = picture.convert("RGB")
-                pixels = np.asarray(picture)
+            with path.open("rb") as file:
+                pixels, frames = real_values(path, file), 1
+            if pixels is None:
+                with Image.open(path, formats=FORMATS) as picture:
+                    frames = getattr(picture, "n_frames", 1)
+                    if picture.mode not in PLAIN:
+                        picture = picture.convert("RGB")
+                    pixels = np.asarray(picture)
     except UnidentifiedImageError:
         raise InputError(f"{path}: is a damaged picture. Export it again.") from None
     except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
@@ -189,7 +204,7 @@ def _picture(path):
             "Export the scan in grey.",
             stacklevel=2,
         )
-    return heights.astype(np.float32)
+    return heights if heights.dtype == np.float64 else heights.astype(np.float32)
 
 
 def _array(path):

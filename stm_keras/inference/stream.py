@@ -3,6 +3,7 @@
 import numpy as np
 
 from stm_keras.errors import MismatchError
+from stm_keras.inference.predictor import Predictor
 from stm_keras.runtime.stream import Stream
 
 WARM_UP = 4  # lines until backends have compiled all that they ever will
@@ -16,22 +17,28 @@ class LineStream(Stream):
             verdict = stream.push(line)
 
     To make one takes seconds, in which the network is compiled with the weights that it
-    has: one stream serves many scans, with `reset` between them.
+    has: one stream serves many scans of any size, with `reset` between them.
 
     Args:
         predictor: A `stm_keras.inference.predictor.Predictor` of a model that answers
             after every line.
-        lines: int. Lines that the complete scan will have, or None where unknown; see
+        lines, pixels, size: What is known of the scan, as of
             `stm_keras.runtime.stream.Stream`.
 
     Raises:
         MismatchError: The model cannot go line by line.
-        UsageError: `lines` is no number of lines.
+        UsageError: `lines`, `pixels` or `size` is not what it must be.
     """
 
-    def __init__(self, predictor, lines=None):
+    def __init__(
+        self,
+        predictor: Predictor,
+        lines: int | None = None,
+        pixels: int | None = None,
+        size: tuple | None = None,
+    ):
         step, cache = compiled_step(predictor.model)
-        super().__init__(predictor.facts, step, cache, lines)
+        super().__init__(predictor.facts, step, cache, lines, pixels, size)
 
 
 def compiled_step(model):

@@ -1,12 +1,12 @@
 """Cut a large scan into tiles that show as much of the surface as a model expects."""
 
+import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stm_keras.errors import DatasetError
 from stm_keras.inference.scan_files import fit_lines
-from stm_keras.inference.sizes import NANO
+from stm_keras.runtime.sizes import NANO
 
 LARGER = 1.5  # times the model's pixels, from which tiles say more than the whole
 MOST = 8  # tiles along an axis
@@ -22,7 +22,9 @@ class Tile:
         lines: tuple of int, (first, last + 1). Lines of `scan.lines()` that it covers.
         nm: tuple of float (left, top, width, height) in the frame.
         heights: float32 array of shape `(max_lines, pixels)`.
-        bounds: int array, as of `fit_lines`: lines of the scan.
+        bounds: int array, as of `Fitted`: lines of the scan.
+        planned: int. Lines of the model that the tile has when it is complete.
+        size: tuple (width, height) in m.
     """
 
     row: int
@@ -31,6 +33,8 @@ class Tile:
     nm: tuple
     heights: np.ndarray
     bounds: np.ndarray
+    planned: int
+    size: tuple
 
 
 def cut_tiles(scan, facts, widest):
@@ -73,7 +77,6 @@ def cut_tiles(scan, facts, widest):
             fitted = _fit(part, facts)
             if fitted is None:
                 continue
-            heights, bounds = fitted
             own = [number_of[top + place] for place in part.recorded]
             tiles.append(
                 Tile(
@@ -86,10 +89,13 @@ def cut_tiles(scan, facts, widest):
                         (right - left) * width / pixels,
                         (bottom - top) * height / rows,
                     ),
-                    heights=heights,
+                    heights=fitted.heights,
                     bounds=np.array(
-                        [own[place] for place in bounds[:-1]] + [own[bounds[-1] - 1] + 1]
+                        [own[place] for place in fitted.bounds[:-1]]
+                        + [own[fitted.bounds[-1] - 1] + 1]
                     ),
+                    planned=fitted.planned,
+                    size=part.size,
                 )
             )
     return tiles
@@ -107,13 +113,10 @@ def tiles_along(scan, facts, widest):
 
 
 def _fit(part, facts):
-    import warnings
-
     if not part.valid.any():
         return None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a tile is as high as wide but for rounding
-            return fit_lines(part, facts)
-    except DatasetError:  # its lines are there, but not their part in this tile
-        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a tile is as high as wide but for rounding
+        fitted = fit_lines(part, facts)
+    # its lines are there, but maybe not their part in this tile
+    return fitted if len(fitted.bounds) > 1 else None

@@ -16,17 +16,24 @@ READERS = {  # format: module, and what people call it
     "nanonis": ("nanonis", "Nanonis (.sxm)"),
     "matrix": ("matrix", "Omicron MATRIX (.Z_mtrx, .I_mtrx)"),
     "createc": ("createc", "Createc (.dat)"),
-    "gxsm": ("gxsm", "GXSM (.nc)"),
+    "gxsm": ("gxsm", "GXSM, xarray (.nc)"),
     "nanosurf": ("nanosurf", "Nanosurf (.nid)"),
     "gwyddion": ("gwy", "Gwyddion (.gwy)"),
     "gsf": ("gsf", "Gwyddion Simple Field (.gsf)"),
     "igor": ("igor", "Igor (.ibw)"),
-    "hdf5": ("hdf5", "HDF5, NeXus"),
+    "hdf5": ("hdf5", "HDF5, NeXus, netCDF 4"),
     "array": ("plain", "arrays (.npy, .npz, .mat)"),
     "picture": ("pictures", "pictures"),
     "rhk": ("converted", "RHK (.sm4)"),
     "wsxm": ("converted", "WSxM (.stp, .top)"),
     "nanoscope": ("converted", "NanoScope (.spm, .000)"),
+    "mul": ("converted", "SPECS and Aarhus (.mul)"),
+    "park": ("converted", "Park (.tiff)"),
+    "jpk": ("converted", "JPK (.jpk)"),
+    "scala": ("scala", "Omicron SCALA (.par, .tf0)"),
+    "scala numbers": ("scala", "Omicron SCALA (.par, .tf0)"),
+    "text": ("text", "text exports of WSxM, Gwyddion and SPIP"),
+    "numbers": ("text", "matrices and points x, y, z as text"),
     "gwyddion 1": ("converted", "Gwyddion 1 (.gwy)"),
     "unknown": ("converted", "what else Gwyddion reads"),
 }
@@ -70,7 +77,7 @@ def _parse(path):
     if told:
         raise NoImageError(f"{path}: is {told[0]}. {told[1]}.")
     if name is None:
-        known = ", ".join(text for _, text in READERS.values())
+        known = ", ".join(dict.fromkeys(text for _, text in READERS.values()))
         raise ScanError(f"{path}: is of an unknown format. Known: {known}.")
     module = import_module(f"stm_keras.readers.{READERS[name][0]}")
     if module.__name__.endswith("converted"):

@@ -1,22 +1,31 @@
-"""Read Createc scans (.dat): a text header and deflated little-endian floats.
+"""Read Createc scans (.dat): a text header and little-endian counts of the converters.
 
-Images are stored as they lay, backward ones already mirrored; lines that were not recorded
-are zeros, at the top of an up scan.
+Today they are deflated floats ([Paramco32]); before, they were plain floats ([Paramet32]) and
+integers of 16 bits ([Parameter]). Images are stored as they lay, backward ones already
+mirrored; lines that were not recorded are zeros, at the top of an up scan.
+
+Source: Gwyddion's module createc, for the versions and the bits of channels. (It scales the
+current with the factor of Z, and integers with a further 1/65536.)
 """
 
+import math
 import re
+from pathlib import Path
 
 import numpy as np
 
 from stm_keras.errors import ScanError
 from stm_keras.readers.found import Found, Image, choose, zero_filled
 from stm_keras.readers.source import check_length, check_shape, damage, inflate, read_bytes
-from stm_keras.readers.words import number
+from stm_keras.readers.words import number, positive
 
-HEADER = 16384  # bytes in files of today
+HEADER = 16384  # bytes
 DEFLATED = b"\x78"
+PLAIN = {b"[Parameter]": "<i2", b"[Paramet32]": "<f4"}  # versions that are not deflated
 FULL_SCALE = 20.0  # V, of the converters: +-10 V
 ANGSTROM = 1e-10
+CHANNELS = ("Z", "Current", "ADC1", "ADC2", "ADC3", "dI/dV", "d2I/dV2", "df", "Damping")
+CHANNELS += ("Amplitude", "CP", "AUX1")  # by bit of `Channelselectval`
 
 
 def read(path, channel=None):
@@ -24,7 +33,7 @@ def read(path, channel=None):
     return choose(path, parse(path, read_bytes(path)), channel)
 
 
-def parse(path, data):
+def parse(path: str | Path, data: bytes) -> Found:
     """Find all images of a Createc file.
 
     Args:
@@ -51,72 +60,140 @@ def parse_header(text):
     for line in text.split("\n"):
         names, equals, value = line.partition("=")
         for name in names.split(" / ") if equals else ():
-            header.setdefault(name.strip().lower(), value.strip())
+            header.setdefault(name.strip().lower().replace("å", "a"), value.strip())
     return header
 
 
 def _parse(path, data):
-    start = HEADER if data[HEADER : HEADER + 1] == DEFLATED else data.find(b"DATA\x78") + 4
-    if start < 8:
-        raise ScanError(
-            f"{path}: is a Createc file without packed data: cut short, or of an old version "
-            "that is not read. Copy it again, or save it with a newer program."
-        )
+    stored = PLAIN.get(data[: data.find(b"]") + 1])
+    start = HEADER
+    if stored is None and data[HEADER : HEADER + 1] != DEFLATED:
+        start = data.find(b"DATA" + DEFLATED) + 4
+        if start < 4:
+            raise ScanError(
+                f"{path}: is a Createc file without packed data: cut short, or of a version "
+                "that is not known. Copy it again, or save it with another program."
+            )
     header = parse_header(data[:start].decode("cp1252", "replace"))
-    pixels, lines, count = (int(header[key]) for key in ("num.x", "num.y", "channels"))
+    pixels, lines, count = (
+        int(header[key]) if key in header else 1 for key in ("num.x", "num.y", "channels")
+    )
     check_shape(path, lines, pixels, count)
-    needed = 4 * (1 + lines * pixels * count)  # one float before the images
-    raw = inflate(path, data[start:], needed)
+    dtype = np.dtype(stored or "<f4")
+    needed = dtype.itemsize * (1 + lines * pixels * count)  # one value before the images
+    raw = data[start:] if stored else inflate(path, data[start:], needed)
     check_length(path, needed, len(raw))
-    block = np.frombuffer(raw, "<f4")[1:].reshape(count, lines, pixels)
-    slow = {"1": "down", "2": "up"}.get(header.get("scanymode", "1"))
-    both = header.get("scanxmode") == "2" and count % 2 == 0
-    factors = _factors(header)
+    block = np.frombuffer(raw, dtype, needed // dtype.itemsize)[1:]
+    slow = {"1": "down", "2": "up"}.get(header.get("scanymode"))
+    volt = _volt(header, 16 if dtype.kind == "i" else 20)
+    factors = _factors(header, volt)
+    order, sweeps = _order(header, count)
+    complete = (number(header.get("imageyposmax")) or 0) > lines  # the next line to scan
     images = []
-    for number_, heights in enumerate(block):
-        name = number_ % (count // 2) if both else number_
-        name = ("Z", "Current")[name] if name < 2 else f"ADC{name - 1}"
-        factor, unit = factors.get(name, (factors["volt"], "V"))
+    for (name, direction), heights in zip(
+        order, block.reshape(count, lines, pixels), strict=True
+    ):
+        factor, unit = factors.get(name.split()[-1], factors["other"])
         images.append(
             Image(
                 heights=heights.astype(np.float64) * factor,
                 channel=name,
                 unit=unit,
-                direction="backward" if both and number_ >= count // 2 else "forward",
+                direction=direction,
                 slow=slow,
-                valid=zero_filled(heights),
+                valid=None if complete else zero_filled(heights),
                 line_time=number(header.get("sec/line:")),
             )
         )
-    size = (number(header.get("length x[a]")), number(header.get("length y[a]")))
+    off = header.get("chmode") == "1" or header.get("fboff") == "1"
+    many = f"each line was scanned {sweeps} times; P2 is the second" if sweeps > 1 else None
     return Found(
         format="createc",
         images=tuple(images),
-        size=None if None in size else tuple(value * ANGSTROM for value in size),
-        bias=_scaled(header.get("biasvoltage"), 1e-3),
-        setpoint=_scaled(header.get("fblogiset"), 1e-12),
+        size=_size(header, (lines, pixels), volt),
+        # Scans at several voltages (Scantype 2) have one for each sweep.
+        bias=None if header.get("scantype") == "2" else _bias(header),
+        setpoint=_setpoint(header),
         angle=number(header.get("rotation")),
+        feedback=False if off else {"0": True}.get(header.get("chmode")),
+        warnings=(many,) if many else (),
     )
 
 
-def _factors(header):
-    """Return SI per count of the converters: dict of channel to (factor, unit).
+def _order(header, count):
+    """Tell what each image is: list of tuples (name, direction), and how many sweeps.
 
-    The current has its own amplifier; Gwyddion takes the factor of Z for it, which is up
-    to 20 times too much.
+    `Channelselectval` has a bit for each channel; one after the other they come for each way
+    of each sweep. Without it they are the first ones.
     """
-    bits = re.match(r"\d+", header.get("dac-type", "20"))
-    volt = FULL_SCALE / 2.0 ** min(int(bits.group()) if bits else 20, 64)
+    text = header.get("channelselectval", "")
+    bits = int(text, 16) if text[:2].lower() == "0x" else int(number(text) or 0)
+    chosen = [bit for bit in range(64) if bits >> bit & 1]
+    one = header.get("scanxmode", header.get("scanmode", "1")) == "1"
+    ways = 1 if one or count % (2 * max(len(chosen), 1)) else 2
+    chosen = chosen or range(count // ways)
+    order = []
+    for image in range(count):
+        turn, place = divmod(image, len(chosen))
+        sweep, way = divmod(turn, ways)
+        bit = chosen[place]
+        name = CHANNELS[bit] if bit < len(CHANNELS) else f"channel {bit + 1}"
+        name = f"P{sweep + 1} {name}" if sweep else name
+        order.append((name, ("forward", "backward")[way]))
+    return order, -(-count // (len(chosen) * ways))
+
+
+def _volt(header, bits):
+    """Return V per count of the converters, of so many bits unless the header tells."""
+    told = re.match(r"\d+", header.get("dac-type", ""))
+    return FULL_SCALE / 2.0 ** min(int(told.group()) if told else bits, 64)
+
+
+def _factors(header, volt):
+    """Return SI per count of the converters: dict of channel to (factor, unit)."""
+    piezo, step = number(header.get("zpiezoconst")), number(header.get("dacto[a]z"))
+    height = volt * piezo if piezo else step
     gain = number(header.get("gainz")) or 1.0
-    height = number(header.get("zpiezoconst")) or 0.0
-    decades = number(header.get("gainpre 10^")) or number(header.get("gainpreamp")) or 9.0
     return {
-        "volt": volt,
-        "Z": (volt * height * gain * ANGSTROM, "m"),
-        "Current": (volt / 10.0**decades, "A"),
+        "Z": (height * gain * ANGSTROM, "m") if height else (1.0, ""),
+        "Current": (volt / 10.0 ** _decades(header), "A"),
+        "other": (volt, "V"),
     }
 
 
-def _scaled(text, factor):
-    value = number(text)
-    return None if value is None else value * factor
+def _decades(header):
+    """Return the decimal logarithm of the current's amplification in V/A."""
+    keys = ("gainpre 10^", "gainpreamp")
+    return next((v for v in (number(header.get(key)) for key in keys) if v), 9.0)
+
+
+def _size(header, shape, volt):
+    """Return (width, height) in m, or None: from steps of the converters, else as told.
+
+    Real files tell the same both ways; where they differ, this is what Gwyddion shows.
+    """
+    stepped, told = [], []
+    for axis, points in zip("xy", reversed(shape), strict=True):
+        keys = (f"delta {axis}", f"gain{axis}", f"{axis}piezoconst")
+        values = [number(header.get(key)) for key in keys]
+        step = None if None in values else abs(math.prod(values)) * volt
+        stepped.append(None if step is None else step * points * ANGSTROM)
+        length = number(header.get(f"length {axis}[a]"))
+        told.append(None if length is None else length * ANGSTROM)
+    return positive(*stepped) or positive(*told)
+
+
+def _bias(header):
+    value = number(header.get("biasvoltage", header.get("biasvolt[mv]")))
+    return None if value is None else value * 1e-3
+
+
+def _setpoint(header):
+    """Return the current that was kept in A, or None if something else was kept."""
+    phase = "4" if header.get("pllon") == "1" else "0"
+    if header.get("fbchannel", phase) != "0":
+        return None
+    told = (number(header.get(key)) for key in ("current[a]", "setpoint"))
+    kept = number(header.get("fblogiset"))  # mV behind the amplifier
+    kept = kept * 1e-3 / 10.0 ** _decades(header) if kept else None
+    return next((value for value in told if value), kept)

@@ -1,5 +1,6 @@
 """What a reader found in a file, and the one image of it that is meant."""
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -7,13 +8,15 @@ import numpy as np
 
 from stm_keras.errors import ScanError
 from stm_keras.readers.source import check_shape
-from stm_keras.readers.words import positive
+from stm_keras.readers.words import channel_of, positive
 from stm_keras.scan import Scan
 
 WAYS = ("forward", "backward", "down", "up")
 SAMPLE = 64  # lines that tell whether an image is flat
 FLAT = 1e-13  # m: below, heights are those of a scan at constant height
 ROUNDING = 1e-12  # of the largest height
+FEW = 10  # lines and pixels: below, an array is more likely a set of curves
+WIDE = 5e-6  # m: above, a frame is not that of a scan of atoms
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class Image:
         size, bias, setpoint, angle: As in `Scan`, of this image; None where the file says
             it once for all of them, see `Found`.
         index: int. Number of the scan in a file that holds several.
+        copy: int. From 2 on where earlier images of the scan are called the same.
     """
 
     heights: np.ndarray
@@ -41,11 +45,17 @@ class Image:
     setpoint: float | None = None
     angle: float | None = None
     index: int = 0
+    copy: int = 1
+
+    @property
+    def name(self) -> str:
+        """The channel, told from others that the file calls the same: "Z", "Z (2)"."""
+        return self.channel if self.copy == 1 else f"{self.channel} ({self.copy})"
 
     @property
     def label(self):
         """Name that `read` knows this image by, such as "Z backward up"."""
-        words = [self.channel, self.direction, self.slow]
+        words = [self.name, self.direction, self.slow]
         return " ".join(word for word in words if word)
 
     def there(self):
@@ -107,7 +117,7 @@ def choose_all(path: str | Path, found: "Found", channel: str | None = None) -> 
     return scans
 
 
-def choose(path, found, channel=None):
+def choose(path: str | Path, found: Found, channel: str | None = None) -> Scan:
     """Take one image of a file, of its first scan that has one.
 
     Args:
@@ -126,6 +136,7 @@ def choose(path, found, channel=None):
     """
     if not found.images:
         raise ScanError(f"{path}: holds no image. Give a file of a scan.")
+    found = replace(found, images=distinct(found.images))
     warnings = list(found.warnings)
     if channel is None:
         image, remark = _preferred(found)
@@ -149,10 +160,12 @@ def choose(path, found, channel=None):
         for name in ("size", "bias", "setpoint", "angle")
     )
     size = positive(*size) if size and None not in size else None
+    own = [other for other in found.images if other.index == image.index]
+    warnings += _oddities(image, size)
     return Scan(
         heights=np.ascontiguousarray(image.heights, np.float64),
         valid=valid,
-        channel=image.channel,
+        channel=image.name,
         unit=image.unit,
         direction=image.direction,
         slow=image.slow,
@@ -162,11 +175,51 @@ def choose(path, found, channel=None):
         line_time=_finite(image.line_time),
         angle=_finite(angle),
         path=str(path),
+        index=image.index,
         format=found.format,
-        images=tuple(image.label for image in found.images),
-        channels=tuple(dict.fromkeys(image.channel for image in found.images)),
+        images=tuple(other.label for other in own),
+        channels=tuple(dict.fromkeys(other.name for other in own)),
         warnings=tuple(warnings),
     )
+
+
+def distinct(images: tuple) -> tuple:
+    """Number images of one scan that a file calls the same, so that each can be asked for.
+
+    Args:
+        images: tuple of `Image`.
+
+    Returns:
+        tuple of `Image`; no two of one `index` have one label.
+    """
+    taken, numbered = set(), []
+    for image in images:
+        while (image.index, image.label.lower()) in taken:
+            image = replace(image, copy=image.copy + 1)
+        taken.add((image.index, image.label.lower()))
+        numbered.append(image)
+    return tuple(numbered)
+
+
+def _oddities(image, size):
+    """Return what makes an image unlike a scan of a surface by its tip: list of str."""
+    lines, pixels = image.heights.shape
+    odd = []
+    if min(lines, pixels) < FEW:
+        odd.append(
+            f"{lines} lines of {pixels} pixels are hardly a frame; they may be curves"
+        )
+    if size and max(size) > WIDE:
+        width, height = (f"{value * 1e6:.3g}" for value in size)
+        odd.append(
+            f"the frame is {width} x {height} \N{MICRO SIGN}m wide, too large to show atoms; is "
+            "it from another microscope?"
+        )
+    if image.unit not in ("m", "A", ""):
+        odd.append(
+            f"{image.label} is in {image.unit}: neither heights nor a tunnelling current"
+        )
+    return odd
 
 
 def zero_filled(heights):
@@ -186,6 +239,11 @@ def _preferred(found):
     """Return the image to look at, and why if it is not the topography."""
     images = sorted(found.images, key=_rank)
     topography = [image for image in images if image.channel == "Z"]
+    topography = topography or [  # heights by another name: "Height Sensor", "ZSensor"
+        image
+        for image in images
+        if image.unit == "m" and not re.search("error|amplitude", image.channel, re.I)
+    ]
     if not topography:
         best = _other(images) or images[0]
         return best, f"there is no topography; {best.label} is taken"
@@ -211,29 +269,35 @@ def _other(images):
 
 
 def _named(path, images, channel):
+    """Return the first image of this label, else of this channel and these ways.
+
+    What no image is called may be a title as the microscope writes it: "Topography",
+    "[P1]_Z".
+    """
     words = channel.split()
     ways = [word.lower() for word in words if word.lower() in WAYS]
-    name = " ".join(word for word in words if word.lower() not in WAYS).lower()
-    fitting = [
-        image
-        for image in sorted(images, key=_rank)
-        if image.label.lower() == channel.lower()
-        or (
-            name in ("", image.channel.lower())
-            and all(way in (image.direction, image.slow) for way in ways)
-        )
-    ]
-    if not fitting:
+    name = " ".join(word for word in words if word.lower() not in WAYS)
+    title, *told = channel_of(re.sub("^p1 ", "", channel, flags=re.I))
+    ordered = sorted(images, key=_rank)
+    found = [image for image in ordered if image.label.lower() == channel.lower()]
+    for wanted, needed in ((name, set(ways)), (title, set(told) - {None})):
+        found = found or [
+            image
+            for image in ordered
+            if wanted.lower() in ("", image.name.lower())
+            and needed <= {image.direction, image.slow}
+        ]
+    if not found:
         raise ScanError(
             f"{path}: no channel {channel!r}. Channels: "
             f"{', '.join(image.label for image in images)}."
         )
-    return fitting[0]
+    return found[0]
 
 
 def _rank(image):
-    """Forward first; sorting keeps the order of the file otherwise."""
-    return image.direction == "backward"
+    """Forward first, backward last; sorting keeps the order of the file otherwise."""
+    return ("forward", None, "backward").index(image.direction)
 
 
 def _varies(image):

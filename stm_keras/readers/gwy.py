@@ -8,20 +8,24 @@ Source: https://gwyddion.net/documentation/user-guide-en/gwyfile-format.html
 
 import re
 import struct
+from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 
 from stm_keras.errors import NoImageError, ScanError
 from stm_keras.readers.found import Found, Image, choose, zero_filled
+from stm_keras.readers.meta import settings
 from stm_keras.readers.source import check_length, check_shape, damage, read_bytes
-from stm_keras.readers.words import channel_of, quantity, si_unit
+from stm_keras.readers.words import channel_of, si_unit
 
 MAGIC, OLD = b"GWYP", b"GWYO"
 FIXED = {"b": "<?", "c": "<B", "i": "<i", "q": "<q", "d": "<d"}
 ARRAYS = {"C": "u1", "I": "<i4", "Q": "<i8", "D": "<f8"}
 DEEPEST = 20  # objects within objects
-BIASES = ("Bias", "Bias Voltage", "Tip voltage", "GapVoltageControl::Voltage")
-SETPOINTS = ("Current", "Setpoint", "Set Point", "Regulator::Setpoint_1")
+FEWEST = 10  # lines and pixels of a frame: below, they are curves
+OWN = re.compile(r"direction|scan_?dir|line type", re.IGNORECASE)  # not to be inherited
+NOT_HEIGHTS = re.compile(r"error|amplitude|deflection|displacement", re.IGNORECASE)
 
 
 def read(path, channel=None):
@@ -84,7 +88,8 @@ def _value(data, place, end, code, depth):
     if code in FIXED:
         size = struct.calcsize(FIXED[code])
         _check(size, end - place)
-        return struct.unpack_from(FIXED[code], data, place)[0], place + size
+        (value,) = struct.unpack_from(FIXED[code], data, place)
+        return (chr(value) if code == "c" else value), place + size
     if code == "s":
         return _string(data, place, end)
     if code == "o":
@@ -118,40 +123,119 @@ def _check(needed, there):
 def _parse(path, content, name):
     numbers = (re.fullmatch(r"/(\d+)/data", key) for key in content)
     numbers = sorted(int(found.group(1)) for found in numbers if found)
-    images, size, meta = [], None, {}
-    for index in numbers:
-        field = content[f"/{index}/data"]
-        pixels, lines = field["xres"], field["yres"]
-        check_shape(path, lines, pixels)
-        check_length(path, lines * pixels, len(field["data"]), "an image needs (values)")
-        heights = field["data"][: lines * pixels].reshape(lines, pixels)
-        factor, unit = si_unit(_unit(field, "si_unit_z"))
-        title = str(content.get(f"/{index}/data/title", "") or f"image {index}")
-        channel, direction, slow = channel_of(title)
-        images.append(
-            Image(
-                heights=heights * factor,
-                channel=channel,
-                unit=unit,
-                direction=direction,
-                slow=slow,
-                valid=_recorded(heights, content.get(f"/{index}/mask")),
-            )
-        )
-        for key, value in (content.get(f"/{index}/meta") or {}).items():
-            meta.setdefault(key, str(value))
-        scale, lateral = si_unit(_unit(field, "si_unit_xy"))
-        if size is None and lateral == "m" and "xreal" in field and "yreal" in field:
-            size = (float(field["xreal"]) * scale, float(field["yreal"]) * scale)
+    images, frames, others = [], [], []
+    for number in numbers:
+        meta = _meta(content, number)
+        image, offset = _image(path, content, number, meta)
+        other = _no_frame(content[f"/{number}/data"], meta)
+        if other:
+            others.append(other)
+            continue
+        images.append(image)
+        frames.append((image.heights.shape, image.size, offset, meta.get("Date")))
     if not images:
-        raise NoImageError(f"{path}: holds no image, only curves or volumes. Give a scan.")
-    return Found(
-        format=name,
-        images=tuple(images),
+        reason = others[0] if others else "only curves or volumes"
+        raise NoImageError(f"{path}: holds no image, {reason}. Give a scan.")
+    return Found(format=name, images=_in_scans(images, frames))
+
+
+def _image(path, content, number, meta):
+    """Return an image with all that is told of it, and where its frame lies."""
+    field = content[f"/{number}/data"]
+    pixels, lines = field["xres"], field["yres"]
+    check_shape(path, lines, pixels)
+    check_length(path, lines * pixels, len(field["data"]), "an image needs (values)")
+    heights = field["data"][: lines * pixels].reshape(lines, pixels)
+    factor, unit = si_unit(_unit(field, "si_unit_z"))
+    title = str(content.get(f"/{number}/data/title", "") or f"image {number}")
+    channel, direction, slow = channel_of(title)
+    if unit == "A" and (channel == "Z" or channel.lower().startswith("topo")):
+        # SCALA calls all of its channels topographic
+        channel = "Current"
+    told = settings(meta, lines, pixels)
+    scale, lateral = si_unit(_unit(field, "si_unit_xy"))
+    size = None
+    if lateral == "m" and "xreal" in field and "yreal" in field:
+        size = (float(field["xreal"]) * scale, float(field["yreal"]) * scale)
+    image = Image(
+        heights=heights * factor,
+        channel=channel,
+        unit=unit,
+        direction=direction or told.get("direction"),
+        slow=slow or told.get("slow"),
+        valid=_recorded(heights, content.get(f"/{number}/mask")),
         size=size,
-        bias=_first(meta, BIASES, "V"),
-        setpoint=_first(meta, SETPOINTS, "A"),
+        **{key: told.get(key) for key in ("bias", "setpoint", "angle", "line_time")},
     )
+    return image, (field.get("xoff", 0.0), field.get("yoff", 0.0))
+
+
+def _meta(content, number):
+    """Return what is told of an image; of one of which nothing is, what the file tells.
+
+    A channel that was computed from others has no header of its own. Its direction is not
+    theirs.
+    """
+    own = content.get(f"/{number}/meta")
+    if isinstance(own, dict) and own:
+        return {key: str(value) for key, value in own.items()}
+    metas = (value for key, value in content.items() if re.fullmatch(r"/\d+/meta", key))
+    other = next((meta for meta in metas if isinstance(meta, dict) and meta), {})
+    return {key: str(value) for key, value in other.items() if not OWN.search(key)}
+
+
+def _no_frame(field, meta):
+    """Tell what an array is that is not a frame of a surface: str, or None."""
+    lateral = _unit(field, "si_unit_xy")
+    if meta.get("Line type", "0") != "0":
+        return "but spectra along a line"
+    if lateral and si_unit(lateral)[1] != "m":
+        return f"but an array over {' '.join(lateral.split())[:20]}, not over metres"
+    if min(field["xres"], field["yres"]) < FEWEST:
+        return f"but curves: {field['yres']} lines of {field['xres']} pixels"
+    return None
+
+
+def _in_scans(images, frames):
+    """Number the scans of a file: tuple of `Image`.
+
+    Images of one size at one place are channels and directions of one scan, unless its
+    topography is there twice. Where none is called a topography, those in metres are.
+    """
+    named = {
+        frame for image, frame in zip(images, frames, strict=True) if image.channel == "Z"
+    }
+    images = [
+        replace(image, channel="Z")
+        if frame not in named
+        and image.unit == "m"
+        and not NOT_HEIGHTS.search(image.channel)
+        else image
+        for image, frame in zip(images, frames, strict=True)
+    ]
+    returned = {  # what was scanned back was scanned forth, too (JPK marks one of the two)
+        (frame, image.channel)
+        for image, frame in zip(images, frames, strict=True)
+        if image.direction == "backward"
+    }
+    images = [
+        replace(image, direction="forward")
+        if image.direction is None and (frame, image.channel) in returned
+        else image
+        for image, frame in zip(images, frames, strict=True)
+    ]
+    labels = [(frame, image.label) for image, frame in zip(images, frames, strict=True)]
+    scans = Counter()  # of each frame: as many as it has topographies of one label
+    for (frame, label), count in Counter(labels).items():
+        if label.split()[0] == "Z":
+            scans[frame] = max(scans[frame], count)
+    order, seen, numbered = {}, Counter(), []
+    for image, frame, label in zip(images, frames, labels, strict=True):
+        turn = seen[label]
+        seen[label] += 1
+        key = (frame, min(turn, scans[frame] - 1) if scans[frame] else turn)
+        numbered.append(replace(image, index=order.setdefault(key, len(order))))
+    return tuple(numbered)
 
 
 def _unit(field, key):
@@ -167,8 +251,3 @@ def _recorded(heights, mask):
         valid &= ~(masked.reshape(heights.shape) > 0)
     there = zero_filled(heights)
     return valid & there if there.any() else valid
-
-
-def _first(meta, names, symbol):
-    values = (quantity(meta.get(name), symbol) for name in names)
-    return next((value for value in values if value is not None), None)

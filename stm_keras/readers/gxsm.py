@@ -1,8 +1,9 @@
 """Read GXSM scans (.nc): netCDF 3 of GXSM3, or netCDF 4 (that is HDF5) of GXSM4.
 
 Lengths are always stored in Angstrom; the unit beside them is what the program shows.
-Backward images (-Xm in the name GXSM gave the file) are stored as they were recorded, from
-right to left. Lines that were not recorded are zeros.
+Backward images (-Xm in the name of the file) are stored as they were recorded, from right to
+left, but mirrored already by a RedPitaya. Lines that were not recorded are zeros. Classic
+netCDF without a field of GXSM is looked through as what xarray writes, see `netcdf`.
 """
 
 import re
@@ -11,16 +12,22 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.errors import NoImageError, ScanError
+from stm_keras.readers import hdf5_file, netcdf3
 from stm_keras.readers.found import Found, Image, choose, zero_filled
-from stm_keras.readers.hdf5_file import arrays, attribute, is_hdf5, open_hdf5, text_of
-from stm_keras.readers.netcdf3 import read_variables
+from stm_keras.readers.hdf5_file import is_hdf5, open_hdf5, text_of
+from stm_keras.readers.netcdf import find
 from stm_keras.readers.source import check_shape, damage, read_bytes
 from stm_keras.readers.words import channel_of, si_unit
 
 FIELDS = ("FloatField", "DoubleField", "H", "Intensity")
 BIASES = ("rpspmc_hwi_Bias", "sranger_mk2_hwi_bias", "sranger_hwi_bias")
 SPEEDS = ("rpspmc_hwi_scan_speed_x", "sranger_mk2_hwi_scan_speed_x")
-SETPOINTS = ("sranger_mk2_hwi_mix0_set_point", "rpspmc_hwi_mix0_set_point")
+SETPOINTS = {  # and what tells whether the feedback went by it
+    "sranger_mk2_hwi_mix0_set_point": "sranger_mk2_hwi_mix0_current_mix_transform_mode",
+    "rpspmc_hwi_mix0_set_point": "rpspmc_hwi_mix0_current_mix_transform_mode",
+    "rpspmc_hwi_Z_Servo_SetPoint": "rpspmc_hwi_Z_Servo_Transfer_Mode",
+}
+REDPITAYA = re.compile("rpspmc_hwi_").match
 ANGSTROM = 1e-10
 HEADER = 1 << 16  # values of a variable that is not the image
 
@@ -30,7 +37,7 @@ def read(path, channel=None):
     return choose(path, parse(path, read_bytes(path)), channel)
 
 
-def parse(path, data):
+def parse(path: str | Path, data: bytes) -> Found:
     """Find the image of a GXSM file.
 
     Args:
@@ -43,32 +50,24 @@ def parse(path, data):
     Raises:
         ScanError: The file is damaged, or is a netCDF file of something else.
     """
-    if not is_hdf5(data[:4096]):
-        with damage(path, "netCDF file"):
-            return _parse(path, read_variables(data))
-    with open_hdf5(path, data, "netCDF file") as file:
-        members = arrays(file)
-        wanted = {
-            name: (member[()], _attributes(member))
-            for name, member in members.items()
-            if name in FIELDS or (member.size <= HEADER and member.dtype.kind in "iufSO")
-        }
-        return _parse(path, wanted)
-
-
-def _attributes(member):
-    found = {name: attribute(member, name) for name in list(member.attrs)[:100]}
-    return {name: value for name, value in found.items() if value is not None}
+    if is_hdf5(data[:4096]):
+        with open_hdf5(path, data, "netCDF file") as file:
+            return _parse(path, hdf5_file.read_variables(file, HEADER, FIELDS)[0])
+    with damage(path, "netCDF file"):
+        variables, about = netcdf3.read_variables(data)
+        if not any(name in variables for name in FIELDS):
+            return find(path, variables, about)
+        return _parse(path, variables)
 
 
 def _parse(path, variables):
     key = next((name for name in FIELDS if name in variables), None)
     if key is None:
         raise ScanError(
-            f"{path}: is a netCDF file, but none of GXSM: it has none of "
-            f"{', '.join(FIELDS)}. Give a scan of GXSM."
+            f"{path}: is a GXSM file whose image is not in it: it has none of "
+            f"{', '.join(FIELDS)}. Copy it again."
         )
-    field, about = variables[key]
+    field, about, _ = variables[key]
     if field.ndim != 4 or field.dtype.kind not in "iuf":
         raise ScanError(
             f"{path}: `{key}` must have four axes (time, value, line, pixel). Received: "
@@ -82,19 +81,18 @@ def _parse(path, variables):
     stored = np.asarray(field[0, 0], np.float64)
     check_shape(path, *stored.shape)
     factor, unit = _scale(variables, about)
-    # What GXSM called the file tells the direction, also where someone renamed it.
-    given = text_of(variables["basename"][0]) if "basename" in variables else ""
-    backward = any(re.search(r"-Xm\b", Path(name).name) for name in (given, str(path)))
+    direction = _direction(path, variables)
+    # Only the RedPitaya's program mirrors backward lines before it stores them.
+    mirror = direction == "backward" and not any(map(REDPITAYA, variables))
     control = text_of(variables.get("spm_scancontrol", ("", None))[0]).lower()
     slow = {"topdown": "down", "bottomup": "up"}.get(control.replace("-", "").strip())
     width, height = _scalar(variables, "rangex"), _scalar(variables, "rangey")
     speed = next((s for s in (_scalar(variables, k) for k in SPEEDS) if s), None)
-    label = text_of(about.get("ZLabel", "Z"))
     image = Image(
-        heights=(stored[:, ::-1] if backward else stored) * factor,
-        channel=channel_of(label)[0] or "Z",
+        heights=(stored[:, ::-1] if mirror else stored) * factor,
+        channel=channel_of(_label(about))[0],
         unit=unit,
-        direction="backward" if backward else "forward",
+        direction=direction,
         slow=slow,
         valid=zero_filled(stored),
         line_time=width / speed if width and speed else None,
@@ -111,23 +109,40 @@ def _parse(path, variables):
     )
 
 
+def _direction(path, variables):
+    """Return what the file's name tells, else what GXSM called it: that may be out of date."""
+    given = text_of(variables["basename"][0]) if "basename" in variables else ""
+    for name in (str(path), given):
+        found = re.search(r"-X([pm])\b", Path(name).name)
+        if found:
+            return {"p": "forward", "m": "backward"}[found.group(1)]
+    return None
+
+
 def _scale(variables, about):
-    """Return what turns stored values into SI, and the unit."""
+    """Return what turns stored values into SI, and the unit.
+
+    A unit that is not known stays as it is; without one, only topographies are lengths.
+    """
     step = _scalar(variables, "dz")
     step = 1.0 if step is None or step == 0 else step
     beside = variables["dz"][1] if "dz" in variables else {}
-    factor, unit = si_unit(text_of(beside.get("unit", about.get("ZSrcUnit", ""))))
-    if unit in ("A", "V", "Hz", "deg"):
-        return step * factor, unit
-    return step * ANGSTROM, "m"
+    told = text_of(beside.get("unit", "")) or text_of(about.get("ZSrcUnit", ""))
+    factor, unit = si_unit(told)
+    if unit == "m" or (not unit and channel_of(_label(about))[0] == "Z"):
+        return step * ANGSTROM, "m"
+    return step * factor, unit
+
+
+def _label(about):
+    return text_of(about.get("ZLabel", "")) or "Z"
 
 
 def _setpoint(variables):
     """Return the current that was kept, if the feedback went by the current."""
-    for name in SETPOINTS:
-        value = _scalar(variables, name)
-        mode = _scalar(variables, name.replace("set_point", "current_mix_transform_mode"))
-        if value is not None and mode != 0:
+    for name, mode in SETPOINTS.items():
+        value, mode = _scalar(variables, name), _scalar(variables, mode)
+        if value is not None and (mode is None or int(mode) & 1):  # bit 0: it is on
             about = variables[name][1]
             factor, unit = si_unit(text_of(about.get("var_unit", about.get("unit", ""))))
             return value * factor if unit == "A" else None

@@ -1,19 +1,30 @@
-"""Read images from HDF5: fastspm, NXstm (NeXus), MATLAB v7.3, and plain arrays.
+"""Read images from HDF5: fastspm, NXstm (NeXus), MATLAB v7.3, netCDF 4, and plain arrays.
 
 Such files rarely say what is up. Of NeXus files the first row is the bottom line; MATLAB
 keeps arrays with the axes exchanged.
 """
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 
-from stm_keras.errors import ScanError
+from stm_keras.errors import NoImageError
 from stm_keras.readers.found import Found, Image, choose
-from stm_keras.readers.hdf5_file import arrays, attribute, is_stored, open_hdf5, text_of
-from stm_keras.readers.source import check_shape, read_bytes
+from stm_keras.readers.hdf5_file import (
+    arrays,
+    attribute,
+    is_netcdf,
+    is_stored,
+    open_hdf5,
+    read_variables,
+    text_of,
+)
+from stm_keras.readers.netcdf import FEWEST, MOST, find
+from stm_keras.readers.source import MAX_PIXELS, check_shape, read_bytes
 from stm_keras.readers.words import channel_of, positive, quantity, si_unit
 
-FEWEST = 16  # lines and pixels of an image
-MOST = 64  # images of a file
+UNSURE = "an HDF5 file does not tell which line is the top one: look at it"
 
 
 def read(path, channel=None):
@@ -21,7 +32,7 @@ def read(path, channel=None):
     return choose(path, parse(path, read_bytes(path)), channel)
 
 
-def parse(path, data):
+def parse(path: str | Path, data: bytes) -> Found:
     """Find all images of an HDF5 file.
 
     Args:
@@ -35,27 +46,45 @@ def parse(path, data):
         ScanError: The file is damaged, or has no two-dimensional array of numbers.
     """
     with open_hdf5(path, data) as file:
-        members = {k: m for k, m in arrays(file).items() if is_image(m)}
-        if not members:
-            raise ScanError(
+        if is_netcdf(file):
+            return find(path, *read_variables(file, MAX_PIXELS))
+        members = arrays(file)
+        names = [name for name, member in members.items() if is_image(member)][:MOST]
+        if not names:
+            raise NoImageError(
                 f"{path}: is an HDF5 file without an image: no array of numbers has two "
                 f"axes of {FEWEST} or more. Give a file of a scan."
             )
         nexus = "NX_class" in file.attrs or any("NX_class" in file[g].attrs for g in file)
-        names = list(members)[:MOST]
-        images = [_image(file, name, members[name], nexus) for name in names]
-        size = next((s for s in (_size(members[name].parent) for name in names) if s), None)
-        for image in images:
-            check_shape(path, *image.heights.shape)
-        warnings = ["an HDF5 file does not tell which line is the top one: look at it"]
+        for name in names:
+            check_shape(path, *members[name].shape)
+        if nexus:
+            return _nexus(file, members, names)
         return Found(
-            format="nexus" if nexus else "hdf5",
-            images=tuple(images),
-            size=size if nexus else None,
+            format="hdf5",
+            images=tuple(_image(name, members[name]) for name in names),
             bias=_attribute(file, "V", "bias", "bias_V", "Bias"),
             setpoint=_attribute(file, "A", "setpoint", "setpoint_A", "Setpoint"),
-            warnings=tuple(warnings),
+            warnings=(UNSURE,),
         )
+
+
+def _nexus(file, members, names):
+    """Return what a NeXus file holds: each of its entries is a scan of its own."""
+    images, entries = [], list(dict.fromkeys(name.partition("/")[0] for name in names))
+    for index, entry in enumerate(entries):
+        own = {k: m for k, m in members.items() if k.partition("/")[0] == entry}
+        facts = {
+            "bias": _field(own, "V", "bias_voltage", "sample_bias", "bias"),
+            "setpoint": _field(own, "A", "set_point", "setpoint", "current_setpoint"),
+            "angle": _field(own, "deg", "scan_angle", "scan_angle_x", "scan_angle_n"),
+        }
+        told = positive(*(_field(own, "m", f"scan_range_{axis}") for axis in "xy"))
+        for name in (name for name in names if name in own):
+            image = _image(name, own[name], "y" in own[name].parent)
+            size = told or _size(own[name].parent)
+            images.append(replace(image, index=index, size=size, **facts))
+    return Found(format="nexus", images=tuple(images), warnings=(UNSURE,))
 
 
 def is_image(member):
@@ -64,16 +93,19 @@ def is_image(member):
     return len(shape) == 2 and min(shape) >= FEWEST and member.dtype.kind in "fiu"
 
 
-def _image(file, name, member, nexus):
+def _image(name, member, upwards=False):
     heights = np.asarray(member[()], np.float64)
     if "MATLAB_class" in member.attrs:
         heights = heights.T
-    elif nexus and "y" in member.parent:
+    elif upwards:
         heights = heights[::-1]
-    parent, _, title = name.rpartition("/")
-    if title in ("data", "value") and parent:  # NeXus names the group, not the array
-        title = parent.rpartition("/")[2]
+    *groups, title = name.split("/")
+    if title in ("data", "value") and groups:  # NeXus names the group, not the array
+        title = groups[-1]
     channel, direction, slow = channel_of(title)
+    for group in reversed(groups):  # "z_forward/z": the way may be told by the path alone
+        _, way, axis = channel_of(group)
+        direction, slow = direction or way, slow or axis
     factor, unit = si_unit(text_of(attribute(member, "units", "")))
     return Image(
         heights=heights * factor,
@@ -82,6 +114,17 @@ def _image(file, name, member, nexus):
         direction=direction,
         slow=slow,
     )
+
+
+def _field(members, symbol, *names):
+    """Return the first number of this unit that a field of one of these names holds."""
+    for name in names:
+        for key, member in members.items():
+            if key.rpartition("/")[2] == name and member.size == 1:
+                factor, unit = si_unit(text_of(attribute(member, "units", "")))
+                if unit == symbol and member.dtype.kind in "fiu":
+                    return float(np.ravel(member[()])[0]) * factor
+    return None
 
 
 def _size(group):

@@ -66,6 +66,11 @@ def arrays(group, prefix="", depth=0):
     return found
 
 
+def is_netcdf(file) -> bool:
+    """Tell whether a library of netCDF wrote an open `h5py.File`."""
+    return "_NCProperties" in file.attrs
+
+
 def is_stored(member):
     """Tell whether an array's data lie in the file: its header may promise terabytes."""
     if member.shape is None or member.is_virtual or member.external:
@@ -113,6 +118,40 @@ def attribute(thing, name, default=None):
     if not is_plain(found.get_type()) or found.get_storage_size() > SMALL:
         return default
     return thing.attrs[name]
+
+
+def read_variables(file, largest: int, wanted=()) -> tuple:
+    """Read a netCDF 4 file as `netcdf3.read_variables` does classic ones.
+
+    Args:
+        file: open `h5py.File`.
+        largest: int. Arrays of more values are left out, but for those wanted.
+        wanted: container of str.
+
+    Returns:
+        Tuple of two dicts, of the variables and of the attributes of the file.
+    """
+    members = arrays(file)
+    axes = {}  # by number, where netCDF wrote one
+    for name, member in members.items():
+        number = attribute(member, "_Netcdf4Dimid")
+        scale = text_of(attribute(member, "CLASS", "")) == "DIMENSION_SCALE"
+        if member.ndim == 1 and scale and number is not None:
+            axes.setdefault(int(np.ravel(number)[0]), name)
+    variables, left = {}, MAX_BYTES  # of all together: each may be packed
+    for name, member in members.items():
+        small = member.size <= largest and member.dtype.kind in "iufSO"
+        left -= member.nbytes if small or name in wanted else 0
+        if left >= 0 and (small or name in wanted):
+            numbers = np.ravel(attribute(member, "_Netcdf4Coordinates", ()))
+            own = tuple(axes.get(int(number)) for number in numbers)
+            variables[name] = member[()], _attributes(member), own or (None,) * member.ndim
+    return variables, _attributes(file)
+
+
+def _attributes(thing):
+    found = {name: attribute(thing, name) for name in list(thing.attrs)[:MOST]}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def text_of(value):

@@ -1,21 +1,30 @@
 """Read Igor binary waves (.ibw) that are images, with the igor2 library.
 
-A wave is stored [x, y] with y upwards. Igor tells neither what its axes mean nor what made
-the wave: names and labels are all there is.
+A wave is stored [x, y] with y upwards. Igor does not tell what its axes mean: names, labels
+and the note that a program wrote (Asylum's tells nearly all) are all there is.
 """
 
 import io
+import re
 import struct
 
 import numpy as np
 
 from stm_keras.errors import NoImageError, ScanError, require
 from stm_keras.readers.found import Found, Image, choose
+from stm_keras.readers.meta import settings
 from stm_keras.readers.source import check_length, check_shape, damage, read_bytes
-from stm_keras.readers.words import channel_of, quantity, si_unit
+from stm_keras.readers.words import channel_of, si_unit
 
 HEADER = {1: 118, 2: 126, 3: 130, 5: 384}  # bytes that the checksum is over, by version
-FEWEST = 8  # pixels and lines of an image
+FEWEST = 10  # pixels and lines of an image
+UNITS = {  # of Asylum's channels, by how their names begin; a wave tells one for them all
+    **dict.fromkeys(("Height", "ZSensor", "Deflection", "Amplitude"), "m"),
+    **dict.fromkeys(("UserIn", "Potential"), "V"),
+    "Current": "A",
+    "Phase": "deg",
+    "Frequency": "Hz",
+}
 
 
 def is_igor(head):
@@ -93,30 +102,48 @@ def _parse(path, wave):
     else:
         titles = [label for label in labels if label][: stored.shape[2]]
         layers = [stored[..., i] for i in range(len(titles))]
-    factor, unit = si_unit(_text(header["dataUnits"]))
+    steps = [abs(float(step)) for step in np.ravel(header["sfA"])[:2]]
+    ends = [si_unit(_text(ends)) for ends in np.asarray(header["dimUnits"])[:2]]
+    strange = [unit for _, unit in ends if unit not in ("", "m")]
+    if strange:
+        raise NoImageError(
+            f"{path}: is an Igor wave over {strange[0][:20]}, not over metres: spectra, not an "
+            "image. Give a file of a scan."
+        )
+    told = settings(_note(_text(wave.get("note", b""))), stored.shape[1], stored.shape[0])
     images = []
     for title, layer in zip(titles, layers, strict=True):
         name, direction, slow = channel_of(title)
+        factor, unit = si_unit(_unit_of(title) or _text(header["dataUnits"]))
         images.append(
             Image(
                 heights=layer.T[::-1].astype(np.float64) * factor,
                 channel=name,
                 unit=unit,
-                direction=direction or "forward",
-                slow=slow,
+                direction=direction or told.get("direction", "forward"),
+                slow=slow or told.get("slow"),
+                line_time=told.get("line_time"),
             )
         )
-    steps = [abs(float(step)) for step in np.ravel(header["sfA"])[:2]]
-    length, lateral = si_unit(_text(np.ravel(header["dimUnits"])[:4]))
-    size = tuple(step * n * length for step, n in zip(steps, stored.shape, strict=False))
-    note = _note(_text(wave.get("note", b"")))
+    size = tuple(
+        step * count * factor
+        for step, count, (factor, _) in zip(steps, stored.shape[:2], ends, strict=True)
+    )
     return Found(
         format="igor",
         images=tuple(images),
-        size=size if lateral == "m" else None,
-        bias=_first(note, "V", "gap voltage", "bias", "tip voltage"),
-        setpoint=_first(note, "A", "setpoint", "current setpoint"),
+        size=size if all(unit for _, unit in ends) else None,
+        bias=told.get("bias"),
+        setpoint=told.get("setpoint"),
+        angle=told.get("angle"),
     )
+
+
+def _unit_of(title):
+    """Return the unit of one of Asylum's channels, such as "Height1Retrace"; or None."""
+    if not re.search(r"(?:Re)?[Tt]race$", title):
+        return None
+    return next((unit for name, unit in UNITS.items() if title.startswith(name)), None)
 
 
 def _note(text):
@@ -126,14 +153,9 @@ def _note(text):
         for sign in (":", "="):
             name, there, value = line.partition(sign)
             if there:
-                found.setdefault(name.strip().lower(), value.strip())
+                found.setdefault(name.strip(), value.strip())
                 break
     return found
-
-
-def _first(note, symbol, *names):
-    values = (quantity(note.get(name), symbol) for name in names)
-    return next((value for value in values if value is not None), None)
 
 
 def _text(value):

@@ -5,13 +5,14 @@ an up scan from the bottom. Lines and pixels that the tip did not reach are NaN.
 """
 
 import re
+from pathlib import Path
 
 import numpy as np
 
 from stm_keras.errors import ScanError
 from stm_keras.readers.found import Found, Image, choose
 from stm_keras.readers.source import check_length, check_shape, damage, read_bytes
-from stm_keras.readers.words import channel_of, number, quantity
+from stm_keras.readers.words import channel_of, number, quantity, si_unit
 
 END = b":SCANIT_END:"
 START = b"\x1a\x04"
@@ -22,7 +23,7 @@ def read(path, channel=None):
     return choose(path, parse(path, read_bytes(path)), channel)
 
 
-def parse(path, data):
+def parse(path: str | Path, data: bytes) -> Found:
     """Find all images of a Nanonis file.
 
     Args:
@@ -93,38 +94,81 @@ def _parse(path, data):
     slow = slow if slow in ("down", "up") else None
     times = [number(word) for word in header.get("SCAN_TIME", "").split()]
     times = dict(zip(("forward", "backward"), times, strict=False))
+    bias = _biases(header, [name for name, _, _ in stored])
     images = []
     for (name, unit, direction), heights in zip(stored, block, strict=True):
         heights = heights[:, ::-1] if direction == "backward" else heights
         heights = heights[::-1] if slow == "up" else heights
+        factor, unit = si_unit(unit)
         images.append(
             Image(
-                heights=heights.astype(np.float64),
+                heights=heights.astype(np.float64) * factor,
                 channel=channel_of(name)[0],
                 unit=unit,
                 direction=direction,
                 slow=slow,
                 line_time=times.get(direction),
+                bias=bias[_pass(name)],
             )
         )
-    control = _controller(header.get("Z-CONTROLLER", ""))
+    control, feedback = _controller(header.get("Z-CONTROLLER", ""))
     return Found(
         format="nanonis",
         images=tuple(images),
         size=_pair(header.get("SCAN_RANGE", "")),
-        bias=number(header.get("BIAS")),
         setpoint=quantity(control.get("Setpoint"), "A"),
         angle=number(header.get("SCAN_ANGLE")),
-        feedback={"1": True, "0": False}.get(control.get("on")),
+        feedback=feedback,
         warnings=_warnings(times),
     )
 
 
+def _rows(table):
+    """Split a table of a header into its rows: dicts of column to text."""
+    names, *rows = [
+        line.strip("\n").split("\t") if "\t" in line else re.split(r"\s{2,}", line)
+        for line in table.split("\n")
+    ]
+    return [
+        {n.strip(): c.strip() for n, c in zip(names, cells, strict=False) if n.strip()}
+        for cells in rows
+    ]
+
+
 def _controller(table):
-    """Return the first row of the table of Z controllers: dict of column to text."""
-    names, *rows = [line.strip("\n").split("\t") for line in table.split("\n")]
-    cells = rows[0] if rows else []
-    return {n.strip(): c.strip() for n, c in zip(names, cells, strict=False) if n.strip()}
+    """Return the Z controller that was at work, else the first, and whether one was."""
+    rows = _rows(table)
+    active = [row for row in rows if row.get("on") == "1"]
+    told = [row for row in rows if row.get("on") in ("0", "1")]
+    return (active + rows + [{}])[0], bool(active) if told else None
+
+
+def _pass(name):
+    """Return the number of the pass that a channel is of: [P2]_Z is of the second."""
+    found = re.match(r"\[P(\d+)\]", name)
+    return int(found.group(1)) if found else 1
+
+
+def _biases(header, names):
+    """Return the bias of each pass over the lines: dict of its number to V or None.
+
+    A later pass may have a bias of its own, in a table with a row for each pass. Where rows
+    and passes do not go together, that of later passes is not known.
+    """
+    common = number(header.get("BIAS"))
+    rows = _rows(header.get("Multipass-Config", ""))
+    own = [
+        next(
+            (number(row[key]) for key in row if re.match("bias.?override", key, re.I)), None
+        )
+        for row in rows
+    ]
+    passes = sorted({_pass(name) for name in names})
+    if len(own) == len(passes):
+        told = dict(zip(passes, own, strict=True))
+        return {p: common if told[p] is None else told[p] for p in passes}
+    known = all(value is None for value in own)
+    return {p: common if known or p == 1 else None for p in passes}
 
 
 def _pair(text):

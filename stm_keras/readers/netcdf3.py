@@ -17,29 +17,28 @@ DIMENSIONS, VARIABLES, ATTRIBUTES = 10, 11, 12
 MOST = 10000  # entries of one list
 
 
-def read_variables(data):
+def read_variables(data: bytes) -> tuple:
     """Read all variables that do not grow.
 
     Args:
         data: bytes of the file.
 
     Returns:
-        dict of str to tuple of array and dict of attributes (str or array).
+        Tuple of two dicts: str to tuple of array, dict of attributes (str or array), and
+        tuple of the names of its axes; and the attributes of the whole file.
 
     Raises:
         ValueError: The file is damaged.
     """
     header = _Header(data)
     growing = header.count()
-    sizes = [None] * header.list_of(DIMENSIONS)
-    for place in range(len(sizes)):
-        header.name()
-        sizes[place] = header.count()
-    _attributes(header)
+    axes = [(header.name(), header.count()) for _ in range(header.list_of(DIMENSIONS))]
+    about = _attributes(header)
     variables = {}
     for _ in range(header.list_of(VARIABLES)):
         name = header.name()
-        shape = [sizes[header.count()] for _ in range(header.list_length())]
+        own = [axes[header.count()] for _ in range(header.list_length())]
+        shape = [size for _, size in own]
         attributes = _attributes(header)
         dtype = np.dtype(TYPES[header.integer()])
         header.count()
@@ -52,8 +51,8 @@ def read_variables(data):
         if size * dtype.itemsize > min(len(data) - begin, MAX_BYTES) or begin < 0:
             raise ValueError(f"ends before the data of {name}")
         array = np.frombuffer(data, dtype, size, begin).reshape(shape)
-        variables[name] = array, attributes
-    return variables
+        variables[name] = array, attributes, tuple(axis for axis, _ in own)
+    return variables, about
 
 
 class _Header:
@@ -110,5 +109,7 @@ def _attributes(header):
         raw = header.take(size)
         header.take(-size % 4)
         text = dtype.kind == "S"
-        attributes[name] = raw.decode("latin-1") if text else np.frombuffer(raw, dtype)
+        attributes[name] = (
+            raw.decode("utf-8", "replace") if text else np.frombuffer(raw, dtype)
+        )
     return attributes

@@ -9,6 +9,7 @@ from stm_keras.errors import ScanError
 from stm_keras.readers.colours import picture_heights
 from stm_keras.readers.found import Found, Image, choose
 from stm_keras.readers.source import MAX_PIXELS, check_shape, damage, read_bytes
+from stm_keras.readers.tiff import real_values
 
 MAGICS = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM")
 FORMATS = ("PNG", "TIFF", "JPEG", "BMP")
@@ -39,6 +40,9 @@ def parse(path, data):
     try:
         with damage(path, "picture"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            values = real_values(path, io.BytesIO(data))
+            if values is not None:
+                return Found(format="tiff", images=(Image(heights=values, unit=""),))
             with Pillow.open(io.BytesIO(data), formats=FORMATS) as picture:
                 return _parse(path, picture)
     except (OSError, SyntaxError, Pillow.DecompressionBombError) as error:

@@ -7,21 +7,25 @@ from stm_keras.readers.gsf import MAGIC as GSF
 from stm_keras.readers.gwy import MAGIC as GWY
 from stm_keras.readers.gwy import OLD as OLD_GWY
 from stm_keras.readers.hdf5 import is_image
-from stm_keras.readers.hdf5_file import arrays, is_hdf5, open_hdf5
+from stm_keras.readers.hdf5_file import arrays, is_hdf5, is_netcdf, open_hdf5
 from stm_keras.readers.igor import is_igor
 from stm_keras.readers.mat5 import MAGIC as MATLAB
 from stm_keras.readers.matrix_raw import MAGIC as MATRIX
 from stm_keras.readers.netcdf3 import MAGIC as NETCDF
 from stm_keras.readers.pictures import MAGICS as PICTURES
 from stm_keras.readers.plain import NPY
+from stm_keras.readers.scala import is_parameters, parameters_of
 from stm_keras.readers.source import POINTER
+from stm_keras.readers.text import text_format
+from stm_keras.readers.tiff import ORDERS, maker
 
 HEAD = 4096  # bytes that tell
 BEGINNINGS = {  # how a file begins: its reader
     b":NANONIS_VERSION:": "nanonis",
     MATRIX: "matrix",
     b"[Paramco": "createc",
-    b"[Paramet": "createc",
+    b"[Paramet32]": "createc",
+    b"[Parameter]": "createc",
     NETCDF + b"\x01": "gxsm",
     NETCDF + b"\x02": "gxsm",
     NETCDF + b"\x05": "gxsm",
@@ -35,6 +39,7 @@ BEGINNINGS = {  # how a file begins: its reader
     b"WSxM file copyright": "wsxm",
     b"\\*File list": "nanoscope",
     b"?*File list": "nanoscope",
+    b"\1\0\3\0\0\0": "mul",
 } | dict.fromkeys(PICTURES, "picture")
 RHK4 = "STiMage".encode("utf-16-le")  # after the two bytes of its length
 NOT_SCANS = {  # how a file begins: what it is, what to do
@@ -59,8 +64,8 @@ def scan_format(path):
 
     Returns:
         str: the name of a reader; "refused" for what is known to be no scan; "unknown"
-        for binary content that Gwyddion may know; None for datasets, models, text and
-        what is no file at all.
+        for binary content that Gwyddion may know; None for datasets, models, other text
+        and what is no file at all.
     """
     path = Path(path)
     try:
@@ -68,8 +73,13 @@ def scan_format(path):
             return None
         with path.open("rb") as file:
             head = file.read(HEAD)
+            clothes = maker(file) if head[:4] in ORDERS else None
     except OSError:
         return None
+    if clothes:
+        return clothes
+    if head.startswith(b"WSxM") and text_format(head):
+        return "text"
     for beginning, name in BEGINNINGS.items():
         if head.startswith(beginning):
             return name
@@ -83,7 +93,13 @@ def scan_format(path):
         return _of_hdf5(path)
     if is_igor(head):
         return "igor"
-    return "unknown" if b"\0" in head and not head.startswith(OTHERS) else None
+    if is_parameters(head):
+        return "scala"
+    if parameters_of(path):
+        return "scala numbers"
+    if b"\0" in head:
+        return None if head.startswith(OTHERS) else "unknown"
+    return text_format(head)
 
 
 def refusal(head):
@@ -113,6 +129,10 @@ def _of_hdf5(path):
                 return "gxsm"
             if names & DATASET_KEYS:
                 return None
-            return "hdf5" if any(map(is_image, arrays(file).values())) else None
+            members = list(arrays(file).values())
+            if is_netcdf(file) or any(map(is_image, members)):
+                return "hdf5"
+            # Stacks of images may be a dataset; a file without any is refused as a scan.
+            return None if any(member.ndim > 2 for member in members) else "hdf5"
     except ScanError:
         return None

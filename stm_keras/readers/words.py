@@ -4,17 +4,37 @@ import math
 import re
 
 PREFIXES = {"f": -15, "p": -12, "n": -9, "u": -6, "µ": -6, "μ": -6, "m": -3, "": 0}
-PREFIXES |= {"k": 3, "M": 6}
+PREFIXES |= {"k": 3, "M": 6, "G": 9}
 SYMBOLS = ("m", "A", "V", "Hz", "s", "deg", "N", "rad", "W")
 ANGSTROM = ("Å", "Angstrom", "Angstroem", "Ang", "AA", "\xc5")
+SPOKEN = {  # units in words, as NeXus writes them: "nanometer", "Volts"
+    **dict.fromkeys(("meter", "metre"), "m"),
+    **dict.fromkeys(("ampere", "amp"), "A"),
+    "volt": "V",
+    "hertz": "Hz",
+    "second": "s",
+    "degree": "deg",
+    "newton": "N",
+    "radian": "rad",
+    "watt": "W",
+}
+SPOKEN_PREFIXES = {"femto": -15, "pico": -12, "nano": -9, "micro": -6, "milli": -3, "": 0}
+SPOKEN_PREFIXES |= {"kilo": 3, "mega": 6, "giga": 9}
 NUMBER = r"[-+]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][-+]?\d+)?"
 
-CHANNELS = {  # what microscopes call the two that matter here, most telling first
-    "Z": r"^(\d+-\d+ )?(z|z[ -]?axis|height\w*|topo\w*|zs-topo|z[_ ]?height)(?![a-z])",
-    "Current": r"(^|[^a-z])(i|current|tip current)(?![a-z])",
+# What microscopes call the two channels that matter here. The whole title must say so: "Z
+# error" is not Z, "LIA Current" not the current. Omicron adds run and cycle: "--37_1-I 3".
+CYCLE = r"(?:.*--)?\d+[ -]\d+[ -]{0}(?: \d+)?|{0}(?: \d+)? \d+-\d+"
+CHANNELS = {
+    "Z": rf"{CYCLE.format('z')}|z(?:[ -]?(?:axis|height|piezo))?|height|topo(?:graphy)?|zs-topo",
+    "Current": rf"{CYCLE.format('i')}|(?:tip |sample |tunnel(?:l?ing)? )?current"
+    r"|(?:adc0-)?i(?:tunnel)?",
 }
 BACKWARD = r"backward|(?<![a-z])bwd?(?![a-z])|retrace|\[left\]|<-"
 FORWARD = r"forward|(?<![a-z])fwd?(?![a-z])|trace|\[right\]|->"
+SLOW = r"(?<![a-z])(?:re)?(?:trace)?(up|down)(?![a-z])"
+PASS = r"\[p(\d+)\] ?"  # of several over one line
+UNIT = r" ?[(\[](?:[fpnuµm]?[mav]|å|hz)[)\]]$"
 
 
 def number(text):
@@ -32,22 +52,27 @@ def positive(*values):
     return tuple(float(v) for v in values) if fine else None
 
 
-def si_unit(text):
+def si_unit(text: str | None) -> tuple:
     """Split a unit into its factor and SI symbol.
 
     Args:
-        text: str, such as "nm", "pA", "mV" or "Å".
+        text: str, such as "nm", "pA", "mV", "Å" or "nanometer".
 
     Returns:
         Tuple of float and str; (1.0, text) for a unit that is not known.
     """
     text = str(text or "").strip().strip("()[]").strip()
-    if text in ANGSTROM:
+    word = text.lower().removesuffix("s") if len(text) > 3 else ""
+    if text in ANGSTROM or word in ("angstrom", "ångström"):
         return 1e-10, "m"
     for symbol in SYMBOLS:
         prefix = text.removesuffix(symbol)
         if text.endswith(symbol) and prefix in PREFIXES:
             return float(f"1e{PREFIXES[prefix]}"), symbol
+    for spoken, symbol in SPOKEN.items():
+        prefix = word.removesuffix(spoken)
+        if word.endswith(spoken) and prefix in SPOKEN_PREFIXES:
+            return float(f"1e{SPOKEN_PREFIXES[prefix]}"), symbol
     return 1.0, text
 
 
@@ -69,22 +94,32 @@ def quantity(text, symbol):
     return None if unit != symbol or value is None else value * factor
 
 
-def channel_of(title):
+def channel_of(title: str) -> tuple:
     """Tell what a channel's title says: name, direction, and way of the slow axis.
 
     Args:
-        title: str, such as "Z (Forward)", "7-100 Z TraceUp" or "Topography [Left]".
+        title: str, such as "Z (Forward)", "7-100 Z TraceUp", "Topography [Left]" or
+            "[P2]_Z".
 
     Returns:
-        Tuple of str and two of str or None.
+        Tuple of str and two of str or None. The name is "Z" or "Current" where the whole
+        title says no more than that, else the title without its ways; of a later pass over
+        the same lines, it begins with "P2 ".
     """
     title = " ".join(str(title).replace("_", " ").split())
-    low = re.sub(r"\[p\d+\]\s*", "", title.lower())  # a pass of several over one line
-    bare = re.sub(rf"{BACKWARD}|{FORWARD}", " ", low).strip(" -.")
-    name = next((known for known, form in CHANNELS.items() if re.search(form, bare)), title)
+    low = title.lower()
+    pass_ = re.search(PASS, low)
+    bare = re.sub(rf"{PASS}|{SLOW}|{BACKWARD}|{FORWARD}", " ", title, flags=re.I)
+    bare = re.sub(r"[(\[][ -]*[)\]]", " ", bare)  # what ways leave of "(Trace)"
+    bare = " ".join(bare.split()).strip(" -.,")
+    plain = re.sub(UNIT, "", bare.lower())
+    known = (name for name, form in CHANNELS.items() if re.fullmatch(form, plain))
+    name = next(known, bare or title)
+    if pass_ and int(pass_.group(1)) > 1:
+        name = f"P{int(pass_.group(1))} {name}"
     direction = None
     for way, form in (("backward", BACKWARD), ("forward", FORWARD)):
         if direction is None and re.search(form, low):
             direction = way
-    slow = re.search(r"(?<![a-z])(?:re)?(?:trace)?(up|down)(?![a-z])", low)
+    slow = re.search(SLOW, low)
     return name, direction, slow.group(1) if slow else None

@@ -1,13 +1,24 @@
 """What is said of each scan: class, confidence, and what speaks against trusting it."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from stm_keras.data.dataset import read_images
-from stm_keras.data.preprocess import recorded_lines
-from stm_keras.evaluation.changes import find_changes
-from stm_keras.runtime.verdict import HEADS, calibrated, sigmoid, threshold
+from stm_keras.data.preprocess import pack_lines
+from stm_keras.data.resample import fit_heights, fit_scan_lines, lines_of, lines_seen
+from stm_keras.evaluation.changes import DELAY, REFRACTORY, find_changes
+from stm_keras.runtime.sizes import unknown_size
+from stm_keras.runtime.verdict import (
+    HEADS,
+    calibrated,
+    final_verdict,
+    sigmoid,
+    threshold,
+    too_few,
+)
+from stm_keras.scan import Scan
 
 CHUNK = 1024  # scans judged at a time, 64 MiB of float32
 
@@ -17,78 +28,123 @@ class ScanVerdict:
     """What a model says of one scan.
 
     Args:
-        probabilities: tuple of float. Of each class, in the model's order.
-        lines: int. Lines up to the last that is not empty.
+        classes: tuple of str. Names of the classes, in the model's order.
+        probabilities: tuple of float. Of each class; None where nothing could be judged.
+        lines: int. Lines up to the last with a signal.
         unsure: bool. The confidence is below what the model asks for after so many
-            lines. None where the model has no threshold.
-        unknown_surface: bool. This is no surface that the model knows. None likewise.
-        change_lines: tuple of int. First lines with another tip. None likewise.
+            lines. None where the model has no threshold, or nothing could be judged.
+        unknown_surface: bool. This is not a surface that the model knows. None likewise.
+        unknown_size: bool. The scan is wider or narrower than those the model was trained
+            on. None where one of the two is not known.
+        change_lines: tuple of int. First lines with another tip. None as for `unsure`.
+        reason: str. Why nothing could be judged, else None.
         state: float array of shape `(lines, classes)`. Probabilities after each line,
             None of a model that judges whole scans.
         change: float array of shape `(lines,)`. Probability of a tip change at each
             line, None of a model without such a head.
     """
 
-    probabilities: tuple
+    classes: tuple
+    probabilities: tuple | None
     lines: int
     unsure: bool | None = None
     unknown_surface: bool | None = None
+    unknown_size: bool | None = None
     change_lines: tuple | None = None
+    reason: str | None = None
     state: np.ndarray | None = field(default=None, compare=False, repr=False)
     change: np.ndarray | None = field(default=None, compare=False, repr=False)
 
     @property
-    def confidence(self):
-        """Probability of the likeliest class."""
-        return max(self.probabilities)
+    def number(self) -> int | None:
+        """Number of the likeliest class; None where nothing could be judged."""
+        return None if self.probabilities is None else int(np.argmax(self.probabilities))
 
-    def record(self, classes):
+    @property
+    def name(self) -> str | None:
+        """The likeliest class; None where nothing could be judged."""
+        return None if self.probabilities is None else self.classes[self.number]
+
+    @property
+    def confidence(self) -> float | None:
+        """Probability of the likeliest class; None where nothing could be judged."""
+        return None if self.probabilities is None else max(self.probabilities)
+
+    @property
+    def verdict(self) -> str:
+        """What to act on: the likeliest class, or why not to, see `final_verdict`."""
+        return final_verdict(
+            self.name, self.unsure, self.unknown_surface, self.unknown_size
+        )
+
+    def record(self) -> dict:
         """Return it as a dict for programs, JSON-ready.
 
-        Args:
-            classes: sequence of str. Names of the classes, in the model's order.
-
         Returns:
-            dict with the keys of `stm-keras predict --json` but for path, index and error.
+            dict with the keys of `stm-keras predict --json` that tell the verdict.
         """
-        best = self.probabilities.index(self.confidence)
-        changes = self.change_lines
+        shares, changes = self.probabilities, self.change_lines
         return {
-            "class": classes[best],
-            "probabilities": dict(zip(classes, self.probabilities, strict=True)),
+            "verdict": self.verdict,
+            "class": self.name,
+            "probabilities": shares and dict(zip(self.classes, shares, strict=True)),
             "confidence": self.confidence,
             "change_lines": None if changes is None else list(changes),
             "unsure": self.unsure,
             "unknown_surface": self.unknown_surface,
+            "unknown_size": self.unknown_size,
             "lines": self.lines,
+            "error": self.reason,
         }
 
 
-def verdict_of(model, heights):
+def verdict_of(
+    model: object, heights: Scan | np.ndarray, size: tuple | None = None
+) -> dict:
     """Judge one scan, whole or begun.
 
     Args:
         model: `OnnxPredictor`, `OnnxScanPredictor`, or a `Predictor`.
-        heights: array of shape `(lines, pixels)`, of the model's pixels. Any unit; lines
-            that were not recorded are 0.
+        heights: `Scan`; or array of shape `(lines, pixels)`, lines in the order of
+            acquisition, any unit; lines that were not recorded are 0 or NaN.
+        size: tuple (width, height) of the complete scan in metres; None where that is not
+            known, or is that of the `Scan`.
 
     Returns:
-        dict, as of `ScanVerdict.record`.
-
-    Raises:
-        MismatchError: The scan is of another size than the model's.
+        dict, as of `ScanVerdict.record`, in the lines of the scan.
     """
-    (verdict,) = scan_verdicts(model, np.asarray(heights)[None])
-    return verdict.record(model.classes)
+    facts = model.facts
+    if isinstance(heights, Scan):
+        size = heights.size if size is None else size
+        fitted = fit_scan_lines(heights, facts)
+    else:
+        heights = np.asarray(heights)
+        fitted = fit_heights(heights, facts, size=size)
+    (verdict,) = scan_verdicts(model, fitted.heights[None], [size], [fitted.planned])
+    changes = lines_of(fitted.bounds, verdict.change_lines)
+    return verdict.record() | {
+        "change_lines": None if changes is None else list(changes),
+        "lines": lines_seen(fitted.bounds, verdict.lines),
+    }
 
 
-def scan_verdicts(model, images, progress=None):
+def scan_verdicts(
+    model: object,
+    images: object,
+    sizes: Sequence | None = None,
+    planned: Sequence | None = None,
+    progress: Callable | None = None,
+) -> list[ScanVerdict]:
     """Judge scans.
 
     Args:
         model: A `Predictor`, `OnnxPredictor` or `OnnxScanPredictor`.
-        images: array-like of shape `(scans, lines, pixels)`. Heights in any unit; lines
-            that were not recorded are 0.
+        images: array-like of shape `(scans, lines, pixels)`, of the model's pixels. Heights
+            in any unit; lines that were not recorded are 0.
+        sizes: sequence of tuple (width, height) in m or None, one for each scan. None where
+            nobody knows.
+        planned: sequence of int: lines of the model that each scan has when it is complete.
+            None for those of the images.
         progress: callable of (scans done, scans in all), or None.
 
     Returns:
@@ -97,51 +153,86 @@ def scan_verdicts(model, images, progress=None):
     Raises:
         MismatchError: The scans are of another size than the model's.
     """
+    count, lines = images.shape[:2]
+    sizes = [None] * count if sizes is None else sizes
+    planned = np.full(count, lines) if planned is None else np.asarray(planned)
     found = []
-    for start in range(0, len(images), CHUNK):
-        part = read_images(images, np.arange(start, min(start + CHUNK, len(images))))
-        found += _judge(model, part)
+    for start in range(0, count, CHUNK):
+        part = slice(start, min(start + CHUNK, count))
+        chosen = read_images(images, np.arange(part.start, part.stop))
+        found += _judge(model, chosen, sizes[part], planned[part])
         if progress:
-            progress(len(found), len(images))
+            progress(len(found), count)
     return found
 
 
-def _judge(model, images):
-    facts, out, states = model.facts, {}, None
-    recorded = recorded_lines(images)
+def _judge(model, images, sizes, planned):
+    facts, out = model.facts, {}
+    packed, seen = pack_lines(images)
+    usable = seen[:, -1]
+    lines = np.maximum(usable, 1)
+    last = np.arange(len(images)), lines - 1
+    states = None
     if model.every_line:
-        out = model.outputs(images)
-        recorded = out["recorded"]
-    lines = np.maximum(recorded, 1)
-    if model.every_line:
-        along = np.arange(1, out["state"].shape[1] + 1)
+        out = model.outputs(packed)
+        along = np.arange(1, images.shape[1] + 1)
         states = calibrated(out["state"], facts, along)
-        probabilities = states[np.arange(len(images)), lines - 1]
+        probabilities = states[last]
     else:
         probabilities = model.probabilities(images)
     heads = {name: sigmoid(out[name][..., 0]) for name in HEADS if name in out}
     unsure = _beyond(facts, "unsure", lines, -probabilities.max(1), sign=-1)
     unknown = changes = [None] * len(images)
     if "unknown" in heads:
-        last = heads["unknown"][np.arange(len(images)), lines - 1]
-        unknown = _beyond(facts, "unknown", lines, last)
-    limit = threshold(facts, "change", 1)
+        unknown = _beyond(facts, "unknown", lines, heads["unknown"][last])
     change = heads.get("change")
-    if change is not None and limit is not None:
-        called = find_changes(change, limit, lines=recorded)
-        changes = [tuple(np.flatnonzero(row).tolist()) for row in called]
-    return [
-        ScanVerdict(
-            probabilities=tuple(probabilities[number].tolist()),
-            lines=count,
-            unsure=unsure[number],
-            unknown_surface=unknown[number],
-            change_lines=changes[number],
-            state=None if states is None else states[number, :count].astype(np.float32),
-            change=None if change is None else change[number, :count],
+    if change is not None and threshold(facts, "change", 1) is not None:
+        changes = _changes(facts, change, usable, planned)
+    found = []
+    for number, count in enumerate(usable.tolist()):
+        # a line of the image for each line with a signal, and the end of the last of them
+        place = np.flatnonzero(np.diff(seen[number], prepend=0))
+        reason = too_few(count, facts)
+        judged = reason is None
+        there = seen[number, : place[-1] + 1] if count else seen[number, :0]
+        held = np.maximum(there - 1, 0)  # a line without a signal changes nothing
+        called = changes[number]
+        found.append(
+            ScanVerdict(
+                classes=model.classes,
+                probabilities=tuple(probabilities[number].tolist()) if judged else None,
+                lines=len(there),
+                unsure=unsure[number] if judged else None,
+                unknown_surface=unknown[number] if judged else None,
+                unknown_size=unknown_size(facts, sizes[number]),
+                change_lines=tuple(place[called].tolist())
+                if judged and called is not None
+                else None,
+                reason=reason,
+                state=states[number, held].astype(np.float32)
+                if judged and states is not None
+                else None,
+                change=change[number, held] if judged and change is not None else None,
+            )
         )
-        for number, count in enumerate(recorded.tolist())
-    ]
+    return found
+
+
+def _changes(facts, scores, usable, planned):
+    """Return the lines with a new tip of each scan, as a stream would have told them."""
+    settings = facts["change"]
+    delay = settings.get("delay", DELAY)
+    found = find_changes(
+        scores,
+        settings["threshold"],
+        lines=usable,
+        delay=delay,
+        refractory=settings.get("refractory", REFRACTORY),
+    )
+    for row, lines, complete in zip(found, usable, usable >= planned, strict=True):
+        if not complete:  # what the lines still to come have a say in
+            row[max(lines - delay, 0) :] = False
+    return [np.flatnonzero(row) for row in found]
 
 
 def _beyond(facts, name, lines, values, sign=1):

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.data.model_facts import check_facts
-from stm_keras.data.preprocess import INPUTS, last_lines
+from stm_keras.data.preprocess import INPUTS, pack_lines, unpack_lines, usable_lines
 from stm_keras.errors import InputError, MismatchError, require
 from stm_keras.runtime.stream import Stream
-from stm_keras.runtime.verdict import calibrated, sigmoid
+from stm_keras.runtime.verdict import HEADS, calibrated, sigmoid
 
 FACTS = "stm_keras"  # key of the metadata
 CACHE, NEXT = "cache_", "next_cache_"
@@ -25,18 +25,23 @@ class OnnxStream(Stream):
 
     Args:
         path: str or `Path` of an .onnx file of `stm-keras export`, or an `OnnxPredictor`.
-        lines: int. Lines that the complete scan will have, or None where unknown; see
-            `Stream`.
+        lines, pixels, size: What is known of the scan, as of `Stream`.
 
     Raises:
         InputError: The file is missing, damaged, or not of stm-keras.
         MissingExtraError: onnxruntime is not installed.
-        UsageError: `lines` is no number of lines.
+        UsageError: `lines`, `pixels` or `size` is not what it must be.
     """
 
-    def __init__(self, path, lines=None):
+    def __init__(
+        self,
+        path: "str | Path | OnnxPredictor",
+        lines: int | None = None,
+        pixels: int | None = None,
+        size: tuple | None = None,
+    ):
         model = path if isinstance(path, OnnxPredictor) else OnnxPredictor.load(path)
-        super().__init__(model.facts, model.step, model.first_cache, lines)
+        super().__init__(model.facts, model.step, model.first_cache, lines, pixels, size)
 
 
 @dataclass(frozen=True)
@@ -71,9 +76,8 @@ class OnnxModel:
             float64 array of shape `(scans, classes)`.
         """
         out = self.outputs(images, progress)
-        if not self.every_line:
-            return calibrated(out["state"], self.facts, images.shape[1])
-        return calibrated(last_word(out), self.facts, np.maximum(out["recorded"], 1))
+        logits = last_word(out) if self.every_line else out["state"]
+        return calibrated(logits, self.facts, usable_lines(images))
 
     def after_every_line(self, images, progress=None):
         """Compute class probabilities after every line of scans.
@@ -89,9 +93,9 @@ class OnnxModel:
         """
         if not self.every_line:
             raise MismatchError("The model judges whole scans, not every line.")
-        out = self.outputs(images, progress)["state"]
-        lines = np.arange(1, images.shape[1] + 1)
-        return calibrated(out, self.facts, lines).astype(np.float32)
+        out = self.outputs(images, progress)
+        lines = np.maximum(out["seen"], 1)
+        return calibrated(out["state"], self.facts, lines).astype(np.float32)
 
     def heads(self, images, progress=None):
         """Compute what the model says beside the classes, after every line.
@@ -106,8 +110,7 @@ class OnnxModel:
         if not self.every_line:
             return {}
         out = self.outputs(images, progress)
-        names = [name for name in out if name not in ("state", "recorded")]
-        return {name: sigmoid(out[name][..., 0]) for name in names}
+        return {name: sigmoid(out[name][..., 0]) for name in HEADS if name in out}
 
 
 def last_word(out):
@@ -196,9 +199,10 @@ class OnnxPredictor(OnnxModel):
             progress: callable of (scans done, scans in all), or None.
 
         Returns:
-            dict of head to float32 array of shape `(scans, lines, outputs)`; and of
-            "recorded", int array `(scans,)`: number of lines up to the last that is not
-            empty.
+            dict of head to float32 array of shape `(scans, lines, outputs)`, of a line without
+            a signal what was said before it; of "recorded", int array `(scans,)`: number of
+            lines up to the last with a signal; and of "seen", int array `(scans, lines)`: how
+            many of these there are up to each line.
 
         Raises:
             MismatchError: The scans are of another size than the model's.
@@ -214,18 +218,33 @@ class OnnxPredictor(OnnxModel):
         found = {
             name: np.zeros((*shape, widths[name]), np.float32) for name in self.answers
         }
-        recorded = np.zeros(shape[0], int)
+        seen = np.zeros(shape, int)
         for number in range(len(images)):
-            lines = self.prepare(np.asarray(images[number : number + 1]))
-            recorded[number] = last_lines(lines)[0]
+            packed, seen[number] = pack_lines(np.asarray(images[number : number + 1]))
+            lines = self.prepare(packed)
             cache = self.first_cache
-            for place in range(shape[1]):
+            for place in range(seen[number, -1]):
                 logits, cache = self.step(lines[:, place : place + 1], cache)
                 for name, values in logits.items():
                     found[name][number, place] = values[0]
             if progress:
                 progress(number + 1, len(images))
-        return {**found, "recorded": recorded}
+        return unpack_outputs(found, seen)
+
+
+def unpack_outputs(out: dict, seen: np.ndarray) -> dict:
+    """Give every line of scans what was said of the lines with a signal up to it.
+
+    Args:
+        out: dict of head to array `(scans, lines, outputs)`, of packed lines.
+        seen: int array `(scans, lines)`, as of `pack_lines`.
+
+    Returns:
+        dict of head to array of the same shape, and of "recorded" and "seen", as of
+        `OnnxPredictor.outputs`.
+    """
+    found = {name: unpack_lines(values, seen) for name, values in out.items()}
+    return {**found, "recorded": np.argmax(seen, 1) + (seen[:, -1] > 0), "seen": seen}
 
 
 def open_session(path, threads=1):

@@ -4,9 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stm_keras.data.preprocess import last_lines
+from stm_keras.data.preprocess import pack_lines
 from stm_keras.errors import InputError, MismatchError
-from stm_keras.runtime.onnx_model import OnnxModel, OnnxPredictor, open_session
+from stm_keras.runtime.onnx_model import (
+    OnnxModel,
+    OnnxPredictor,
+    open_session,
+    unpack_outputs,
+)
 
 BATCH = 16  # scans computed side by side, where the file takes any number
 
@@ -85,8 +90,8 @@ class OnnxScanPredictor(OnnxModel):
 
         Returns:
             dict of head to float32 array, `(scans, classes)`, or of a model that answers
-            after every line `(scans, lines, outputs)`; then also "recorded", int array
-            `(scans,)`: number of lines up to the last that is not empty.
+            after every line `(scans, lines, outputs)`; then also "recorded" and "seen", as of
+            `OnnxPredictor.outputs`.
 
         Raises:
             MismatchError: The scans are of another size than the model's.
@@ -95,13 +100,16 @@ class OnnxScanPredictor(OnnxModel):
         frame = (self.facts["max_lines"], pixels)
         fixed = self.session.get_inputs()[0].shape[0] == 1
         heads = [each.name for each in self.session.get_outputs()]
-        found, recorded = {name: [] for name in heads}, []
+        found, counts = {name: [] for name in heads}, []
         step = 1 if fixed else BATCH
         for start in range(0, max(count, 1), step):
-            seen = self.prepare(np.asarray(images[start : start + step]))
+            some = np.asarray(images[start : start + step])
+            if self.every_line:
+                some, count_of = pack_lines(some)
+                counts.append(count_of)
+            seen = self.prepare(some)
             given = np.zeros((max(len(seen), 1), *frame), np.float32)
             given[: len(seen), :lines] = seen
-            recorded.append(last_lines(seen))
             values = [
                 each[: len(seen)] for each in self.session.run(None, {"lines": given})
             ]
@@ -110,7 +118,7 @@ class OnnxScanPredictor(OnnxModel):
             if progress:
                 progress(start + len(seen), count)
         found = {name: np.concatenate(values) for name, values in found.items()}
-        return {**found, "recorded": np.concatenate(recorded)} if self.every_line else found
+        return unpack_outputs(found, np.concatenate(counts)) if self.every_line else found
 
 
 def _size(images, facts):

@@ -1,61 +1,100 @@
 """Lines in, a verdict after each: what a stream does whoever computes the network."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from numbers import Integral
 
 import numpy as np
 
-from stm_keras.data.preprocess import scale_lines, standardise_lines, triangle_weights
+from stm_keras.data.preprocess import has_signal, scale_lines, standardise_lines
+from stm_keras.data.resample import LineResampler, aspect_of, resample_line
 from stm_keras.errors import InputError, MismatchError, UsageError
 from stm_keras.evaluation.changes import DELAY, REFRACTORY, ChangeTracker
-from stm_keras.runtime.verdict import HEADS, Verdict, calibrated, sigmoid, threshold
+from stm_keras.runtime.sizes import unknown_size
+from stm_keras.runtime.verdict import (
+    HEADS,
+    Verdict,
+    calibrated,
+    final_verdict,
+    lines_needed,
+    sigmoid,
+    threshold,
+)
 
 LARGEST = 1e18  # whose square float32 still holds
+AS_BEFORE = object()  # what `reset` leaves as it was
 
 
 class Stream:
     """A scan that is being recorded.
+
+    The lines of the scan become those of the model as they would of the file of the scan
+    (`data.resample`), so the last verdict is that on the file. Between two lines of the model
+    the last verdict is held. A line without a signal, such as one that was lost, changes nothing.
 
     Args:
         facts: dict. What the model file says of itself.
         step: callable of line, float32 `(1, 1, pixels)`, and cache that returns a dict of
             logits of each head, `(1, outputs)`, and the next cache.
         cache: what `step` takes with the first line.
-        lines: int. Lines that the complete scan will have, or None where unknown. A scan
-            of more lines than the model's has its lines averaged in groups, so that
-            structures keep the shape that the model learned; in between the last
-            verdict is held. Otherwise lines are taken as they come.
+        lines: int. Lines that the complete scan will have. None where that is not known: it
+            is taken as square, and may go on.
+        pixels: int. Pixels of a line, None for those of the first line.
+        size: tuple (width, height) of the complete scan in metres. None where that is not
+            known: pixels are taken as square.
 
     Raises:
-        UsageError: `lines` is no number of lines.
+        UsageError: `lines`, `pixels` or `size` is not what it must be.
     """
 
-    def __init__(self, facts, step, cache, lines=None):
-        if lines is not None and not (isinstance(lines, Integral) and lines > 0):
-            raise UsageError(
-                f"`lines` must be a number of lines, or None. Received: lines={lines!r}."
-            )
+    def __init__(
+        self,
+        facts: dict,
+        step: Callable,
+        cache: object,
+        lines: int | None = None,
+        pixels: int | None = None,
+        size: tuple | None = None,
+    ):
         self.facts = facts
         self.classes = tuple(facts["classes"])
-        self.lines = lines
-        self._grouped = lines is not None and lines > facts["max_lines"]
         self._step = step
         self._first = cache
-        self._weights = None  # of resampling, for lines as long as the last
+        self._needed = lines_needed(facts)
         limit = facts.get("change")
         self._change_threshold = limit and limit.get("threshold")
-        self.reset()
+        self.reset(lines, pixels, size)
 
-    def reset(self):
-        """Forget everything: the next line is the first of a scan."""
+    def reset(
+        self,
+        lines: int | None = AS_BEFORE,
+        pixels: int | None = AS_BEFORE,
+        size: tuple | None = AS_BEFORE,
+    ) -> None:
+        """Forget everything: the next line is the first of a scan.
+
+        Args:
+            lines, pixels, size: As of the class; what is left out stays as it was.
+
+        Raises:
+            UsageError: As of the class. The stream is then as it was.
+        """
+        lines = self.lines if lines is AS_BEFORE else _count(lines, "lines")
+        pixels = self.pixels if pixels is AS_BEFORE else _count(pixels, "pixels")
+        size = self.size if size is AS_BEFORE else size
+        aspect_of(size, lines, pixels)
+        self.lines, self.pixels = lines, pixels
+        self.size = None if size is None else tuple(map(float, size))
+        self._unknown_size = unknown_size(self.facts, self.size)
+        self._frame = None  # a `LineResampler`, from the first line on
         self._cache = self._first
         self._total = (np.zeros(1), np.zeros(1))
         self._pushed = 0  # lines
-        self._taken = 0  # lines that the model took: groups
-        self._group = []
+        self._usable = []  # numbers of those with a signal
+        self._taken = 0  # lines that the model took
         self._verdict = None
-        self._tracker = None
         self._change_line = None
+        self._tracker = None
         if self._change_threshold is not None:
             settings = self.facts["change"]
             self._tracker = ChangeTracker(
@@ -64,72 +103,91 @@ class Stream:
                 settings.get("refractory", REFRACTORY),
             )
 
-    def push(self, line):
+    def push(self, line: np.ndarray) -> Verdict:
         """Take the next line.
 
         Args:
-            line: array of shape `(pixels,)`, any number of pixels from 2 on. Heights in
-                any unit; 0 where the line was lost.
+            line: array of shape `(pixels,)`, at least 2. Heights in any unit; 0 where the
+                line was lost.
 
         Returns:
             A `Verdict`.
 
         Raises:
-            MismatchError: It is no line.
+            MismatchError: It is not a line, or has another number of pixels than was said.
             InputError: It holds something else than finite numbers.
         """
-        heights = self._resample(check_line(line))
+        heights = check_line(line)
+        if self.pixels is not None and len(heights) != self.pixels:
+            raise MismatchError(
+                f"Lines of {self.pixels} pixels were announced. Received: a line of "
+                f"{len(heights)}. Reset the stream with the right `pixels`."
+            )
         number, self._pushed = self._pushed, self._pushed + 1
-        if not self._grouped:
-            return self._take(heights, number)
-        self._group.append(heights)
-        mean = _mean_line(self._group)
-        if self._group_of(number + 1) > self._group_of(number):
-            self._group = []
-            return self._take(mean, number)
+        if not has_signal(heights):
+            return Verdict(line=number, change_line=self._change_line)
+        if self._frame is None:
+            aspect = aspect_of(self.size, self.lines, len(heights))
+            self._frame = LineResampler(self.facts, len(heights), self.lines, aspect)
+        if not self._frame.complete:
+            self._usable.append(number)
+        rows = self._frame.push(resample_line(heights, self.facts["pixels"]))
+        if rows:
+            return self._take(rows, number)
         if self._verdict is None:  # a first word, taken back with the next line
-            line, _ = self._prepare(mean)
+            line, _ = self._prepare(self._frame.first())
             return self._judge(self._step(line, self._cache)[0], number, 1)
         change = None if self._verdict.change is None else False
         self._verdict = replace(self._verdict, line=number, change=change)
         return self._verdict
 
-    def _take(self, heights, number):
-        line, self._total = self._prepare(heights)
-        logits, self._cache = self._step(line, self._cache)
-        self._taken += 1
-        called = None
-        if self._tracker is not None and "change" in logits:
-            score = float(sigmoid(logits["change"][0, 0]))
-            called = [self._tracker.push(score)]
-            if number + 1 == self.lines:
-                called += self._tracker.finish()
-            called = [each for each in called if each is not None]
-            if called:
-                self._change_line = self._line_of(called[-1])
+    def _take(self, rows, number):
+        called, logits = [], None
+        for row in rows:
+            line, total = self._prepare(row)
+            if not line.any():  # what lines have in common may cancel out
+                continue
+            self._total = total
+            logits, self._cache = self._step(line, self._cache)
+            self._taken += 1
+            if self._tracker is not None and "change" in logits:
+                called.append(self._tracker.push(float(sigmoid(logits["change"][0, 0]))))
+        if logits is None:
+            held = self._verdict or Verdict(line=number)
+            return replace(held, line=number, change=None if held.change is None else False)
+        if self._tracker is not None and self._frame.complete:
+            called += self._tracker.finish()
+        called = [each for each in called if each is not None]
+        if called:
+            self._change_line = self._usable[self._frame.begin(called[-1])]
         self._verdict = self._judge(logits, number, self._taken, called)
         return self._verdict
 
     def _judge(self, logits, number, seen, called=()):
+        if seen < self._needed:
+            return Verdict(line=number, change_line=self._change_line)
         state = calibrated(logits["state"][0], self.facts, seen)
         best = int(state.argmax())
         change, unknown = (
             float(sigmoid(logits[name][0, 0])) if name in logits else None for name in HEADS
         )
         tracked = self._tracker is not None and change is not None
-        unsure = threshold(self.facts, "unsure", seen)
-        strange = threshold(self.facts, "unknown", seen)
+        sure, known = (threshold(self.facts, name, seen) for name in ("unsure", "unknown"))
+        unsure = None if sure is None else bool(state[best] < sure)
+        strange = None if None in (unknown, known) else unknown > known
         return Verdict(
             line=number,
             probabilities=tuple(state.tolist()),
             name=self.classes[best],
             confidence=float(state[best]),
-            unsure=None if unsure is None else bool(state[best] < unsure),
+            verdict=final_verdict(self.classes[best], unsure, strange, self._unknown_size),
+            unsure=unsure,
             change_probability=change,
             change=bool(called) if tracked else None,
             change_line=self._change_line,
             unknown_probability=unknown,
-            unknown=None if None in (unknown, strange) else unknown > strange,
+            unknown=strange,
+            unknown_size=self._unknown_size,
         )
 
     def _prepare(self, heights):
@@ -138,29 +196,26 @@ class Stream:
             return line[None], total
         return standardise_lines(heights)[None, None], self._total
 
-    def _resample(self, heights):
-        pixels, old = self.facts["pixels"], len(heights)
-        if old == pixels:
-            return heights
-        if self._weights is None or len(self._weights) != old:
-            self._weights = triangle_weights(old, pixels)
-        return heights.astype(np.float32) @ self._weights
 
-    def _group_of(self, number):
-        return number * self.facts["max_lines"] // self.lines
+def _count(value, name):
+    """Return a number of lines or pixels, or None.
 
-    def _line_of(self, place):
-        """Return the line of the scan with which one of the model's lines begins."""
-        if not self._grouped:
-            return place
-        return -(-place * self.lines // self.facts["max_lines"])
+    Raises:
+        UsageError: It is neither.
+    """
+    fine = isinstance(value, Integral) and not isinstance(value, bool) and value > 0
+    if value is None or fine:
+        return value
+    raise UsageError(
+        f"`{name}` must be a number of {name}, or None. Received: {name}={value!r}."
+    )
 
 
 def check_line(line):
     """Return a line as an array of finite numbers.
 
     Raises:
-        MismatchError: It has another rank, or fewer than two pixels.
+        MismatchError: It is of another rank, or has fewer than two pixels.
         InputError: It holds something else than finite numbers.
     """
     line = np.asarray(line)
@@ -182,9 +237,3 @@ def check_line(line):
             f"The line holds heights of up to {np.abs(line).max():.1e}. Use another unit."
         )
     return line
-
-
-def _mean_line(lines):
-    """Average lines; those without structure were lost and do not count."""
-    there = [line for line in lines if standardise_lines(line).any()]
-    return np.mean(there, axis=0) if there else np.zeros_like(lines[0])

@@ -9,15 +9,25 @@ TINY = 1e-9
 LEAD = 1e-6  # of the likeliest class at least: float32 still tells it from the next
 
 
+UNSURE, NOT_JUDGED = "unsure", "not judged"
+UNKNOWN_SURFACE, UNKNOWN_SIZE = "unknown surface", "unknown size"
+NO_SIGNAL = "no line shows more than a straight slope, so there is nothing to judge"
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What a stream says of the tip after a line.
+
+    A line without a signal has no verdict, and neither has any line until there are as many
+    as the model needs: then all but `line` and `change_line` is None.
 
     Args:
         line: int. Number of the line; the first is 0.
         probabilities: tuple of float. Of each class, from all lines so far.
         name: str. The likeliest class.
         confidence: float. Its probability.
+        verdict: str. What to act on: the likeliest class, or why it is not to be trusted, see
+            `final_verdict`.
         unsure: bool. Whether the confidence is below what the model asks for after so
             many lines. None where the model has no threshold.
         change_probability: float. Of a tip change at this line, None without such a head.
@@ -27,18 +37,67 @@ class Verdict:
         unknown_probability: float. That this is no surface that the model knows, None
             without such a head.
         unknown: bool. Whether that is above its threshold. None without one.
+        unknown_size: bool. Whether the scan is wider or narrower than those the model was
+            trained on. None where one of the two is not known.
     """
 
     line: int
-    probabilities: tuple
-    name: str
-    confidence: float
+    probabilities: tuple | None = None
+    name: str | None = None
+    confidence: float | None = None
+    verdict: str | None = None
     unsure: bool | None = None
     change_probability: float | None = None
     change: bool | None = None
     change_line: int | None = None
     unknown_probability: float | None = None
     unknown: bool | None = None
+    unknown_size: bool | None = None
+
+
+def final_verdict(
+    name: str | None,
+    unsure: bool | None = None,
+    unknown_surface: bool | None = None,
+    unknown_size: bool | None = None,
+) -> str:
+    """Return the one word to act on.
+
+    Args:
+        name: str. The likeliest class, None where nothing could be judged.
+        unsure, unknown_surface, unknown_size: bool, or None where nobody can tell.
+
+    Returns:
+        str. The class; or of "unsure", "unknown surface", "unknown size", "not judged" the
+        last that holds.
+    """
+    if name is None:
+        return NOT_JUDGED
+    if unknown_size:
+        return UNKNOWN_SIZE
+    if unknown_surface:
+        return UNKNOWN_SURFACE
+    return UNSURE if unsure else name
+
+
+def lines_needed(facts: dict) -> int:
+    """Return from how many lines on a model's verdict is worth giving: int, 1 or more."""
+    return max(1, facts.get("min_lines", 1))
+
+
+def too_few(usable: int, facts: dict) -> str | None:
+    """Say why so few usable lines are not judged; None where they are enough.
+
+    Args:
+        usable: int. Lines with a signal, in lines of the model.
+        facts: dict of a model file.
+    """
+    if usable < 1:
+        return NO_SIGNAL
+    needed = lines_needed(facts)
+    if usable >= needed:
+        return None
+    return f"{usable} of the {needed} lines that the model needs were recorded"
 
 
 def temperature(facts, lines):

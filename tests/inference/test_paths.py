@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 from PIL import Image
-from scan_files import ibw, surface, sxm
+from scan_files import ibw, mul, park, scala, surface, sxm
 
 from stm_keras.errors import NoImageError, ScanError
 from stm_keras.inference.paths import find_places
@@ -42,6 +42,34 @@ def test_pictures_count_where_there_is_nothing_else(tmp_path):
     assert names(tmp_path) == ["a.png"]
     (tmp_path / "labels.csv").write_text("file,label\na.png,0\n")
     assert list(find_places([tmp_path]))[0].path == tmp_path  # a dataset
+
+
+def test_a_scan_of_two_files_is_one_scan(tmp_path):
+    counts = np.arange(192).reshape(12, 16)
+    ways = ((".tf0", "Forward"), (".tb0", "Backward"))
+    scala(tmp_path, "m1", [(suffix, "Z", way, "nm", counts) for suffix, way in ways])
+    assert names(tmp_path) == ["m1.par"]
+    assert names(tmp_path / "m1.tf0") == ["m1.tf0"]
+
+
+def test_scans_in_other_clothes_count_by_their_content(tmp_path):
+    counts = np.arange(192).reshape(12, 16)
+    (tmp_path / "a.tiff").write_bytes(park(counts))
+    (tmp_path / "b.bin").write_bytes(mul([(counts, (100, 100), 1, 1, 1)]))
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "c.tiff")
+    assert names(tmp_path) == ["a.tiff", "b.bin"]
+
+
+def test_texts_of_numbers_count_where_there_is_nothing_else(tmp_path):
+    np.savetxt(tmp_path / "matrix.txt", surface(20, 24))
+    np.savetxt(tmp_path / "curve.dat", surface(50, 2))
+    log = "".join(f"{epoch},{1 / (epoch + 1)},0.5\n" for epoch in range(99))
+    (tmp_path / "history.csv").write_text("epoch,loss,accuracy\n" + log)
+    (tmp_path / "log.txt").write_text(log)
+    (tmp_path / "README.md").write_text("# Scans of 2020\n")
+    assert names(tmp_path) == ["matrix.txt"]
+    (tmp_path / "a.sxm").write_bytes(SCAN)
+    assert names(tmp_path) == ["a.sxm"]
 
 
 def test_arrays_and_datasets_in_a_folder_count(tmp_path):

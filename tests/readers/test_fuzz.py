@@ -12,8 +12,10 @@ import os
 import signal
 import struct
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -26,13 +28,23 @@ from scan_files import (
     createc,
     gxsm4,
     ibw,
+    jpk,
     matrix_counts,
     matrix_index,
     matrix_result,
+    mul,
+    nanoscope,
     netcdf3,
+    nexus,
     nid,
+    park,
+    rhkpy_netcdf3,
+    scala,
+    spym_netcdf4,
     surface,
     sxm,
+    tiff,
+    wsxm,
 )
 from scipy.io import savemat
 
@@ -49,6 +61,8 @@ HEIGHTS = surface(16, 16)
 COUNTS = np.round(HEIGHTS * 1e12).astype(int)
 GREY = (COUNTS - COUNTS.min()).astype("u1")
 MATRIX = "session--3_1.Z_mtrx"
+TABLE = "\n".join("\t".join(f"{value:.3g}" for value in row) for row in HEIGHTS)
+POINTS = "\n".join(f"{x} {y} {HEIGHTS[y, x]:.3g}" for y in range(16) for x in range(16))
 
 
 def written(write):
@@ -93,7 +107,8 @@ MADE = {  # format: how its file is made, from a folder to write in
     "nanonis": lambda _: sxm(
         {"Z": ("m", HEIGHTS, HEIGHTS), "Current": ("A", HEIGHTS, None)}
     ),
-    "createc": lambda _: createc([HEIGHTS * 1e14] * 4),
+    "createc": lambda _: createc([HEIGHTS * 1e14] * 4, Channelselectval=3),
+    "createc 16": lambda _: createc([COUNTS] * 2, version="eter", Channelselectval="0x3"),
     "gxsm": written(lambda path: netcdf3(path, COUNTS)),
     "gxsm 4": written(lambda path: gxsm4(path, COUNTS)),
     "nanosurf": lambda _: nid(COUNTS, COUNTS),
@@ -104,18 +119,31 @@ MADE = {  # format: how its file is made, from a folder to write in
     ),
     "igor": lambda _: ibw(np.stack([HEIGHTS, HEIGHTS], 2), labels=("ZTrace", "ZRetrace")),
     "hdf5": written(hdf5),
+    "nexus": written(lambda path: nexus(path, HEIGHTS, HEIGHTS)),
+    "netcdf": written(lambda path: rhkpy_netcdf3(path, HEIGHTS, HEIGHTS)),
+    "netcdf 4": written(lambda path: spym_netcdf4(path, HEIGHTS, HEIGHTS)),
     "npy": stream(lambda file: np.save(file, HEIGHTS)),
     "npz": stream(lambda file: np.savez_compressed(file, Z=HEIGHTS, bias_V=1.0)),
     "mat": stream(lambda file: savemat(file, {"Z": HEIGHTS, "slow": "up"})),
     "packed mat": stream(lambda file: savemat(file, {"Z": HEIGHTS}, do_compression=True)),
     "png": stream(lambda file: Image.fromarray(GREY).save(file, "PNG")),
+    "deep tiff": lambda _: tiff([{273: HEIGHTS}]),
+    "text": lambda _: (
+        "# Channel: Z\n# Width: 1 nm\n# Height: 1 nm\n# Value units: m\n" + TABLE
+    ).encode(),
+    "points": lambda _: POINTS.encode(),
+    "scala": lambda folder: scala(
+        folder, "m", [(".tf0", "Z", "Forward", "nm", COUNTS)]
+    ).read_bytes(),
     "tiff": stream(lambda file: Image.fromarray(HEIGHTS.astype("f4")).save(file, "TIFF")),
     "jpeg": stream(lambda file: Image.fromarray(GREY).save(file, "JPEG")),
     "matrix": lambda _: matrix_result(matrix_counts([(COUNTS, COUNTS)] * 2), 4 * 256),
 }
 MODULES = {"gxsm 4": "gxsm", "gwyddion": "gwy", "npy": "plain", "npz": "plain"}
-MODULES |= {"mat": "plain", "packed mat": "plain"}
-MODULES |= dict.fromkeys(("png", "tiff", "jpeg"), "pictures")
+MODULES |= {"mat": "plain", "packed mat": "plain", "createc 16": "createc"}
+MODULES |= {"nexus": "hdf5", "netcdf": "gxsm", "netcdf 4": "hdf5"}
+MODULES |= dict.fromkeys(("png", "tiff", "deep tiff", "jpeg"), "pictures")
+MODULES |= {"points": "text"}
 
 EXTREMES = [0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
 PIECES = [struct.pack(f"{order}I", value) for value in EXTREMES for order in "<>"]
@@ -218,6 +246,8 @@ def test_mutated_files_are_read_or_refused(name, made, tmp_path):
     module = MODULES.get(name, name)
     module = import_module(f"stm_keras.readers.{module}")
     path = tmp_path / MATRIX
+    if name == "scala":  # its numbers lie in a file of their own
+        scala(tmp_path, "m", [(".tf0", "Z", "Forward", "nm", COUNTS)])
     assert read(module, path, made[name]) is not None
 
     @fuzzed
@@ -256,13 +286,34 @@ def test_mutated_files_are_sniffed(made, tmp_path):
     check()
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="the shared scans are not here")
-@pytest.mark.parametrize("suffix", [".sm4", ".top"])
-def test_mutated_files_for_gwyddion_are_read_or_refused(suffix, tmp_path):
-    pytest.importorskip("gwyddionpy", reason="the extra [gwyddion] is not installed")
-    module = import_module("stm_keras.readers.converted")
+CONVERTED = {
+    ".mul": lambda: mul([(COUNTS, (100, 100), 1, 0.1, hour) for hour in range(3)]),
+    ".tiff": lambda: park(COUNTS),
+    ".jpk": lambda: jpk(COUNTS + 999, COUNTS + 999),
+    ".stp": lambda: wsxm(
+        COUNTS, {"Topography Bias": "1 V"}, {"Y scanning direction": "Up"}
+    ),
+    ".000": lambda: nanoscope([("Height", ["Line Direction: Trace"], COUNTS)]),
+    ".sm4": lambda: shared(".sm4"),
+    ".top": lambda: shared(".top"),
+}
+
+
+def shared(suffix):
+    if not SHARED.exists():
+        pytest.skip("the shared scans are not here")
     (file,) = (SHARED / "spm").glob(f"*{suffix}")
-    data, path = file.read_bytes(), Path(tmp_path / f"a{suffix}")
+    return file.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", CONVERTED)
+def test_mutated_files_for_gwyddion_are_read_or_refused(suffix, tmp_path):
+    data, path = CONVERTED[suffix](), Path(tmp_path / f"a{suffix}")
+    module = import_module("stm_keras.readers.converted")
+    path.write_bytes(data)
+    assert read(
+        SimpleNamespace(parse=partial(module.parse, name=scan_format(path))), path, data
+    )
 
     @settings(fuzzed, max_examples=max(COUNT // 100, 1))
     @given(st.lists(change, min_size=1, max_size=4))

@@ -7,11 +7,13 @@ from types import SimpleNamespace
 import gwyfile.objects as gwy
 import numpy as np
 import pytest
+from helpers import SHARED
 from scan_files import surface
 
-from stm_keras.errors import ScanError
-from stm_keras.readers import converted, read_scan
+from stm_keras.errors import NoImageError, ScanError
+from stm_keras.readers import converted, read_scan, read_scans
 
+FILES = SHARED.parent / "cases" / "scan_files"
 FORWARD, BACKWARD = surface(), surface(seed=1)
 
 
@@ -179,42 +181,127 @@ def test_what_gwyddion_cannot_read_is_one_line(converter, tmp_path):
         read_scan(tmp_path / "a.top")
 
 
-def test_the_converter_itself_reads_wsxm(tmp_path):
-    pytest.importorskip("gwyddionpy", reason="the extra [gwyddion] is not installed")
-    lines, pixels = FORWARD.shape
-    stored = np.round(FORWARD * 1e13).astype("<i2")
-    header = (
-        "WSxM file copyright Nanotec Electronica\r\nSxM Image file\r\n"
-        "Image header size: {size}\r\n\r\n[Control]\r\n\r\n    X Amplitude: 3.2 nm\r\n"
-        "    Y Amplitude: 2.4 nm\r\n\r\n[General Info]\r\n\r\n    Image Data Type: short\r\n"
-        f"    Number of columns: {pixels}\r\n    Number of rows: {lines}\r\n"
-        f"    Z Amplitude: {np.ptp(stored) * 1e-4} nm\r\n\r\n[Header end]\r\n"
-    )
-    data = header.format(size=len(header.format(size=100))).encode()
-    (tmp_path / "a.stp").write_bytes(data + stored[::-1, ::-1].tobytes())  # from the end
-    scan = read_scan(tmp_path / "a.stp")
-    assert scan.format == "wsxm"
-    assert scan.heights.shape == (12, 16)
-    assert np.corrcoef(scan.heights.ravel(), FORWARD.ravel())[0, 1] > 0.999
-    assert scan.size == pytest.approx((3.2e-9, 2.4e-9))
+def field(path, *channels):
+    """Write a .gwy file of channels: dict with title, heights, and what else differs."""
+    content = {}
+    for number, channel in enumerate(channels):
+        told = {"size": (3.2e-9, 2.4e-9), "unit": "m", "lateral": "m", **channel}
+        made = gwy.GwyDataField(
+            told.get("heights", FORWARD),
+            *told["size"],
+            xoff=told.get("offset", 0.0),
+            si_unit_xy=told["lateral"],
+            si_unit_z=told["unit"],
+        )
+        content[f"/{number}/data"] = made
+        content[f"/{number}/data/title"] = told["title"]
+        if "meta" in told:
+            content[f"/{number}/meta"] = gwy.GwyContainer(told["meta"])
+    gwy.GwyContainer(content).tofile(str(path))
+    return path
 
 
-def test_the_converter_itself_reads_nanoscope(tmp_path):
-    pytest.importorskip("gwyddionpy", reason="the extra [gwyddion] is not installed")
-    heights = surface(32, 32)
-    stored = np.round(heights * 1e13).astype("<i2")
-    header = (
-        "\\*File list\r\n\\Version: 0x05120000\r\n\\Data length: 8192\r\n"
-        "\\*Scanner list\r\n\\@Sens. Zscan: V 10.0 nm/V\r\n"
-        "\\*Ciao scan list\r\n\\Scan size: 3.2 nm\r\n\\Lines: 32\r\n"
-        "\\*Ciao image list\r\n\\Data offset: 8192\r\n\\Data length: 2048\r\n"
-        "\\Bytes/pixel: 2\r\n\\Samps/line: 32\r\n\\Number of lines: 32\r\n"
-        '\\Scan size: 3.2 3.2 nm\r\n\\@2:Image Data: S [Height] "Height"\r\n'
-        "\\@2:Z scale: V [Sens. Zscan] (0.0001 V/LSB) 6.5536 V\r\n\\*File list end\r\n\x1a"
+def test_each_image_has_its_own_size_and_settings(tmp_path):
+    path = field(
+        tmp_path / "a.gwy",
+        {"title": "Current", "unit": "A", "size": (1e-7, 1e-7), "meta": {"Bias": "1 V"}},
+        {"title": "Topography crop", "meta": {"Bias": "-2 V", "Direction": "up"}},
     )
-    path = tmp_path / "a.000"
-    path.write_bytes(header.encode().ljust(8192, b"\0") + stored[::-1].tobytes())
     scan = read_scan(path)
-    assert (scan.format, scan.channel, scan.unit) == ("nanoscope", "Z", "m")
-    np.testing.assert_allclose(scan.heights, stored * 1e-12, atol=1e-14)
-    assert scan.size == pytest.approx((3.2e-9, 3.2e-9))
+    assert (scan.channel, scan.bias, scan.slow) == ("Z", -2, "up")
+    assert scan.size == pytest.approx((3.2e-9, 2.4e-9))
+    current = read_scan(path, "Current")
+    assert (current.bias, current.slow) == (1, None)
+    assert current.size == pytest.approx((1e-7, 1e-7))
+    assert [scan.channel for scan in read_scans(path)] == ["Current", "Z"]
+
+
+def test_an_image_in_metres_is_topography_unless_another_is_or_it_says_what_it_is(tmp_path):
+    for titles, channel in (
+        (["Au on mica, spot 3"], "Z"),
+        (["Sensor", "Height"], "Z"),
+        (["Amplitude Error"], "Amplitude Error"),
+    ):
+        path = field(tmp_path / "a.gwy", *({"title": title} for title in titles))
+        assert read_scan(path).channel == channel
+        assert len(read_scans(path)) == 1
+    assert (
+        read_scan(field(tmp_path / "a.gwy", {"title": "Au", "unit": "V"})).channel == "Au"
+    )
+
+
+def test_directions_and_channels_are_one_scan_frames_are_several(tmp_path):
+    one = [
+        {"title": "Z (Forward)", "meta": {"Date": "Monday"}},
+        {"title": "Z (Backward)", "meta": {"Date": "Monday"}},
+        {"title": "Current (Forward)", "unit": "A", "meta": {"Date": "Monday"}},
+        {"title": "LIA Current (Forward)", "unit": "A", "meta": {"Date": "Monday"}},
+    ]
+    path = tmp_path / "a.gwy"
+    assert len(read_scans(field(path, *one))) == 1
+    for other in (
+        [{**channel, "size": (1e-8, 1e-8)} for channel in one],
+        [{**channel, "offset": 5e-9} for channel in one],
+        [{**channel, "meta": {"Date": "Tuesday"}} for channel in one],
+        one,  # no more than a second topography tells that there are two
+    ):
+        scans = read_scans(field(path, *one, *other))
+        assert [(scan.index, scan.channel) for scan in scans] == [(0, "Z"), (1, "Z")]
+        assert {scan.direction for scan in scans} == {"forward"}
+
+
+def test_what_was_computed_has_the_settings_of_the_file_but_not_its_direction(tmp_path):
+    path = field(
+        tmp_path / "a.gwy",
+        {"title": "Z", "meta": {"Bias": "1 V", "Line direction": "Left"}},
+        {"title": "Phase", "unit": "deg"},
+    )
+    assert read_scan(path).direction == "backward"
+    scan = read_scan(path, "Phase")
+    assert (scan.bias, scan.direction) == (1, None)
+
+
+@pytest.mark.parametrize(
+    ("channel", "phrase"),
+    [
+        ({"lateral": "V"}, "holds no image, but an array over V, not over metres"),
+        ({"lateral": "1/m"}, "but an array over 1/m"),
+        ({"meta": {"Line type": "7"}}, "holds no image, but spectra along a line"),
+        ({"heights": np.ones((8, 512))}, "but curves: 8 lines of 512 pixels"),
+        ({"heights": np.ones((256, 3))}, "but curves: 256 lines of 3 pixels"),
+    ],
+)
+def test_spectra_and_colour_maps_are_no_frames(channel, phrase, tmp_path):
+    path = field(tmp_path / "a.gwy", {"title": "Z", **channel})
+    with pytest.raises(NoImageError, match=phrase):
+        read_scan(path)
+    path = field(tmp_path / "a.gwy", {"title": "Map", **channel}, {"title": "Z"})
+    assert read_scan(path).images == ("Z",)
+
+
+@pytest.mark.parametrize("module", ["dm3file", "surffile", "metropro", "nrrdfile"])
+def test_what_is_of_no_probe_microscope_is_refused(module, converter, tmp_path):
+    run = converter.run_converter
+    converter.run_converter = lambda *args, **kwargs: run(*args, **kwargs) or module
+    (tmp_path / "a.dm3").write_bytes(OTHERS["unknown"])
+    with pytest.raises(NoImageError, match=f"not a scan of a probe microscope.*'{module}'"):
+        read_scan(tmp_path / "a.dm3")
+    converter.run_converter = lambda *args, **kwargs: run(*args, **kwargs) or "nt-mdt"
+    assert read_scan(tmp_path / "a.dm3").format == "unknown"
+
+
+def test_the_converter_itself_tells_what_is_no_probe_file(tmp_path):
+    header = "NRRD0001\ntype: float\ndimension: 2\nsizes: 16 12\nencoding: raw\nendian: little\n\n"
+    (tmp_path / "a.nrrd").write_bytes(
+        header.encode() + (FORWARD * 0).astype("<f4").tobytes()
+    )
+    with pytest.raises(NoImageError, match="Gwyddion reads it as 'nrrdfile'"):
+        read_scan(tmp_path / "a.nrrd")
+
+
+@pytest.mark.skipif(not FILES.exists(), reason="the shared cases are not here")
+def test_the_shared_containers_are_read():
+    scan = read_scan(FILES / "two_sizes.gwy")
+    assert (scan.channel, scan.size) == ("Z", pytest.approx((2e-8, 2e-8)))
+    assert len(read_scans(FILES / "two_sizes.gwy")) == 2
+    assert len(read_scans(FILES / "lia_current.gwy")) == 1

@@ -54,6 +54,50 @@ def test_gxsm4_writes_hdf5(tmp_path):
     assert scan.size == pytest.approx((3.2e-9, 2.4e-9))
 
 
+def test_a_redpitaya_mirrors_backward_lines_itself(tmp_path):
+    for hardware, expected in (("rpspmc", COUNTS), ("sranger_mk2", COUNTS[:, ::-1])):
+        gxsm4(tmp_path / "a.nc", COUNTS, name="scan-Xm-Topo.nc", hardware=hardware)
+        scan = read_scan(tmp_path / "a.nc")
+        assert scan.direction == "backward"
+        np.testing.assert_allclose(scan.heights, expected * 0.5e-10)
+
+
+def test_the_name_of_the_file_beats_that_of_an_earlier_scan(tmp_path):
+    gxsm4(tmp_path / "new-M-Xp-Topo.nc", COUNTS, name="old-Xm-Topo.nc")
+    assert read_scan(tmp_path / "new-M-Xp-Topo.nc").direction == "forward"
+    netcdf3(tmp_path / "new-Xm-Topo.nc", COUNTS, name="old-M-Xp-Topo.nc")
+    scan = read_scan(tmp_path / "new-Xm-Topo.nc")
+    assert scan.direction == "backward"
+    np.testing.assert_allclose(scan.heights, COUNTS[:, ::-1] * 0.5e-10)
+    netcdf3(tmp_path / "renamed.nc", COUNTS, name="renamed")
+    assert read_scan(tmp_path / "renamed.nc").direction is None
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor", "symbol"),
+    [
+        ("ms", 1e-3, "s"),
+        ("V", 1.0, "V"),
+        ("nA", 1e-9, "A"),
+        ("dB", 1.0, "dB"),
+        ("", 1.0, ""),
+        ("nm", 1e-10, "m"),  # the unit of the display
+    ],
+)
+def test_only_lengths_are_metres(unit, factor, symbol, tmp_path):
+    gxsm4(tmp_path / "a.nc", COUNTS, unit=unit)
+    scan = read_scan(tmp_path / "a.nc", "Mon")
+    np.testing.assert_allclose(scan.heights, COUNTS * 0.5 * factor)
+    assert scan.unit == symbol
+
+
+def test_the_setpoint_is_that_of_a_servo_that_was_on(tmp_path):
+    for mode, expected in ((3, 1e-11), (1, 1e-11), (0, None), (2, None)):
+        gxsm4(tmp_path / "a.nc", COUNTS, mode=mode)
+        scan = read_scan(tmp_path / "a.nc")
+        assert scan.setpoint == (expected and pytest.approx(expected))
+
+
 def test_movies_and_other_netcdf_are_refused(tmp_path):
     with h5py.File(tmp_path / "movie.nc", "w") as file:
         file["FloatField"] = np.ones((3, 1, 8, 8))
@@ -62,7 +106,7 @@ def test_movies_and_other_netcdf_are_refused(tmp_path):
     netcdf3(tmp_path / "a.nc", COUNTS)
     data = (tmp_path / "a.nc").read_bytes()
     for changed, phrase in (
-        (data.replace(b"FloatField", b"OtherField"), "but none of GXSM"),
+        (data.replace(b"FloatField", b"OtherField"), "is a netCDF file without an image"),
         (data[:600], "is a damaged netCDF file"),
     ):
         (tmp_path / "b.nc").write_bytes(changed)
@@ -74,7 +118,7 @@ def test_variables_of_netcdf3_are_those_scipy_wrote(tmp_path):
     from scipy.io import netcdf_file
 
     netcdf3(tmp_path / "a.nc", COUNTS)
-    own = read_variables((tmp_path / "a.nc").read_bytes())
+    own, _ = read_variables((tmp_path / "a.nc").read_bytes())
     with netcdf_file(tmp_path / "a.nc", mmap=False) as file:
         assert list(own) == list(file.variables)
         for name, variable in file.variables.items():

@@ -50,6 +50,64 @@ def test_a_setpoint_in_hertz_is_no_current(write):
     assert read_scan(write(TOPOGRAPHY, Z_CONTROLLER=table)).setpoint is None
 
 
+def test_the_setpoint_is_that_of_the_controller_at_work(write):
+    table = "\tName\ton\tSetpoint\n\tAFM\t0\t-2.5E+0 Hz\n\tlog Current\t1\t7.0E-11 A"
+    for tabs in (True, False):
+        scan = read_scan(write(TOPOGRAPHY, Z_CONTROLLER=table, tabs=tabs))
+        assert scan.setpoint == 7e-11
+    images = TOPOGRAPHY | {"Current": ("A", FORWARD, None)}
+    off = table.replace("\t1\t", "\t0\t")
+    scan = read_scan(write(images, Z_CONTROLLER=off, tabs=False))
+    assert scan.channel == "Current"  # no controller was at work
+
+
+def test_units_are_si_whatever_a_program_wrote(write):
+    scan = read_scan(write({"Z": ("nm", FORWARD * 1e9, None)}))
+    np.testing.assert_allclose(scan.heights, FORWARD, rtol=1e-6)
+    assert scan.unit == "m"
+
+
+def test_later_passes_over_the_lines_can_be_asked_for(write):
+    second = surface(seed=2)
+    images = {
+        "[P1]_Z": ("m", FORWARD, BACKWARD),
+        "[P1]_Current": ("A", FORWARD, None),
+        "[P2]_Z": ("m", second, -second),
+    }
+    path = write(images)
+    assert read_scan(path).images == (
+        *("Z forward down", "Z backward down", "Current forward down"),
+        *("P2 Z forward down", "P2 Z backward down"),
+    )
+    for channel, expected in (
+        (None, FORWARD),
+        ("Z", FORWARD),
+        ("P1 Z backward", BACKWARD),
+        ("P2 Z forward down", second),
+        ("p2 z", second),
+        ("[P2]_Z", second),
+        ("P2 Z backward", -second),
+    ):
+        np.testing.assert_array_equal(
+            read_scan(path, channel).heights, expected.astype("f4")
+        )
+
+
+@pytest.mark.parametrize(
+    ("rows", "biases"),
+    [
+        ("", (-1.5, -1.5)),
+        ("\n\tTRUE\t0.1\n\tTRUE\t0.2", (0.1, 0.2)),
+        ("\n\tTRUE\t\n\tTRUE\t0.2", (-1.5, 0.2)),
+        ("\n\tTRUE\t0.1", (-1.5, None)),  # of which pass?
+    ],
+)
+def test_passes_have_their_own_bias(rows, biases, write):
+    images = {"[P1]_Z": ("m", FORWARD, None), "[P2]_Z": ("m", BACKWARD, None)}
+    path = write(images, **{"Multipass-Config": "\tRecord_Ch\tBias_Override" + rows})
+    assert (read_scan(path, "Z").bias, read_scan(path, "P2 Z").bias) == biases
+
+
 def test_nan_at_the_start_the_end_and_within_a_line_was_not_recorded(write):
     broken = FORWARD.copy()
     broken[7, 5:] = broken[8:] = np.nan

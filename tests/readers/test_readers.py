@@ -2,6 +2,7 @@
 
 import os
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from scan_files import createc, ibw, nid, surface, sxm
 from stm_keras.data.preprocess import remove_line_trend
 from stm_keras.errors import ScanError
 from stm_keras.readers import READERS, read_scan
-from stm_keras.readers.found import Found, Image, choose
+from stm_keras.readers.found import Found, Image, choose, choose_all
 from stm_keras.readers.sniff import scan_format
 from stm_keras.readers.words import channel_of, number, quantity, si_unit
 
@@ -42,6 +43,18 @@ HEIGHTS = surface()
         ("LI Demod 1 X", ("LI Demod 1 X", None, None)),
         ("OC M1 Freq. Shift", ("OC M1 Freq. Shift", None, None)),
         ("Zeit", ("Zeit", None, None)),
+        ("ADC0-I", ("Current", None, None)),
+        ("ADC1", ("ADC1", None, None)),
+        ("Z error", ("Z error", None, None)),
+        ("Z error (Forward)", ("Z error", "forward", None)),
+        ("Height Sensor", ("Height Sensor", None, None)),
+        ("LIA Current", ("LIA Current", None, None)),
+        ("LIA_Current_Backward", ("LIA Current", "backward", None)),
+        ("Current error [Left]", ("Current error", "backward", None)),
+        ("I-AC", ("I-AC", None, None)),
+        ("Current (A)", ("Current", None, None)),
+        ("[P2]_Z", ("P2 Z", None, None)),
+        ("[P12]_Current_(A)", ("P12 Current", None, None)),
     ],
 )
 def test_channels_are_known_under_their_many_names(title, expected):
@@ -58,6 +71,18 @@ def test_numbers_and_units_of_headers():
     assert si_unit("Å") == (1e-10, "m")
     assert si_unit("µm") == (pytest.approx(1e-6), "m")
     assert si_unit("counts") == (1.0, "counts")
+    for text, unit in (
+        ("meter", (1.0, "m")),
+        ("nanometers", (1e-9, "m")),
+        ("Volts", (1.0, "V")),
+        ("picoampere", (1e-12, "A")),
+        ("hertz", (1.0, "Hz")),
+        ("angstroms", (1e-10, "m")),
+        ("degrees", (1.0, "deg")),
+        ("A/V", (1.0, "A/V")),
+        ("parameter", (1.0, "parameter")),
+    ):
+        assert si_unit(text) == (pytest.approx(unit[0]), unit[1])
 
 
 def image(channel="Z", direction="forward", slow="down", heights=HEIGHTS, unit="m"):
@@ -84,9 +109,70 @@ def test_of_two_topographies_the_recorded_one_is_taken():
         choose("a", Found("x", ()))
 
 
+def test_two_images_never_carry_one_label():
+    found = Found(
+        "x",
+        (image(), image(heights=HEIGHTS * 2), image(heights=HEIGHTS * 3), image("Z (2)")),
+    )
+    scan = choose("a", found)
+    assert scan.images == (
+        *("Z forward down", "Z (2) forward down"),
+        *("Z (3) forward down", "Z (2) (2) forward down"),
+    )
+    assert scan.channels == ("Z", "Z (2)", "Z (3)", "Z (2) (2)")
+    np.testing.assert_array_equal(scan.heights, HEIGHTS)
+    for label, factor in zip(scan.images, (1, 2, 3, 1), strict=True):
+        np.testing.assert_array_equal(choose("a", found, label).heights, HEIGHTS * factor)
+    np.testing.assert_array_equal(choose("a", found, "z (3)").heights, HEIGHTS * 3)
+
+
+def test_scans_of_a_file_number_their_images_each_for_itself():
+    found = Found("x", (image(), replace(image(heights=HEIGHTS * 2), index=1)))
+    scans = choose_all("a", found)
+    assert [scan.images for scan in scans] == [("Z forward down",)] * 2
+    assert [scan.index for scan in scans] == [0, 1]
+    assert choose("a", found).images == ("Z forward down",)
+
+
+def test_an_exact_name_beats_a_part_of_it():
+    found = Found("x", (image("LIA Current", unit="A"), image("Current", unit="A")))
+    assert choose("a", found, "current").channel == "Current"
+    assert choose("a", found).channel == "Current"
+    assert choose("a", found, "LIA current").channel == "LIA Current"
+    found = Found("x", (image("Z error"), image("Z error", "backward"), image()))
+    assert choose("a", found).channel == "Z"
+    assert choose("a", found, "Topography").channel == "Z"
+    assert choose("a", found, "topography [Right]").direction == "forward"
+    with pytest.raises(ScanError, match="a: no channel 'Topography \\[Left\\]'"):
+        choose("a", found, "Topography [Left]")
+
+
+def test_heights_by_another_name_are_topography():
+    found = Found("x", (image("Amplitude", unit="V"), image("Height Sensor")))
+    scan = choose("a", found)
+    assert (scan.channel, scan.unit) == ("Height Sensor", "m")
+
+
+def test_forward_is_taken_before_what_tells_no_direction():
+    found = Found("x", (image(direction="backward"), image(direction=None), image()))
+    assert choose("a", found).direction == "forward"
+
+
 def test_sizes_that_cannot_be_are_none():
     for size in ((0.0, 1e-9), (float("nan"), 1e-9), (-1e-9, 1e-9), (None, 1e-9)):
         assert choose("a", Found("x", (image(),), size=size)).size is None
+
+
+def test_what_is_unlike_a_scan_is_said():
+    for odd, size, phrase in (
+        (image(heights=HEIGHTS[:8]), None, "8 lines of 16 pixels are hardly a frame"),
+        (image(), (1e-5, 8e-6), "the frame is 10 x 8 \N{MICRO SIGN}m wide, too large"),
+        (image("Phase", unit="deg"), None, "Phase forward down is in deg: neither heights"),
+    ):
+        warnings = choose("a", Found("x", (odd,), size=size)).warnings
+        assert any(text.startswith(phrase) for text in warnings)
+    current = image("Current", unit="A")
+    assert choose("a", Found("x", (current,), size=(1e-7, 1e-7)), "Current").warnings == ()
 
 
 def test_the_suffix_is_never_trusted(tmp_path):
@@ -216,7 +302,7 @@ REFUSED = {
     "MANIFEST.md": "is of an unknown format",
 }
 CONVERTED = {
-    "top-1.top": (256, 256, 600, 600, None, 256, "Z"),
+    "top-1.top": (256, 256, 600, 600, "up", 256, "Z"),
     "topo_ABC_Graphite-Sample5_9K_2021_08_13_19_11_10_065.sm4": (
         *(128, 128, 75, 75),
         *(None, 128, "Z"),
@@ -230,8 +316,6 @@ needs_files = pytest.mark.skipif(
 @needs_files
 @pytest.mark.parametrize("name", [*REAL, *CONVERTED])
 def test_real_files_are_read(name):
-    if name in CONVERTED:
-        pytest.importorskip("gwyddionpy", reason="the extra [gwyddion] is not installed")
     lines, pixels, width, height, slow, recorded, channel = (REAL | CONVERTED)[name]
     scan = read_scan(FOLDER / name)
     assert scan.heights.shape == (lines, pixels)
@@ -267,6 +351,7 @@ def likeness(one, other, reach=0):
         ("stm-nanosurf-nid.nid", None),
         ("20201111--4_1.Z_mtrx", None),
         ("chigwell009-M-Xp-Topo.nc", "chigwell009-Xm-Topo.nc"),
+        ("topo_ABC_Graphite-Sample5_9K_2021_08_13_19_11_10_065.sm4", None),
     ],
 )
 def test_forward_and_backward_of_real_files_show_the_same_surface(name, backward):

@@ -1,4 +1,4 @@
-"""Is a scan as large as those that the model was taught on?"""
+"""Is a scan as large as those that the model was trained on?"""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ PAPER = "as Gordon et al. 2020 give it for their scans; not measured scan by sca
 
 @dataclass(frozen=True)
 class TaughtSizes:
-    """Widths of the scans that a model was taught on.
+    """Widths of the scans that a model was trained on.
 
     Args:
         low, high: float, nm.
@@ -23,29 +23,41 @@ class TaughtSizes:
     high: float
     source: str
 
-    def outside(self, scan):
-        """Return the width of a scan in nm if it lies outside, else None.
+    def outside(self, size: tuple | None) -> bool | None:
+        """Tell whether a scan is wider or narrower than these.
 
         Args:
-            scan: `stm_keras.scan.Scan`.
+            size: tuple (width, height) in m; None, which gives None, where not known.
         """
-        if scan.size is None:
+        if size is None:
             return None
-        width = scan.size[0] * NANO
-        near = 0.98 * self.low <= width <= 1.02 * self.high  # 80.3 nm is meant as 80
-        return None if near else width
+        width = size[0] * NANO
+        return not 0.98 * self.low <= width <= 1.02 * self.high  # 80.3 nm is meant as 80
 
-    def remark(self, scan):
+    def remark(self, size: tuple | None) -> str | None:
         """Say that a scan lies outside, in few words; None where it does not."""
-        width = self.outside(scan)
-        if width is None:
+        if not self.outside(size):
             return None
-        width = f"{float(f'{width:.3g}'):.10g}"
-        return f"{width} nm wide, taught {self.low:g} to {self.high:g} nm"
+        width = f"{float(f'{size[0] * NANO:.3g}'):.10g}"
+        return f"{width} nm wide, trained on {self.low:g} to {self.high:g} nm"
+
+
+def unknown_size(facts: dict, size: tuple | None) -> bool | None:
+    """Tell whether a scan is of a width that a model was not trained on.
+
+    Args:
+        facts: dict of a model file.
+        size: tuple (width, height) in m, or None.
+
+    Returns:
+        bool; None where the size of the scan or those of training are not known.
+    """
+    sizes = taught_sizes(facts) if size is not None else None
+    return None if sizes is None else sizes.outside(size)
 
 
 def taught_sizes(facts):
-    """Return how wide the scans were that a model was taught on.
+    """Return how wide the scans were that a model was trained on.
 
     Args:
         facts: dict of a model file. Where it holds `size_nm`, two numbers, these are
@@ -72,7 +84,7 @@ def taught_sizes(facts):
 def widest_nm(facts):
     """Return how wide a scan may be for its rows to be told apart in the model's pixels.
 
-    Two pixels a dimer row, or the widest that was taught where that is less.
+    Two pixels a dimer row, or the widest that was trained on where that is less.
 
     Args:
         facts: dict of a model file.

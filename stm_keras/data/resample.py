@@ -1,0 +1,239 @@
+"""Bring the lines of a scan to the lines and pixels of a model: one rule, whole or live.
+
+A model judges square pixels. Each of its lines is a weighted mean of neighbouring lines of the
+scan (a triangle filter, as of `preprocess.triangle_weights`), and it is made as soon as the last
+of them has been recorded. So a scan that is pushed line by line, a scan that was stopped early
+and the same scan read from a file give a model the same lines.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from stm_keras.data.preprocess import has_signal, triangle_weights
+from stm_keras.errors import MismatchError, UsageError
+from stm_keras.scan import Scan, bridge_gaps
+
+CLOSE = 1e-9  # lines: a triangle that ends at a line does not need it
+
+
+class LineResampler:
+    """Lines of a scan in, lines of a model out, as soon as they are certain.
+
+    Args:
+        facts: dict of the model: `pixels` and `max_lines`.
+        pixels: int. Pixels of a line of the scan.
+        lines: int. Lines that the complete scan has. None where that is not known: it is
+            taken as square, and the lines go on for as long as they are pushed.
+        aspect: float. How much longer a pixel is along the slow axis than along a line.
+    """
+
+    def __init__(
+        self, facts: dict, pixels: int, lines: int | None = None, aspect: float = 1.0
+    ):
+        ratio = aspect * facts["pixels"] / pixels  # lines of the model for one of the scan
+        square = max(1, round(min(facts["max_lines"] / ratio, 1e9)))
+        self.judged = square if lines is None else min(lines, square)
+        self.wanted = min(max(1, round(self.judged * ratio)), facts["max_lines"])
+        self.ends = lines is not None
+        self._scale = self.judged / self.wanted
+        self._width = max(self._scale, 1.0)
+        self._lines = deque(maxlen=2 * int(np.ceil(self._width)) + 2)  # the latest
+        self.seen = 0  # lines of the scan
+        self.made = 0  # lines of the model
+
+    @property
+    def complete(self) -> bool:
+        """Whether all lines that are judged have come, of a scan whose number is known."""
+        return self.ends and self.seen >= self.judged
+
+    def begin(self, line: int) -> int:
+        """Return the line of the scan with which a line of the model begins."""
+        return line * self.judged // self.wanted
+
+    def push(self, line: np.ndarray) -> list:
+        """Take the next line.
+
+        Args:
+            line: float array of shape `(pixels of the model,)`.
+
+        Returns:
+            list of arrays of that shape: lines of the model that this one completes.
+        """
+        if self.complete:  # a scan that is higher than wide: its first square is judged
+            return []
+        self._lines.append(line)
+        self.seen += 1
+        found = []
+        while self.complete or self._last(self.made) < self.seen:
+            if self.ends and self.made == self.wanted:
+                break
+            found.append(self._weigh(self.made))
+            self.made += 1
+        return found
+
+    def first(self) -> np.ndarray:
+        """Return the first line of the model from the lines there are, before it is certain."""
+        return self._weigh(0)
+
+    def _centre(self, line):
+        return (line + 0.5) * self._scale - 0.5
+
+    def _last(self, line):
+        """Return the last line of the scan that a line of the model needs."""
+        return int(np.ceil(self._centre(line) + self._width - CLOSE)) - 1
+
+    def _weigh(self, line):
+        first = self.seen - len(self._lines)
+        distance = np.abs(np.arange(first, self.seen) - self._centre(line))
+        weights = np.maximum(1 - distance / self._width, 0)
+        there = np.flatnonzero(weights)
+        if len(there) == 1:  # no rounding where nothing is mixed
+            return self._lines[there[0]]
+        return weights @ np.array(self._lines) / weights.sum()
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A scan in the lines and pixels of a model.
+
+    Args:
+        heights: float64 array of shape `(max_lines, pixels)`. Heights from their median, as
+            parts of the largest; lines that are not there are 0.
+        bounds: int array of shape `(lines that are there + 1,)`. Line of the scan with which
+            each of these begins, and with which the last ends.
+        planned: int. Lines of the model that the complete scan has.
+        left: int. Recorded lines that are not judged, since the scan is higher than wide.
+    """
+
+    heights: np.ndarray
+    bounds: np.ndarray
+    planned: int
+    left: int = 0
+
+
+def fit_heights(
+    lines: np.ndarray,
+    facts: dict,
+    planned: int | None = None,
+    size: tuple | None = None,
+) -> Fitted:
+    """Bring recorded lines to the lines and pixels of a model.
+
+    Lines without a signal, constant or no more than a slope, were lost and do not count.
+
+    Args:
+        lines: array of shape `(lines, pixels)`, in the order of acquisition, any unit; NaN
+            where not recorded.
+        facts: dict of the model: `pixels` and `max_lines`.
+        planned: int. Lines that the complete scan has; None for those there are.
+        size: tuple (width, height) of the complete scan; None where that is not known: pixels
+            are taken as square.
+
+    Returns:
+        `Fitted`. Without a usable line its heights are all 0, and its bounds are `[0]`.
+
+    Raises:
+        MismatchError: It is not a scan.
+    """
+    lines = np.asarray(lines)
+    if lines.ndim != 2 or lines.dtype.kind not in "buif" or min(lines.shape) < 1:
+        raise MismatchError(
+            "A scan has the shape (lines, pixels) and holds real numbers. "
+            f"Received: {lines.dtype} of shape {lines.shape}."
+        )
+    planned, pixels = planned or len(lines), lines.shape[1]
+    taken = LineResampler(facts, pixels, planned, aspect_of(size, planned, pixels))
+    fitted = np.zeros((facts["max_lines"], facts["pixels"]))
+    usable = np.isfinite(lines).all(1)
+    usable[usable] = has_signal(lines[usable])
+    there = np.flatnonzero(usable)
+    if not len(there):
+        return Fitted(fitted, np.zeros(1, int), taken.wanted)
+    kept = there[: taken.judged]
+    heights = lines[kept].astype(np.float64)
+    heights = heights / np.abs(heights).max()
+    heights = heights - np.median(heights)
+    heights = heights / np.abs(heights).max()
+    narrow = resample_line(heights, facts["pixels"])
+    made = [row for line in narrow for row in taken.push(line)] or [taken.first()]
+    fitted[: len(made)] = made
+    starts = [kept[taken.begin(line)] for line in range(len(made))]
+    bounds = np.array([*starts, kept[taken.seen - 1] + 1])
+    return Fitted(fitted, bounds, taken.wanted, len(there) - len(kept))
+
+
+def fit_scan_lines(scan: Scan, facts: dict, bridged: np.ndarray | None = None) -> Fitted:
+    """Bring a scan of a microscope to the lines and pixels of a model.
+
+    Args:
+        scan: `Scan`.
+        facts: dict of the model: `pixels` and `max_lines`.
+        bridged: float array, what `bridge_gaps(scan.lines())` gave, if that is at hand.
+
+    Returns:
+        `Fitted`, whose bounds are lines of `scan.lines()`.
+    """
+    lines = bridge_gaps(scan.lines()) if bridged is None else bridged
+    return fit_heights(lines, facts, len(scan.heights), scan.size)
+
+
+def lines_of(bounds: np.ndarray, places: tuple | None) -> tuple | None:
+    """Return the lines of a scan with which lines of the model begin.
+
+    Args:
+        bounds: int array, as of `Fitted`.
+        places: tuple of int, lines of the model; or None.
+    """
+    if places is None:
+        return None
+    return tuple(int(bounds[min(place, len(bounds) - 1)]) for place in places)
+
+
+def lines_seen(bounds: np.ndarray, lines: int) -> int:
+    """Return how many lines of a scan so many lines of the model cover: int."""
+    return 0 if lines < 1 else int(bounds[min(lines, len(bounds) - 1)])
+
+
+def resample_line(lines: np.ndarray, pixels: int) -> np.ndarray:
+    """Resample lines to another number of pixels, in float64.
+
+    Args:
+        lines: array of shape `(..., old pixels)`.
+        pixels: int.
+
+    Returns:
+        float64 array of shape `(..., pixels)`; the lines as they are where nothing changes.
+    """
+    if lines.shape[-1] == pixels:
+        return lines
+    # An offset of micrometres times weights of float32 would drown picometres.
+    weights = triangle_weights(lines.shape[-1], pixels, "float64")
+    return np.asarray(lines, np.float64) @ weights
+
+
+def aspect_of(size: tuple | None, lines: int | None, pixels: int | None) -> float:
+    """Return how much longer a pixel is along the slow axis than along a line.
+
+    Args:
+        size: tuple (width, height) of the frame, or None: pixels are square.
+        lines, pixels: int, or None where they are not known.
+
+    Returns:
+        float.
+
+    Raises:
+        UsageError: The size is not two positive numbers.
+    """
+    if size is None:
+        return 1.0
+    fine = np.shape(size) == (2,) and np.isfinite(size).all() and min(size) > 0
+    if not fine:
+        raise UsageError(
+            "`size` is the width and height of the frame in metres, two positive numbers. "
+            f"Received: size={size!r}."
+        )
+    if lines is None or pixels is None:
+        return 1.0
+    return (size[1] / lines) / (size[0] / pixels)

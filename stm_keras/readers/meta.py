@@ -1,0 +1,123 @@
+"""Scan settings behind the many names that programs give them.
+
+Gwyddion passes the header of a file on as it was written, and Igor keeps it in a wave's
+note: pairs of texts whose names differ from maker to maker.
+"""
+
+import re
+from collections.abc import Mapping
+
+from stm_keras.readers.words import number, quantity
+
+WAYS = {  # what is said of a way: which axis, and how it ran
+    **dict.fromkeys(("up", "bottomtotop", "upward", "upwards"), ("slow", "up")),
+    **dict.fromkeys(("down", "toptobottom", "downward", "downwards"), ("slow", "down")),
+    **dict.fromkeys(("forward", "trace", "right", "lefttoright"), ("direction", "forward")),
+    **dict.fromkeys(("backward", "retrace", "left"), ("direction", "backward")),
+    "righttoleft": ("direction", "backward"),
+}
+FLAGS = {  # names whose value is yes or no: the way of the slow axis for each
+    "scanup": {True: "up", False: "down"},
+    "scandown": {True: "down", False: "up"},
+}
+YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+WAY_NAMES = (
+    *("yscanningdirection", "framedirection", "scanningdirection", "scandirection"),
+    *("xscanningdirection", "linedirection", "direction", "scandir"),
+)
+BIASES = (
+    *("bias", "biasvoltage", "topographybias", "gapvoltage", "samplebias", "vbias"),
+    *("gapvoltagecontrol.voltage", "tipvoltage", "tipbias", "surfacevoltage"),
+)
+SETPOINTS = (
+    *("setpoint", "currentsetpoint", "isetpoint", "zcontrollersetpoint", "feedbackset"),
+    *("regulator.setpoint1", "regulator::setpoint1", "fblogiset", "current"),
+)
+ANGLES = ("scanangle", "rotationangle", "rotateang.", "angle", "rotation")
+LINE_TIMES = ("time/line", "linetime", "timeperline")
+RATES = ("xfrequency", "scanrate")  # lines a second, there and back
+SYMBOLS = {"Volt": "V", "Ampere": "A"}
+BARE = ("tipvoltage", "surfacevoltage")  # Asylum writes all numbers in SI, without units
+
+
+def settings(meta: Mapping, lines: int, pixels: int) -> dict:
+    """Find what a header tells of a scan.
+
+    Args:
+        meta: mapping of str to str: names and values as a program wrote them.
+        lines, pixels: int. Of the image.
+
+    Returns:
+        dict of those that are there: slow, direction (str, as in `Scan`), bias (V),
+        setpoint (A), line_time (s, of one line in one direction), angle (degrees).
+    """
+    known = {}
+    for name, value in meta.items():
+        plain, unit = _plain(str(name))
+        known.setdefault(plain, f"{value} {unit}".strip())
+    found = _ways(known)
+    found["bias"] = _bias(known)
+    found["setpoint"] = _first(known, SETPOINTS, "A")
+    found["angle"] = next((number(known[a]) for a in ANGLES if a in known), None)
+    if "unitnumber" in known and "tilt" in known:  # Aarhus: the angle of the lines
+        found["angle"] = number(known["tilt"])
+    found["line_time"] = _line_time(known, lines, pixels)
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _plain(name):
+    """Return a name without its section, number and unit, and the unit: two of str."""
+    unit = re.search(r"\[([^\]]*)\]", name)
+    name = re.sub(r"\[[^\]]*\]", "", name).split(" / ")[0]
+    name = re.sub(r"^(?:\d+|EEPA):", "", name.strip()).strip()
+    section, _, last = name.rpartition("::")
+    if section in ("GapVoltageControl", "Regulator"):
+        last = f"{section}.{last}"
+    unit = unit.group(1) if unit else ""
+    return re.sub(r"[\s_-]", "", last).lower(), SYMBOLS.get(unit, unit)
+
+
+def _ways(known):
+    found = {}
+    for name in WAY_NAMES:
+        way = WAYS.get(re.sub(r"[\s_-]", "", known.get(name, "")).lower())
+        if way:
+            found.setdefault(*way)
+    for name, ways in FLAGS.items():
+        value = known.get(name, "").lower()
+        if value in YES + NO:
+            found.setdefault("slow", ways[value in YES])
+    if "scanymode" in known:  # Createc
+        slow = {"1": "down", "2": "up"}.get(known["scanymode"])
+        found.setdefault("slow", slow)
+    return found
+
+
+def _bias(known):
+    """Return the bias; of the two of Park's software, the one that is not 0."""
+    values = [quantity(known.get(name), "V") for name in BIASES]
+    values += [number(known.get(name)) for name in BARE]
+    values = [value for value in values if value is not None]
+    return next((value for value in values if value), values[0] if values else None)
+
+
+def _first(known, names, symbol):
+    values = (quantity(known.get(name), symbol) for name in names)
+    return next((value for value in values if value is not None), None)
+
+
+def _line_time(known, lines, pixels):
+    time = _first(known, LINE_TIMES, "s")
+    if time is not None:
+        return time
+    rate = next((number(known[name]) for name in RATES if name in known), None)
+    if rate is not None and rate > 0:
+        return 0.5 / rate
+    if "pageid" in known:  # RHK: of one pixel
+        period = quantity(known.get("period"), "s")
+        return None if period is None else period * pixels
+    point = quantity(known.get("topographytimeperpoint"), "s")  # SCALA
+    if point is not None:
+        return point * pixels
+    duration = quantity(known.get("scanduration"), "s")  # Aarhus: of the whole image
+    return None if duration is None else duration / lines

@@ -1,0 +1,145 @@
+"""Read images from netCDF files that xarray writes, of rhkpy and spym above all.
+
+Such a file names its axes and gives each a coordinate: y grows upwards, so a first line with
+the least y is the bottom one. spym calls the axes of lines and pixels `..._x` and `..._y` and
+has the top line first; rhkpy keeps both directions on an axis `scandir`.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from stm_keras.errors import NoImageError
+from stm_keras.readers.found import Found, Image
+from stm_keras.readers.hdf5_file import text_of
+from stm_keras.readers.source import check_shape
+from stm_keras.readers.words import channel_of, positive, si_unit
+
+FEWEST = 16  # lines and pixels of an image
+MOST = 64  # images of a file
+WAYS = {
+    "forward": "forward",
+    "backward": "backward",
+    "right": "forward",
+    "left": "backward",
+}
+FACTS = {  # name in a Found: names of the attribute, SI unit
+    "bias": (("bias", "RHK_Bias"), "V"),
+    "setpoint": (("setpoint", "RHK_Current"), "A"),
+    "angle": (("scan_angle", "scan angle", "RHK_Angle"), "deg"),
+}
+
+
+def find(path: str | Path, variables: dict, about: dict) -> Found:
+    """Find all images among the variables of a netCDF file.
+
+    Args:
+        path: str or `Path`. Named in errors.
+        variables: dict of str to tuple of array, dict of attributes, and tuple of the names
+            of its axes (str; None where the file does not say).
+        about: dict. Attributes of the whole file.
+
+    Returns:
+        `Found`.
+
+    Raises:
+        ScanError: There is no image.
+    """
+    images = []
+    for name in variables:
+        if len(images) < MOST:
+            images += _images(name, variables, about)
+    if not images:
+        raise NoImageError(
+            f"{path}: is a netCDF file without an image: no variable has two axes of "
+            f"{FEWEST} or more. Give a file of a scan."
+        )
+    for image in images:
+        check_shape(path, *image.heights.shape)
+    flags = [_number(own, "feedback_active") for _, own, _ in variables.values()]
+    return Found(
+        format="netcdf", images=tuple(images), feedback=False if 0.0 in flags else None
+    )
+
+
+def _images(name, variables, about):
+    """List the images of one variable: one, or one for each direction."""
+    array, own, axes = variables[name]
+    if array.dtype.kind not in "fiu" or array.ndim not in (2, 3) or len(axes) < array.ndim:
+        return []
+    ways = [None]
+    if array.ndim == 3:
+        ways = _ways(variables, axes[2], array.shape[2])
+    if not ways or min(array.shape[:2]) < FEWEST:
+        return []
+    channel, direction, slow = channel_of(name)
+    factor, unit = si_unit(text_of(own.get("units", "")))
+    heights = np.asarray(array, np.float64) * factor
+    rows, columns = axes[:2]
+    if (rows, columns) == ("x", "y"):
+        heights, (rows, columns) = np.swapaxes(heights, 0, 1), ("y", "x")
+    lines, pixels = (_coordinate(variables, axis) for axis in (rows, columns))
+    if rows == "y" and lines is not None and lines[-1] > lines[0]:
+        heights = heights[::-1]
+    facts = {key: _fact(own, about, *which) for key, which in FACTS.items()}
+    period = _number(own, "time_per_point")
+    return [
+        Image(
+            heights=heights if way is None else heights[:, :, place],
+            channel=channel,
+            unit=unit,
+            direction=way or direction,
+            slow=slow,
+            size=positive(_span(pixels), _span(lines)),
+            line_time=None if period is None else period * heights.shape[1],
+            **facts,
+        )
+        for place, way in enumerate(ways)
+    ]
+
+
+def _ways(variables, axis, count):
+    """Return the directions along an axis: list of str, empty where they are none."""
+    labels, _, _ = variables.get(axis, (np.empty(0), {}, ()))
+    if labels.dtype.kind == "S" and labels.ndim == 2:  # letters, of classic netCDF
+        texts = [text_of(label) for label in labels]
+    else:
+        texts = [text_of(label) for label in np.ravel(labels)[:count]]
+    ways = [WAYS.get(text.lower()) for text in texts]
+    return ways if len(ways) == count and None not in ways else []
+
+
+def _coordinate(variables, axis):
+    """Return the coordinate of an axis in m: float array, or None."""
+    values, own, _ = variables.get(axis, (None, {}, ()))
+    if values is None or values.ndim != 1 or values.dtype.kind not in "fiu":
+        return None
+    factor, unit = si_unit(text_of(own.get("units", "m")))
+    if unit != "m" or len(values) < 2 or not np.isfinite(values).all():
+        return None
+    return np.asarray(values, np.float64) * factor
+
+
+def _span(values):
+    """Return how long an axis is whose pixels lie at these places."""
+    if values is None:
+        return None
+    return abs(values[-1] - values[0]) * len(values) / (len(values) - 1)
+
+
+def _fact(own, about, names, symbol):
+    """Return a number that a variable tells, else the file, in SI, or None."""
+    for told in (own, about):
+        for name in names:
+            value = _number(told, name)
+            if value is not None:
+                unit = told.get(f"{name}_units", told.get(f"{name} units", symbol))
+                factor, unit = si_unit(text_of(unit))
+                return value * factor if unit == symbol else None
+    return None
+
+
+def _number(told, name):
+    value = np.ravel(told.get(name, ()))
+    fine = value.size == 1 and value.dtype.kind in "fiu" and np.isfinite(value[0])
+    return float(value[0]) if fine else None
