@@ -5,6 +5,7 @@ from pathlib import Path
 
 from stm_keras.errors import InputError
 from stm_keras.evaluation.card import write_card
+from stm_keras.evaluation.fewest_lines import with_min_lines
 from stm_keras.training.finish import model_facts
 
 SUBSETS = {"all": "unseen sessions", "full agreement": "unseen sessions, full agreement"}
@@ -66,7 +67,8 @@ def with_scores(predictor, row):
                     ("balanced_accuracy", "balanced accuracy"),
                 )
             )
-    return {**predictor.facts, "scores": scores}
+    facts = with_min_lines(predictor.facts, row["all"]["by_lines"])
+    return {**facts, "scores": scores}
 
 
 def write_shipped_card(
@@ -113,4 +115,4 @@ def write_shipped_card(
         scores["full_agreement"] = row["full agreement"]
     if "trust" in row:
         scores["trust"] = row["trust"]
-    write_card(path, facts, scores, overwrite)
+    write_card(path, facts, scores, overwrite, predictor.facts)
