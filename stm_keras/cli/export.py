@@ -105,7 +105,14 @@ def export(
         from stm_keras.training.ship import write_shipped_card
 
         card, cost = output.with_suffix(".md"), facts.get("variant")
-        write_shipped_card(card, predictor, row, run, data_licence, cost, overwrite=True)
+        after = ""
+        if others is not None:
+            after = f"stm-keras export {file.name} -o {output.name} --data {data.name} "
+            after += f"--others {others.name}"
+        before = file.with_suffix(".md")
+        write_shipped_card(
+            card, predictor, row, run, data_licence, cost, True, before, after
+        )
         options.say(f"{card}: the model card.")
     click.echo(json.dumps(facts) if as_json else _text(facts))
 

@@ -57,7 +57,7 @@ class OtherSurfaces:
         return self.part_of < 0
 
     def licences(self) -> dict:
-        """Return the licence of each source and how many scans are of it.
+        """Return the licence of each source, and how many usable scans are of it.
 
         Returns:
             dict of source to dict of `licence` and `scans`.
@@ -65,9 +65,9 @@ class OtherSurfaces:
         return {
             str(source): {
                 "licence": str(self.licence[self.source == source][0]),
-                "scans": int(np.sum((self.source == source) & self.whole)),
+                "scans": int(np.sum((self.source == source) & self.whole & self.usable)),
             }
-            for source in np.unique(self.source)
+            for source in np.unique(self.source[self.usable])
         }
 
 

@@ -62,7 +62,7 @@ def write_card(path, facts, scores, overwrite=False, model=None):
             f"Licence of the data: {_text(facts.get('data_licence'))}. It binds what you "
             "do with the data; ask before you pass them on."
         ),
-        *([_text(licence_text(taught))] if taught else []),
+        *([_text(licence_text(taught))] if taught and taught.get("taught_by") else []),
         "## Protocol",
         _text(": ".join(filter(None, wording.protocol(protocol)))),
         "## Scores",
@@ -72,9 +72,9 @@ def write_card(path, facts, scores, overwrite=False, model=None):
     if scores.get("by_lines"):
         parts += ["## Score against lines seen", _by_lines(scores)]
     if trust_numbers(scores):
-        parts += ["## What it knows of itself", _trust(scores)]
+        parts += ["## What it knows of itself", _trust(scores, taught)]
     if taught:
-        parts += ["## Other surfaces: real scans", *surface_section(taught)]
+        parts += ["## Unknown surfaces: real scans", *surface_section(taught)]
     if (model or {}).get("min_lines_measured"):
         parts += ["## From which line on", _fewest(model)]
     parts += ["## Limits", _limits(scores, protocol, taught)]
@@ -119,11 +119,16 @@ def _by_lines(scores):
     return _table(["lines", *(TITLES[name] for name in names)], rows)
 
 
-def _trust(scores):
-    rows = [[name, number(value)] for name, value in trust_numbers(scores).items()]
+def _trust(scores, taught=None):
+    told = trust_numbers(scores)
+    simulated = "Other surfaces and tip changes are simulated."
+    if taught and taught.get("taught_by"):  # those were another head's
+        told = {k: v for k, v in told.items() if not k.startswith("unknown surfaces")}
+        simulated = "Tip changes are simulated."
+    rows = [[name, number(value)] for name, value in told.items()]
     note = (
         "Thresholds are of validation scans; a share of scans is judged where it is surest. "
-        "Other surfaces and tip changes are simulated."
+        f"{simulated}"
     )
     return f"{note}\n\n{_table(['', 'share or score'], rows)}"
 

@@ -2,11 +2,14 @@
 
 from stm_keras.evaluation.wording import bounds, number
 
-HOW = (
+HELD_OUT = (
     "No model was asked of a session or a source that it learnt from, and no threshold is of "
-    "them (nested cross-fitting: parts of sessions times parts of sources); each source weighs "
-    "alike; brackets are 95 % intervals that draw sources and sessions anew. Pixels alone, "
-    "no size, channel or name."
+    "them (nested cross-fitting: parts of sessions times parts of sources)."
+)
+NEVER_SEEN = "The model learnt from no real scan."
+ALIKE = (
+    "Each source weighs alike; brackets are 95 % intervals that draw sources and sessions "
+    "anew. Pixels alone: no size, channel or name."
 )
 
 
@@ -21,11 +24,12 @@ def surface_section(unknown: dict) -> list[str]:
     """
     measured = unknown["measured"]
     last = measured[max(measured, key=int)]
+    how = HELD_OUT if unknown.get("taught_by") else NEVER_SEEN
     parts = [
         (
             f"{last['scans']} real scans of {last['sources']} sources against "
             f"{last['known']} scans of {last['sessions']} sessions, asked for "
-            f"{unknown['false_alarms']:.0%} false alarms. {HOW}"
+            f"{unknown['false_alarms']:.0%} false alarms. {how} {ALIKE}"
         ),
         _table(
             ["lines seen", "AUROC", "called unknown", "false alarms"],

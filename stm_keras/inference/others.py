@@ -15,7 +15,7 @@ from stm_keras.inference.scans import read_scans
 from stm_keras.runtime.judge import CHUNK
 from stm_keras.runtime.verdict import threshold
 
-SOURCE_LINES = (8, 20, 64)  # after which sources are asked about, beside all
+SOURCE_LINES = (1, 2, 4, 8, 16, 20, 64)  # after which sources are asked about, beside all
 
 
 def read_others(paths, predictor):
