@@ -7,7 +7,8 @@ StmKerasError            1  anything below
 ├── InputError           3  a file is missing or cannot be read
 │   ├── DatasetError     3  a file can be read, but is no usable dataset
 │   └── ScanError        3  a scan file is damaged, or holds no image
-│       └── NoImageError 3  it is whole, and holds something else than an image
+│       ├── NoImageError 3  it is whole, and holds something else than an image
+│       └── UnclearError 3  it holds scans, and does not tell one from the next
 ├── MismatchError        4  model and data do not fit
 ├── OutputError          1  a result cannot be written, or exists already
 ├── TrainingError        1  training cannot go on
@@ -55,6 +56,10 @@ class ScanError(InputError):
 
 class NoImageError(ScanError):
     """A file of a microscope is whole, but holds curves, a grid or settings."""
+
+
+class UnclearError(ScanError):
+    """A file holds scans, and does not tell which array, or which axis, they are."""
 
 
 class MismatchError(StmKerasError):

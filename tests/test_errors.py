@@ -23,6 +23,7 @@ EXIT_CODES = {
     "DatasetError": 3,
     "ScanError": 3,
     "NoImageError": 3,
+    "UnclearError": 3,
     "MismatchError": 4,
     "OutputError": 1,
     "TrainingError": 1,

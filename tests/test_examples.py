@@ -22,10 +22,9 @@ def run(*arguments, **options):
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
         capture_output=True,
-        text=True,
         env=environment,
         timeout=120,
-        **options,
+        **{"text": True, **options},
     )
 
 
@@ -36,19 +35,66 @@ def test_json_lines_are_answered_one_by_one_and_bad_ones_do_no_harm(tmp_path):
     requests += [json.dumps({"line": line.tolist()}) for line in scan[:3]]
     bad = ["{", "[]", "{}", '{"line": ["a", "b"]}', '{"line": [1]}', '{"path": "no.sxm"}']
     bad += ['{"reset": true, "lines": "x"}', '{"line": [NaN, 1]}', '{"line": 5}']
+    bad += ['{"reset": false}', '{"reset": 1}', '{"line": [' + "1" * 400 + "]}"]
+    bad += ["[" * 100_000, '{"path": ' + "[" * 100_000 + "]" * 100_000 + "}", "\x00"]
     requests += bad + [json.dumps({"line": scan[3].tolist()})]
     requests.append(json.dumps({"path": str(tmp_path / "scan.npy")}))
     done = run(EXAMPLES / "labview_lines.py", STEP, input="\n".join(requests) + "\n")
     assert done.returncode == 0, done.stderr
     told = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(told) == len(requests)
-    assert told[0] == {"reset": True, "lines": 128}
+    assert told[0] == {"reset": True, "lines": 128, "pixels": None, "size": None}
     assert [each["line"] for each in told[1:4]] == [0, 1, 2]
     assert all(list(each) == ["error"] for each in told[4 : 4 + len(bad)]), told
     assert told[-2]["line"] == 3  # the stream went on where it was
     assert abs(sum(told[-2]["probabilities"].values()) - 1) < 1e-5
     assert told[-1]["lines"] == 128
     assert told[-1]["class"] in told[-1]["probabilities"]
+
+
+def test_a_byte_order_mark_and_bytes_that_are_no_text_do_no_harm():
+    line = json.dumps({"line": list(range(128))}).encode() + b"\n"
+    mark = b"\xef\xbb\xbf"
+    given = mark + line + b"\xff\xfe\n" + mark + b"\n" + line
+    done = run(EXAMPLES / "labview_lines.py", STEP, input=given, text=False)
+    assert done.returncode == 0, done.stderr
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [each.get("line") for each in told] == [0, None, 1]
+    assert "utf-8" in told[1]["error"]
+
+
+def test_a_request_that_is_too_long_is_answered_once():
+    line = json.dumps({"line": list(range(128))}).encode() + b"\n"
+    given = b"[" + b"1," * 2**24 + b"\n" + line
+    done = run(EXAMPLES / "labview_lines.py", STEP, input=given, text=False)
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [list(each) == ["error"] for each in told] == [True, False]
+
+
+def test_it_ends_quietly_when_nobody_reads_its_answers():
+    process = subprocess.Popen(
+        [sys.executable, EXAMPLES / "labview_lines.py", STEP],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    process.stdout.close()
+    _, said = process.communicate(b'{"reset": true}\n' * 50, timeout=60)
+    assert (process.returncode, said) == (0, b"")
+
+
+def test_a_line_without_a_signal_has_no_verdict_and_a_known_size_counts():
+    line = np.random.default_rng(0).normal(size=128).cumsum().tolist()
+    size = {"reset": True, "lines": 128, "pixels": 128, "size": [1e-6, 1e-6]}
+    requests = [{"line": [0] * 128}, {"line": line}, size, {"line": line}]
+    done = run(
+        EXAMPLES / "labview_lines.py", STEP, input="\n".join(map(json.dumps, requests))
+    )
+    lost, first, _, wide = [json.loads(line) for line in done.stdout.splitlines()]
+    assert lost["verdict"] is lost["probabilities"] is lost["name"] is None
+    assert first["name"] is not None
+    assert wide["verdict"] == "unknown size"
 
 
 def test_an_answer_comes_before_the_next_request():
@@ -76,39 +122,6 @@ def test_a_missing_model_is_one_line():
     assert done.returncode == 1
     assert done.stderr.startswith("Error: none.onnx: no such file")
     assert run(EXAMPLES / "labview_lines.py", input="").returncode == 1
-
-
-@pytest.fixture
-def hook(monkeypatch):
-    """The Scanbot hook, imported as Scanbot does."""
-    monkeypatch.setenv("STM_KERAS_MODEL", str(STEP))
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-    import hk_classifier
-
-    yield hk_classifier
-    hk_classifier.model.cache_clear()
-    del sys.modules["hk_classifier"]
-
-
-def test_scanbot_reshapes_the_tip_after_some_bad_scans(hook, monkeypatch):
-    told = {"class": "rows", "confidence": 0.9, "unsure": False, "unknown_surface": False}
-    monkeypatch.setattr(hook, "verdict_of", lambda *given: {**told, "change_lines": [3]})
-    scan, history = np.random.default_rng(0).normal(size=(64, 64)), []
-    for _ in range(5):
-        history.append(hook.run(scan, "a.sxm", history))
-    assert [each["tipShape"] for each in history] == [False, False, True, False, False]
-    assert history[0]["tipChanges"] == [3]
-    told["unsure"] = True
-    assert not hook.run(scan, "a.sxm", history)["bad"]
-
-
-def test_scanbots_scan_with_missing_lines_is_judged(hook):
-    scan = lattice_scans([0])[0] * 1e-12
-    scan[:40] = np.nan  # an up scan that was stopped: the top was never reached
-    told = hook.run(scan, "a.sxm", [])
-    assert told["tipShape"] is False
-    assert told["class"] in hook.model().classes
-    assert 0.25 < told["confidence"] <= 1
 
 
 def exported(tmp_path, name):

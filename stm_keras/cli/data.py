@@ -14,7 +14,7 @@ from stm_keras.cli.shards import (
     to_shards,
     verified,
 )
-from stm_keras.errors import OutputError, UsageError
+from stm_keras.errors import OutputError, StmKerasError, UsageError
 from stm_keras.files import check_folder
 
 
@@ -84,7 +84,7 @@ def simulate(
 def convert(source, output, shards, shard_size, merge, labels, overwrite):
     """Turn arrays, MATLAB files or pictures into a dataset.
 
-    SOURCE is an HDF5, NPZ or MATLAB v7.3 file, or a folder of shards or of pictures with
+    SOURCE is an HDF5, NPZ or MATLAB file, or a folder of shards or of pictures with
     a CSV file of labels or votes. With --shards it becomes a folder of many files, for what
     is larger than memory.
 
@@ -126,17 +126,20 @@ def convert(source, output, shards, shard_size, merge, labels, overwrite):
 @click.option("--per-class", type=click.IntRange(1), default=24, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--verify", is_flag=True, help="Compare shards with their SHA-256 as well.")
+@options.verbose
 @options.overwrite
 @options.as_json
-def info(file, output, channel, per_class, seed, verify, overwrite, as_json):
+def info(file, output, channel, per_class, seed, verify, verbose, overwrite, as_json):
     """Show what a scan, a dataset, a model or a run holds.
 
-    Of a scan file (docs/formats.md): size, bias, setpoint, line time, direction, channels
-    and which lines were recorded; -o draws it. Of a dataset it also draws a contact sheet
-    per class, into the folder given by -o or beside the file as <name>-sheets.
+    Of a scan file (docs/formats.md), or of each in a folder: image, direction, unit, size,
+    bias, setpoint, line time, channels and which lines were recorded; -o draws it. Of a
+    dataset it also draws a contact sheet per class, into the folder given by -o or beside the
+    file as <name>-sheets. JSON is one object a line, one for each scan.
 
     \b
         stm-keras info scan.sxm -o scan.png
+        stm-keras info session/ --json
         stm-keras info scans.h5
         stm-keras info runs/vit/best.keras --json
         stm-keras info scans --verify
@@ -150,11 +153,17 @@ def info(file, output, channel, per_class, seed, verify, overwrite, as_json):
         model, _ = find_model(file)
         click.echo(json.dumps(read_facts(model), indent=None if as_json else 1))
         return
+    from stm_keras.inference.paths import is_dataset
     from stm_keras.readers.sniff import scan_format
 
+    if file.is_dir() and not is_dataset(file):
+        click.get_current_context().exit(
+            _folder_info(file, output, channel, as_json, verbose)
+        )
     if scan_format(file):
-        _scan_info(file, output, channel, overwrite, as_json)
-        return
+        click.get_current_context().exit(
+            _scan_info(file, output, channel, overwrite, as_json)
+        )
     from stm_keras.data.contact import contact_sheets
     from stm_keras.data.storage import load_dataset
     from stm_keras.data.summary import summary, summary_text
@@ -180,17 +189,56 @@ def info(file, output, channel, per_class, seed, verify, overwrite, as_json):
     )
 
 
-def _scan_info(file, output, channel, overwrite, as_json):
-    from stm_keras.readers import read_scan
+def _folder_info(folder, output, channel, as_json, verbose):
+    """Show every scan of a folder; what cannot be read is told, and the others are shown."""
+    from stm_keras.inference.paths import LeftOut, find_places
+    from stm_keras.readers.sniff import scan_format
+
+    if output is not None:
+        raise UsageError(
+            f"`-o` draws the scans of one file. Received: the folder {folder}."
+        )
+    left_out, code = LeftOut(), 0
+    for place in find_places([folder], left_out=left_out):
+        try:
+            if place.error is not None:
+                raise place.error
+            if not place.named and scan_format(place.path) is None:
+                raise StmKerasError("a dataset: give it by itself")
+            code = max(code, _scan_info(place.path, None, channel, False, as_json, True))
+        except StmKerasError as error:
+            if not place.forgives(error):
+                code = options.report(error, code)
+    options.say_left_out(left_out, verbose)
+    return code
+
+
+def _scan_info(file, output, channel, overwrite, as_json, named=False):
+    """Show every scan of a file; return the exit code."""
+    from stm_keras.readers import read_scans
     from stm_keras.readers.describe import scan_facts, scan_text
 
-    scan = read_scan(file, channel)
-    click.echo(json.dumps(scan_facts(scan)) if as_json else scan_text(scan))
-    if output is not None:
-        from stm_keras.data.scan_picture import save_picture
+    scans, code = read_scans(file, channel), 0
+    for index, scan in enumerate(scans):
+        if isinstance(scan, StmKerasError):
+            code = options.report(scan, code)
+            facts = {"path": str(file), "index": index, "scans": len(scans)}
+            if as_json:
+                click.echo(json.dumps({**facts, "error": str(scan)}))
+            continue
+        if as_json:
+            click.echo(json.dumps(scan_facts(scan, len(scans))))
+        else:
+            name, end = f"{file}\n" * named, "\n" * (named or index < len(scans) - 1)
+            click.echo(name + scan_text(scan, len(scans)) + end)
+        if output is not None:
+            from stm_keras.data.scan_picture import save_picture
 
-        save_picture(scan, output, overwrite)
-        options.say(f"wrote {output}")
+            several = output.with_stem(f"{output.stem}-{scan.index}")
+            picture = several if len(scans) > 1 else output
+            save_picture(scan, picture, overwrite)
+            options.say(f"wrote {picture}")
+    return code
 
 
 @click.command()

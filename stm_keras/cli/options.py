@@ -38,6 +38,9 @@ data = click.option(
     help="Dataset: HDF5, NPZ, MAT, shards or pictures.",
 )
 overwrite = click.option("--overwrite", is_flag=True, help="Replace an existing result.")
+verbose = click.option(
+    "-v", "--verbose", is_flag=True, help="List the files of folders that were left out."
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 
 
@@ -112,6 +115,20 @@ def report(error, code):
     """Tell of an error that does not end the batch; return the larger exit code."""
     say("Error: " + " ".join(str(error).split()))
     return max(code, error.exit_code)
+
+
+def say_left_out(left_out, listed):
+    """Tell how many files of folders were left out, and which if that is asked for.
+
+    Args:
+        left_out: `inference.paths.LeftOut`.
+        listed: bool. Whether to name each.
+    """
+    text = left_out.text("" if listed else " (--verbose lists them)")
+    if text:
+        say(text)
+    for line in left_out.lines() if listed else ():
+        say(f"  {line}")
 
 
 def say(text):

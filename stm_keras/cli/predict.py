@@ -33,6 +33,7 @@ FAIL_ON = (*CLASSES, "unsure", "unknown")
     help="Exit with 10 if a scan gets this verdict; unknown is an unknown surface or size. May "
     "be repeated.",
 )
+@options.verbose
 @options.overwrite
 @options.keras_options
 def predict(paths, model, channel, as_csv, as_json, every_line, pictures, report, **more):
@@ -41,8 +42,9 @@ def predict(paths, model, channel, as_csv, as_json, every_line, pictures, report
     Each PATH is a scan as the microscope wrote it (docs/formats.md), a folder of them, a
     glob, a dataset (HDF5, NPZ, MAT, a folder of shards, or of pictures with a CSV file), an array
     (.npy), a picture, or - for a list of paths on standard input, one a line. Folders are searched
-    to the bottom; what is no scan is left out. Of a scan file the forward topography is
-    judged, its lines in the order of acquisition, and a large scan in tiles as well.
+    to the bottom, linked ones as well; what is not a scan is left out and counted. Of a scan
+    file the forward topography is judged, its lines in the order of acquisition, and a large
+    scan in tiles as well.
 
     The model is the one that comes with stm-keras, run by onnxruntime unless --backend or
     --device asks for Keras; another by --model, or the first PATH where that is a model
@@ -65,13 +67,14 @@ def predict(paths, model, channel, as_csv, as_json, every_line, pictures, report
         raise UsageError("`--csv` and `--json`: choose one.")
     from stm_keras.cli.verdicts import CsvPrinter, JsonPrinter, TablePrinter
     from stm_keras.inference.judging import judge
-    from stm_keras.inference.paths import find_places
+    from stm_keras.inference.paths import LeftOut, find_places
 
     predictor, paths = _load(model, list(paths))
     _check_fail_on(more["fail_on"], predictor.classes)
     kind = JsonPrinter if as_json else CsvPrinter if as_csv else TablePrinter
     drawers = _drawers(predictor, pictures, report, more["overwrite"])
-    places = find_places(paths, _list_of_paths())
+    left_out = LeftOut()
+    places = find_places(paths, _list_of_paths(), left_out)
     found = judge(predictor, places, channel, every_line)
     with ExitStack() as stack:
         printer = stack.enter_context(kind(predictor.classes, every_line))
@@ -88,6 +91,7 @@ def predict(paths, model, channel, as_csv, as_json, every_line, pictures, report
             printer.print(judged)
             for drawer in drawers:
                 drawer.add(judged)
+    options.say_left_out(left_out, more["verbose"])
     if code or failed:
         click.get_current_context().exit(code or FAILED)
 

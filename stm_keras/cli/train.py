@@ -132,12 +132,17 @@ def _train(path, config, trees, team=None):
         _forget(Run(path))  # a run that was killed in its first epoch
         return Run.start(path, config)
 
+    from stm_keras.training.material import finished_scores
+
     run = begin() if team is None else FollowedRun(path)
     if team is not None:
         team.once(lambda: str(begin().path))
         run = Run(path) if first else run
     try:
         with watched(), run.locked():
+            scores = finished_scores(run, config) if team is None else None
+            if scores is not None:
+                return scores
             if trees:
                 from stm_keras.training.trees import train_trees as fit
             else:

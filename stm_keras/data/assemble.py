@@ -6,10 +6,12 @@ import numpy as np
 
 from stm_keras.data.checks import (
     TEXTS,
+    check_agreement,
     check_images,
     check_labels,
     check_lengths,
     check_votes,
+    count_classes,
     listed,
     listed_keys,
     whole,
@@ -54,6 +56,7 @@ def assemble(path, found, merge, shape, lazy_above):
         )
     classes, order = _class_names(path, found.classes, votes, labels)
     check_labels(path, labels, classes, found.own)
+    check_agreement(path, labels, votes)
     lines = _lines(path, arrays.get("lines"), images.shape)
     unanimous = arrays.get("unanimous")
     if unanimous is not None:
@@ -109,9 +112,9 @@ def _class_names(path, names, votes, labels):
     """Return the names of the classes and how to put the file's into their order."""
     count = None if votes is None else votes.shape[1]
     if names is None:
-        if count is None:
-            count = len(SIX_CLASSES if labels.max() >= len(CLASSES) else CLASSES)
         known = {len(SIX_CLASSES): SIX_CLASSES, len(CLASSES): CLASSES}
+        if count is None:
+            count = count_classes(path, labels, known)
         if count not in known:
             raise DatasetError(
                 f"{path}: `votes` has {count} columns, 6 or 4 are known. Name other "

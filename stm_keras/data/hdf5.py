@@ -7,6 +7,7 @@ import numpy as np
 
 from stm_keras.data.dataset import CLASSES
 from stm_keras.data.images import Found, blocks_of
+from stm_keras.data.matlab import as_matlab, stack_of
 from stm_keras.data.members import member, open_file, values
 from stm_keras.data.stored import StoredImages
 from stm_keras.errors import DatasetError
@@ -51,6 +52,12 @@ def read_hdf5(path):
             )
         stored = member(path, file, "images")
         names = set(file)
+        matlab = "MATLAB_class" in stored.attrs
+
+        def array(key):
+            value = values(path, file, key)
+            return as_matlab(key, value.T) if matlab else value
+
         parameters = {}
         if isinstance(file.get("parameters", getlink=True), h5py.HardLink):
             group = file["parameters"]
@@ -58,8 +65,10 @@ def read_hdf5(path):
                 raise DatasetError(f"{path}: `parameters` must be a group of arrays.")
             parameters = {key: values(path, group, key) for key in group}
         return Found(
-            images=StoredImages(path, "images", stored.shape, stored.dtype),
-            arrays={key: values(path, file, key) for key in ARRAYS if key in names},
+            images=stack_of(path, stored)
+            if matlab
+            else StoredImages(path, "images", stored.shape, stored.dtype),
+            arrays={key: array(key) for key in ARRAYS if key in names},
             classes=_classes(path, file, names),
             parameters=parameters,
             source=_text(attribute(file, "source")),

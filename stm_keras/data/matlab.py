@@ -1,12 +1,21 @@
-"""Read datasets from MATLAB v7.3 files, which are HDF5 with the axes reversed."""
+"""Read datasets from MATLAB files: v7.3, which is HDF5 with the axes reversed, and older.
+
+MATLAB has no axis of less than two, and scans may lie along the first axis or the last.
+"""
+
+from pathlib import Path
 
 import numpy as np
 
+from stm_keras.data.checks import listed_keys
 from stm_keras.data.dataset import CLASSES, SIX_CLASSES
-from stm_keras.data.images import Found
+from stm_keras.data.images import Found, blocks_of
 from stm_keras.data.members import member, open_file
 from stm_keras.data.stored import StoredImages
 from stm_keras.errors import DatasetError
+from stm_keras.readers.frames import as_frames, frame_axes
+from stm_keras.readers.mat5 import read_arrays
+from stm_keras.readers.source import damage, read_bytes
 
 
 class MatlabImages(StoredImages):
@@ -16,6 +25,72 @@ class MatlabImages(StoredImages):
         _, lines, pixels = self.shape
         block = stored[:, start * lines : stop * lines]
         return block.reshape(pixels, stop - start, lines).transpose(1, 2, 0)
+
+
+class MatlabStack(StoredImages):
+    """Scans in a 3-D array, whose axes HDF5 shows in reverse."""
+
+    def __init__(self, path, key, shape, stored_dtype, dtype=None, axes=(0, 1, 2)):
+        super().__init__(path, key, shape, stored_dtype, dtype)
+        self.axes = axes
+
+    def in_dtype(self, dtype):
+        return type(self)(
+            self.path, self.key, self.shape, self.stored_dtype, dtype, self.axes
+        )
+
+    def _slice(self, stored, start, stop):
+        place = [slice(None)] * 3
+        place[self.axes[0]] = slice(start, stop)
+        return stored[tuple(place)].transpose(self.axes)
+
+
+class HeldImages:
+    """Scans that are in memory already, as `Found` takes them.
+
+    Args:
+        array: array of shape `(scans, lines, pixels)`.
+    """
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+
+    def blocks(self):
+        """Yield (slice of scans, slice of pixels, array)."""
+        return blocks_of(self.array)
+
+
+def stack_of(path: Path, stored: object) -> StoredImages:
+    """Return the `images` of a MATLAB v7.3 file with its axes in our order.
+
+    Args:
+        path: `Path`.
+        stored: `h5py.Dataset` that MATLAB wrote, such as 128 x 128 x scans.
+
+    Raises:
+        ScanError: It does not tell which axis counts the scans.
+    """
+    axes = frame_axes(path, "images", stored.shape[::-1], matlab=True)
+    if len(axes) == 2:
+        raise DatasetError(
+            f"{path}: `images` must have shape (scans, lines, pixels). Received: one image of "
+            f"shape {stored.shape[::-1]}."
+        )
+    reversed_axes = tuple(2 - axis for axis in axes)
+    shape = tuple(stored.shape[axis] for axis in reversed_axes)
+    return MatlabStack(path, "images", shape, stored.dtype, axes=reversed_axes)
+
+
+def as_matlab(key: str, array: np.ndarray) -> np.ndarray:
+    """Return a small array in our shape: MATLAB makes a list of labels a row or a column.
+
+    Args:
+        key: str. Name of a field of a dataset.
+        array: array, as MATLAB shows it.
+    """
+    if key in ("votes", "line_labels") or array.ndim != 2 or 1 not in array.shape:
+        return array
+    return array.ravel()
 
 
 def read_matlab(path, lines=128):
@@ -38,15 +113,58 @@ def read_matlab(path, lines=128):
     """
     with open_file(path) as file:
         heights = member(path, file, "x_raw")
-        if heights.ndim != 2 or heights.shape[1] % lines:
-            raise DatasetError(
-                f"{path}: `x_raw` must have one row per pixel and {lines} columns per "
-                f"scan, as h5py shows it. Received: shape {heights.shape}."
-            )
-        scans = heights.shape[1] // lines
+        scans = _count(path, heights.shape, lines)
         shape = (scans, lines, heights.shape[0])
         images = MatlabImages(path, "x_raw", shape, heights.dtype)
-        votes = _read_votes(path, member(path, file, "y"), scans, lines)
+        return _labelled(images, _read_votes(path, member(path, file, "y"), scans, lines))
+
+
+def read_old_matlab(path: Path, lines: int, fields: tuple) -> Found:
+    """Read a dataset from a MATLAB file before version 7.3: `x_raw` and `y`, or `images`.
+
+    Args:
+        path: `Path`.
+        lines: int. Lines of a scan in `x_raw`.
+        fields: tuple of str. Fields of a `Dataset` that may stand beside `images`.
+
+    Returns:
+        A `Found`.
+
+    Raises:
+        DatasetError, ScanError: The file is damaged, or the shapes do not fit.
+    """
+    with damage(path, "MATLAB file"):
+        arrays = read_arrays(path, read_bytes(path))
+    texts = {key for key, value in arrays.items() if isinstance(value, str)}
+    arrays = {key: value for key, value in arrays.items() if key not in texts}
+    if "images" in arrays:
+        return Found(
+            images=HeldImages(as_frames(path, "images", arrays["images"], matlab=True)),
+            arrays={k: as_matlab(k, v) for k, v in arrays.items() if k in fields},
+            keys=tuple(arrays),
+        )
+    for key in ("x_raw", "y"):
+        if key not in arrays:
+            raise DatasetError(
+                f"{path}: has no `{key}`. Found: {listed_keys(arrays)}. A MATLAB file has "
+                "`x_raw` and `y`, or `images` with `labels`: name the scans so."
+            )
+    heights = arrays["x_raw"].T  # as h5py shows a file of today
+    scans = _count(path, heights.shape, lines)
+    images = heights.T.reshape(scans, lines, heights.shape[0])
+    return _labelled(HeldImages(images), _read_votes(path, arrays["y"].T, scans, lines))
+
+
+def _count(path, shape, lines):
+    if len(shape) != 2 or shape[1] % lines:
+        raise DatasetError(
+            f"{path}: `x_raw` must have one row per pixel and {lines} columns per "
+            f"scan, as h5py shows it. Received: shape {shape}."
+        )
+    return shape[1] // lines
+
+
+def _labelled(images, votes):
     classes = SIX_CLASSES if votes.shape[1] == len(SIX_CLASSES) else CLASSES
     one_hot = ((votes == 0) | (votes == 1)).all() and (votes.sum(1) == 1).all()
     arrays = {"labels": votes.argmax(1)} if one_hot else {"votes": votes}

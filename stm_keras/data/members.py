@@ -59,7 +59,8 @@ def member(path, file, key):
     if key not in list(file):
         raise DatasetError(
             f"{path}: has no `{key}`. Found: {listed_keys(file)}. A dataset has `images` "
-            "with `labels` or `votes`; a MATLAB file has `x_raw` and `y`."
+            "with `labels` or `votes`; a MATLAB file has `x_raw` and `y`. A scan without "
+            "labels is judged by `stm-keras predict`."
         )
     if not isinstance(file.get(key, getlink=True), h5py.HardLink):
         raise DatasetError(

@@ -35,7 +35,7 @@ def read_npz(path):
         if "images" not in infos:
             raise DatasetError(
                 f"{path}: has no `images`. Found: {listed_keys(infos)}. An NPZ dataset has "
-                "`images` with `labels` or `votes`."
+                "`images` with `labels` or `votes`: name the scans so."
             )
         arrays = {
             key: _read_array(path, archive, infos[key])

@@ -16,7 +16,9 @@ from stm_keras.data.images import Found, block_scans
 from stm_keras.data.preprocess import resample_scan
 from stm_keras.data.table import read_table
 from stm_keras.errors import DatasetError
+from stm_keras.readers import READERS
 from stm_keras.readers.colours import picture_heights
+from stm_keras.readers.sniff import scan_format
 
 FORMATS = ("PNG", "TIFF", "JPEG", "BMP")
 MAX_PIXELS = 1 << 26
@@ -104,6 +106,12 @@ def _measure(table, number, path, lines, pixels):
     """Read the header of a picture."""
     if not path.is_file():
         raise DatasetError(f"{table}: line {number}: there is no picture {path}.")
+    kind = scan_format(path)
+    if kind in READERS and kind not in ("picture", "unknown"):
+        raise DatasetError(
+            f"{path}: is a microscope's file, {READERS[kind][1]}, not a picture. A table takes "
+            "PNG, TIFF, JPEG and BMP. Export it, or judge it with `stm-keras predict`."
+        )
     with _damage(path), _open(path) as picture:
         width, height = picture.size
         frames = getattr(picture, "n_frames", 1)

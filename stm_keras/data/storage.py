@@ -9,7 +9,8 @@ import numpy as np
 from stm_keras.data.assemble import assemble, canonical
 from stm_keras.data.checks import check_lengths
 from stm_keras.data.hdf5 import ARRAYS, read_hdf5, write_hdf5
-from stm_keras.data.matlab import read_matlab
+from stm_keras.data.images import Found
+from stm_keras.data.matlab import read_matlab, read_old_matlab
 from stm_keras.data.members import open_file
 from stm_keras.data.npz import read_npz
 from stm_keras.data.shard_index import is_sharded
@@ -17,11 +18,13 @@ from stm_keras.data.shards import load_shards
 from stm_keras.data.table import find_table
 from stm_keras.errors import DatasetError, InputError
 from stm_keras.files import atomic
+from stm_keras.readers import READERS
+from stm_keras.readers.mat5 import MAGIC as OLD_MATLAB
+from stm_keras.readers.sniff import refusal, scan_format
 
 SHAPE = (128, 128)
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 NOT_DATASETS = {  # how a file begins: what it is, what to do
-    b"MATLAB 5.0": ("an old MATLAB file", "Save it with save(file, 'x_raw', 'y', '-v7.3')"),
     b"\x93NUMPY": ("one bare array", "Save images and labels with numpy.savez"),
     b"version https://git-lfs": ("a Git LFS pointer, not the data", "Type: git lfs pull"),
     b"\x80\x04": ("a Python pickle, which is never opened", "Save it with numpy.savez"),
@@ -30,18 +33,18 @@ NOT_DATASETS = {  # how a file begins: what it is, what to do
     b"\xff\xd8\xff": ("one picture", "Give the folder, with a CSV file of labels"),
     b"\x1f\x8b": ("a gzip archive", "Unpack it first"),
 }
-KNOWN = "Known: HDF5, NPZ, MATLAB v7.3, a folder of shards or of pictures with a CSV file"
+KNOWN = "HDF5, NPZ, MATLAB, a folder of shards or of pictures with a CSV file"
 
 
 def load_dataset(path, merge=True, lazy_above=None, shape=SHAPE):
     """Read scans with labels from a file or folder, whatever its name ends in.
 
     Six classes become four where `merge` says so: of votes the larger counts, labels
-    are mapped. A file that does not name its classes has six if its largest label is
-    above 3 or its votes have six columns.
+    are mapped. A file that does not name its classes has four or six: as many as columns
+    of votes, or as labels, each of which must be there.
 
     Args:
-        path: str or `Path` of an HDF5, NPZ or MATLAB v7.3 file, of a folder of shards, or
+        path: str or `Path` of an HDF5, NPZ or MATLAB file, of a folder of shards, or
             of a folder of pictures with a CSV file (or of that CSV file).
         merge: bool. Whether six classes become four.
         lazy_above: int. Images of more bytes stay in their HDF5 or MATLAB file and
@@ -62,7 +65,7 @@ def load_dataset(path, merge=True, lazy_above=None, shape=SHAPE):
         kind = sniff(path)
         if kind == "shards":
             return load_shards(path, merge, shape)
-        found = _read(kind, path, *(SHAPE if shape is None else shape))
+        found = read_found(kind, path, *(SHAPE if shape is None else shape))
         if not hasattr(found.images, "in_dtype"):
             _check_fits(path, found.images)
         return assemble(path, found, merge, shape, lazy_above)
@@ -105,7 +108,7 @@ def sniff(path):
         path: `Path`.
 
     Returns:
-        str: "hdf5", "matlab", "npz", "shards", "folder" or "table".
+        str: "hdf5", "matlab", "old matlab", "npz", "shards", "folder" or "table".
 
     Raises:
         InputError: The path is missing or cannot be read.
@@ -114,9 +117,9 @@ def sniff(path):
     if path.is_dir():
         return "shards" if is_sharded(path) else "folder"
     if not path.exists():
-        raise InputError(f"{path}: does not exist. Give the path of a dataset.")
+        raise InputError(f"{path}: does not exist. Look at the path.")
     if not path.is_file():
-        raise InputError(f"{path}: is no ordinary file. Give a dataset. {KNOWN}.")
+        raise InputError(f"{path}: is no ordinary file. Give a file or a folder.")
     with path.open("rb") as stream:
         head = stream.read(4096)
     if not head:
@@ -127,27 +130,57 @@ def sniff(path):
         raise DatasetError(f"{path}: is cut short: a MATLAB header alone. Copy it again.")
     if head.startswith(b"PK"):
         return "npz"
+    if head.startswith(OLD_MATLAB):
+        return "old matlab"
     for magic, (what, cure) in NOT_DATASETS.items():
         if head.startswith(magic):
             raise DatasetError(f"{path}: is {what}. {cure}.")
     columns = re.split("[,;\t]", head.decode("utf-8-sig", "replace").split("\n")[0])
     if "file" in (canonical(column) for column in columns):
         return "table"
-    raise DatasetError(f"{path}: is of an unknown format. {KNOWN}.")
+    raise DatasetError(f"{path}: {_what_else(path, head)}.")
+
+
+def _what_else(path, head):
+    """Say what a file is that is no dataset, and what to do with it."""
+    told, kind = refusal(head), scan_format(path)
+    if told:
+        return f"is {told[0]}. Give a dataset: {KNOWN}"
+    if kind in READERS and kind not in ("unknown", "array", "picture", "hdf5"):
+        return (
+            f"is a microscope's file, {READERS[kind][1]}, not a dataset. `stm-keras predict` "
+            f"judges a scan as it is; a dataset has labels, too: {KNOWN}"
+        )
+    scans = ", ".join(text for _, text in READERS.values())
+    return f"is of an unknown format. Scans: {scans}. Datasets: {KNOWN}"
 
 
 def _sniff_hdf5(path, head):
+    if scan_format(path) == "gxsm":
+        raise DatasetError(f"{path}: {_what_else(path, head)}.")
     with open_file(path) as file:
         if "images" not in set(file) and ("x_raw" in set(file) or head[:6] == b"MATLAB"):
             return "matlab"
     return "hdf5"
 
 
-def _read(kind, path, lines, pixels):
+def read_found(kind: str, path: Path, lines: int, pixels: int) -> Found:
+    """Read a dataset of which nothing is checked yet.
+
+    Args:
+        kind: str. As `sniff` tells it, but "shards".
+        path: `Path`.
+        lines, pixels: int. Size of a scan, where the file does not tell.
+
+    Returns:
+        `Found`.
+    """
     if kind == "hdf5":
         return read_hdf5(path)
     if kind == "matlab":
         return read_matlab(path, lines)
+    if kind == "old matlab":
+        return read_old_matlab(path, lines, ARRAYS)
     if kind == "npz":
         return read_npz(path)
     from stm_keras.data.pictures import read_pictures  # Pillow is rarely needed

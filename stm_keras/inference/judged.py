@@ -6,6 +6,7 @@ import numpy as np
 
 from stm_keras.data.preprocess import line_trend
 from stm_keras.data.resample import lines_of, lines_seen
+from stm_keras.readers.describe import scan_source
 from stm_keras.runtime.verdict import NOT_JUDGED
 
 SCHEMA = 2  # of a record; 1 had no `verdict`
@@ -23,6 +24,7 @@ KEYS = (  # of a record, in this order
     "unknown_size",
     "lines",
     "error",
+    *scan_source(None),
 )
 DIGITS = 6
 
@@ -99,7 +101,7 @@ class Judged:
         """Return a dict, JSON-ready, of `KEYS`; and more where there is more to say.
 
         A scan that was judged in tiles has `tiles`; with verdicts line by line it has
-        `unit` and `every_line`.
+        `every_line`.
         """
         record = dict.fromkeys(KEYS)
         record |= {"schema": SCHEMA, "path": str(self.path), "index": self.index}
@@ -107,6 +109,7 @@ class Judged:
             return record | {"verdict": NOT_JUDGED, "error": self.reason}
         record |= self._said(self.verdict, self.candidate.bounds)
         record["error"] = self.reason
+        record |= scan_source(self.candidate.scan)
         if self.tiles:
             record["tiles"] = [
                 {
@@ -119,7 +122,6 @@ class Judged:
                 for tile, verdict in zip(self.candidate.tiles, self.tiles, strict=True)
             ]
         if self.live:
-            record["unit"] = self.candidate.unit
             record["every_line"] = list(self.line_records())
         return record
 

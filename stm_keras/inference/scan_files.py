@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.data.resample import Fitted, fit_scan_lines
-from stm_keras.errors import DatasetError
-from stm_keras.readers import read_scan
+from stm_keras.errors import DatasetError, ScanError
+from stm_keras.readers import read_scans
 from stm_keras.runtime.verdict import NO_SIGNAL
 from stm_keras.scan import Scan
 
@@ -21,16 +21,19 @@ def read_scan_file(path: str | Path, facts: dict, channel: str | None = None) ->
         channel: str or None. As `read_scan` takes it.
 
     Returns:
-        float32 array of shape `(1, max_lines, pixels)`.
+        float32 array of shape `(scans, max_lines, pixels)`; most files hold one scan.
 
     Raises:
         ScanError: The file cannot be read or holds no such image.
         DatasetError: No line of it has a signal.
     """
-    scan = read_scan(path, channel)
-    for text in scan.warnings:
+    scans = read_scans(path, channel)
+    for scan in scans:
+        if isinstance(scan, ScanError):
+            raise scan
+    for text in dict.fromkeys(text for scan in scans for text in scan.warnings):
         warnings.warn(f"{path}: {text}.", stacklevel=2)
-    return fit_scan(scan, facts)[None]
+    return np.stack([fit_scan(scan, facts) for scan in scans])
 
 
 def fit_scan(scan: Scan, facts: dict) -> np.ndarray:

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.data.resample import Fitted, fit_heights
-from stm_keras.errors import DatasetError, InputError
+from stm_keras.errors import DatasetError, InputError, UnclearError
 from stm_keras.inference.scan_files import read_scan_file
 from stm_keras.readers.colours import picture_heights
+from stm_keras.readers.frames import SHAPES, as_frames
 from stm_keras.readers.sniff import scan_format
 from stm_keras.readers.tiff import real_values
 
@@ -126,12 +127,14 @@ def read_dataset(path, facts):
         InputError: The file cannot be read.
         DatasetError: It holds no scans.
     """
-    from stm_keras.data.checks import check_images, check_lengths, whole
+    from stm_keras.data.checks import check_images, check_lengths, scans_last, whole
     from stm_keras.data.images import load_images
 
     try:
         found = _find(path, facts)
         check_images(path, found.images, None)
+        if scans_last(found.images.shape, facts["pixels"]):
+            check_images(path, found.images, (facts["max_lines"], facts["pixels"]))
         count, most = found.images.shape[:2]
         lines = found.arrays.get("lines")
         if lines is None:
@@ -145,30 +148,14 @@ def read_dataset(path, facts):
 
 
 def _find(path, facts):
-    from stm_keras.data.storage import sniff  # h5py takes long to import
+    from stm_keras.data.storage import read_found, sniff  # h5py takes long to import
 
     kind = sniff(path)
-    if kind == "hdf5":
-        from stm_keras.data.hdf5 import read_hdf5
-
-        return read_hdf5(path)
     if kind == "shards":
         from stm_keras.data.shards import find_shards
 
         return find_shards(path)[0]
-    if kind == "matlab":
-        from stm_keras.data.matlab import read_matlab
-
-        return read_matlab(path, facts["max_lines"])
-    if kind == "npz":
-        from stm_keras.data.npz import read_npz
-
-        return read_npz(path)
-    from stm_keras.data.pictures import read_pictures
-    from stm_keras.data.table import find_table
-
-    table = find_table(path) if kind == "folder" else path
-    return read_pictures(table, facts["max_lines"], facts["pixels"])
+    return read_found(kind, path, facts["max_lines"], facts["pixels"])
 
 
 def _picture(path):
@@ -191,7 +178,7 @@ def _picture(path):
         reason = f"{path}: is a damaged picture ({error}). Export it again."
         raise InputError(reason) from None
     if frames > 1:
-        raise DatasetError(f"{path}: holds {frames} pictures. Save one scan per file.")
+        raise UnclearError(f"{path}: holds {frames} pictures. Save one scan per file.")
     heights, known = picture_heights(pixels)
     if min(heights.shape) < 2:
         size = f"{heights.shape[1]} x {heights.shape[0]} pixels"
@@ -216,12 +203,12 @@ def _array(path):
                 f"{path}: holds Python objects. Reading them could run code and is refused."
             ) from None
         raise InputError(f"{path}: is a damaged array ({error}). Save it again.") from None
-    if array.dtype.kind not in "buif" or array.ndim not in (2, 3) or not array.size:
+    if array.dtype.kind not in "buif" or not array.size:
         raise DatasetError(
-            f"{path}: needs numbers of shape (lines, pixels) or (scans, lines, pixels). "
-            f"Received: {array.dtype} of shape {array.shape}."
+            f"{path}: needs numbers of shape {SHAPES}. Received: {array.dtype} of shape "
+            f"{array.shape}."
         )
-    array = array.reshape(-1, *array.shape[-2:])
+    array = as_frames(path, "", array)
     if array.dtype.kind != "f":
         return array
     bad = np.flatnonzero(~np.isfinite(array).all((1, 2)))

@@ -2,37 +2,90 @@
 
 import numpy as np
 
+from stm_keras.scan import Scan
+
 NANO = 1e9
 SYMBOLS = {"pA": 1e-12, "nA": 1e-9, "uA": 1e-6, "mV": 1e-3, "V": 1.0}
 
 
-def scan_facts(scan):
+def scan_source(scan: Scan | None) -> dict:
+    """Return which image of a file a verdict is on, JSON-ready.
+
+    Args:
+        scan: `Scan`, or None of an array or a dataset, which do not say.
+
+    Returns:
+        dict of `image` (as `--channel` takes it), `direction` ("forward", "backward"),
+        `slow` ("down", "up"), `unit` (SI), `angle` (degrees), `size_nm` (width and height),
+        `bias` (V) and `setpoint` (A); None where the file does not say.
+    """
+    if scan is None:
+        keys = (
+            "image",
+            "direction",
+            "slow",
+            "unit",
+            "angle",
+            "size_nm",
+            "bias",
+            "setpoint",
+        )
+        return dict.fromkeys(keys)
+    return {
+        "image": image_name(scan),
+        "direction": scan.direction,
+        "slow": scan.slow,
+        "unit": scan.unit or None,
+        "angle": _short(scan.angle),
+        "size_nm": None if scan.size is None else [_short(v * NANO) for v in scan.size],
+        "bias": _short(scan.bias),
+        "setpoint": _short(scan.setpoint),
+    }
+
+
+def image_name(scan: Scan) -> str:
+    """Return the name of a scan's image, as `read_scan` takes it: "Z backward up"."""
+    return " ".join(word for word in (scan.channel, scan.direction, scan.slow) if word)
+
+
+def scan_facts(scan: Scan, scans: int = 1) -> dict:
     """Return what `stm-keras info --json` prints of a scan.
 
     Args:
         scan: `Scan`.
+        scans: int. How many its file holds.
 
     Returns:
         dict; None where the file does not say.
     """
+    source = scan_source(scan)
     return {
+        "path": scan.path,
+        "index": scan.index,
+        "scans": scans,
         "format": scan.format,
+        "image": source["image"],
+        "channel": scan.channel,
+        "direction": scan.direction,
+        "unit": source["unit"],
         "shape": list(scan.heights.shape),
-        "size_nm": None if scan.size is None else [_short(v * NANO) for v in scan.size],
+        "size_nm": source["size_nm"],
         "slow": scan.slow,
         "recorded_lines": len(scan.recorded),
         "channels": list(scan.channels),
-        "bias_V": _short(scan.bias),
-        "setpoint_A": _short(scan.setpoint),
+        "bias_V": source["bias"],
+        "setpoint_A": source["setpoint"],
         "line_time_s": _short(scan.line_time),
+        "angle_deg": source["angle"],
         "warnings": list(scan.warnings),
     }
 
 
-def scan_text(scan):
+def scan_text(scan: Scan, scans: int = 1) -> str:
     """Return the same and more as lines of text."""
     lines, pixels = scan.heights.shape
-    rows = [("scan", f"{lines} lines x {pixels} pixels, {scan.format}")]
+    number = f", {scan.index + 1} of {scans} in its file" if scans > 1 else ""
+    rows = [("scan", f"{lines} lines x {pixels} pixels, {scan.format}{number}")]
     if scan.size is not None:
         rows.append(("size", " x ".join(f"{v * NANO:.4g}" for v in scan.size) + " nm"))
     way = {"down": ", downwards", "up": ", upwards", None: ""}[scan.slow]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stm_keras.errors import ScanError
+from stm_keras.errors import ScanError, UnclearError
 from stm_keras.readers.source import check_shape
 from stm_keras.readers.words import channel_of, positive
 from stm_keras.scan import Scan
@@ -75,6 +75,8 @@ class Found:
         feedback: bool. Whether the tip followed the surface; None where the file does
             not say.
         warnings: tuple of str.
+        doubt: str. Why none of the images may be taken unless the user names one; "" where
+            the file is clear.
     """
 
     format: str
@@ -85,6 +87,7 @@ class Found:
     angle: float | None = None
     feedback: bool | None = None
     warnings: tuple = ()
+    doubt: str = ""
 
 
 def choose_all(path: str | Path, found: "Found", channel: str | None = None) -> list:
@@ -100,6 +103,9 @@ def choose_all(path: str | Path, found: "Found", channel: str | None = None) -> 
     Raises:
         ScanError: The file holds no image, or none of its scans can be taken.
     """
+    if found.doubt and channel is not None:  # the other arrays were not meant
+        meant = _named(path, found.images, channel).label
+        found = replace(found, images=tuple(i for i in found.images if i.label == meant))
     indices = sorted({image.index for image in found.images}) or [0]
     scans = []
     for index in indices:
@@ -136,6 +142,8 @@ def choose(path: str | Path, found: Found, channel: str | None = None) -> Scan:
     """
     if not found.images:
         raise ScanError(f"{path}: holds no image. Give a file of a scan.")
+    if found.doubt and channel is None:
+        raise UnclearError(f"{path}: {found.doubt}.")
     found = replace(found, images=distinct(found.images))
     warnings = list(found.warnings)
     if channel is None:
@@ -149,6 +157,11 @@ def choose(path: str | Path, found: Found, channel: str | None = None) -> Scan:
         raise ScanError(
             f"{path}: no line of {image.label} was recorded: the scan was stopped before "
             "its first line, or never begun. Give another file or channel."
+        )
+    scans = len({other.index for other in found.images})
+    if scans > 1:
+        warnings.append(
+            f"the file holds {scans} scans, and this is one: read_scans gives all"
         )
     if image.slow is None:
         warnings.append(
@@ -212,8 +225,8 @@ def _oddities(image, size):
     if size and max(size) > WIDE:
         width, height = (f"{value * 1e6:.3g}" for value in size)
         odd.append(
-            f"the frame is {width} x {height} \N{MICRO SIGN}m wide, too large to show atoms; is "
-            "it from another microscope?"
+            f"the frame is {width} x {height} \N{MICRO SIGN}m wide, too large to show atoms: "
+            "it may be from another microscope"
         )
     if image.unit not in ("m", "A", ""):
         odd.append(

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stm_keras.errors import NoImageError
+from stm_keras.errors import NoImageError, UnclearError
 from stm_keras.readers.found import Found, Image, choose
+from stm_keras.readers.frames import FEWEST, is_tall, number_scans
 from stm_keras.readers.hdf5_file import (
     arrays,
     attribute,
@@ -20,11 +21,16 @@ from stm_keras.readers.hdf5_file import (
     read_variables,
     text_of,
 )
-from stm_keras.readers.netcdf import FEWEST, MOST, find
+from stm_keras.readers.netcdf import MOST, find
 from stm_keras.readers.source import MAX_PIXELS, check_shape, read_bytes
 from stm_keras.readers.words import channel_of, positive, quantity, si_unit
 
 UNSURE = "an HDF5 file does not tell which line is the top one: look at it"
+KERAS = {"model_weights", "layers", "_layer_checkpoint_dependencies"}
+STACKS = "If they are, name it `images`, of shape (scans, lines, pixels)"
+OTHER_UNITS = (
+    "eV meV keV V mV deg degree degrees rad s ms Hz kHz 1/angstrom Å^-1".lower().split()
+)
 
 
 def read(path, channel=None):
@@ -43,29 +49,47 @@ def parse(path: str | Path, data: bytes) -> Found:
         `Found`.
 
     Raises:
-        ScanError: The file is damaged, or has no two-dimensional array of numbers.
+        NoImageError: It has no two-dimensional array of numbers along lengths.
+        UnclearError: It has arrays of three axes, of which nothing tells what they are.
+        ScanError: The file is damaged.
     """
     with open_hdf5(path, data) as file:
         if is_netcdf(file):
             return find(path, *read_variables(file, MAX_PIXELS))
-        members = arrays(file)
-        names = [name for name, member in members.items() if is_image(member)][:MOST]
-        if not names:
-            raise NoImageError(
-                f"{path}: is an HDF5 file without an image: no array of numbers has two "
-                f"axes of {FEWEST} or more. Give a file of a scan."
-            )
+        if KERAS & set(file):
+            raise NoImageError(f"{path}: holds the weights of a Keras model. Give a scan.")
+        known = arrays(file)
+        members = {k: m for k, m in known.items() if is_image(m)}
+        curves = {k: u for k, m in members.items() if (u := other_axis(m))}
+        members = {k: m for k, m in members.items() if k not in curves}
+        stacks = {k: m.shape for k, m in known.items() if is_stack(m)}
+        if not members:
+            raise _no_image(path, curves, stacks)
         nexus = "NX_class" in file.attrs or any("NX_class" in file[g].attrs for g in file)
+        names = list(members)[:MOST]
         for name in names:
             check_shape(path, *members[name].shape)
         if nexus:
-            return _nexus(file, members, names)
+            return _nexus(file, known, names)
+        images, doubt = number_scans(
+            {name: [_image(name, members[name])] for name in names}
+        )
+        if len(members) > MOST:
+            doubt = doubt or f"holds {len(members)} images, and {MOST} are read"
+        if stacks:
+            doubt = doubt or f"{_shown(stacks)} may be scans as well. {STACKS}"
+        if any(is_tall(*image.heights.shape, None) for image in images):
+            doubt = doubt or (
+                "holds an image that is much higher than wide, or several scans one below the "
+                "other. Put all scans into one array `images` of shape (scans, lines, pixels)"
+            )
         return Found(
             format="hdf5",
-            images=tuple(_image(name, members[name]) for name in names),
+            images=images,
             bias=_attribute(file, "V", "bias", "bias_V", "Bias"),
             setpoint=_attribute(file, "A", "setpoint", "setpoint_A", "Setpoint"),
             warnings=(UNSURE,),
+            doubt=doubt,
         )
 
 
@@ -91,6 +115,48 @@ def is_image(member):
     """Tell whether an HDF5 dataset can be an image."""
     shape = member.shape
     return len(shape) == 2 and min(shape) >= FEWEST and member.dtype.kind in "fiu"
+
+
+def is_stack(member: "h5py.Dataset") -> bool:  # noqa: F821  h5py takes long to import
+    """Tell whether an HDF5 dataset can be scans, or a cube of spectra."""
+    shape = member.shape
+    return (
+        len(shape) == 3 and sorted(shape)[1] >= FEWEST and shape[0] * shape[2] > 1
+    ) and member.dtype.kind in "fiu"
+
+
+def other_axis(member: "h5py.Dataset") -> str | None:  # noqa: F821
+    """Return the unit of a NeXus array's axis that is not a length, such as "eV"."""
+    names = attribute(member.parent, "axes", ())
+    names = text_of(names).split(":") if isinstance(names, str | bytes) else list(names)
+    for name in map(text_of, names):
+        axis = member.parent.get(name)
+        unit = "" if axis is None else text_of(attribute(axis, "units", ""))
+        if unit.lower() in OTHER_UNITS:
+            return unit
+    return None
+
+
+def _no_image(path, curves, stacks):
+    if stacks:
+        return UnclearError(
+            f"{path}: is an HDF5 file without one image: {_shown(stacks)} may be scans, or a "
+            f"cube of spectra. {STACKS}."
+        )
+    if curves:
+        name, unit = next(iter(curves.items()))
+        return NoImageError(
+            f"{path}: is an HDF5 file without the image of a scan: an axis of `{name}` is in "
+            f"{unit}, not a length. Give a file of a scan."
+        )
+    return NoImageError(
+        f"{path}: is an HDF5 file without an image: no array of numbers has two "
+        f"axes of {FEWEST} or more. Give a file of a scan."
+    )
+
+
+def _shown(stacks):
+    return ", ".join(f"`{name}` {shape}" for name, shape in list(stacks.items())[:4])
 
 
 def _image(name, member, upwards=False):

@@ -8,6 +8,8 @@ Source: MAT-File Format, The MathWorks, chapter 1 (level 5).
 
 import math
 import struct
+import zlib
+from pathlib import Path
 
 import numpy as np
 
@@ -20,6 +22,7 @@ TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8"}
 TYPES |= {12: "i8", 13: "u8", 16: "u1", 17: "u2"}
 NUMBERS, LETTERS = range(6, 16), 4  # classes of arrays
 MOST = 1000
+BEGINNING = 4096  # bytes of an array that hold its name
 
 
 def read_arrays(path, data):
@@ -55,12 +58,48 @@ def read_arrays(path, data):
     return found
 
 
-def _matrix(body, order):
+def read_names(path: str | Path) -> set:
+    """List the names of a file's arrays, of which only the beginnings are read.
+
+    Args:
+        path: str or `Path`.
+
+    Returns:
+        set of str; of a damaged file, those before the damage.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    found = set()
+    with Path(path).open("rb") as file:
+        order = ">" if file.read(HEADER)[126:128] == b"MI" else "<"
+        try:
+            for _ in range(MOST):
+                kind, size = struct.unpack(f"{order}II", file.read(8))
+                body, after = file.read(min(size, BEGINNING)), file.tell() + size
+                after -= min(size, BEGINNING)
+                if kind == PACKED:
+                    body = zlib.decompressobj().decompress(body, BEGINNING)
+                    kind, body = struct.unpack_from(f"{order}I", body)[0], body[8:]
+                if kind == MATRIX:
+                    found.add(_about(body, order)[0])
+                file.seek(after)
+        except (struct.error, zlib.error, ValueError, LookupError):
+            return found
+    return found
+
+
+def _about(body, order):
+    """Return name, flags, shape and where the values of an array begin."""
     flags, place = _element(body, 0, order)
-    kind, complex_ = int(flags[0]) & 255, int(flags[0]) & 0x800
     shape, place = _element(body, place, order)
     name, place = _element(body, place, order)
-    name = bytes(name.astype("u1")).decode("latin-1")
+    return bytes(name.astype("u1")).decode("latin-1"), int(flags[0]), shape, place
+
+
+def _matrix(body, order):
+    name, flags, shape, place = _about(body, order)
+    kind, complex_ = flags & 255, flags & 0x800
     if complex_ or (kind != LETTERS and kind not in NUMBERS):
         return name, None
     values, place = _element(body, place, order)

@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 
-from stm_keras.errors import ScanError
+from stm_keras.errors import ScanError, UnclearError
 from stm_keras.readers.colours import picture_heights
 from stm_keras.readers.found import Found, Image, choose
 from stm_keras.readers.source import MAX_PIXELS, check_shape, damage, read_bytes
@@ -61,7 +61,7 @@ def _parse(path, picture):
     check_shape(path, height, width)
     frames = getattr(picture, "n_frames", 1)
     if frames > 1:
-        raise ScanError(f"{path}: holds {frames} pictures. Save one scan per file.")
+        raise UnclearError(f"{path}: holds {frames} pictures. Save one scan per file.")
     format_ = picture.format.lower()
     deep = picture.mode in DEEP or picture.mode.startswith("I;16")
     remarks = []

@@ -12,8 +12,9 @@ import zipfile
 
 import numpy as np
 
-from stm_keras.errors import ScanError
+from stm_keras.errors import NoImageError, ScanError, UnclearError
 from stm_keras.readers.found import Found, Image, choose
+from stm_keras.readers.frames import FEWEST, SHAPES, as_frames, is_tall, number_scans
 from stm_keras.readers.mat5 import MAGIC as MATLAB
 from stm_keras.readers.mat5 import read_arrays
 from stm_keras.readers.source import (
@@ -26,8 +27,7 @@ from stm_keras.readers.source import (
 )
 from stm_keras.readers.words import channel_of, positive
 
-FEWEST = 2  # lines and pixels
-MOST = 1000  # images of a file
+MOST = 1000  # scans of a file
 NPY = b"\x93NUMPY"
 LONGEST = 10000  # bytes of a header
 
@@ -97,7 +97,12 @@ def read_npz(path, data):
     found = {}
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            for entry in archive.infolist()[:MOST]:
+            entries = archive.infolist()
+            if len(entries) > MOST:
+                raise UnclearError(
+                    f"{path}: holds {len(entries)} arrays. Put all scans into one, `images`."
+                )
+            for entry in entries:
                 if not entry.filename.endswith(".npy"):
                     continue
                 if entry.file_size > min(entry.compress_size * DEFLATE + 1, MAX_BYTES):
@@ -110,46 +115,73 @@ def read_npz(path, data):
 
 
 def _found(path, name, arrays):
-    images = []
+    size = _numbers(arrays.get("size_nm"), 2)
+    size = positive(*size) if size else None
+    size = None if size is None else tuple(value * 1e-9 for value in size)
+    bias, setpoint, time = (
+        _numbers(arrays.get(key), 1) for key in ("bias_V", "setpoint_A", "line_time_s")
+    )
+    found, others, unclear = {}, [], []
     for key, array in arrays.items():
-        if isinstance(array, str) or array.dtype.kind not in "buif":
+        if isinstance(array, str) or array.dtype.kind not in "buif" or array.ndim < 2:
             continue
-        if array.ndim not in (2, 3) or min(array.shape[-2:], default=0) < FEWEST:
+        try:
+            shown = "" if name == "npy" else key
+            frames = as_frames(path, shown, array, matlab=name == "mat")
+            _check_frames(path, key, frames.shape, size)
+        except NoImageError as error:
+            others.append(error)
+            continue
+        except UnclearError as error:
+            unclear.append(error)
             continue
         channel, direction, slow = channel_of(key)
         slow = slow or _way(arrays.get("slow"))
-        stack = array.reshape(-1, *array.shape[-2:])[:MOST]
-        check_shape(path, *stack.shape[1:])
-        time = _numbers(arrays.get("line_time_s"), 1)
-        images += [
-            Image(
-                heights=heights.astype(np.float64),
-                channel=channel,
-                unit="",
-                direction=direction,
-                slow=slow,
-                line_time=time[0] if time else None,
-            )
-            for heights in stack
+        line_time = time[0] if time else None
+        found[key] = [
+            Image(heights, channel, "", direction, slow, line_time=line_time)
+            for heights in frames
         ]
-    if not images:
-        shapes = ", ".join(
-            f"{' '.join(key.split())}: {np.asarray(array).dtype} of shape {np.shape(array)}"
-            for key, array in list(arrays.items())[:8]
-        )
-        raise ScanError(
-            f"{path}: needs numbers of shape (lines, pixels) or (scans, lines, pixels). "
-            f"Received: {shapes or 'nothing'}."
-        )
-    size = _numbers(arrays.get("size_nm"), 2)
-    size = positive(*size) if size else None
-    bias, setpoint = (_numbers(arrays.get(key), 1) for key in ("bias_V", "setpoint_A"))
+    if not found:
+        raise (unclear or (others if name == "npy" else []) or [_nothing(path, arrays)])[0]
+    images, doubt = number_scans(found)
+    if unclear:
+        reason = str(unclear[0]).removeprefix(f"{path}: ").rstrip(".")
+        doubt = f"{reason}. Or say which of the other arrays is meant with --channel"
     return Found(
         format=name,
-        images=tuple(images[:MOST]),
-        size=None if size is None else tuple(value * 1e-9 for value in size),
+        images=images,
+        size=size,
         bias=bias[0] if bias else None,
         setpoint=setpoint[0] if setpoint else None,
+        doubt=doubt,
+    )
+
+
+def _check_frames(path, key, shape, size):
+    scans, lines, pixels = shape
+    check_shape(path, lines, pixels)
+    if scans > MOST:
+        raise UnclearError(
+            f"{path}: `{key}` has {scans} scans, and {MOST} of such a file are read. Save them as "
+            "`images` in HDF5, which is read piece by piece."
+        )
+    if is_tall(lines, pixels, size):
+        raise UnclearError(
+            f"{path}: `{key}` has {lines} lines of {pixels} pixels: it is much higher than wide, "
+            "or several scans one below the other. Give these as (scans, lines, pixels), or "
+            "the size of one frame in `size_nm`."
+        )
+
+
+def _nothing(path, arrays):
+    shapes = ", ".join(
+        f"{' '.join(key.split())}: {np.asarray(array).dtype} of shape {np.shape(array)}"
+        for key, array in list(arrays.items())[:8]
+    )
+    return NoImageError(
+        f"{path}: needs numbers of shape {SHAPES}, at least {FEWEST} lines of {FEWEST} pixels. "
+        f"Received: {shapes or 'nothing'}."
     )
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from stm_keras.readers.gsf import MAGIC as GSF
 from stm_keras.readers.gwy import MAGIC as GWY
 from stm_keras.readers.gwy import OLD as OLD_GWY
-from stm_keras.readers.hdf5 import is_image
-from stm_keras.readers.hdf5_file import arrays, is_hdf5, is_netcdf, open_hdf5
+from stm_keras.readers.hdf5_file import is_hdf5, open_hdf5
 from stm_keras.readers.igor import is_igor
 from stm_keras.readers.mat5 import MAGIC as MATLAB
+from stm_keras.readers.mat5 import read_names
 from stm_keras.readers.matrix_raw import MAGIC as MATRIX
 from stm_keras.readers.netcdf3 import MAGIC as NETCDF
 from stm_keras.readers.pictures import MAGICS as PICTURES
@@ -33,7 +33,6 @@ BEGINNINGS = {  # how a file begins: its reader
     GWY: "gwyddion",
     GSF: "gsf",
     NPY: "array",
-    MATLAB: "array",
     OLD_GWY: "gwyddion 1",
     b"STiMage": "rhk",
     b"WSxM file copyright": "wsxm",
@@ -53,6 +52,7 @@ NOT_SCANS = {  # how a file begins: what it is, what to do
 }
 GXSM_FIELDS = {"FloatField", "DoubleField"}
 DATASET_KEYS = {"images", "x_raw"}
+LABELS = {"labels", "votes"}  # of a dataset, whatever it calls its images
 OTHERS = (b"PK", b"\x80", b"\x1f\x8b", b"%PDF")  # never handed to Gwyddion
 
 
@@ -80,6 +80,8 @@ def scan_format(path):
         return clothes
     if head.startswith(b"WSxM") and text_format(head):
         return "text"
+    if head.startswith(MATLAB):
+        return None if read_names(path) & (DATASET_KEYS | LABELS) else "array"
     for beginning, name in BEGINNINGS.items():
         if head.startswith(beginning):
             return name
@@ -116,7 +118,7 @@ def _of_archive(path):
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return None
     plain = {name.removesuffix(".npy") for name in names if name.endswith(".npy")}
-    return "array" if plain and not plain & (DATASET_KEYS | {"labels", "votes"}) else None
+    return "array" if plain and not plain & (DATASET_KEYS | LABELS) else None
 
 
 def _of_hdf5(path):
@@ -127,12 +129,6 @@ def _of_hdf5(path):
             names = set(file)
             if names & GXSM_FIELDS:
                 return "gxsm"
-            if names & DATASET_KEYS:
-                return None
-            members = list(arrays(file).values())
-            if is_netcdf(file) or any(map(is_image, members)):
-                return "hdf5"
-            # Stacks of images may be a dataset; a file without any is refused as a scan.
-            return None if any(member.ndim > 2 for member in members) else "hdf5"
+            return None if names & (DATASET_KEYS | LABELS) else "hdf5"
     except ScanError:
         return None

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 import stm_keras
+from stm_keras.config import Config
 from stm_keras.data.split import Split, split_dataset
 from stm_keras.data.storage import load_dataset
 from stm_keras.errors import DatasetError, UsageError
-from stm_keras.runs import SPLIT
+from stm_keras.runs import SPLIT, Run
 
 MANY = 50_000  # validation scans; more take long, and tell no more
 PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "h5py", "scikit-learn", "skops")
@@ -78,6 +79,25 @@ def split_once(run, config, dataset, say):
     split = split_material(config, dataset, say)
     run.write_json("split.json", {**split.to_json(), "dataset": digest})
     return split
+
+
+def finished_scores(run: Run, config: Config) -> dict | None:
+    """Return the scores of a run that is over, without loading Keras; None of any other.
+
+    Raises:
+        UsageError: The data has changed since.
+    """
+    ours = (
+        "report.html",
+        "split.json",
+        "best.skops" if config.model.name == "trees" else "best.keras",
+    )
+    if not all(run.file(name).exists() for name in ours):
+        return None
+    scores = run.read_json("evaluation.json")  # which is written last
+    if scores is not None and config.data.path is not None:
+        split_once(run, config, load_dataset(config.data.path), say=None)
+    return scores
 
 
 def split_material(config, dataset, say):

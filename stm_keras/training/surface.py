@@ -80,7 +80,7 @@ def teach_surfaces(predictor, known, others, groups=None, seed=0, say=None):
     asked = [n for n in lines if n in LINES_SEEN]
     measured = {str(n): _measured(judged, n, scored, names, others) for n in asked}
     thresholds = [
-        float(unknown_threshold(sigmoid(judged.alone[n][scored]), FALSE_ALARMS))
+        round(float(unknown_threshold(sigmoid(judged.alone[n][scored]), FALSE_ALARMS)), 6)
         for n in lines
     ]
     kernel, bias, out, shift = fit_readout(rows, rows.all_known, rows.all_others, seed)
@@ -142,7 +142,8 @@ class _Judged:
         other: dict of lines to float array `(others, parts of known)`.
         limits: dict of lines to float array `(parts of known, parts of others)`.
         alone: dict of lines to float array `(scans,)`: with all others as teachers.
-        parts, other_parts: int arrays `(scans,)`, `(others,)`; -1 teaches always.
+        parts, other_parts: int arrays `(scans,)`, `(others,)`.
+        other_lines: int array `(others,)`. Lines with a signal.
     """
 
     known: dict
@@ -151,6 +152,7 @@ class _Judged:
     alone: dict
     parts: np.ndarray
     other_parts: np.ndarray
+    other_lines: np.ndarray
 
 
 def cross_fit(rows, scored, parts, other_parts, lines, seed):
@@ -196,7 +198,7 @@ def cross_fit(rows, scored, parts, other_parts, lines, seed):
         layer = fit_readout(rows, parts != fold, rows.all_others, seed)
         for n in lines:
             alone[n][parts == fold] = say_unknown(layer, rows.known_at(parts == fold, n))
-    return _Judged(known, other, limits, alone, parts, other_parts)
+    return _Judged(known, other, limits, alone, parts, other_parts, rows.other_lines)
 
 
 def _measured(judged, n, scored, names, others):
@@ -212,7 +214,7 @@ def _measured(judged, n, scored, names, others):
         own = place == session
         alarms[session] = np.mean(judged.known[n][scored][own] > limits[part[own][0]])
     below, found = np.zeros((len(sessions), len(asked))), np.zeros(len(asked))
-    after, sources = _ends(judged, others.lines[asked], n), judged.other_parts[asked]
+    after, sources = _ends(judged, asked, n), judged.other_parts[asked]
     for lines, source in {*zip(after.tolist(), sources.tolist(), strict=True)}:
         group = np.flatnonzero((after == lines) & (sources == source))
         other = judged.other[lines][asked[group]]
@@ -234,19 +236,19 @@ def _measured(judged, n, scored, names, others):
     )
 
 
-def _ends(judged, recorded, n):
-    """Return after how many lines each scan is asked about: at most `n` and its own."""
-    seen = np.array(sorted(judged.known))
+def _ends(judged, scans, n):
+    """Return after how many lines each other is asked about: at most `n` and its own."""
+    seen, recorded = np.array(sorted(judged.known)), judged.other_lines[scans]
     return seen[np.maximum(np.searchsorted(seen, np.minimum(recorded, n), "right") - 1, 0)]
 
 
 def _apart(judged, others, n):
     """Return how many scans of what shows no surface are called unknown, by kind."""
-    chosen = ~others.usable & others.whole & (others.lines > 0)
+    chosen = ~others.usable & others.whole & (judged.other_lines > 0)
     told = {}
     for kind in np.unique(others.kind[chosen]):
         own = np.flatnonzero(chosen & (others.kind == kind))
-        ends = _ends(judged, others.lines[own], n)
+        ends = _ends(judged, own, n)
         called = [
             judged.other[lines][scan] > judged.limits[lines][:, judged.other_parts[scan]]
             for scan, lines in zip(own, ends, strict=True)

@@ -7,7 +7,7 @@ import numpy as np
 
 from stm_keras.data.augment import add_noise, flip_scans, transform_scans
 from stm_keras.data.dataset import CLASSES, read_images
-from stm_keras.data.preprocess import recorded_lines, remove_line_trend
+from stm_keras.data.preprocess import pack_lines, recorded_lines, remove_line_trend
 from stm_keras.inference.evaluate import LINES_SEEN
 from stm_keras.models.sequential import DESCRIBED
 from stm_keras.sections import AugmentConfig
@@ -33,7 +33,7 @@ class SurfaceRows:
     Args:
         known: float32 array `(scans, numbers of lines, features)`, scans as they are.
         other: float32 array `(others, numbers of lines, features)`.
-        known_lines, other_lines: int arrays. Recorded lines of each.
+        known_lines, other_lines: int arrays. Lines with a signal of each.
         features: float32 array `(rows, features)`. Those that teach.
         place: int array `(rows,)`. Which known scan or which other a row is of; -1 for
             simulated ones, which always teach.
@@ -187,17 +187,18 @@ def _simulated():
 
 
 def _describe(describe, prepare, heights):
-    """Return float32 features `(scans, numbers of lines, features)`, and recorded lines."""
+    """Return features `(scans, numbers of lines, features)`, and lines with a signal."""
     seen = SEEN[heights.shape[1] >= SEEN]
     parts, counts = [], []
     for start in range(0, len(heights), CHUNK):
         some = heights[start : start + CHUNK]
-        inputs = prepare(some)
+        packed, there = pack_lines(some)  # as a predictor does
+        inputs = prepare(packed)
         filled = np.zeros((CHUNK, *inputs.shape[1:]), np.float32)  # compiled once
         filled[: len(some)] = inputs
         told = np.asarray(describe.predict_on_batch(filled))[: len(some)]
         parts.append(told[:, seen - 1])
-        counts.append(recorded_lines(some))
+        counts.append(there[:, -1])
     return np.concatenate(parts), np.concatenate(counts)
 
 

@@ -228,7 +228,7 @@ def test_info_of_a_model_needs_no_keras(model_file, monkeypatch):
 
 def test_info_of_nothing_is_one_line(tmp_path):
     check_error(stm("info", tmp_path / "no.h5"), 3, "no.h5: does not exist")
-    check_error(stm("info", tmp_path), 3, "is a folder without a CSV file")
+    check_error(stm("info", tmp_path), 3, "holds no scan. Known formats: docs/formats.md.")
     (tmp_path / "a.keras").write_text("hello")
     check_error(
         stm("info", tmp_path / "a.keras"), 3, "a.keras: cannot be read (not a .keras"

@@ -134,7 +134,7 @@ def test_bad_files_among_good_ones_are_told_and_the_others_judged(model_file, tm
     first, second = result.stderr.splitlines()
     assert first == f"Error: {records[1]['error']}"
     assert first.startswith(f"Error: {bad}: is a damaged picture.")
-    assert second == f"Error: {missing}: does not exist. Give the path of a dataset."
+    assert second == f"Error: {missing}: does not exist. Look at the path."
 
 
 def test_a_begun_scan_is_judged_from_its_lines(model_file, tmp_path):

@@ -9,8 +9,22 @@ from helpers import SHARED, check_error, lattice_scans, stm
 from PIL import Image
 from scan_files import createc, matrix_counts, matrix_index, matrix_result, sxm
 
-KEYS = ["format", "shape", "size_nm", "slow", "recorded_lines", "channels", "bias_V"]
-KEYS += ["setpoint_A", "line_time_s", "warnings"]
+from stm_keras.readers import read_scan
+from stm_keras.readers.describe import scan_source
+
+KEYS = [
+    "path",
+    "index",
+    "scans",
+    "format",
+    "image",
+    "channel",
+    "direction",
+    "unit",
+    "shape",
+]
+KEYS += ["size_nm", "slow", "recorded_lines", "channels", "bias_V", "setpoint_A"]
+KEYS += ["line_time_s", "angle_deg", "warnings"]
 HEIGHTS = lattice_scans([1])[0] * 1e-12
 SIZE = (1e-8, 1e-8)
 
@@ -38,10 +52,18 @@ def told(*arguments):
 
 
 def test_info_json_says_what_the_file_says(write):
-    facts = told(write(sxm({"Z": ("m", half("up"), half("up"))}, "up", size=SIZE)))
+    path = write(sxm({"Z": ("m", half("up"), half("up"))}, "up", size=SIZE))
+    facts = told(path)
     assert list(facts) == KEYS
     assert facts == {
+        "path": str(path),
+        "index": 0,
+        "scans": 1,
         "format": "nanonis",
+        "image": "Z forward up",
+        "channel": "Z",
+        "direction": "forward",
+        "unit": "m",
         "shape": [128, 128],
         "size_nm": [10, 10],
         "slow": "up",
@@ -50,14 +72,50 @@ def test_info_json_says_what_the_file_says(write):
         "bias_V": -1.5,
         "setpoint_A": 5e-11,
         "line_time_s": 0.2,
+        "angle_deg": 35,
         "warnings": [],
     }
+    assert told(path, "--channel", "Z backward")["image"] == "Z backward up"
+
+
+def test_info_json_is_one_line_for_each_scan_of_a_file(tmp_path):
+    scans = np.stack([HEIGHTS, HEIGHTS * 2, np.full((128, 128), np.nan)])
+    np.savez(tmp_path / "a.npz", scans=scans, bias_V=0.5)
+    result = stm("info", tmp_path / "a.npz", "--json", "-o", tmp_path / "a.png")
+    assert result.exit_code == 3
+    first, second, third = map(json.loads, result.stdout.splitlines())
+    assert [each["index"] for each in (first, second, third)] == [0, 1, 2]
+    assert {each["scans"] for each in (first, second, third)} == {3}
+    assert (first["image"], first["unit"], first["bias_V"]) == ("scans", None, 0.5)
+    assert "no line of scans was recorded" in third["error"]
+    assert (tmp_path / "a-0.png").exists()
+    assert (tmp_path / "a-1.png").exists()
+    text = stm("info", tmp_path / "a.npz").stdout
+    assert "128 lines x 128 pixels, npz, 2 of 3 in its file" in text
+
+
+def test_the_source_of_a_verdict_is_told_in_units_of_the_key(write):
+    path = write(sxm({"Z": ("m", half("up"), None)}, "up", size=SIZE))
+    assert scan_source(read_scan(path)) == {
+        "image": "Z forward up",
+        "direction": "forward",
+        "slow": "up",
+        "unit": "m",
+        "angle": 35,
+        "size_nm": [10, 10],
+        "bias": -1.5,
+        "setpoint": 5e-11,
+    }
+    assert set(scan_source(None).values()) == {None}
+    assert list(scan_source(None)) == list(scan_source(read_scan(path)))
 
 
 def test_info_json_is_null_where_the_file_does_not_say(tmp_path):
     np.save(tmp_path / "a.npy", HEIGHTS)
     facts = told(tmp_path / "a.npy")
-    for key in ("size_nm", "slow", "bias_V", "setpoint_A", "line_time_s"):
+    for key in KEYS[KEYS.index("direction") : KEYS.index("unit") + 1]:
+        assert facts[key] is None
+    for key in ("size_nm", "slow", "bias_V", "setpoint_A", "line_time_s", "angle_deg"):
         assert facts[key] is None
     assert facts["recorded_lines"] == 128
     assert "does not tell whether it was scanned downwards" in facts["warnings"][0]

@@ -3,11 +3,14 @@
 import csv
 import fcntl
 import json
+import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
 import pytest
-from helpers import TINY, check_error, stm, write_dataset
+from helpers import REPOSITORY, TINY, check_error, stm, write_dataset
 
 from stm_keras.cli import train as subject
 from stm_keras.config import config_names, load_config
@@ -102,6 +105,24 @@ def test_the_same_command_again_trains_nothing_and_says_the_scores(
     assert json.loads(result.stdout) == {"run": str(trained_run), **scores}
     after = {path: path.stat().st_mtime_ns for path in trained_run.rglob("*.*")}
     assert {path.name for path in after if after[path] != before.get(path)} <= {".lock"}
+
+
+def test_a_run_that_is_over_ends_at_once_without_keras(trained_run, train_command):
+    words = [str(word) for word in (*train_command, "-o", trained_run, "--json")]
+    program = (
+        "import sys\n"
+        "from stm_keras.cli.main import main\n"
+        f"main({words!r}, standalone_mode=False)\n"
+        "assert not {'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["run"] == str(trained_run)
 
 
 def test_another_config_in_the_same_folder_is_refused(trained_run, train_command):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from helpers import TINY, check_error, lattice_scans, made_up_dataset, stm, write_dataset
 
+from stm_keras.data.dataset import CLASSES
 from stm_keras.data.storage import save_dataset
 
 IMAGES = lattice_scans(np.arange(12) % 4)
@@ -55,10 +56,10 @@ BAD_FILES = {  # name: how to write the file, what the line says
     ),
     "labels out of range": (
         lambda p: write_arrays(p, labels=LABELS + 5),
-        "`labels` must be 0 to 5",
+        "`labels` without `classes` must be 0 to 3 or 0 to 5, each",
     ),
     "one class only": (
-        lambda p: write_arrays(p, labels=0 * LABELS),
+        lambda p: write_arrays(p, labels=0 * LABELS, classes=list(CLASSES)),
         "all complete scans are of one class, 'individual atoms'.",
     ),
     "too few sessions": (
@@ -86,7 +87,7 @@ def test_bad_data_is_one_line_and_leaves_no_run(name, tmp_path, dataset_file):
 def test_missing_data_is_one_line_and_leaves_no_run(tmp_path):
     data, folder = tmp_path / "no.h5", tmp_path / "deep" / "run"
     result = stm("train", "--data", data, "-o", folder)
-    check_error(result, 3, f"{data}: does not exist. Give the path of a dataset.")
+    check_error(result, 3, f"{data}: does not exist. Look at the path.")
     assert not folder.exists()
 
 

@@ -9,12 +9,13 @@ import h5py
 import numpy as np
 import pytest
 
+from stm_keras.data.dataset import CLASSES
 from stm_keras.data.storage import load_dataset, save_dataset
 from stm_keras.errors import DatasetError, InputError
 
 SHAPE = (4, 6)
 IMAGES = np.arange(3 * 24, dtype="f4").reshape(3, *SHAPE)
-GOOD = {"images": IMAGES, "labels": np.array([0, 1, 2])}
+GOOD = {"images": IMAGES, "labels": np.array([0, 1, 2]), "classes": np.array(CLASSES)}
 X_RAW = IMAGES.transpose(2, 0, 1).reshape(6, 12)
 Y = np.eye(4)[:, :3].repeat(4, axis=1)
 
@@ -32,8 +33,8 @@ def changed(array, index, value):
 
 
 BAD_ARRAYS = {  # name: what differs from GOOD, what the line says
-    "no images": ({"images": None}, r"has no `images`\. Found: `labels`"),
-    "no labels": ({"labels": None}, r"neither `labels` nor `votes`\. Found: `images`"),
+    "no images": ({"images": None}, r"has no `images`\. Found: .*`labels`"),
+    "no labels": ({"labels": None}, r"neither `labels` nor `votes`\. Found: .*`images`"),
     "2-D": ({"images": IMAGES[0]}, r"shape \(scans, 4, 6\): 4 lines of 6.*\(4, 6\)"),
     "turned": ({"images": IMAGES.transpose(0, 2, 1)}, r"Received: shape \(3, 6, 4\)"),
     "empty": (
@@ -51,7 +52,7 @@ BAD_ARRAYS = {  # name: what differs from GOOD, what the line says
     "NaN": ({"images": with_nan()}, r"2 of 3 scans hold NaN or inf.*first is scan 1"),
     "inf": ({"images": with_nan(-np.inf)}, r"2 of 3 scans hold NaN or inf.*`lines`"),
     "NaN in float64": ({"images": with_nan().astype("f8") / 3}, r"2 of 3 scans hold NaN"),
-    "label 9": ({"labels": np.array([0, 9, 1])}, r"`labels` must be 0 to 5.* 9 for scan 1"),
+    "label 9": ({"labels": np.array([0, 9, 1])}, r"`labels` must be 0 to 3.* 9 for scan 1"),
     "label -1": ({"labels": np.array([0, 1, -1])}, r"0 to 3.*Received: -1 for scan 2"),
     "label 1.5": ({"labels": np.array([0, 1.5, 1])}, r"whole numbers\. Received: 1\.5"),
     "label NaN": ({"labels": np.array([0, 1, np.nan])}, r"Received: nan for scan 2"),
@@ -83,7 +84,10 @@ BAD_ARRAYS = {  # name: what differs from GOOD, what the line says
         {"votes": np.zeros(3)},
         r"`votes` must be numbers of shape",
     ),
-    "5 votes": ({"votes": np.eye(3, 5)}, r"`votes` has 5 columns, 6 or 4 are known"),
+    "5 votes": (
+        {"votes": np.eye(3, 5), "classes": None},
+        r"`votes` has 5 columns, 6 or 4 are known",
+    ),
     "2 names": (
         {"votes": np.eye(3, 4), "classes": np.array(["a", "b", "c"])},
         r"`votes` has 4 columns for 3 classes",
@@ -126,7 +130,7 @@ def hdf5_bytes(matlab=False, **arrays):
     stream = io.BytesIO()
     with h5py.File(stream, "w") as file:
         for key, array in (arrays or GOOD).items():
-            file[key] = array
+            file[key] = array.astype(object) if array.dtype.kind == "U" else array
     return (b"MATLAB 7.3 MAT-file".ljust(512) if matlab else b"") + stream.getvalue()
 
 
@@ -168,11 +172,11 @@ BAD_BYTES = {  # name: content, what the line says
     "no bytes": (b"", r"is empty"),
     "noise": (
         bytes(range(256)),
-        r"unknown format\. Known: HDF5, NPZ, MATLAB v7\.3",
+        r"unknown format\. Scans: Nanonis .* Datasets: HDF5, NPZ, MATLAB",
     ),
     "text": (b"Dear all,\nplease find attached", r"unknown format"),
     "Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid", r"Type: git lfs pull"),
-    "old MATLAB": (b"MATLAB 5.0 MAT-file, Platform", r"old MATLAB file.*'-v7\.3'"),
+    "old MATLAB": (b"MATLAB 5.0 MAT-file, Platform", r"has no `x_raw`\. Found: nothing"),
     "pickle": (b"\x80\x04\x95", r"Python pickle, which is never opened"),
     "npy": (b"\x93NUMPY\x01\x00", r"one bare array\. Save images and labels with"),
     "picture": (b"\x89PNG\r\n\x1a\n", r"one picture\. Give the folder"),
@@ -190,7 +194,7 @@ BAD_BYTES = {  # name: content, what the line says
     "promising NPZ": (promising_npz(), r"`(images|labels)`.*(declares|no plain)"),
     "lying NPZ": (lying_npz(), r"declares 2147483648 bytes, but only"),
     "objects": (
-        npz_bytes(images=IMAGES, labels=np.array([0, 1, None])),
+        npz_bytes(**{**GOOD, "labels": np.array([0, 1, None])}),
         r"`labels` holds Python objects.*refused",
     ),
     "keys": (npz_bytes(x=IMAGES, y=IMAGES), r"has no `images`\. Found: `x`, `y`"),
@@ -357,7 +361,7 @@ def test_a_damaged_chunk_gives_one_line(tmp_path):
     path = tmp_path / "bad.h5"
     with h5py.File(path, "w") as file:
         file.create_dataset("images", data=IMAGES, chunks=(1, *SHAPE), compression="gzip")
-        file["labels"] = [0, 1, 2]
+        file["labels"], file["classes"] = [0, 1, 2], list(CLASSES)
         chunk = file["images"].id.get_chunk_info(1)
     with path.open("r+b") as stream:
         stream.seek(chunk.byte_offset)
@@ -409,7 +413,7 @@ def test_what_does_not_fit_into_memory_gives_one_line(tmp_path, monkeypatch):
 
 def test_our_own_file_may_hold_scans_without_a_class(tmp_path):
     path = tmp_path / "a.h5"
-    path.write_bytes(hdf5_bytes(images=IMAGES, labels=np.array([0, -1, 1])))
+    path.write_bytes(hdf5_bytes(**{**GOOD, "labels": np.array([0, -1, 1])}))
     check_line(path, r"Received: -1")
     path.write_bytes(hdf5_bytes(images=IMAGES, votes=np.eye(3, 4) * 0.5))
     save_dataset(load_dataset(path, shape=SHAPE), tmp_path / "own.h5")

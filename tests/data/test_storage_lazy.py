@@ -123,7 +123,7 @@ def test_a_forked_process_opens_the_file_anew(lazy, images):
 def test_lazy_datasets_are_checked_too(tmp_path, images):
     images[7, 1, 2] = np.inf
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        file["images"], file["labels"] = images, np.zeros(SCANS, int)
+        file["images"], file["labels"] = images, np.arange(SCANS) % 4
     with pytest.raises(
         DatasetError, match="1 of 11 scans hold NaN or inf.*first is scan 7"
     ):
@@ -135,7 +135,7 @@ def test_lazy_lines_that_were_not_recorded_read_as_0(tmp_path, images):
     lines = np.full(SCANS, 3)
     lines[7] = 1
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        file["images"], file["labels"] = images, np.zeros(SCANS, int)
+        file["images"], file["labels"] = images, np.arange(SCANS) % 4
         file["lines"] = lines
     lazy = load_dataset(tmp_path / "a.h5", lazy_above=0, shape=SHAPE)
     assert lazy.images[[7]].sum() == pytest.approx(images[7, 0].sum())
@@ -146,7 +146,7 @@ def test_lazy_lines_that_were_not_recorded_read_as_0(tmp_path, images):
 def test_lazy_and_read_datasets_have_one_dtype(tmp_path, dtype):
     images = (np.arange(SCANS * 15).reshape(SCANS, *SHAPE) % 100).astype(dtype)
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        file["images"], file["labels"] = images, np.zeros(SCANS, int)
+        file["images"], file["labels"] = images, np.arange(SCANS) % 4
     lazy = load_dataset(tmp_path / "a.h5", lazy_above=0, shape=SHAPE)
     read = load_dataset(tmp_path / "a.h5", shape=SHAPE)
     assert lazy.images.dtype == lazy.images[:2].dtype == read.images.dtype

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from scan_files import ibw, mul, park, scala, surface, sxm
 
-from stm_keras.errors import NoImageError, ScanError
-from stm_keras.inference.paths import find_places
+from stm_keras.errors import NoImageError, ScanError, UnclearError
+from stm_keras.inference.paths import LeftOut, find_places
 from stm_keras.readers import read_scan
 
 SCAN = sxm({"Z": ("m", surface(), None)})
@@ -107,6 +107,95 @@ def test_a_folder_without_a_scan_is_an_error(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
     (place,) = find_places([tmp_path])
     assert "holds no scan" in str(place.error)
+
+
+def test_what_is_left_out_of_a_folder_is_counted_and_named(tmp_path):
+    fill(tmp_path)
+    np.save(tmp_path / "labels.npy", np.arange(3))
+    left_out = LeftOut()
+    places = {p.path.name: p for p in find_places([tmp_path], left_out=left_out)}
+    assert sorted(path.name for path in left_out.files) == [
+        "notes.txt",
+        "program.bin",
+        "table.csv",
+    ]
+    assert [path.name for path in left_out.exports] == ["a.png"]
+    place = places["labels.npy"]
+    assert place.forgives(NoImageError(f"{place.path}: needs numbers"))
+    assert left_out.files[place.path] == "needs numbers"
+    assert left_out.text(" (see)") == (
+        "4 files are not scans and 1 export lies beside scans and were left out (see)."
+    )
+    assert len(left_out.lines()) == 5
+    assert LeftOut().text() == ""
+    assert LeftOut({1: "a"}).text() == "1 file is not a scan and was left out."
+    assert LeftOut({}, [1, 2]).text() == "2 exports lie beside scans and were left out."
+
+
+def test_a_file_whose_scans_cannot_be_told_apart_is_an_error_in_a_folder(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((24, 24, 5)))
+    (place,) = find_places([tmp_path])
+    with pytest.raises(UnclearError) as caught:
+        read_scan(place.path)
+    assert not place.forgives(caught.value)
+
+
+def test_scans_beside_the_pictures_of_a_dataset_are_found_too(tmp_path):
+    fill(tmp_path)
+    (tmp_path / "labels.csv").write_text("file,label\na.png,0\n")
+    (tmp_path / "more.png").write_bytes((tmp_path / "a.png").read_bytes())
+    left_out = LeftOut()
+    found = [place.path for place in find_places([tmp_path], left_out=left_out)]
+    assert found[0] == tmp_path
+    assert [path.name for path in found[1:]] == ["a.sxm", "b.sxm", "broken.sxm", "c.dat"]
+    assert [path.name for path in left_out.exports] == ["more.png"]
+    assert "labels.csv" not in {path.name for path in left_out.files}
+
+
+@pytest.fixture
+def linked(tmp_path):
+    """A folder with a link to one outside, twice, to itself, and to a folder of its own."""
+    inside, outside = tmp_path / "session", tmp_path / "elsewhere"
+    for folder in (inside / "day", outside):
+        folder.mkdir(parents=True)
+        (folder / f"{folder.name}.sxm").write_bytes(SCAN)
+    try:
+        (inside / "one").symlink_to(outside)
+        (inside / "two").symlink_to(outside)
+        (inside / "day" / "loop").symlink_to(inside)
+        (inside / "again").symlink_to(inside / "day")
+        (inside / "same.sxm").symlink_to(inside / "day" / "day.sxm")
+        (inside / "gone.sxm").symlink_to(inside / "nowhere")
+    except OSError:
+        pytest.skip("this system makes no links")
+    return inside
+
+
+def test_linked_folders_are_followed_and_each_scan_is_found_once(linked):
+    assert sorted(names(linked)) == ["elsewhere.sxm", "gone.sxm", "same.sxm"]
+    found = [place.path for place in find_places([linked])]
+    assert linked / "one" / "elsewhere.sxm" in found
+
+
+def test_a_glob_through_links_finds_each_scan_once(linked):
+    assert sorted(names(linked / "**" / "*.sxm")) == [
+        "day.sxm",
+        "elsewhere.sxm",
+        "gone.sxm",
+    ]
+    assert sorted(names(linked / "*")) == ["day.sxm", "elsewhere.sxm", "gone.sxm"]
+
+
+def test_a_folder_that_is_named_is_walked_through_a_link_as_well(linked):
+    assert names(linked / "one") == ["elsewhere.sxm"]
+
+
+def test_a_folder_of_curves_alone_is_an_error(tmp_path):
+    (tmp_path / "curve.ibw").write_bytes(ibw(np.zeros(40)))
+    places = find_places([tmp_path])
+    place = next(places)
+    assert place.forgives(NoImageError("curves"))
+    assert "holds no scan" in str(next(places).error)
 
 
 def test_a_list_is_taken_line_by_line(tmp_path):

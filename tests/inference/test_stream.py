@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from streaming import FACTS, rough_scans, tiny_stream
 
+from stm_keras.data.resample import fit_heights
 from stm_keras.errors import MismatchError
 from stm_keras.inference.predictor import Predictor
 from stm_keras.inference.stream import LineStream
 from stm_keras.models import MODELS
+from stm_keras.runtime.judge import scan_verdicts
 from stm_keras.runtime.verdict import Verdict
 
 
@@ -40,6 +42,33 @@ def test_verdicts_are_those_of_the_predictor(predictor, stream, kind):
         for name in ("change", "unknown"):
             found = [getattr(verdict, f"{name}_probability") for verdict in verdicts]
             np.testing.assert_allclose(found, heads[name][number], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("lines", "pixels", "size", "recorded"),
+    [
+        (12, 12, None, 12),
+        (24, 96, (4e-8, 1e-8), 24),
+        (50, 50, (1e-8, 1e-8), 50),
+        (50, 20, (5e-9, 1.25e-8), 50),  # higher than wide
+        (60, 60, (1e-8, 1e-8), 23),  # aborted
+    ],
+)
+def test_one_stream_serves_scans_of_any_frame(
+    predictor, stream, lines, pixels, size, recorded
+):
+    step = stream._step
+    heights = rough_scans(1, recorded, pixels, seed=lines)[0]
+    stream.reset(lines=lines, pixels=pixels, size=size)
+    said = [stream.push(line) for line in heights]
+    last = [verdict for verdict in said if verdict.verdict is not None][-1]
+    fitted = fit_heights(heights, predictor.facts, lines, size)
+    (verdict,) = scan_verdicts(predictor, fitted.heights[None], [size], [fitted.planned])
+    np.testing.assert_allclose(verdict.probabilities, last.probabilities, atol=1e-5)
+    found = predictor.probabilities(fitted.heights[None])[0]  # calibrated for its lines
+    np.testing.assert_allclose(found, last.probabilities, atol=1e-5)
+    assert stream._step is step  # nothing was compiled anew
+    stream.reset(lines=None, pixels=None, size=None)
 
 
 def test_a_scan_may_go_on(stream):

@@ -9,7 +9,7 @@ import pytest
 from scan_files import surface
 from scipy.io import savemat
 
-from stm_keras.errors import ScanError
+from stm_keras.errors import NoImageError, ScanError
 from stm_keras.readers import read_scan
 from stm_keras.readers.sniff import scan_format
 
@@ -141,5 +141,5 @@ def test_hdf5_that_promises_terabytes_is_refused(tmp_path):
         read_scan(tmp_path / "a.h5")
     with h5py.File(tmp_path / "a.h5", "a") as file:
         del file["FloatField"]
-    with pytest.raises(ScanError, match="is an HDF5 file without an image"):
+    with pytest.raises(NoImageError, match="is an HDF5 file without an image"):
         read_scan(tmp_path / "a.h5")
