@@ -13,7 +13,11 @@ from stm_keras.backend import import_keras
 
 KERAS_FREE = {"data", "evaluation", "readers", "runtime", "simulate", "trees"}
 KERAS_FREE |= {"test_errors.py", "test_files.py", "test_scan.py"}
-JUDGES = {"test_acting_examples.py", "test_examples.py", "test_scanbot.py"}  # needs no Keras
+JUDGES = {
+    "test_acting_examples.py",
+    "test_examples.py",
+    "test_scanbot.py",
+}  # needs no Keras
 
 MOST_PROCESSES = 4  # each holds up to three backends, which is 2 GB
 ONE_THREAD = {  # threads of several processes would wait for one another
