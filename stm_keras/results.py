@@ -1,6 +1,7 @@
 """Benchmark rows as a page of Markdown: scores, lines seen, and how to repeat them."""
 
 from stm_keras import __version__
+from stm_keras.evaluation.surface_text import surface_section
 
 PAPER = {  # Gordon et al., 2020, LRCN W=20, read off the figures, +-0.003
     "auroc": {21: 0.933, 32: 0.937, 48: 0.942, 64: 0.946, 96: 0.954, 126: 0.960},
@@ -13,6 +14,7 @@ PAPER = {  # Gordon et al., 2020, LRCN W=20, read off the figures, +-0.003
         126: 0.851,
     },
 }
+SURFACES = "## Unknown surfaces: real scans"
 PROTOCOLS = {
     "p1": "P1, by scan: as the paper; siblings of test scans are in training",
     "p2": "P2, by session: scans of days the model never saw",
@@ -38,12 +40,14 @@ def merge_rows(old, new):
     return [*(row for row in rows if row["data"] in data), *made.values()]
 
 
-def results_page(rows, data_name):
+def results_page(rows, data_name, models=()):
     """Write the results of a benchmark as Markdown.
 
     Args:
         rows: list of dict, as of `pool_folds`.
         data_name: str. Name of the dataset.
+        models: iterable of pairs of str, the name of a model, and dict, its facts: those
+            that measured real scans of other surfaces say so.
 
     Returns:
         str.
@@ -64,10 +68,23 @@ def results_page(rows, data_name):
         if chosen:
             parts += [f"## {title}", _scores(chosen), _classes(chosen), _by_lines(chosen)]
             parts += [_trust(chosen), _variants(chosen)]
+    parts += surfaces(models)
     commands = "\n".join(row["command"] for row in rows)
     parts += ["## How they were trained", _training(rows), _reading(rows)]
     parts += ["Repeat with", f"```\n{commands}\n```"]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def surfaces(models) -> list[str]:
+    """Say what models measured of real scans of other surfaces: list of Markdown parts."""
+    told = {}  # a smaller file of a model says the same
+    for name, facts in models:
+        unknown = facts.get("unknown") or {}
+        if unknown.get("measured"):
+            text = "\n\n".join(surface_section(unknown))
+            told.setdefault(text, []).append(name)
+    parts = [f"### {', '.join(names)}\n\n{text}" for text, names in told.items()]
+    return [SURFACES, *parts] if parts else []
 
 
 def _scores(rows):
@@ -131,7 +148,7 @@ def _trust(rows):
         return ""
     lines = [
         "What it knows of itself, mean over folds; thresholds are of the validation scans, "
-        "other surfaces and changes are simulated:",
+        "other surfaces and changes are simulated, real ones are below:",
         "",
         f"| | {' | '.join(row['config'] for row in rows)} |",
         "|---" * (len(rows) + 1) + "|",

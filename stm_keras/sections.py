@@ -44,6 +44,7 @@ class DataConfig(Section):
     soft_labels_trees: float | None = Field(None, ge=0, le=1)  # of trees beside a network
     # none, or no votes: as `soft_labels`
     labels: int | None = Field(None, gt=0)  # train on so few labelled scans
+    others: str | None = None  # scans of other surfaces, which teach what is unknown
 
 
 class SimulateConfig(Section):
@@ -154,6 +155,7 @@ class SequentialConfig(Section):
     spectra: int = Field(64, ge=0)  # length added for the spectrum so far, 0 without
     lattice: int = Field(64, ge=0)  # width that reads the lattice so far, 0 without
     trees: int = Field(0, ge=0)  # boosted trees of a class and stage beside the network
+    surface: int = Field(0, ge=0)  # width of what `data.others` teaches; 0: a head instead
     layers: int = Field(2, gt=0)  # of attention
     heads: int = Field(4, gt=0)
     window: int = Field(128, gt=0)  # lines that attention looks back on

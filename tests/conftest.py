@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,11 @@ from stm_keras.backend import import_keras
 
 KERAS_FREE = {"data", "evaluation", "readers", "runtime", "simulate", "trees"}
 KERAS_FREE |= {"test_errors.py", "test_files.py", "test_scan.py"}
-JUDGES = {"test_acting_examples.py", "test_examples.py", "test_scanbot.py"}  # needs no Keras
+JUDGES = {
+    "test_acting_examples.py",
+    "test_examples.py",
+    "test_scanbot.py",
+}  # needs no Keras
 
 MOST_PROCESSES = 4  # each holds up to three backends, which is 2 GB
 ONE_THREAD = {  # threads of several processes would wait for one another
@@ -118,3 +123,20 @@ def trained_run(tmp_path_factory, train_command):
 def model_file(trained_run):
     """The `.keras` file of `trained_run`. Read only."""
     return trained_run / "best.keras"
+
+
+@pytest.fixture
+def facts(monkeypatch):
+    """Change what files of models say of themselves: call it with what differs."""
+    from stm_keras.inference import model_file
+
+    real = model_file.load_predictor
+
+    def change(**changed):
+        def load(path):
+            predictor = real(path)
+            return replace(predictor, facts={**predictor.facts, **changed})
+
+        monkeypatch.setattr(model_file, "load_predictor", load)
+
+    return change

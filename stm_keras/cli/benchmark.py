@@ -73,6 +73,7 @@ def benchmark(
     from stm_keras.data.split import PROTOCOLS
     from stm_keras.data.storage import load_dataset
     from stm_keras.folds import plan, read_variant
+    from stm_keras.inference.shipped import shipped_models
     from stm_keras.results import merge_rows, results_page
 
     chosen = protocols.split(",")
@@ -101,7 +102,8 @@ def benchmark(
         raise StmKerasError(
             f"{runs}: no fold is finished yet; the logs beside them say why."
         )
-    text = results_page(rows, data.name)
+    models = [(each.name, each.facts) for each in shipped_models()]
+    text = results_page(rows, data.name, models)
     if page is not None:
         with atomic(page, overwrite=True) as temporary:
             temporary.write_text(text)

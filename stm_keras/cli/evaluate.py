@@ -29,8 +29,8 @@ from stm_keras.files import atomic, check_folder
     "--others",
     type=options.PATH,
     multiple=True,
-    help="Scans of other surfaces, as predict takes them: how many are called unknown? "
-    "May be repeated.",
+    help="Scans of other surfaces, as predict takes them: how many are called unknown? Of an "
+    "HDF5 file with `source` also by source and kind. May be repeated.",
 )
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap."
@@ -69,7 +69,7 @@ def evaluate(model, data, part, protocol, others, seed, output, overwrite, as_js
         options.load_keras()
     from stm_keras.inference.evaluate import judge, resampled, score
     from stm_keras.inference.model_file import load_predictor
-    from stm_keras.inference.others import read_others, score_others
+    from stm_keras.inference.others import read_others, score_others, score_sources
 
     predictor = load_predictor(file)
     strange = read_others(others, predictor) if others else None
@@ -79,6 +79,7 @@ def evaluate(model, data, part, protocol, others, seed, output, overwrite, as_js
         groups = resampled(dataset, chosen.indices, chosen.protocol, chosen.groups)
         part = dataset.take(chosen.indices)
         scores["unknown"] = score_others(predictor, part, strange, groups, seed)
+        scores["sources"] = score_sources(predictor, part, others, groups, seed)
     scores |= {
         "protocol": chosen.protocol,
         "split": chosen.part,

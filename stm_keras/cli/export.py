@@ -30,7 +30,14 @@ from stm_keras.export.formats import FORMATS, check_pair, check_variant, choose_
 @click.option(
     "--data",
     type=options.PATH,
-    help="Labelled scans on which the loss of a variant is measured.",
+    help="Labelled scans on which the loss of a variant is measured; with --others, those "
+    "of the known surface.",
+)
+@click.option(
+    "--others",
+    type=options.PATH,
+    help="HDF5 file of scans of other surfaces, with `source`: teach the model to call such "
+    "unknown. Classes and their probabilities stay. Needs --data.",
 )
 @click.option(
     "--scores",
@@ -42,7 +49,18 @@ from stm_keras.export.formats import FORMATS, check_pair, check_variant, choose_
 @options.overwrite
 @options.as_json
 @options.keras_options
-def export(model, kind, output, variant, data, scores, data_licence, overwrite, as_json):
+def export(
+    model,
+    kind,
+    output,
+    variant,
+    data,
+    others,
+    scores,
+    data_licence,
+    overwrite,
+    as_json,
+):
     """Write a model as a file for others.
 
     MODEL is a .keras file, the folder of a run, or the name of a shipped model. Every
@@ -55,6 +73,7 @@ def export(model, kind, output, variant, data, scores, data_licence, overwrite, 
         stm-keras export runs/sequential -o h_si100.onnx
         stm-keras export h_si100 -o h_si100.tflite --backend tensorflow
         stm-keras export h_si100 -o small.onnx --variant int8 --data scans.h5
+        stm-keras export h_si100 -o ours.keras --data scans.h5 --others others.h5
     """
     from stm_keras.inference.choice import find_model, needs_keras
 
@@ -68,11 +87,17 @@ def export(model, kind, output, variant, data, scores, data_licence, overwrite, 
     kind = choose_format(kind, output, every_line)
     check_pair(kind, output, options.choose_backend(), every_line, overwrite)
     check_variant(kind, variant, data)
-    if data is not None and variant is None:
+    if data is not None and variant is None and others is None:
         raise UsageError("`--data` measures the loss of a variant. Add --variant int8.")
+    if others is not None and data is None:
+        raise UsageError(
+            "`--others` needs scans of the known surface. Add --data scans.h5."
+        )
     scored = None if variant is None else _scans(file, run, data)
     options.load_keras(tensorflow=True)
     predictor = load_predictor(file)
+    if others is not None:
+        predictor = _taught(predictor, run, data, others)
     if scores is not None:
         predictor, row = _scored(predictor, scores)
     facts = export_model(predictor, output, kind, overwrite, variant, scored)
@@ -80,9 +105,27 @@ def export(model, kind, output, variant, data, scores, data_licence, overwrite, 
         from stm_keras.training.ship import write_shipped_card
 
         card, cost = output.with_suffix(".md"), facts.get("variant")
-        write_shipped_card(card, predictor, row, run, data_licence, cost, overwrite=True)
+        after = ""
+        if others is not None:
+            after = f"stm-keras export {file.name} -o {output.name} --data {data.name} "
+            after += f"--others {others.name}"
+        before = file.with_suffix(".md")
+        write_shipped_card(
+            card, predictor, row, run, data_licence, cost, True, before, after
+        )
         options.say(f"{card}: the model card.")
     click.echo(json.dumps(facts) if as_json else _text(facts))
+
+
+def _taught(predictor, run, data, others):
+    """Teach what other surfaces look like, without the scans that test the run."""
+    from stm_keras.data.storage import load_dataset
+    from stm_keras.training.surface import known_of, load_surface_teachers, teach_surfaces
+
+    dataset = load_dataset(data)
+    strange = load_surface_teachers(others, dataset)
+    known, groups = known_of(dataset, run)
+    return teach_surfaces(predictor, known, strange, groups, say=options.say)
 
 
 def _scans(file, run, data):

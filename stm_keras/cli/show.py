@@ -37,6 +37,8 @@ def score_lines(scores):
         lines.append(f"  {name:<11} {row}")
     if scores.get("unknown"):
         lines += _other_lines(scores["unknown"])
+    for name, told in scores.get("sources", {}).items():
+        lines += _source_lines(name, told)
     return "\n".join(lines)
 
 
@@ -54,6 +56,30 @@ def _other_lines(unknown):
         ),
         f"  called unknown: {alarms}",
     ]
+
+
+def _source_lines(name, told):
+    """Say how other surfaces were told by kind and source, each source weighing alike."""
+    last = told["lines"][max(told["lines"], key=int)]
+    parts = {**last["by_kind"], **last["by_source"]}
+    width = max(20, *map(len, parts))
+    rows = [
+        f"  {name}: {last['scans']} scans of {last['sources']} sources, each weighing alike",
+        f"  {'after lines':<{width}}  AUROC  found  alarms",
+    ]
+    for lines, scores in told["lines"].items():
+        cells = (_number(scores[key]) for key in ("auroc", "found", "false_alarms"))
+        bounds = ", ".join(_bounds(scores["intervals"][k]) for k in ("auroc", "found"))
+        rows.append(f"  {lines:<{width}}  {'  '.join(cells)}{bounds}")
+    for part, scores in parts.items():
+        cells = f"{_number(scores['auroc'])}  {_number(scores['found'])}"
+        rows.append(f"  {part:<{width}}  {cells}  {scores['scans']:5d}")
+    if told["taught"]:
+        rows.append(
+            f"  {told['taught']} of these scans are of sources that the model learnt from: "
+            "its card says how it does without them"
+        )
+    return rows
 
 
 def _number(value):

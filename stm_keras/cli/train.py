@@ -30,6 +30,11 @@ BEGUN = (
 @click.option(
     "--data", type=options.PATH, help="Dataset to train on. Default: simulated scans."
 )
+@click.option(
+    "--others",
+    type=options.PATH,
+    help="Other surfaces, to call such unknown: short for --set data.others=...",
+)
 @click.option("-o", "--output", type=options.PATH, help="Run folder. [runs/<date>-<name>]")
 @click.option("--epochs", type=int, help="Short for --set train.epochs=...")
 @click.option("--batch-size", type=int, help="Short for --set train.batch_size=...")
@@ -51,6 +56,7 @@ BEGUN = (
 def train(
     config,
     data,
+    others,
     output,
     epochs,
     batch_size,
@@ -81,6 +87,7 @@ def train(
     """
     shorts = {
         "data.path": None if data is None else str(data),
+        "data.others": None if others is None else str(others),
         "train.epochs": epochs,
         "train.batch_size": batch_size,
         "train.learning_rate": learning_rate,

@@ -124,14 +124,14 @@ class TablePrinter(JsonPrinter):
         """Say in one line what was found."""
         counts = [(self.counts[name], name) for name in self.verdicts]
         counts.append((self.changed, "with a tip change"))
-        told = ", ".join(f"{count} {name}" for count, name in counts[:-5] if count)
-        rest = "".join(f"; {count} {name}" for count, name in counts[-5:] if count)
+        told = [", ".join(f"{count} {name}" for count, name in counts[:-5] if count)]
+        told += [f"{count} {name}" for count, name in counts[-5:] if count]
         some = f"{self.total} scan{'' if self.total == 1 else 's'}"
-        return f"{some}: {told}{rest}" if told else f"{some}{rest}"
+        return f"{some}: {'; '.join(filter(None, told))}"
 
     def _verdict(self, place, said, lines, remarks):
-        name = said.verdict or ""
-        share = "" if said.verdict != said.name else f"{100 * said.confidence:3.0f}%"
+        name = said.verdict or "-"  # a line that was lost has none
+        share = f"{100 * said.confidence:3.0f}%" if name == said.name else ""
         self._say(
             [
                 (f"{place:<{NAME_WIDTH}}  ", None),

@@ -86,7 +86,7 @@ def draw_scan(heights, lines, change_line=-1, width=TILE, aspect=1.0):
     known = np.isfinite(heights).all(1) & (np.arange(len(heights)) < lines)
     levelled = remove_line_trend(np.where(known[:, None], heights, 0))
     low, high = np.percentile(levelled[known], (2, 98)) if known.any() else (0, 0)
-    if high - low <= 1e-12 * np.abs(heights[known]).max(initial=0):
+    if high - low <= _rounding(heights[known]):
         levelled, low, high = np.zeros_like(levelled), -1, 1
     values = np.clip((levelled - low) / (high - low), 0, 1) * 255
     picture = _BROWN[resample_scan(values, rows, width).round().astype(np.uint8)]
@@ -101,6 +101,14 @@ def draw_scan(heights, lines, change_line=-1, width=TILE, aspect=1.0):
         )
         picture[mark, :8] = picture[mark, -8:] = _CHANGE
     return picture
+
+
+def _rounding(heights):
+    """Return what rounding leaves of a plane, in the unit of the heights: float."""
+    with np.errstate(over="ignore"):
+        single = (heights.astype(np.float32) == heights).all()  # of a file, mostly
+    precision = 4 * np.finfo(np.float32).eps if single else 1e-12
+    return precision * np.abs(heights).max(initial=0)
 
 
 def _choose(dataset, scans, count, rng):

@@ -48,4 +48,10 @@ def check_facts(facts, path, place):
     for key, kind in NEEDED.items():
         if not isinstance(facts.get(key), kind):
             raise InputError(f"{path}: {place} (no `{key}`).")
+    fewest, most = facts.get("min_lines", 1), facts["max_lines"]
+    if type(fewest) is not int or not 1 <= fewest <= max(most, 1):
+        raise InputError(
+            f"{path}: {place} (`min_lines` must be a number of lines from 1 to {most}. "
+            f"Received: {fewest!r})."
+        )
     return facts

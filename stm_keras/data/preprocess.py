@@ -4,9 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 
-QUANTUM = (
-    0.5  # of the smallest step in a line: what rounding to whole numbers leaves, and less
-)
+QUANTUM = 0.5  # of the step of a line's numbers: what rounding leaves, and less
 CHUNK = 256  # scans looked at at a time
 FEW = 17  # pixels in which a line with a signal mostly has a smaller step
 
@@ -145,8 +143,7 @@ def _level(heights):
     shape `(..., 1)`.
     """
     heights = np.asarray(heights)
-    exact = heights.dtype.kind in "biu"
-    precision = np.finfo(np.float64 if exact else heights.dtype).eps
+    precision = _precision(heights)
     heights = heights.astype(np.float64)
     largest = np.abs(heights).max(-1, keepdims=True)  # so that no square can overflow
     scaled = heights / np.where(largest > 0, largest, 1)
@@ -156,15 +153,35 @@ def _level(heights):
     flat |= _in_steps(scaled[..., :FEW], deviation, precision)  # cheap, and mostly enough
     doubtful = flat[..., 0]
     if doubtful.any():
-        rest = _in_steps(scaled[doubtful], deviation[doubtful], precision)
-        flat[doubtful] &= (deviation[doubtful] <= 4 * precision) | rest
+        some, limit = deviation[doubtful], precision[doubtful]
+        flat[doubtful] &= (some <= 4 * limit) | _in_steps(scaled[doubtful], some, limit)
     return levelled, deviation, flat
 
 
+def _precision(heights):
+    """Return the relative precision of the numbers of each line, shape `(..., 1)`.
+
+    Readers give float64 whatever the file holds, so numbers that float32 holds are taken
+    for such.
+    """
+    shape = (*heights.shape[:-1], 1)
+    if heights.dtype != np.float64:
+        exact = heights.dtype.kind in "biu"
+        return np.full(shape, np.finfo(np.float64 if exact else heights.dtype).eps)
+    with np.errstate(over="ignore"):
+        single = (heights.astype(np.float32) == heights).all(-1, keepdims=True)
+    return np.where(single, np.finfo(np.float32).eps, np.finfo(np.float64).eps)
+
+
 def _in_steps(scaled, deviation, precision):
-    """Tell which lines deviate from a slope by less than half their smallest step."""
-    steps = np.abs(np.diff(scaled, axis=-1))
-    small = (steps > 4 * precision) & (steps * QUANTUM < deviation)
+    """Tell which lines deviate from a slope by less than half the step of their numbers.
+
+    Steps from pixel to pixel are whole multiples of it, and so is what they differ by: on a
+    steep slope each of them is large.
+    """
+    steps = np.diff(scaled, axis=-1, append=scaled[..., -1:])  # a step of 0 among them
+    gaps = np.diff(np.sort(steps, axis=-1), axis=-1)
+    small = (gaps > 4 * precision) & (gaps * QUANTUM < deviation)
     return ~small.any(-1, keepdims=True)
 
 

@@ -3,6 +3,8 @@
 import re
 
 from stm_keras.evaluation import wording
+from stm_keras.evaluation.fewest_lines import AUROC as UNKNOWN_ENOUGH
+from stm_keras.evaluation.fewest_lines import LINES
 from stm_keras.evaluation.scores import (
     HEADLINES,
     SUBSETS,
@@ -11,6 +13,7 @@ from stm_keras.evaluation.scores import (
     UNKNOWN_FOUND,
     trust_numbers,
 )
+from stm_keras.evaluation.surface_text import licence_text, surface_section
 from stm_keras.evaluation.wording import TITLES, bounds, number
 from stm_keras.files import atomic
 
@@ -26,7 +29,7 @@ FRAMED = (
 )
 
 
-def write_card(path, facts, scores, overwrite=False):
+def write_card(path, facts, scores, overwrite=False, model=None):
     """Write a model card in Markdown.
 
     Args:
@@ -36,11 +39,15 @@ def write_card(path, facts, scores, overwrite=False):
             their place in the card; all others are listed in their order.
         scores: dict, as of `score_predictions`; may hold what `trust_numbers` reads.
         overwrite: bool. Whether an existing file may be replaced.
+        model: dict, the facts of the model file, or None. What it measured of other
+            surfaces, and from how many lines on it judges, is told.
 
     Raises:
         OutputError: The file exists, or cannot be written.
     """
     protocol = facts.get("protocol", scores.get("protocol"))
+    unknown = (model or {}).get("unknown") or {}
+    taught = unknown if unknown.get("measured") else None
     surface = " on H:Si(100)" if wording.is_paper(scores["per_class"]) else ""
     parts = [
         f"# {_text(facts.get('model', 'Tip-state classifier'))}",
@@ -55,6 +62,7 @@ def write_card(path, facts, scores, overwrite=False):
             f"Licence of the data: {_text(facts.get('data_licence'))}. It binds what you "
             "do with the data; ask before you pass them on."
         ),
+        *([_text(licence_text(taught))] if taught and taught.get("taught_by") else []),
         "## Protocol",
         _text(": ".join(filter(None, wording.protocol(protocol)))),
         "## Scores",
@@ -64,8 +72,12 @@ def write_card(path, facts, scores, overwrite=False):
     if scores.get("by_lines"):
         parts += ["## Score against lines seen", _by_lines(scores)]
     if trust_numbers(scores):
-        parts += ["## What it knows of itself", _trust(scores)]
-    parts += ["## Limits", _limits(scores, protocol)]
+        parts += ["## What it knows of itself", _trust(scores, taught)]
+    if taught:
+        parts += ["## Unknown surfaces: real scans", *surface_section(taught)]
+    if (model or {}).get("min_lines_measured"):
+        parts += ["## From which line on", _fewest(model)]
+    parts += ["## Limits", _limits(scores, protocol, taught)]
     if facts.get("command"):
         fence = _fence(str(facts["command"]))
         parts += ["## Make it again", f"{fence}sh\n{facts['command']}\n{fence}"]
@@ -107,17 +119,40 @@ def _by_lines(scores):
     return _table(["lines", *(TITLES[name] for name in names)], rows)
 
 
-def _trust(scores):
-    rows = [[name, number(value)] for name, value in trust_numbers(scores).items()]
+def _trust(scores, taught=None):
+    told = trust_numbers(scores)
+    simulated = "Other surfaces and tip changes are simulated."
+    if taught and taught.get("taught_by"):  # those were another head's
+        told = {k: v for k, v in told.items() if not k.startswith("unknown surfaces")}
+        simulated = "Tip changes are simulated."
+    rows = [[name, number(value)] for name, value in told.items()]
     note = (
         "Thresholds are of validation scans; a share of scans is judged where it is surest. "
-        "Other surfaces and tip changes are simulated."
+        f"{simulated}"
     )
     return f"{note}\n\n{_table(['', 'share or score'], rows)}"
 
 
-def _limits(scores, protocol):
-    texts = [*wording.caveats(scores, protocol), _surfaces(trust_numbers(scores))]
+def _fewest(model):
+    """Say from how many lines on the model judges, and how that was measured."""
+    rows = []
+    for lines, row in model["min_lines_measured"].items():
+        cells = [_cell(row["balanced_accuracy"], row["interval"])]
+        told = "auroc" in row
+        cells.append(_cell(row["auroc"], row["auroc_interval"]) if told else "-")
+        rows.append([lines, *cells])
+    heads = ["lines", TITLES["balanced_accuracy"], "AUROC of other surfaces"]
+    return (
+        f"Verdicts from line {model['min_lines']} on: the fewest of {', '.join(map(str, LINES))} "
+        "after which the state is judged better than by chance and, where it was measured, "
+        f"other surfaces are told with an AUROC of {UNKNOWN_ENOUGH}, both by the lower end of "
+        f"their intervals above chance.\n\n{_table(heads, rows)}"
+    )
+
+
+def _limits(scores, protocol, taught=None):
+    known = _surfaces(trust_numbers(scores)) if taught is None else _real(taught)
+    texts = [*wording.caveats(scores, protocol), known]
     return "\n".join(f"- {_text(text)}" for text in texts)
 
 
@@ -129,6 +164,18 @@ def _surfaces(trust):
         f"{text} Of simulated others it called {trust[UNKNOWN_FOUND]:.0%} unknown (and "
         f"{trust[UNKNOWN_FALSE]:.0%} of those it knows; AUROC {trust[UNKNOWN_AUROC]:.3f}); "
         "of the rest it names a class, and may be sure of it."
+    )
+
+
+def _real(unknown):
+    """Say what the model does on surfaces that it does not know, from real scans."""
+    last = unknown["measured"][max(unknown["measured"], key=int)]
+    return (
+        "It knows the surfaces it was trained on and no other. Of real scans of others, from "
+        f"sources that it had not seen, it called {last['found']:.0%} unknown (and "
+        f"{last['false_alarms']:.0%} of those it knows; AUROC {last['auroc']:.3f}); of the rest "
+        "it names a class, and may be sure of it. A session unlike all that taught may be called "
+        "unknown for the most part, though it is of the known surface."
     )
 
 

@@ -5,7 +5,7 @@ COLOURS = ("#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#D55E00", "#7
 NO_CLASS = {  # colours of verdicts that are not a class, none of the above
     "unsure": "#A8A29E",
     "unknown surface": "#7C3AED",
-    "unknown size": "#0F766E",
+    "unknown size": "#A78BFA",
     "not judged": "#B91C1C",
 }
 INK, GREY, FAINT = "#222222", "#8A8A8A", "#E4E4E4"

@@ -149,11 +149,13 @@ class ScanReport:
         return f'<tr data-verdict="{text(judged.outcome)}">{row}</tr>\n'
 
     def _error_row(self, judged):
+        colour = spot(verdict_colour(NOT_JUDGED, self.classes))
         return (
             f'<tr class="error" data-verdict="{NOT_JUDGED}">'
             f'<td data-sort="{self._number}"></td><td></td>'
             f'<td data-sort="{text(judged.path)}">{text(judged.path)}</td>'
-            f'<td colspan="6" data-sort="">{text(judged.reason)}</td></tr>\n'
+            f'<td data-sort="{NOT_JUDGED}">{colour}{NOT_JUDGED}</td>'
+            f'<td colspan="5" data-sort="">{text(judged.reason)}</td></tr>\n'
         )
 
 

@@ -2,7 +2,7 @@
 
 STYLE = """\
 body { max-width: 78rem; }
-.cards { grid-template-columns: repeat(auto-fit, minmax(11rem, 1fr)); }
+.cards { grid-template-columns: repeat(auto-fit, minmax(13rem, 1fr)); }
 button.card {
   border: 2px solid transparent; color: inherit; font: inherit; text-align: left;
   cursor: pointer;

@@ -20,6 +20,7 @@ from stm_keras.evaluation.look import (
 from stm_keras.evaluation.scan_words import (
     is_class,
     name_of,
+    short,
     shows_classes,
     size_text,
     verdict_words,
@@ -264,7 +265,7 @@ def _draw_steps(axes, judged):
     widest = factor * widest or 1.0
     axes.set_xlim(-widest, widest)
     axes.set_xticks([-widest / 1.5, widest / 1.5])
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.2g}")
+    axes.xaxis.set_major_formatter(lambda value, _: short(value, 2))
     axes.xaxis.label.set_size(9)
     axes.tick_params(labelsize=8)
 
@@ -300,6 +301,9 @@ def _write_words(figure, judged):
     about = [name_of(judged), size_text(judged)]
     about = "   ".join(words for words in about if words)
     figure.text(left, 1 - 0.47 / height, escape(about), color=GREY, size=8.5)
+    shown = [judged.verdict, *judged.tiles]
+    if not any(map(shows_classes, shown)):
+        return
     x = left
     for number, name in enumerate(judged.classes):
         figure.text(

@@ -28,9 +28,9 @@ def size_text(judged):
     return ", ".join(parts)
 
 
-def short(value):
-    """Write a number with four digits and without an exponent."""
-    return f"{float(f'{value:.4g}'):.10g}"
+def short(value: float, digits: int = 4) -> str:
+    """Write a number with so many digits and without an exponent."""
+    return f"{float(f'{value:.{digits}g}'):.10g}"
 
 
 def is_class(verdict: object) -> bool:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from stm_keras.data.preprocess import line_trend
+from stm_keras.data.preprocess import has_signal, line_trend
 from stm_keras.data.resample import lines_of, lines_seen
 from stm_keras.readers.describe import scan_source
 from stm_keras.runtime.verdict import NOT_JUDGED
@@ -91,10 +91,17 @@ class Judged:
         return lines_of(self.candidate.bounds, self.verdict.change_lines)
 
     def removed(self):
-        """Return what preprocessing took out of every line, as of `line_trend`."""
+        """Return what preprocessing took out of every line, as of `line_trend`.
+
+        It is NaN of a line without a signal, and so is the step to the next.
+        """
         if "removed" not in self._cache:
+            lines = self.candidate.lines
+            usable = np.isfinite(lines).all(1)
+            usable[usable] = has_signal(lines[usable])
             with np.errstate(all="ignore"):
-                self._cache["removed"] = line_trend(self.candidate.lines)
+                kept = np.where(usable[:, None], lines, np.nan)
+                self._cache["removed"] = line_trend(kept)
         return self._cache["removed"]
 
     def record(self):

@@ -5,13 +5,17 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.data.dataset import read_images
+from stm_keras.data.other_surfaces import OtherSurfaces, names_sources, read_other_surfaces
 from stm_keras.data.preprocess import recorded_lines
 from stm_keras.errors import DatasetError, MismatchError
+from stm_keras.evaluation.held_out import Compared, score_compared, share_below
 from stm_keras.evaluation.unknown import score_unknown
 from stm_keras.inference.predictor import check_size
 from stm_keras.inference.scans import read_scans
 from stm_keras.runtime.judge import CHUNK
 from stm_keras.runtime.verdict import threshold
+
+SOURCE_LINES = (1, 2, 4, 8, 16, 20, 64)  # after which sources are asked about, beside all
 
 
 def read_others(paths, predictor):
@@ -86,6 +90,76 @@ def score_others(predictor, part, others, groups=None, seed=0):
     for name, row in found["kinds"].items():
         row["found"] = float(called[kinds == name].mean())
     return found | {"found": float(called.mean())}
+
+
+def score_sources(
+    predictor, part, paths, groups=None, seed: int = 0, asked=SOURCE_LINES
+) -> dict:
+    """Score other surfaces of files that name the source of each scan, by source and kind.
+
+    Each source weighs alike, and intervals resample sources and sessions. What a model
+    learnt from says nothing here: its own file holds what was measured without it.
+
+    Args:
+        predictor: A calibrated `Predictor` that says whether it knows a surface.
+        part: `Dataset` of complete scans of the known surface that the model never saw.
+        paths: sequence of `Path`; those that name no sources are left out.
+        groups: array of shape `(scans of part,)`. Session of each, or None for scans.
+        seed: int. Of the bootstrap.
+        asked: sequence of int. Numbers of lines.
+
+    Returns:
+        dict of file name to dict of `lines`, dict of str, number of lines, to scores as of
+        `score_compared`; and `taught`, how many of its scans are of sources that the model
+        learnt from.
+    """
+    told = {}
+    for path in filter(names_sources, dict.fromkeys(map(Path, paths))):
+        others = read_other_surfaces(path)
+        check_size(predictor.facts, others.images.shape, path)
+        known = np.concatenate(list(_strangeness(predictor, part.images)))
+        chosen = np.flatnonzero(others.usable & others.whole)
+        other = np.concatenate(list(_strangeness(predictor, others.images[chosen])))
+        names = np.arange(len(known)) if groups is None else groups
+        place = np.unique(names, return_inverse=True)[1].reshape(-1)
+        count = known.shape[1]
+        lines = sorted({min(n, count) for n in (*asked, count)})
+        taught = (predictor.facts.get("unknown") or {}).get("taught_by") or {}
+        told[path.name] = {
+            "lines": {
+                str(n): _of_sources(predictor.facts, known, other, place, others, chosen, n)
+                for n in lines
+            },
+            "taught": int(np.isin(others.source[chosen], list(taught)).sum()),
+        }
+    return told
+
+
+def _of_sources(facts, known, other, place, others: OtherSurfaces, chosen, lines):
+    """Compare known scans with others after some lines, or after the last of a scan."""
+    last = np.minimum(others.lines[chosen], lines)
+    scores = other[np.arange(len(chosen)), last - 1]
+    limits = {n: threshold(facts, "unknown", n) for n in {lines, *last.tolist()}}
+    called = [score > limits[n] for score, n in zip(scores, last.tolist(), strict=True)]
+    sessions = range(place.max() + 1)
+    below = [
+        [
+            share_below(known[place == one, n - 1], score)
+            for score, n in zip(scores, last, strict=True)
+        ]
+        for one in sessions
+    ]
+    alarms = known[:, lines - 1] > limits[lines]
+    return score_compared(
+        Compared(
+            np.array(below),
+            np.bincount(place),
+            np.array([alarms[place == one].mean() for one in sessions]),
+            np.array(called, float),
+            others.source[chosen],
+            others.kind[chosen],
+        )
+    )
 
 
 def _at_the_end(score, known, lines):

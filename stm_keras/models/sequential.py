@@ -26,6 +26,7 @@ STEM = (  # filters over width, kernel and stride along the line, dilation over 
 )
 CHANGE_STEM = ((0.75, 8, 4, 1), (1.5, 3, 2, 1), (2.25, 3, 2, 2))
 DESCRIBED, TREES = "described", "trees"  # layers: what the trees see, and they
+SURFACE = "surface"  # layer: what tells unknown surfaces
 LATEST = 8  # lines that a tip change is looked for in
 
 
@@ -40,6 +41,7 @@ def sequential(
     spectra=64,
     lattice=64,
     trees=0,
+    surface=0,
     layers=2,
     heads=4,
     window=128,
@@ -68,6 +70,8 @@ def sequential(
             wherever it points, 0 without.
         trees: int. Boosted trees of each class and stage of a scan, which see numbers
             that describe the lines so far and have a say beside the network, 0 without.
+        surface: int. Width of a layer that tells unknown surfaces from the same numbers as
+            the trees, beside the network and not from its tokens; 0 for a head on those.
         layers, heads, window: int. Of attention: blocks, heads, lines looked back on.
         dropout: float. Rate before the heads and in the blocks.
 
@@ -110,8 +114,9 @@ def sequential(
         )
     tokens = kl.Concatenate(name="gather")(whole) if len(whole) > 1 else whole[0]
     tokens = kl.Dense(units, name="mix")(tokens)
-    if lattice or trees:
-        found = RunningLattice(profile=bool(trees), name="lattice")(lines)
+    beside = bool(trees or surface)  # who reads numbers that describe the lines
+    if lattice or beside:
+        found = RunningLattice(profile=beside, name="lattice")(lines)
     if lattice:
         tokens = kl.Add(name="mix_lattice")([tokens, _lattice(kl, found, lattice, units)])
     tokens = kl.Activation("relu", name="mix_relu")(tokens)
@@ -119,14 +124,19 @@ def sequential(
     # === Heads ===
     tokens = kl.Dropout(dropout, name="dropout")(tokens)
     state = kl.Dense(num_classes, dtype="float32", name="state")(tokens)
-    if trees:
+    if beside:
         described = RunningStatistics(name="statistics")(lines)
         described = kl.Concatenate(name=DESCRIBED)([described, found])
+    if trees:
         answer = BoostedTrees(num_classes, trees, name=TREES)(described)
         state = kl.Add(dtype="float32", name="state_and_trees")([state, answer])
     change = kl.Dense(1, dtype="float32", name="change")(
         _what_changed(channels, width, units)
     )
+    if surface:
+        tokens = kl.Dense(surface, activation="tanh", dtype="float32", name=SURFACE)(
+            described
+        )
     unknown = kl.Dense(1, dtype="float32", name="unknown")(tokens)
     heads = {"state": state, "change": change, "unknown": unknown}
     return keras.Model(lines, heads, name="sequential")

@@ -18,9 +18,8 @@ FEWEST = 100  # scans; trees learn nothing from fewer
 
 def without_trees(settings):
     """Return a `ModelConfig` of the network that gradients teach."""
-    if not getattr(settings, "trees", 0):
-        return settings
-    return settings.model_copy(update={"trees": 0})
+    taught_later = {name: 0 for name in ("trees", "surface") if getattr(settings, name, 0)}
+    return settings.model_copy(update=taught_later) if taught_later else settings
 
 
 def add_trees(config, run, dataset, split, say=None, fewest=None):
@@ -60,7 +59,8 @@ def add_trees(config, run, dataset, split, say=None, fewest=None):
         return False
     say(f"Fitting trees on {len(lessons)} scans.")
     classes = predictor.classes
-    model = build_model(config.model, len(classes), *dataset.images.shape[:0:-1])
+    settings = config.model.model_copy(update={"surface": 0})  # taught last
+    model = build_model(settings, len(classes), *dataset.images.shape[:0:-1])
     trained = {layer.name: layer for layer in predictor.model.layers}
     for layer in model.layers:
         if layer.weights and layer.name in trained:

@@ -9,7 +9,10 @@ import numpy as np
 
 from stm_keras.evaluation.calibration import fit_confidence, fit_temperature
 from stm_keras.evaluation.change_scores import choose_change_threshold
+from stm_keras.evaluation.fewest_lines import LINES as FEW
+from stm_keras.evaluation.fewest_lines import min_lines
 from stm_keras.evaluation.rejection import confidence_threshold
+from stm_keras.evaluation.scores import score_predictions
 from stm_keras.evaluation.unknown import unknown_threshold
 from stm_keras.inference.evaluate import LINES_SEEN
 from stm_keras.inference.model_file import load_predictor, save_model
@@ -21,6 +24,7 @@ COVERAGE = 0.9  # of verdicts that are not "unsure"
 FALSE_ALARMS = 0.05  # of scans that are called unknown, and of changes in calm scans
 CHANGE_SEED = 20_201  # of the scans that choose the threshold for changes
 CHANGE_SCANS = 1200
+RESAMPLES = 300
 
 
 def calibrate(stages, dataset, say=None):
@@ -57,8 +61,8 @@ def trust_facts(models, parts):
         parts: Sequence of `Dataset`, one for each: complete single-class scans.
 
     Returns:
-        dict, JSON-ready: `temperature`, `confidence`, `unsure`, and where the models have the
-        heads `unknown` and `change`.
+        dict, JSON-ready: `temperature`, `confidence`, `min_lines` and how it was measured,
+        `unsure`, and where the models have the heads `unknown` and `change`.
     """
     pairs, first = list(zip(models, parts, strict=True)), models[0]
     labels = np.concatenate([part.labels for part in parts])
@@ -78,6 +82,7 @@ def trust_facts(models, parts):
         "shifts": curves[:, 1].tolist(),
     }
     softened = [calibrated(logits[lines], facts, lines) for lines in seen]
+    facts |= min_lines(_states(labels, shares, parts), len(first.classes))
     facts["unsure"] = {
         "coverage": COVERAGE,
         "lines": seen,
@@ -104,6 +109,20 @@ def trust_facts(models, parts):
         )
         facts["change"] = {"threshold": float(threshold), "false_alarms": FALSE_ALARMS}
     return facts
+
+
+def _states(labels, shares, parts):
+    """Score how the first lines are judged, as of `score_predictions`."""
+    few = {lines: p for lines, p in shares.items() if lines in FEW} or shares
+    sessions = None
+    if all(part.session is not None for part in parts):
+        sessions = np.concatenate([part.session for part in parts])
+        sessions = np.unique(sessions, return_inverse=True)[1]
+    whole, classes = shares[max(shares)], parts[0].classes
+    told = score_predictions(
+        labels, whole, classes, by_lines=few, groups=sessions, resamples=RESAMPLES
+    )
+    return told["by_lines"]
 
 
 def smooth(place, values):

@@ -176,7 +176,7 @@ def _write_report(run, predictor, dataset, test, by_lines, scores):
         traces=_traces(predictor, part, by_lines[max(by_lines)]),
         overwrite=True,
     )
-    write_card(run.file("card.md"), facts, scores, overwrite=True)
+    write_card(run.file("card.md"), facts, scores, True, predictor.facts)
 
 
 def _traces(predictor, part, final):

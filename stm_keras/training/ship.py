@@ -1,10 +1,12 @@
 """Say in a model file and its card what the model is worth, from a benchmark's results."""
 
 import json
+import re
 from pathlib import Path
 
 from stm_keras.errors import InputError
 from stm_keras.evaluation.card import write_card
+from stm_keras.evaluation.fewest_lines import with_min_lines
 from stm_keras.training.finish import model_facts
 
 SUBSETS = {"all": "unseen sessions", "full agreement": "unseen sessions, full agreement"}
@@ -66,11 +68,23 @@ def with_scores(predictor, row):
                     ("balanced_accuracy", "balanced accuracy"),
                 )
             )
-    return {**predictor.facts, "scores": scores}
+    facts = predictor.facts
+    for told in row["all"].get("sources", {}).values():  # of this very model
+        facts = {**facts, "unknown": {**facts["unknown"], "measured": told["lines"]}}
+    facts = with_min_lines(facts, row["all"]["by_lines"])
+    return {**facts, "scores": scores}
 
 
 def write_shipped_card(
-    path, predictor, row, run, data_licence=None, cost=None, overwrite=False
+    path,
+    predictor,
+    row,
+    run,
+    data_licence=None,
+    cost=None,
+    overwrite=False,
+    before=None,
+    after="",
 ):
     """Write the card of a model that was trained on all sessions.
 
@@ -84,10 +98,16 @@ def write_shipped_card(
         cost: dict, as of `stm_keras.export.variants.write`, or None: what it lost where it
             was made smaller.
         overwrite: bool.
+        before: `Path` of the card of the file that was exported, which may not be there:
+            it says how the model was trained where its run is not at hand.
+        after: str. What was done to the model since, a command.
     """
     source = predictor.facts["training"]["environment"]["dataset"]["source"]
     facts = model_facts(predictor, source, run)
     facts["model"] = Path(path).stem
+    commands = [facts.get("command") or _command_on(before), after]
+    if any(commands):
+        facts["command"] = "\n".join(filter(None, commands))
     facts["protocol"] = row["protocol"]
     if data_licence is not None:
         facts["data_licence"] = data_licence
@@ -113,4 +133,13 @@ def write_shipped_card(
         scores["full_agreement"] = row["full agreement"]
     if "trust" in row:
         scores["trust"] = row["trust"]
-    write_card(path, facts, scores, overwrite)
+    write_card(path, facts, scores, overwrite, predictor.facts)
+
+
+def _command_on(card):
+    """Return the command on a card, "" where there is none."""
+    if card is None or not Path(card).is_file():
+        return ""
+    text = Path(card).read_text(encoding="utf-8")
+    found = re.search(r"## Make it again\n\n(`{3,})sh\n(.*?)\n\1\n", text, re.DOTALL)
+    return found.group(2) if found else ""

@@ -32,6 +32,7 @@ from stm_keras.training.interrupt import Interrupt
 from stm_keras.training.material import describe_environment, load_material, split_once
 from stm_keras.training.refit import adopt, calibration_stages, last_stage
 from stm_keras.training.schedules import make_optimizer
+from stm_keras.training.surface import load_surface_teachers, teach_surfaces, without_test
 from stm_keras.training.team import ALONE, Average
 
 MONITORED = 400  # training scans that are scored after an epoch without validation scans
@@ -59,6 +60,9 @@ def train(config, run, say=None, team=ALONE):
     say = say or (lambda text: None)
     dataset = load_material(config, say)
     split = split_once(run, config, dataset, say)
+    others = None
+    if config.data.others is not None:  # before anything slow is done
+        others = load_surface_teachers(config.data.others, dataset)
     stages = [(run, split)]
     if config.train.refit and len(split.parts["validation"]):
         folds = config.train.calibration_folds
@@ -82,6 +86,11 @@ def train(config, run, say=None, team=ALONE):
     predictor = calibrate(stages[:-1] or stages, dataset, say)
     if len(stages) > 1:
         predictor = adopt(stages, dataset)
+    if others is not None and "measured" not in predictor.facts.get("unknown", {}):
+        known, groups = without_test(dataset, split)
+        predictor = teach_surfaces(predictor, known, others, groups, config.seed, say)
+        path = run.file("best.keras")
+        save_model(predictor.model, path, predictor.facts, overwrite=True)
     return predictor, dataset, split
 
 

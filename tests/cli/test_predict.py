@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -10,10 +11,10 @@ from helpers import check_error, lattice_scans, stm, write_dataset
 from PIL import Image
 
 from stm_keras.data.dataset import CLASSES
+from stm_keras.inference.judged import KEYS
 
-KEYS = ["path", "index", "class", "probabilities", "confidence", "change_lines", "unsure"]
-KEYS += ["unknown_surface", "lines", "error"]
-FLAGS = ["unsure", "unknown_surface", "change_lines", "lines", "error", "tile"]
+FLAGS = ["unsure", "unknown_surface", "unknown_size"]
+FLAGS += ["change_lines", "lines", "error", "tile"]
 SCAN = lattice_scans([1])[0]
 
 
@@ -30,12 +31,20 @@ def brown(scan):
     return np.stack(channels, axis=2).astype(np.uint8)
 
 
+def test_records_begin_with_what_a_program_acts_on():
+    first = ["schema", "path", "index", "verdict", "class", "probabilities", "confidence"]
+    first += ["change_lines", "unsure", "unknown_surface", "unknown_size", "lines", "error"]
+    assert list(KEYS[: len(first)]) == first
+
+
 def test_a_dataset_gives_one_line_for_each_scan_in_its_order(trained_run, dataset_file):
     records = judge(trained_run, dataset_file)
     assert [record["index"] for record in records] == list(range(96))
     for record in records:
-        assert list(record) == KEYS
+        assert list(record) == list(KEYS)
+        assert record["schema"] == 2
         assert record["path"] == str(dataset_file)
+        assert record["verdict"] == ("unsure" if record["unsure"] else record["class"])
         assert list(record["probabilities"]) == list(CLASSES)
         assert sum(record["probabilities"].values()) == pytest.approx(1, abs=5e-6)
         assert record["confidence"] == max(record["probabilities"].values())
@@ -87,13 +96,15 @@ def test_csv_has_a_header_and_a_row_for_each_scan(model_file, tmp_path):
     np.save(path, lattice_scans([0, 3]))
     result = stm("predict", model_file, path, "--csv")
     rows = list(csv.reader(io.StringIO(result.stdout)))
-    assert rows[0] == ["path", "index", "class", "confidence", *CLASSES, *FLAGS]
+    start = ["path", "index", "verdict", "class", "confidence"]
+    assert rows[0] == [*start, *CLASSES, *FLAGS]
     assert [row[:2] for row in rows[1:]] == [[str(path), "0"], [str(path), "1"]]
     for row in rows[1:]:
-        assert sum(map(float, row[4:8])) == pytest.approx(1, abs=5e-6)
-        assert float(row[3]) == max(map(float, row[4:8]))
-        assert row[8] in ("true", "false")
-        assert row[9:] == ["", "", "128", "", ""]
+        assert sum(map(float, row[5:9])) == pytest.approx(1, abs=5e-6)
+        assert float(row[4]) == max(map(float, row[5:9]))
+        assert row[9] in ("true", "false")
+        assert row[2] == ("unsure" if row[9] == "true" else row[3])
+        assert row[10:] == ["", "", "", "128", "", ""]
 
 
 def test_the_table_names_class_and_confidence(model_file, tmp_path):
@@ -105,7 +116,9 @@ def test_the_table_names_class_and_confidence(model_file, tmp_path):
     assert "scans.npy [1]  " in second
     for row in (first, second):
         assert any(name in row for name in CLASSES)
-        assert row.removesuffix("  unsure").endswith("%    128")
+        sure = re.search(r"  (\w.*)  +\d+%    128$", row)
+        unsure = re.search(r"  unsure  +128  perhaps (.*) \(\d+%\)$", row)
+        assert (sure or unsure)[1].strip() in CLASSES
     assert summary.startswith("2 scans: ")
 
 
@@ -129,8 +142,10 @@ def test_bad_files_among_good_ones_are_told_and_the_others_judged(model_file, tm
     assert [record["path"] for record in records] == list(map(str, given))
     assert [record["error"] is None for record in records] == [True, False, False, True]
     for record in records[1:3]:
-        assert list(record) == KEYS
-        assert {record[key] for key in KEYS[1:-1]} == {None}
+        assert list(record) == list(KEYS)
+        assert (record["schema"], record["verdict"]) == (2, "not judged")
+        told = {"schema", "path", "verdict", "error"}
+        assert {record[key] for key in set(KEYS) - told} == {None}
     first, second = result.stderr.splitlines()
     assert first == f"Error: {records[1]['error']}"
     assert first.startswith(f"Error: {bad}: is a damaged picture.")

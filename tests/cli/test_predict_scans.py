@@ -17,8 +17,9 @@ from stm_keras.data.dataset import CLASSES
 pytest.importorskip("onnxruntime")
 
 SCANS = lattice_scans([0, 2, 3]) * 1e-12
-LIVE = ["line", "class", "probabilities", "confidence", "change", "change_line", "unsure"]
-LIVE += ["unknown_surface", "offset_step", "slope"]
+LIVE = ["line", "verdict", "class", "probabilities", "confidence", "change"]
+LIVE += ["change_line", "unsure", "unknown_surface", "unknown_size"]
+LIVE += ["offset_step", "slope"]
 
 
 def write(folder, name="a.sxm", number=0, nm=5.0, slow="down", lines=None):
@@ -68,9 +69,9 @@ def loaded_by(*arguments):
 
 def test_a_scan_file_is_judged_without_keras_and_all_else_that_is_slow(tmp_path):
     path = write(tmp_path)
-    loaded, out = loaded_by("predict", path)
+    loaded, out = loaded_by("predict", path, "--json")
     assert loaded == "[]"
-    assert any(name in out for name in CLASSES)
+    assert json.loads(out)["class"] in CLASSES
     assert loaded_by("predict", tmp_path, "--report", tmp_path / "a.html")[0] == "['PIL']"
 
 
@@ -101,8 +102,8 @@ def test_the_table_lists_all_and_sums_up(folder, monkeypatch):
     assert head.split() == ["file", "verdict", "sure", "lines"]
     assert len(rows) == 3
     assert "not judged" in rows[1]
-    assert summary.startswith("2 scans: ")
-    assert summary.endswith("1 file could not be judged")
+    assert summary.startswith("3 scans: ")
+    assert summary.endswith("; 1 not judged")
     assert "\x1b" not in result.stdout
     assert result.stderr.count("Error: ") == 1
     monkeypatch.setenv("FORCE_COLOR", "1")
@@ -110,57 +111,64 @@ def test_the_table_lists_all_and_sums_up(folder, monkeypatch):
     assert "\x1b[31mnot judged" in coloured
 
 
-def test_fail_on_ends_with_ten_and_a_bad_file_with_three(folder, tmp_path):
-    name = records(folder / "a.sxm")[0]["class"]
-    wanted = {"generic defects": "defects", "rows": "rows"}
+SURE = {"unsure": {"threshold": 0.0}, "unknown": {"threshold": 1.0}}
+UNSURE = {**SURE, "unsure": {"threshold": 1.1}}
+STRANGE = {"unsure": {"threshold": 1.1}, "unknown": {"threshold": -0.1}}
+ACTS = {  # --fail-on: facts and nm of scans that it acts on
+    "defects": [(SURE, 5)],
+    "rows": [],
+    "unsure": [(UNSURE, 5)],
+    "unknown": [(STRANGE, 5), (STRANGE, 200), (UNSURE, 200), (SURE, 200)],
+}
+
+
+@pytest.mark.parametrize("fail_on", ACTS)
+@pytest.mark.filterwarnings("ignore:.*is outside what the model was trained on")
+def test_fail_on_acts_on_the_verdict_alone(tmp_path, facts, fail_on):
+    cases = [(about, nm) for about in (SURE, UNSURE, STRANGE) for nm in (5, 200)]
+    for about, nm in cases:
+        facts(**about)
+        noise = write(tmp_path, "noise.sxm", 2, nm)
+        (said,) = records(noise)
+        assert said["class"] == "generic defects"  # stays what the network says
+        result = stm("predict", noise, "--fail-on", fail_on)
+        assert result.exit_code == 10 * ((about, nm) in ACTS[fail_on]), said["verdict"]
+        assert result.stdout
+
+
+def test_fail_on_may_be_repeated_and_a_bad_file_ends_with_three(folder, tmp_path, facts):
+    facts(**SURE)
     noise = write(tmp_path, "noise.sxm", 2)
-    said = records(noise)[0]
-    if said["unsure"] or said["unknown_surface"]:
-        assert stm("predict", noise, "--fail-on", "unsure").exit_code == 10
-    assert said["class"] == "generic defects"
-    assert stm("predict", noise, "--fail-on", "defects").exit_code == 10
-    both = stm("predict", noise, "--fail-on", "rows", "--fail-on", "defects")
-    assert both.exit_code == 10
-    assert both.stdout
-    others = {"defects", "rows"} - {wanted.get(name)}
-    for other in others:
-        assert stm("predict", folder / "a.sxm", "--fail-on", other).exit_code == 0
+    some = ["--fail-on", "rows", "--fail-on", "defects"]
+    assert stm("predict", noise, *some).exit_code == 10
+    assert stm("predict", noise, folder / "b.sxm", *some).exit_code == 3
     assert stm("predict", folder, "--fail-on", "defects").exit_code == 3
 
 
-def test_fail_on_needs_a_class_that_the_model_knows(tmp_path, monkeypatch):
-    from dataclasses import replace
-
-    from stm_keras.inference import model_file
-
-    real = model_file.load_predictor
-    monkeypatch.setattr(
-        model_file,
-        "load_predictor",
-        lambda path: replace(
-            real(path), facts={**real(path).facts, "classes": list("abcd")}
-        ),
-    )
+def test_fail_on_needs_a_class_that_the_model_knows(tmp_path, facts):
+    facts(classes=list("abcd"))
     result = stm("predict", write(tmp_path), "--fail-on", "rows")
     check_error(result, 2, "`--fail-on rows`: the model knows no class 'rows', only a, b")
 
 
-@pytest.mark.filterwarnings("always:.*outside what the model was taught")
+@pytest.mark.filterwarnings("always:.*outside what the model was trained on")
 def test_a_large_scan_is_judged_in_tiles_as_well(tmp_path):
     large = np.kron(SCANS[0], np.ones((2, 2)))
     data = sxm({"Z": ("m", large, large)}, size=(9e-8, 9e-8))
     (tmp_path / "large.sxm").write_bytes(data)
     (record,) = records(tmp_path / "large.sxm")
-    assert list(record)[-2:] == ["error", "tiles"]
+    assert list(record)[-1] == "tiles"
+    assert record["verdict"] == "unknown size"
+    assert {tile["unknown_size"] for tile in record["tiles"]} == {False}
     places = [(tile["row"], tile["column"]) for tile in record["tiles"]]
     assert places == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert record["tiles"][3]["nm"] == [45, 45, 45, 45]
     assert record["tiles"][2]["lines"] == [128, 256]
     result = stm("predict", tmp_path / "large.sxm")
-    assert "90 nm wide, taught 3 to 80 nm (as Gordon et al. 2020" in result.stderr
+    assert "90 nm wide, trained on 3 to 80 nm (as Gordon et al. 2020" in result.stderr
     table = result.stdout
     assert "45 x 45 nm at (0, 45) nm" in table
-    assert "90 nm wide, taught 3 to 80 nm" in table
+    assert "90 nm wide, trained on 3 to 80 nm" in table
     text = stm("predict", tmp_path / "large.sxm", "--csv").stdout
     rows = list(csv.DictReader(io.StringIO(text)))
     assert [row["tile"] for row in rows] == ["", "0 0", "0 1", "1 0", "1 1"]
@@ -220,7 +228,7 @@ def test_the_report_is_one_file_that_holds_everything(folder, tmp_path):
     result = stm("predict", folder, "--report", tmp_path / "r.html")
     assert result.exit_code == 3
     page = (tmp_path / "r.html").read_text()
-    assert "3 scans judged" in page
+    assert "<h1>4 scans</h1>" in page
     assert page.count("<img src=") == page.count("data:image/png;base64,") == 3
     assert "http" not in page
     assert "<b>&.sxm" not in page
@@ -230,7 +238,8 @@ def test_the_report_is_one_file_that_holds_everything(folder, tmp_path):
         assert name in page
     table = page[page.index("<tbody>") :]
     assert table.count("<tr ") == 4
-    assert table.count("<polygon ") == 3 * len(CLASSES)
+    shown = [r["verdict"] in (r["class"], "unsure") for r in records(folder, code=3)]
+    assert table.count("<polygon ") == sum(shown) * len(CLASSES)
     again = stm("predict", folder, "--report", tmp_path / "r.html")
     check_error(again, 1, "exists already. Add --overwrite")
     assert again.stdout == ""

@@ -2,13 +2,16 @@ import numpy as np
 import pytest
 
 from stm_keras.data.preprocess import (
+    has_signal,
     line_trend,
+    pack_lines,
     remove_line_trend,
     resample_pixels,
     resample_scan,
     scale_lines,
     standardise_lines,
     triangle_weights,
+    unpack_lines,
 )
 from stm_keras.readers.colours import picture_heights
 
@@ -77,10 +80,91 @@ def test_8_bit_pictures_and_heights_in_metres_give_the_same_input():
     )
 
 
-def test_one_step_of_an_8_bit_picture_is_structure():
+def test_more_than_the_steps_of_an_8_bit_picture_is_structure():
     line = np.zeros(128, "u1")
     line[40] = 1
+    assert not standardise_lines(line).any()  # rounding of a slope looks alike
+    line[40:45] = 1, 5, 9, 6, 3
     assert standardise_lines(line).std() == pytest.approx(1, abs=1e-5)
+
+
+ROW, COLUMN = np.mgrid[:40, :200]
+BLANK = {  # what a microscope writes where it saw nothing, in some unit
+    "zeros": np.zeros((40, 200)),
+    "constant": np.full((40, 200), 0.3),
+    "plane": 0.2 + (0.7 * ROW - 3 * COLUMN) / 1000,
+    "plane through 0": (0.7 * ROW - 3 * (COLUMN - 99.7)) / 1000,
+    "hardly tilted": 0.1 + (0.003 * ROW + 0.011 * COLUMN) / 1000,
+}
+KINDS = {  # how numbers come
+    "float64": lambda plane: plane,
+    "float32": lambda plane: plane.astype("f4"),
+    "float32 read as float64": lambda plane: plane.astype("f4").astype("f8"),
+    "metres": lambda plane: (plane * 1e-9).astype("f4").astype("f8"),
+    "uint8": lambda plane: np.round(plane * 120 + 80).clip(0, 255).astype("u1"),
+    "int16": lambda plane: np.round(plane * 30000).astype("i2"),
+    "int16 with a factor": lambda plane: np.round(plane * 30000) * 3.71e-13 + 2e-8,
+    "20 bits": lambda plane: np.round(plane * 2**19) * 1.9e-14 - 4e-7,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("blank", BLANK)
+def test_a_blank_scan_has_no_signal_however_it_is_stored(blank, kind):
+    heights = KINDS[kind](BLANK[blank])
+    assert not has_signal(heights).any()
+    assert not standardise_lines(heights).any()
+    assert not scale_lines(heights).any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_faint_surface_has_a_signal_however_it_is_stored(kind):
+    faint = 0.05 * np.sin(COLUMN / 3 + ROW / 5)
+    assert has_signal(KINDS[kind](faint)).all()
+
+
+@pytest.mark.parametrize("slope", [0.1, 1, 10, 100])
+@pytest.mark.parametrize("period", [6, 20, 100])
+def test_a_slope_hides_no_signal_however_steep(period, slope):
+    wave = np.sin(2 * np.pi * (COLUMN / period + ROW / 7.3))
+    tilted = (wave + slope * COLUMN) * 1e-12 + 1e-7
+    assert has_signal(tilted).all()
+    assert has_signal(np.round(5 * wave + slope * COLUMN).astype("i2")).all()
+
+
+def test_a_step_of_two_values_is_no_signal_and_more_values_are():
+    step = (COLUMN > 90).astype("u1") * 50
+    assert not has_signal(step).any()
+    assert has_signal(step + (COLUMN % 3).astype("u1")).all()
+
+
+def test_lines_with_a_signal_are_packed_and_what_is_said_of_them_unpacked():
+    scans = np.random.default_rng(0).normal(size=(3, 6, 16))
+    scans[1, [0, 3]] = 5
+    scans[2] = 0
+    packed, seen = pack_lines(scans)
+    np.testing.assert_array_equal(packed[0], scans[0])
+    np.testing.assert_array_equal(packed[1, :4], scans[1, [1, 2, 4, 5]])
+    assert not packed[1, 4:].any()
+    assert not packed[2].any()
+    assert seen.tolist() == [[1, 2, 3, 4, 5, 6], [0, 1, 2, 2, 3, 4], [0] * 6]
+    said = unpack_lines(np.arange(1.0, 7) + np.zeros((3, 1)), seen)
+    np.testing.assert_array_equal(said, seen)
+    heads = unpack_lines(packed.astype("f4"), seen)
+    assert heads.dtype == np.float32
+    np.testing.assert_allclose(heads[1, 3], scans[1, 2], rtol=1e-6)  # held
+    assert not heads[1, 0].any()
+
+
+def test_packing_ends_with_the_last_line_that_has_a_signal():
+    scans = np.random.default_rng(0).normal(size=(1, 6, 16))
+    scans[0, 4:] = np.linspace(3, 9, 16)
+    packed, seen = pack_lines(scans)
+    np.testing.assert_array_equal(packed[0, :4], scans[0, :4])
+    assert not packed[0, 4:].any()
+    assert seen.tolist() == [[1, 2, 3, 4, 4, 4]]
+    again, _ = pack_lines(packed)
+    np.testing.assert_array_equal(again, packed)
 
 
 def test_short_lines_do_not_fail():

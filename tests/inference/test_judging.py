@@ -77,7 +77,9 @@ def test_order_is_kept_and_bad_files_are_among_the_others(tmp_path, threaded):
     record = found[4].record()
     assert list(record) == list(KEYS)
     assert "is cut short" in record["error"]
-    assert {record[key] for key in KEYS[1:-1]} == {None}
+    told = {"schema": 2, "path": str(paths[4]), "verdict": "not judged"}
+    assert {key: record[key] for key in told} == told
+    assert {record[key] for key in set(KEYS) - {*told, "error"}} == {None}
     alone = [each.record() for each in judged(*paths[5:], threaded=threaded)]
     assert [each.record() for each in found[5:9]] == alone
 
@@ -103,21 +105,27 @@ def test_what_is_done_is_handed_out_while_the_list_pauses(tmp_path, threaded):
 def test_lines_are_those_of_the_file(tmp_path):
     (whole,) = judged(write(tmp_path / "a.sxm"))
     assert (whole.lines, whole.change_lines) == (24, (12,))
-    (begun,) = judged(write(tmp_path / "b.sxm", recorded=16))
-    assert (begun.lines, begun.change_lines) == (16, (12,))
-    (up,) = judged(write(tmp_path / "c.sxm", "up", recorded=16))
-    assert (up.lines, up.change_lines) == (16, (12,))
+    (begun,) = judged(write(tmp_path / "b.sxm", recorded=22))
+    assert (begun.lines, begun.change_lines) == (22, (12,))
+    (up,) = judged(write(tmp_path / "c.sxm", "up", recorded=22))
+    assert (up.lines, up.change_lines) == (22, (12,))
     assert whole.candidate.row_of(12) == 12
     assert up.candidate.row_of(12) == 12  # the bottom edge of row 11
-    assert [up.candidate.row_of(line) for line in (0, 15, 16)] == [24, 9, 8]
-    assert [begun.candidate.row_of(line) for line in (0, 15, 16)] == [0, 15, 16]
+    assert [up.candidate.row_of(line) for line in (0, 21, 22)] == [24, 3, 2]
+    assert [begun.candidate.row_of(line) for line in (0, 21, 22)] == [0, 21, 22]
+
+
+def test_a_change_is_told_when_later_lines_have_made_it_certain(tmp_path):
+    (begun,) = judged(write(tmp_path / "b.sxm", recorded=16), every_line=True)
+    assert (begun.lines, begun.change_lines) == (16, ())
+    assert begun.live[-1].change_line is None
 
 
 def test_live_verdicts_are_those_of_the_lines_as_they_came(tmp_path):
     (begun,) = judged(write(tmp_path / "a.sxm", recorded=16), every_line=True)
     assert [each.line for each in begun.live] == list(range(16))
     record = begun.record()
-    assert list(record) == [*KEYS, "unit", "every_line"]
+    assert set(record) == {*KEYS, "unit", "every_line"}
     assert record["unit"] == "m"
     made = heights()[:16]
     steps = [line["offset_step"] for line in record["every_line"]]
@@ -128,6 +136,17 @@ def test_live_verdicts_are_those_of_the_lines_as_they_came(tmp_path):
     np.testing.assert_allclose(slopes, made @ ramp / (ramp @ ramp) * 31, rtol=1e-3)
     (whole,) = judged(write(tmp_path / "b.sxm"), every_line=True)
     assert whole.live[-1].change_line == 12  # of the file, though judged in pairs
+
+
+def test_what_was_taken_out_of_a_lost_line_is_not_told(tmp_path):
+    made = heights() + 3e-9
+    made[7] = 0
+    path = tmp_path / "a.sxm"
+    path.write_bytes(sxm({"Z": ("m", made, None)}, size=(1e-8, 0.75e-8)))
+    (found,) = judged(path, every_line=True)
+    lines = found.record()["every_line"]
+    assert [n for n, line in enumerate(lines) if line["slope"] is None] == [7]
+    assert [n for n, line in enumerate(lines) if line["offset_step"] is None] == [0, 7, 8]
 
 
 def test_a_dataset_ends_with_its_recorded_lines(tmp_path):

@@ -1,12 +1,13 @@
 """Scans of other surfaces from files: read, asked about after their last line, scored."""
 
+import h5py
 import numpy as np
 import pytest
 from helpers import SHARED, made_up_dataset
 
 from stm_keras.errors import DatasetError, InputError, MismatchError
 from stm_keras.inference import others as subject
-from stm_keras.inference.others import read_others, score_others
+from stm_keras.inference.others import read_others, score_others, score_sources
 
 
 class Oracle:
@@ -93,6 +94,32 @@ def test_files_of_one_name_are_told_by_their_paths(tmp_path):
         path.parent.mkdir()
         saved(path, scans([0.9]))
     assert list(read_others(paths, Oracle())) == [str(path) for path in paths]
+
+
+def test_a_file_that_names_sources_is_scored_by_source_and_kind(tmp_path):
+    path = tmp_path / "others.h5"
+    images = np.concatenate([scans([0.9, 0.8, 0.05]), scans([0.25], lines=1)])
+    with h5py.File(path, "w") as file:
+        file["images"] = images
+        for key, values in (("source", "aabb"), ("kind", "xyxx")):
+            file.create_dataset(key, data=list(values), dtype=h5py.string_dtype())
+    part = known([0.1, 0.2, 0.3, 0.6])
+    plain = saved(tmp_path / "gold.npy", scans([0.9]))
+    told = score_sources(Oracle(), part, [path, plain], np.array([0, 0, 1, 1]), asked=(8,))
+    assert list(told) == ["others.h5"]
+    last = told["others.h5"]["lines"]["128"]
+    assert last["by_source"]["a"] == {"scans": 2, "sources": 1, "auroc": 1, "found": 1}
+    # 0.25 ended after one line, where 0.2 are enough
+    assert last["by_source"]["b"]["found"] == 0.5
+    assert last["by_source"]["b"]["auroc"] == pytest.approx(0.25)
+    assert last["found"] == 0.75
+    assert last["false_alarms"] == 0.25
+    assert last["by_kind"]["x"]["scans"] == 3
+    assert told["others.h5"]["taught"] == 0
+    knows = Oracle()
+    knows.facts = {**Oracle.facts}
+    knows.facts["unknown"] = {**Oracle.facts["unknown"], "taught_by": {"a": {}}}
+    assert score_sources(knows, part, [path])["others.h5"]["taught"] == 2
 
 
 def test_what_cannot_be_scored_is_told(tmp_path):

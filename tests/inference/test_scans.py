@@ -58,25 +58,31 @@ def test_a_folder_of_pictures_with_a_table_is_a_dataset(tmp_path):
 @pytest.mark.parametrize(
     ("shape", "expected"),
     [
-        ((128, 128), (128, 128)),
-        ((20, 128), (20, 128)),
-        ((512, 512), (128, 128)),
-        ((128, 512), (32, 128)),
-        ((64, 64), (128, 128)),
-        ((32, 64), (64, 128)),
-        ((513, 512), (128, 128)),
-        ((1, 512), (1, 128)),
+        ((128, 128), 128),
+        ((20, 128), 20),
+        ((512, 512), 128),
+        ((128, 512), 31),  # the 32nd waits for the next line of the scan
+        ((64, 64), 128),
+        ((32, 64), 63),
+        ((513, 512), 128),
+        ((1, 512), 1),
     ],
 )
 def test_pixels_stay_square(shape, expected):
-    assert resample_heights("a", np.zeros((2, *shape)), FACTS).shape == (2, *expected)
+    heights = np.random.default_rng(0).normal(size=(2, *shape))
+    resampled = resample_heights("a", heights, FACTS)
+    assert resampled.shape == (2, 128, 128)
+    there = resampled.any(2)  # a scan that is wider than high has begun: the rest is 0
+    assert there.sum(1).tolist() == [expected] * 2
+    assert there[:, :expected].all()
 
 
 def test_rows_stay_lines_and_columns_pixels():
-    ramp = np.arange(256.0)[None, :, None] + np.zeros((1, 256, 256))
+    ramp = np.arange(256.0)[None, :, None] + 1e-3 * np.sin(np.arange(256.0))
     resampled = resample_heights("a", ramp, FACTS)
     assert np.ptp(resampled, axis=2).max() < 1e-3
-    assert (np.diff(resampled[0, 1:-1, 5]) > 1.9).all()
+    steps = np.diff(resampled[0, 1:-1, 5])
+    np.testing.assert_allclose(steps, 2 / 127.5, rtol=1e-2)  # in parts of the largest
 
 
 def test_scans_higher_than_wide_are_refused():

@@ -5,7 +5,7 @@ import pytest
 
 from stm_keras.data.dataset import CLASSES
 from stm_keras.inference.tiles import cut_tiles, tiles_along
-from stm_keras.runtime.sizes import taught_sizes, widest_nm
+from stm_keras.runtime.sizes import taught_sizes, unknown_size, widest_nm
 from stm_keras.scan import Scan
 
 FACTS = {"classes": list(CLASSES), "pixels": 16, "max_lines": 16}
@@ -40,16 +40,25 @@ def test_the_range_is_that_of_the_model_file_or_of_its_training_data():
 
 @pytest.mark.parametrize(
     ("width", "remark"),
-    [(2.9, "2.9 nm wide, taught 3 to 80 nm"), (3, None), (80.4, None), (1e4, "10000 nm")],
+    [
+        (2.9, "2.9 nm wide, trained on 3 to 80 nm"),
+        (3, None),
+        (80.4, None),
+        (1e4, "10000 nm"),
+    ],
 )
 def test_a_scan_outside_is_told(width, remark):
-    said = taught_sizes(NOTTINGHAM).remark(scan(nm=(width, width)))
+    size = scan(nm=(width, width)).size
+    said = taught_sizes(NOTTINGHAM).remark(size)
     assert said is None if remark is None else remark in said
+    assert unknown_size(NOTTINGHAM, size) is (remark is not None)
+    assert unknown_size({}, size) is None
 
 
 def test_a_scan_without_a_size_is_not():
     unknown = Scan(np.ones((4, 4)), np.ones((4, 4), bool))
-    assert taught_sizes(NOTTINGHAM).remark(unknown) is None
+    assert taught_sizes(NOTTINGHAM).remark(unknown.size) is None
+    assert unknown_size(NOTTINGHAM, unknown.size) is None
     assert cut_tiles(unknown, FACTS, 1.0) == []
 
 

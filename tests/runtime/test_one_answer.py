@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import lattice_scans
-from scan_files import sxm
+from frames import FRAMES, frame, write
 
 from stm_keras.data.resample import fit_heights, fit_scan_lines
 from stm_keras.errors import MismatchError, UsageError
@@ -11,45 +10,10 @@ from stm_keras.inference.judging import judge
 from stm_keras.inference.model_file import load_predictor
 from stm_keras.inference.paths import Place
 from stm_keras.inference.shipped import shipped_path
-from stm_keras.inference.stream import LineStream
 from stm_keras.readers import read_scan
 from stm_keras.runtime.judge import scan_verdicts, verdict_of
 from stm_keras.runtime.onnx_model import OnnxPredictor, OnnxStream, unpack_outputs
 from stm_keras.runtime.stream import Stream
-
-FRAMES = {  # lines, pixels, size in nm, recorded lines
-    "48x48": (48, 48, (8, 8), 48),
-    "150x150": (150, 150, (8, 8), 150),
-    "300x300": (300, 300, (20, 20), 300),
-    "512x512": (512, 512, (20, 20), 512),
-    "4:1": (128, 512, (40, 10), 128),
-    "fewer lines than pixels": (64, 256, (20, 20), 64),
-    "tall": (200, 100, (5, 10), 200),
-    "aborted after 40 lines": (128, 128, (8, 8), 40),
-    "300x300, aborted after 101 lines": (300, 300, (20, 20), 101),
-    "48x48, aborted after 17 lines": (48, 48, (8, 8), 17),
-    "512x512, aborted after 3 lines": (512, 512, (20, 20), 3),
-}
-
-
-def frame(name, lost=()):
-    """Make up a scan: heights `(recorded lines, pixels)` in m, lines, pixels, size in m."""
-    lines, pixels, size, recorded = FRAMES[name]
-    heights = lattice_scans([1], lines=lines, pixels=pixels, seed=4)[0] * 1e-12
-    heights[recorded // 2 :] = np.roll(heights[recorded // 2 :], 5, axis=1) * 1.5
-    heights = heights[:recorded] + 3e-7
-    heights[[line for line in lost if line < recorded]] = 0
-    return heights, lines, pixels, tuple(1e-9 * length for length in size)
-
-
-def write(path, name, slow="down", lost=()):
-    """Write it as Nanonis would, and return the path."""
-    heights, lines, pixels, size = frame(name, lost)
-    full = np.full((lines, pixels), np.nan)
-    full[: len(heights)] = heights
-    full = full[::-1] if slow == "up" else full
-    path.write_bytes(sxm({"Z": ("m", full, full)}, slow, size=size))
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -140,30 +104,6 @@ def test_a_file_a_stream_and_an_exported_model_agree(tmp_path, onnx, name, slow)
 
 def onnx_scans():
     return load_predictor(shipped_path("h_si100_small").with_suffix(".onnx"))
-
-
-@pytest.fixture(scope="module")
-def keras_stream():
-    return LineStream(load_predictor(shipped_path("h_si100_small")))
-
-
-def test_keras_says_the_same_and_one_stream_serves_scans_of_any_size(onnx, keras_stream):
-    keras = load_predictor(shipped_path("h_si100_small"))
-    step = keras_stream._step
-    for name in ("48x48", "4:1", "tall", "300x300, aborted after 101 lines"):
-        heights, lines, pixels, size = frame(name, lost=(3, 4))
-        keras_stream.reset(lines=lines, pixels=pixels, size=size)
-        last = [keras_stream.push(line) for line in heights][-1]
-        fitted = fit_heights(heights, onnx.facts, lines, size)
-        images = fitted.heights[None]
-        for model, close in ((keras, 5e-5), (onnx, 2e-3)):  # the file is of half precision
-            (verdict,) = scan_verdicts(model, images, [size], [fitted.planned])
-            assert verdict.verdict == last.verdict
-            expected = last.probabilities
-            np.testing.assert_allclose(verdict.probabilities, expected, atol=close)
-            found = model.probabilities(images)[0]  # calibrated as a scan of its lines
-            np.testing.assert_allclose(found, expected, atol=close)
-    assert keras_stream._step is step  # nothing was compiled anew
 
 
 def test_a_lost_line_has_no_verdict_and_changes_nothing():

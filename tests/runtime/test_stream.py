@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from stm_keras.data.preprocess import resample_pixels, scale_lines, standardise_lines
+from stm_keras.data.preprocess import resample_scan, scale_lines, standardise_lines
+from stm_keras.data.resample import resample_line
 from stm_keras.errors import InputError, MismatchError, UsageError
 from stm_keras.runtime.stream import Stream
 from stm_keras.runtime.verdict import sigmoid, softmax, temperature, threshold
@@ -21,8 +22,9 @@ def step(line, cache):
     }, cache
 
 
-def stream(lines=None, **facts):
-    return Stream({**FACTS, **facts}, step, np.zeros(8, np.float32), lines)
+def stream(lines=None, size=None, **facts):
+    first = np.zeros(8, np.float32)
+    return Stream({**FACTS, **facts}, step, first, lines=lines, size=size)
 
 
 def scan(lines=6, pixels=8, seed=0):
@@ -34,10 +36,13 @@ def test_lines_are_prepared_as_those_of_whole_scans():
     heights[2] = 0
     told = stream()
     for line, verdict in enumerate(map(told.push, heights)):
+        assert verdict.line == line
+        if line == 2:
+            assert verdict.verdict is verdict.name is verdict.probabilities is None
+            continue
         state = scale_lines(heights)[: line + 1].sum(0)[:3]
         np.testing.assert_allclose(verdict.probabilities, softmax(state), atol=1e-6)
-        assert verdict.line == line
-        assert verdict.name == "abc"[int(state.argmax())]
+        assert verdict.verdict == verdict.name == "abc"[int(state.argmax())]
         assert verdict.confidence == max(verdict.probabilities)
     told = stream(input="standardised")
     last = [told.push(line) for line in heights][-1]
@@ -45,13 +50,17 @@ def test_lines_are_prepared_as_those_of_whole_scans():
     np.testing.assert_allclose(last.probabilities, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("pixels", [2, 5, 512])
+@pytest.mark.parametrize("pixels", [5, 12, 512])
 def test_lines_of_any_length_are_resampled(pixels):
     heights = scan(pixels=pixels)
-    one, two = stream(), stream()
+    one, two = stream(6, size=(8, 6)), stream(6)  # as many lines, whatever the pixels
     for line in heights:
-        resampled = resample_pixels(line, 8)
-        assert one.push(line) == two.push(resampled)
+        assert one.push(line) == two.push(resample_line(line, 8))
+
+
+def test_two_pixels_are_a_straight_line_and_tell_nothing():
+    told = stream()
+    assert {told.push(line).verdict for line in scan(pixels=2)} == {None}
 
 
 def test_the_unit_does_not_matter():
@@ -72,37 +81,57 @@ def test_a_stream_that_is_reset_has_forgotten():
     assert [told.push(line) for line in heights] == first
 
 
-def test_more_lines_than_the_model_has_are_averaged_in_groups():
+def test_finer_lines_are_filtered_as_a_whole_scan_and_judged_when_the_last_is_there():
     heights = scan(18)
-    coarse = heights.reshape(6, 3, 8).mean(1)
-    fine, plain = stream(18), stream()
+    coarse = resample_scan(heights, 6, 8)
+    fine, plain = stream(18, size=(8, 6)), stream()
     verdicts = [fine.push(line) for line in heights]
     expected = [plain.push(line) for line in coarse]
     assert [verdict.line for verdict in verdicts] == list(range(18))
-    for group, verdict in enumerate(expected):
-        ends = verdicts[3 * group + 2]
-        np.testing.assert_allclose(ends.probabilities, verdict.probabilities, atol=1e-6)
-        for held in verdicts[3 * group + 3 : 3 * group + 5]:
-            assert held.probabilities == ends.probabilities
+    # a triangle of 3 lines to each side of line 1, 4, 7 ... ends with the third after it
+    made = [3, 6, 9, 12, 15, 17]
+    for start, end, verdict in zip(made, [*made[1:], 18], expected, strict=True):
+        for held in verdicts[start:end]:
+            np.testing.assert_allclose(held.probabilities, verdict.probabilities, atol=1e-6)
     alone = stream().push(heights[0])  # a first word comes with the first line
     assert verdicts[0].probabilities == alone.probabilities
 
 
-def test_lines_that_were_lost_do_not_count_in_their_group():
+def test_lines_that_were_lost_do_not_count_beside_their_neighbours():
     heights = scan(12) + 50
-    heights[3] = 0
-    one, two = stream(12), stream()
-    last = [one.push(line) for line in heights][-1]
-    groups = [heights[i : i + 2] for i in range(0, 12, 2)]
-    groups[1] = groups[1][:1]
-    expected = [two.push(np.mean(group, axis=0)) for group in groups][-1]
-    np.testing.assert_allclose(last.probabilities, expected.probabilities, atol=1e-6)
+    heights[[0, 3, 4, 11]] = 0
+    one, two = stream(12, size=(8, 6)), stream(12, size=(8, 6))
+    said = [one.push(line) for line in heights]
+    kept = np.flatnonzero(heights.any(1))
+    expected = [two.push(heights[line]) for line in kept]
+    assert [each.probabilities for each in said if each.probabilities] == [
+        each.probabilities for each in expected
+    ]
+    assert [each.line for each in said if each.verdict] == kept.tolist()
+
+
+def test_the_first_line_of_a_scan_may_be_lost():
+    lost, heights = np.zeros(8), scan()
+    told, clean = stream(6), stream(6)
+    first = told.push(lost)
+    assert first.line == 0
+    assert first.verdict is first.name is first.probabilities is first.change is None
+    for number, line in enumerate(heights, 1):
+        verdict, expected = told.push(line), clean.push(line)
+        assert verdict.line == number
+        assert verdict.probabilities == expected.probabilities
 
 
 @pytest.mark.parametrize("lines", [None, 3, 6])
-def test_other_lines_are_taken_as_they_come(lines):
-    one, two = stream(lines), stream()
-    assert all(one.push(line) == two.push(line) for line in scan(10))
+def test_lines_go_on_where_their_number_is_not_known(lines):
+    told, plain = stream(lines), stream()
+    verdicts = [told.push(line) for line in scan(10)]
+    expected = [plain.push(line) for line in scan(10)]
+    assert [verdict.line for verdict in verdicts] == list(range(10))
+    for number, verdict in enumerate(verdicts):
+        last = number if lines is None else min(number, lines - 1)
+        assert verdict.probabilities == expected[last].probabilities
+    assert len({verdict.probabilities for verdict in expected}) == 10
 
 
 def test_without_thresholds_nothing_is_flagged():
@@ -148,11 +177,11 @@ def test_a_change_near_the_end_is_told_with_the_last_line_where_that_is_known():
     assert verdicts[-1].change_line == 4
 
 
-def test_the_line_of_a_change_is_one_of_the_scan_not_of_a_group():
-    told = stream(18, change={"threshold": 0.7, "delay": 1})
+def test_the_line_of_a_change_is_one_of_the_scan_not_of_the_model():
+    told = stream(18, size=(8, 6), change={"threshold": 0.7, "delay": 1})
     verdicts = [told.push(line) for line in change_scan(18, [9, 10, 11])]
     assert verdicts[-1].change_line == 9
-    assert [verdict.line for verdict in verdicts if verdict.change] == [14]
+    assert [verdict.line for verdict in verdicts if verdict.change] == [15]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,117 @@
+"""How well other surfaces are told, where no model is asked of a session or source it saw.
+
+Every pair of a session of the known surface and a scan of another is compared by a model
+that learnt from neither. Intervals draw sessions and sources anew: a scan more of a source
+that is there already says little of the next.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+LIMITS = (0.025, 0.975)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What models said of sessions and sources that they did not learn from.
+
+    Args:
+        below: float array `(sessions, scans)`. Share of a session's scans that a scan of
+            another surface scores above; ties count half.
+        known: int array `(sessions,)`. Scans of each session.
+        alarms: float array `(sessions,)`. Share of them called unknown.
+        found: float array `(scans,)`. Share of models that call the scan unknown.
+        source: str array `(scans,)`.
+        kind: str array `(scans,)`.
+    """
+
+    below: np.ndarray
+    known: np.ndarray
+    alarms: np.ndarray
+    found: np.ndarray
+    source: np.ndarray
+    kind: np.ndarray
+
+
+def share_below(known: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return the share of known scores that each other score is above, ties half.
+
+    Args:
+        known: float array `(scans,)`.
+        other: float array `(other scans,)`.
+
+    Returns:
+        float array `(other scans,)`.
+    """
+    known = np.sort(known)
+    both = [np.searchsorted(known, other, side) for side in ("left", "right")]
+    return (both[0] + both[1]) / (2 * max(len(known), 1))
+
+
+def score_compared(compared: Compared, resamples: int = 1000, seed: int = 0) -> dict:
+    """Score other surfaces against the known one, each source weighing alike.
+
+    Args:
+        compared: `Compared`.
+        resamples: int. Of sessions and sources, for 95 % intervals.
+        seed: int.
+
+    Returns:
+        dict of plain numbers: `auroc`, `found` and `false_alarms`, each with its interval
+        under `intervals`; `by_kind` and `by_source`, dict of name to dict of `scans`,
+        `sources`, `auroc` and `found`, where each source weighs alike; `scans`,
+        `sources`, `sessions`.
+    """
+    names, place = np.unique(compared.source, return_inverse=True)
+    weights = np.zeros((len(names), len(place)))
+    weights[place, np.arange(len(place))] = 1
+    weights /= weights.sum(1, keepdims=True)
+    counts = compared.known.astype(float)
+
+    def measured(sessions, sources):
+        """Counts of how often each is drawn, `(draws, ...)`, to three scores each."""
+        drawn = sessions * counts
+        drawn /= drawn.sum(1, keepdims=True)
+        shares = sources / sources.sum(1, keepdims=True)
+        above = drawn @ compared.below @ weights.T  # draws, sources
+        return {
+            "auroc": (above * shares).sum(1),
+            "found": shares @ (weights @ compared.found),
+            "false_alarms": drawn @ compared.alarms,
+        }
+
+    whole = measured(np.ones((1, len(counts))), np.ones((1, len(names))))
+    told = {name: float(values[0]) for name, values in whole.items()}
+    rng = np.random.default_rng(seed)
+    draws = [
+        rng.multinomial(count, np.full(count, 1 / count), resamples)
+        for count in (len(counts), len(names))
+    ]
+    told["intervals"] = {
+        name: np.quantile(values, LIMITS).tolist() if resamples else None
+        for name, values in (measured(*draws) if resamples else whole).items()
+    }
+    above = counts @ compared.below / counts.sum()
+    for key, group in (("by_kind", compared.kind), ("by_source", compared.source)):
+        told[key] = {
+            str(name): _part(compared, above, group == name) for name in np.unique(group)
+        }
+    return told | {
+        "scans": len(place),
+        "sources": len(names),
+        "sessions": len(counts),
+        "known": int(counts.sum()),
+    }
+
+
+def _part(compared, above, chosen):
+    source = compared.source[chosen]
+    alike = 1 / np.array([np.sum(source == each) for each in source])
+    alike /= alike.sum()
+    return {
+        "scans": int(chosen.sum()),
+        "sources": len(np.unique(source)),
+        "auroc": float(alike @ above[chosen]),
+        "found": float(alike @ compared.found[chosen]),
+    }
