@@ -42,6 +42,8 @@ def test_a_model_that_is_too_sure_is_made_softer():
     assert facts["unsure"]["coverage"] == 0.9
     assert facts["unsure"]["thresholds"] == pytest.approx([0.75] * 10, abs=1e-3)
     assert "unknown" not in facts
+    assert facts["min_lines"] == 1  # right three times in four, from the first line on
+    assert facts["min_lines_measured"]["1"]["balanced_accuracy"] == 0.75
 
 
 def test_what_models_say_of_scans_of_their_own_counts_together():
@@ -78,7 +80,8 @@ def test_a_streaming_model_gets_thresholds_for_its_heads(tmp_path, monkeypatch):
 def test_a_model_of_whole_scans_has_no_other_thresholds():
     model = vit(4, 128, 128, layers=1, heads=1, dim=4, mlp_dim=4)
     facts = trust_facts([Predictor(model, FACTS)], [made_up_dataset(16)])
-    assert set(facts) == {"temperature", "confidence", "unsure"}
+    fewest = {"min_lines", "min_lines_measured"}
+    assert set(facts) == {"temperature", "confidence", "unsure"} | fewest
 
 
 def test_temperatures_lie_on_a_parabola_of_the_logarithm():

@@ -158,7 +158,7 @@ def test_what_cannot_be_taught_is_told(predictor):
     with pytest.raises(DatasetError, match="two sources at least"):
         teach_surfaces(predictor, known, others(blobs(4, 1), sources=1))
     with pytest.raises(MismatchError, match="others.h5: the model judges lines of 32"):
-        teach_surfaces(predictor, known, others(np.ones((4, SIZE, 16))))
+        teach_surfaces(predictor, known, others(blobs(4, 1)[:, :, :16]))
     foreign = Predictor(predictor.model, {**FACTS, "training": None})
     with pytest.raises(MismatchError, match="Only a `sequential` network"):
         teach_surfaces(foreign, known, others(blobs(4, 1)))
