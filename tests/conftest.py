@@ -42,7 +42,7 @@ def pytest_ignore_collect(collection_path):
     part = _part(collection_path)
     if os.environ.get("KERAS_FREE_TESTED") and part in KERAS_FREE:
         return True
-    if BACKEND is None and part and part not in KERAS_FREE | JUDGES:
+    if BACKEND is None and part and part not in (KERAS_FREE | JUDGES) - {"trees"}:
         return True
     return None
 
