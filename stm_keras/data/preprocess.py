@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 
-QUANTUM = 0.5  # of the step of a line's numbers: what rounding leaves, and less
+QUANTUM = 0.35  # of the step of its numbers: rounding a slope leaves less (1 / sqrt(12) of it)
 CHUNK = 256  # scans looked at at a time
 FEW = 17  # pixels in which a line with a signal mostly has a smaller step
 
@@ -174,7 +174,7 @@ def _precision(heights):
 
 
 def _in_steps(scaled, deviation, precision):
-    """Tell which lines deviate from a slope by less than half the step of their numbers.
+    """Tell which lines deviate from a slope by no more than rounding leaves.
 
     Steps from pixel to pixel are whole multiples of it, and so is what they differ by: on a
     steep slope each of them is large.
