@@ -1,7 +1,8 @@
 """Judge scans with numpy and onnxruntime alone: `python onnx_alone.py model.onnx scans.npy`.
 
 The model is of `stm-keras export MODEL -o model.onnx --format onnx-scan`; the scans are
-heights `(scans, lines, pixels)` in any unit, of the size that the model names.
+heights `(scans, lines, pixels)` in any unit, of the size that the model names. A scan without
+a line that has a signal is not judged, and an unknown surface gets no class.
 """
 
 import json
@@ -12,29 +13,56 @@ import onnxruntime
 
 session = onnxruntime.InferenceSession(sys.argv[1])
 facts = json.loads(session.get_modelmeta().custom_metadata_map["stm_keras"])
-scans = np.load(sys.argv[2])[:, : facts["max_lines"]].astype(np.float64)
-ramp = np.arange(scans.shape[2]) - (scans.shape[2] - 1) / 2
-lines = scans - scans.mean(-1, keepdims=True)
-lines -= (lines @ ramp / (ramp @ ramp))[..., None] * ramp  # each line levelled
-size = lines.std(-1, keepdims=True)
-there = size > 1e-6 * np.abs(scans).max((1, 2), keepdims=True)  # not merely rounding
-if facts["input"] == "scaled":  # by the geometric mean of the lines so far
-    sums = np.cumsum(np.log(np.where(there, size, 1)), 1)
-    size = np.exp(sums / np.maximum(np.cumsum(there, 1), 1))
-given = np.zeros((len(scans), facts["max_lines"], facts["pixels"]), np.float32)
-given[:, : scans.shape[1]] = np.where(there, lines / np.where(there, size, 1), 0)
-logits = session.run(["state"], {"lines": given})[0]
-if logits.ndim == 3:  # an answer after every line: take the last
-    logits = logits[:, scans.shape[1] - 1]
-known = facts.get("temperature", {"lines": [1], "values": [1]})
-logits = logits / np.interp(
-    np.log2(scans.shape[1]), np.log2(known["lines"]), known["values"]
-)
-shares = np.exp(logits - logits.max(1, keepdims=True))
-for share in shares / shares.sum(1, keepdims=True):
-    first, curve = share.max(), facts.get("confidence")
-    if curve:  # how often validation scans were judged right at such a share
-        seen = np.log2(scans.shape[1]), np.log2(curve["lines"])
-        slope, shift = (np.interp(*seen, curve[key]) for key in ("slopes", "shifts"))
+heads = [each.name for each in session.get_outputs()]
+
+
+def prepare(heights):
+    """Return the model's input of one scan, and how many of its lines have a signal."""
+    ramp = np.arange(heights.shape[1]) - (heights.shape[1] - 1) / 2
+    lines = heights - heights.mean(1, keepdims=True)
+    lines -= (lines @ ramp / (ramp @ ramp))[:, None] * ramp  # each line levelled
+    size = lines.std(1, keepdims=True)
+    there = size[:, 0] > 1e-6 * np.abs(heights).max(1)  # not merely rounding
+    if facts["input"] != "scaled":
+        return np.where(there[:, None], lines / np.where(size > 0, size, 1), 0), there.sum()
+    lines, size = lines[there], size[there]  # a line that was lost changes nothing
+    counts = np.arange(1, len(size) + 1)[:, None]
+    size = np.exp(np.cumsum(np.log(size), 0) / counts)  # geometric mean of the lines so far
+    return lines / size, there.sum()
+
+
+def at(known, key, seen):
+    """Read a curve over the number of lines from the model's facts."""
+    return np.interp(np.log2(seen), np.log2(known["lines"]), known[key])
+
+
+def judge(heights):
+    """Return what is said of one scan: a verdict, and a confidence where it is a class."""
+    lines, seen = prepare(heights[: facts["max_lines"]].astype(np.float64))
+    if seen < max(1, facts.get("min_lines", 1)):
+        return "not judged", ""
+    given = np.zeros((1, facts["max_lines"], facts["pixels"]), np.float32)
+    given[0, : len(lines)] = lines
+    out = dict(zip(heads, session.run(heads, {"lines": given}), strict=True))
+    every_line = out["state"].ndim == 3
+    logits = out["state"][0, seen - 1] if every_line else out["state"][0]
+    if "temperature" in facts:
+        logits = logits / at(facts["temperature"], "values", seen)
+    shares = np.exp(logits - logits.max())
+    first = shares.max() / shares.sum()
+    if (
+        "confidence" in facts
+    ):  # how often validation scans were judged right at such a share
+        slope, shift = (at(facts["confidence"], key, seen) for key in ("slopes", "shifts"))
         first = 1 / (1 + np.exp(-slope * np.log(first / (1 - first)) - shift))
-    print(facts["classes"][share.argmax()], round(float(first), 3))
+    if "unknown" in out and "unknown" in facts:
+        strange = 1 / (1 + np.exp(-out["unknown"][0, seen - 1, 0]))
+        if strange > at(facts["unknown"], "thresholds", seen):
+            return "unknown surface", ""
+    if "unsure" in facts and first < at(facts["unsure"], "thresholds", seen):
+        return "unsure", ""
+    return facts["classes"][logits.argmax()], round(float(first), 3)
+
+
+for scan in np.load(sys.argv[2]):
+    print(*judge(scan))

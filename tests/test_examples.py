@@ -7,9 +7,11 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import ONCE, REPOSITORY, lattice_scans
+from helpers import ONCE, REPOSITORY, lattice_scans, stm
 
-from stm_keras.inference.shipped import FOLDER
+from stm_keras.inference.model_file import load_predictor
+from stm_keras.inference.shipped import FOLDER, shipped_path
+from stm_keras.runtime.judge import scan_verdicts
 
 pytest.importorskip("onnxruntime")
 EXAMPLES = REPOSITORY / "examples"
@@ -149,6 +151,29 @@ def test_an_onnx_file_is_read_without_stm_keras(tmp_path, monkeypatch, name):
     for line, share in zip(done.stdout.splitlines(), ours, strict=True):
         assert line.startswith(predictor.classes[share.argmax()])
         assert abs(float(line.split()[-1]) - share.max()) < 2e-3
+    blank = np.tile(np.linspace(0, 1e-9, 16), (1, 6, 1))
+    np.save(tmp_path / "scans.npy", blank)
+    done = run(EXAMPLES / "onnx_alone.py", tmp_path / "model.onnx", tmp_path / "scans.npy")
+    assert done.stdout.split() == ["not", "judged"], done.stderr
+
+
+@ONCE
+def test_an_unknown_surface_gets_no_class_without_stm_keras(tmp_path):
+    model = shipped_path("h_si100_small")
+    result = stm("export", model, "-o", tmp_path / "model.onnx", "--format", "onnx-scan")
+    assert result.exit_code == 0, result.stderr
+    rng = np.random.default_rng(0)
+    row, column = np.mgrid[:128, :128]
+    terraces = np.where(row + column > 128, 3e-10, 0) + rng.normal(0, 3e-12, (2, 128, 128))
+    lost = lattice_scans([1])[0] * 1e-12
+    lost[[0, 7, 8]] = 0
+    scans = np.concatenate([terraces, lost[None]])
+    np.save(tmp_path / "scans.npy", scans)
+    done = run(EXAMPLES / "onnx_alone.py", tmp_path / "model.onnx", tmp_path / "scans.npy")
+    ours = scan_verdicts(load_predictor(model), scans)
+    for line, verdict in zip(done.stdout.splitlines(), ours, strict=True):
+        assert line.startswith(verdict.verdict)
+    assert done.stdout.startswith("unknown surface"), done.stdout
 
 
 def test_the_example_needs_numpy_and_onnxruntime_alone():

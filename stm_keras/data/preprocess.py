@@ -4,7 +4,9 @@ from functools import lru_cache
 
 import numpy as np
 
-QUANTUM = 0.35  # of the step of its numbers: rounding a slope leaves less (1 / sqrt(12) of it)
+QUANTUM = (
+    0.35  # of the step of its numbers: rounding a slope leaves less (1 / sqrt(12) of it)
+)
 CHUNK = 256  # scans looked at at a time
 FEW = 17  # pixels in which a line with a signal mostly has a smaller step
 
