@@ -247,11 +247,19 @@ def test_variants_are_compared_with_their_config_fold_by_fold(data, tmp_path, mo
 
 
 @pytest.fixture
-def command(data, tmp_path):
+def small(tmp_path):
+    """An empty config: all defaults."""
+    path = tmp_path / "small.toml"
+    path.write_text("")
+    return path
+
+
+@pytest.fixture
+def command(data, tmp_path, small):
     """Arguments of a benchmark without training, with its folds done."""
-    for fold in plan([Path("small.toml")], ["p1", "p2"], data[1], tmp_path / "runs", 3):
+    for fold in plan([small], ["p1", "p2"], data[1], tmp_path / "runs", 3):
         finish(fold, data[1])
-    given = ["benchmark", "small.toml", "--data", data[0], "--runs", tmp_path / "runs"]
+    given = ["benchmark", small, "--data", data[0], "--runs", tmp_path / "runs"]
     return [*given, "--folds", 3, "--protocols", "p1,p2"]
 
 
@@ -297,11 +305,14 @@ def test_failed_folds_are_named_after_the_table(command, monkeypatch):
     assert "## P2, by session" in result.stdout
 
 
-def test_nothing_finished_or_wrong_arguments_are_one_line(data, tmp_path):
-    given = ["benchmark", "small.toml", "--data", data[0], "--runs", tmp_path / "none"]
+def test_nothing_finished_or_wrong_arguments_are_one_line(data, tmp_path, small):
+    given = ["benchmark", small, "--data", data[0], "--runs", tmp_path / "none"]
     check_error(stm(*given, "--no-train"), 1, "none: no fold is finished yet")
     result = stm(*given, "--protocols", "p1,p7")
     assert result.exit_code == 2
     assert "p7 is no protocol: p1, p2, p3" in result.stderr
     check_error(stm(*given, "--only", "vit"), 2, "`--only vit` names no run")
-    check_error(stm("benchmark", "a.toml", "--data", "no.h5"), 3, "no.h5: does not exist")
+    check_error(stm("benchmark", small, "--data", "no.h5"), 3, "no.h5: does not exist")
+    # a config that is not there is told before any scan is read
+    result = stm("benchmark", tmp_path / "vit_smal.toml", "--data", "no.h5")
+    check_error(result, 3, "vit_smal.toml: no such file. Did you mean `vit_small`?")

@@ -80,7 +80,11 @@ def teach_surfaces(predictor, known, others, groups=None, seed=0, say=None):
     asked = [n for n in lines if n in LINES_SEEN]
     measured = {str(n): _measured(judged, n, scored, names, others) for n in asked}
     thresholds = [
-        round(float(unknown_threshold(sigmoid(judged.alone[n][scored]), FALSE_ALARMS)), 6)
+        float(
+            unknown_threshold(
+                sigmoid(judged.alone[n][judged.long(scored, n)]), FALSE_ALARMS
+            )
+        )
         for n in lines
     ]
     kernel, bias, out, shift = fit_readout(rows, rows.all_known, rows.all_others, seed)
@@ -143,7 +147,7 @@ class _Judged:
         limits: dict of lines to float array `(parts of known, parts of others)`.
         alone: dict of lines to float array `(scans,)`: with all others as teachers.
         parts, other_parts: int arrays `(scans,)`, `(others,)`.
-        other_lines: int array `(others,)`. Lines with a signal.
+        known_lines, other_lines: int arrays. Lines with a signal.
     """
 
     known: dict
@@ -152,7 +156,13 @@ class _Judged:
     alone: dict
     parts: np.ndarray
     other_parts: np.ndarray
+    known_lines: np.ndarray
     other_lines: np.ndarray
+
+    def long(self, scored, n):
+        """Return which scored known scans have so many lines; all where none has."""
+        chosen = scored & (self.known_lines >= n)
+        return chosen if chosen.any() else scored
 
 
 def cross_fit(rows, scored, parts, other_parts, lines, seed):
@@ -184,7 +194,7 @@ def cross_fit(rows, scored, parts, other_parts, lines, seed):
             layer = fit_readout(rows, ~np.isin(parts, pair), ~left, seed)
             for fold, beside in (pair, pair[::-1]):
                 for n in lines:
-                    chosen = scored & (parts == beside)
+                    chosen = scored & (parts == beside) & (rows.known_lines >= n)
                     within[fold, n].append(say_unknown(layer, rows.known_at(chosen, n)))
         for fold in range(folds):
             layer = fit_readout(rows, parts != fold, ~left, seed)
@@ -192,13 +202,15 @@ def cross_fit(rows, scored, parts, other_parts, lines, seed):
                 held = parts == fold
                 known[n][held, source] = say_unknown(layer, rows.known_at(held, n))
                 other[n][left, fold] = say_unknown(layer, rows.other_at(left, n))
-                told = np.concatenate(within[fold, n] or [known[n][scored, source]])
+                told = np.concatenate(within[fold, n] or [np.zeros(0)])
+                told = told if len(told) else known[n][scored, source]
                 limits[n][fold, source] = unknown_threshold(told, FALSE_ALARMS)
     for fold in range(folds):
         layer = fit_readout(rows, parts != fold, rows.all_others, seed)
         for n in lines:
             alone[n][parts == fold] = say_unknown(layer, rows.known_at(parts == fold, n))
-    return _Judged(known, other, limits, alone, parts, other_parts, rows.other_lines)
+    ends = rows.known_lines, rows.other_lines
+    return _Judged(known, other, limits, alone, parts, other_parts, *ends)
 
 
 def _measured(judged, n, scored, names, others):
@@ -208,22 +220,30 @@ def _measured(judged, n, scored, names, others):
     """
     asked = np.flatnonzero(others.usable & others.whole)
     sessions, place = np.unique(names[scored], return_inverse=True)
-    part, limits = judged.parts[scored], judged.limits[n]
-    alarms = np.zeros(len(sessions))
-    for session in range(len(sessions)):
-        own = place == session
-        alarms[session] = np.mean(judged.known[n][scored][own] > limits[part[own][0]])
+    part, own = judged.parts[scored], np.flatnonzero(scored)
+    ends = zip(own, part, _ends(judged, judged.known_lines[own], n), strict=True)
+    called = np.array(
+        [
+            np.mean(judged.known[end][scan] > judged.limits[end][fold])
+            for scan, fold, end in ends
+        ]
+    )
+    alarms = np.bincount(place, called) / np.bincount(place)
     below, found = np.zeros((len(sessions), len(asked))), np.zeros(len(asked))
-    after, sources = _ends(judged, asked, n), judged.other_parts[asked]
+    after = _ends(judged, judged.other_lines[asked], n)
+    sources = judged.other_parts[asked]
     for lines, source in {*zip(after.tolist(), sources.tolist(), strict=True)}:
         group = np.flatnonzero((after == lines) & (sources == source))
         other = judged.other[lines][asked[group]]
         found[group] = np.mean(other > judged.limits[lines][:, source], axis=1)
-        known = judged.known[lines][scored, source]
+        known, there = (
+            judged.known[lines][scored, source],
+            judged.long(scored, lines)[scored],
+        )
         for session in range(len(sessions)):
-            own = place == session
-            told = other[:, part[own][0]]
-            below[session, group] = share_below(known[own], told)
+            of = place == session
+            of = of & there if (of & there).any() else of
+            below[session, group] = share_below(known[of], other[:, part[of][0]])
     return score_compared(
         Compared(
             below,
@@ -236,9 +256,9 @@ def _measured(judged, n, scored, names, others):
     )
 
 
-def _ends(judged, scans, n):
-    """Return after how many lines each other is asked about: at most `n` and its own."""
-    seen, recorded = np.array(sorted(judged.known)), judged.other_lines[scans]
+def _ends(judged, recorded, n):
+    """Return after how many lines scans are asked about: at most `n` and their own."""
+    seen = np.array(sorted(judged.known))
     return seen[np.maximum(np.searchsorted(seen, np.minimum(recorded, n), "right") - 1, 0)]
 
 
@@ -248,7 +268,7 @@ def _apart(judged, others, n):
     told = {}
     for kind in np.unique(others.kind[chosen]):
         own = np.flatnonzero(chosen & (others.kind == kind))
-        ends = _ends(judged, own, n)
+        ends = _ends(judged, judged.other_lines[own], n)
         called = [
             judged.other[lines][scan] > judged.limits[lines][:, judged.other_parts[scan]]
             for scan, lines in zip(own, ends, strict=True)

@@ -88,7 +88,7 @@ def test_real_scans_are_called_unknown_after_the_threshold_of_the_file():
     chosen = np.flatnonzero(others.usable & others.whole & (others.lines == 128))[::4]
     heads = predictor.heads(others.images[chosen])["unknown"][:, -1]
     limit = predictor.facts["unknown"]["thresholds"][-1]
-    assert np.mean(heads > limit) >= 0.9  # it learnt from these; 0.1.0 called half unknown
+    assert np.mean(heads > limit) >= 0.8  # it learnt from these; 0.1.0 called half unknown
 
 
 @pytest.mark.parametrize("fewest", [0, 129, -1, 1.5, True, "4", None])
