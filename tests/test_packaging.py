@@ -14,10 +14,6 @@ from helpers import ONCE, REPOSITORY
 
 from stm_keras.resources import ORIGINALS, resource_folder
 
-LEFT_OUT = shutil.ignore_patterns(
-    *("__pycache__", "*.egg-info", ".*_cache", "build", "dist", "site.sh"),
-    *(".git", ".venv", ".whl", ".gpu", "runs", "sweeps", "compared", "*.log"),
-)
 LOOK = """
 import site, sys
 site.addsitedir(sys.argv[1])
@@ -80,9 +76,16 @@ def look(folder, cwd):
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """A copy of the files of the repository: building leaves some behind."""
+    """A copy of the files that git has: building leaves some behind."""
     folder = tmp_path_factory.mktemp("packaging") / "checkout"
-    shutil.copytree(REPOSITORY, folder, ignore=LEFT_OUT)
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    if listed.returncode or not listed.stdout:
+        pytest.skip("git does not know these files, so nobody knows which are ours")
+    for name in listed.stdout.rstrip("\0").split("\0"):
+        if (REPOSITORY / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(REPOSITORY / name, folder / name)
     return folder
 
 

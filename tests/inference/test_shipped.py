@@ -70,7 +70,6 @@ def test_predict_without_a_model_takes_the_default(folder, tmp_path):
     check_error(stm("predict", scans), 3, "h_si100: no model of this name", "a_small")
 
 
-@pytest.mark.xfail(strict=True, reason="written by 0.1.0; the next ones are not")
 def test_shipped_onnx_files_keep_the_standard():
     pytest.importorskip("onnx")
     for model in shipped_models():
