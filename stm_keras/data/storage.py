@@ -151,7 +151,7 @@ def _what_else(path, head):
             f"is a microscope's file, {READERS[kind][1]}, not a dataset. `stm-keras predict` "
             f"judges a scan as it is; a dataset has labels, too: {KNOWN}"
         )
-    scans = ", ".join(text for _, text in READERS.values())
+    scans = ", ".join(dict.fromkeys(text for _, text in READERS.values()))
     return f"is of an unknown format. Scans: {scans}. Datasets: {KNOWN}"
 
 
