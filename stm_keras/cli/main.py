@@ -21,7 +21,7 @@ COMMANDS = {
     "train": ("train", "Train a model as CONFIG says. Start again to resume."),
     "evaluate": ("evaluate", "Score a model on scans with known classes."),
     "analyze": ("analyze", "Show the epochs of one run, or compare several."),
-    "predict": ("predict", "Judge the tip on scans: class and confidence."),
+    "predict": ("predict", "Judge the tip on scans: verdict, class and confidence."),
     "models": ("models", "List the models that come with stm-keras."),
     "export": ("export", "Write a model as a file for others."),
     "benchmark": ("benchmark", "Train and score configs under P1, P2 and P3."),
