@@ -22,7 +22,10 @@ def prepare(heights):
     lines = heights - heights.mean(1, keepdims=True)
     lines -= (lines @ ramp / (ramp @ ramp))[:, None] * ramp  # each line levelled
     size = lines.std(1, keepdims=True)
-    there = size[:, 0] > 1e-6 * np.abs(heights).max(1)  # not merely rounding
+    steps = np.sort(np.diff(heights, axis=1, append=heights[:, -1:]), axis=1)
+    gaps, least = np.diff(steps, axis=1), 1e-6 * np.abs(heights).max(1, keepdims=True)
+    there = ((gaps > least) & (0.35 * gaps < size)).any(1)  # not merely rounding of a slope
+    there &= size[:, 0] > least[:, 0]
     if facts["input"] != "scaled":
         return np.where(there[:, None], lines / np.where(size > 0, size, 1), 0), there.sum()
     lines, size = lines[there], size[there]  # a line that was lost changes nothing

@@ -34,21 +34,22 @@ def test_json_lines_are_answered_one_by_one_and_bad_ones_do_no_harm(tmp_path):
     scan = lattice_scans([2])[0].astype(float)
     np.save(tmp_path / "scan.npy", scan)
     requests = [json.dumps({"reset": True, "lines": 128})]
-    requests += [json.dumps({"line": line.tolist()}) for line in scan[:3]]
+    requests += [json.dumps({"line": line.tolist()}) for line in scan[:8]]
     bad = ["{", "[]", "{}", '{"line": ["a", "b"]}', '{"line": [1]}', '{"path": "no.sxm"}']
     bad += ['{"reset": true, "lines": "x"}', '{"line": [NaN, 1]}', '{"line": 5}']
     bad += ['{"reset": false}', '{"reset": 1}', '{"line": [' + "1" * 400 + "]}"]
     bad += ["[" * 100_000, '{"path": ' + "[" * 100_000 + "]" * 100_000 + "}", "\x00"]
-    requests += bad + [json.dumps({"line": scan[3].tolist()})]
+    requests += bad + [json.dumps({"line": scan[8].tolist()})]
     requests.append(json.dumps({"path": str(tmp_path / "scan.npy")}))
     done = run(EXAMPLES / "labview_lines.py", STEP, input="\n".join(requests) + "\n")
     assert done.returncode == 0, done.stderr
     told = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(told) == len(requests)
     assert told[0] == {"reset": True, "lines": 128, "pixels": None, "size": None}
-    assert [each["line"] for each in told[1:4]] == [0, 1, 2]
-    assert all(list(each) == ["error"] for each in told[4 : 4 + len(bad)]), told
-    assert told[-2]["line"] == 3  # the stream went on where it was
+    assert [each["line"] for each in told[1:9]] == list(range(8))
+    assert [each["verdict"] is None for each in told[1:9]] == [True] * 7 + [False]
+    assert all(list(each) == ["error"] for each in told[9 : 9 + len(bad)]), told
+    assert told[-2]["line"] == 8  # the stream went on where it was
     assert abs(sum(told[-2]["probabilities"].values()) - 1) < 1e-5
     assert told[-1]["lines"] == 128
     assert told[-1]["class"] in told[-1]["probabilities"]
@@ -89,11 +90,13 @@ def test_it_ends_quietly_when_nobody_reads_its_answers():
 def test_a_line_without_a_signal_has_no_verdict_and_a_known_size_counts():
     line = np.random.default_rng(0).normal(size=128).cumsum().tolist()
     size = {"reset": True, "lines": 128, "pixels": 128, "size": [1e-6, 1e-6]}
-    requests = [{"line": [0] * 128}, {"line": line}, size, {"line": line}]
+    lines = [{"line": line}] * 8  # as many as the model needs
+    requests = [*lines, {"line": [0] * 128}, {"line": line}, size, *lines]
     done = run(
         EXAMPLES / "labview_lines.py", STEP, input="\n".join(map(json.dumps, requests))
     )
-    lost, first, _, wide = [json.loads(line) for line in done.stdout.splitlines()]
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    lost, first, wide = told[8], told[9], told[-1]
     assert lost["verdict"] is lost["probabilities"] is lost["name"] is None
     assert first["name"] is not None
     assert wide["verdict"] == "unknown size"

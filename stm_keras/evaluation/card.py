@@ -3,7 +3,6 @@
 import re
 
 from stm_keras.evaluation import wording
-from stm_keras.evaluation.fewest_lines import AUROC as UNKNOWN_ENOUGH
 from stm_keras.evaluation.fewest_lines import LINES
 from stm_keras.evaluation.scores import (
     HEADLINES,
@@ -138,15 +137,15 @@ def _fewest(model):
     rows = []
     for lines, row in model["min_lines_measured"].items():
         cells = [_cell(row["balanced_accuracy"], row["interval"])]
-        told = "auroc" in row
-        cells.append(_cell(row["auroc"], row["auroc_interval"]) if told else "-")
+        told = "found" in row
+        cells.append(_cell(row["found"], row["found_interval"]) if told else "-")
         rows.append([lines, *cells])
-    heads = ["lines", TITLES["balanced_accuracy"], "AUROC of other surfaces"]
+    heads = ["lines", TITLES["balanced_accuracy"], "other surfaces called unknown"]
     return (
         f"Verdicts from line {model['min_lines']} on: the fewest of {', '.join(map(str, LINES))} "
-        "after which the state is judged better than by chance and, where it was measured, "
-        f"other surfaces are told with an AUROC of {UNKNOWN_ENOUGH}, both by the lower end of "
-        f"their intervals above chance.\n\n{_table(heads, rows)}"
+        "after which the state is judged better than by chance, by the lower end of its interval, "
+        "and, where it was measured, more than half of other surfaces are called unknown. Before, "
+        f"there is no verdict.\n\n{_table(heads, rows)}"
     )
 
 

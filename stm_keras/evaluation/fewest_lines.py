@@ -1,17 +1,16 @@
 """From how many lines on a verdict is worth giving: measured, not chosen."""
 
 LINES = (1, 2, 4, 8, 16)  # that are asked about
-AUROC = 0.75  # with which other surfaces must be told
-CHANCE = 0.5  # which its lower bound must be above
+FOUND = 0.5  # share of other surfaces that must be called unknown: else most get a class
 
 
 def min_lines(states: list, classes: int, surfaces: dict | None = None) -> dict:
     """Find the fewest lines from which on a verdict is worth giving.
 
-    It is where the state of the tip is judged better than by chance, and, for a model that
-    says so, other surfaces are told with an AUROC of 0.75; the lower ends of both
-    intervals are above chance. Where even the most lines asked about do not do, it is
-    those.
+    It is where the state of the tip is judged better than by chance, by the lower end of
+    its interval, and, where that was measured, more than half of the scans of other surfaces
+    are called unknown: before, most of them would be given a class. Where even the most
+    lines asked about do not do, it is those.
 
     Args:
         states: list of dict with `lines`, `balanced_accuracy` and its interval under
@@ -40,9 +39,9 @@ def min_lines(states: list, classes: int, surfaces: dict | None = None) -> dict:
         enough = limits[0] > 1 / classes
         if surfaces is not None and str(lines) in surfaces:
             told = surfaces[str(lines)]
-            row["auroc"] = round(told["auroc"], 4)
-            row["auroc_interval"] = [round(e, 4) for e in told["intervals"]["auroc"]]
-            enough &= told["auroc"] >= AUROC and told["intervals"]["auroc"][0] > CHANCE
+            row["found"] = round(told["found"], 4)
+            row["found_interval"] = [round(e, 4) for e in told["intervals"]["found"]]
+            enough &= told["found"] > FOUND
         measured[str(lines)] = row
         if enough and chosen is None:
             chosen = lines

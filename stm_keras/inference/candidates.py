@@ -6,15 +6,19 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from stm_keras.data.preprocess import recorded_lines
-from stm_keras.errors import ScanError
+from stm_keras.errors import NoImageError, ScanError
 from stm_keras.inference.predictor import check_size
 from stm_keras.inference.scan_files import fit_lines
 from stm_keras.inference.scans import fit_array, read_dataset, read_heights
 from stm_keras.inference.tiles import cut_tiles
 from stm_keras.readers import read_scans
+from stm_keras.readers.describe import image_name
+from stm_keras.readers.found import FEW
 from stm_keras.readers.sniff import scan_format
-from stm_keras.runtime.sizes import taught_sizes, widest_nm
+from stm_keras.runtime.sizes import NANO, ROW_NM, taught_sizes, too_coarse, widest_nm
 from stm_keras.scan import Scan, bridge_gaps
+
+UNITS = ("m", "A", "")  # of what is judged without being asked for by its name
 
 
 @dataclass(frozen=True)
@@ -105,14 +109,14 @@ def read_candidates(path, facts, channel=None):
             yield _of_array(path, index, raw, facts)
     elif scan_format(path):
         for index, scan in enumerate(read_scans(path, channel)):
-            yield (
-                scan if isinstance(scan, ScanError) else _of_scan(path, index, scan, facts)
-            )
+            wrong = scan if isinstance(scan, ScanError) else _no_frame(path, scan, channel)
+            yield wrong or _of_scan(path, index, scan, facts)
     else:
-        images = read_dataset(path, facts)
+        images, lines = read_dataset(path, facts)
         check_size(facts, images.shape, path)
-        for index in range(len(images)):
-            image = np.asarray(images[index])
+        for index, count in enumerate(lines.tolist()):
+            image = np.array(images[index])
+            image[count:] = 0
             there = image[: max(recorded_lines(image[None])[0], 1)]
             bounds = np.arange(len(image) + 1)
             yield Candidate(path, index, image, bounds, there, len(image), len(image))
@@ -129,6 +133,22 @@ def _of_array(path, index, raw, facts):
     )
 
 
+def _no_frame(path, scan, channel):
+    """Return why a scan is not to be judged unless the user asks for it, or None."""
+    lines, pixels = scan.heights.shape
+    if min(lines, pixels) < FEW:
+        return NoImageError(
+            f"{path}: {lines} lines of {pixels} pixels are not the frame of a scan. Give one of "
+            f"at least {FEW} x {FEW}."
+        )
+    if channel is None and scan.unit not in UNITS:
+        return ScanError(
+            f"{path}: {image_name(scan)} is in {scan.unit}, neither heights nor a tunnelling "
+            f'current. Judge it all the same with --channel "{image_name(scan)}".'
+        )
+    return None
+
+
 def _of_scan(path, index, scan, facts):
     for text in scan.warnings:
         warnings.warn(f"{path}: {text}.", stacklevel=2)
@@ -136,8 +156,11 @@ def _of_scan(path, index, scan, facts):
     fitted = fit_lines(scan, facts, lines)
     trained, remarks = taught_sizes(facts), ()
     remark = trained and trained.remark(scan.size)
+    if too_coarse(facts, scan.size, lines.shape[1]):
+        pitch = scan.size[0] * NANO / lines.shape[1]
+        remarks = (f"{pitch:.2g} nm a pixel: too coarse for a lattice of {ROW_NM:g} nm",)
     if remark:
-        remarks = (remark,)
+        remarks = (remark, *remarks)
         warnings.warn(
             f"{path}: is outside what the model was trained on: {remark} ({trained.source}).",
             stacklevel=2,

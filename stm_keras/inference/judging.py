@@ -83,6 +83,7 @@ class _Work:
             np.stack([each.heights for each in candidates]),
             [each.size for each in candidates],
             [each.wanted for each in candidates],
+            [each.lines.shape[1] for each in candidates],
         )
         return [
             Judged(
@@ -102,7 +103,8 @@ class _Work:
         tiles = candidate.tiles
         heights = np.stack([tile.heights for tile in tiles])
         sizes, planned = [tile.size for tile in tiles], [tile.planned for tile in tiles]
-        return tuple(scan_verdicts(self.predictor, heights, sizes, planned))
+        pixels = [tile.pixels for tile in tiles]
+        return tuple(scan_verdicts(self.predictor, heights, sizes, planned, pixels))
 
     def _live(self, candidate):
         if not self.every_line:

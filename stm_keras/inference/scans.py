@@ -42,7 +42,12 @@ def read_scans(path, facts, channel=None):
         return resample_heights(path, heights, facts)
     if scan_format(path):
         return read_scan_file(path, facts, channel)
-    return read_dataset(path, facts)
+    images, lines = read_dataset(path, facts)
+    if (lines == images.shape[1]).all():
+        return images
+    images = np.array(images[:])
+    images[np.arange(images.shape[1]) >= lines[:, None]] = 0
+    return images
 
 
 def read_heights(path):
@@ -121,7 +126,8 @@ def read_dataset(path, facts):
         facts: dict of the model: `pixels` and `max_lines`.
 
     Returns:
-        array-like of shape `(scans, lines, pixels)`.
+        Tuple of an array-like of shape `(scans, lines, pixels)`, and an int array `(scans,)`:
+        how many lines of each were recorded.
 
     Raises:
         InputError: The file cannot be read.
@@ -142,7 +148,7 @@ def read_dataset(path, facts):
         check_lengths(path, count, {"lines": lines})
         lines = whole(path, "lines", lines, 0, most)
         lazy = hasattr(found.images, "in_dtype")
-        return load_images(path, found.images, lines, lazy)
+        return load_images(path, found.images, lines, lazy), lines
     except PermissionError:
         raise InputError(f"{path}: may not be read. Change its permissions.") from None
 

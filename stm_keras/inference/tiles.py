@@ -25,6 +25,7 @@ class Tile:
         bounds: int array, as of `Fitted`: lines of the scan.
         planned: int. Lines of the model that the tile has when it is complete.
         size: tuple (width, height) in m.
+        pixels: int. Of a line, as recorded.
     """
 
     row: int
@@ -35,6 +36,7 @@ class Tile:
     bounds: np.ndarray
     planned: int
     size: tuple
+    pixels: int
 
 
 def cut_tiles(scan, facts, widest):
@@ -96,6 +98,7 @@ def cut_tiles(scan, facts, widest):
                     ),
                     planned=fitted.planned,
                     size=part.size,
+                    pixels=part.heights.shape[1],
                 )
             )
     return tiles

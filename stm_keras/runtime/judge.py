@@ -120,7 +120,10 @@ def verdict_of(
     else:
         heights = np.asarray(heights)
         fitted = fit_heights(heights, facts, size=size)
-    (verdict,) = scan_verdicts(model, fitted.heights[None], [size], [fitted.planned])
+    pixels = (heights.heights if isinstance(heights, Scan) else heights).shape[1]
+    (verdict,) = scan_verdicts(
+        model, fitted.heights[None], [size], [fitted.planned], [pixels]
+    )
     changes = lines_of(fitted.bounds, verdict.change_lines)
     return verdict.record() | {
         "change_lines": None if changes is None else list(changes),
@@ -133,6 +136,7 @@ def scan_verdicts(
     images: object,
     sizes: Sequence | None = None,
     planned: Sequence | None = None,
+    pixels: Sequence | None = None,
     progress: Callable | None = None,
 ) -> list[ScanVerdict]:
     """Judge scans.
@@ -145,6 +149,8 @@ def scan_verdicts(
             nobody knows.
         planned: sequence of int: lines of the model that each scan has when it is complete.
             None for those of the images.
+        pixels: sequence of int: pixels of a line of each scan as it was recorded. None where
+            nobody knows.
         progress: callable of (scans done, scans in all), or None.
 
     Returns:
@@ -155,18 +161,20 @@ def scan_verdicts(
     """
     count, lines = images.shape[:2]
     sizes = [None] * count if sizes is None else sizes
+    pixels = [None] * count if pixels is None else pixels
+    strange = [unknown_size(model.facts, *pair) for pair in zip(sizes, pixels, strict=True)]
     planned = np.full(count, lines) if planned is None else np.asarray(planned)
     found = []
     for start in range(0, count, CHUNK):
         part = slice(start, min(start + CHUNK, count))
         chosen = read_images(images, np.arange(part.start, part.stop))
-        found += _judge(model, chosen, sizes[part], planned[part])
+        found += _judge(model, chosen, strange[part], planned[part])
         if progress:
             progress(len(found), count)
     return found
 
 
-def _judge(model, images, sizes, planned):
+def _judge(model, images, strange, planned):
     facts, out = model.facts, {}
     packed, seen = pack_lines(images)
     usable = seen[:, -1]
@@ -204,7 +212,7 @@ def _judge(model, images, sizes, planned):
                 lines=len(there),
                 unsure=unsure[number] if judged else None,
                 unknown_surface=unknown[number] if judged else None,
-                unknown_size=unknown_size(facts, sizes[number]),
+                unknown_size=strange[number],
                 change_lines=tuple(place[called].tolist())
                 if judged and called is not None
                 else None,

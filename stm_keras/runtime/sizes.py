@@ -42,18 +42,34 @@ class TaughtSizes:
         return f"{width} nm wide, trained on {self.low:g} to {self.high:g} nm"
 
 
-def unknown_size(facts: dict, size: tuple | None) -> bool | None:
-    """Tell whether a scan is of a width that a model was not trained on.
+def unknown_size(facts: dict, size: tuple | None, pixels: int | None = None) -> bool | None:
+    """Tell whether a scan is of a width that a model was not trained on, or too coarse.
 
     Args:
         facts: dict of a model file.
         size: tuple (width, height) in m, or None.
+        pixels: int. Of a line of the scan, None where not known.
 
     Returns:
         bool; None where the size of the scan or those of training are not known.
     """
-    sizes = taught_sizes(facts) if size is not None else None
+    if size is None:
+        return None
+    if too_coarse(facts, size, pixels):
+        return True
+    sizes = taught_sizes(facts)
     return None if sizes is None else sizes.outside(size)
+
+
+def too_coarse(facts: dict, size: tuple | None, pixels: int | None) -> bool:
+    """Tell whether a scan has less than two pixels for a dimer row, so that none can show.
+
+    Args:
+        facts, size, pixels: As for `unknown_size`.
+    """
+    if size is None or pixels is None or tuple(facts["classes"]) != CLASSES:
+        return False
+    return size[0] * NANO / pixels > ROW_NM / 2
 
 
 def taught_sizes(facts):

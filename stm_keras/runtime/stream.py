@@ -85,7 +85,7 @@ class Stream:
         aspect_of(size, lines, pixels)
         self.lines, self.pixels = lines, pixels
         self.size = None if size is None else tuple(map(float, size))
-        self._unknown_size = unknown_size(self.facts, self.size)
+        self._unknown_size = unknown_size(self.facts, self.size, self.pixels)
         self._frame = None  # a `LineResampler`, from the first line on
         self._cache = self._first
         self._total = (np.zeros(1), np.zeros(1))
@@ -129,6 +129,7 @@ class Stream:
         if self._frame is None:
             aspect = aspect_of(self.size, self.lines, len(heights))
             self._frame = LineResampler(self.facts, len(heights), self.lines, aspect)
+            self._unknown_size = unknown_size(self.facts, self.size, len(heights))
         if not self._frame.complete:
             self._usable.append(number)
         rows = self._frame.push(resample_line(heights, self.facts["pixels"]))

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from helpers import lattice_scans, stm
+from helpers import check_error, lattice_scans, stm
 from scan_files import sxm
 
 from stm_keras.data.dataset import CLASSES
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:.*is higher than wide",
 )
 
-KNOWN = {"unsure": {"threshold": 0.0}, "unknown": {"threshold": 1.0}}
-STRANGE = {"unsure": {"threshold": 1.1}, "unknown": {"threshold": -0.1}}
+KNOWN = {"unsure": {"threshold": 0.0}, "unknown": {"threshold": 1.0}, "min_lines": 1}
+STRANGE = {"unsure": {"threshold": 1.1}, "unknown": {"threshold": -0.1}, "min_lines": 1}
 KINDS = {  # verdict: facts of the model, nm
     "class": (KNOWN, 5),
     "unsure": ({**KNOWN, "unsure": {"threshold": 1.1}}, 5),
@@ -119,7 +119,7 @@ def test_counts_are_told_of_each_verdict(tmp_path, facts):
 
 
 def test_fewer_lines_than_the_model_needs_are_not_judged(tmp_path, facts):
-    facts(**KNOWN, min_lines=16)
+    facts(**{**KNOWN, "min_lines": 16})
     short, enough = write(tmp_path, 5, 9, "a.sxm"), write(tmp_path, 5, 40, "b.sxm")
     asked = ("--fail-on", "defects", "--every-line")
     result = stm("predict", short, enough, "--json", *asked)
@@ -160,3 +160,58 @@ def test_a_lost_first_line_has_no_verdict_and_the_next_has_one(tmp_path, facts):
     table = stm("predict", path, "--every-line")
     assert table.exit_code == 0
     assert re.search(r"  line 0 +- +1\n", table.stdout)
+
+
+def test_pixels_too_coarse_for_the_lattice_are_an_unknown_size(tmp_path, facts):
+    facts(**KNOWN)
+    heights = lattice_scans([2])[0] * 1e-12
+    for nm, verdict in ((49, "rows"), (50, "unknown size")):  # 0.383 and 0.391 nm a pixel
+        (tmp_path / "a.sxm").write_bytes(
+            sxm({"Z": ("m", heights, None)}, size=(nm * 1e-9, nm * 1e-9))
+        )
+        result = stm("predict", tmp_path / "a.sxm", "--json", "--every-line")
+        record = json.loads(result.stdout)
+        assert (record["verdict"] == "unknown size") == (verdict == "unknown size")
+        assert record["every_line"][-1]["verdict"] == record["verdict"]
+    table = stm("predict", tmp_path / "a.sxm", "--fail-on", "defects", "--fail-on", "rows")
+    assert table.exit_code == 0
+    assert "0.39 nm a pixel: too coarse for a lattice of 0.768 nm" in table.stdout
+
+
+def test_what_is_no_height_is_judged_only_by_its_name(tmp_path, facts):
+    facts(**KNOWN)
+    heights = lattice_scans([3])[0] * 1e-12
+    for unit in ("deg", "V", "Hz"):
+        (tmp_path / "a.sxm").write_bytes(sxm({"Phase": (unit, heights, None)}))
+        result = stm("predict", tmp_path / "a.sxm", "--fail-on", "defects")
+        check_error(
+            result, 3, f"Phase forward down is in {unit}, neither heights", "--channel"
+        )
+        named = stm("predict", tmp_path / "a.sxm", "--channel", "Phase", "--json")
+        assert json.loads(named.stdout)["class"] in CLASSES
+    (tmp_path / "a.sxm").write_bytes(sxm({"Current": ("A", heights, None)}))
+    assert stm("predict", tmp_path / "a.sxm").exit_code == 0
+
+
+def test_a_few_lines_or_pixels_are_not_the_frame_of_a_scan(tmp_path):
+    heights = lattice_scans([3])[0] * 1e-12
+    for part in (heights[:, :9], heights[:9]):
+        (tmp_path / "a.sxm").write_bytes(sxm({"Z": ("m", part, None)}))
+        result = stm("predict", tmp_path / "a.sxm", "--fail-on", "defects")
+        check_error(result, 3, "lines of", "pixels are not the frame of a scan")
+
+
+def test_lines_of_a_dataset_say_how_many_were_recorded(tmp_path, facts):
+    facts(**{**KNOWN, "min_lines": 8})
+    scan = lattice_scans([1])[0]
+    np.savez(tmp_path / "a.npz", images=np.stack([scan] * 4), lines=[128, 0, 7, 40])
+    result = stm("predict", tmp_path / "a.npz", "--json")
+    assert result.exit_code == 3
+    told = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [record["lines"] for record in told] == [128, 0, 7, 40]
+    assert [record["verdict"] == "not judged" for record in told] == [
+        False,
+        True,
+        True,
+        False,
+    ]

