@@ -16,7 +16,10 @@ from stm_keras.resources import ORIGINALS, resource_folder
 
 LOOK = """
 import site, sys
-site.addsitedir(sys.argv[1])
+paths, finders = list(sys.path), list(sys.meta_path)
+site.addsitedir(sys.argv[1])  # at the end, so behind what the tests may have installed
+sys.path.sort(key=paths.__contains__)
+sys.meta_path.sort(key=finders.__contains__)
 from stm_keras.config import load_config
 from stm_keras.inference.shipped import shipped_models
 from stm_keras.resources import resource_folder
