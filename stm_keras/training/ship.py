@@ -30,7 +30,7 @@ def read_scores(path, name, protocol="p2"):
         InputError: The file cannot be read, or has no such row.
     """
     try:
-        rows = json.loads(Path(path).read_text())
+        rows = json.loads(Path(path).read_text(encoding="utf-8"))
         if isinstance(rows, dict):
             return {"protocol": rows["protocol"], "all": rows, "of": rows["data"]}
         found = [r for r in rows if (r["config"], r["protocol"]) == (name, protocol)]

@@ -104,7 +104,7 @@ def test_a_pipe_that_closes_early_is_no_error():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is a Linux device")
 def test_a_full_disk_behind_stdout_is_one_line(trained_run):
-    with open("/dev/full", "w") as full:  # noqa: PTH123  a device, not a file
+    with open("/dev/full", "w", encoding="utf-8") as full:  # noqa: PTH123  a device, not a file
         done = subprocess.run(
             [sys.executable, "-m", "stm_keras", "analyze", trained_run],
             stdout=full,

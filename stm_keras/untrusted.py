@@ -1,0 +1,240 @@
+"""Read text, JSON, TOML and zip archives that anybody may have written.
+
+One function each. What they return is plain, of a bounded size and depth; what is wrong
+becomes one line. What the values mean is for the caller to check.
+"""
+
+import json
+import re
+import stat
+import tomllib
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from stm_keras.errors import InputError, StmKerasError
+
+MAX_TEXT = 16 << 20  # bytes of a text, and of a member of an archive that is one
+MAX_DEPTH = 100  # of objects and arrays in one another; Keras' own configs have about 40
+MAX_DIGITS = 400  # of a number: float64 has no more
+PLAIN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+DAMAGED_ZIP = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    UnicodeError,
+    ValueError,
+)
+
+
+def ordinary_file(
+    path: str | Path, what: str = "a file", error: type[StmKerasError] = InputError
+) -> Path:
+    """Return a path if it is a file that ends: no folder, FIFO, socket or device.
+
+    Args:
+        path: str or `Path`.
+        what: str. What should be given, with its article.
+        error: class of the error that is raised.
+
+    Raises:
+        error: It is missing, may not be looked at, or is no ordinary file.
+    """
+    path = Path(path)
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise error(f"{path}: does not exist. Give {what}.") from None
+    except (OSError, ValueError) as reason:  # ValueError: a NUL in the name
+        text = getattr(reason, "strerror", None) or reason
+        raise error(f"{path}: cannot be read ({text}). Give {what}.") from None
+    if stat.S_ISDIR(mode):
+        raise error(f"{path}: is a folder. Give {what}.")
+    if not stat.S_ISREG(mode):
+        raise error(f"{path}: is not an ordinary file. Give {what}.")
+    return path
+
+
+def read_text(
+    path: str | Path,
+    what: str = "a text file",
+    error: type[StmKerasError] = InputError,
+    limit: int = MAX_TEXT,
+) -> str:
+    """Read a text in UTF-8, with a byte order mark or without, whatever the locale.
+
+    Args:
+        path: str or `Path`.
+        what: str. What should be given, with its article.
+        error: class of the error that is raised.
+        limit: int. Most bytes.
+
+    Raises:
+        error: It is no ordinary file, cannot be read, is larger, or is not in UTF-8.
+    """
+    path = ordinary_file(path, what, error)
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as reason:
+        raise error(f"{path}: cannot be read ({reason.strerror or reason}).") from None
+    if len(data) > limit:
+        raise error(f"{path}: has more than {limit >> 20} MiB, too much for {what}.")
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as reason:
+        raise error(
+            f"{path}: is not in UTF-8 (byte {reason.start}). Give {what}, saved in UTF-8."
+        ) from None
+
+
+def parse_json(
+    text: str | bytes, name: str, error: type[StmKerasError] = InputError
+) -> object:
+    """Read JSON: finite numbers, and nothing deeper than `MAX_DEPTH`.
+
+    Args:
+        text: str or bytes.
+        name: str. Where it comes from, for the message.
+        error: class of the error that is raised.
+
+    Raises:
+        error: It is damaged, too deep, or holds NaN, inf or a number without end.
+    """
+    try:
+        if len(text) > MAX_TEXT:
+            raise ValueError(f"more than {MAX_TEXT >> 20} MiB")
+        value = json.loads(
+            text, parse_constant=_not_finite, parse_float=_finite, parse_int=_whole
+        )
+        _check_depth(value)
+    except RecursionError:
+        raise error(f"{name}: is damaged (nested too deeply).") from None
+    except ValueError as reason:
+        raise error(f"{name}: is damaged ({reason}).") from None
+    return value
+
+
+def read_json(
+    path: str | Path, what: str = "a JSON file", error: type[StmKerasError] = InputError
+) -> object:
+    """Read a JSON file, as `read_text` and `parse_json` do."""
+    return parse_json(read_text(path, what, error), str(path), error)
+
+
+def parse_toml(text: str, name: str, error: type[StmKerasError] = InputError) -> dict:
+    """Read TOML that is not deeper than `MAX_DEPTH`.
+
+    Args:
+        text: str.
+        name: str. Where it comes from, for the message.
+        error: class of the error that is raised.
+
+    Raises:
+        error: It is damaged, too deep, or holds a number without end.
+    """
+    try:
+        if re.search(rf"[0-9_]{{{MAX_DIGITS}}}", text):
+            raise ValueError(f"a number of more than {MAX_DIGITS} digits")
+        value = tomllib.loads(text)
+        _check_depth(value)
+    except RecursionError:
+        raise error(f"{name}: is not TOML (nested too deeply).") from None
+    except ValueError as reason:  # tomllib.TOMLDecodeError is one
+        raise error(f"{name}: is not TOML ({reason}).") from None
+    return value
+
+
+@contextmanager
+def open_archive(
+    path: str | Path,
+    what: str,
+    error: type[StmKerasError] = InputError,
+    limit: int | None = None,
+) -> Iterator[zipfile.ZipFile]:
+    """Open a zip archive whose members are plain, and turn what is wrong into one line.
+
+    Args:
+        path: str or `Path`, or an open binary file with a name.
+        what: str. What should be given, with its article.
+        error: class of the error that is raised, here and while the archive is read.
+        limit: int. Most bytes of all members unpacked, or None.
+
+    Yields:
+        `zipfile.ZipFile`.
+
+    Raises:
+        error: It is no ordinary file, damaged, encrypted, packed in an unknown way, names a
+            member twice, or is larger than `limit`.
+    """
+    if isinstance(path, str | Path):
+        path = ordinary_file(path, what, error)
+    name = path if isinstance(path, Path) else getattr(path, "name", "archive")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            names = {member.filename for member in members}
+            if len(names) < len(members):
+                raise error(f"{name}: is damaged (two members have one name).")
+            if any(member.flag_bits & 1 for member in members):
+                raise error(f"{name}: is encrypted. Give {what} without a password.")
+            strange = {each.compress_type for each in members} - set(PLAIN)
+            if strange:
+                raise error(
+                    f"{name}: is packed in a way that is not read (zip method "
+                    f"{min(strange)}). Give {what}, stored or deflated."
+                )
+            if limit is not None and sum(each.file_size for each in members) > limit:
+                raise error(
+                    f"{name}: unpacks to more than {limit / 2**20:.0f} MiB, too much for "
+                    f"{what}."
+                )
+            yield archive
+    except StmKerasError:
+        raise
+    except DAMAGED_ZIP as reason:
+        text = getattr(reason, "strerror", None) or str(reason).split("\n")[0][:200]
+        raise error(
+            f"{name}: cannot be read ({text}). Give {what} that is whole."
+        ) from None
+
+
+def _not_finite(text):
+    raise ValueError(f"a number that is not finite: {text}")
+
+
+def _finite(text):
+    value = float(text) if len(text) <= MAX_DIGITS else float("inf")
+    return value if abs(value) != float("inf") else _not_finite(text[:40])
+
+
+def _whole(text):
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
+
+
+def _check_depth(value):
+    """Raise a `ValueError` where objects and arrays lie too deep; no recursion here."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = (
+            [
+                each
+                for node in level
+                for each in (node.values() if isinstance(node, dict) else node)
+                if isinstance(each, dict | list)
+            ]
+            if isinstance(value, dict | list)
+            else []
+        )
+        if not level:
+            return
+    raise ValueError("nested too deeply")
