@@ -6,13 +6,14 @@ since it is written by whichever backend came first.
 
 import os
 import sys
-import tempfile
 import warnings
 from contextlib import nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 
 from stm_keras.errors import BackendError, UsageError, how_to_install
+from stm_keras.leave import importing
+from stm_keras.terminal import captured
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -95,22 +96,11 @@ def import_keras(tensorflow=False):
     """
     if use_backend() != "tensorflow" and not tensorflow:
         sys.modules.setdefault("tensorflow", None)  # to Python: there is none
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as told:
-        os.dup2(told.fileno(), 2)
-        try:
-            import keras
+    with captured(2, tell=True), importing():
+        import keras
 
-            if find_spec("tensorflow") is not None:  # nor where it is kept out
-                import_module("tensorflow")
-        except BaseException:
-            told.seek(0)
-            os.write(kept, told.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+        if find_spec("tensorflow") is not None:  # nor where it is kept out
+            import_module("tensorflow")
     return keras
 
 

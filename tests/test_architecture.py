@@ -9,7 +9,7 @@ ROWS = {  # who may import whom: only parts of a lower row, or its own part
     "terminal": 1,
     "untrusted": 1,
     "files": 2,
-    "leave": 2,
+    "leave": 1,
     "processes": 2,
     "resources": 2,
     "slurm": 3,
