@@ -112,7 +112,7 @@ def locked(path, refusal):
     """
     import fcntl  # not on Windows, where scans are judged all the same
 
-    with path.open("w") as lock:
+    with path.open("w", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -101,7 +101,7 @@ class Run:
     def write_text(self, name, text):
         """Write a file of the run whole or not at all."""
         with atomic(self.file(name), overwrite=True) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8")
 
     def write_json(self, name, value):
         """Write a JSON file of the run whole or not at all."""
@@ -121,7 +121,7 @@ class Run:
         if not path.exists():
             return None
         try:
-            value = json.loads(path.read_text())
+            value = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise InputError(f"{path}: is damaged ({error}).") from None
         missing = [key for key in keys if not isinstance(value, dict) or key not in value]

@@ -46,7 +46,7 @@ def sbatch(words):
         StmKerasError: SLURM refuses it.
     """
     command = ["sbatch", "--parsable", *words]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
     if done.returncode:
         said = " ".join(done.stderr.split()) or "it says nothing"
         raise StmKerasError(f"SLURM refuses: {said} Command: {shlex.join(command)}")
@@ -75,7 +75,9 @@ def unfinished():
 def ask(command):
     """Return what a command of SLURM prints, or nothing where it fails."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            command, capture_output=True, timeout=60, encoding="utf-8", errors="replace"
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout if done.returncode == 0 else ""

@@ -102,7 +102,7 @@ def _sweep(folder, csv_file, overwrite, as_json):
     summary = by_settings(rows, sweep)
     if csv_file is not None and rows:
         with atomic(csv_file, overwrite) as temporary:
-            temporary.write_text(rows_csv(rows))
+            temporary.write_text(rows_csv(rows), encoding="utf-8")
     if as_json:
         click.echo(json.dumps({"runs": rows, "settings": summary}, allow_nan=False))
         return

@@ -97,7 +97,7 @@ def benchmark(
     if results is not None:
         rows = merge_rows(_read_rows(results), rows)
         with atomic(results, overwrite=True) as temporary:
-            temporary.write_text(json.dumps(rows, indent=1) + "\n")
+            temporary.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     if not rows:
         raise StmKerasError(
             f"{runs}: no fold is finished yet; the logs beside them say why."
@@ -106,7 +106,7 @@ def benchmark(
     text = results_page(rows, data.name, models)
     if page is not None:
         with atomic(page, overwrite=True) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8")
     click.echo(text)
     if failed:
         raise StmKerasError(
@@ -117,7 +117,7 @@ def benchmark(
 def _read_rows(path):
     """Read what an earlier benchmark wrote: list of dict, empty without a file."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return []
     except ValueError as error:

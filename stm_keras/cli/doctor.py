@@ -83,8 +83,9 @@ def _probe(name):
     done = subprocess.run(
         [sys.executable, "-c", PROBE, name],
         capture_output=True,
-        text=True,
         env={**os.environ, "KERAS_BACKEND": name},
+        encoding="utf-8",
+        errors="replace",
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith("probe ")]
     if done.returncode == 0 and lines:

@@ -117,4 +117,4 @@ def _write(output, scores, predictor, dataset, chosen, by_lines, run):
     )
     write_album(output, scores, predictions, history, overwrite=True)
     with atomic(output / "evaluation.json", overwrite=True) as temporary:
-        temporary.write_text(json.dumps(scores, indent=1) + "\n")
+        temporary.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")

@@ -181,9 +181,9 @@ def _asked(folder):
     """Return the settings of the shards in a folder, or None where there are none."""
     try:
         if (folder / INDEX).exists():
-            return json.loads((folder / INDEX).read_text())["settings"]
+            return json.loads((folder / INDEX).read_text(encoding="utf-8"))["settings"]
         if (folder / JOURNAL).exists():
-            with (folder / JOURNAL).open() as journal:
+            with (folder / JOURNAL).open(encoding="utf-8") as journal:
                 return json.loads(journal.readline())
     except (ValueError, KeyError, TypeError):
         return {}
@@ -196,9 +196,9 @@ def _begin(folder, settings):
     facts, shards = None, []
     if not journal.exists():
         with atomic(journal) as temporary:
-            temporary.write_text(json.dumps(settings) + "\n")
+            temporary.write_text(json.dumps(settings) + "\n", encoding="utf-8")
         return facts, shards
-    lines = journal.read_text().split("\n")
+    lines = journal.read_text(encoding="utf-8").split("\n")
     good = [lines[0]]
     for line in lines[1:-1]:  # what comes after the last newline was cut off
         row = json.loads(line)
@@ -210,12 +210,12 @@ def _begin(folder, settings):
         shards.append(Shard(**row))
         good.append(line)
     with atomic(journal, overwrite=True) as temporary:
-        temporary.write_text("\n".join(good) + "\n")
+        temporary.write_text("\n".join(good) + "\n", encoding="utf-8")
     return facts, shards
 
 
 def _note(folder, row):
-    with (folder / JOURNAL).open("a") as journal:
+    with (folder / JOURNAL).open("a", encoding="utf-8") as journal:
         journal.write(json.dumps(row) + "\n")
 
 

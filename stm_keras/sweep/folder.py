@@ -51,7 +51,7 @@ def open_sweep(folder):
     """
     path = Path(folder) / MARK
     try:
-        table = json.loads(path.read_text())
+        table = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{folder}: is no sweep (no {MARK}).") from None
     except (OSError, ValueError) as error:
@@ -77,7 +77,7 @@ def begin_sweep(folder, sweep):
         asked["data"] = str(Path(sweep.data).resolve())
     base = base_config(sweep)
     if is_sweep(folder) and _begun(folder):
-        before = json.loads((folder / MARK).read_text())
+        before = json.loads((folder / MARK).read_text(encoding="utf-8"))
         ignored = {"config", "settings", *HOW_QUEUED}
         changed = [k for k in asked if k not in ignored and asked[k] != before.get(k)]
         changed += differences(base, load_config(folder / "config.toml"))
@@ -129,7 +129,9 @@ def all_members(folder, sweep):
         return members(sweep)
     found = []
     for path in sorted((Path(folder) / "trials").glob("*.json")):
-        found += trial_members(path.stem, json.loads(path.read_text()), sweep.seeds)
+        found += trial_members(
+            path.stem, json.loads(path.read_text(encoding="utf-8")), sweep.seeds
+        )
     return found
 
 
@@ -159,7 +161,7 @@ def member_state(folder, name, queued=()):
         "missing"; int, how often it was started; str, the error it ended with, or "".
     """
     log = Path(folder) / "logs" / f"{name}.log"
-    text = log.read_text(errors="replace") if log.exists() else ""
+    text = log.read_text(errors="replace", encoding="utf-8") if log.exists() else ""
     codes = [int(code) for code in ENDED.findall(text)]
     errors = [line for line in text.splitlines() if line.startswith("Error: ")]
     if is_done(folder, name):
@@ -196,7 +198,7 @@ def sweep_rows(folder, sweep, queued=()):
             found = compare_runs({member.name: read_history(path)})[0]
             row |= {name: found.get(name) for name in ("epochs", *SCORES, "seconds")}
         if is_done(folder, member.name):
-            scores = json.loads((path / "evaluation.json").read_text())
+            scores = json.loads((path / "evaluation.json").read_text(encoding="utf-8"))
             row |= {f"test_{name}": scores.get(name) for name in TEST}
         rows.append(row)
     return sorted(rows, key=lambda row: -(row["val_auroc"] or 0))
@@ -244,4 +246,4 @@ def rows_csv(rows):
 
 def _write(path, text):
     with atomic(path, overwrite=True) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")

@@ -81,7 +81,7 @@ def queue(folder, names, numbers, concurrent, words=()):
         jobs.append(job)
         records = [*_records(folder), {"job": job, "first": first, "names": names}]
         with atomic(Path(folder) / RECORD, overwrite=True) as temporary:
-            temporary.write_text(json.dumps(records, indent=1) + "\n")
+            temporary.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
     return jobs
 
 
@@ -103,7 +103,7 @@ def queued(folder):
 def _records(folder):
     path = Path(folder) / RECORD
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return []
     except ValueError as error:

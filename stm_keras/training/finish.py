@@ -110,7 +110,7 @@ def model_facts(predictor, source, run=None):
         name = "exported" if training is None else training["config"]["model"]["name"]
     facts = {"data": source, "model": name}
     if run is not None and run.file("command.txt").exists():
-        facts["command"] = run.file("command.txt").read_text().strip()
+        facts["command"] = run.file("command.txt").read_text(encoding="utf-8").strip()
     if training is None:
         return facts | {"origin": "not trained by stm-keras"}
     environment = training["environment"]
