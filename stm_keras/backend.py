@@ -5,6 +5,7 @@ since it is written by whichever backend came first.
 """
 
 import os
+import shutil
 import sys
 import warnings
 from contextlib import nullcontext
@@ -268,13 +269,49 @@ def _traced(model):
     return traced
 
 
-def check_device(device):
-    """Refuse to run on the processor when a GPU was asked for.
+def check_device(device=None):
+    """Look whether there is what to compute on, before anything else is done.
+
+    Args:
+        device: str. "cpu", "gpu" or "gpu:<number>" where that was asked for.
 
     Raises:
-        UsageError: The backend sees no GPU.
+        BackendError: JAX finds none of the platforms that it was told to take.
+        UsageError: A GPU was asked for, and the backend sees none.
     """
-    if device and device.startswith("gpu") and devices() == ["cpu"]:
+    import keras
+
+    gpu = device is not None and device.startswith("gpu")
+    if not gpu and keras.config.backend() != "jax":
+        return
+    try:
+        found = devices()
+    except (RuntimeError, AssertionError) as error:
+        told = os.environ.get("JAX_PLATFORMS", "")
+        why = f" ({first})" if (first := str(error).partition("\n")[0]) else ""
+        raise BackendError(
+            f"JAX finds no device for JAX_PLATFORMS={told}{why}. Unset JAX_PLATFORMS, or take "
+            "`--device cpu`."
+        ) from None
+    if gpu and found == ["cpu"]:
         raise UsageError(
             f"`--device {device}`: the backend sees no GPU. `stm-keras doctor` says why."
+        )
+
+
+def check_compiler(jit_compile):
+    """See that torch can compile, where that is asked for: it calls a C++ compiler.
+
+    Raises:
+        BackendError: There is none.
+    """
+    import keras
+
+    if jit_compile is not True or keras.config.backend() != "torch" or os.name == "nt":
+        return
+    wanted = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(wanted) is None:
+        raise BackendError(
+            f"`train.jit_compile`: torch compiles with {wanted}, which is not here. Install a "
+            "C++ compiler, name one in CXX, or leave that setting out."
         )

@@ -38,7 +38,8 @@ PACKAGES = {
 }
 PROBE = (
     "import json, sys; from stm_keras.backend import *; use_backend(sys.argv[1]); "
-    "import keras; print('probe ' + json.dumps([keras.config.backend(), devices()]))"
+    "import keras; check_device(); "
+    "print('probe ' + json.dumps([keras.config.backend(), devices()]))"
 )
 
 
@@ -93,6 +94,7 @@ def _probe(name):
         works = found == name
         return {"installed": True, "works": works, "devices": devices, "error": None}
     last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    last = last.removeprefix("stm_keras.errors.BackendError: ")
     return {"installed": True, "works": False, "devices": [], "error": last[:300]}
 
 

@@ -87,8 +87,7 @@ def load_keras(then=lambda: None, tensorflow=False):
     choose_backend()
     import_keras(tensorflow)
     given = then()
-    if device := click.get_current_context().meta.get("stm_keras.device"):
-        check_device(device)
+    check_device(click.get_current_context().meta.get("stm_keras.device"))
     return given
 
 
