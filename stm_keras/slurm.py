@@ -1,7 +1,6 @@
 """What we ask of SLURM: queue a job, and say which are not over."""
 
 import os
-import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from stm_keras.errors import StmKerasError, UsageError
 from stm_keras.files import atomic
 from stm_keras.resources import resource_folder
+from stm_keras.terminal import shell
 
 SCRIPTS = resource_folder("jobs")
 RUNNING = ("RUNNING", "COMPLETING", "CONFIGURING")
@@ -49,7 +49,7 @@ def sbatch(words):
     done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
     if done.returncode:
         said = " ".join(done.stderr.split()) or "it says nothing"
-        raise StmKerasError(f"SLURM refuses: {said} Command: {shlex.join(command)}")
+        raise StmKerasError(f"SLURM refuses: {said} Command: {shell(command)}")
     return done.stdout.strip().split(";")[0]
 
 

@@ -8,6 +8,7 @@ import contextlib
 import locale
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 
@@ -30,6 +31,11 @@ def printable(text: object) -> str:
 def one_line(text: object) -> str:
     r"""Return a printable text for a cell or a row: tab and newline as `\t` and `\n` too."""
     return printable(text).replace("\t", r"\t").replace("\n", r"\n")
+
+
+def shell(words: list[str]) -> str:
+    r"""Write a command as a shell reads it; `$'\265'` where a word is not printable."""
+    return " ".join(map(_word, words))
 
 
 class Unwritten(Exception):
@@ -231,6 +237,16 @@ def _encoding(stream):
     own = locale.getencoding()
     ascii_only = "ascii" in own.lower() or own == "ANSI_X3.4-1968"  # as if it said nothing
     return own if stream.isatty() and not ascii_only else "utf-8"
+
+
+def _word(text):
+    if one_line(text) == text:
+        return shlex.quote(text)
+    escaped = (
+        chr(byte) if 0x20 <= byte < 0x7F and byte not in b"\\'" else f"\\{byte:03o}"
+        for byte in os.fsencode(text)
+    )
+    return f"$'{''.join(escaped)}'"
 
 
 def _escaped(character):

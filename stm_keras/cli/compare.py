@@ -9,6 +9,7 @@ import click
 
 from stm_keras.cli import options
 from stm_keras.errors import UsageError
+from stm_keras.terminal import shell
 
 DEFAULT = "by config"
 
@@ -198,7 +199,7 @@ def _typed():
             words.append(option.opts[-1])
             if not option.is_flag:
                 words.append(each.name if isinstance(each, Path) else str(each))
-    return shlex.join(words)
+    return shell(words)
 
 
 def _named(plan, names):

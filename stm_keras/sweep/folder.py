@@ -11,7 +11,6 @@ import csv
 import io
 import json
 import re
-import shlex
 from pathlib import Path
 
 from stm_keras.config import differences, dump_config, load_config
@@ -28,6 +27,7 @@ from stm_keras.sweep.plan import (
     make_sweep,
     members,
 )
+from stm_keras.terminal import shell
 
 MARK = "sweep.json"
 ENDED = re.compile(r"ended with exit code (-?\d+)")
@@ -112,9 +112,7 @@ def write_jobs(folder, sweep):
     """
     for name in ("common.sh", "sweep.sbatch"):
         copy_script(name, folder)
-    lines = [
-        f"{name}\t{shlex.join(words)}\n" for name, words in jobs(folder, sweep).items()
-    ]
+    lines = [f"{name}\t{shell(words)}\n" for name, words in jobs(folder, sweep).items()]
     _write(folder / "manifest.tsv", "".join(lines))
     return list(jobs(folder, sweep))
 
