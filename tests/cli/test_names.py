@@ -5,7 +5,6 @@ import io
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 
@@ -18,6 +17,7 @@ from helpers import (
     check_error,
     lattice_scans,
     made_up_dataset,
+    other_locale,
     stm,
 )
 from PIL import Image
@@ -52,17 +52,6 @@ for command in json.load(open(sys.argv[1], encoding="utf-8")):
 """
 
 
-def other_locale(folder):
-    """Return the environment of a locale that is not UTF-8: Latin-1, or what there is."""
-    made = folder / "de_DE.ISO-8859-1"
-    if shutil.which("localedef"):
-        command = ["localedef", "-i", "de_DE", "-f", "ISO-8859-1", made]
-        done = subprocess.run(command, capture_output=True)
-        if made.is_dir():
-            return {"LOCPATH": str(folder), "LC_ALL": made.name}, done
-    return {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, None
-
-
 def run_all(commands, folder, locale):
     """Run commands in one process; what opens a text without an encoding is an error."""
     (folder / "sitecustomize.py").write_text(FILTER)
@@ -80,7 +69,7 @@ def run_all(commands, folder, locale):
 
 
 def test_names_of_every_script_live_through_a_locale_that_is_not_utf8(tmp_path):
-    locale, _ = other_locale(tmp_path)
+    locale = other_locale(tmp_path)
     session = np.array([f"Sitzung Ä{i // 4 % 12}" for i in range(96)])
     made = made_up_dataset(classes=CLASSES, session=session, source="Müller µ", voted=False)
     save_dataset(made, tmp_path / "Daten-µ.h5")
@@ -146,7 +135,7 @@ def test_what_a_terminal_cannot_show_is_replaced(encoding, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     shown = r"Å-\u03a9.sxm" if encoding == "latin-1" else r"\xc5-\u03a9.sxm"
-    assert done.stdout.decode(encoding).count(shown) == 4
+    assert done.stdout.decode(encoding).count(shown) == 2
 
 
 @pytest.fixture(scope="module")
