@@ -17,8 +17,11 @@ from pathlib import Path
 from stm_keras.errors import InputError, StmKerasError
 
 MAX_TEXT = 16 << 20  # bytes of a text, and of a member of an archive that is one
+MAX_TOML = 1 << 20  # bytes; people write it
 MAX_DEPTH = 100  # of objects and arrays in one another; Keras' own configs have about 40
 MAX_DIGITS = 400  # of a number: float64 has no more
+LARGEST = 1 << 64  # a whole number is below; beyond, not every reader knows it
+MAX_MEMBERS = 10_000  # of an archive
 PLAIN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 DAMAGED_ZIP = (
     zipfile.BadZipFile,
@@ -96,7 +99,10 @@ def read_text(
 
 
 def parse_json(
-    text: str | bytes, name: str, error: type[StmKerasError] = InputError
+    text: str | bytes,
+    name: str,
+    error: type[StmKerasError] = InputError,
+    limit: int = MAX_TEXT,
 ) -> object:
     """Read JSON: finite numbers, and nothing deeper than `MAX_DEPTH`.
 
@@ -104,33 +110,43 @@ def parse_json(
         text: str or bytes.
         name: str. Where it comes from, for the message.
         error: class of the error that is raised.
+        limit: int. Most characters or bytes.
 
     Raises:
         error: It is damaged, too deep, or holds NaN, inf or a number without end.
     """
     try:
-        if len(text) > MAX_TEXT:
-            raise ValueError(f"more than {MAX_TEXT >> 20} MiB")
+        if len(text) > limit:
+            raise ValueError(f"more than {limit >> 20} MiB")
         value = json.loads(
             text, parse_constant=_not_finite, parse_float=_finite, parse_int=_whole
         )
-        _check_depth(value)
+        _check(value)
     except RecursionError:
         raise error(f"{name}: is damaged (nested too deeply).") from None
+    except UnicodeDecodeError as reason:
+        raise error(
+            f"{name}: is damaged (byte {reason.start} is not in UTF-8)."
+        ) from None
     except ValueError as reason:
         raise error(f"{name}: is damaged ({reason}).") from None
     return value
 
 
 def read_json(
-    path: str | Path, what: str = "a JSON file", error: type[StmKerasError] = InputError
+    path: str | Path,
+    what: str = "a JSON file",
+    error: type[StmKerasError] = InputError,
+    limit: int = MAX_TEXT,
 ) -> object:
     """Read a JSON file, as `read_text` and `parse_json` do."""
-    return parse_json(read_text(path, what, error), str(path), error)
+    return parse_json(read_text(path, what, error, limit), str(path), error, limit)
 
 
 def parse_toml(text: str, name: str, error: type[StmKerasError] = InputError) -> dict:
-    """Read TOML that is not deeper than `MAX_DEPTH`.
+    """Read TOML: whole numbers of 64 bits, and nothing deeper than `MAX_DEPTH`.
+
+    NaN and inf, which TOML knows, are for the caller to refuse.
 
     Args:
         text: str.
@@ -141,10 +157,15 @@ def parse_toml(text: str, name: str, error: type[StmKerasError] = InputError) ->
         error: It is damaged, too deep, or holds a number without end.
     """
     try:
+        if len(text) > MAX_TOML:
+            raise ValueError(f"more than {MAX_TOML >> 20} MiB")
         if re.search(rf"[0-9_]{{{MAX_DIGITS}}}", text):
             raise ValueError(f"a number of more than {MAX_DIGITS} digits")
+        keys = re.finditer(r"[^\n=\[\]{},#]+", re.sub(r"[ \t]", "", text))
+        if any(each[0].count(".") > MAX_DEPTH for each in keys):
+            raise ValueError("nested too deeply")  # which takes tomllib minutes to do
         value = tomllib.loads(text)
-        _check_depth(value)
+        _check(value)
     except RecursionError:
         raise error(f"{name}: is not TOML (nested too deeply).") from None
     except ValueError as reason:  # tomllib.TOMLDecodeError is one
@@ -180,6 +201,8 @@ def open_archive(
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
+            if len(members) > MAX_MEMBERS:
+                raise error(f"{name}: holds {len(members)} members. Give {what}.")
             names = {member.filename for member in members}
             if len(names) < len(members):
                 raise error(f"{name}: is damaged (two members have one name).")
@@ -221,20 +244,19 @@ def _whole(text):
     return int(text)
 
 
-def _check_depth(value):
-    """Raise a `ValueError` where objects and arrays lie too deep; no recursion here."""
+def _check(value):
+    """Raise a `ValueError` where values lie too deep or are too large; no recursion here."""
     level = [value]
-    for _ in range(MAX_DEPTH):
-        level = (
-            [
-                each
-                for node in level
-                for each in (node.values() if isinstance(node, dict) else node)
-                if isinstance(each, dict | list)
-            ]
-            if isinstance(value, dict | list)
-            else []
-        )
+    for _ in range(MAX_DEPTH + 1):
+        inner = []
+        for node in level:
+            if isinstance(node, dict):
+                inner += node.values()
+            elif isinstance(node, list):
+                inner += node
+            elif isinstance(node, int) and abs(node) >= LARGEST:
+                raise ValueError("a whole number beyond 64 bits")
+        level = inner
         if not level:
             return
     raise ValueError("nested too deeply")

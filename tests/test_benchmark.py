@@ -57,9 +57,8 @@ def finish(fold, dataset, right=0.9):
     told = {"rejection": {"points": points}, "unknown": {"auroc": 0.93}, "changes": None}
     run.write_json("evaluation.json", {**told, "parameters": 71252})
     run.file("checkpoints").mkdir()
-    run.write_json(
-        "checkpoints/state.json", {"rows": [{"seconds": 1.25}, {"seconds": 1.0}]}
-    )
+    rows = [{"epoch": 1, "seconds": 1.25}, {"epoch": 2, "seconds": 1.0}]
+    run.write_json("checkpoints/state.json", {"weights": None, "rows": rows})
 
 
 def test_a_plan_names_every_config_protocol_and_fold(data):
