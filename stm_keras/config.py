@@ -171,7 +171,9 @@ def _set(table, key, value):
     for section in sections:
         table = table.setdefault(section, {})
         if not isinstance(table, dict):
-            raise ConfigError(f"`{shown(key)}` is not a setting: `{section}` is not a section.")
+            raise ConfigError(
+                f"`{shown(key)}` is not a setting: `{section}` is not a section."
+            )
     table[last] = value
 
 

@@ -7,7 +7,14 @@ is looked at here once need not be asked for again; keys that are not named here
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    RootModel,
+    ValidationError,
+    model_validator,
+)
 
 from stm_keras.errors import InputError, StmKerasError
 
@@ -25,7 +32,7 @@ class Record(BaseModel):
 
 
 def check_record(
-    kind: type[Record],
+    kind: type[BaseModel],
     value: object,
     path: str | Path,
     error: type[StmKerasError] = InputError,
@@ -33,7 +40,7 @@ def check_record(
     """See that what was read from a file can be worked with.
 
     Args:
-        kind: class of the record, or anything that pydantic has a schema for.
+        kind: class of the record.
         value: what JSON gave; it is not changed.
         path: str or `Path`. Named in the error.
         error: class of the error that is raised.
@@ -49,7 +56,7 @@ def check_record(
         told = f"`{place}`: " if place else ""
         said = first["msg"].removeprefix("Value error, ")
         said = said[:1].lower() + said[1:]
-        raise error(f"{path}: is damaged ({told}{said}).") from None
+        raise error(f"{path}: is damaged ({told}{said}). Copy or make it again.") from None
 
 
 class Split(Record):
@@ -317,16 +324,30 @@ class Row(Record):
         return self
 
 
-class Rows(Record):
-    """The results of a benchmark, a list in the file."""
+class Rows(RootModel[list[Row]]):
+    """The results of a benchmark."""
 
-    rows: list[Row]
+    model_config = ConfigDict(strict=True)
 
     @model_validator(mode="after")
     def _same_classes_and_lines(self):
         def known(row):
             return list(row.whole.per_class), [point.lines for point in row.whole.by_lines]
 
-        if any(known(row) != known(self.rows[0]) for row in self.rows):
+        if any(known(row) != known(self.root[0]) for row in self.root):
             raise ValueError("rows must be of the same classes and lines")
         return self
+
+
+class Array(Record):
+    """A job array of a sweep."""
+
+    job: Place
+    first: Count
+    names: list[Place]
+
+
+class Queued(RootModel[list[Array]]):
+    """The arrays of a sweep: jobs.json."""
+
+    model_config = ConfigDict(strict=True)

@@ -24,7 +24,7 @@ from pathlib import Path
 from stm_keras.config import differences, dump_config, load_config
 from stm_keras.errors import InputError, OutputError, UsageError
 from stm_keras.files import atomic, check_folder, locked
-from stm_keras.records import Environment, Reached, Split, State, check_record
+from stm_keras.records import Environment, Reached, Scores, Split, State, check_record
 from stm_keras.untrusted import read_json
 
 SPLIT = ("dataset", "protocol", "seed", "fold", "parts", "groups", "note")  # of split.json
@@ -146,6 +146,13 @@ class Run:
         if name in RECORDS:
             check_record(RECORDS[name], value, path)
         return value
+
+    def scores(self):
+        """Read evaluation.json with all that can be shown of it, None where there is none."""
+        scores = self.read_json("evaluation.json")
+        if scores is not None:
+            check_record(Scores, scores, self.file("evaluation.json"))
+        return scores
 
     def epochs(self):
         """Return what is known of each epoch that is done: list of dict."""

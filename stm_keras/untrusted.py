@@ -5,6 +5,7 @@ becomes one line. What the values mean is for the caller to check.
 """
 
 import json
+import math
 import re
 import stat
 import tomllib
@@ -13,16 +14,19 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 
 from stm_keras.errors import InputError, StmKerasError
 
 MAX_TEXT = 16 << 20  # bytes of a text, and of a member of an archive that is one
 MAX_TOML = 1 << 20  # bytes; people write it
+MAX_ARRAYS = 1 << 32  # bytes of all arrays of an archive
 MAX_DEPTH = 100  # of objects and arrays in one another; Keras' own configs have about 40
 MAX_DIGITS = 400  # of a number: float64 has no more
 LARGEST = 1 << 64  # a whole number is below; beyond, not every reader knows it
 MAX_MEMBERS = 10_000  # of an archive
 PLAIN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+AGAIN = "Copy or make it again."
 DAMAGED_ZIP = (
     zipfile.BadZipFile,
     zlib.error,
@@ -84,8 +88,10 @@ def read_text(
     """
     path = ordinary_file(path, what, error)
     try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
+        data = bytearray()
+        with path.open("rb") as file:  # in pieces: `read` gets all of its memory at once
+            while len(data) <= limit and (piece := file.read(1 << 20)):
+                data += piece
     except OSError as reason:
         raise error(f"{path}: cannot be read ({reason.strerror or reason}).") from None
     if len(data) > limit:
@@ -123,13 +129,13 @@ def parse_json(
         )
         _check(value)
     except RecursionError:
-        raise error(f"{name}: is damaged (nested too deeply).") from None
+        raise error(f"{name}: is damaged (nested too deeply). {AGAIN}") from None
     except UnicodeDecodeError as reason:
         raise error(
-            f"{name}: is damaged (byte {reason.start} is not in UTF-8)."
+            f"{name}: is damaged (byte {reason.start} is not in UTF-8). {AGAIN}"
         ) from None
     except ValueError as reason:
-        raise error(f"{name}: is damaged ({reason}).") from None
+        raise error(f"{name}: is damaged ({reason}). {AGAIN}") from None
     return value
 
 
@@ -227,6 +233,49 @@ def open_archive(
         raise error(
             f"{name}: cannot be read ({text}). Give {what} that is whole."
         ) from None
+
+
+def read_arrays(
+    path: str | Path,
+    what: str,
+    error: type[StmKerasError] = InputError,
+    limit: int = MAX_ARRAYS,
+) -> dict:
+    """Read all arrays of an NPZ archive, whose sizes are what is stored.
+
+    Args:
+        path: str or `Path`.
+        what: str. What should be given, with its article.
+        error: class of the error that is raised.
+        limit: int. Most bytes of all arrays.
+
+    Returns:
+        dict of str to array.
+
+    Raises:
+        error: As for `open_archive`; or a member is no array, or one of Python objects.
+    """
+    import numpy as np  # readers of texts alone need not wait for it
+    from numpy.lib import format as npy
+
+    headers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+    found = {}
+    with open_archive(path, what, error, limit) as archive:
+        for member in archive.infolist():
+            with archive.open(member) as stream:
+                try:
+                    shape, fortran, dtype = headers[npy.read_magic(stream)](stream)
+                except (TypeError, SyntaxError, TokenError) as reason:
+                    raise ValueError(str(reason)) from None
+                size = dtype.itemsize * math.prod(shape)
+                plain = not dtype.hasobject and min(shape, default=0) >= 0
+                if not plain or size > member.file_size:
+                    raise ValueError(f"{member.filename} is no plain array")
+                data = bytearray(stream.read())
+            array = np.frombuffer(data, dtype, math.prod(shape))
+            name = member.filename.removesuffix(".npy")
+            found[name] = array.reshape(shape, order="F" if fortran else "C")
+    return found
 
 
 def _not_finite(text):

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, RootModel
 
 from stm_keras.records import Count, Place, Record, Share
 
@@ -154,7 +154,7 @@ class Done(Part):
     scores: Seeds | None = None
 
 
-class Jobs(Record):
-    """Numbers of SLURM jobs by name, an object in the file."""
+class Jobs(RootModel[dict[Place, Place]]):
+    """Numbers of SLURM jobs by name."""
 
-    jobs: dict[Place, Place]
+    model_config = ConfigDict(strict=True)
