@@ -31,7 +31,7 @@ SHOWN = 80  # characters of what was received, in a message
 class Config(Section):
     """One training run."""
 
-    name: str = Field("quickstart", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field("quickstart", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)
     seed: int = Field(0, ge=0, lt=2**31)
     data: DataConfig = DataConfig()
     simulate: SimulateConfig = SimulateConfig()
