@@ -80,10 +80,10 @@ class State(Record):
     @model_validator(mode="after")
     def _one_an_epoch(self):
         for number, row in enumerate(self.rows, 1):
-            if row.get("epoch") != number or not (row.get("seconds") or 0) >= 0:
-                raise ValueError(f"no epoch {number}")
             if row.keys() != self.rows[0].keys() or None in row.values():
                 raise ValueError(f"epoch {number} lacks a score")
+            if row.get("epoch") != number or row.get("seconds", -1) < 0:
+                raise ValueError(f"no epoch {number}")
         return self
 
 

@@ -190,7 +190,8 @@ class Folder:
         names = sorted(path.name for path in self.file("parts").glob("*.json"))
         found = [self.read_json(f"parts/{name}", ("side", "status")) for name in names]
         for name, part in zip(names, found, strict=True):
-            if _side(part["side"]) not in order:
+            side = _side(part["side"])
+            if side not in order or part["name"] != side.name:
                 raise InputError(f"{self.file('parts', name)}: is of another comparison.")
         return sorted(found, key=lambda part: order.index(_side(part["side"])))
 

@@ -34,6 +34,7 @@ from stm_keras.training.refit import adopt, calibration_stages, last_stage
 from stm_keras.training.schedules import make_optimizer
 from stm_keras.training.surface import load_surface_teachers, teach_surfaces, without_test
 from stm_keras.training.team import ALONE, Average
+from stm_keras.untrusted import ordinary_file
 
 MONITORED = 400  # training scans that are scored after an epoch without validation scans
 
@@ -148,7 +149,7 @@ def _fit(config, run, dataset, split, state, environment, say, team, kept):
         batches = make_batches(config, dataset, split, answers(model), say, team, kept)
         compile_model(model, settings, len(batches))
     if rows:
-        model.load_weights(run.file("checkpoints") / state["weights"])
+        _load_weights(model, run.file("checkpoints") / str(state["weights"]))
         say(f"{run.path}: goes on after epoch {rows[-1]['epoch']}.")
     if team.replicas > 1:
         with team.apart():
@@ -202,6 +203,18 @@ def _fit(config, run, dataset, split, state, environment, say, team, kept):
             f"Trained {len(rows)} epoch{'s' * (len(rows) > 1)} in {seconds:.0f} s; "
             f"waiting for data took {batches.waited:.1f} s of this process' share."
         )
+
+
+def _load_weights(model, path):
+    """Load the weights to go on with; a damaged file may raise anything."""
+    ordinary_file(path, "the folder of a run that is whole")
+    try:
+        model.load_weights(path)
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0][:200]
+        raise InputError(
+            f"{path}: cannot be loaded ({reason}). Train into a new folder."
+        ) from error
 
 
 def compile_model(model, settings, steps_per_epoch):
