@@ -5,14 +5,16 @@ since it is written by whichever backend came first.
 """
 
 import os
+import shutil
 import sys
-import tempfile
 import warnings
 from contextlib import nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 
 from stm_keras.errors import BackendError, UsageError, how_to_install
+from stm_keras.leave import importing
+from stm_keras.terminal import captured
 
 BACKENDS = ("tensorflow", "jax", "torch")
 
@@ -95,22 +97,11 @@ def import_keras(tensorflow=False):
     """
     if use_backend() != "tensorflow" and not tensorflow:
         sys.modules.setdefault("tensorflow", None)  # to Python: there is none
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as told:
-        os.dup2(told.fileno(), 2)
-        try:
-            import keras
+    with captured(2, tell=True), importing():
+        import keras
 
-            if find_spec("tensorflow") is not None:  # nor where it is kept out
-                import_module("tensorflow")
-        except BaseException:
-            told.seek(0)
-            os.write(kept, told.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+        if find_spec("tensorflow") is not None:  # nor where it is kept out
+            import_module("tensorflow")
     return keras
 
 
@@ -278,13 +269,49 @@ def _traced(model):
     return traced
 
 
-def check_device(device):
-    """Refuse to run on the processor when a GPU was asked for.
+def check_device(device=None):
+    """Look whether there is what to compute on, before anything else is done.
+
+    Args:
+        device: str. "cpu", "gpu" or "gpu:<number>" where that was asked for.
 
     Raises:
-        UsageError: The backend sees no GPU.
+        BackendError: JAX finds none of the platforms that it was told to take.
+        UsageError: A GPU was asked for, and the backend sees none.
     """
-    if device and device.startswith("gpu") and devices() == ["cpu"]:
+    import keras
+
+    gpu = device is not None and device.startswith("gpu")
+    if not gpu and keras.config.backend() != "jax":
+        return
+    try:
+        found = devices()
+    except (RuntimeError, AssertionError) as error:
+        told = os.environ.get("JAX_PLATFORMS", "")
+        why = f" ({first})" if (first := str(error).partition("\n")[0]) else ""
+        raise BackendError(
+            f"JAX finds no device for JAX_PLATFORMS={told}{why}. Unset JAX_PLATFORMS, or take "
+            "`--device cpu`."
+        ) from None
+    if gpu and found == ["cpu"]:
         raise UsageError(
             f"`--device {device}`: the backend sees no GPU. `stm-keras doctor` says why."
+        )
+
+
+def check_compiler(jit_compile):
+    """See that torch can compile, where that is asked for: it calls a C++ compiler.
+
+    Raises:
+        BackendError: There is none.
+    """
+    import keras
+
+    if jit_compile is not True or keras.config.backend() != "torch" or os.name == "nt":
+        return
+    wanted = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(wanted) is None:
+        raise BackendError(
+            f"`train.jit_compile`: torch compiles with {wanted}, which is not here. Install a "
+            "C++ compiler, name one in CXX, or leave that setting out."
         )

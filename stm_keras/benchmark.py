@@ -5,8 +5,6 @@ is there already is not made again, so a benchmark may be interrupted, spread ov
 or brought together from several machines.
 """
 
-import shlex
-
 import numpy as np
 
 from stm_keras.backend import BACKENDS
@@ -16,6 +14,7 @@ from stm_keras.evaluation.metrics import auroc, balanced_accuracy
 from stm_keras.evaluation.scores import trust_numbers
 from stm_keras.processes import Task, run_all
 from stm_keras.runs import SPLIT, Run
+from stm_keras.terminal import shell
 from stm_keras.training.finish import load_predictions
 
 # where scans come from and how folds are made of them: other words of the command say it
@@ -178,4 +177,4 @@ def repeat_command(folds, done, run, environment):
             words += ["--set", f"{key}={toml_value(getattr(values, name))}"]
     if environment["backend"] in BACKENDS:  # trees have none
         words += ["--backend", environment["backend"]]
-    return shlex.join(words)
+    return shell(words)

@@ -76,7 +76,7 @@ def _rename_new(temporary, path):
     except FileExistsError:
         raise
     except (OSError, AttributeError, NotImplementedError):  # a file system without links
-        with path.open("x"):
+        with path.open("x", encoding="utf-8"):
             pass
         try:
             temporary.replace(path)
@@ -270,7 +270,7 @@ def locked(path, refusal):
     """
     import fcntl  # not on Windows, where scans are judged all the same
 
-    with path.open("w") as lock:
+    with path.open("w", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

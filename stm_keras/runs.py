@@ -14,7 +14,6 @@ import csv
 import io
 import json
 import os
-import shlex
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from stm_keras.config import differences, dump_config, load_config
 from stm_keras.errors import InputError, OutputError, UsageError
 from stm_keras.files import atomic, check_folder, locked
 from stm_keras.records import Environment, Reached, Scores, Split, State, check_record
+from stm_keras.terminal import shell
 from stm_keras.untrusted import read_json
 
 SPLIT = ("dataset", "protocol", "seed", "fold", "parts", "groups", "note")  # of split.json
@@ -89,7 +89,7 @@ class Run:
         if path.is_dir() and any(path.iterdir()):
             raise OutputError(f"{path}: is not empty and no run. Choose another --output.")
         check_folder(path)
-        run.write_text("command.txt", shlex.join(["stm-keras", *sys.argv[1:]]) + "\n")
+        run.write_text("command.txt", shell(["stm-keras", *sys.argv[1:]]) + "\n")
         run.write_text("config.toml", dump_config(config))
         return run
 
@@ -120,7 +120,7 @@ class Run:
     def write_text(self, name, text):
         """Write a file of the run whole or not at all."""
         with atomic(self.file(name), overwrite=True) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
     def write_json(self, name, value):
         """Write a JSON file of the run whole or not at all."""

@@ -121,4 +121,4 @@ def _write(output, scores, predictor, dataset, chosen, by_lines, run, overwrite)
     )
     write_album(output, scores, predictions, history, overwrite)
     with atomic(output / "evaluation.json", overwrite) as temporary:
-        temporary.write_text(json.dumps(scores, indent=1) + "\n")
+        temporary.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")

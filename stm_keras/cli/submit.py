@@ -11,6 +11,7 @@ from stm_keras.cli import options
 from stm_keras.errors import StmKerasError, UsageError
 from stm_keras.files import check_outputs
 from stm_keras.leave import EXIT_CODE, Preempted, watched
+from stm_keras.terminal import shell
 
 
 @click.command()
@@ -67,7 +68,7 @@ def submit(config, file, output, local, dry_run, worker, as_json, **asked):
         if not dry_run:
             return _here(folder, todo, local, as_json)
         for name, words in todo.items():
-            click.echo(f"{name}: {shlex.join(['stm-keras', *words])}")
+            click.echo(f"{name}: {shell(['stm-keras', *words])}")
         return None
     return _queue(folder, sweep, todo, dry_run, as_json)
 
@@ -140,10 +141,10 @@ def _queue(folder, sweep, todo, dry_run, as_json):
     arguments = folder, numbers, sweep.concurrent, sweep.sbatch
     if dry_run:
         for first, command in sbatch_commands(*arguments, max_array_size()):
-            click.echo(shlex.join(["sbatch", "--parsable", *command]))
+            click.echo(shell(["sbatch", "--parsable", *command]))
             for number in numbers:
                 if first <= number < first + max_array_size():
-                    words = shlex.join(["stm-keras", *todo[names[number]]])
+                    words = shell(["stm-keras", *todo[names[number]]])
                     click.echo(f"  {number - first}: {words}")
         if not is_sweep(folder):
             options.say("Nothing was written.")

@@ -203,7 +203,9 @@ class Folder:
     def write_json(self, name, value):
         """Write a JSON file whole or not at all."""
         with atomic(self.file(name), overwrite=True) as temporary:
-            temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
+            temporary.write_text(
+                json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8"
+            )
 
     def read_json(self, name, keys=()):
         """Read a JSON file that must hold some keys, or return None where there is none.

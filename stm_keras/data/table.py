@@ -1,5 +1,6 @@
 """Read the CSV file that labels a folder of pictures."""
 
+import codecs
 import csv
 from collections import Counter
 from pathlib import Path
@@ -96,7 +97,10 @@ def read_table(path):
 def _read_rows(path):
     """Return the header, the rows and the line number of each row."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
+        with path.open("rb") as stream:
+            wide = stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        encoding = "utf-16" if wide else "utf-8-sig"  # Excel's "Unicode text" is the former
+        with path.open(encoding=encoding, newline="") as stream:
             first = stream.readline()
             stream.seek(0)
             delimiter = max(DELIMITERS, key=first.count)
@@ -107,7 +111,7 @@ def _read_rows(path):
                 if any(cell.strip() for cell in row):
                     rows.append([cell.strip() for cell in row])
                     numbers.append(reader.line_num)
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (UnicodeError, csv.Error) as error:
         raise DatasetError(f"{path}: is no CSV text in UTF-8 ({error}). {HELP}") from None
     keys = [canonical(name) for name in header]
     if "file" not in keys:

@@ -22,7 +22,9 @@ def write(predictor, path, facts):
     onnx_scan.write(predictor, whole, facts)
     openvino.save_model(openvino.convert_model(whole), path / FILE, compress_to_fp16=False)
     whole.unlink()
-    (path / FACTS).write_text(json.dumps(facts, indent=1, allow_nan=False))
+    (path / FACTS).write_text(
+        json.dumps(facts, indent=1, allow_nan=False), encoding="utf-8"
+    )
 
 
 def read(path):

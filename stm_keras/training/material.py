@@ -215,7 +215,13 @@ def git_state():
 
 def _git(folder, *words):
     return subprocess.run(
-        ["git", *words], cwd=folder, capture_output=True, text=True, timeout=10, check=True
+        ["git", *words],
+        cwd=folder,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=10,
+        check=True,
     ).stdout.strip()
 
 

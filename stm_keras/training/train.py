@@ -10,7 +10,7 @@ import sys
 import keras
 import numpy as np
 
-from stm_keras.backend import feed
+from stm_keras.backend import check_compiler, feed
 from stm_keras.errors import InputError, UsageError
 from stm_keras.inference.model_file import save_model
 from stm_keras.leave import notice
@@ -59,6 +59,11 @@ def train(config, run, say=None, team=ALONE):
         StmKerasError: The data does not allow it, or the loss is not finite.
     """
     say = say or (lambda text: None)
+    if (warmup := config.train.warmup_epochs) > config.train.epochs:
+        say(
+            f"`train.warmup_epochs` is {warmup:g}, of {config.train.epochs} epochs in all: the "
+            "learning rate only rises. Ask for more epochs or a shorter warm-up."
+        )
     dataset = load_material(config, say)
     split = split_once(run, config, dataset, say)
     others = None
@@ -224,6 +229,7 @@ def compile_model(model, settings, steps_per_epoch):
 
         if devices() == ["cpu"]:
             raise UsageError("JAX has no float16 on a processor. Use mixed_bfloat16.")
+    check_compiler(settings.jit_compile)
     state = keras.losses.CategoricalCrossentropy(
         from_logits=True, label_smoothing=settings.label_smoothing
     )
