@@ -87,7 +87,7 @@ def check_facts(facts, path, place):
 def _faults(facts):
     """Yield what is wrong with facts that have all that is needed, in few words."""
     classes, most = facts["classes"], facts["max_lines"]
-    names = {name for name in classes if isinstance(name, str) and 0 < len(name.strip())}
+    names = {name for name in classes if isinstance(name, str) and len(name.strip()) > 0}
     if not 2 <= len(classes) == len(names) <= MOST_CLASSES:
         yield f"`classes` must be 2 to {MOST_CLASSES} different names"
     if any(len(name) > LONGEST_NAME for name in names):
