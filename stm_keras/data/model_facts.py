@@ -16,7 +16,7 @@ PREPROCESSING = {  # by the name of a network's input
     "scaled": "per line: least-squares straight line removed, divided by the running "
     "geometric mean of the standard deviations of the lines so far",
 }
-MOST = 10**5  # lines, or pixels of a line
+MOST = 1 << 14  # lines, or pixels of a line; microscopes give up to 8192
 MOST_VALUES = 2**22  # of a scan; a batch of 64 takes 1 GiB
 MOST_CLASSES, LONGEST_NAME = 1000, 200
 SHARE = (0, 2)  # a threshold just above 1 is never reached
