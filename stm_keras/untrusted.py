@@ -96,7 +96,10 @@ def read_text(
 
 
 def parse_json(
-    text: str | bytes, name: str, error: type[StmKerasError] = InputError
+    text: str | bytes,
+    name: str,
+    error: type[StmKerasError] = InputError,
+    limit: int = MAX_TEXT,
 ) -> object:
     """Read JSON: finite numbers, and nothing deeper than `MAX_DEPTH`.
 
@@ -104,13 +107,14 @@ def parse_json(
         text: str or bytes.
         name: str. Where it comes from, for the message.
         error: class of the error that is raised.
+        limit: int. Most bytes.
 
     Raises:
-        error: It is damaged, too deep, or holds NaN, inf or a number without end.
+        error: It is damaged, too deep, too large, or holds NaN, inf or a number without end.
     """
     try:
-        if len(text) > MAX_TEXT:
-            raise ValueError(f"more than {MAX_TEXT >> 20} MiB")
+        if len(text) > limit:
+            raise ValueError(f"more than {limit >> 20} MiB")
         value = json.loads(
             text, parse_constant=_not_finite, parse_float=_finite, parse_int=_whole
         )
