@@ -20,7 +20,6 @@ trap 'rm -rf "$scratch"' EXIT
 export TMPDIR=$scratch
 export KERAS_HOME=$scratch/keras MPLCONFIGDIR=$scratch/matplotlib XDG_CACHE_HOME=$scratch/cache
 export JAX_COMPILATION_CACHE_DIR=$scratch/jax TORCHINDUCTOR_CACHE_DIR=$scratch/torch TRITON_CACHE_DIR=$scratch/triton
-export HDF5_USE_FILE_LOCKING=${HDF5_USE_FILE_LOCKING:-FALSE} # network file systems refuse its locks
 
 # keep_going COMMAND...: run it and pass SLURM's signals on to it. Where it stops in good order
 # because it was asked to (exit code 75), or the signal ended it, the job queues itself again; the
@@ -38,7 +37,7 @@ keep_going() {
     if [ "$code" -gt 128 ]; then # a trap may have run in the moment in which the command ended
         wait "$child" 2>/dev/null
         local again=$?
-        [ "$again" = 127 ] || code=$again
+        [ "$again" = 127 ] || [ "$again" -lt 0 ] || code=$again # bash has forgotten it, in two ways
     fi
     echo "start ${SLURM_RESTART_COUNT:-0} of job ${this_job:-none} ended with exit code $code"
     if [ -n "$this_job" ] && { [ "$code" = 75 ] || [ "$code" -gt 128 -a -n "$asked" ]; }; then

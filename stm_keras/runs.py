@@ -10,10 +10,12 @@ With `train.refit` best.keras is of the last training, whose own files are in re
 others that say how sure it may be (`train.calibration_folds`) are in calibration-2/ and on.
 """
 
+import contextlib
 import csv
 import io
 import json
 import shlex
+import shutil
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,10 +24,20 @@ from pathlib import Path
 
 from stm_keras.config import differences, dump_config, load_config
 from stm_keras.errors import InputError, OutputError, UsageError
-from stm_keras.files import atomic, check_folder, locked
+from stm_keras.files import LOCK, atomic, check_folder, claimed, locked
 
 SPLIT = ("dataset", "protocol", "seed", "fold", "parts", "groups", "note")  # of split.json
 STATE = ("weights", "rows")  # of checkpoints/state.json
+BEGUN = (  # what a run without an epoch may hold; the last tells that it is one
+    "environment.json",
+    "split.json",
+    "best.keras",
+    "best.skops",
+    "command.txt",
+    "config.toml",
+)
+_REFUSAL = "{}: another process trains here. Wait for it, or choose another --output."
+_STRANGER = "{}: is not empty and no run. Choose another --output."
 AGAIN = "refit"  # folder of the last training
 CALIBRATION = "calibration-{}"  # folder of one that says how sure the last may be
 COLUMNS = (
@@ -71,8 +83,8 @@ class Run:
                 )
             check_folder(path)
             return run
-        if path.is_dir() and any(path.iterdir()):
-            raise OutputError(f"{path}: is not empty and no run. Choose another --output.")
+        if path.is_dir() and any(each.name != LOCK for each in path.iterdir()):
+            raise OutputError(_STRANGER.format(path))
         check_folder(path)
         run.write_text("command.txt", shlex.join(["stm-keras", *sys.argv[1:]]) + "\n")
         run.write_text("config.toml", dump_config(config))
@@ -156,18 +168,57 @@ class Run:
         return [self, *map(self.below, [*more, AGAIN])]
 
     @contextmanager
+    def claimed(self, config):
+        """Make the directory of a run, or open it to resume, and keep a second process out.
+
+        Without a single epoch nothing is kept, neither of a run that was killed nor of this
+        one: a corrected command often has another config, which the directory would refuse.
+
+        Raises:
+            UsageError: The directory holds a run of another config.
+            OutputError: It holds something else, another process trains here, or it cannot
+                be written.
+        """
+        refusal, stranger = _REFUSAL.format(self.path), _STRANGER.format(self.path)
+        with claimed(self.path, "config.toml", refusal, stranger):
+            try:
+                self.forget()
+                type(self).start(self.path, config)
+                yield
+            except BaseException:
+                self.forget()
+                if not self.has_epochs():
+                    with contextlib.suppress(
+                        OSError
+                    ):  # Windows removes nothing that is open
+                        self.file(LOCK).unlink()
+                        self.path.rmdir()  # unless it holds something else
+                raise
+
+    @contextmanager
     def locked(self):
         """Keep a second process out of the directory while this one trains.
 
         Raises:
             OutputError: Another process trains here.
         """
-        refusal = (
-            f"{self.path}: another process trains here. Wait for it, or choose another "
-            "--output."
-        )
-        with locked(self.file(".lock"), refusal):
+        with locked(self.file(LOCK), _REFUSAL.format(self.path)):
             yield
+
+    def has_epochs(self):
+        """Tell whether there is something to go on with."""
+        return self.file("checkpoints/state.json").exists()
+
+    def forget(self):
+        """Remove what a run without a single epoch holds; whoever calls it has the lock."""
+        ours = self.file("command.txt").exists() and self.file("config.toml").exists()
+        if not ours or self.has_epochs():
+            return
+        shutil.rmtree(self.file("checkpoints"), ignore_errors=True)
+        for name in map(Path, BEGUN):
+            self.file(name).unlink(missing_ok=True)
+            for temporary in self.path.glob(f".{name.stem}-*{name.suffix}"):
+                temporary.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -124,8 +124,9 @@ def _measure(folder, paths, data, only, overwrite, slurm, sbatch, given):
         measure(folder, plan, sides, options.say)
         failed = any(folder.done(side) is None for side in sides)
         click.get_current_context().exit(3 if failed else 0)
-    plan = folder.start(_plan(paths, data, given), overwrite)
+    asked = _plan(paths, data, given)
     with folder.locked():
+        plan = folder.start(asked, overwrite)
         prepare(folder, plan, given["weights"], options.say)
         if slurm:
             from stm_keras.compare.slurm import submit

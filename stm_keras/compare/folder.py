@@ -19,9 +19,10 @@ import numpy as np
 from stm_keras.compare.sides import Side
 from stm_keras.config import Config, differences, dump_config, load_config
 from stm_keras.errors import InputError, OutputError, UsageError
-from stm_keras.files import atomic, check_folder, locked
+from stm_keras.files import LOCK, atomic, check_folder, claimed
 
 PLAN, MATERIAL = "plan.json", "material.json"
+_STRANGER = "{}: is not empty and no comparison. Choose another --output."
 KEPT = 4  # batches that timing goes round
 FIXED = ("steps", "repeats", "steps_per_round", "loading", "cores", "epochs")
 
@@ -84,10 +85,8 @@ class Folder:
             OutputError: It holds something else, or cannot be written.
         """
         if not self.file(PLAN).exists():
-            if self.path.is_dir() and any(self.path.iterdir()):
-                raise OutputError(
-                    f"{self.path}: is not empty and no comparison. Choose another --output."
-                )
+            if self.path.is_dir() and any(p.name != LOCK for p in self.path.iterdir()):
+                raise OutputError(_STRANGER.format(self.path))
             check_folder(self.path)
         elif overwrite or not self.file(MATERIAL).exists():  # or nothing came of it
             self._forget()
@@ -110,13 +109,13 @@ class Folder:
         """Keep a second process from measuring the same comparison here.
 
         Raises:
-            OutputError: Another process does.
+            OutputError: Another process does, or the folder holds something else.
         """
         refusal = (
             f"{self.path}: another process compares here. Wait for it, or choose another "
             "--output."
         )
-        with locked(self.file(".lock"), refusal):
+        with claimed(self.path, PLAN, refusal, _STRANGER.format(self.path)):
             yield
 
     def _forget(self):
