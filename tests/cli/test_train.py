@@ -283,7 +283,8 @@ def test_a_run_killed_in_its_first_epoch_takes_another_config(tmp_path):
     held = contextlib.ExitStack()
     held.enter_context(run.claimed(other))
     assert run.config() == other
-    assert sorted(os.listdir(run.path)) == [".lock", "command.txt", "config.toml"]
+    found = {path.name for path in run.path.iterdir()}
+    assert found == {".lock", "command.txt", "config.toml"}
     with pytest.raises(ZeroDivisionError), held:
         raise ZeroDivisionError
     assert not run.path.exists()
