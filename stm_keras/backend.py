@@ -1,20 +1,27 @@
 """Choose the Keras backend before keras is imported, and say what to install.
 
-Keras reads `KERAS_BACKEND` once, on import; its own file in the home folder is ignored,
-since it is written by whichever backend came first.
+Keras reads `KERAS_BACKEND` once, on import. Its own file, keras.json in the home folder, and
+variables made to try things out are kept from it: what a run gives is for its config to say.
 """
 
 import os
 import sys
 import tempfile
 import warnings
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 
 from stm_keras.errors import BackendError, UsageError, how_to_install
 
 BACKENDS = ("tensorflow", "jax", "torch")
+IGNORED = (  # the last gives keys that Keras cannot use
+    "KERAS_MAX_EPOCHS",
+    "KERAS_MAX_STEPS_PER_EPOCH",
+    "KERAS_NNX_ENABLED",
+    "JAX_DEFAULT_PRNG_IMPL",
+)
 
 
 def installed_backends():
@@ -95,6 +102,34 @@ def import_keras(tensorflow=False):
     """
     if use_backend() != "tensorflow" and not tensorflow:
         sys.modules.setdefault("tensorflow", None)  # to Python: there is none
+    with _as_its_authors_ship_it() if "keras" not in sys.modules else nullcontext():
+        keras = _import_quietly()
+    keras.config.set_max_epochs(None)  # where others imported it before
+    keras.config.set_max_steps_per_epoch(None)
+    return keras
+
+
+@contextmanager
+def _as_its_authors_ship_it():
+    """Keep from Keras, as it is imported, what the user told it for other purposes."""
+    given = {name: os.environ.pop(name) for name in IGNORED if name in os.environ}
+    for name, value in given.items():
+        warnings.warn(
+            f"{name}={value} is ignored: what a run does is for its config to say."
+        )
+    home = os.environ.get("KERAS_HOME")
+    with tempfile.TemporaryDirectory() as empty:
+        os.environ["KERAS_HOME"] = empty  # it reads keras.json there, or writes one
+        try:
+            yield
+        finally:
+            del os.environ["KERAS_HOME"]
+            os.environ.update(given if home is None else {**given, "KERAS_HOME": home})
+    home = home or str(Path.home() / ".keras")  # where others find what they download
+    sys.modules["keras.src.backend.config"]._KERAS_DIR = home
+
+
+def _import_quietly():
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as told:

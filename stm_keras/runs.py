@@ -2,7 +2,7 @@
 
 config.toml        the resolved config          history.csv       a row per epoch
 command.txt        what was typed               checkpoints/      to resume from
-environment.json   versions, device, git, data  best.keras        best epoch by AUROC
+environment.json   versions, devices, data       best.keras        best epoch by AUROC
 split.json         which scans in which part    evaluation.json   scores on the test part
 card.md            model card                   report.html       the same, to look at
 
@@ -38,6 +38,7 @@ BEGUN = (  # what a run without an epoch may hold; the last tells that it is one
 )
 _REFUSAL = "{}: another process trains here. Wait for it, or choose another --output."
 _STRANGER = "{}: is not empty and no run. Choose another --output."
+OF_ALL = ("dataset", "seed")  # of environment.json: what is the same in every leg
 AGAIN = "refit"  # folder of the last training
 CALIBRATION = "calibration-{}"  # folder of one that says how sure the last may be
 COLUMNS = (
@@ -232,6 +233,45 @@ class FollowedRun(Run):
     def locked(self):
         """Lock nothing: the first process does."""
         yield
+
+
+def legs(environment):
+    """List where a run was trained, in order: list of dict, as environment.json.
+
+    A run may go on on another machine, with another backend or other versions. Those of
+    version 0.1.0 tell of the last only.
+    """
+    return environment.get("legs") or [environment]
+
+
+def with_legs(environment, before, epochs):
+    """Add what environment.json says of the legs before.
+
+    Args:
+        environment: dict. Where and with what the run goes on now.
+        before: dict. What the file said, or None.
+        epochs: int. How many are done; what a leg before did beyond them is lost.
+
+    Returns:
+        dict: `environment` with its `legs`, each with `epochs_before`.
+    """
+    now = {key: environment[key] for key in environment if key not in OF_ALL}
+    found = [
+        {
+            **{key: leg[key] for key in leg if key not in (*OF_ALL, "legs")},
+            "epochs_before": n,
+        }
+        for leg in (legs(before) if before else ())
+        if (n := leg.get("epochs_before", 0)) < epochs
+    ]
+    if not (found and _same_place(found[-1], now)):
+        found.append({**now, "epochs_before": epochs})
+    return {**environment, "legs": found}
+
+
+def _same_place(one, other):
+    when = ("started", "epochs_before")
+    return all(one.get(k) == other.get(k) for k in {*one, *other} if k not in when)
 
 
 def default_path(config, root="runs", today=None):
