@@ -91,6 +91,12 @@ def train(
     launch = check_parallel(
         parallel, backend, resolved.model.name, resolved.train.jit_compile
     )
+    if launch is not None and launch.rank == 0 and not launch.here:
+        options.say(
+            "Listens for processes of other machines, on port "
+            f"{launch.address.rpartition(':')[2]} of every address of this one and on ports "
+            "that the libraries choose: only in a network that you trust."
+        )
     if parallel:
         from stm_keras.training.distribute import join
         from stm_keras.training.team import ending_together
