@@ -87,14 +87,21 @@ class State(Record):
         return self
 
 
-class Environment(Record):
-    """On what a run was made: environment.json."""
+class Leg(Record):
+    """On what a part of a run was made."""
 
     git: Place | None
     backend: Place
     devices: list[Place]
     precision: Place
+    epochs_before: Count = 0
+
+
+class Environment(Leg):
+    """On what a run was made: environment.json."""
+
     seed: Count
+    legs: list[Leg] = []
 
 
 class OfClass(Record):
@@ -345,6 +352,7 @@ class Array(Record):
     job: Place
     first: Count
     names: list[Place]
+    at_once: Count = 1
 
 
 class Queued(RootModel[list[Array]]):

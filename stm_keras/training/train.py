@@ -15,7 +15,7 @@ from stm_keras.errors import InputError, UsageError
 from stm_keras.inference.model_file import save_model
 from stm_keras.leave import notice
 from stm_keras.models import build_model
-from stm_keras.runs import STATE
+from stm_keras.runs import STATE, with_legs
 from stm_keras.training import callbacks as after
 from stm_keras.training import choosing
 from stm_keras.training.begin import (
@@ -74,6 +74,8 @@ def train(config, run, say=None, team=ALONE):
         folds = config.train.calibration_folds
         stages = calibration_stages(run, dataset, split, folds, say)
         stages.append(last_stage(run, split))
+    if team.rank == 0 and not finished(run.epochs(), config.train):
+        run.file("evaluation.json").unlink(missing_ok=True)  # of fewer epochs
     kept = {}  # simulated scans, the same for all
     for number, (own, parts) in enumerate(stages, 1):
         place = f"Training {number} of {len(stages)}" if len(stages) > 1 else ""
@@ -112,6 +114,8 @@ def _learn(config, run, dataset, split, say, team, place, kept):
     environment = describe_environment(config, dataset)
     if team.replicas > 1:
         environment["parallel"] = {"processes": team.world, "devices": team.replicas}
+    before = team.once(lambda: run.read_json("environment.json", ("backend",)))
+    environment = with_legs(environment, before, len(state.get("rows", [])))
     run.write_json("environment.json", environment)
     _fit(config, run, dataset, split, state, environment, say, team, kept)
 
