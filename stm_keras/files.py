@@ -285,7 +285,7 @@ def locked(path, refusal):
     for _ in range(TRIES):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            lock = open(path, "a", encoding="utf-8", opener=_no_link)  # noqa: PTH123
+            lock = open(path, "a", encoding="utf-8", opener=_no_link)  # noqa: PTH123, SIM115
         except (FileNotFoundError, FileExistsError) as error:
             failed = _reason(path.parent, error)
             continue  # whoever had it may just have removed the folder

@@ -94,6 +94,11 @@ class Leg(Record):
     backend: Place
     devices: list[Place]
     precision: Place
+    started: Place | None = None
+    host: Place | None = None
+    stm_keras: Place | None = None
+    packages: dict[Place, Place] = {}
+    variables: dict[Place, Place] = {}
     epochs_before: Count = 0
 
 

@@ -134,14 +134,16 @@ def model_facts(predictor, source, run=None):
 def _legs(environment):
     """What a report says of where a model was trained: of each leg, where they differ."""
     told = {
-        "date": lambda leg: leg["started"],
+        "date": lambda leg: leg.get("started"),
         "backend": lambda leg: leg["backend"],
         "devices": lambda leg: ", ".join(leg["devices"]),
         "machine": lambda leg: leg.get("host"),
         "precision": lambda leg: leg["precision"],
-        "stm-keras": lambda leg: leg["stm_keras"],
+        "stm-keras": lambda leg: leg.get("stm_keras"),
         "git": lambda leg: leg["git"] or "not a checkout",
-        "versions": lambda leg: ", ".join(f"{k} {v}" for k, v in leg["packages"].items()),
+        "versions": lambda leg: ", ".join(
+            f"{k} {v}" for k, v in leg.get("packages", {}).items()
+        ),
         "variables": lambda leg: ", ".join(
             f"{k}={v}" for k, v in leg.get("variables", {}).items()
         ),
