@@ -1,22 +1,30 @@
 """Choose the Keras backend before keras is imported, and say what to install.
 
-Keras reads `KERAS_BACKEND` once, on import; its own file in the home folder is ignored,
-since it is written by whichever backend came first.
+Keras reads `KERAS_BACKEND` once, on import. Its own file, keras.json in the home folder, and
+variables made to try things out are kept from it: what a run gives is for its config to say.
 """
 
 import os
 import shutil
 import sys
+import tempfile
 import warnings
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 
 from stm_keras.errors import BackendError, UsageError, how_to_install
 from stm_keras.leave import importing
 from stm_keras.terminal import captured
 
 BACKENDS = ("tensorflow", "jax", "torch")
+IGNORED = (  # the last gives keys that Keras cannot use
+    "KERAS_MAX_EPOCHS",
+    "KERAS_MAX_STEPS_PER_EPOCH",
+    "KERAS_NNX_ENABLED",
+    "JAX_DEFAULT_PRNG_IMPL",
+)
 
 
 def installed_backends():
@@ -97,12 +105,39 @@ def import_keras(tensorflow=False):
     """
     if use_backend() != "tensorflow" and not tensorflow:
         sys.modules.setdefault("tensorflow", None)  # to Python: there is none
-    with captured(2, tell=True), importing():
+    fresh = "keras" not in sys.modules
+    with (
+        _as_its_authors_ship_it() if fresh else nullcontext(),
+        captured(2, tell=True),
+        importing(),
+    ):
         import keras
 
         if find_spec("tensorflow") is not None:  # nor where it is kept out
             import_module("tensorflow")
+    keras.config.set_max_epochs(None)  # where others imported it before
+    keras.config.set_max_steps_per_epoch(None)
     return keras
+
+
+@contextmanager
+def _as_its_authors_ship_it():
+    """Keep from Keras, as it is imported, what the user told it for other purposes."""
+    given = {name: os.environ.pop(name) for name in IGNORED if name in os.environ}
+    for name, value in given.items():
+        warnings.warn(
+            f"{name}={value} is ignored: what a run does is for its config to say."
+        )
+    home = os.environ.get("KERAS_HOME")
+    with tempfile.TemporaryDirectory() as empty:
+        os.environ["KERAS_HOME"] = empty  # it reads keras.json there, or writes one
+        try:
+            yield
+        finally:
+            del os.environ["KERAS_HOME"]
+            os.environ.update(given if home is None else {**given, "KERAS_HOME": home})
+    home = home or str(Path.home() / ".keras")  # where others find what they download
+    sys.modules["keras.src.backend.config"]._KERAS_DIR = home
 
 
 def feed(batches):

@@ -13,7 +13,7 @@ from stm_keras.errors import StmKerasError
 from stm_keras.evaluation.metrics import auroc, balanced_accuracy
 from stm_keras.evaluation.scores import trust_numbers
 from stm_keras.processes import Task, run_all
-from stm_keras.runs import SPLIT, Run
+from stm_keras.runs import SPLIT, Run, legs
 from stm_keras.terminal import shell
 from stm_keras.training.finish import load_predictions
 
@@ -120,8 +120,10 @@ def _pool(folds, done, dataset, digest, seed):
             round(sum(row["seconds"] for own in run.trainings() for row in own.epochs()), 1)
             for run in runs
         ],
-        "backend": sorted({e["backend"] for e in environments}),
-        "devices": sorted({", ".join(e["devices"]) for e in environments}),
+        "backend": sorted({leg["backend"] for e in environments for leg in legs(e)}),
+        "devices": sorted(
+            {", ".join(leg["devices"]) for e in environments for leg in legs(e)}
+        ),
         "precision": sorted({e["precision"] for e in environments}),
         "git": sorted({str(e["git"]) for e in environments}),
         "seed": environments[0]["seed"],

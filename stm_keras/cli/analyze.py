@@ -130,7 +130,7 @@ def _sweep(folder, csv_file, overwrite, as_json):
 
 
 def _test_scores(run):
-    scores = run.read_json("evaluation.json")
+    scores = run.read_json("evaluation.json", ("auroc", "balanced_accuracy", "n"))
     if scores is None:
         return None
     shown = {
@@ -142,6 +142,7 @@ def _test_scores(run):
 def _one(row):
     text = table([{"score": name, **values} for name, values in row["scores"].items()])
     test = row["test"]
+    protocol = ((test or {}).get("protocol") or "-").upper()
     if test is None:
         return f"{text}\nnot scored on its test scans yet"
     if test["refit"]:
@@ -149,7 +150,7 @@ def _one(row):
         text += " the validation scans too."
     return (
         f"{text}\ntest: AUROC {_cell(test['auroc'])}, balanced accuracy "
-        f"{_cell(test['balanced_accuracy'])} ({test['n']} scans, {test['protocol'].upper()})"
+        f"{_cell(test['balanced_accuracy'])} ({test['n']} scans, {protocol})"
     )
 
 

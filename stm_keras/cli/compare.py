@@ -129,12 +129,12 @@ def _measure(folder, paths, data, only, overwrite, slurm, sbatch, given):
         measure(folder, plan, sides, options.say)
         failed = any(folder.done(side) is None for side in sides)
         click.get_current_context().exit(3 if failed else 0)
-    plan = _plan(paths, data, given)
+    asked = _plan(paths, data, given)
     kept = folder.file(MATERIAL).exists() and not overwrite
     read = [find_config(paths[0]), data, None if kept else given["weights"]]
     check_outputs({"--output": [folder.path, *folder.files()]}, read)
-    plan = folder.start(plan, overwrite)
     with folder.locked():
+        plan = folder.start(asked, overwrite)
         prepare(folder, plan, given["weights"], options.say)
         if slurm:
             from stm_keras.compare.slurm import submit

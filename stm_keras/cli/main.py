@@ -1,5 +1,6 @@
 """The `stm-keras` command: finds the commands, and turns errors into one line."""
 
+import os
 import sys
 import warnings
 from importlib import import_module
@@ -75,6 +76,8 @@ class Commands(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
     def invoke(self, ctx):
+        # network file systems may have none, and Keras asks for them as well
+        os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")
         try:
             with warnings.catch_warnings(), CtrlC() as pressed:
                 warnings.showwarning = _show_warning
