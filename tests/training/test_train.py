@@ -17,7 +17,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from stm_keras.config import load_config
 from stm_keras.data.dataset import CLASSES, Dataset
 from stm_keras.data.storage import save_dataset
-from stm_keras.errors import TrainingError, UsageError
+from stm_keras.errors import InputError, TrainingError, UsageError
 from stm_keras.leave import CtrlC
 from stm_keras.runs import COLUMNS, Run
 from stm_keras.runtime.verdict import softmax
@@ -266,6 +266,19 @@ def test_a_signal_between_epochs_loses_nothing(tmp_path, scans):
     assert "Type the same command to go on" in told
     assert "Traceback" not in told
     assert len(history(run)) >= 1
+
+
+def test_a_warm_up_that_is_longer_than_the_training_is_told(tmp_path, monkeypatch):
+    def stop(config, say):
+        raise InputError("no data")
+
+    monkeypatch.setattr("stm_keras.training.train.load_material", stop)
+    for epochs, expected in ((3, ["`train.warmup_epochs` is 5, of 3 epochs"]), (5, [])):
+        told = []
+        config = load_config(None, ["train.warmup_epochs=5", f"train.epochs={epochs}"])
+        with pytest.raises(InputError):
+            train(config, Run(tmp_path), told.append)
+        assert [text[:38] for text in told] == expected
 
 
 @pytest.mark.parametrize("around", [contextlib.nullcontext, CtrlC])  # as the command line
