@@ -33,9 +33,7 @@ from stm_keras.errors import StmKerasError  # noqa: E402
 SECONDS = 5  # of processor time, and six times that by the clock
 MOST = 1200 << 20  # bytes in memory
 MOST_KEPT = 200  # files
-ADDRESSES = (
-    16 << 30
-)  # bytes: what asks for more gets a MemoryError, and the machine lives on
+ADDRESSES = 8 << 30  # bytes: what asks for more gets a MemoryError, the machine lives on
 
 
 def main(target: str, folder: Path, first: int, last: int, only: str = "") -> None:
@@ -53,6 +51,7 @@ def main(target: str, folder: Path, first: int, last: int, only: str = "") -> No
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
     told = os.fdopen(os.dup(1), "w", encoding="utf-8")  # what others print is lost
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    shutil.rmtree(folder / "cases", ignore_errors=True)  # what the last one left
     made = pickle.loads((folder / "seeds").read_bytes())
     at = os.open(folder / "at", os.O_WRONLY | os.O_CREAT, 0o600)
     counts = {"read": 0, "refused": 0}
@@ -105,7 +104,8 @@ def prepare(made, name, draw, folder, whole):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
     chosen = draw.choice(seed.damaged or sorted(seed.files))
-    other = draw.choice(list(made[draw.choice(sorted(made))].files.values()))
+    ours = sorted(each for each in made if not each.startswith("shared"))
+    other = draw.choice(list(made[draw.choice(ours)].files.values()))
     if whole:
         return folder / seed.start, chosen
     (folder / chosen).write_bytes(mutate(seed.files[chosen], draw, other))
