@@ -9,14 +9,14 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from stm_keras.errors import InputError, StmKerasError, UsageError
 
 VARIABLE = "STM_KERAS_MEMORY"
 SCANS = 2 * 10**9  # bytes: the most that a scan file gets unless the variable says more
-LEAST = 1 << 20  # bytes, of a budget: below, no scan can be read
+LEAST = 10**6  # bytes, of a budget: below, no scan can be read
 UNKNOWN = 8 << 30  # bytes of a machine that does not tell
 UNITS = {
     f"{letter}{end}": 1000**n for n, letter in enumerate("KMGT", 1) for end in ("B", "")
@@ -57,14 +57,13 @@ def machine() -> int:
     return min([physical, *_limits()])
 
 
-@contextmanager
 def one_file(
     path: object,
     cure: str,
     error: type[StmKerasError] = InputError,
     most: int | None = None,
-) -> Iterator["Account"]:
-    """Open the account of one file; what is read inside is charged to it.
+) -> "Account":
+    """Open the account of one file; what is read in its `with` block is charged to it.
 
     Args:
         path: str or `Path`. Named in the error.
@@ -72,19 +71,13 @@ def one_file(
         error: class of the error.
         most: int. As for `budget`.
 
-    Yields:
-        `Account`: that of the file outside, if one is open for the same file.
+    Returns:
+        `Account`: that which is open already, if it is of the same file.
     """
     outer = _open.get()
     if outer is not None and outer.path == str(path):
-        yield outer
-        return
-    account = Account(str(path), budget(most), cure, error)
-    token = _open.set(account)
-    try:
-        yield account
-    finally:
-        _open.reset(token)
+        return outer
+    return Account(str(path), budget(most), cure, error)
 
 
 def charge(size: int, what: str = "its data") -> None:
@@ -101,6 +94,12 @@ def charge(size: int, what: str = "its data") -> None:
     account.charge(size, what)
 
 
+def left() -> int:
+    """Return how many bytes the file being read may still take."""
+    account = _open.get()
+    return budget() if account is None else account.left
+
+
 @contextmanager
 def borrow(size: int, what: str = "its data") -> Iterator[None]:
     """Charge bytes as `charge` does, and give them back at the end of the block."""
@@ -115,7 +114,7 @@ def borrow(size: int, what: str = "its data") -> Iterator[None]:
 
 @dataclass
 class Account:
-    """What the reading of one file has taken so far.
+    """What the reading of one file has taken so far; a `with` block may be entered again.
 
     Args:
         path: str.
@@ -129,6 +128,19 @@ class Account:
     cure: str
     error: type[StmKerasError]
     used: int = 0
+    _outer: list = field(default_factory=list, repr=False)
+
+    def __enter__(self) -> "Account":
+        self._outer.append(_open.set(self))
+        return self
+
+    def __exit__(self, *error):
+        _open.reset(self._outer.pop())
+
+    @property
+    def left(self) -> int:
+        """Bytes that may still be taken."""
+        return max(self.limit - self.used, 0)
 
     def charge(self, size: int, what: str) -> None:
         """Count bytes, or raise the error that says how many would be needed."""
