@@ -19,6 +19,7 @@ from stm_keras.readers.hdf5_file import (
     is_netcdf,
     is_stored,
     later,
+    names_of,
     open_hdf5,
     read_values,
     read_variables,
@@ -59,7 +60,8 @@ def parse(path: str | Path, data: bytes) -> Found:
     with open_hdf5(path, data) as file:
         if is_netcdf(file):
             return find(path, *read_variables(path, data, file))
-        if KERAS & set(file):
+        names = names_of(file)
+        if KERAS & set(names):
             raise NoImageError(f"{path}: holds the weights of a Keras model. Give a scan.")
         known = arrays(file)
         members = {k: m for k, m in known.items() if is_image(m)}
@@ -68,7 +70,7 @@ def parse(path: str | Path, data: bytes) -> Found:
         stacks = {k: m.shape for k, m in known.items() if is_stack(m)}
         if not members:
             raise _no_image(path, curves, stacks)
-        inside = (child(file, name) for name in file)
+        inside = (child(file, name) for name in names)
         nexus = any(g is not None and "NX_class" in g.attrs for g in (file, *inside))
         names = list(members)[:MOST]
         for name in names:

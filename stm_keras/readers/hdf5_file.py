@@ -4,11 +4,12 @@ import io
 import math
 import zlib
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 
 from stm_keras.memory import charge, left
-from stm_keras.readers.hdf5_heaps import MAGIC, check_heaps
+from stm_keras.readers.hdf5_heaps import MAGIC, UNSEEN, check_heaps
 from stm_keras.readers.source import DEFLATE, PIECE, Later, damage
 
 PLACES = (0, 512, 1024, 2048)  # where the header may begin; MATLAB puts its own first
@@ -17,7 +18,9 @@ MOST = 2000  # arrays looked at in one file
 LINKS = 20000  # names looked at in one file
 DEEPEST = 8  # groups within groups
 DEFLATED, SHUFFLED, SUMMED, LZF = 1, 2, 3, 32000  # filters whose output has a known size
+OBJECT = 64  # bytes of a text in memory beside its letters
 UNPACKED = 3  # times a chunk, that HDF5 takes while it unpacks one
+longest_text: ContextVar[int] = ContextVar("longest_text", default=UNSEEN)  # of the file
 
 
 def is_hdf5(head):
@@ -40,12 +43,41 @@ def open_hdf5(path, data, what="HDF5 file", checked=False):
     source = io.BytesIO(data) if isinstance(data, bytes) else data
     with damage(path, what), source:
         if not checked:
-            check_heaps(data)
+            longest_text.set(check_heaps(data))
         try:
             with h5py.File(source, "r") as file:
                 yield file
         except OSError as error:  # so HDF5 calls anything that it cannot make sense of
             raise ValueError(str(error)) from None
+
+
+def names_of(group: "h5py.Group", attributes: bool = False) -> list:  # noqa: F821
+    """List the names in a group, or those of its attributes.
+
+    They are gone through as they lie: to sort them, HDF5 makes a table, which it frees when
+    half of it was never filled, if a byte of the list is damaged (HDF5 1.14.6,
+    `H5G__dense_build_table`): that ends the process.
+    """
+    from h5py import h5, h5a, h5g
+
+    found, about = [], group.id.get_create_plist()
+    if attributes:
+        tracked = about.get_attr_creation_order()
+    else:
+        tracked = isinstance(group.id, h5g.GroupID) and about.get_link_creation_order()
+    which = h5.INDEX_CRT_ORDER if tracked else h5.INDEX_NAME
+    how = {"order": h5.ITER_NATIVE}
+
+    def take(name, *_):
+        found.append(name)
+        return len(found) >= LINKS or None
+
+    if attributes:
+        h5a.iterate(group.id, take, index_type=which, **how)
+    else:
+        group.id.links.iterate(take, idx_type=which, **how)
+    texts = [name.decode("utf-8", "surrogateescape") for name in found]
+    return texts if tracked else sorted(texts)
 
 
 def child(group: "h5py.Group", name: str) -> object | None:  # noqa: F821  h5py is slow to load
@@ -69,7 +101,7 @@ def arrays(file: "h5py.File") -> dict:  # noqa: F821
     import h5py
 
     found, seen, links = {}, {_address(file)}, 0
-    open_groups = [("", file, iter(file))]
+    open_groups = [("", file, iter(names_of(file)))]
     while open_groups and links < LINKS and len(found) < MOST:
         prefix, group, names = open_groups[-1]
         name = next(names, None)
@@ -84,7 +116,7 @@ def arrays(file: "h5py.File") -> dict:  # noqa: F821
         if isinstance(member, h5py.Dataset) and is_stored(member):
             found[prefix + name] = member
         elif isinstance(member, h5py.Group) and len(open_groups) <= DEEPEST:
-            open_groups.append((f"{prefix}{name}/", member, iter(member)))
+            open_groups.append((f"{prefix}{name}/", member, iter(names_of(member))))
     return found
 
 
@@ -119,7 +151,16 @@ def read_values(member: "h5py.Dataset") -> object:  # noqa: F821
         StmKerasError: It takes more memory than the file may.
     """
     charge(member.nbytes + check_packed(member), f"`{member.name[-40:]}`")
-    return member[()]
+    if not _is_text(member.id.get_type()):
+        return member[()]
+    step = max(left() // (OBJECT + 2 * longest_text.get()), 1)  # all may be the longest
+    if step >= member.size:
+        return member[()]
+    found = np.empty(member.shape, object)
+    for start in range(0, len(found), step):
+        found[start : start + step] = member[start : start + step]
+        charge(sum(len(text) + OBJECT for text in found[start : start + step].flat))
+    return found
 
 
 def check_packed(member: "h5py.Dataset") -> int:  # noqa: F821
@@ -188,6 +229,13 @@ def is_stored(member):
     return declared <= member.id.get_storage_size() * (DEFLATE if packed else 1)
 
 
+def _is_text(kind):
+    """Tell whether an HDF5 type is a text of any length, which lies elsewhere."""
+    from h5py import h5t
+
+    return kind.get_class() == h5t.STRING and kind.is_variable_str()
+
+
 def is_plain(kind):
     """Tell whether an HDF5 type is a number or a text: HDF5 crashes over some others.
 
@@ -219,6 +267,8 @@ def attribute(thing, name, default=None):
         return default
     found = h5a.open(thing.id, name.encode())
     if not is_plain(found.get_type()) or found.get_storage_size() > SMALL:
+        return default
+    if _is_text(found.get_type()) and math.prod(found.shape) * longest_text.get() > left():
         return default
     return thing.attrs[name]
 
@@ -253,7 +303,7 @@ def read_variables(path: object, data: bytes, file: "h5py.File") -> tuple:  # no
 
 
 def _attributes(thing):
-    found = {name: attribute(thing, name) for name in list(thing.attrs)[:MOST]}
+    found = {name: attribute(thing, name) for name in names_of(thing, True)[:MOST]}
     return {name: value for name, value in found.items() if value is not None}
 
 
