@@ -140,7 +140,9 @@ def read_old_matlab(path: Path, lines: int, fields: tuple) -> Found:
     if "images" in arrays:
         return Found(
             images=HeldImages(as_frames(path, "images", arrays["images"], matlab=True)),
-            arrays={k: as_matlab(k, v) for k, v in arrays.items() if k in fields},
+            arrays={
+                k: as_matlab(k, np.asarray(v)) for k, v in arrays.items() if k in fields
+            },
             keys=tuple(arrays),
         )
     for key in ("x_raw", "y"):
@@ -149,10 +151,12 @@ def read_old_matlab(path: Path, lines: int, fields: tuple) -> Found:
                 f"{path}: has no `{key}`. Found: {listed_keys(arrays)}. A MATLAB file has "
                 "`x_raw` and `y`, or `images` with `labels`: name the scans so."
             )
-    heights = arrays["x_raw"].T  # as h5py shows a file of today
+    heights = np.asarray(arrays["x_raw"]).T  # as h5py shows a file of today
     scans = _count(path, heights.shape, lines)
     images = heights.T.reshape(scans, lines, heights.shape[0])
-    return _labelled(HeldImages(images), _read_votes(path, arrays["y"].T, scans, lines))
+    return _labelled(
+        HeldImages(images), _read_votes(path, np.asarray(arrays["y"]).T, scans, lines)
+    )
 
 
 def _count(path, shape, lines):

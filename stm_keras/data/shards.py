@@ -19,7 +19,7 @@ from stm_keras.data.members import DAMAGE, damaged, member, values
 from stm_keras.data.shard_index import INDEX, read_index
 from stm_keras.data.sharded import ShardedFields, ShardedImages, ShardFiles
 from stm_keras.errors import DatasetError, InputError
-from stm_keras.readers.hdf5_file import attribute
+from stm_keras.readers.hdf5_file import attribute, child, names_of
 
 STAY = ("line_labels",)  # fields that stay in the shards, as parameters do
 _DEFLATE, _SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
@@ -133,8 +133,9 @@ def _inside(path, file, index, shard):
             f"{told[1]} of {told[0]}. It is of another dataset: copy the right one."
         )
     names = {*index.fields, *(f"parameters/{key}" for key in index.parameters)}
-    there = {key for key in file if key not in ("images", "parameters")}
-    there |= {f"parameters/{key}" for key in file.get("parameters", ())}
+    there = {key for key in names_of(file) if key not in ("images", "parameters")}
+    group = child(file, "parameters")
+    there |= {f"parameters/{key}" for key in names_of(group)} if group else set()
     if names != there:
         odd = ", ".join(sorted(names ^ there))
         raise DatasetError(

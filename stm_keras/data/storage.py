@@ -19,6 +19,7 @@ from stm_keras.data.table import find_table
 from stm_keras.errors import DatasetError, InputError
 from stm_keras.files import atomic
 from stm_keras.readers import READERS
+from stm_keras.readers.hdf5_file import names_of
 from stm_keras.readers.mat5 import MAGIC as OLD_MATLAB
 from stm_keras.readers.sniff import refusal, scan_format
 
@@ -159,7 +160,8 @@ def _sniff_hdf5(path, head):
     if scan_format(path) == "gxsm":
         raise DatasetError(f"{path}: {_what_else(path, head)}.")
     with open_file(path) as file:
-        if "images" not in set(file) and ("x_raw" in set(file) or head[:6] == b"MATLAB"):
+        names = names_of(file)
+        if "images" not in names and ("x_raw" in names or head[:6] == b"MATLAB"):
             return "matlab"
     return "hdf5"
 

@@ -6,16 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.data.resample import Fitted, fit_heights
-from stm_keras.errors import DatasetError, InputError, UnclearError
+from stm_keras.errors import DatasetError, InputError
 from stm_keras.inference.scan_files import read_scan_file
-from stm_keras.readers.colours import picture_heights
 from stm_keras.readers.frames import SHAPES, as_frames
+from stm_keras.readers.pictures import MAGICS as PICTURES
+from stm_keras.readers.pictures import read_picture
 from stm_keras.readers.sniff import scan_format
-from stm_keras.readers.tiff import real_values
-
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
-PLAIN = ("1", "L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N", "RGB", "RGBA")
-PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM")
+from stm_keras.readers.source import read_bytes
 
 
 def read_scans(path, facts, channel=None):
@@ -165,39 +162,17 @@ def _find(path, facts):
 
 
 def _picture(path):
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with path.open("rb") as file:
-                pixels, frames = real_values(path, file), 1
-            if pixels is None:
-                with Image.open(path, formats=FORMATS) as picture:
-                    frames = getattr(picture, "n_frames", 1)
-                    if picture.mode not in PLAIN:
-                        picture = picture.convert("RGB")
-                    pixels = np.asarray(picture)
-    except UnidentifiedImageError:
-        raise InputError(f"{path}: is a damaged picture. Export it again.") from None
-    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        reason = f"{path}: is a damaged picture ({error}). Export it again."
-        raise InputError(reason) from None
-    if frames > 1:
-        raise UnclearError(f"{path}: holds {frames} pictures. Save one scan per file.")
-    heights, known = picture_heights(pixels)
+    heights, known, _ = read_picture(path, read_bytes(path))
     if min(heights.shape) < 2:
         size = f"{heights.shape[1]} x {heights.shape[0]} pixels"
         raise DatasetError(f"{path}: is no scan, but a picture of {size}.")
-    if not np.isfinite(heights).all():
-        raise DatasetError(f"{path}: holds NaN or infinity. Export it again.")
-    if not known:
+    if known is False:
         warnings.warn(
             f"{path}: unknown colours. Heights are a guess, taken from the green channel. "
             "Export the scan in grey.",
             stacklevel=2,
         )
-    return heights if heights.dtype == np.float64 else heights.astype(np.float32)
+    return heights
 
 
 def _array(path):

@@ -1,17 +1,26 @@
 """Open HDF5 files in memory, and take only arrays whose data are really in them."""
 
 import io
+import math
+import zlib
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 
-from stm_keras.readers.hdf5_heaps import MAGIC, check_heaps
-from stm_keras.readers.source import DEFLATE, MAX_BYTES, damage
+from stm_keras.memory import charge, left
+from stm_keras.readers.hdf5_heaps import MAGIC, UNSEEN, check_heaps
+from stm_keras.readers.source import DEFLATE, PIECE, Later, damage
 
 PLACES = (0, 512, 1024, 2048)  # where the header may begin; MATLAB puts its own first
 SMALL = 1 << 20  # bytes that may be declared without being stored
 MOST = 2000  # arrays looked at in one file
+LINKS = 20000  # names looked at in one file
 DEEPEST = 8  # groups within groups
+DEFLATED, SHUFFLED, SUMMED, LZF = 1, 2, 3, 32000  # filters whose output has a known size
+OBJECT = 64  # bytes of a text in memory beside its letters
+UNPACKED = 3  # times a chunk, that HDF5 takes while it unpacks one
+longest_text: ContextVar[int] = ContextVar("longest_text", default=UNSEEN)  # of the file
 
 
 def is_hdf5(head):
@@ -20,19 +29,21 @@ def is_hdf5(head):
 
 
 @contextmanager
-def open_hdf5(path, data, what="HDF5 file"):
+def open_hdf5(path, data, what="HDF5 file", checked=False):
     """Open an HDF5 file; yields an `h5py.File`.
 
     Args:
         path: str or `Path`. Named in errors.
         data: bytes of the file, or the file opened to be read.
         what: str. What it seems to be.
+        checked: bool. Whether its heaps were looked through before.
     """
     import h5py
 
     source = io.BytesIO(data) if isinstance(data, bytes) else data
     with damage(path, what), source:
-        check_heaps(data)
+        if not checked:
+            longest_text.set(check_heaps(data))
         try:
             with h5py.File(source, "r") as file:
                 yield file
@@ -40,30 +51,164 @@ def open_hdf5(path, data, what="HDF5 file"):
             raise ValueError(str(error)) from None
 
 
-def arrays(group, prefix="", depth=0):
+def names_of(group: "h5py.Group", attributes: bool = False) -> list:  # noqa: F821
+    """List the names in a group, or those of its attributes.
+
+    They are gone through as they lie: to sort them, HDF5 makes a table, which it frees when
+    half of it was never filled, if a byte of the list is damaged (HDF5 1.14.6,
+    `H5G__dense_build_table`): that ends the process.
+    """
+    from h5py import h5, h5a, h5g
+
+    found, about = [], group.id.get_create_plist()
+    if attributes:
+        tracked = about.get_attr_creation_order()
+    else:
+        tracked = isinstance(group.id, h5g.GroupID) and about.get_link_creation_order()
+    which = h5.INDEX_CRT_ORDER if tracked else h5.INDEX_NAME
+    how = {"order": h5.ITER_NATIVE}
+
+    def take(name, *_):
+        found.append(name)
+        return len(found) >= LINKS or None
+
+    if attributes:
+        h5a.iterate(group.id, take, index_type=which, **how)
+    else:
+        group.id.links.iterate(take, idx_type=which, **how)
+    texts = [name.decode("utf-8", "surrogateescape") for name in found]
+    return texts if tracked else sorted(texts)
+
+
+def child(group: "h5py.Group", name: str) -> object | None:  # noqa: F821  h5py is slow to load
+    """Return what a group holds by this name; None for a link, which may lead anywhere."""
+    import h5py
+
+    if "/" in name or not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        return None
+    return group[name]
+
+
+def arrays(file: "h5py.File") -> dict:  # noqa: F821
     """List the arrays of a file by name: links to elsewhere are not followed.
 
-    Args:
-        group: open `h5py.File` or group.
+    Each object is looked at once, however many names it has: groups that hold one another
+    have names without end.
 
     Returns:
         dict of str to `h5py.Dataset`, of those whose data are in the file.
     """
     import h5py
 
-    found = {}
-    for name in group:
-        if len(found) >= MOST:
-            break
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+    found, seen, links = {}, {_address(file)}, 0
+    open_groups = [("", file, iter(names_of(file)))]
+    while open_groups and links < LINKS and len(found) < MOST:
+        prefix, group, names = open_groups[-1]
+        name = next(names, None)
+        if name is None:
+            open_groups.pop()
             continue
-        member = group[name]
-        if isinstance(member, h5py.Dataset):
-            if is_stored(member):
-                found[prefix + name] = member
-        elif isinstance(member, h5py.Group) and depth < DEEPEST:
-            found |= arrays(member, f"{prefix}{name}/", depth + 1)
+        links += 1
+        member = child(group, name)
+        if member is None or _address(member) in seen:
+            continue
+        seen.add(_address(member))
+        if isinstance(member, h5py.Dataset) and is_stored(member):
+            found[prefix + name] = member
+        elif isinstance(member, h5py.Group) and len(open_groups) <= DEEPEST:
+            open_groups.append((f"{prefix}{name}/", member, iter(names_of(member))))
     return found
+
+
+def _address(thing):
+    from h5py import h5o
+
+    return h5o.get_info(thing.id).addr
+
+
+def later(path: object, data: bytes, member: "h5py.Dataset") -> Later:  # noqa: F821
+    """Return an array of an HDF5 file that is read when it is looked at.
+
+    Args:
+        path: str or `Path`. Named in errors.
+        data: bytes of the file.
+        member: `h5py.Dataset`, which need not stay open.
+    """
+    name = member.name
+
+    def read():
+        with open_hdf5(path, data, checked=True) as file:
+            return read_values(file[name])
+
+    return Later(member.shape, member.dtype, read)
+
+
+def read_values(member: "h5py.Dataset") -> object:  # noqa: F821
+    """Read a whole array, if it is no larger unpacked than it says.
+
+    Raises:
+        ValueError: It is packed in a way that is not read, or into more than it says.
+        StmKerasError: It takes more memory than the file may.
+    """
+    charge(member.nbytes + check_packed(member), f"`{member.name[-40:]}`")
+    if not _is_text(member.id.get_type()):
+        return member[()]
+    step = max(left() // (OBJECT + 2 * longest_text.get()), 1)  # all may be the longest
+    if step >= member.size:
+        return member[()]
+    found = np.empty(member.shape, object)
+    for start in range(0, len(found), step):
+        found[start : start + step] = member[start : start + step]
+        charge(sum(len(text) + OBJECT for text in found[start : start + step].flat))
+    return found
+
+
+def check_packed(member: "h5py.Dataset") -> int:  # noqa: F821
+    """See that the parts of an array unpack to what it says.
+
+    HDF5 unpacks a part whole before it looks at its size, and a part may unpack to a
+    thousand times what is stored.
+
+    Returns:
+        int: bytes that HDF5 takes beside the array while it unpacks.
+
+    Raises:
+        ValueError: They do not, or are packed in a way that is not read.
+    """
+    about = member.id.get_create_plist()
+    filters = [about.get_filter(index)[0] for index in range(about.get_nfilters())]
+    strange = set(filters) - {DEFLATED, SHUFFLED, SUMMED, LZF}
+    if strange or len(set(filters)) < len(filters):
+        raise ValueError(
+            f"`{member.name[-40:]}` is packed in a way that is not read (HDF5 filters "
+            f"{filters}): save it with gzip, or not packed"
+        )
+    if member.chunks is None:
+        return 0
+    size = math.prod(member.chunks) * member.dtype.itemsize
+    parts = []
+    member.id.chunk_iter(lambda part: parts.append((part.size, part.chunk_offset)))
+    for stored, _ in parts:
+        if stored > size + size // 8 + 1024:
+            raise ValueError(f"a part of `{member.name[-40:]}` is larger than it says")
+    if DEFLATED in filters:
+        for stored, place in parts:
+            if stored * DEFLATE * UNPACKED > left():  # else it does no harm
+                _unpack(member, place, size)
+    return UNPACKED * size if filters else size
+
+
+def _unpack(member, place, size):
+    """Raise a `ValueError` if a deflated part of an array unpacks to more than it says."""
+    mask, packed = member.id.read_direct_chunk(place)
+    stream, unpacked = zlib.decompressobj(), 0
+    for start in range(0, 0 if mask else len(packed), PIECE):
+        piece = packed[start : start + PIECE]
+        while piece and unpacked <= size and not stream.eof:
+            unpacked += len(stream.decompress(piece, size + 1 - unpacked))
+            piece = stream.unconsumed_tail
+    if unpacked > size:
+        raise ValueError(f"a part of `{member.name[-40:]}` unpacks to more than it says")
 
 
 def is_netcdf(file) -> bool:
@@ -77,12 +222,18 @@ def is_stored(member):
         return False
     if not is_plain(member.id.get_type()):
         return False
-    declared = int(np.prod(member.shape, dtype=object)) * member.dtype.itemsize
+    declared = math.prod(member.shape) * member.dtype.itemsize
     if declared <= SMALL:
         return True
     packed = member.id.get_create_plist().get_nfilters() > 0
-    kept = member.id.get_storage_size() * (DEFLATE if packed else 1)
-    return declared <= min(kept, MAX_BYTES)
+    return declared <= member.id.get_storage_size() * (DEFLATE if packed else 1)
+
+
+def _is_text(kind):
+    """Tell whether an HDF5 type is a text of any length, which lies elsewhere."""
+    from h5py import h5t
+
+    return kind.get_class() == h5t.STRING and kind.is_variable_str()
 
 
 def is_plain(kind):
@@ -117,16 +268,18 @@ def attribute(thing, name, default=None):
     found = h5a.open(thing.id, name.encode())
     if not is_plain(found.get_type()) or found.get_storage_size() > SMALL:
         return default
+    if _is_text(found.get_type()) and math.prod(found.shape) * longest_text.get() > left():
+        return default
     return thing.attrs[name]
 
 
-def read_variables(file, largest: int, wanted=()) -> tuple:
-    """Read a netCDF 4 file as `netcdf3.read_variables` does classic ones.
+def read_variables(path: object, data: bytes, file: "h5py.File") -> tuple:  # noqa: F821
+    """Read a netCDF 4 file as `netcdf3.read_variables` does classic ones; large arrays later.
 
     Args:
-        file: open `h5py.File`.
-        largest: int. Arrays of more values are left out, but for those wanted.
-        wanted: container of str.
+        path: str or `Path`. Named in errors.
+        data: bytes of the file.
+        file: open `h5py.File` of them.
 
     Returns:
         Tuple of two dicts, of the variables and of the attributes of the file.
@@ -138,19 +291,19 @@ def read_variables(file, largest: int, wanted=()) -> tuple:
         scale = text_of(attribute(member, "CLASS", "")) == "DIMENSION_SCALE"
         if member.ndim == 1 and scale and number is not None:
             axes.setdefault(int(np.ravel(number)[0]), name)
-    variables, left = {}, MAX_BYTES  # of all together: each may be packed
+    variables = {}
     for name, member in members.items():
-        small = member.size <= largest and member.dtype.kind in "iufSO"
-        left -= member.nbytes if small or name in wanted else 0
-        if left >= 0 and (small or name in wanted):
+        if member.dtype.kind in "iufSO":
             numbers = np.ravel(attribute(member, "_Netcdf4Coordinates", ()))
             own = tuple(axes.get(int(number)) for number in numbers)
-            variables[name] = member[()], _attributes(member), own or (None,) * member.ndim
+            small = member.nbytes <= SMALL
+            values = read_values(member) if small else later(path, data, member)
+            variables[name] = values, _attributes(member), own or (None,) * member.ndim
     return variables, _attributes(file)
 
 
 def _attributes(thing):
-    found = {name: attribute(thing, name) for name in list(thing.attrs)[:MOST]}
+    found = {name: attribute(thing, name) for name in names_of(thing, True)[:MOST]}
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from stm_keras.readers.gsf import MAGIC as GSF
 from stm_keras.readers.gwy import MAGIC as GWY
 from stm_keras.readers.gwy import OLD as OLD_GWY
-from stm_keras.readers.hdf5_file import is_hdf5, open_hdf5
+from stm_keras.readers.hdf5_file import is_hdf5, names_of, open_hdf5
 from stm_keras.readers.igor import is_igor
 from stm_keras.readers.mat5 import MAGIC as MATLAB
 from stm_keras.readers.mat5 import read_names
@@ -126,7 +126,7 @@ def _of_hdf5(path):
 
     try:
         with open_hdf5(path, path.open("rb")) as file:
-            names = set(file)
+            names = set(names_of(file))
             if names & GXSM_FIELDS:
                 return "gxsm"
             return None if names & (DATASET_KEYS | LABELS) else "hdf5"
