@@ -1,4 +1,10 @@
-"""What every model file says of itself, whatever its format, and how that is checked."""
+"""What every model file says of itself, whatever its format, and how that is checked.
+
+By hand and not by pydantic, whose import alone takes a third of the time of a verdict. All
+that judging reads is looked at here, once, so that nothing after it needs to ask again.
+"""
+
+from math import isfinite
 
 from stm_keras.data.preprocess import INPUTS
 from stm_keras.errors import InputError
@@ -9,6 +15,27 @@ PREPROCESSING = {  # by the name of a network's input
     "standardised": "per line: least-squares straight line removed, standard deviation 1",
     "scaled": "per line: least-squares straight line removed, divided by the running "
     "geometric mean of the standard deviations of the lines so far",
+}
+MOST = 1 << 14  # lines, or pixels of a line; microscopes give up to 8192
+MOST_VALUES = 2**22  # of a scan; a batch of 64 takes 1 GiB
+MOST_CLASSES, LONGEST_NAME = 1000, 200
+SHARE = (0, 2)  # a threshold just above 1 is never reached
+TABLES = {  # what is interpolated over the number of lines, and from where to where it goes
+    "temperature": {"values": (1e-3, 1e3)},
+    "confidence": {"slopes": (-1e3, 1e3), "shifts": (-1e3, 1e3)},
+    "unsure": {"thresholds": SHARE},
+    "unknown": {"thresholds": SHARE},
+}
+OBJECTS = {  # what holds more where it is there
+    "training": {
+        "environment": {"packages": {}, "dataset": {}},
+        "config": {"model": {}},
+        "counts": {},
+    },
+    **{
+        name: {} for name in (*TABLES, "change", "exported", "scores", "min_lines_measured")
+    },
+    "unknown": {"measured": {}, "taught_by": {}},
 }
 
 
@@ -29,6 +56,8 @@ def complete_facts(facts):
 def check_facts(facts, path, place):
     """Return what was read from a model file if it can be worked with.
 
+    What is not known here stays as it is: a newer stm-keras may say more.
+
     Args:
         facts: what JSON gave.
         path: str or `Path` of the file.
@@ -38,20 +67,94 @@ def check_facts(facts, path, place):
         dict.
 
     Raises:
-        InputError: It is no object, of a newer stm-keras, or lacks something.
+        InputError: It is no object, of a newer stm-keras, lacks something, or a value makes
+            no sense.
     """
     if not isinstance(facts, dict):
         raise InputError(f"{path}: {place} (no object).")
-    known = facts.get("format") == FORMAT
-    if not known or facts.get("input", "standardised") not in INPUTS:
+    known = _whole(facts.get("format"), FORMAT, FORMAT)
+    taken = facts.get("input", "standardised")
+    if not known or not isinstance(taken, str) or taken not in INPUTS:
         raise InputError(f"{path}: is of a newer stm-keras. Install the newest.")
     for key, kind in NEEDED.items():
         if not isinstance(facts.get(key), kind):
             raise InputError(f"{path}: {place} (no `{key}`).")
-    fewest, most = facts.get("min_lines", 1), facts["max_lines"]
-    if type(fewest) is not int or not 1 <= fewest <= max(most, 1):
-        raise InputError(
-            f"{path}: {place} (`min_lines` must be a number of lines from 1 to {most}. "
-            f"Received: {fewest!r})."
-        )
+    for fault in _faults(facts):
+        raise InputError(f"{path}: {place} ({fault}).")
     return facts
+
+
+def _faults(facts):
+    """Yield what is wrong with facts that have all that is needed, in few words."""
+    classes, most = facts["classes"], facts["max_lines"]
+    names = {name for name in classes if isinstance(name, str) and len(name.strip()) > 0}
+    if not 2 <= len(classes) == len(names) <= MOST_CLASSES:
+        yield f"`classes` must be 2 to {MOST_CLASSES} different names"
+    if any(len(name) > LONGEST_NAME for name in names):
+        yield f"a name of `classes` is longer than {LONGEST_NAME} characters"
+    for key, fewest in (("pixels", 2), ("max_lines", 1)):
+        if not _whole(facts[key], fewest, MOST):
+            yield _must(key, f"a number from {fewest} to {MOST}", facts[key])
+    if most * facts["pixels"] > MOST_VALUES:
+        yield f"scans of {most} lines x {facts['pixels']} pixels are too large to be true"
+    if not _whole(facts.get("min_lines", 1), 1, most):
+        yield _must("min_lines", f"a number of lines from 1 to {most}", facts["min_lines"])
+    if facts.get("parameters") is not None and not _whole(facts["parameters"], 0, 2**40):
+        yield _must("parameters", "a number of weights", facts["parameters"])
+    yield from _no_objects(facts, OBJECTS)
+    for name, columns in TABLES.items():
+        yield from _faults_of_table(name, facts.get(name) or {}, columns)
+    change = facts.get("change") or {}
+    if not _number(change.get("threshold", 0.0), *SHARE):
+        yield _must("change.threshold", "a probability", change["threshold"])
+    for key in ("delay", "refractory"):
+        if not _whole(change.get(key, 0), 0, MOST):
+            yield _must(f"change.{key}", "a number of lines", change[key])
+    size = facts.get("size_nm")
+    if size is not None:
+        pair = isinstance(size, list) and len(size) == 2
+        if not pair or not all(_number(v, 1e-6, 1e9) for v in size) or size[0] > size[1]:
+            yield _must("size_nm", "two widths in nm, the smaller first", size)
+
+
+def _no_objects(place, wanted, before=""):
+    for key, inner in wanted.items():
+        if not isinstance(place.get(key), dict | None):
+            yield f"`{before}{key}` is no object"
+        yield from _no_objects(place.get(key) or {}, inner, f"{before}{key}.")
+
+
+def _faults_of_table(name, table, columns):
+    """Yield what is wrong with numbers over lines, or with one threshold for all."""
+    if name.startswith("un") and "threshold" in table and "thresholds" not in table:
+        if not _number(table["threshold"], *SHARE):
+            yield _must(f"{name}.threshold", "a probability", table["threshold"])
+        return
+    if not table:
+        return
+    lines = table.get("lines")
+    fine = isinstance(lines, list) and 0 < len(lines) <= MOST_CLASSES
+    fine = fine and all(_whole(each, 1, MOST) for each in lines)
+    if not fine or any(a >= b for a, b in zip(lines, lines[1:], strict=False)):
+        yield _must(f"{name}.lines", "rising numbers of lines", lines)
+        return
+    for column, limits in columns.items():
+        values = table.get(column)
+        fine = isinstance(values, list) and len(values) == len(lines)
+        if not fine or not all(_number(each, *limits) for each in values):
+            wanted = f"{len(lines)} numbers from {limits[0]:g} to {limits[1]:g}"
+            yield _must(f"{name}.{column}", wanted, values)
+
+
+def _whole(value, least, most):
+    return type(value) is int and least <= value <= most
+
+
+def _number(value, least, most):
+    return type(value) in (int, float) and isfinite(value) and least <= value <= most
+
+
+def _must(name, wanted, received):
+    text = repr(received)
+    text = text if len(text) <= 60 else f"{text[:57]}..."
+    return f"`{name}` must be {wanted}. Received: {text}"

@@ -8,25 +8,22 @@ keras, and a file from elsewhere is looked through before keras opens it.
 import json
 import re
 import zipfile
+from contextlib import contextmanager
 from pathlib import Path
 
 from stm_keras.backend import cheap_draws
 from stm_keras.data.dataset import CLASSES
-from stm_keras.data.model_facts import check_facts, complete_facts
+from stm_keras.data.model_facts import FORMAT, check_facts, complete_facts
 from stm_keras.errors import InputError, MismatchError
 from stm_keras.files import atomic
 from stm_keras.trees.file import read_tree_facts
+from stm_keras.untrusted import open_archive, ordinary_file, parse_json
 
 FACTS = "stm_keras.json"
-KERAS_PARTS = (
-    r"keras(\.(activations|constraints|dtype_policies|initializers|layers|losses|metrics|"
-    r"models|ops|optimizers(\.schedules)?|quantizers|regularizers))?|"
-    r"keras\.src\.(ops\..+|models\.(functional|sequential))"
-)
-FUNCTIONS = ("builtins", "keras.activations")  # modules of plain functions, found by name
-CODE = ("Lambda", "__lambda__", "__typespec__", "TFSMLayer", "TorchModuleWrapper")
-CODE += ("JaxLayer", "FlaxLayer")
-MAX_JSON = 16 * 2**20
+CONFIG, WEIGHTS = "config.json", "model.weights.h5"
+MEMBERS = {FACTS, CONFIG, WEIGHTS, "metadata.json"}
+WHAT = "a .keras file, or a run's best.keras"
+EXPANDS = 16  # times at most, unpacked: weights hardly pack at all
 
 
 def save_model(model, path, facts, overwrite=False):
@@ -82,7 +79,7 @@ def read_facts(path):
     with _open(path) as archive:
         if FACTS not in archive.namelist():
             return {}
-        facts = _json(archive, FACTS, path)
+        facts = parse_json(archive.read(FACTS), f"{path}: {FACTS}")
     return check_facts(facts, path, f"{FACTS} is damaged")
 
 
@@ -100,7 +97,7 @@ def answers_every_line(path):
     """
     path = Path(path)
     with _open(path) as archive:
-        config = _json(archive, "config.json", path)
+        config = parse_json(archive.read(CONFIG), f"{path}: {CONFIG}")
     inner = config.get("config") if isinstance(config, dict) else None
     outputs = inner.get("output_layers") if isinstance(inner, dict) else None
     return isinstance(outputs, dict) and "state" in outputs
@@ -128,22 +125,32 @@ def load_predictor(path):
         from stm_keras.inference.onnx import load_onnx_predictor
 
         return load_onnx_predictor(path)
+    from stm_keras.inference.keras_parts import (
+        bounded_weights,
+        check_parts,
+        check_sizes,
+        count_weights,
+    )
+
     facts = read_facts(path)
-    _refuse_code(path)
+    with _open(path) as archive:
+        check_parts(parse_json(archive.read(CONFIG), f"{path}: {CONFIG}"), path)
+        count = count_weights(archive.read(WEIGHTS), path)
     import keras
 
     import stm_keras.layers  # noqa: F401  Keras finds our layers by their names
     from stm_keras.inference.predictor import Predictor
 
     try:
-        with cheap_draws():
+        with cheap_draws(), bounded_weights(count):
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        shape, outputs, answers = model.input_shape, model.output_shape, model.output
     except Exception as error:
         reason = str(error).strip().split("\n")[0][:200]
         raise InputError(f"{path}: keras cannot load it ({reason}).") from error
-    shape, outputs = model.input_shape, model.output_shape
-    if isinstance(model.output, dict):  # answers after every line
-        state = model.output.get("state")
+    check_sizes(model, path)
+    if isinstance(answers, dict):  # after every line
+        state = answers.get("state")
         outputs = () if state is None or len(state.shape) != 3 else (None, state.shape[2])
     if not isinstance(shape, tuple) or len(shape) != 3 or len(outputs) != 2:
         raise MismatchError(
@@ -156,69 +163,22 @@ def load_predictor(path):
                 f"{path}: does not name its {outputs[-1]} classes and is not of stm-keras."
             )
         facts = {"classes": list(CLASSES), "pixels": shape[2], "max_lines": shape[1] or 128}
+        check_facts({**facts, "format": FORMAT}, path, "it does not judge scans")
     if len(facts["classes"]) != outputs[-1] or facts["pixels"] != shape[2]:
         raise MismatchError(f"{path}: the network does not fit what the file says of it.")
     return Predictor(model, facts)
 
 
+@contextmanager
 def _open(path):
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder. Give a .keras file, or a run's best.keras.")
-    try:
-        archive = zipfile.ZipFile(path)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file. Give a .keras file.") from None
-    except (zipfile.BadZipFile, OSError) as error:
-        reason = getattr(error, "strerror", None) or "not a .keras file, or cut short"
-        raise InputError(f"{path}: cannot be read ({reason}).") from None
-    missing = {"config.json", "model.weights.h5"} - set(archive.namelist())
-    if missing:
-        archive.close()
-        raise InputError(f"{path}: is no .keras file (no {sorted(missing)[0]}).")
-    return archive
-
-
-def _json(archive, name, path):
-    try:
-        if archive.getinfo(name).file_size > MAX_JSON:
-            raise InputError(f"{path}: {name} is too large to be true.")
-        return json.loads(archive.read(name))
-    except (ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise InputError(f"{path}: {name} is damaged ({error}).") from None
-
-
-def _refuse_code(path):
-    """Look for anything in the network that is not a plain part of Keras or ours."""
-    with _open(path) as archive:
-        config = _json(archive, "config.json", path)
-    if not isinstance(config, dict):
-        raise InputError(f"{path}: config.json is damaged (no object).")
-    config.pop("compile_config", None)  # never looked at: the network alone is loaded
-    for item in _objects(config):
-        name, module = str(item["class_name"]), str(item.get("module") or "")
-        if not _is_plain(name, module, str(item.get("registered_name") or "")):
-            raise InputError(
-                f"{path}: holds code, or a part that is neither Keras' nor ours "
-                f"({name} of {module or 'nowhere'}). It was not loaded."
-            )
-
-
-def _is_plain(name, module, registered):
-    if name in CODE:
-        return False
-    if name == "function":
-        return module in FUNCTIONS
-    if registered.startswith("stm_keras>"):
-        return module == "" or module.startswith("stm_keras.")
-    return module in ("", "builtins") or re.fullmatch(KERAS_PARTS, module) is not None
-
-
-def _objects(node):
-    if isinstance(node, dict):
-        if "class_name" in node:
-            yield node
-        for value in node.values():
-            yield from _objects(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _objects(value)
+    packed = ordinary_file(path, WHAT).stat().st_size
+    limit = EXPANDS * (packed + 2**20)
+    with open_archive(path, WHAT, limit=limit) as archive:
+        names = set(archive.namelist())
+        missing = {CONFIG, WEIGHTS} - names
+        if missing:
+            raise InputError(f"{path}: is no .keras file (no {min(missing)}).")
+        if names - MEMBERS:
+            strange = min(names - MEMBERS)[:80]
+            raise InputError(f"{path}: is no model of scans (it holds {strange!r}).")
+        yield archive

@@ -1,5 +1,7 @@
 """Scans in, classes and probabilities out."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,10 +9,12 @@ import numpy as np
 from stm_keras.backend import predict
 from stm_keras.data.dataset import read_images
 from stm_keras.data.preprocess import INPUTS, pack_lines, standardise_lines, usable_lines
-from stm_keras.errors import MismatchError
+from stm_keras.errors import MismatchError, StmKerasError
 from stm_keras.runtime.judge import CHUNK
 from stm_keras.runtime.onnx_model import last_word, unpack_outputs
 from stm_keras.runtime.verdict import HEADS, calibrated, sigmoid
+
+MOST_VALUES = 1 << 28  # of an array inside a network: 1 GiB
 
 
 @dataclass(frozen=True)
@@ -63,15 +67,16 @@ class Predictor:
             MismatchError: The scans are of another size than the model's.
         """
         self.check_scans(images.shape)
-        return predict_logits(
-            self.model,
-            images,
-            lines,
-            batch_size,
-            None if self.every_line else self.facts["max_lines"],
-            progress=progress,
-            prepare=self.prepare,
-        )
+        with computing():
+            return predict_logits(
+                self.model,
+                images,
+                lines,
+                self._batch(batch_size),
+                None if self.every_line else self.facts["max_lines"],
+                progress=progress,
+                prepare=self.prepare,
+            )
 
     def probabilities(self, images, lines=None, batch_size=64, progress=None):
         """Compute class probabilities, see `logits`. float64 `(scans, classes)`.
@@ -123,9 +128,20 @@ class Predictor:
                 f"The model ({self.model.name}) judges whole scans, not every line. Take "
                 "one that answers after every line, such as `sequential`."
             )
-        return predict_outputs(
-            self.model, images, batch_size, prepare=self.prepare, progress=progress
-        )
+        with computing():
+            return predict_outputs(
+                self.model,
+                images,
+                self._batch(batch_size),
+                prepare=self.prepare,
+                progress=progress,
+            )
+
+    def _batch(self, batch_size):
+        """Return how many scans go side by side without arrays of many gigabytes."""
+        from stm_keras.inference.keras_parts import largest_values
+
+        return max(1, min(batch_size, MOST_VALUES // largest_values(self.model)))
 
     def by_lines(self, images, seen, progress=None):
         """Compute class probabilities after some numbers of lines.
@@ -160,6 +176,24 @@ class Predictor:
                 f"{place}the model knows {', '.join(self.classes)}. Received: scans labelled "
                 f"{', '.join(classes)}. Merge or rename the classes, or train on them."
             )
+
+
+@contextmanager
+def computing() -> Iterator[None]:
+    """Turn what a backend says of a network that it cannot compute into one line.
+
+    Raises:
+        MismatchError: Inside, where the network fails.
+    """
+    try:
+        yield
+    except (StmKerasError, OSError):  # a scan, or a file of scans
+        raise
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
+        raise MismatchError(
+            f"The network cannot be computed ({reason}). Export or train the model anew."
+        ) from error
 
 
 def check_size(facts, shape, source=None):

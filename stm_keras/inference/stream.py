@@ -3,7 +3,7 @@
 import numpy as np
 
 from stm_keras.errors import MismatchError
-from stm_keras.inference.predictor import Predictor
+from stm_keras.inference.predictor import Predictor, computing
 from stm_keras.runtime.stream import Stream
 
 WARM_UP = 4  # lines until backends have compiled all that they ever will
@@ -75,6 +75,7 @@ def compiled_step(model):
     cache = first_cache(network)
     line = np.zeros((1, *network.inputs[0].shape[1:]), np.float32)
     following = cache
-    for _ in range(WARM_UP):
-        _, following = step(line, following)
+    with computing():
+        for _ in range(WARM_UP):
+            _, following = step(line, following)
     return step, cache

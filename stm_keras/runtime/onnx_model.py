@@ -1,18 +1,16 @@
 """An exported model: the step of a streaming network in ONNX, run without keras."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from stm_keras.data.model_facts import check_facts
 from stm_keras.data.preprocess import INPUTS, pack_lines, unpack_lines, usable_lines
-from stm_keras.errors import InputError, MismatchError, require
+from stm_keras.errors import InputError, MismatchError
+from stm_keras.runtime.onnx_session import GuardedSession, open_session
 from stm_keras.runtime.stream import Stream
 from stm_keras.runtime.verdict import HEADS, calibrated, sigmoid
 
-FACTS = "stm_keras"  # key of the metadata
 CACHE, NEXT = "cache_", "next_cache_"
 
 
@@ -49,11 +47,11 @@ class OnnxModel:
     """What exported models have in common, whether they go line by line or not.
 
     Args:
-        session: `onnxruntime.InferenceSession`.
+        session: `GuardedSession`.
         facts: dict. What the file says of itself.
     """
 
-    session: object
+    session: GuardedSession
     facts: dict
 
     @property
@@ -131,7 +129,7 @@ class OnnxPredictor(OnnxModel):
     """An exported model that judges whole scans by going through their lines.
 
     Args:
-        session: `onnxruntime.InferenceSession` of a step.
+        session: `GuardedSession` of a step.
         facts: dict. What the file says of itself.
         entries: tuple of str. Names of the inputs: the line, then the cache.
         answers: tuple of str. Names of the outputs that are logits.
@@ -159,8 +157,12 @@ class OnnxPredictor(OnnxModel):
             InputError: The file is missing, damaged, or not of stm-keras.
             MissingExtraError: onnxruntime is not installed.
         """
-        session, facts = open_session(path, threads)
-        entries = session.get_inputs()
+        return cls.of(*open_session(path, threads))
+
+    @classmethod
+    def of(cls, session: GuardedSession, facts: dict) -> "OnnxPredictor":
+        """Return the model of a file that is open, as of `load`."""
+        path, entries = session.path, session.get_inputs()
         caches = [each for each in entries if each.name.startswith(CACHE)]
         heads = [each.name for each in session.get_outputs()]
         heads = tuple(name for name in heads if not name.startswith(NEXT))
@@ -172,8 +174,32 @@ class OnnxPredictor(OnnxModel):
             )
         if entries[0].name != "line" or entries[0].shape != shape or "state" not in heads:
             raise InputError(f"{path}: the network does not fit what the file says of it.")
+        if not all(isinstance(size, int) for each in caches for size in each.shape):
+            raise InputError(f"{path}: the network does not fit what the file says of it.")
         first = [np.zeros(each.shape, np.float32) for each in caches]
-        return cls(session, facts, ("line", *(each.name for each in caches)), heads, first)
+        names = ("line", *(each.name for each in caches))
+        model = cls(session, facts, names, heads, first)
+        model.check()
+        return model
+
+    def check(self) -> None:
+        """Take one line without a signal, to see that the network is what it must be.
+
+        Raises:
+            InputError: It is not.
+        """
+        blank = np.zeros((1, 1, self.facts["pixels"]), np.float32)
+        logits, cache = self.step(blank, self.first_cache)
+        shapes = dict.fromkeys(self.answers, (1, 1))
+        shapes["state"] = (1, len(self.facts["classes"]))
+        fits = {name: values.shape for name, values in logits.items()} == shapes
+        fits = fits and [c.shape for c in cache] == [c.shape for c in self.first_cache]
+        if not fits or not all(np.isfinite(v).all() for v in (*logits.values(), *cache)):
+            raise InputError(
+                f"{self.session.path}: the network does not fit what the file says of it, or "
+                "gives numbers "
+                "that are not finite."
+            )
 
     def step(self, line, cache):
         """Take one line.
@@ -245,46 +271,3 @@ def unpack_outputs(out: dict, seen: np.ndarray) -> dict:
     """
     found = {name: unpack_lines(values, seen) for name, values in out.items()}
     return {**found, "recorded": np.argmax(seen, 1) + (seen[:, -1] > 0), "seen": seen}
-
-
-def open_session(path, threads=1):
-    """Open an .onnx file of `stm-keras export`, of whichever kind.
-
-    Args:
-        path: str or `Path`.
-        threads: int.
-
-    Returns:
-        Tuple of an `onnxruntime.InferenceSession` and the dict of what the file says of
-        itself.
-
-    Raises:
-        InputError: The file is missing, damaged, or not of stm-keras.
-        MissingExtraError: onnxruntime is not installed.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file. Give an .onnx file.")
-    runtime = require("onnxruntime", "onnx")
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = threads
-    options.log_severity_level = 3
-    try:
-        session = runtime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:  # onnxruntime raises a class for each of its reasons
-        reason = str(error).strip().split("\n")[0][:200]
-        raise InputError(f"{path}: onnxruntime cannot load it ({reason}).") from error
-    return session, _read_facts(session, path)
-
-
-def _read_facts(session, path):
-    text = session.get_modelmeta().custom_metadata_map.get(FACTS)
-    if text is None:
-        raise InputError(f"{path}: is not of `stm-keras export`.")
-    try:
-        facts = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{path}: its metadata are damaged ({error}).") from None
-    return check_facts(facts, path, "its metadata are damaged")

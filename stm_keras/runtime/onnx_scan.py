@@ -6,12 +6,8 @@ import numpy as np
 
 from stm_keras.data.preprocess import pack_lines
 from stm_keras.errors import InputError, MismatchError
-from stm_keras.runtime.onnx_model import (
-    OnnxModel,
-    OnnxPredictor,
-    open_session,
-    unpack_outputs,
-)
+from stm_keras.runtime.onnx_model import OnnxModel, OnnxPredictor, unpack_outputs
+from stm_keras.runtime.onnx_session import GuardedSession, open_session
 
 BATCH = 16  # scans computed side by side, where the file takes any number
 
@@ -30,9 +26,9 @@ def load_onnx(path, threads=1):
         InputError: The file is missing, damaged, or not of stm-keras.
         MissingExtraError: onnxruntime is not installed.
     """
-    session, _ = open_session(path, threads)
+    session, facts = open_session(path, threads)
     kind = OnnxPredictor if session.get_inputs()[0].name == "line" else OnnxScanPredictor
-    return kind.load(path, threads)
+    return kind.of(session, facts)
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,7 @@ class OnnxScanPredictor(OnnxModel):
         model.probabilities(scans)
 
     Args:
-        session: `onnxruntime.InferenceSession` from "lines" `(batch, max_lines, pixels)`
+        session: `GuardedSession` from "lines" `(batch, max_lines, pixels)`
             to logits: "state" `(batch, classes)`, or of a model that answers after every
             line "state" `(batch, max_lines, classes)` and maybe "change" and "unknown".
         facts: dict. What the file says of itself.
@@ -64,14 +60,23 @@ class OnnxScanPredictor(OnnxModel):
             InputError: The file is missing, damaged, not of stm-keras, or a step.
             MissingExtraError: onnxruntime is not installed.
         """
-        session, facts = open_session(path, threads)
-        entries = session.get_inputs()
+        return cls.of(*open_session(path, threads))
+
+    @classmethod
+    def of(cls, session: GuardedSession, facts: dict) -> "OnnxScanPredictor":
+        """Return the model of a file that is open, as of `load`."""
+        path, entries = session.path, session.get_inputs()
         if entries[0].name == "line":
             raise InputError(f"{path}: is the step of a model. Use OnnxPredictor.")
-        state = {each.name: each.shape for each in session.get_outputs()}.get("state", [])
-        shape = [facts["max_lines"], facts["pixels"]]
-        fits = entries[0].shape[1:] == shape and len(entries) == 1 and len(state) in (2, 3)
-        if not fits or state[-1] != len(facts["classes"]):
+        shapes = {each.name: each.shape[1:] for each in session.get_outputs()}
+        lines, classes = facts["max_lines"], len(facts["classes"])
+        each_line = {name: [lines, classes if name == "state" else 1] for name in shapes}
+        fits = len(entries) == 1 and entries[0].shape[1:] == [lines, facts["pixels"]]
+        if (
+            not fits
+            or "state" not in shapes
+            or shapes not in (each_line, {"state": [classes]})
+        ):
             raise InputError(f"{path}: the network does not fit what the file says of it.")
         return cls(session, facts)
 
@@ -98,6 +103,7 @@ class OnnxScanPredictor(OnnxModel):
         """
         count, lines, pixels = _size(images, self.facts)
         frame = (self.facts["max_lines"], pixels)
+        entry = self.session.get_inputs()[0].name
         fixed = self.session.get_inputs()[0].shape[0] == 1
         heads = [each.name for each in self.session.get_outputs()]
         found, counts = {name: [] for name in heads}, []
@@ -110,10 +116,14 @@ class OnnxScanPredictor(OnnxModel):
             seen = self.prepare(some)
             given = np.zeros((max(len(seen), 1), *frame), np.float32)
             given[: len(seen), :lines] = seen
-            values = [
-                each[: len(seen)] for each in self.session.run(None, {"lines": given})
-            ]
+            values = self.session.run(None, {entry: given})
             for name, each in zip(heads, values, strict=True):
+                if len(each) != len(given):
+                    raise MismatchError(
+                        f"{self.session.path}: the network gives {len(each)} answers to "
+                        f"{len(given)} scans. Export the model anew."
+                    )
+                each = each[: len(seen)]
                 found[name].append(each[:, :lines] if self.every_line else each)
             if progress:
                 progress(start + len(seen), count)

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stm_keras.errors import MismatchError
+
 HEADS = ("change", "unknown")  # of networks, beside "state"
 TINY = 1e-9
 LEAD = 1e-6  # of the likeliest class at least: float32 still tells it from the next
@@ -130,8 +132,11 @@ def calibrated(logits, facts, lines):
 
     Returns:
         float64 array of the shape of `logits`.
+
+    Raises:
+        MismatchError: A logit is not finite.
     """
-    shares = softmax(logits, np.asarray(temperature(facts, lines))[..., None])
+    shares = softmax(check_finite(logits), np.asarray(temperature(facts, lines))[..., None])
     known = facts.get("confidence")
     if not known:
         return shares
@@ -176,6 +181,21 @@ def softmax(logits, temperature=1.0):
     return scaled / scaled.sum(-1, keepdims=True)
 
 
+def check_finite(values: np.ndarray) -> np.ndarray:
+    """Return what a network gave, unless some of it is no number.
+
+    Raises:
+        MismatchError: It holds NaN or infinity: no verdict may come of it.
+    """
+    if not np.isfinite(values).all():
+        raise MismatchError(
+            "The model gives numbers that are not finite, so it is damaged or was never "
+            "trained to an end. Export or train it anew."
+        )
+    return values
+
+
 def sigmoid(logits):
-    """Turn logits of any shape into float32 probabilities."""
-    return (0.5 + 0.5 * np.tanh(np.asarray(logits, np.float64) / 2)).astype(np.float32)
+    """Turn finite logits of any shape into float32 probabilities."""
+    logits = np.asarray(check_finite(logits), np.float64)
+    return (0.5 + 0.5 * np.tanh(logits / 2)).astype(np.float32)

@@ -152,7 +152,7 @@ def test_files_that_are_not_ours_are_named(exported, tmp_path):
     facts = json.dumps({**FACTS, "format": 1, "pixels": 17})
     for given, message in (
         (None, "is not of `stm-keras export`"),
-        ("{", "metadata are damaged"),
+        ("{", "metadata `stm_keras`: is damaged"),
         ("[]", r"damaged \(no object\)"),
         ('{"format": 2}', "of a newer stm-keras"),
         ('{"format": 1}', "no `classes`"),
@@ -160,10 +160,12 @@ def test_files_that_are_not_ours_are_named(exported, tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             OnnxPredictor.load(changed(path, output, given))
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="does not exist"):
         OnnxStream(tmp_path / "none.onnx")
     output.write_bytes(b"nothing")
-    with pytest.raises(InputError, match=r"other\.onnx: onnxruntime cannot load it"):
+    with pytest.raises(
+        InputError, match=r"other\.onnx: is no model that is run here \(damaged"
+    ):
         OnnxStream(output)
     with pytest.raises(MismatchError, match="lines of 16 pixels. Received: shape"):
         OnnxPredictor.load(path).outputs(np.zeros((1, 3, 8)))

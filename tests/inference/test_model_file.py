@@ -118,15 +118,18 @@ def test_facts_that_are_no_json_leave_nothing(tmp_path):
 
 
 BAD_FILES = {  # name: how to write it, what the line says
-    "missing": (lambda path, tiny: None, "no such file. Give a .keras file."),
-    "empty": (lambda path, tiny: path.write_bytes(b""), "not a .keras file, or cut short"),
+    "missing": (lambda path, tiny: None, "does not exist. Give a .keras file"),
+    "empty": (
+        lambda path, tiny: path.write_bytes(b""),
+        "cannot be read (File is not a zip file)",
+    ),
     "text": (
         lambda path, tiny: path.write_text("hello"),
-        "not a .keras file, or cut short",
+        "cannot be read (File is not a zip file)",
     ),
     "cut short": (
         lambda path, tiny: path.write_bytes(tiny.read_bytes()[:2000]),
-        "not a .keras file, or cut short",
+        "cannot be read (File is not a zip file)",
     ),
     "folder": (lambda path, tiny: path.mkdir(), "is a folder. Give a .keras file"),
     "other zip": (
@@ -139,7 +142,7 @@ BAD_FILES = {  # name: how to write it, what the line says
     ),
     "damaged config": (
         lambda path, tiny: rewrite(tiny, path, **{"config.json": "{"}),
-        "config.json is damaged",
+        "config.json: is damaged",
     ),
     "config of another kind": (
         lambda path, tiny: rewrite(tiny, path, **{"config.json": "[1, 2]"}),
@@ -151,11 +154,11 @@ BAD_FILES = {  # name: how to write it, what the line says
     ),
     "damaged weights": (
         lambda path, tiny: rewrite(tiny, path, **{"model.weights.h5": b"nothing"}),
-        "keras cannot load it",
+        "its weights are damaged",
     ),
     "damaged facts": (
         lambda path, tiny: rewrite(tiny, path, **{FACTS: "{"}),
-        f"{FACTS} is damaged",
+        f"{FACTS}: is damaged",
     ),
     "facts of a newer version": (
         lambda path, tiny: rewrite(tiny, path, **{FACTS: '{"format": 2}'}),

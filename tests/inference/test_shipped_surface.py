@@ -94,7 +94,7 @@ def test_real_scans_are_called_unknown_after_the_threshold_of_the_file():
 def test_a_number_of_lines_that_makes_no_sense_is_refused(fewest):
     from stm_keras.data.model_facts import FORMAT, check_facts
 
-    facts = {"format": FORMAT, "classes": ["a"], "pixels": 128, "max_lines": 128}
+    facts = {"format": FORMAT, "classes": ["a", "b"], "pixels": 128, "max_lines": 128}
     assert check_facts({**facts, "min_lines": 4}, "x.keras", "it") == {
         **facts,
         "min_lines": 4,
