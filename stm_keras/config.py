@@ -6,7 +6,6 @@ A TOML file holds only what differs from the defaults of `stm_keras.sections`, a
 
 import difflib
 import json
-import tomllib
 from pathlib import Path
 from typing import get_args
 
@@ -24,12 +23,15 @@ from stm_keras.sections import (
     SimulateConfig,
     TrainConfig,
 )
+from stm_keras.untrusted import parse_toml, read_text
+
+SHOWN = 80  # characters of what was received, in a message
 
 
 class Config(Section):
     """One training run."""
 
-    name: str = Field("quickstart", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field("quickstart", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)
     seed: int = Field(0, ge=0, lt=2**31)
     data: DataConfig = DataConfig()
     simulate: SimulateConfig = SimulateConfig()
@@ -83,15 +85,17 @@ def load_config(path=None, settings=()):
         ConfigError: A key is unknown, or a value is of the wrong kind.
     """
     table = {} if path is None else _read(find_config(path))
-    for setting in settings:
-        key, value = _parse_setting(setting) if isinstance(setting, str) else setting
+    given = [_parse_setting(s) if isinstance(s, str) else s for s in settings]
+    for key, value in given:
         _set(table, key, value)
     if isinstance(table.get("model"), dict):
         table["model"].setdefault("name", Config().model.name)
     try:
         return Config.model_validate(table)
     except ValidationError as error:
-        where = "" if path is None else f"{path}: "
+        key = ".".join(_place(error.errors()[0]))
+        ours = any(_overlap(key, each) for each, _ in given)  # not the file's fault
+        where = "" if path is None or ours else f"{path}: "
         raise ConfigError(where + _explain(error)) from None
 
 
@@ -130,34 +134,36 @@ def differences(one, other):
     return sorted(key for key in left | right if left.get(key) != right.get(key))
 
 
-def _read(path):
+def parse_value(text):
+    """Read the value of a setting as TOML; what is none is a text."""
     try:
-        text = path.read_bytes().decode()
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: is not a text file. Give a TOML config.") from None
-    except FileNotFoundError:
+        table = parse_toml(f"value = {text}", "setting", ConfigError)
+    except ConfigError:
+        return text.strip()
+    return table["value"] if len(table) == 1 else text.strip()
+
+
+def _read(path):
+    if not path.exists():
         close = difflib.get_close_matches(path.stem, config_names(), 1, 0.5)
         hint = f" Did you mean `{close[0]}`?" if close else ""
         raise InputError(
             f"{path}: no such file.{hint} These configs come with stm-keras and go by their "
             f"names: {', '.join(config_names())}."
-        ) from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: is not TOML: {error}.") from None
+        )
+    return parse_toml(read_text(path, "a TOML config"), str(path), ConfigError)
 
 
 def _parse_setting(text):
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(f"`--set` takes section.key=value. Received: {text}.")
-    try:
-        return key.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key.strip(), value.strip()
+        raise ConfigError(f"`--set` takes section.key=value. Received: {shown(text)}.")
+    return key.strip(), parse_value(value)
+
+
+def shown(text):
+    """Return a text as a message shows it: the beginning of a long one."""
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
 
 def _set(table, key, value):
@@ -165,16 +171,28 @@ def _set(table, key, value):
     for section in sections:
         table = table.setdefault(section, {})
         if not isinstance(table, dict):
-            raise ConfigError(f"`{key}` is not a setting: `{section}` is not a section.")
+            raise ConfigError(
+                f"`{shown(key)}` is not a setting: `{section}` is not a section."
+            )
     table[last] = value
+
+
+def _place(first):
+    """Return the parts of the key that an error is about."""
+    place = [str(part) for part in first["loc"]]
+    if place[:1] == ["model"] and len(place) > 1 and place[1] in MODEL_CONFIGS:
+        del place[1]  # pydantic names the kind of model here, which the file does not
+    return place
+
+
+def _overlap(one, other):
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
 def _explain(error):
     first = error.errors()[0]
-    place = [str(part) for part in first["loc"]]
-    if place[:1] == ["model"] and len(place) > 1 and place[1] in MODEL_CONFIGS:
-        del place[1]  # pydantic names the kind of model here, which the file does not
-    key = ".".join(place)
+    place = _place(first)
+    key = shown(".".join(place))
     if first["type"] == "extra_forbidden":
         names = [n for n, kind in MODEL_CONFIGS.items() if place[-1] in kind.model_fields]
         if place[0] == "model" and names:
@@ -188,7 +206,7 @@ def _explain(error):
     message = first["msg"].removeprefix("Value error, ").rstrip(".")
     if first["type"] == "value_error":
         return f"`{key}`: {message}."
-    return f"`{key}`: {message}. Received: {first['input']!r}."
+    return f"`{key}`: {message}. Received: {shown(repr(first['input']))}."
 
 
 def _keys(section, prefix=""):

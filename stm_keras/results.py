@@ -171,9 +171,10 @@ def _variants(rows):
     ]
     for row in rows:
         base = bases.get(row.get("base"))
-        if row["config"] == row.get("base") or base is None:
+        told = base is not None and "fold_numbers" in row
+        if row["config"] == row.get("base") or not told:
             continue
-        both = [k for k in row["fold_numbers"] if k in base["fold_numbers"]]
+        both = [k for k in row["fold_numbers"] if k in (base.get("fold_numbers") or ())]
         if not both:
             continue
         cells = [row["config"], str(len(both))]

@@ -13,6 +13,7 @@ others that say how sure it may be (`train.calibration_folds`) are in calibratio
 import csv
 import io
 import json
+import os
 import shlex
 import sys
 from contextlib import contextmanager
@@ -23,9 +24,23 @@ from pathlib import Path
 from stm_keras.config import differences, dump_config, load_config
 from stm_keras.errors import InputError, OutputError, UsageError
 from stm_keras.files import atomic, check_folder, locked
+from stm_keras.records import Environment, Reached, Scores, Split, State, check_record
+from stm_keras.untrusted import read_json
 
 SPLIT = ("dataset", "protocol", "seed", "fold", "parts", "groups", "note")  # of split.json
 STATE = ("weights", "rows")  # of checkpoints/state.json
+RECORDS = {  # what a file must hold
+    "split.json": Split,
+    "checkpoints/state.json": State,
+    "environment.json": Environment,
+    "evaluation.json": Reached,
+}
+FILES = (  # of a run: never the place of another result
+    *("config.toml", "command.txt", "environment.json", "split.json", "history.csv"),
+    *("best.keras", "best.skops", "evaluation.json", "card.md", "report.html"),
+    *("predictions.npz", "validation.npz", "checkpoints/state.json"),
+)
+LARGEST = 1 << 28  # bytes of a JSON file: a split names the session of every scan
 AGAIN = "refit"  # folder of the last training
 CALIBRATION = "calibration-{}"  # folder of one that says how sure the last may be
 COLUMNS = (
@@ -94,6 +109,10 @@ class Run:
         """Return the `Path` of a file of the run."""
         return self.path / name
 
+    def files(self):
+        """Return the paths of what makes up the run, there or not: list of `Path`."""
+        return [self.file(name) for name in FILES]
+
     def config(self):
         """Read the config of the run."""
         return load_config(self.file("config.toml"))
@@ -118,16 +137,22 @@ class Run:
             InputError: The file is damaged.
         """
         path = self.file(name)
-        if not path.exists():
+        if not os.path.lexists(path):
             return None
-        try:
-            value = json.loads(path.read_text())
-        except ValueError as error:
-            raise InputError(f"{path}: is damaged ({error}).") from None
+        value = read_json(path, "a file of a run", limit=LARGEST)
         missing = [key for key in keys if not isinstance(value, dict) or key not in value]
         if missing:
             raise InputError(f"{path}: is damaged (no {missing[0]}).")
+        if name in RECORDS:
+            check_record(RECORDS[name], value, path)
         return value
+
+    def scores(self):
+        """Read evaluation.json with all that can be shown of it, None where there is none."""
+        scores = self.read_json("evaluation.json")
+        if scores is not None:
+            check_record(Scores, scores, self.file("evaluation.json"))
+        return scores
 
     def epochs(self):
         """Return what is known of each epoch that is done: list of dict."""

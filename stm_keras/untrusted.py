@@ -5,6 +5,7 @@ becomes one line. What the values mean is for the caller to check.
 """
 
 import json
+import math
 import re
 import stat
 import tomllib
@@ -13,13 +14,19 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 
 from stm_keras.errors import InputError, StmKerasError
 
 MAX_TEXT = 16 << 20  # bytes of a text, and of a member of an archive that is one
+MAX_TOML = 1 << 20  # bytes; people write it
+MAX_ARRAYS = 1 << 32  # bytes of all arrays of an archive
 MAX_DEPTH = 100  # of objects and arrays in one another; Keras' own configs have about 40
 MAX_DIGITS = 400  # of a number: float64 has no more
+LARGEST = 1 << 64  # a whole number is below; beyond, not every reader knows it
+MAX_MEMBERS = 10_000  # of an archive
 PLAIN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+AGAIN = "Copy or make it again."
 DAMAGED_ZIP = (
     zipfile.BadZipFile,
     zlib.error,
@@ -81,8 +88,10 @@ def read_text(
     """
     path = ordinary_file(path, what, error)
     try:
-        with path.open("rb") as file:
-            data = file.read(limit + 1)
+        data = bytearray()
+        with path.open("rb") as file:  # in pieces: `read` gets all of its memory at once
+            while len(data) <= limit and (piece := file.read(1 << 20)):
+                data += piece
     except OSError as reason:
         raise error(f"{path}: cannot be read ({reason.strerror or reason}).") from None
     if len(data) > limit:
@@ -96,7 +105,10 @@ def read_text(
 
 
 def parse_json(
-    text: str | bytes, name: str, error: type[StmKerasError] = InputError
+    text: str | bytes,
+    name: str,
+    error: type[StmKerasError] = InputError,
+    limit: int = MAX_TEXT,
 ) -> object:
     """Read JSON: finite numbers, and nothing deeper than `MAX_DEPTH`.
 
@@ -104,33 +116,43 @@ def parse_json(
         text: str or bytes.
         name: str. Where it comes from, for the message.
         error: class of the error that is raised.
+        limit: int. Most characters or bytes.
 
     Raises:
         error: It is damaged, too deep, or holds NaN, inf or a number without end.
     """
     try:
-        if len(text) > MAX_TEXT:
-            raise ValueError(f"more than {MAX_TEXT >> 20} MiB")
+        if len(text) > limit:
+            raise ValueError(f"more than {limit >> 20} MiB")
         value = json.loads(
             text, parse_constant=_not_finite, parse_float=_finite, parse_int=_whole
         )
-        _check_depth(value)
+        _check(value)
     except RecursionError:
-        raise error(f"{name}: is damaged (nested too deeply).") from None
+        raise error(f"{name}: is damaged (nested too deeply). {AGAIN}") from None
+    except UnicodeDecodeError as reason:
+        raise error(
+            f"{name}: is damaged (byte {reason.start} is not in UTF-8). {AGAIN}"
+        ) from None
     except ValueError as reason:
-        raise error(f"{name}: is damaged ({reason}).") from None
+        raise error(f"{name}: is damaged ({reason}). {AGAIN}") from None
     return value
 
 
 def read_json(
-    path: str | Path, what: str = "a JSON file", error: type[StmKerasError] = InputError
+    path: str | Path,
+    what: str = "a JSON file",
+    error: type[StmKerasError] = InputError,
+    limit: int = MAX_TEXT,
 ) -> object:
     """Read a JSON file, as `read_text` and `parse_json` do."""
-    return parse_json(read_text(path, what, error), str(path), error)
+    return parse_json(read_text(path, what, error, limit), str(path), error, limit)
 
 
 def parse_toml(text: str, name: str, error: type[StmKerasError] = InputError) -> dict:
-    """Read TOML that is not deeper than `MAX_DEPTH`.
+    """Read TOML: whole numbers of 64 bits, and nothing deeper than `MAX_DEPTH`.
+
+    NaN and inf, which TOML knows, are for the caller to refuse.
 
     Args:
         text: str.
@@ -141,10 +163,15 @@ def parse_toml(text: str, name: str, error: type[StmKerasError] = InputError) ->
         error: It is damaged, too deep, or holds a number without end.
     """
     try:
+        if len(text) > MAX_TOML:
+            raise ValueError(f"more than {MAX_TOML >> 20} MiB")
         if re.search(rf"[0-9_]{{{MAX_DIGITS}}}", text):
             raise ValueError(f"a number of more than {MAX_DIGITS} digits")
+        keys = re.finditer(r"[^\n=\[\]{},#]+", re.sub(r"[ \t]", "", text))
+        if any(each[0].count(".") > MAX_DEPTH for each in keys):
+            raise ValueError("nested too deeply")  # which takes tomllib minutes to do
         value = tomllib.loads(text)
-        _check_depth(value)
+        _check(value)
     except RecursionError:
         raise error(f"{name}: is not TOML (nested too deeply).") from None
     except ValueError as reason:  # tomllib.TOMLDecodeError is one
@@ -180,6 +207,8 @@ def open_archive(
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
+            if len(members) > MAX_MEMBERS:
+                raise error(f"{name}: holds {len(members)} members. Give {what}.")
             names = {member.filename for member in members}
             if len(names) < len(members):
                 raise error(f"{name}: is damaged (two members have one name).")
@@ -206,6 +235,49 @@ def open_archive(
         ) from None
 
 
+def read_arrays(
+    path: str | Path,
+    what: str,
+    error: type[StmKerasError] = InputError,
+    limit: int = MAX_ARRAYS,
+) -> dict:
+    """Read all arrays of an NPZ archive, whose sizes are what is stored.
+
+    Args:
+        path: str or `Path`.
+        what: str. What should be given, with its article.
+        error: class of the error that is raised.
+        limit: int. Most bytes of all arrays.
+
+    Returns:
+        dict of str to array.
+
+    Raises:
+        error: As for `open_archive`; or a member is no array, or one of Python objects.
+    """
+    import numpy as np  # readers of texts alone need not wait for it
+    from numpy.lib import format as npy
+
+    headers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+    found = {}
+    with open_archive(path, what, error, limit) as archive:
+        for member in archive.infolist():
+            with archive.open(member) as stream:
+                try:
+                    shape, fortran, dtype = headers[npy.read_magic(stream)](stream)
+                except (TypeError, SyntaxError, TokenError) as reason:
+                    raise ValueError(str(reason)) from None
+                size = dtype.itemsize * math.prod(shape)
+                plain = not dtype.hasobject and min(shape, default=0) >= 0
+                if not plain or size > member.file_size:
+                    raise ValueError(f"{member.filename} is no plain array")
+                data = bytearray(stream.read())
+            array = np.frombuffer(data, dtype, math.prod(shape))
+            name = member.filename.removesuffix(".npy")
+            found[name] = array.reshape(shape, order="F" if fortran else "C")
+    return found
+
+
 def _not_finite(text):
     raise ValueError(f"a number that is not finite: {text}")
 
@@ -221,20 +293,19 @@ def _whole(text):
     return int(text)
 
 
-def _check_depth(value):
-    """Raise a `ValueError` where objects and arrays lie too deep; no recursion here."""
+def _check(value):
+    """Raise a `ValueError` where values lie too deep or are too large; no recursion here."""
     level = [value]
-    for _ in range(MAX_DEPTH):
-        level = (
-            [
-                each
-                for node in level
-                for each in (node.values() if isinstance(node, dict) else node)
-                if isinstance(each, dict | list)
-            ]
-            if isinstance(value, dict | list)
-            else []
-        )
+    for _ in range(MAX_DEPTH + 1):
+        inner = []
+        for node in level:
+            if isinstance(node, dict):
+                inner += node.values()
+            elif isinstance(node, list):
+                inner += node
+            elif isinstance(node, int) and abs(node) >= LARGEST:
+                raise ValueError("a whole number beyond 64 bits")
+        level = inner
         if not level:
             return
     raise ValueError("nested too deeply")

@@ -79,7 +79,7 @@ def made_up_folder(path, parts, **plan):
     config = load_config(settings=[*TINY_VIT, "data.path=scans.h5"])
     folder.start(Plan(**{"config": config, "sides": sides, "steps": 2, **plan}))
     told = dict.fromkeys(("data", "split", "weights", "split_note"), "d" * 64)
-    folder.write_json("material.json", {**told, "classes": [], "scans": 96})
+    folder.write_json("material.json", {**told, "classes": [], "scans": 96, "batches": []})
     folder.write_json("split.json", {})
     folder.file("weights.npz").write_bytes(b"")
     for each in parts:

@@ -19,6 +19,7 @@ ROWS = {  # who may import whom: only parts of a lower row, or its own part
     "sections": 2,
     "readers": 3,
     "config": 3,
+    "records": 3,
     "runs": 4,
     "data": 5,
     "simulate": 6,
@@ -53,8 +54,9 @@ OUTSIDE = {  # what a part may import at the top of a file, beside the standard 
     "readers": {"numpy"},
     "sections": {"pydantic"},
     "config": {"pydantic"},
+    "records": {"pydantic"},
     "runs": set(),
-    "data": {"numpy", "h5py", "PIL"},
+    "data": {"numpy", "h5py", "PIL", "pydantic"},
     "simulate": {"numpy", "threadpoolctl"},
     "trees": {"numpy"},
     "evaluation": {"numpy", "scipy", "sklearn", "matplotlib", "PIL"},
@@ -66,7 +68,13 @@ OUTSIDE = {  # what a part may import at the top of a file, beside the standard 
     "export": {"numpy"},
     "folds": {"numpy"},
     "benchmark": {"numpy"},
-    "compare": {"keras", "numpy", "matplotlib", "torch"},  # one reference is without Keras
+    "compare": {
+        "keras",
+        "numpy",
+        "matplotlib",
+        "pydantic",
+        "torch",
+    },  # one reference is without Keras
     "results": set(),
     "sweep": {"pydantic"},
     "cli": {"click", "numpy"},

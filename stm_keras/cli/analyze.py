@@ -6,7 +6,7 @@ import click
 
 from stm_keras.cli import options
 from stm_keras.errors import StmKerasError, UsageError
-from stm_keras.files import atomic
+from stm_keras.files import atomic, check_outputs
 from stm_keras.runs import AGAIN, Run
 
 SHOWN = (
@@ -51,6 +51,9 @@ def analyze(runs, curves, csv_file, overwrite, as_json):
         raise UsageError("`--csv` writes the table of one sweep: its folder alone.")
     from stm_keras.evaluation.history import best_epochs, compare_runs, read_history
 
+    check_outputs(
+        {"--curves": curves}, [file for path in runs for file in Run(path).files()]
+    )
     histories, tests, code = {}, {}, 0
     for path in runs:
         try:
@@ -94,9 +97,16 @@ def table(rows):
 
 def _sweep(folder, csv_file, overwrite, as_json):
     """Show how far the runs of a sweep are."""
-    from stm_keras.sweep.folder import by_settings, open_sweep, rows_csv, sweep_rows
+    from stm_keras.sweep.folder import (
+        by_settings,
+        files_of,
+        open_sweep,
+        rows_csv,
+        sweep_rows,
+    )
     from stm_keras.sweep.queue import queued
 
+    check_outputs({"--csv": csv_file}, files_of(folder))
     sweep = open_sweep(folder)
     rows = sweep_rows(folder, sweep, queued(folder))
     summary = by_settings(rows, sweep)

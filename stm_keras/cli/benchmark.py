@@ -1,12 +1,13 @@
 """`stm-keras benchmark`."""
 
 import json
+import os
 
 import click
 
 from stm_keras.cli import options
 from stm_keras.errors import StmKerasError
-from stm_keras.files import atomic
+from stm_keras.files import atomic, check_outputs
 
 
 @click.command()
@@ -76,6 +77,8 @@ def benchmark(
     from stm_keras.inference.shipped import shipped_models
     from stm_keras.results import merge_rows, results_page
 
+    check_outputs({"--results": results, "--page": page}, [*configs, data])
+    before = [] if results is None else _read_rows(results)
     chosen = protocols.split(",")
     for name in chosen:
         if name not in PROTOCOLS:
@@ -95,7 +98,7 @@ def benchmark(
         failed = train_folds(wanted, data, arguments, jobs, options.say)
     rows = pool_folds(every, dataset)
     if results is not None:
-        rows = merge_rows(_read_rows(results), rows)
+        rows = merge_rows(before, rows)
         with atomic(results, overwrite=True) as temporary:
             temporary.write_text(json.dumps(rows, indent=1) + "\n")
     if not rows:
@@ -116,9 +119,11 @@ def benchmark(
 
 def _read_rows(path):
     """Read what an earlier benchmark wrote: list of dict, empty without a file."""
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
+    from stm_keras.records import Rows, check_record
+    from stm_keras.untrusted import read_json
+
+    if not os.path.lexists(path):
         return []
-    except ValueError as error:
-        raise StmKerasError(f"{path}: is damaged ({error}). Move it away.") from None
+    rows = read_json(path, "the results of a benchmark, or another --results")
+    check_record(Rows, rows, path)
+    return rows

@@ -10,6 +10,7 @@ import click
 
 from stm_keras.cli import options
 from stm_keras.errors import UsageError
+from stm_keras.files import check_outputs
 
 DEFAULT = "by config"
 
@@ -99,6 +100,8 @@ def compare(paths, data, output, only, merge, slurm, sbatch, overwrite, as_json,
     if merge:
         if not paths:
             raise UsageError("`--merge`: give the folders to join.")
+        if [path.resolve() for path in paths] != [output.resolve()]:
+            check_outputs({"--output": output}, paths)
         join(list(map(Folder, paths)), folder, _typed(), overwrite)
     else:
         try:
@@ -116,7 +119,9 @@ def compare(paths, data, output, only, merge, slurm, sbatch, overwrite, as_json,
 
 def _measure(folder, paths, data, only, overwrite, slurm, sbatch, given):
     """Measure what is not done; or queue it, and return the numbers of the jobs."""
+    from stm_keras.compare.folder import MATERIAL
     from stm_keras.compare.measure import measure, prepare
+    from stm_keras.config import find_config
 
     if only:
         plan = folder.plan()
@@ -124,7 +129,11 @@ def _measure(folder, paths, data, only, overwrite, slurm, sbatch, given):
         measure(folder, plan, sides, options.say)
         failed = any(folder.done(side) is None for side in sides)
         click.get_current_context().exit(3 if failed else 0)
-    plan = folder.start(_plan(paths, data, given), overwrite)
+    plan = _plan(paths, data, given)
+    kept = folder.file(MATERIAL).exists() and not overwrite
+    read = [find_config(paths[0]), data, None if kept else given["weights"]]
+    check_outputs({"--output": [folder.path, *folder.files()]}, read)
+    plan = folder.start(plan, overwrite)
     with folder.locked():
         prepare(folder, plan, given["weights"], options.say)
         if slurm:

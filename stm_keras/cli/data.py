@@ -1,5 +1,6 @@
 """`stm-keras simulate`, `convert`, `info` and `audit`."""
 
+import glob
 import json
 import time
 
@@ -15,7 +16,7 @@ from stm_keras.cli.shards import (
     verified,
 )
 from stm_keras.errors import OutputError, StmKerasError, UsageError
-from stm_keras.files import check_folder
+from stm_keras.files import check_folder, check_outputs
 
 
 @click.command()
@@ -47,6 +48,7 @@ def simulate(
     from stm_keras.simulate import simulate as run
 
     check_target(output, shards, shard_size)
+    check_outputs({"--output": output, "--shards": shards})
     drawn = {"p_tip_change": tip_change, "p_partial": partial}
     config = SimulationConfig(**{k: v for k, v in drawn.items() if v is not None})
     workers = workers or os.cpu_count() or 1
@@ -99,6 +101,7 @@ def convert(source, output, shards, shard_size, merge, labels, overwrite):
     from stm_keras.data.storage import load_dataset, save_dataset
 
     check_target(output, shards, shard_size)
+    check_outputs({"--output": output, "--shards": shards}, [source], whole=["--shards"])
     if shards is None:
         _refuse_existing(output, overwrite)
     dataset = load_dataset(source, merge=merge)
@@ -144,6 +147,10 @@ def info(file, output, channel, per_class, seed, verify, verbose, overwrite, as_
         stm-keras info runs/vit/best.keras --json
         stm-keras info scans --verify
     """
+    if output is not None:
+        drawn = output.glob("*.png") if output.is_dir() else ()
+        several = output.parent.glob(f"{glob.escape(output.stem)}-*.png")
+        check_outputs({"--output": [output, *drawn, *several]}, [file])
     checked = verified(file) if verify else None
     from stm_keras.inference.choice import find_model, is_model
 
@@ -268,7 +275,7 @@ def audit(file, run_path, as_json):
             raise UsageError(f"{run_path}: has no split yet.")
         if saved.get("dataset") != dataset.digest():
             raise UsageError(f"{run_path}: was split on other data than {file}.")
-        split = Split.from_json(saved)
+        split = Split.from_json(saved, len(dataset))
     found = look(dataset, split, options.progress_line("auditing"))
     click.echo(json.dumps(found.to_json()) if as_json else found.text())
 

@@ -14,6 +14,7 @@ from stm_keras import __version__
 from stm_keras.backend import BACKENDS, installed_backends
 from stm_keras.cli import options
 from stm_keras.errors import install
+from stm_keras.untrusted import parse_json
 
 PACKAGES = {
     "numpy": None,
@@ -88,7 +89,7 @@ def _probe(name):
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith("probe ")]
     if done.returncode == 0 and lines:
-        found, devices = json.loads(lines[0].removeprefix("probe "))
+        found, devices = parse_json(lines[0].removeprefix("probe "), name)
         works = found == name
         return {"installed": True, "works": works, "devices": devices, "error": None}
     last = (done.stderr.strip().splitlines() or ["no message"])[-1]

@@ -8,7 +8,7 @@ import click
 from stm_keras.cli import options
 from stm_keras.cli.show import score_lines
 from stm_keras.errors import OutputError
-from stm_keras.files import atomic, check_folder
+from stm_keras.files import atomic, check_folder, check_outputs
 
 
 @click.command()
@@ -56,14 +56,18 @@ def evaluate(model, data, part, protocol, others, seed, output, overwrite, as_js
     from stm_keras.inference.choice import choose_scans, find_model, needs_keras
 
     file, run = find_model(model)
-    dataset = load_dataset(data)
-    chosen = choose_scans(dataset, run, part, protocol)
     if output is not None:
         from stm_keras.evaluation.album import NAMES
 
-        for name in ("evaluation.json", "report.html", *NAMES):
-            if (output / name).exists() and not overwrite:
-                raise OutputError(f"{output / name}: exists already. Add --overwrite.")
+        files = [output / name for name in ("evaluation.json", "report.html", *NAMES)]
+        own = [] if run is None else run.files()
+        check_outputs({"--output": [output, *files]}, [file, data, *others, *own])
+        for path in files:
+            if path.exists() and not overwrite:
+                raise OutputError(f"{path}: exists already. Add --overwrite.")
+    dataset = load_dataset(data)
+    chosen = choose_scans(dataset, run, part, protocol)
+    if output is not None:
         check_folder(output)
     if needs_keras(file):
         options.load_keras()
@@ -89,11 +93,11 @@ def evaluate(model, data, part, protocol, others, seed, output, overwrite, as_js
         "seed": seed,
     }
     if output is not None:
-        _write(output, scores, predictor, dataset, chosen, by_lines, run)
+        _write(output, scores, predictor, dataset, chosen, by_lines, run, overwrite)
     click.echo(json.dumps(scores) if as_json else score_lines(scores))
 
 
-def _write(output, scores, predictor, dataset, chosen, by_lines, run):
+def _write(output, scores, predictor, dataset, chosen, by_lines, run, overwrite):
     from stm_keras.evaluation.album import write_album
     from stm_keras.evaluation.history import read_history
     from stm_keras.evaluation.report import write_report
@@ -113,8 +117,8 @@ def _write(output, scores, predictor, dataset, chosen, by_lines, run):
         history=history,
         predictions=predictions,
         images=part.images,
-        overwrite=True,
+        overwrite=overwrite,
     )
-    write_album(output, scores, predictions, history, overwrite=True)
-    with atomic(output / "evaluation.json", overwrite=True) as temporary:
+    write_album(output, scores, predictions, history, overwrite)
+    with atomic(output / "evaluation.json", overwrite) as temporary:
         temporary.write_text(json.dumps(scores, indent=1) + "\n")

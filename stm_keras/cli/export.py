@@ -1,12 +1,14 @@
 """`stm-keras export`."""
 
 import json
+import os
 
 import click
 
 from stm_keras.cli import options
-from stm_keras.errors import UsageError
+from stm_keras.errors import OutputError, UsageError
 from stm_keras.export.formats import FORMATS, check_pair, check_variant, choose_format
+from stm_keras.files import check_outputs
 
 
 @click.command()
@@ -85,7 +87,13 @@ def export(
 
     every_line = answers_every_line(file)
     kind = choose_format(kind, output, every_line)
+    card = None if scores is None else output.with_suffix(".md")
+    own = [] if run is None else run.files()
+    written = {"--output": output, "--scores": card}
+    check_outputs(written, [file, data, others, scores, *own], whole=["--output"])
     check_pair(kind, output, options.choose_backend(), every_line, overwrite)
+    if card is not None and os.path.lexists(card) and not overwrite:
+        raise OutputError(f"{card}: exists already. Add --overwrite to replace it.")
     check_variant(kind, variant, data)
     if data is not None and variant is None and others is None:
         raise UsageError("`--data` measures the loss of a variant. Add --variant int8.")
@@ -104,14 +112,13 @@ def export(
     if scores is not None:
         from stm_keras.training.ship import write_shipped_card
 
-        card, cost = output.with_suffix(".md"), facts.get("variant")
-        after = ""
+        cost, after = facts.get("variant"), ""
         if others is not None:
             after = f"stm-keras export {file.name} -o {output.name} --data {data.name} "
             after += f"--others {others.name}"
         before = file.with_suffix(".md")
         write_shipped_card(
-            card, predictor, row, run, data_licence, cost, True, before, after
+            card, predictor, row, run, data_licence, cost, overwrite, before, after
         )
         options.say(f"{card}: the model card.")
     click.echo(json.dumps(facts) if as_json else _text(facts))

@@ -7,6 +7,7 @@ import click
 
 from stm_keras.cli import options
 from stm_keras.errors import DatasetError, UsageError
+from stm_keras.files import check_outputs
 
 FAILED, UNREADABLE = 10, 3  # exit codes
 CLASSES = {"defects": "generic defects", "rows": "rows"}  # of --fail-on: name of a class
@@ -69,6 +70,7 @@ def predict(paths, model, channel, as_csv, as_json, every_line, pictures, report
     from stm_keras.inference.judging import judge
     from stm_keras.inference.paths import LeftOut, find_places
 
+    drawn = _check_outputs(model, paths, pictures, report)
     predictor, paths = _load(model, list(paths))
     _check_fail_on(more["fail_on"], predictor.classes)
     kind = JsonPrinter if as_json else CsvPrinter if as_csv else TablePrinter
@@ -82,6 +84,8 @@ def predict(paths, model, channel, as_csv, as_json, every_line, pictures, report
             stack.enter_context(drawer)
         code, failed = 0, False
         for judged in found:
+            if "-" in map(str, paths):  # what a list names is known as it comes
+                check_outputs({"--report": report, "--pictures": drawn}, [judged.path])
             if judged.error is not None:
                 code = max(options.report(judged.error, code), UNREADABLE)
             elif judged.reason is not None:
@@ -115,6 +119,27 @@ def _load(model, paths):
     from stm_keras.inference.model_file import load_predictor
 
     return load_predictor(file), paths
+
+
+def _check_outputs(model, paths, pictures, report):
+    """Refuse to replace what is read; return the pictures that may be replaced."""
+    from stm_keras.inference.paths import find_places
+
+    drawn = list(pictures.glob("*.png")) if pictures and pictures.is_dir() else []
+    given = [path for path in (model, *paths) if path is not None and str(path) != "-"]
+    read = [path for path in given if not path.is_dir()]
+    if drawn or (report is not None and report.exists()):
+        found = find_places([path for path in given if path != model])
+        read += [place.path for place in found if place.error is None]
+    for path in given:
+        if (path / "config.toml").exists():
+            from stm_keras.runs import Run  # pydantic takes a tenth of a second
+
+            read += Run(path).files()
+    check_outputs(
+        {"--report": report, "--pictures": [*drawn, *filter(None, [pictures])]}, read
+    )
+    return drawn
 
 
 def _list_of_paths():

@@ -53,8 +53,6 @@ def to_shards(dataset, source, asked, folder, size, overwrite):
     """Write a dataset as shards and say what was done."""
     from stm_keras.data.shard_writer import SHARD_SIZE, save_shards
 
-    if folder.resolve() == source.resolve():
-        raise UsageError(f"`--shards {folder}`: is the source. Choose another folder.")
     stamp = [source.stat().st_size, source.stat().st_mtime_ns] if source.is_file() else None
     settings = {
         "command": "convert",

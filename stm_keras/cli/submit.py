@@ -9,6 +9,7 @@ import click
 from stm_keras.backend import BACKENDS
 from stm_keras.cli import options
 from stm_keras.errors import StmKerasError, UsageError
+from stm_keras.files import check_outputs
 from stm_keras.leave import EXIT_CODE, Preempted, watched
 
 
@@ -58,6 +59,7 @@ def submit(config, file, output, local, dry_run, worker, as_json, **asked):
     if worker is not None:
         return _work(config, worker)
     folder, sweep = _asked(config, file, output, asked)
+    check_outputs({"--output": [folder, *folders.files_of(folder)]}, [file, sweep.data])
     if not dry_run or folders.is_sweep(folder):
         folders.begin_sweep(folder, sweep)
     todo = _todo(folder, sweep)

@@ -10,6 +10,7 @@ import click
 from stm_keras.cli import options
 from stm_keras.config import load_config
 from stm_keras.errors import StmKerasError
+from stm_keras.files import check_outputs
 from stm_keras.leave import EXIT_CODE, Preempted, watched
 from stm_keras.runs import FollowedRun, Run, default_path
 from stm_keras.training.launch import KINDS, check_parallel
@@ -99,6 +100,8 @@ def train(
     given = [(key, value) for key, value in shorts.items() if value is not None]
     resolved = load_config(config, [*settings, *given])
     path = output or default_path(resolved)
+    read = (resolved.data.path, resolved.data.others, resolved.train.init)
+    check_outputs({"--output": [path, *Run(path).files()]}, read)
     trees = resolved.model.name == "trees"  # which need no keras
     backend = None if trees else options.choose_backend()
     launch = check_parallel(

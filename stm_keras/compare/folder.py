@@ -9,19 +9,31 @@ batches/        the first training batches, scans.npz: scans whose logits are co
 
 import hashlib
 import json
-import tomllib
+import os
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 
+from stm_keras.compare import records
+from stm_keras.compare.records import Done, Failed
 from stm_keras.compare.sides import Side
 from stm_keras.config import Config, differences, dump_config, load_config
-from stm_keras.errors import InputError, OutputError, UsageError
+from stm_keras.errors import InputError, OutputError, StmKerasError, UsageError
 from stm_keras.files import atomic, check_folder, locked
+from stm_keras.records import Split, check_record
+from stm_keras.untrusted import parse_toml, read_arrays, read_json
 
 PLAN, MATERIAL = "plan.json", "material.json"
+QUEUED = "jobs/jobs.json"  # numbers of SLURM jobs
+RECORDS = {
+    PLAN: records.Plan,
+    MATERIAL: records.Material,
+    "split.json": Split,
+    QUEUED: records.Jobs,
+}
+LARGEST = 1 << 28  # bytes of a JSON file
 KEPT = 4  # batches that timing goes round
 FIXED = ("steps", "repeats", "steps_per_round", "loading", "cores", "epochs")
 
@@ -68,6 +80,12 @@ class Folder:
     def file(self, *names):
         """Return the `Path` of a file in the folder."""
         return self.path.joinpath(*names)
+
+    def files(self):
+        """Return the paths of what makes up a comparison, there or not: list of `Path`."""
+        names = (PLAN, MATERIAL, "split.json", "weights.npz", "scans.npz")
+        more = (f"comparison.{suffix}" for suffix in ("json", "html", "md"))
+        return [self.file(name) for name in (*names, *more)]
 
     def start(self, plan, overwrite=False):
         """Begin a comparison, or go on with the same one.
@@ -145,10 +163,18 @@ class Folder:
         saved = self.read_json(PLAN, ("config", "sides", *FIXED))
         if saved is None:
             raise InputError(f"{self.path}: is no comparison (no {PLAN}).")
-        table = tomllib.loads(saved["config"])
-        config = load_config(None, list(table.items()))
-        sides = tuple(Side(**side) for side in saved["sides"])
-        return Plan(**{**saved, "config": config, "sides": sides})
+        path = self.file(PLAN)
+        try:
+            table = parse_toml(saved["config"], "config")
+            config = load_config(None, list(table.items()))
+        except StmKerasError as error:
+            raise InputError(f"{path}: is damaged ({error})") from None
+        if config.data.path is None:
+            raise InputError(f"{path}: is damaged (its config names no data).")
+        sides = tuple(_side(side) for side in saved["sides"])
+        names = {field.name for field in fields(Plan)} & saved.keys()
+        kept = {name: saved[name] for name in names}
+        return Plan(**{**kept, "config": config, "sides": sides})
 
     def material(self):
         """Read material.json, or return None."""
@@ -163,7 +189,10 @@ class Folder:
         order = self.plan().sides
         names = sorted(path.name for path in self.file("parts").glob("*.json"))
         found = [self.read_json(f"parts/{name}", ("side", "status")) for name in names]
-        return sorted(found, key=lambda part: order.index(Side(**part["side"])))
+        for name, part in zip(names, found, strict=True):
+            if _side(part["side"]) not in order:
+                raise InputError(f"{self.file('parts', name)}: is of another comparison.")
+        return sorted(found, key=lambda part: order.index(_side(part["side"])))
 
     def done(self, side):
         """Return what a side measured, or None where that is not complete."""
@@ -182,15 +211,17 @@ class Folder:
             InputError: It is damaged.
         """
         path = self.file(name)
-        try:
-            value = json.loads(path.read_text())
-        except FileNotFoundError:
+        if not os.path.lexists(path):
             return None
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: is damaged ({error}).") from None
+        value = read_json(path, "the folder of a comparison", limit=LARGEST)
         missing = [key for key in keys if not isinstance(value, dict) or key not in value]
         if missing:
             raise InputError(f"{path}: is damaged (no {missing[0]}).")
+        kind = RECORDS.get(name)
+        if name.startswith("parts/"):
+            kind = Done if value["status"] == "done" else Failed
+        if kind is not None:
+            check_record(kind, value, path)
         return value
 
     def save_weights(self, names, arrays):
@@ -212,13 +243,12 @@ class Folder:
             InputError: The file cannot be read.
         """
         path = path or self.file("weights.npz")
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                return {str(n): file[f"{i:04d}"] for i, n in enumerate(file["names"])}
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(
-                f"{path}: holds no weights that can be read ({error})."
-            ) from None
+        found = read_arrays(path, "the weights.npz of a comparison")
+        names = found.get("names", np.zeros(0)).ravel()
+        numbers = [f"{number:04d}" for number in range(len(names))]
+        if not len(names) or not found.keys() >= set(numbers):
+            raise InputError(f"{path}: is damaged (no weights).")
+        return {str(n): found[i] for n, i in zip(names, numbers, strict=True)}
 
     def save_batch(self, number, inputs, targets, weights):
         """Write one training batch; targets and weights may be dicts of heads."""
@@ -232,14 +262,35 @@ class Folder:
     def batch(self, number):
         """Read one training batch: inputs, targets and weights, as `Batches` made them."""
         path = self.file("batches", f"{number:04d}.npz")
-        with np.load(path, allow_pickle=False) as file:
-            found = {"targets": {}, "weights": {}}
-            for key in file.files:
-                name, _, head = key.partition(".")
-                if name in found:
-                    found[name][head] = file[key]
-            pair = (heads.get("", heads) for heads in found.values())
-            return (file["inputs"], *pair)
+        arrays = read_arrays(path, "a batch of a comparison")
+        found = {"targets": {}, "weights": {}}
+        for key, array in arrays.items():
+            name, _, head = key.partition(".")
+            if name in found:
+                found[name][head] = array
+        if "inputs" not in arrays:
+            raise InputError(f"{path}: is damaged (no inputs).")
+        return (arrays["inputs"], *(heads.get("", heads) for heads in found.values()))
+
+    def split(self):
+        """Read which scans train, validate and test, as `Split.from_json` takes it."""
+        saved = self.read_json("split.json")
+        if saved is None:
+            raise InputError(f"{self.path}: has no split.json. Begin with --overwrite.")
+        return saved
+
+    def scans(self):
+        """Read the scans whose logits are compared: array `(scans, lines, pixels)`."""
+        path = self.file("scans.npz")
+        arrays = read_arrays(path, "the scans of a comparison")
+        if "inputs" not in arrays:
+            raise InputError(f"{path}: is damaged (no inputs).")
+        return arrays["inputs"]
+
+
+def _side(saved):
+    """Return the `Side` that was written, whatever a later version adds."""
+    return Side(saved["library"], saved["precision"], saved["jit"])
 
 
 def digest(arrays):

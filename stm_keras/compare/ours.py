@@ -90,7 +90,7 @@ class Ours:
         """Fit `count` batches as they are made, and see how long training waits for them."""
         config = self.plan.config
         dataset = load_dataset(config.data.path)
-        split = Split.from_json(self.folder.read_json("split.json"))
+        split = Split.from_json(self.folder.split(), len(dataset))
         heads = answers(self.model)
         batches = make_batches(config, dataset, split, heads, lambda text: None)
         with contextlib.closing(batches):
@@ -104,8 +104,7 @@ class Ours:
         network = without_trees(self.plan.config.model)
         network = network.model_copy(update={"dropout": 0.0})
         model = self.build(network)
-        with np.load(self.folder.file("scans.npz")) as file:
-            scans = file["inputs"]
+        scans = self.folder.scans()
         before = _logits(model, scans)
         losses = []
         for number in range(self.plan.steps):

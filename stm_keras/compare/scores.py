@@ -47,11 +47,13 @@ def score_sides(folder, plan, sides, say):
 
 
 def _scores_of(folder, plan, side, seed, say):
-    done = folder.read_json(f"{run_name(side, seed)}/evaluation.json", SCORES)
+    done = Run(folder.file(run_name(side, seed))).read_json("evaluation.json", SCORES)
     if done is None:
         say(f"{side.name}, seed {seed}: training {plan.epochs} epochs.")
         with Process(folder, side, plan.cores) as process:
             done = process.ask("score", seed=seed)
+    if None in (done[key] for key in SCORES):
+        raise StmKerasError("its test scans tell no score")
     return {key: done[key] for key in SCORES}
 
 
@@ -83,8 +85,9 @@ def score_run(folder, plan, side, seed, say):
     config = config.model_copy(update={"train": settings, "seed": seed})
     run = Run.start(folder.file(run_name(side, seed)), config)
     if not run.file("split.json").exists():
-        saved = folder.read_json("split.json")
-        run.write_json("split.json", {**saved, "dataset": folder.material()["data"]})
+        run.write_json(
+            "split.json", {**folder.split(), "dataset": folder.material()["data"]}
+        )
     with run.locked():
         predictor, dataset, split = train(config, run, say)
         scores = finish(run, predictor, dataset, split, say)

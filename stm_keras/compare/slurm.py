@@ -2,10 +2,10 @@
 
 import shlex
 
+from stm_keras.compare.folder import QUEUED
 from stm_keras.files import atomic
 from stm_keras.slurm import copy_script, need_sbatch, sbatch, unfinished
 
-QUEUED = "jobs/jobs.json"
 SCRIPT = """\
 #!/bin/bash
 #SBATCH --job-name={job}

@@ -1,6 +1,5 @@
 """A side that is not ours: the same network in plain PyTorch or timm, on the same batches."""
 
-import numpy as np
 import torch
 
 from stm_keras.compare import arrays
@@ -101,8 +100,7 @@ class Theirs:
     def agree(self):
         """Compute logits, losses of the first steps and logits after them, without dropout."""
         self.network, self.step = self.build(0.0)
-        with np.load(self.folder.file("scans.npz")) as file:
-            scans = file["inputs"]
+        scans = self.folder.scans()
         before = self._logits(self.network, scans).ravel().tolist()
         losses = []
         for number in range(self.plan.steps):

@@ -6,15 +6,17 @@ A sharded dataset is a folder with `shards.json` and shards, each of which is a 
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from stm_keras.errors import DatasetError, InputError
+from stm_keras.untrusted import read_json
 
 INDEX = "shards.json"
 JOURNAL = "shards.part"  # instead of the index while shards are being written
 FORMAT = "stm-keras shards"
 VERSION = 1
+LARGEST = 1 << 28  # bytes of the index: a line a shard
 _BLOCK = 1 << 20
 
 
@@ -106,13 +108,9 @@ def read_index(folder):
             f"{folder}: its shards were not all written. Type the command that began it "
             "again: it goes on."
         )
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
-    except ValueError as error:
-        raise DatasetError(f"{path}: is damaged ({error}). Copy it again.") from None
-    index = _checked(path, table)
+    index = _checked(
+        path, read_json(path, "the folder of a dataset", DatasetError, LARGEST)
+    )
     for shard in index.shards:
         _check_size(path.parent / shard.file, shard, len(index.shards))
     return index
@@ -157,28 +155,25 @@ def file_sha256(path):
 def _checked(path, table):
     if not isinstance(table, dict) or table.get("format") != FORMAT:
         raise DatasetError(f"{path}: is no index of shards. Give a dataset.")
-    version = table.pop("version", None)
+    version = table.get("version")
     if version != VERSION:
         raise DatasetError(
             f"{path}: was written in version {version} of the format; this stm-keras reads "
             f"version {VERSION}. Update stm-keras, or write the shards again."
         )
-    scans = table.pop("scans", None)
-    del table["format"]
-    try:
-        table["shards"] = tuple(Shard(**shard) for shard in table["shards"])
-        index = ShardIndex(**table)
-        whole = all(
-            isinstance(number, int) and number > 0
-            for shard in index.shards
-            for number in (shard.scans, shard.bytes)
-        )
-        plain = all(Path(shard.file).name == shard.file for shard in index.shards)
-        if not (whole and plain and index.shards and index.scans == scans):
-            raise ValueError("its shards do not add up")
-    except (TypeError, KeyError, ValueError) as error:
-        raise DatasetError(f"{path}: is damaged ({error}). Copy it again.") from None
-    return index
+    from stm_keras.data.shard_records import Shards  # pydantic takes long to import
+    from stm_keras.records import check_record
+
+    check_record(Shards, table, path, DatasetError)
+    shards = tuple(_known(Shard, shard) for shard in table["shards"])
+    return _known(ShardIndex, {**table, "shards": shards})
+
+
+def _known(kind, table):
+    """Make a dataclass of what it knows of a table; a later version may add to it."""
+    return kind(
+        **{each.name: table[each.name] for each in fields(kind) if each.name in table}
+    )
 
 
 def _check_size(path, shard, count):

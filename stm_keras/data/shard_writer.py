@@ -5,6 +5,7 @@ was asked for, then a line for every finished shard.
 """
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from stm_keras.data.hdf5 import ARRAYS
 from stm_keras.data.shard_index import (
     INDEX,
     JOURNAL,
+    LARGEST,
     Shard,
     ShardIndex,
     file_sha256,
@@ -21,8 +23,9 @@ from stm_keras.data.shard_index import (
 )
 from stm_keras.data.storage import save_dataset
 from stm_keras.data.summary import recorded_heights
-from stm_keras.errors import OutputError, UsageError
+from stm_keras.errors import InputError, OutputError, UsageError
 from stm_keras.files import atomic, check_folder, locked
+from stm_keras.untrusted import parse_json, read_json, read_text
 
 LOCK = ".lock"
 SHARD_SIZE = 8192  # scans: about 90 MB of a file, 140 MB of memory of a process
@@ -53,7 +56,7 @@ def write_shards(folder, settings, count, shard_size, work, overwrite=False, pro
     if shard_size < 1:
         raise UsageError(f"`shard_size` must be 1 or more. Received: {shard_size}.")
     folder = Path(folder)
-    settings = json.loads(json.dumps({**settings, "shard_size": shard_size}))
+    settings = _plain({**settings, "shard_size": shard_size})
     check_shards_folder(folder, settings, overwrite)
     check_folder(folder)
     refusal = (
@@ -167,7 +170,7 @@ def check_shards_folder(folder, settings, overwrite=False):
                 f"{folder}: is not empty and holds no shards. Choose another folder."
             )
         return
-    settings = json.loads(json.dumps(settings))
+    settings = _plain(settings)
     changed = sorted(key for key in asked | settings if asked.get(key) != settings.get(key))
     if changed and not overwrite:
         raise OutputError(
@@ -179,15 +182,27 @@ def check_shards_folder(folder, settings, overwrite=False):
 
 def _asked(folder):
     """Return the settings of the shards in a folder, or None where there are none."""
+    index, journal = folder / INDEX, folder / JOURNAL
     try:
-        if (folder / INDEX).exists():
-            return json.loads((folder / INDEX).read_text())["settings"]
-        if (folder / JOURNAL).exists():
-            with (folder / JOURNAL).open() as journal:
-                return json.loads(journal.readline())
-    except (ValueError, KeyError, TypeError):
+        if os.path.lexists(index):
+            settings = _object(read_json(index, limit=LARGEST)).get("settings")
+        elif os.path.lexists(journal):
+            first = read_text(journal, limit=LARGEST).partition("\n")[0]
+            settings = parse_json(first, str(journal))
+        else:
+            return None
+    except InputError:
         return {}
-    return None
+    return _object(settings)
+
+
+def _object(value):
+    return value if isinstance(value, dict) else {}
+
+
+def _plain(settings):
+    """Return settings as JSON gives them back: lists instead of tuples."""
+    return parse_json(json.dumps(settings), "settings")
 
 
 def _begin(folder, settings):
@@ -196,13 +211,21 @@ def _begin(folder, settings):
     facts, shards = None, []
     if not journal.exists():
         with atomic(journal) as temporary:
-            temporary.write_text(json.dumps(settings) + "\n")
+            temporary.write_text(json.dumps(settings) + "\n", encoding="utf-8")
         return facts, shards
-    lines = journal.read_text().split("\n")
+    from stm_keras.data.shard_records import ShardFacts, ShardFile
+    from stm_keras.records import check_record
+
+    lines = read_text(journal, "the journal of a dataset", limit=LARGEST).split("\n")
     good = [lines[0]]
     for line in lines[1:-1]:  # what comes after the last newline was cut off
-        row = json.loads(line)
-        known = row.pop("facts")
+        try:
+            row = parse_json(line, str(journal))
+            check_record(ShardFile, row, journal)
+            known = row.pop("facts", None)
+            check_record(ShardFacts, known, journal)
+        except InputError:  # from here on the shards are written again
+            break
         path = folder / row["file"]
         if not path.is_file() or path.stat().st_size != row["bytes"]:
             break
@@ -210,12 +233,12 @@ def _begin(folder, settings):
         shards.append(Shard(**row))
         good.append(line)
     with atomic(journal, overwrite=True) as temporary:
-        temporary.write_text("\n".join(good) + "\n")
+        temporary.write_text("\n".join(good) + "\n", encoding="utf-8")
     return facts, shards
 
 
 def _note(folder, row):
-    with (folder / JOURNAL).open("a") as journal:
+    with (folder / JOURNAL).open("a", encoding="utf-8") as journal:
         journal.write(json.dumps(row) + "\n")
 
 

@@ -16,6 +16,7 @@ from stm_keras.errors import DatasetError, UsageError
 
 PARTS = ("train", "validation", "test")
 PROTOCOLS = {"p1": "by scan", "p2": "by session", "p3": "by campaign"}
+MOST = 1 << 32  # scans of any dataset
 LISTED = 100_000  # scans of a part that split.json lists one by one
 VALIDATION = 0.15  # of what is not tested, where a fold is given
 
@@ -54,18 +55,30 @@ class Split:
         }
 
     @classmethod
-    def from_json(cls, saved):
+    def from_json(cls, saved, scans=None):
         """Return the split that `to_json` gave.
 
+        Args:
+            saved: dict.
+            scans: int. Scans of the dataset, or None where that is not at hand.
+
         Raises:
-            DatasetError: It is none.
+            DatasetError: It is none, or not of that dataset.
         """
+        most = MOST if scans is None else scans
         try:
-            parts = {name: _unpacked(saved["parts"][name]) for name in PARTS}
+            parts = {name: _unpacked(saved["parts"][name], most) for name in PARTS}
             groups = saved["groups"]
             groups = None if groups is None else np.array(groups)
             rest = {key: saved[key] for key in ("protocol", "seed", "fold", "note")}
-        except (KeyError, TypeError, ValueError, zlib.error) as error:
+            together = np.sort(np.concatenate(list(parts.values())))
+            if (np.diff(together) == 0).any():
+                raise ValueError("a scan is in two parts")
+            if len(together) and not 0 <= together[0] <= together[-1] < most:
+                raise ValueError(f"scan {together[-1]} of {most}")
+            if groups is not None and groups.shape != (scans or len(groups),):
+                raise ValueError(f"groups of {len(groups)} scans")
+        except (KeyError, TypeError, ValueError, OverflowError, zlib.error) as error:
             raise DatasetError(
                 f"The saved split is damaged ({type(error).__name__}: {error}). Start a "
                 "new run."
@@ -176,11 +189,12 @@ def _packed(indices):
     return base64.b64encode(zlib.compress(np.packbits(there), 1)).decode()
 
 
-def _unpacked(saved):
+def _unpacked(saved, most):
     if not isinstance(saved, str):
-        return np.array(saved, int)
-    bits = np.frombuffer(zlib.decompress(base64.b64decode(saved)), np.uint8)
-    return np.flatnonzero(np.unpackbits(bits))
+        return np.array(saved, int).reshape(len(saved))
+    packed = base64.b64decode(saved, validate=True)
+    bits = zlib.decompressobj().decompress(packed, most // 8 + 1)
+    return np.flatnonzero(np.unpackbits(np.frombuffer(bits, np.uint8)))
 
 
 def _check_arguments(protocol, seed, fold, num_folds, fractions):

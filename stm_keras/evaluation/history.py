@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.errors import InputError
+from stm_keras.untrusted import read_text
 
 NOT_SCORES = ("epoch", "learning_rate", "seconds")
 JUDGES = ("val_auroc", "val_balanced_accuracy", "val_loss", "auroc", "loss")
@@ -31,15 +32,8 @@ def read_history(path):
     """
     path = Path(path)
     path = path / "history.csv" if path.is_dir() else path
-    try:
-        text = path.read_text(encoding="utf-8-sig", errors="strict")
-    except FileNotFoundError:
-        raise InputError(
-            f"{path}: no such file. Name the folder of a run or its history.csv."
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error}).") from None
-    lines = text.replace("\r\n", "\n").split("\n")[:-1]
+    text = read_text(path, "the folder of a run or its history.csv")
+    lines = text.split("\n")[:-1]
     lines = [line for line in lines if line.strip("\0 ")]
     if len(lines) < 2:
         raise InputError(f"{path}: holds no epoch. Train for one epoch at least.")

@@ -67,7 +67,7 @@ class ScanSheets:
         from stm_keras.evaluation.plots import figure_png
 
         path = self.folder / self._name(judged)
-        with atomic(path, overwrite=True) as temporary:
+        with atomic(path, self.overwrite) as temporary:
             temporary.write_bytes(figure_png(plot_judged(judged), dpi=120))
         return path
 

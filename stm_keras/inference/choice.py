@@ -143,7 +143,7 @@ def choose_scans(dataset, run=None, part=None, protocol=None):
                 "`--split test`: the data is not what the run was split on. Give that "
                 "data, or --split all."
             )
-        split = Split.from_json(saved)
+        split = Split.from_json(saved, len(dataset))
         if protocol not in (None, split.protocol):
             raise UsageError(
                 f"`--protocol {protocol}`: the run was split under {split.protocol}, and "

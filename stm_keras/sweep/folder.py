@@ -15,10 +15,11 @@ import shlex
 from pathlib import Path
 
 from stm_keras.config import differences, dump_config, load_config
-from stm_keras.errors import InputError, OutputError, UsageError
+from stm_keras.errors import ConfigError, InputError, OutputError, UsageError
 from stm_keras.evaluation.history import compare_runs, read_history
 from stm_keras.files import atomic, check_folder
 from stm_keras.leave import EXIT_CODE
+from stm_keras.runs import Run
 from stm_keras.slurm import copy_script
 from stm_keras.sweep.plan import (
     HOW_QUEUED,
@@ -28,11 +29,18 @@ from stm_keras.sweep.plan import (
     make_sweep,
     members,
 )
+from stm_keras.untrusted import read_json
 
 MARK = "sweep.json"
-ENDED = re.compile(r"ended with exit code (-?\d+)")
+FILES = (MARK, "config.toml", "manifest.tsv", "jobs.json", "study.log", "sweep.sbatch")
+ENDED = re.compile(r"ended with exit code (-?\d{1,9})")
 SCORES = ("val_auroc", "val_balanced_accuracy")
 TEST = ("auroc", "balanced_accuracy")
+
+
+def files_of(folder):
+    """Return the paths of what makes up a sweep, there or not: list of `Path`."""
+    return [Path(folder) / name for name in FILES]
 
 
 def is_sweep(path):
@@ -50,14 +58,20 @@ def open_sweep(folder):
         InputError: The folder holds none, or it is damaged.
     """
     path = Path(folder) / MARK
+    if not is_sweep(folder):
+        raise InputError(f"{folder}: is no sweep (no {MARK}).")
+    table = {**_asked(path), "config": str(Path(folder) / "config.toml"), "settings": ()}
     try:
-        table = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{folder}: is no sweep (no {MARK}).") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: is damaged ({error}).") from None
-    table["config"] = str(Path(folder) / "config.toml")
-    return make_sweep({**table, "settings": ()})
+        return make_sweep(table)
+    except ConfigError as error:
+        raise InputError(f"{path}: is damaged ({error})") from None
+
+
+def _asked(path):
+    table = read_json(path, "the folder of a sweep")
+    if not isinstance(table, dict):
+        raise InputError(f"{path}: is damaged (no object).")
+    return table
 
 
 def begin_sweep(folder, sweep):
@@ -77,7 +91,7 @@ def begin_sweep(folder, sweep):
         asked["data"] = str(Path(sweep.data).resolve())
     base = base_config(sweep)
     if is_sweep(folder) and _begun(folder):
-        before = json.loads((folder / MARK).read_text())
+        before = _asked(folder / MARK)
         ignored = {"config", "settings", *HOW_QUEUED}
         changed = [k for k in asked if k not in ignored and asked[k] != before.get(k)]
         changed += differences(base, load_config(folder / "config.toml"))
@@ -129,7 +143,11 @@ def all_members(folder, sweep):
         return members(sweep)
     found = []
     for path in sorted((Path(folder) / "trials").glob("*.json")):
-        found += trial_members(path.stem, json.loads(path.read_text()), sweep.seeds)
+        settings = read_json(path, "a trial of a search")
+        known = isinstance(settings, dict) and settings.keys() == sweep.space.keys()
+        if not known or not path.stem.isdecimal():
+            raise InputError(f"{path}: is damaged (other settings than the search has).")
+        found += trial_members(path.stem, settings, sweep.seeds)
     return found
 
 
@@ -159,7 +177,7 @@ def member_state(folder, name, queued=()):
         "missing"; int, how often it was started; str, the error it ended with, or "".
     """
     log = Path(folder) / "logs" / f"{name}.log"
-    text = log.read_text(errors="replace") if log.exists() else ""
+    text = log.read_text("utf-8", "replace") if log.is_file() else ""
     codes = [int(code) for code in ENDED.findall(text)]
     errors = [line for line in text.splitlines() if line.startswith("Error: ")]
     if is_done(folder, name):
@@ -196,7 +214,7 @@ def sweep_rows(folder, sweep, queued=()):
             found = compare_runs({member.name: read_history(path)})[0]
             row |= {name: found.get(name) for name in ("epochs", *SCORES, "seconds")}
         if is_done(folder, member.name):
-            scores = json.loads((path / "evaluation.json").read_text())
+            scores = Run(path).read_json("evaluation.json")
             row |= {f"test_{name}": scores.get(name) for name in TEST}
         rows.append(row)
     return sorted(rows, key=lambda row: -(row["val_auroc"] or 0))
@@ -216,10 +234,10 @@ def by_settings(rows, sweep):
     for row in rows:
         if row["state"] == "done":
             point = {key: row[key] for key in sweep.grid or sweep.space}
-            groups.setdefault(json.dumps(point), []).append(row)
+            groups.setdefault(json.dumps(point), (point, []))[1].append(row)
     found = []
-    for point, own in groups.items():
-        summary = {**json.loads(point), "runs": len(own)}
+    for point, own in groups.values():
+        summary = {**point, "runs": len(own)}
         for name in (*SCORES, *(f"test_{each}" for each in TEST)):
             values = [row[name] for row in own if row[name] is not None]
             mean = sum(values) / len(values) if values else None

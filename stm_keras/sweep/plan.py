@@ -2,16 +2,16 @@
 
 import itertools
 import re
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from stm_keras.config import load_config, toml_value
-from stm_keras.errors import ConfigError, InputError, UsageError
+from stm_keras.config import load_config, parse_value, shown, toml_value
+from stm_keras.errors import ConfigError, UsageError
 from stm_keras.sections import Section
+from stm_keras.untrusted import parse_toml, read_text
 
 Value = bool | int | float | str | list | None
 BACKEND = "backend"  # a key of the grid that is no setting of a config
@@ -120,12 +120,7 @@ def read_sweep(path):
         InputError: The file cannot be read.
         ConfigError: It is no TOML.
     """
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is not TOML: {error}.") from None
+    return parse_toml(read_text(path, "a TOML file of a sweep"), str(path), ConfigError)
 
 
 def make_sweep(table):
@@ -150,7 +145,9 @@ def make_sweep(table):
             raise ConfigError(
                 f"`{key}` is nothing a sweep has. Known: {', '.join(Sweep.model_fields)}."
             ) from None
-        raise ConfigError(f"`{key}`: {message}. Received: {first['input']!r}.") from None
+        raise ConfigError(
+            f"`{key}`: {message}. Received: {shown(repr(first['input']))}."
+        ) from None
     base_config(sweep)
     for member in members(sweep):
         member_config(sweep, member)
@@ -228,7 +225,7 @@ def read_values(text):
     key, equals, values = text.partition("=")
     if not equals or not key.strip() or not values.strip():
         raise UsageError(f"`--grid` takes section.key=value,value. Received: {text}.")
-    return key.strip(), tuple(map(_value, split_values(values)))
+    return key.strip(), tuple(map(parse_value, split_values(values)))
 
 
 def read_space(text):
@@ -249,9 +246,9 @@ def read_space(text):
         raise wrong
     low, colon, rest = values.partition(":")
     if not colon:
-        return key.strip(), {"values": [_value(each) for each in split_values(values)]}
+        return key.strip(), {"values": [parse_value(each) for each in split_values(values)]}
     high, _, kind = rest.partition(":")
-    low, high = _value(low), _value(high)
+    low, high = parse_value(low), parse_value(high)
     if kind not in ("", "log") or isinstance(low, str) or isinstance(high, str):
         raise wrong
     return key.strip(), {"low": low, "high": high, "log": kind == "log"}
@@ -260,10 +257,3 @@ def read_space(text):
 def split_values(text):
     """Split at commas that are not inside of a list or quotes."""
     return re.findall(r'(?:\[[^\]]*\]|"[^"]*"|[^,\[\]"])+', text)
-
-
-def _value(text):
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text.strip()

@@ -1,11 +1,13 @@
 """Hand a sweep to SLURM as job arrays, and ask what became of them."""
 
 import json
+import os
 from pathlib import Path
 
-from stm_keras.errors import InputError
 from stm_keras.files import atomic
+from stm_keras.records import Queued, check_record
 from stm_keras.slurm import ask, sbatch, unfinished
+from stm_keras.untrusted import read_json
 
 RECORD = "jobs.json"
 
@@ -95,16 +97,16 @@ def queued(folder):
     found = {}
     for job, number, state in unfinished() if records else ():
         record = records.get(job)
-        if record is not None and number is not None:
-            found[record["names"][record["first"] + number]] = state
+        place = None if record is None or number is None else record["first"] + number
+        if place is not None and place < len(record["names"]):
+            found[record["names"][place]] = state
     return found
 
 
 def _records(folder):
     path = Path(folder) / RECORD
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return []
-    except ValueError as error:
-        raise InputError(f"{path}: is damaged ({error}). Move it away.") from None
+    records = read_json(path, "the record of the jobs of a sweep")
+    check_record(Queued, records, path)
+    return records

@@ -17,6 +17,7 @@ from stm_keras.files import atomic
 from stm_keras.leave import EXIT_CODE, Preempted, watched
 from stm_keras.processes import start
 from stm_keras.sweep.folder import is_done, trial_members
+from stm_keras.untrusted import parse_json
 
 FINISHED = ("COMPLETE", "FAIL", "PRUNED")
 
@@ -103,7 +104,7 @@ def _mine(study, worker):
     """Find the trial that this worker left when it was killed."""
     for trial in study.get_trials(deepcopy=False):
         if trial.state.name == "RUNNING" and trial.user_attrs.get("worker") == worker:
-            return trial.number, json.loads(trial.user_attrs["settings"])
+            return trial.number, parse_json(trial.user_attrs["settings"], "study.log")
     return None
 
 
@@ -123,8 +124,8 @@ def _new(study, sweep, worker):
 
 def _suggest(trial, key, span):
     if span.values:  # Optuna keeps no lists
-        texts = [json.dumps(value) for value in span.values]
-        return json.loads(trial.suggest_categorical(key, texts))
+        values = {json.dumps(value): value for value in span.values}
+        return values[trial.suggest_categorical(key, list(values))]
     if isinstance(span.low, int) and isinstance(span.high, int):
         return trial.suggest_int(key, span.low, span.high, log=span.log)
     return trial.suggest_float(key, span.low, span.high, log=span.log)

@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from stm_keras.errors import StmKerasError
+from stm_keras.errors import InputError
 from stm_keras.files import atomic
 from stm_keras.inference.choice import find_model
 from stm_keras.inference.evaluate import judge, score
 from stm_keras.inference.trust import trust_scores
+from stm_keras.untrusted import read_arrays, read_text
 
 PREDICTIONS, VALIDATION = "predictions.npz", "validation.npz"
 
@@ -27,7 +28,7 @@ def finish(run, predictor, dataset, split, say=None):
     Returns:
         dict, JSON-ready: what evaluation.json holds.
     """
-    scores = run.read_json("evaluation.json")
+    scores = run.scores()
     if scores is not None and run.file("report.html").exists():
         return scores
     part = "test" if len(split.parts["test"]) else "validation"
@@ -92,14 +93,15 @@ def save_predictions(run, indices, by_lines, name=PREDICTIONS):
 
 def load_predictions(run, name=PREDICTIONS):
     """Read `predictions.npz`: int array of scans, and dict of lines to probabilities."""
-    try:
-        with np.load(run.file(name), allow_pickle=False) as file:
-            by_lines = dict(zip(file["lines"].tolist(), file["probabilities"], strict=True))
-            return file["indices"], by_lines
-    except (OSError, ValueError, KeyError) as error:
-        raise StmKerasError(
-            f"{run.path}: has no predictions that can be read ({error})."
-        ) from None
+    path = run.file(name)
+    file = read_arrays(path, "the predictions of a run")
+    names = ("indices", "lines", "probabilities")
+    indices, lines, said = (file.get(each, np.zeros(0)) for each in names)
+    fits = indices.ndim == lines.ndim == 1 and indices.dtype.kind == lines.dtype.kind == "i"
+    fits = fits and said.ndim == 3 and said.shape[:2] == (len(lines), len(indices))
+    if not fits or not said.size or said.dtype.kind != "f" or not np.isfinite(said).all():
+        raise InputError(f"{path}: is damaged (no probabilities). Train into a new folder.")
+    return indices, dict(zip(lines.tolist(), said, strict=True))
 
 
 def model_facts(predictor, source, run=None):
@@ -110,7 +112,7 @@ def model_facts(predictor, source, run=None):
         name = "exported" if training is None else training["config"]["model"]["name"]
     facts = {"data": source, "model": name}
     if run is not None and run.file("command.txt").exists():
-        facts["command"] = run.file("command.txt").read_text().strip()
+        facts["command"] = read_text(run.file("command.txt")).strip()
     if training is None:
         return facts | {"origin": "not trained by stm-keras"}
     environment = training["environment"]

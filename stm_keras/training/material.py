@@ -75,7 +75,7 @@ def split_once(run, config, dataset, say):
                 f"{run.path}: the data is not what this run began with. Choose another "
                 "--output."
             )
-        return Split.from_json(saved)
+        return Split.from_json(saved, len(dataset))
     split = split_material(config, dataset, say)
     run.write_json("split.json", {**split.to_json(), "dataset": digest})
     return split
@@ -94,7 +94,7 @@ def finished_scores(run: Run, config: Config) -> dict | None:
     )
     if not all(run.file(name).exists() for name in ours):
         return None
-    scores = run.read_json("evaluation.json")  # which is written last
+    scores = run.scores()  # which is written last
     if scores is not None and config.data.path is not None:
         split_once(run, config, load_dataset(config.data.path), say=None)
     return scores

@@ -1,13 +1,14 @@
 """Say in a model file and its card what the model is worth, from a benchmark's results."""
 
-import json
 import re
 from pathlib import Path
 
 from stm_keras.errors import InputError
 from stm_keras.evaluation.card import write_card
 from stm_keras.evaluation.fewest_lines import with_min_lines
+from stm_keras.records import Rows, Scores, check_record
 from stm_keras.training.finish import model_facts
+from stm_keras.untrusted import read_json, read_text
 
 SUBSETS = {"all": "unseen sessions", "full agreement": "unseen sessions, full agreement"}
 
@@ -29,15 +30,12 @@ def read_scores(path, name, protocol="p2"):
     Raises:
         InputError: The file cannot be read, or has no such row.
     """
-    try:
-        rows = json.loads(Path(path).read_text(encoding="utf-8"))
-        if isinstance(rows, dict):
-            return {"protocol": rows["protocol"], "all": rows, "of": rows["data"]}
-        found = [r for r in rows if (r["config"], r["protocol"]) == (name, protocol)]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path}: is no result of `stm-keras benchmark` ({error})."
-        ) from None
+    rows = read_json(path, "the results of `stm-keras benchmark`")
+    if isinstance(rows, dict):
+        check_record(Scores, rows, path)
+        return {"protocol": rows["protocol"], "all": rows, "of": rows.get("data", "")}
+    check_record(Rows, rows, path)
+    found = [r for r in rows if (r["config"], r["protocol"]) == (name, protocol)]
     if not found:
         raise InputError(
             f"{path}: has no scores of {name} under {protocol.upper()}. Run stm-keras "
@@ -140,6 +138,6 @@ def _command_on(card):
     """Return the command on a card, "" where there is none."""
     if card is None or not Path(card).is_file():
         return ""
-    text = Path(card).read_text(encoding="utf-8")
+    text = read_text(card, "a model card")
     found = re.search(r"## Make it again\n\n(`{3,})sh\n(.*?)\n\1\n", text, re.DOTALL)
     return found.group(2) if found else ""

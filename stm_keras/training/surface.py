@@ -353,7 +353,7 @@ def known_of(dataset, run=None):
     saved = None if run is None else run.read_json("split.json", SPLIT)
     if saved is None:
         return dataset, None
-    return without_test(dataset, Split.from_json(saved))
+    return without_test(dataset, Split.from_json(saved, len(dataset)))
 
 
 def without_test(dataset, split):

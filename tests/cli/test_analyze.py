@@ -122,7 +122,7 @@ def test_a_trained_run_can_be_analysed(trained_run):
         ("loss\n1\n", "has no column `epoch`"),
         ("epoch,loss\n1,abc\n", "line 2, `loss` is no number. Received: 'abc'."),
         ("epoch,loss\n1\n", "line 2 has 1 cells, the header 2."),
-        (None, "no such file"),
+        (None, "does not exist"),
     ],
 )
 def test_a_damaged_history_is_named(runs, text, phrase):

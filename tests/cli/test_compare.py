@@ -118,7 +118,7 @@ def test_other_weights_are_refused(compared, tmp_path):
     other = ("--weights", tmp_path / "weights.npz")
     check_error(stm(*command, *other), 2, "began with other weights than", "--overwrite")
     lost = ("--weights", tmp_path / "lost.npz")
-    check_error(stm(*command, *lost), 3, "lost.npz: holds no weights that can be read")
+    check_error(stm(*command, *lost), 3, "lost.npz: does not exist. Give the weights.npz")
 
 
 def test_data_that_is_missing_is_told_before_a_backend_is_loaded(config, tmp_path):

@@ -140,13 +140,6 @@ def test_convert_refuses_what_is_there_and_what_is_no_dataset(tmp_path, dataset_
     assert len(load_dataset(new)) == 96
 
 
-def test_a_dataset_may_be_converted_onto_itself(tmp_path):
-    data = write_dataset(tmp_path / "scans.h5", count=8, sessions=2)
-    before = load_dataset(data).digest()
-    assert stm("convert", data, "-o", data, "--overwrite").exit_code == 0
-    assert load_dataset(data).digest() == before
-
-
 @pytest.mark.skipif(not SHARED.exists(), reason="the shared real scans are not here")
 def test_real_scans_from_matlab_and_npz_are_the_same_dataset(tmp_path):
     for name in ("raw_sample.mat", "processed_sample.npz"):

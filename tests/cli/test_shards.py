@@ -223,7 +223,7 @@ def test_convert_writes_shards_and_reads_them(tmp_path):
     assert result.exit_code == 0, result.stderr
     assert load_dataset(tmp_path / "one.h5").digest() == whole.digest()
     result = stm("convert", tmp_path / "many", "--shards", tmp_path / "many")
-    check_error(result, 2, "is the source. Choose another folder.")
+    check_error(result, 2, "would replace what is read from")
 
 
 def test_info_tells_of_shards_and_verifies_them(folder, tmp_path):

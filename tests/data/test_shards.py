@@ -252,10 +252,16 @@ def test_an_index_of_another_version_is_refused(folder):
     ("changes", "phrase"),
     [
         ({"format": "tar"}, "is no index of shards"),
-        ({"scans": 12}, "is damaged (its shards do not add up). Copy it again."),
-        ({"shards": []}, "is damaged (its shards do not add up)"),
+        ({"scans": 12}, "is damaged (its shards do not add up). Copy or make it again."),
+        ({"shards": []}, "is damaged (`shards`: list should have at least 1 item"),
         ({"shards": [{"file": "a"}]}, "is damaged ("),
-        ({"colour": 1}, "is damaged ("),
+        ({"classes": 5}, "is damaged (`classes`: input should be a valid list"),
+        ({"classes": ["one", "one"]}, "is damaged (a name is there twice)"),
+        ({"shape": [3, 1 << 40]}, "is damaged (`shape.1`: "),
+        ({"dtype": "O"}, "is damaged (`dtype`: "),
+        ({"fields": ["../images"]}, "is damaged (`fields.0`: "),
+        ({"parameters": ["a/../b"]}, "is damaged (`parameters.0`: "),
+        ({"settings": 5}, "is damaged (`settings`: "),
         ({"classes": ["one"]}, "must be two or more different names"),
     ],
 )
@@ -266,14 +272,49 @@ def test_an_index_that_is_none_is_refused(folder, changes, phrase):
 
 def test_an_index_that_leads_out_of_its_folder_is_refused(folder):
     shards = json.loads((folder / "shards.json").read_text())["shards"]
-    shards[0]["file"] = "../" + shards[0]["file"]
-    edit(folder, shards=shards)
-    fails(folder, "shards.json: is damaged (its shards do not add up)")
+    for name in (
+        "../shard-000000.h5",
+        "/dev/zero",
+        "a\0b",
+        "..",
+        ".",
+        "",
+        "x\\y",
+        "n" * 300,
+    ):
+        edit(folder, shards=[{**shards[0], "file": name}, *shards[1:]])
+        fails(folder, "is damaged (`shards.0.file`: is no name of a file in this folder)")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sha256": "n" * 64},
+        {"sha256": 5},
+        {"scans": -1},
+        {"scans": 1 << 40},
+        {"scans": True},
+        {"bytes": 0},
+        {"heights": [0.0]},
+        {"heights": ["low", "high"]},
+        {"file": None},
+    ],
+)
+def test_what_the_index_says_of_a_shard_is_looked_at(folder, changes):
+    shards = json.loads((folder / "shards.json").read_text())["shards"]
+    edit(folder, shards=[{**shards[0], **changes}, *shards[1:]])
+    fails(folder, "shards.json: is damaged (`shards.0")
+
+
+def test_what_a_later_version_adds_to_the_index_does_no_harm(folder):
+    shards = json.loads((folder / "shards.json").read_text())["shards"]
+    edit(folder, colour=1, shards=[{**shard, "mood": "blue"} for shard in shards])
+    assert len(load_dataset(folder, shape=SHAPE)) > 0
 
 
 def test_an_index_that_is_no_json_is_refused(folder):
     (folder / "shards.json").write_text("{")
-    fails(folder, "shards.json: is damaged (", "Copy it again.")
+    fails(folder, "shards.json: is damaged (", "Copy or make it again.")
 
 
 def test_a_missing_shard_is_named(folder):

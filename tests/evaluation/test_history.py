@@ -47,7 +47,7 @@ def test_an_epoch_written_twice_counts_once(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "no such file. Name the folder of a run"),
+        (None, "does not exist. Give the folder of a run"),
         ("", "holds no epoch. Train for one epoch at least"),
         (HEAD, "holds no epoch"),
         ("epoch,lo", "holds no epoch"),
@@ -71,7 +71,7 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path, text, message):
 def test_a_binary_file_is_no_history(tmp_path):
     path = tmp_path / "history.csv"
     path.write_bytes(b"\x89HDF\r\n\xff\xfe")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="is not in UTF-8"):
         read_history(path)
 
 

@@ -121,7 +121,9 @@ def test_a_sweep_that_makes_no_sense_is_refused_before_anything_is_queued(table,
 
 
 def test_a_sweep_file_that_cannot_be_read_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"sweep.toml: cannot be read \(No such file"):
+    with pytest.raises(
+        InputError, match=r"sweep.toml: does not exist\. Give a TOML file of a sweep"
+    ):
         read_sweep(tmp_path / "sweep.toml")
     (tmp_path / "sweep.toml").write_text("seeds = ")
     with pytest.raises(ConfigError, match=r"sweep.toml: is not TOML"):
