@@ -18,7 +18,7 @@ FACTS = {  # of a scan: least and most by its amount, the unit, and why no more 
     "angle": (0.0, 1e4, "degrees"),  # some programs count turns
 }
 HEIGHTS = {  # of an image, by its unit
-    "m": 0.1,  # a motor's way counts too; piezos reach micrometres
+    "m": 1e-3,  # a piezo reaches micrometres, a motor some more
     "A": 1.0,
     "V": 1e6,
     "deg": 1e6,
