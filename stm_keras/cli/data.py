@@ -104,7 +104,7 @@ def convert(source, output, shards, shard_size, merge, labels, overwrite):
     check_outputs({"--output": output, "--shards": shards}, [source], whole=["--shards"])
     if shards is None:
         _refuse_existing(output, overwrite)
-    dataset = load_dataset(source, merge=merge)
+    dataset = load_dataset(source, merge=merge, streamed=True)
     if labels == "soft" and dataset.votes is None:
         raise UsageError(f"`--labels soft`: {source} holds labels, no votes. Use hard.")
     if labels == "hard":
@@ -222,27 +222,28 @@ def _folder_info(folder, output, channel, as_json, verbose):
 
 def _scan_info(file, output, channel, overwrite, as_json, named=False):
     """Show every scan of a file; return the exit code."""
-    from stm_keras.readers import read_scans
+    from stm_keras.readers import each_scan
     from stm_keras.readers.describe import scan_facts, scan_text
 
-    scans, code = read_scans(file, channel), 0
+    count, scans = each_scan(file, channel)
+    code = 0
     for index, scan in enumerate(scans):
         if isinstance(scan, StmKerasError):
             code = options.report(scan, code)
-            facts = {"path": str(file), "index": index, "scans": len(scans)}
+            facts = {"path": str(file), "index": index, "scans": count}
             if as_json:
                 click.echo(json.dumps({**facts, "error": str(scan)}))
             continue
         if as_json:
-            click.echo(json.dumps(scan_facts(scan, len(scans))))
+            click.echo(json.dumps(scan_facts(scan, count)))
         else:
-            name, end = f"{file}\n" * named, "\n" * (named or index < len(scans) - 1)
-            click.echo(name + scan_text(scan, len(scans)) + end)
+            name, end = f"{file}\n" * named, "\n" * (named or index < count - 1)
+            click.echo(name + scan_text(scan, count) + end)
         if output is not None:
             from stm_keras.data.scan_picture import save_picture
 
             several = output.with_stem(f"{output.stem}-{scan.index}")
-            picture = several if len(scans) > 1 else output
+            picture = several if count > 1 else output
             save_picture(scan, picture, overwrite)
             options.say(f"wrote {picture}")
     return code

@@ -10,13 +10,13 @@ from stm_keras.errors import DatasetError
 from stm_keras.memory import borrow, charge
 from stm_keras.readers.hdf5_file import (
     SMALL,
-    check_packed,
     is_plain,
     longest_text,
     names_of,
-    read_values,
+    read_all,
 )
 from stm_keras.readers.hdf5_heaps import check_heaps
+from stm_keras.readers.hdf5_parts import Parts
 from stm_keras.readers.source import DEFLATE
 
 CHUNK_CACHE = 4 << 20  # room for chunks of many scans; HDF5's own 1 MiB is too little
@@ -87,7 +87,7 @@ def member(path, file, key):
             f"{path}: `{key}` must hold numbers or text. Received: dtype {stored.dtype}."
         )
     _check_stored(path, key, stored)
-    with borrow(check_packed(stored), f"a part of `{key}`"):
+    with borrow(Parts(stored).work, f"a part of `{key}`"):
         return stored
 
 
@@ -106,13 +106,13 @@ def values(path, file, key):
     stored = member(path, file, key)
     if h5py.check_string_dtype(stored.dtype):
         try:
-            raw = np.array(read_values(stored), object)
+            raw = np.array(read_all(stored), object)
             texts = [text.decode() for text in raw.ravel()]
         except UnicodeDecodeError:
             raise DatasetError(f"{path}: `{key}` is text, but not in UTF-8.") from None
         charge(4 * max(map(len, texts), default=0) * len(texts), f"the texts of `{key}`")
         return np.array(texts, dtype=np.str_).reshape(stored.shape)
-    return read_values(stored)
+    return read_all(stored)
 
 
 def _kind(stored):

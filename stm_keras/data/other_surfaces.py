@@ -10,7 +10,8 @@ from stm_keras.data.members import member, open_file, values
 from stm_keras.data.preprocess import recorded_lines
 from stm_keras.errors import DatasetError
 from stm_keras.memory import charge
-from stm_keras.readers.hdf5_file import names_of, read_values
+from stm_keras.readers.hdf5_file import names_of
+from stm_keras.readers.hdf5_parts import read_values
 
 APART = ("noise/blank", "unclear")  # kinds that neither teach nor score
 FULL = 32767.0  # of tiles in 16 bits

@@ -21,10 +21,10 @@ from stm_keras.readers.hdf5_file import (
     later,
     names_of,
     open_hdf5,
-    read_values,
     read_variables,
     text_of,
 )
+from stm_keras.readers.hdf5_parts import read_values
 from stm_keras.readers.netcdf import MOST, find
 from stm_keras.readers.source import Later, check_shape, read_bytes
 from stm_keras.readers.words import channel_of, positive, quantity, si_unit

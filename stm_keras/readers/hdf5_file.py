@@ -2,7 +2,6 @@
 
 import io
 import math
-import zlib
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -10,16 +9,15 @@ import numpy as np
 
 from stm_keras.memory import charge, left
 from stm_keras.readers.hdf5_heaps import MAGIC, UNSEEN, check_heaps
-from stm_keras.readers.source import DEFLATE, PIECE, Later, damage
+from stm_keras.readers.hdf5_parts import Parts, read_values
+from stm_keras.readers.source import DEFLATE, Later, damage
 
 PLACES = (0, 512, 1024, 2048)  # where the header may begin; MATLAB puts its own first
 SMALL = 1 << 20  # bytes that may be declared without being stored
 MOST = 2000  # arrays looked at in one file
 LINKS = 20000  # names looked at in one file
 DEEPEST = 8  # groups within groups
-DEFLATED, SHUFFLED, SUMMED, LZF = 1, 2, 3, 32000  # filters whose output has a known size
 OBJECT = 64  # bytes of a text in memory beside its letters
-UNPACKED = 3  # times a chunk, that HDF5 takes while it unpacks one
 longest_text: ContextVar[int] = ContextVar("longest_text", default=UNSEEN)  # of the file
 
 
@@ -138,77 +136,24 @@ def later(path: object, data: bytes, member: "h5py.Dataset") -> Later:  # noqa: 
 
     def read():
         with open_hdf5(path, data, checked=True) as file:
-            return read_values(file[name])
+            return read_all(file[name])
 
     return Later(member.shape, member.dtype, read)
 
 
-def read_values(member: "h5py.Dataset") -> object:  # noqa: F821
-    """Read a whole array, if it is no larger unpacked than it says.
-
-    Raises:
-        ValueError: It is packed in a way that is not read, or into more than it says.
-        StmKerasError: It takes more memory than the file may.
-    """
-    charge(member.nbytes + check_packed(member), f"`{member.name[-40:]}`")
+def read_all(member: "h5py.Dataset") -> object:  # noqa: F821
+    """Read a whole array as `hdf5_parts.read_values` does, texts of any length with care."""
     if not _is_text(member.id.get_type()):
-        return member[()]
+        return read_values(member)
     step = max(left() // (OBJECT + 2 * longest_text.get()), 1)  # all may be the longest
     if step >= member.size:
-        return member[()]
-    found = np.empty(member.shape, object)
+        return read_values(member)
+    found, parts = np.empty(member.shape, object), Parts(member)
+    charge(member.nbytes + parts.work, parts.name)
     for start in range(0, len(found), step):
-        found[start : start + step] = member[start : start + step]
+        found[start : start + step] = parts.read((slice(start, start + step),))
         charge(sum(len(text) + OBJECT for text in found[start : start + step].flat))
     return found
-
-
-def check_packed(member: "h5py.Dataset") -> int:  # noqa: F821
-    """See that the parts of an array unpack to what it says.
-
-    HDF5 unpacks a part whole before it looks at its size, and a part may unpack to a
-    thousand times what is stored.
-
-    Returns:
-        int: bytes that HDF5 takes beside the array while it unpacks.
-
-    Raises:
-        ValueError: They do not, or are packed in a way that is not read.
-    """
-    about = member.id.get_create_plist()
-    filters = [about.get_filter(index)[0] for index in range(about.get_nfilters())]
-    strange = set(filters) - {DEFLATED, SHUFFLED, SUMMED, LZF}
-    if strange or len(set(filters)) < len(filters):
-        raise ValueError(
-            f"`{member.name[-40:]}` is packed in a way that is not read (HDF5 filters "
-            f"{filters}): save it with gzip, or not packed"
-        )
-    if member.chunks is None:
-        return 0
-    size = math.prod(member.chunks) * member.dtype.itemsize
-    parts = []
-    member.id.chunk_iter(lambda part: parts.append((part.size, part.chunk_offset)))
-    for stored, _ in parts:
-        if stored > size + size // 8 + 1024:
-            raise ValueError(f"a part of `{member.name[-40:]}` is larger than it says")
-    if DEFLATED in filters:
-        for stored, place in parts:
-            if stored * DEFLATE * UNPACKED > left():  # else it does no harm
-                _unpack(member, place, size)
-    return UNPACKED * size if filters else size
-
-
-def _unpack(member, place, size):
-    """Raise a `ValueError` if a deflated part of an array unpacks to more than it says."""
-    mask, packed = member.id.read_direct_chunk(place)
-    stream, unpacked = zlib.decompressobj(), 0
-    for start in range(0, 0 if mask else len(packed), PIECE):
-        piece = packed[start : start + PIECE]
-        while piece and unpacked <= size and not stream.eof:
-            unpacked += len(stream.decompress(piece, size + 1 - unpacked))
-            piece = stream.unconsumed_tail
-    if unpacked > size:
-        raise ValueError(f"a part of `{member.name[-40:]}` unpacks to more than it says")
 
 
 def is_netcdf(file) -> bool:
@@ -297,7 +242,7 @@ def read_variables(path: object, data: bytes, file: "h5py.File") -> tuple:  # no
             numbers = np.ravel(attribute(member, "_Netcdf4Coordinates", ()))
             own = tuple(axes.get(int(number)) for number in numbers)
             small = member.nbytes <= SMALL
-            values = read_values(member) if small else later(path, data, member)
+            values = read_all(member) if small else later(path, data, member)
             variables[name] = values, _attributes(member), own or (None,) * member.ndim
     return variables, _attributes(file)
 
