@@ -14,6 +14,7 @@ from stm_keras.readers.hdf5_file import (
     longest_text,
     names_of,
     read_all,
+    whole_file,
 )
 from stm_keras.readers.hdf5_heaps import check_heaps
 from stm_keras.readers.hdf5_parts import Parts
@@ -31,8 +32,9 @@ def open_file(path):
     try:
         with open(path, "rb") as file:  # noqa: PTH123  a path may be a str
             longest_text.set(check_heaps(file))
-        with h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE) as file:
-            yield file
+            whole_file.set(file)
+            with h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE) as opened:
+                yield opened
     except PermissionError:
         raise
     except DAMAGE as error:

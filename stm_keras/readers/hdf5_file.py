@@ -19,6 +19,7 @@ LINKS = 20000  # names looked at in one file
 DEEPEST = 8  # groups within groups
 OBJECT = 64  # bytes of a text in memory beside its letters
 longest_text: ContextVar[int] = ContextVar("longest_text", default=UNSEEN)  # of the file
+whole_file: ContextVar[object] = ContextVar("whole_file", default=None)  # opened to be read
 
 
 def is_hdf5(head):
@@ -42,6 +43,7 @@ def open_hdf5(path, data, what="HDF5 file", checked=False):
     with damage(path, what), source:
         if not checked:
             longest_text.set(check_heaps(data))
+        whole_file.set(io.BytesIO(data) if isinstance(data, bytes) else data)
         try:
             with h5py.File(source, "r") as file:
                 yield file
@@ -145,6 +147,7 @@ def read_all(member: "h5py.Dataset") -> object:  # noqa: F821
     """Read a whole array as `hdf5_parts.read_values` does, texts of any length with care."""
     if not _is_text(member.id.get_type()):
         return read_values(member)
+    _check_lengths(member)
     step = max(left() // (OBJECT + 2 * longest_text.get()), 1)  # all may be the longest
     if step >= member.size:
         return read_values(member)
@@ -154,6 +157,31 @@ def read_all(member: "h5py.Dataset") -> object:  # noqa: F821
         found[start : start + step] = parts.read((slice(start, start + step),))
         charge(sum(len(text) + OBJECT for text in found[start : start + step].flat))
     return found
+
+
+def _check_lengths(member):
+    """Raise a `ValueError` if a text is longer than any that is there.
+
+    HDF5 makes room for it before it looks for it. What is packed has a sum of its own.
+    """
+    if member.chunks is None:
+        count = member.size
+        places = [(member.id.get_offset(), member.id.get_storage_size())]
+    elif member.id.get_create_plist().get_nfilters():
+        return
+    else:
+        count, places = math.prod(member.chunks), []
+        member.id.chunk_iter(lambda part: places.append((part.byte_offset, part.size)))
+    for offset, size in places:
+        width = size // count if count else 0
+        if offset is None or width < 8:  # it lies in the header of the array
+            continue
+        whole_file.get().seek(offset)
+        table = np.frombuffer(whole_file.get().read(width * count), "u1")
+        table = table[: len(table) - len(table) % width].reshape(-1, width)
+        longest = table[:, :4].copy().view("<u4").max(initial=0)
+        if longest > max(longest_text.get(), UNSEEN):
+            raise ValueError(f"a text of {longest} bytes that the file has not")
 
 
 def is_netcdf(file) -> bool:

@@ -47,6 +47,8 @@ COUNTS = np.round(HEIGHTS * 1e12).astype(int)
 GREY = (COUNTS - COUNTS.min()).astype("u1")
 MATRIX = "session--3_1.Z_mtrx"
 MODELS = REPOSITORY / "models"
+CASES = SHARED.parent / "cases"
+LARGE = 2 << 20  # bytes
 TABLE = "\n".join("\t".join(f"{value:.3g}" for value in row) for row in HEIGHTS)
 POINTS = "\n".join(f"{x} {y} {HEIGHTS[y, x]:.3g}" for y in range(16) for x in range(16))
 
@@ -88,7 +90,9 @@ def scans(folder: Path) -> dict:
     index = {MATRIX: matrix_result(matrix_counts([(COUNTS, COUNTS)] * 2), 4 * 256)}
     index["session_0001.mtrx"] = matrix_index(MATRIX, 16, 16)
     seeds["matrix"] = Seed(index, MATRIX)
-    return seeds | _shared(("spm", "*"), lambda path: path.suffix not in CONVERTED_ONLY)
+    return seeds | _shared(
+        lambda path: path.parent != SHARED and path.suffix not in CONVERTED_ONLY + NO_SCANS
+    )
 
 
 def converted(folder: Path) -> dict:
@@ -103,7 +107,7 @@ def converted(folder: Path) -> dict:
     seeds = {
         name: Seed({f"made{name}": data}, f"made{name}") for name, data in made.items()
     }
-    return seeds | _shared(("spm", "*"), lambda path: path.suffix in CONVERTED_ONLY)
+    return seeds | _shared(lambda path: path.suffix in CONVERTED_ONLY)
 
 
 def datasets(folder: Path) -> dict:
@@ -132,7 +136,9 @@ def datasets(folder: Path) -> dict:
     seeds["table"] = Seed(_tree(folder / "p"), "labels.csv", ("labels.csv",))
     save_shards(data, folder / "shards", shard_size=4)
     seeds["shards"] = Seed(_tree(folder / "shards"))
-    return seeds | _shared(("", "*_sample*"), lambda path: path.stat().st_size < 4 << 20)
+    return seeds | _shared(
+        lambda path: path.parent in (SHARED, CASES / "hostile") and path.suffix in DATASETS
+    )
 
 
 def indexes(folder: Path) -> dict:
@@ -248,16 +254,14 @@ def _tree(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-def _shared(where, wanted):
-    """Take real files and such that were faults, where they are here."""
-    folder, pattern = where
-    paths = [path for path in (SHARED / folder).glob(pattern) if path.is_file()]
-    if folder:
-        paths += (SHARED.parent / "cases" / "scan_files").glob("*")
-    paths = sorted(path for path in paths if path.suffix != ".md" and wanted(path))
+def _shared(wanted):
+    """Take real files, and such that were faults, where they are here."""
+    folders = (SHARED, SHARED / "spm", CASES / "scan_files", CASES / "hostile")
+    paths = [path for folder in folders for path in sorted(folder.glob("*"))]
     return {
         f"shared {path.name}": Seed({path.name: path.read_bytes()}, path.name)
         for path in paths
+        if path.is_file() and path.stat().st_size < LARGE and wanted(path)
     }
 
 
@@ -292,6 +296,8 @@ def _matlab(path, arrays):
         file.write(b"MATLAB 7.3 MAT-file")
 
 
+DATASETS = (".h5", ".npz", ".mat")
+NO_SCANS = (".md", ".keras", ".onnx", ".skops", ".toml", ".json")
 CONVERTED_ONLY = (".sm4", ".top", ".stp", ".mul", ".jpk", ".tiff", ".000")
 WRITTEN = {
     "gxsm": lambda path: netcdf3(path, COUNTS),
