@@ -15,7 +15,7 @@ FACTS = {  # of a scan: least and most by its amount, the unit, and why no more 
     "bias": (0.0, 1e4, "V"),  # field emission takes some hundred
     "setpoint": (0.0, 1.0, "A"),  # a tunnelling current is below a microampere
     "line_time": (1e-7, 1e5, "s"),  # the fastest scanners take microseconds; a day is 86400
-    "angle": (0.0, 1e4, "degrees"),  # some programs count turns
+    "angle": (0.0, 720.0, "degrees"),  # from -180 or from 0, and a turn more
 }
 HEIGHTS = {  # of an image, by its unit
     "m": 1e-3,  # a piezo reaches micrometres, a motor some more

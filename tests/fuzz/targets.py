@@ -15,12 +15,12 @@ from stm_keras.cli.main import main
 from stm_keras.errors import ScanError, StmKerasError
 
 PHYSICAL = {  # what a scan may say of itself; least and most
-    "bias": (-1e3, 1e3),  # V
+    "bias": (-1e4, 1e4),  # V
     "setpoint": (-1.0, 1.0),  # A
-    "angle": (-360.0, 360.0),  # degrees
-    "line_time": (1e-9, 1e6),  # s
+    "angle": (-720.0, 720.0),  # degrees
+    "line_time": (1e-7, 1e5),  # s
 }
-SIDES = (1e-12, 1.0)  # m
+SIDES = (1e-11, 0.1)  # m
 MOST = 1e-3  # m: heights
 OFTEN = 16  # one case of so many goes through the command line
 
