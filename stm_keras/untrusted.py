@@ -119,7 +119,7 @@ def parse_json(
         limit: int. Most characters or bytes.
 
     Raises:
-        error: It is damaged, too deep, or holds NaN, inf or a number without end.
+        error: It is damaged, too deep, too large, or holds NaN, inf or a number without end.
     """
     try:
         if len(text) > limit:

@@ -3,25 +3,56 @@
 Python's own way to store scikit-learn models runs whatever the file says. skops writes
 plain data, and names the types it would make before it makes one. Beside its own entries
 the archive holds `stm_keras.json`, as a `.keras` file does.
+
+scikit-learn walks through trees in C and trusts their arrays. So only arrays are taken from
+a file, each looked at, and put into models that scikit-learn made here.
 """
 
 import json
+import re
 import zipfile
 from pathlib import Path
 
-from stm_keras.data.model_facts import FORMAT, check_facts
-from stm_keras.errors import InputError, require
-from stm_keras.files import atomic
-from stm_keras.trees.model import Trees
+import numpy as np
 
-FACTS = "stm_keras.json"
+from stm_keras.data.model_facts import FORMAT, check_facts
+from stm_keras.errors import InputError, StmKerasError, require
+from stm_keras.files import atomic
+from stm_keras.trees.features import scan_features
+from stm_keras.trees.model import fit_trees
+from stm_keras.untrusted import open_archive, parse_json
+
+FACTS, SCHEMA = "stm_keras.json", "schema.json"
 PREPROCESSING = (
     "per line: least-squares straight line removed; then spectra and statistics of the "
     "scan in units of its robust standard deviation"
 )
 TRUSTED = ("sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",)
-MAX_JSON = 16 * 2**20
+GROWING = r"sklearn\.ensemble\._hist_gradient_boosting\."
+PARTS = {  # what trees and a regression are made of: modules and classes, by skops' loaders
+    "DictNode|JsonNode|ListNode|TupleNode|TypeNode": r"builtins\.[a-zA-Z]+",
+    "NdArrayNode": r"numpy\.(ndarray|bool_?|u?int\d+|float\d+)",
+    "RandomGeneratorNode": r"numpy\.random\._generator\.Generator",
+    "LossNode": r"sklearn\._loss\._loss\.CyHalf(Binomial|Multinomial)Loss",
+    "ObjectNode": r"sklearn\._loss\.(link\.(Interval|LogitLink|MultinomialLogit)"
+    r"|loss\.Half(Binomial|Multinomial)Loss)"
+    rf"|{GROWING}(binning\._BinMapper|gradient_boosting\.HistGradientBoostingClassifier)"
+    rf"|{GROWING}predictor\.TreePredictor"
+    r"|sklearn\.(linear_model\._logistic\.LogisticRegression|pipeline\.Pipeline)"
+    r"|sklearn\.preprocessing\.(_data\.StandardScaler|_label\.LabelEncoder)",
+}
+WHAT = "a .skops file of `stm-keras train`"
 MAX_SIZE = 512 * 2**20  # of all entries unpacked
+LARGEST = 1e12  # of a number that is computed with
+DUMMY = {  # how models are fitted whose arrays are then replaced
+    "seed": 0,
+    "iterations": 1,
+    "learning_rate": 0.1,
+    "leaves": 2,
+    "regularisation": 1.0,
+    "share": 1.0,
+    "logistic": 1.0,
+}
 
 
 def save_trees(trees, path, facts, overwrite=False):
@@ -53,21 +84,10 @@ def read_tree_facts(path):
         InputError: The file is missing, damaged or not of stm-keras.
     """
     path = Path(path)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = {item.filename: item.file_size for item in archive.infolist()}
-            if FACTS not in entries or "schema.json" not in entries:
-                raise InputError(f"{path}: is no .skops file of stm-keras.")
-            if entries[FACTS] > MAX_JSON or sum(entries.values()) > MAX_SIZE:
-                raise InputError(f"{path}: is too large to be true.")
-            facts = json.loads(archive.read(FACTS))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file. Give a .skops file.") from None
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
-        reason = getattr(error, "strerror", None) or "not a .skops file, or cut short"
-        raise InputError(f"{path}: cannot be read ({reason}).") from None
-    except ValueError as error:
-        raise InputError(f"{path}: {FACTS} is damaged ({error}).") from None
+    with open_archive(path, WHAT, limit=MAX_SIZE) as archive:
+        if not {FACTS, SCHEMA} <= set(archive.namelist()):
+            raise InputError(f"{path}: is no .skops file of stm-keras.")
+        facts = parse_json(archive.read(FACTS), f"{path}: {FACTS}")
     return check_facts(facts, path, f"{FACTS} is damaged")
 
 
@@ -85,28 +105,62 @@ def load_trees(path):
             are made of.
         MissingExtraError: skops is not installed.
     """
+    path = Path(path)
     facts = read_tree_facts(path)
     skops = require("skops.io", "training")
+    with open_archive(path, WHAT, limit=MAX_SIZE) as archive:
+        schema = parse_json(archive.read(SCHEMA), f"{path}: {SCHEMA}", limit=64 << 20)
+    strange = _strange_part(schema)
+    if strange is not None:
+        raise InputError(
+            f"{path}: holds code, or a part that trees are not made of "
+            f"({strange[:80]}). It was not loaded."
+        )
     try:
-        strange = sorted(set(skops.get_untrusted_types(file=path)) - set(TRUSTED))
-        if strange:
-            raise InputError(
-                f"{path}: holds code, or a part that trees are not made of "
-                f"({strange[0]}). It was not loaded."
-            )
         parts = skops.load(path, trusted=list(TRUSTED))
-    except InputError:
-        raise
     except Exception as error:
         raise InputError(
             f"{path}: skops cannot load it ({_reason(error, facts)})."
         ) from error
-    _check_parts(path, parts, facts)
-    return Trees(**parts), facts
+    try:
+        return _remade(path, parts, facts), facts
+    except StmKerasError:
+        raise
+    except Exception as error:  # a part of a part is none, or of another shape
+        raise InputError(
+            f"{path}: the trees are damaged ({type(error).__name__}: "
+            f"{_reason(error, facts)})."
+        ) from error
 
 
-def _check_parts(path, parts, facts):
-    """Raise an `InputError` unless the file holds two classifiers of its classes."""
+def _strange_part(node):
+    """Return the name of a part of a schema that trees have not, or None."""
+    waiting = [node]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            if not {"__loader__", "__class__", "__module__"}.isdisjoint(each):
+                name = f"{each.get('__module__')}.{each.get('__class__')}"
+                loader = str(each.get("__loader__"))
+                if not any(
+                    re.fullmatch(loaders, loader) and re.fullmatch(names, name)
+                    for loaders, names in PARTS.items()
+                ):
+                    return name
+            each = list(each.values())
+        if isinstance(each, list):
+            waiting += [inner for inner in each if isinstance(inner, dict | list)]
+    return None
+
+
+def _remade(path, parts, facts):
+    """Make two classifiers anew, with the arrays of a file: `Trees`.
+
+    Raises:
+        InputError: It holds something else, or they do not fit each other or the facts.
+    """
+    from threadpoolctl import threadpool_limits
+
     ensemble = require("sklearn.ensemble", "training")
     pipeline = require("sklearn.pipeline", "training")
     kinds = {
@@ -115,13 +169,72 @@ def _check_parts(path, parts, facts):
     }
     if not isinstance(parts, dict) or {k: type(v) for k, v in parts.items()} != kinds:
         raise InputError(f"{path}: holds no trees and regression of stm-keras.")
-    wanted = list(range(len(facts["classes"])))
-    if any(list(each.classes_) != wanted for each in parts.values()):
+    classes = len(facts["classes"])
+    told = [np.asarray(each.classes_).tolist() for each in parts.values()]
+    if told != [list(range(classes))] * 2:
         raise InputError(f"{path}: the trees do not fit what the file says of them.")
+    count = scan_features(np.zeros((0, 2, facts["pixels"]))).shape[1]
+    dummy = np.zeros((2 * classes, count))
+    labels = np.arange(len(dummy)) % classes
+    with threadpool_limits(1):  # there is nothing to share
+        made = fit_trees(dummy, labels, np.ones(len(dummy)), **DUMMY)
+    each_round = len(made.boosted._predictors[0])
+    boosted, (scaler, regression) = parts["boosted"], _steps(parts["logistic"])
+    if not all(len(stage) == each_round for stage in boosted._predictors):
+        raise InputError(f"{path}: the trees do not fit what the file says of them.")
+    made.boosted._predictors = [
+        [_checked_tree(path, tree, count) for tree in stage]
+        for stage in boosted._predictors
+    ]
+    _take(path, made.boosted, boosted, "_baseline_prediction")
+    _take(path, made.logistic[0], scaler, "mean_")
+    _take(path, made.logistic[0], scaler, "scale_", least=1 / LARGEST)
+    made.logistic[0].var_ = made.logistic[0].scale_ ** 2
+    for name in ("coef_", "intercept_"):
+        _take(path, made.logistic[-1], regression, name)
+    return made
+
+
+def _steps(logistic):
+    (_, scaler), (_, regression) = logistic.steps
+    return scaler, regression
+
+
+def _take(path, target, source, name, least=-LARGEST):
+    """Copy an array of numbers where one of its shape was."""
+    found, wanted = getattr(source, name), getattr(target, name)
+    fits = isinstance(found, np.ndarray) and found.dtype in ("f4", "f8")
+    fits = fits and found.shape == wanted.shape
+    if not fits or not ((found >= least) & (found <= LARGEST)).all():
+        raise InputError(f"{path}: the trees are damaged (`{name}`).")
+    setattr(target, name, found)
+
+
+def _checked_tree(path, tree, features):
+    """Return a tree whose nodes lead from the root to a leaf, by features that there are."""
+    growing = require("sklearn.ensemble._hist_gradient_boosting.predictor", "training")
+    nodes, wanted = tree.nodes, growing.PREDICTOR_RECORD_DTYPE
+    if not isinstance(nodes, np.ndarray) or nodes.dtype != wanted or nodes.ndim != 1:
+        raise InputError(f"{path}: the trees are damaged (other nodes).")
+    leaf, places = nodes["is_leaf"], np.arange(len(nodes))
+    splits, own = nodes[leaf == 0], places[leaf == 0]
+    sides = [splits[name].astype(np.int64) for name in ("left", "right")]
+    fits = len(nodes) > 0 and (leaf <= 1).all() and not nodes["is_categorical"].any()
+    # each node but the first is the child of one before it
+    fits = fits and np.array_equal(np.sort(np.concatenate(sides)), places[1:])
+    fits = fits and all((side > own).all() for side in sides)
+    fits = (
+        fits and ((splits["feature_idx"] >= 0) & (splits["feature_idx"] < features)).all()
+    )
+    numbers = [splits["num_threshold"], nodes["value"]]
+    if not fits or not all((np.abs(each) <= LARGEST).all() for each in numbers):
+        raise InputError(f"{path}: the trees are damaged (nodes that lead nowhere).")
+    none = np.zeros((0, 8), np.uint32)  # of categories
+    return growing.TreePredictor(np.ascontiguousarray(nodes), none, none)
 
 
 def _reason(error, facts):
     text = str(error).strip().split("\n")[0][:200]
-    packages = facts.get("training", {}).get("environment", {}).get("packages", {})
-    made = packages.get("scikit-learn")
+    packages = ((facts.get("training") or {}).get("environment") or {}).get("packages")
+    made = (packages or {}).get("scikit-learn")
     return f"{text}; made with scikit-learn {made}" if made else text
