@@ -16,10 +16,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import ONCE, REPOSITORY, TINY, lattice_scans
+from streaming import tiny_stream
 
 from stm_keras.backend import installed_backends
 from stm_keras.cli.main import COMMANDS
 from stm_keras.export.formats import FORMATS
+from stm_keras.inference.model_file import save_model
 
 FOLDER = Path(__file__).parent / "network"
 DRIVER = """
@@ -51,19 +53,19 @@ WRITES = {  # each format by one backend; ONNX by each, for each has another con
 pytestmark = ONCE
 
 
-def cases(backend, data, run, scan):
+def cases(backend, data, stream, scan):
     """Return the commands to run beside a backend: list of (name, words).
 
     Args:
         backend: str.
         data: `Path` of a dataset.
-        run: `Path` of a finished run.
+        stream: `Path` of a model that answers after every line.
         scan: `Path` of a scan.
     """
     own = [("train", ["--data", data, "-o", "run", "--epochs", 1, *TINY])]
     for name in WRITES[backend]:
         if all(map(find_spec, FORMATS[name].needs[backend])):
-            words = [run, "--format", name, "-o", f"exported{FORMATS[name].suffix}"]
+            words = ["run", "--format", name, "-o", f"exported{FORMATS[name].suffix}"]
             own.append(("export", [*words, "--overwrite"]))
     if backend != "torch":
         return own
@@ -74,8 +76,8 @@ def cases(backend, data, run, scan):
         ("simulate", ["--count", 8, "-o", "simulated.h5", "--workers", 2]),
         ("simulate", ["--count", 8, "--shards", "shards", "--workers", 1]),
         *own,
-        ("export", ["h_si100_small", "--format", "onnx-step", "-o", "step.onnx"]),
-        ("export", [run, "-o", "half.keras", "--variant", "float16", "--data", data]),
+        ("export", [stream, "--format", "onnx-step", "-o", "step.onnx"]),
+        ("export", ["run", "-o", "half.keras", "--variant", "float16", "--data", data]),
         ("convert", [data, "-o", "converted.h5"]),
         ("info", [data, "--json", "-o", "sheets"]),
         ("info", [scan]),
@@ -147,20 +149,22 @@ def test_a_call_is_refused_and_noted(program, whom, watched):
 
 def test_every_command_and_every_format_is_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    given = cases("torch", "data", "run", "scan")
+    given = cases("torch", "data", "stream", "scan")
     assert {name for name, _ in given} == set(COMMANDS)
     assert {*sum(WRITES.values(), ()), "onnx-step"} == set(FORMATS)
 
 
 @pytest.mark.parametrize("backend", WRITES)
 def test_no_command_calls_another_machine(
-    backend, watched, dataset_file, trained_run, tmp_path, monkeypatch
+    backend, watched, dataset_file, tmp_path, monkeypatch
 ):
     if backend not in installed_backends():
         pytest.skip(f"{backend} is not installed")
     monkeypatch.chdir(tmp_path)
     np.save("scan.npy", lattice_scans([0])[0])
-    given = cases(backend, dataset_file, trained_run, tmp_path / "scan.npy")
+    made = tiny_stream()
+    save_model(made.model, "stream.keras", made.facts)
+    given = cases(backend, dataset_file, "stream.keras", "scan.npy")
     environment, noted = watched
     noted.write_text("", encoding="utf-8")
     words = json.dumps([(name, [name, *map(str, rest)]) for name, rest in given])
