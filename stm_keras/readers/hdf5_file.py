@@ -98,7 +98,7 @@ def arrays(file: "h5py.File") -> dict:  # noqa: F821
     """
     import h5py
 
-    found, seen, links = {}, {_address(file)}, 0
+    found, seen, links = {}, set(), 0
     open_groups = [("", file, iter(names_of(file)))]
     while open_groups and links < LINKS and len(found) < MOST:
         prefix, group, names = open_groups[-1]
@@ -108,20 +108,19 @@ def arrays(file: "h5py.File") -> dict:  # noqa: F821
             continue
         links += 1
         member = child(group, name)
-        if member is None or _address(member) in seen:
+        if member is None:
             continue
-        seen.add(_address(member))
+        # The address that the link tells. HDF5 itself, asked for that of an object, goes
+        # through all that the object holds, and crashes over a damaged list of parts.
+        address = group.id.links.get_info(name.encode("utf-8", "surrogateescape")).u
+        if address in seen:
+            continue
+        seen.add(address)
         if isinstance(member, h5py.Dataset) and is_stored(member):
             found[prefix + name] = member
         elif isinstance(member, h5py.Group) and len(open_groups) <= DEEPEST:
             open_groups.append((f"{prefix}{name}/", member, iter(names_of(member))))
     return found
-
-
-def _address(thing):
-    from h5py import h5o
-
-    return h5o.get_info(thing.id).addr
 
 
 def later(path: object, data: bytes, member: "h5py.Dataset") -> Later:  # noqa: F821
