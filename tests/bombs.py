@@ -96,7 +96,9 @@ def hdf5_texts(path, count, length):
 def createc(path, side, images=2):
     """Write a packed Createc file."""
     lines = {"Num.X / Num.X": side, "Num.Y / Num.Y": side, "Channels / Channels": images}
-    text = "[Paramco32]\r\n" + "".join(f"{name}={value}\r\n" for name, value in lines.items())
+    text = "[Paramco32]\r\n" + "".join(
+        f"{name}={value}\r\n" for name, value in lines.items()
+    )
     size = 4 * (1 + images * side * side)
     path.write_bytes(text.encode().ljust(16384, b"\0") + deflated(size))
 
@@ -110,7 +112,10 @@ def png(path, side, colours=3):
     parts = [(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, kind, 0, 0, 0))]
     parts += [(b"IDAT", data), (b"IEND", b"")]
     chunks = (
-        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        struct.pack(">I", len(body))
+        + name
+        + body
+        + struct.pack(">I", zlib.crc32(name + body))
         for name, body in parts
     )
     path.write_bytes(PNG + b"".join(chunks))
@@ -121,10 +126,14 @@ def tiff(path, side, bits=64, kind=3):
     data = deflated(side * side * bits // 8)
     entries = {256: side, 257: side, 258: bits, 259: 8, 262: 1, 273: 8, 277: 1, 278: side}
     entries |= {279: len(data), 339: kind}
-    rows = (struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(entries.items()))
+    rows = (
+        struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(entries.items())
+    )
     place = 8 + len(data) + len(data) % 2
     folder = struct.pack("<H", len(entries)) + b"".join(rows) + bytes(4)
-    path.write_bytes(b"II*\0" + struct.pack("<I", place) + data.ljust(place - 8, b"\0") + folder)
+    path.write_bytes(
+        b"II*\0" + struct.pack("<I", place) + data.ljust(place - 8, b"\0") + folder
+    )
 
 
 def tiff_loop(path, frames):

@@ -90,7 +90,7 @@ def evaluate(model, data, part, protocol, others, seed, output, overwrite, as_js
     }
     if output is not None:
         _write(output, scores, predictor, dataset, chosen, by_lines, run)
-    click.echo(json.dumps(scores) if as_json else score_lines(scores))
+    click.echo(json.dumps(scores, allow_nan=False) if as_json else score_lines(scores))
 
 
 def _write(output, scores, predictor, dataset, chosen, by_lines, run):
@@ -117,4 +117,4 @@ def _write(output, scores, predictor, dataset, chosen, by_lines, run):
     )
     write_album(output, scores, predictions, history, overwrite=True)
     with atomic(output / "evaluation.json", overwrite=True) as temporary:
-        temporary.write_text(json.dumps(scores, indent=1) + "\n")
+        temporary.write_text(json.dumps(scores, indent=1, allow_nan=False) + "\n")

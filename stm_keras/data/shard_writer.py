@@ -53,7 +53,9 @@ def write_shards(folder, settings, count, shard_size, work, overwrite=False, pro
     if shard_size < 1:
         raise UsageError(f"`shard_size` must be 1 or more. Received: {shard_size}.")
     folder = Path(folder)
-    settings = json.loads(json.dumps({**settings, "shard_size": shard_size}))
+    settings = json.loads(
+        json.dumps({**settings, "shard_size": shard_size}, allow_nan=False)
+    )
     check_shards_folder(folder, settings, overwrite)
     check_folder(folder)
     refusal = (
@@ -167,7 +169,7 @@ def check_shards_folder(folder, settings, overwrite=False):
                 f"{folder}: is not empty and holds no shards. Choose another folder."
             )
         return
-    settings = json.loads(json.dumps(settings))
+    settings = json.loads(json.dumps(settings, allow_nan=False))
     changed = sorted(key for key in asked | settings if asked.get(key) != settings.get(key))
     if changed and not overwrite:
         raise OutputError(
@@ -196,7 +198,7 @@ def _begin(folder, settings):
     facts, shards = None, []
     if not journal.exists():
         with atomic(journal) as temporary:
-            temporary.write_text(json.dumps(settings) + "\n")
+            temporary.write_text(json.dumps(settings, allow_nan=False) + "\n")
         return facts, shards
     lines = journal.read_text().split("\n")
     good = [lines[0]]
@@ -216,7 +218,7 @@ def _begin(folder, settings):
 
 def _note(folder, row):
     with (folder / JOURNAL).open("a") as journal:
-        journal.write(json.dumps(row) + "\n")
+        journal.write(json.dumps(row, allow_nan=False) + "\n")
 
 
 def _remove(folder):

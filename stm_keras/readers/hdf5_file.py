@@ -7,7 +7,7 @@ from contextvars import ContextVar
 
 import numpy as np
 
-from stm_keras.memory import charge, left
+from stm_keras.memory import charge, left, limited
 from stm_keras.readers.hdf5_heaps import MAGIC, UNSEEN, check_heaps
 from stm_keras.readers.hdf5_parts import Parts, read_values
 from stm_keras.readers.source import DEFLATE, Later, damage
@@ -39,7 +39,7 @@ def open_hdf5(path, data, what="HDF5 file", checked=False):
     import h5py
 
     source = io.BytesIO(data) if isinstance(data, bytes) else data
-    with damage(path, what), source:
+    with damage(path, what), source, limited():
         if not checked:
             longest_text.set(check_heaps(data))
         try:

@@ -92,7 +92,7 @@ def begin_sweep(folder, sweep):
     for name in ("runs", "logs"):
         check_folder(folder / name)
     _write(folder / "config.toml", dump_config(base))
-    _write(folder / MARK, json.dumps(asked, indent=1) + "\n")
+    _write(folder / MARK, json.dumps(asked, indent=1, allow_nan=False) + "\n")
 
 
 def _begun(folder):
@@ -216,7 +216,7 @@ def by_settings(rows, sweep):
     for row in rows:
         if row["state"] == "done":
             point = {key: row[key] for key in sweep.grid or sweep.space}
-            groups.setdefault(json.dumps(point), []).append(row)
+            groups.setdefault(json.dumps(point, allow_nan=False), []).append(row)
     found = []
     for point, own in groups.items():
         summary = {**json.loads(point), "runs": len(own)}
