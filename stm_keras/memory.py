@@ -6,6 +6,7 @@ unpacks, decodes or converts is charged to it first, whatever the format is.
 
 import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,6 +17,7 @@ from stm_keras.errors import InputError, StmKerasError, UsageError
 
 VARIABLE = "STM_KERAS_MEMORY"
 SCANS = 2 * 10**9  # bytes: the most that a scan file gets unless the variable says more
+SPARE = 1 << 28  # bytes that other threads may take while one reads a file
 LEAST = 10**6  # bytes, of a budget: below, no scan can be read
 UNKNOWN = 8 << 30  # bytes of a machine that does not tell
 UNITS = {
@@ -112,6 +114,41 @@ def borrow(size: int, what: str = "its data") -> Iterator[None]:
             account.used -= size
 
 
+@contextmanager
+def limited() -> Iterator[None]:
+    """Refuse memory to whatever runs inside, C as well, beyond what is left for the file.
+
+    A damaged length in an HDF5 file makes the library ask for gigabytes before it looks. Only
+    Linux can say no. The limit is of the whole process, so threads share it, with room for
+    what others may take meanwhile.
+    """
+    used = _data_bytes()
+    if used is None:
+        yield
+        return
+    import resource
+
+    which = resource.RLIMIT_DATA
+    with _limit_lock:
+        _limits_set.append(None)
+        if len(_limits_set) == 1:
+            _limits_set[0] = resource.getrlimit(which)
+            soft, hard = _limits_set[0]
+            wanted = used + left() + SPARE
+            if all(
+                wanted < each or each == resource.RLIM_INFINITY for each in (soft, hard)
+            ):
+                resource.setrlimit(which, (wanted, hard))
+    try:
+        yield
+    finally:
+        with _limit_lock:
+            before = _limits_set[0]
+            _limits_set.pop()
+            if not _limits_set:
+                resource.setrlimit(which, before)
+
+
 @dataclass
 class Account:
     """What the reading of one file has taken so far; a `with` block may be entered again.
@@ -162,7 +199,18 @@ def shown(size: int) -> str:
     return f"{size} B"
 
 
+_limit_lock = threading.Lock()
+_limits_set = []  # by those inside `limited`; the first is what it was before
 _open: ContextVar[Account | None] = ContextVar("account", default=None)
+
+
+def _data_bytes():
+    """Return the bytes of data that this process has, None where the system does not tell."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123  it is quick
+            return int(file.read().split()[5]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def _bytes_of(text):

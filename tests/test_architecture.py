@@ -145,3 +145,20 @@ def test_a_file_says_what_it_is_for_and_is_not_too_long(path):
 def test_every_part_has_a_row():
     parts = {part_of(path) for path in FILES} - {"__init__", "__main__"}
     assert parts == set(ROWS) == set(OUTSIDE)
+
+
+CHANNELS = {"team.py", "worker.py", "process.py"}  # between processes of one command
+OWN_JSON = {"config.py", "doctor.py", "model_file.py"}  # texts, or what Keras reads again
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_json_that_is_written_has_no_nan(path):
+    if path.name in CHANNELS | OWN_JSON:
+        return
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in (
+            "json.dumps",
+            "json.dump",
+        ):
+            told = {each.arg: ast.unparse(each.value) for each in node.keywords}
+            assert told.get("allow_nan") == "False", f"{path}, line {node.lineno}"

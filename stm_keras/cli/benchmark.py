@@ -100,7 +100,7 @@ def benchmark(
     if results is not None:
         rows = merge_rows(before, rows)
         with atomic(results, overwrite=True) as temporary:
-            temporary.write_text(json.dumps(rows, indent=1) + "\n")
+            temporary.write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n")
     if not rows:
         raise StmKerasError(
             f"{runs}: no fold is finished yet; the logs beside them say why."

@@ -158,7 +158,9 @@ def info(file, output, channel, per_class, seed, verify, verbose, overwrite, as_
         from stm_keras.inference.model_file import read_facts
 
         model, _ = find_model(file)
-        click.echo(json.dumps(read_facts(model), indent=None if as_json else 1))
+        click.echo(
+            json.dumps(read_facts(model), indent=None if as_json else 1, allow_nan=False)
+        )
         return
     from stm_keras.inference.paths import is_dataset
     from stm_keras.readers.sniff import scan_format
@@ -192,7 +194,9 @@ def info(file, output, channel, per_class, seed, verify, verbose, overwrite, as_
     if checked is not None:
         facts["verified_shards"] = checked
     click.echo(
-        json.dumps(facts) if as_json else "\n".join(f"wrote {path}" for path in sheets)
+        json.dumps(facts, allow_nan=False)
+        if as_json
+        else "\n".join(f"wrote {path}" for path in sheets)
     )
 
 
@@ -232,10 +236,10 @@ def _scan_info(file, output, channel, overwrite, as_json, named=False):
             code = options.report(scan, code)
             facts = {"path": str(file), "index": index, "scans": count}
             if as_json:
-                click.echo(json.dumps({**facts, "error": str(scan)}))
+                click.echo(json.dumps({**facts, "error": str(scan)}, allow_nan=False))
             continue
         if as_json:
-            click.echo(json.dumps(scan_facts(scan, count)))
+            click.echo(json.dumps(scan_facts(scan, count), allow_nan=False))
         else:
             name, end = f"{file}\n" * named, "\n" * (named or index < count - 1)
             click.echo(name + scan_text(scan, count) + end)
@@ -278,7 +282,7 @@ def audit(file, run_path, as_json):
             raise UsageError(f"{run_path}: was split on other data than {file}.")
         split = Split.from_json(saved, len(dataset))
     found = look(dataset, split, options.progress_line("auditing"))
-    click.echo(json.dumps(found.to_json()) if as_json else found.text())
+    click.echo(json.dumps(found.to_json(), allow_nan=False) if as_json else found.text())
 
 
 def _refuse_existing(output, overwrite):

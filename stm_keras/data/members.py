@@ -7,14 +7,13 @@ import numpy as np
 
 from stm_keras.data.checks import listed_keys
 from stm_keras.errors import DatasetError
-from stm_keras.memory import borrow, charge
+from stm_keras.memory import borrow, charge, limited
 from stm_keras.readers.hdf5_file import (
     SMALL,
     is_plain,
     longest_text,
     names_of,
     read_all,
-    whole_file,
 )
 from stm_keras.readers.hdf5_heaps import check_heaps
 from stm_keras.readers.hdf5_parts import Parts
@@ -32,9 +31,8 @@ def open_file(path):
     try:
         with open(path, "rb") as file:  # noqa: PTH123  a path may be a str
             longest_text.set(check_heaps(file))
-            whole_file.set(file)
-            with h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE) as opened:
-                yield opened
+        with limited(), h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE) as file:
+            yield file
     except PermissionError:
         raise
     except DAMAGE as error:

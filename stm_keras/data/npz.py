@@ -14,7 +14,7 @@ from stm_keras.data.hdf5 import ARRAYS
 from stm_keras.data.images import BLOCK_BYTES, Found
 from stm_keras.errors import DatasetError
 from stm_keras.memory import charge
-from stm_keras.readers.source import DEFLATE
+from stm_keras.readers.source import DEFLATE, charge_list
 
 
 def read_npz(path):
@@ -30,6 +30,8 @@ def read_npz(path):
         DatasetError: The archive is damaged, holds Python objects, or has no
             `images`.
     """
+    with path.open("rb") as file:
+        charge_list(file)
     with _damage(path), zipfile.ZipFile(path) as archive:
         infos = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         if "images" not in infos:

@@ -19,6 +19,7 @@ from stm_keras.data.members import DAMAGE, damaged, member, values
 from stm_keras.data.shard_index import INDEX, read_index
 from stm_keras.data.sharded import ShardedFields, ShardedImages, ShardFiles
 from stm_keras.errors import DatasetError, InputError
+from stm_keras.memory import limited
 from stm_keras.readers.hdf5_file import attribute, child, names_of
 
 STAY = ("line_labels",)  # fields that stay in the shards, as parameters do
@@ -112,7 +113,7 @@ def _look(path, index, shard):
     """Read the small arrays of a shard, and where the rest lies in it."""
     try:
         # a finished shard never changes: no lock, which some network file systems lack
-        with h5py.File(path, "r", locking=False) as file:
+        with limited(), h5py.File(path, "r", locking=False) as file:
             return _inside(path, file, index, shard)
     except (DatasetError, InputError):
         raise

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 
 import numpy as np
 
-from stm_keras.memory import charge, left
+from stm_keras.memory import charge, left, limited
 from stm_keras.readers.hdf5_heaps import MAGIC, UNSEEN, check_heaps
 from stm_keras.readers.hdf5_parts import Parts, read_values
 from stm_keras.readers.source import DEFLATE, Later, damage
@@ -19,7 +19,6 @@ LINKS = 20000  # names looked at in one file
 DEEPEST = 8  # groups within groups
 OBJECT = 64  # bytes of a text in memory beside its letters
 longest_text: ContextVar[int] = ContextVar("longest_text", default=UNSEEN)  # of the file
-whole_file: ContextVar[object] = ContextVar("whole_file", default=None)  # opened to be read
 
 
 def is_hdf5(head):
@@ -40,10 +39,9 @@ def open_hdf5(path, data, what="HDF5 file", checked=False):
     import h5py
 
     source = io.BytesIO(data) if isinstance(data, bytes) else data
-    with damage(path, what), source:
+    with damage(path, what), source, limited():
         if not checked:
             longest_text.set(check_heaps(data))
-        whole_file.set(io.BytesIO(data) if isinstance(data, bytes) else data)
         try:
             with h5py.File(source, "r") as file:
                 yield file
@@ -100,7 +98,7 @@ def arrays(file: "h5py.File") -> dict:  # noqa: F821
     """
     import h5py
 
-    found, seen, links = {}, {_address(file)}, 0
+    found, seen, links = {}, set(), 0
     open_groups = [("", file, iter(names_of(file)))]
     while open_groups and links < LINKS and len(found) < MOST:
         prefix, group, names = open_groups[-1]
@@ -110,20 +108,19 @@ def arrays(file: "h5py.File") -> dict:  # noqa: F821
             continue
         links += 1
         member = child(group, name)
-        if member is None or _address(member) in seen:
+        if member is None:
             continue
-        seen.add(_address(member))
+        # The address that the link tells. HDF5 itself, asked for that of an object, goes
+        # through all that the object holds, and crashes over a damaged list of parts.
+        address = group.id.links.get_info(name.encode("utf-8", "surrogateescape")).u
+        if address in seen:
+            continue
+        seen.add(address)
         if isinstance(member, h5py.Dataset) and is_stored(member):
             found[prefix + name] = member
         elif isinstance(member, h5py.Group) and len(open_groups) <= DEEPEST:
             open_groups.append((f"{prefix}{name}/", member, iter(names_of(member))))
     return found
-
-
-def _address(thing):
-    from h5py import h5o
-
-    return h5o.get_info(thing.id).addr
 
 
 def later(path: object, data: bytes, member: "h5py.Dataset") -> Later:  # noqa: F821
@@ -147,7 +144,6 @@ def read_all(member: "h5py.Dataset") -> object:  # noqa: F821
     """Read a whole array as `hdf5_parts.read_values` does, texts of any length with care."""
     if not _is_text(member.id.get_type()):
         return read_values(member)
-    _check_lengths(member)
     step = max(left() // (OBJECT + 2 * longest_text.get()), 1)  # all may be the longest
     if step >= member.size:
         return read_values(member)
@@ -157,31 +153,6 @@ def read_all(member: "h5py.Dataset") -> object:  # noqa: F821
         found[start : start + step] = parts.read((slice(start, start + step),))
         charge(sum(len(text) + OBJECT for text in found[start : start + step].flat))
     return found
-
-
-def _check_lengths(member):
-    """Raise a `ValueError` if a text is longer than any that is there.
-
-    HDF5 makes room for it before it looks for it. What is packed has a sum of its own.
-    """
-    if member.chunks is None:
-        count = member.size
-        places = [(member.id.get_offset(), member.id.get_storage_size())]
-    elif member.id.get_create_plist().get_nfilters():
-        return
-    else:
-        count, places = math.prod(member.chunks), []
-        member.id.chunk_iter(lambda part: places.append((part.byte_offset, part.size)))
-    for offset, size in places:
-        width = size // count if count else 0
-        if offset is None or width < 8:  # it lies in the header of the array
-            continue
-        whole_file.get().seek(offset)
-        table = np.frombuffer(whole_file.get().read(width * count), "u1")
-        table = table[: len(table) - len(table) % width].reshape(-1, width)
-        longest = table[:, :4].copy().view("<u4").max(initial=0)
-        if longest > max(longest_text.get(), UNSEEN):
-            raise ValueError(f"a text of {longest} bytes that the file has not")
 
 
 def is_netcdf(file) -> bool:

@@ -3,8 +3,7 @@
 Values of variable length, texts above all, lie in heaps. HDF5 goes through a heap from
 object to object by the sizes that are written there; where one is 0 it stays for ever, in C,
 where no time limit of Python reaches it, and where one leads out of the heap it reads what is
-not there (HDF5 1.14.6, `H5HG__cache_heap_deserialize`). Before it looks for a text it makes
-room for as many bytes as the reference to it says, up to 4 GiB (`H5T__conv_vlen`).
+not there (HDF5 1.14.6, `H5HG__cache_heap_deserialize`).
 """
 
 import io
@@ -13,7 +12,6 @@ MAGIC = b"\x89HDF\r\n\x1a\n"
 HEAP = b"GCOL\1\0\0\0"  # magic, version, reserved
 MOST = 1 << 30  # bytes looked through; heaps of larger files are believed
 BLOCK = 1 << 20
-FEW, SHORT = 64, 1 << 26  # heaps, and bytes of a file, in which references are looked for
 UNSEEN = 1 << 24  # bytes that a text has at most in a file that is believed
 
 
@@ -34,36 +32,12 @@ def check_heaps(source) -> int:
     size = file.seek(0, io.SEEK_END)
     longest = 0 if size <= MOST else UNSEEN
     if size <= MOST:
-        width, place, heaps = _width_of_lengths(file), _find(file, 0), []
+        width, place = _width_of_lengths(file), _find(file, 0)
         while place >= 0:
             end, length = _walk(file, place, width, size)
-            heaps.append(place)
             place, longest = _find(file, end), max(longest, length)
-        if len(heaps) <= FEW and size <= SHORT:
-            _check_references(file, heaps, max(longest, UNSEEN))
     file.seek(0)
     return longest
-
-
-def _check_references(file, heaps, longest):
-    """Refuse a reference to an object of a heap by which that is longer than any there is.
-
-    It is a length (4 bytes), the address of the heap, and the number of the object. No
-    other thing holds that address, and where numbers of an image look alike, they are
-    hardly followed by a small one and behind a huge one.
-    """
-    file.seek(0)
-    data = file.read()
-    base = max(data[: 1 << 16].find(MAGIC), 0)  # addresses count from there
-    for place in heaps:
-        address = (place - base).to_bytes(8, "little")
-        at = data.find(address)
-        while at >= 0:
-            length = int.from_bytes(data[max(at - 4, 0) : at], "little")
-            number = int.from_bytes(data[at + 8 : at + 12], "little")
-            if length > longest and 0 < number < 1 << 16:
-                raise ValueError(f"a text of {length} bytes that the file has not")
-            at = data.find(address, at + 1)
 
 
 def _find(file, begin):

@@ -24,6 +24,7 @@ from stm_keras.readers.mat5 import read_arrays
 from stm_keras.readers.source import (
     DEFLATE,
     Later,
+    charge_list,
     check_length,
     check_shape,
     damage,
@@ -124,8 +125,10 @@ def read_npz(path, data):
 
 @contextmanager
 def _archive(data):
+    file = io.BytesIO(data)
+    charge_list(file)
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        with zipfile.ZipFile(file) as archive:
             yield archive
     except (zipfile.BadZipFile, OSError) as error:
         raise ValueError(str(error)) from None

@@ -1,10 +1,12 @@
 """Get the bytes of a scan file, and turn what is wrong with them into one line."""
 
+import io
 import struct
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -13,6 +15,8 @@ from stm_keras.memory import charge
 
 DEFLATE = 1100  # bytes one stored byte can become, a little more than deflate can
 MAX_PIXELS = 1 << 30  # of one image: no microscope has more, whatever the memory
+LONGEST_END = 22 + (1 << 16)  # bytes after the list of a zip archive, with its comment
+ENTRY = 16  # bytes of memory for a byte of that list
 PIECE = 1 << 14  # packed bytes that are unpacked at a time
 POINTER = b"version https://git-lfs"
 
@@ -122,6 +126,22 @@ def damage(path, what):
             f"{path}: is a damaged {what} ({reason[:160]}). Copy it again from the "
             "microscope's computer."
         ) from None
+
+
+def charge_list(file: BinaryIO) -> None:
+    """Charge the list of a zip archive: `zipfile` reads it whole, entry by entry.
+
+    Args:
+        file: binary file, left at its beginning.
+    """
+    size = file.seek(0, io.SEEK_END)
+    file.seek(max(size - LONGEST_END, 0))
+    end = file.read()
+    place = end.rfind(b"PK\5\6")
+    if place >= 0 and len(end) >= place + 16:
+        listed = struct.unpack_from("<I", end, place + 12)[0]
+        charge(min(listed, size) * ENTRY, "the list of its members")
+    file.seek(0)
 
 
 def check_length(path, needed, there, what="its header promises"):

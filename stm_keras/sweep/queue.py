@@ -83,7 +83,7 @@ def queue(folder, names, numbers, concurrent, words=()):
         jobs.append(job)
         records = [*_records(folder), {"job": job, "first": first, "names": names}]
         with atomic(Path(folder) / RECORD, overwrite=True) as temporary:
-            temporary.write_text(json.dumps(records, indent=1) + "\n")
+            temporary.write_text(json.dumps(records, indent=1, allow_nan=False) + "\n")
     return jobs
 
 

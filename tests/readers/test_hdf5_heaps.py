@@ -75,35 +75,6 @@ def test_an_attribute_that_became_a_sequence_is_not_read(tmp_path):
     assert read(tmp_path / "a.h5").bias is None  # reading it ended the process
 
 
-@pytest.mark.parametrize("base", [0, 512])
-@pytest.mark.parametrize("kept", [{}, {"chunks": (4,)}])
-def test_a_text_longer_than_the_file_gets_no_room(base, kept, tmp_path):
-    path, kind = tmp_path / "a.h5", h5py.string_dtype()
-    with h5py.File(path, "w", userblock_size=base) as file:
-        file.create_dataset("days", data=["monday"] * 8, dtype=kind, **kept)
-        file.attrs.create("bias", "1.5 V long", dtype=kind)
-    for length in (6, 10):  # that of an array, and of an attribute
-        data = bytearray(path.read_bytes())
-        heap = (data.find(b"GCOL") - base).to_bytes(8, "little")
-        place = data.rfind(length.to_bytes(4, "little") + heap)
-        assert place > 0
-        data[place : place + 4] = b"\0\0\0\xf0"
-        with pytest.raises(ValueError, match="a text of 4026531840 bytes"):
-            check_heaps(bytes(data))
-
-
-def test_a_text_whose_heap_is_elsewhere_gets_no_room(tmp_path):
-    path = tmp_path / "a.h5"
-    save_dataset(made_up_dataset(), path)
-    with h5py.File(path) as file:
-        place = file["session"].id.get_offset()
-    data = bytearray(path.read_bytes())
-    data[place : place + 12] = b"\0\0\0\x40\0\xff\xff\xff\0\0\0\0"
-    path.write_bytes(data)
-    with pytest.raises(DatasetError, match="a text of 1073741824 bytes"):
-        load_dataset(path)
-
-
 def test_a_damaged_dataset_is_refused_too(tmp_path):
     save_dataset(made_up_dataset(), tmp_path / "a.h5")
     data = (tmp_path / "a.h5").read_bytes()
