@@ -4,8 +4,6 @@ By hand and not by pydantic, whose import alone takes a third of the time of a v
 that judging reads is looked at here, once, so that nothing after it needs to ask again.
 """
 
-from math import isfinite
-
 from stm_keras.data.preprocess import INPUTS
 from stm_keras.errors import InputError
 
@@ -151,7 +149,7 @@ def _whole(value, least, most):
 
 
 def _number(value, least, most):
-    return type(value) in (int, float) and isfinite(value) and least <= value <= most
+    return type(value) in (int, float) and least <= value <= most  # NaN is neither
 
 
 def _must(name, wanted, received):
