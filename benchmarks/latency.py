@@ -54,10 +54,12 @@ def main(argv=None):
     words = [] if argv is None else argv
     words = sys.argv[1:] if argv is None else words
     report["command"] = "python benchmarks/latency.py " + shlex.join(map(str, words))
-    arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+    arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if arguments.page:
-        text = arguments.page.read_text() if arguments.page.exists() else ""
-        arguments.page.write_text(put_section(text, arguments.title, page(report)))
+        text = arguments.page.read_text(encoding="utf-8") if arguments.page.exists() else ""
+        arguments.page.write_text(
+            put_section(text, arguments.title, page(report)), encoding="utf-8"
+        )
     print(page(report))
 
 
@@ -93,6 +95,7 @@ def measure(arguments, folder):
                 "OMP_NUM_THREADS": "1",
                 **({"KERAS_BACKEND": backend} if backend else {}),
             },
+            encoding="utf-8",
         )
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]

@@ -2,6 +2,10 @@
 # command that goes on after a time limit, an eviction or a failed node. Sourced, not run.
 
 stm_keras=(stm-keras)
+this_job=${SLURM_JOB_ID:-}
+if [ -n "${SLURM_ARRAY_TASK_ID:-}" ]; then # the last task of an array bears the array's own number
+    this_job=${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}
+fi
 site=${STM_KERAS_SITE:-jobs/site.sh}
 if [ -f "$site" ]; then
     . "$site"
@@ -11,12 +15,11 @@ if declare -F site_setup >/dev/null; then
 fi
 
 # Nothing temporary on a shared file system: many jobs at once would wait for it, and for one another.
-scratch=$(mktemp -d "${SLURM_TMPDIR:-${TMPDIR:-/tmp}}/stm-keras-${SLURM_JOB_ID:-local}-XXXXXX") || exit 1
+scratch=$(mktemp -d "${SLURM_TMPDIR:-${TMPDIR:-/tmp}}/stm-keras-${this_job:-local}-XXXXXX") || exit 1
 trap 'rm -rf "$scratch"' EXIT
 export TMPDIR=$scratch
 export KERAS_HOME=$scratch/keras MPLCONFIGDIR=$scratch/matplotlib XDG_CACHE_HOME=$scratch/cache
 export JAX_COMPILATION_CACHE_DIR=$scratch/jax TORCHINDUCTOR_CACHE_DIR=$scratch/torch TRITON_CACHE_DIR=$scratch/triton
-export HDF5_USE_FILE_LOCKING=${HDF5_USE_FILE_LOCKING:-FALSE} # network file systems refuse its locks
 
 # keep_going COMMAND...: run it and pass SLURM's signals on to it. Where it stops in good order
 # because it was asked to (exit code 75), or the signal ended it, the job queues itself again; the
@@ -34,10 +37,10 @@ keep_going() {
     if [ "$code" -gt 128 ]; then # a trap may have run in the moment in which the command ended
         wait "$child" 2>/dev/null
         local again=$?
-        [ "$again" = 127 ] || code=$again
+        [ "$again" = 127 ] || [ "$again" -lt 0 ] || code=$again # bash has forgotten it, in two ways
     fi
-    echo "start ${SLURM_RESTART_COUNT:-0} of job ${SLURM_JOB_ID:-none} ended with exit code $code"
-    if [ -n "${SLURM_JOB_ID:-}" ] && { [ "$code" = 75 ] || [ "$code" -gt 128 -a -n "$asked" ]; }; then
+    echo "start ${SLURM_RESTART_COUNT:-0} of job ${this_job:-none} ended with exit code $code"
+    if [ -n "$this_job" ] && { [ "$code" = 75 ] || [ "$code" -gt 128 -a -n "$asked" ]; }; then
         queue_again
     fi
     exit "$code"
@@ -56,11 +59,11 @@ queue_again() {
         exit 1
     fi
     # Cancelled by its owner (scancel): stay so. Exit 0 or 1 after an eviction would be final, too.
-    case $(scontrol -o show job "$SLURM_JOB_ID" 2>/dev/null) in
+    case $(scontrol -o show job "$this_job" 2>/dev/null) in
         *JobState=RUNNING*) ;;
         *) return ;;
     esac
-    if scontrol requeue "$SLURM_JOB_ID"; then
+    if scontrol requeue "$this_job"; then
         sleep 120 # SLURM ends this script
         exit 75
     fi

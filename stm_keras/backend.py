@@ -1,20 +1,30 @@
 """Choose the Keras backend before keras is imported, and say what to install.
 
-Keras reads `KERAS_BACKEND` once, on import; its own file in the home folder is ignored,
-since it is written by whichever backend came first.
+Keras reads `KERAS_BACKEND` once, on import. Its own file, keras.json in the home folder, and
+variables made to try things out are kept from it: what a run gives is for its config to say.
 """
 
 import os
+import shutil
 import sys
 import tempfile
 import warnings
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 
 from stm_keras.errors import BackendError, UsageError, how_to_install
+from stm_keras.leave import importing
+from stm_keras.terminal import captured
 
 BACKENDS = ("tensorflow", "jax", "torch")
+IGNORED = (  # the last gives keys that Keras cannot use
+    "KERAS_MAX_EPOCHS",
+    "KERAS_MAX_STEPS_PER_EPOCH",
+    "KERAS_NNX_ENABLED",
+    "JAX_DEFAULT_PRNG_IMPL",
+)
 
 
 def installed_backends():
@@ -95,23 +105,39 @@ def import_keras(tensorflow=False):
     """
     if use_backend() != "tensorflow" and not tensorflow:
         sys.modules.setdefault("tensorflow", None)  # to Python: there is none
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as told:
-        os.dup2(told.fileno(), 2)
-        try:
-            import keras
+    fresh = "keras" not in sys.modules
+    with (
+        _as_its_authors_ship_it() if fresh else nullcontext(),
+        captured(2, tell=True),
+        importing(),
+    ):
+        import keras
 
-            if find_spec("tensorflow") is not None:  # nor where it is kept out
-                import_module("tensorflow")
-        except BaseException:
-            told.seek(0)
-            os.write(kept, told.read())
-            raise
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+        if find_spec("tensorflow") is not None:  # nor where it is kept out
+            import_module("tensorflow")
+    keras.config.set_max_epochs(None)  # where others imported it before
+    keras.config.set_max_steps_per_epoch(None)
     return keras
+
+
+@contextmanager
+def _as_its_authors_ship_it():
+    """Keep from Keras, as it is imported, what the user told it for other purposes."""
+    given = {name: os.environ.pop(name) for name in IGNORED if name in os.environ}
+    for name, value in given.items():
+        warnings.warn(
+            f"{name}={value} is ignored: what a run does is for its config to say."
+        )
+    home = os.environ.get("KERAS_HOME")
+    with tempfile.TemporaryDirectory() as empty:
+        os.environ["KERAS_HOME"] = empty  # it reads keras.json there, or writes one
+        try:
+            yield
+        finally:
+            del os.environ["KERAS_HOME"]
+            os.environ.update(given if home is None else {**given, "KERAS_HOME": home})
+    home = home or str(Path.home() / ".keras")  # where others find what they download
+    sys.modules["keras.src.backend.config"]._KERAS_DIR = home
 
 
 def feed(batches):
@@ -278,13 +304,49 @@ def _traced(model):
     return traced
 
 
-def check_device(device):
-    """Refuse to run on the processor when a GPU was asked for.
+def check_device(device=None):
+    """Look whether there is what to compute on, before anything else is done.
+
+    Args:
+        device: str. "cpu", "gpu" or "gpu:<number>" where that was asked for.
 
     Raises:
-        UsageError: The backend sees no GPU.
+        BackendError: JAX finds none of the platforms that it was told to take.
+        UsageError: A GPU was asked for, and the backend sees none.
     """
-    if device and device.startswith("gpu") and devices() == ["cpu"]:
+    import keras
+
+    gpu = device is not None and device.startswith("gpu")
+    if not gpu and keras.config.backend() != "jax":
+        return
+    try:
+        found = devices()
+    except (RuntimeError, AssertionError) as error:
+        told = os.environ.get("JAX_PLATFORMS", "")
+        why = f" ({first})" if (first := str(error).partition("\n")[0]) else ""
+        raise BackendError(
+            f"JAX finds no device for JAX_PLATFORMS={told}{why}. Unset JAX_PLATFORMS, or take "
+            "`--device cpu`."
+        ) from None
+    if gpu and found == ["cpu"]:
         raise UsageError(
             f"`--device {device}`: the backend sees no GPU. `stm-keras doctor` says why."
+        )
+
+
+def check_compiler(jit_compile):
+    """See that torch can compile, where that is asked for: it calls a C++ compiler.
+
+    Raises:
+        BackendError: There is none.
+    """
+    import keras
+
+    if jit_compile is not True or keras.config.backend() != "torch" or os.name == "nt":
+        return
+    wanted = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(wanted) is None:
+        raise BackendError(
+            f"`train.jit_compile`: torch compiles with {wanted}, which is not here. Install a "
+            "C++ compiler, name one in CXX, or leave that setting out."
         )

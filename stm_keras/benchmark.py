@@ -5,8 +5,6 @@ is there already is not made again, so a benchmark may be interrupted, spread ov
 or brought together from several machines.
 """
 
-import shlex
-
 import numpy as np
 
 from stm_keras.backend import BACKENDS
@@ -15,7 +13,8 @@ from stm_keras.errors import StmKerasError
 from stm_keras.evaluation.metrics import auroc, balanced_accuracy
 from stm_keras.evaluation.scores import trust_numbers
 from stm_keras.processes import Task, run_all
-from stm_keras.runs import SPLIT, Run
+from stm_keras.runs import SPLIT, Run, legs
+from stm_keras.terminal import shell
 from stm_keras.training.finish import load_predictions
 
 # where scans come from and how folds are made of them: other words of the command say it
@@ -121,8 +120,10 @@ def _pool(folds, done, dataset, digest, seed):
             round(sum(row["seconds"] for own in run.trainings() for row in own.epochs()), 1)
             for run in runs
         ],
-        "backend": sorted({e["backend"] for e in environments}),
-        "devices": sorted({", ".join(e["devices"]) for e in environments}),
+        "backend": sorted({leg["backend"] for e in environments for leg in legs(e)}),
+        "devices": sorted(
+            {", ".join(leg["devices"]) for e in environments for leg in legs(e)}
+        ),
         "precision": sorted({e["precision"] for e in environments}),
         "git": sorted({str(e["git"]) for e in environments}),
         "seed": environments[0]["seed"],
@@ -178,4 +179,4 @@ def repeat_command(folds, done, run, environment):
             words += ["--set", f"{key}={toml_value(getattr(values, name))}"]
     if environment["backend"] in BACKENDS:  # trees have none
         words += ["--backend", environment["backend"]]
-    return shlex.join(words)
+    return shell(words)

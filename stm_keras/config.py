@@ -198,15 +198,25 @@ def _explain(error):
         if place[0] == "model" and names:
             known = ", ".join(names)
             return f"`{key}` is a setting of {known} only. Add --set model.name={names[0]}."
-        close = difflib.get_close_matches(key, _keys(Config), 1, 0.5)
-        hint = f" Did you mean `{close[0]}`?" if close else ""
+        near = _near(key)
+        hint = f" Did you mean `{near}`?" if near else ""
         return f"`{key}` is not a setting.{hint}"
     if first["type"].startswith("union_tag"):
         return f"`model.name` must be one of {', '.join(MODEL_CONFIGS)}."
     message = first["msg"].removeprefix("Value error, ").rstrip(".")
     if first["type"] == "value_error":
-        return f"`{key}`: {message}."
+        return f"`{key}`: {message}." if key else f"{message}."
     return f"`{key}`: {message}. Received: {shown(repr(first['input']))}."
+
+
+def _near(key):
+    """Return the setting whose name is nearly that of a key, in its section or another."""
+    section, _, last = key.rpartition(".")
+    names = {}  # the first of a name: in the same section where it is there
+    for known in sorted(_keys(Config), key=lambda k: k.rpartition(".")[0] != section):
+        names.setdefault(known.rpartition(".")[2], known)
+    close = difflib.get_close_matches(last, names, 1, 0.75)
+    return names[close[0]] if close else None
 
 
 def _keys(section, prefix=""):

@@ -1,6 +1,7 @@
 """Write a result whole or not at all, and never over what is read or what came meanwhile."""
 
 import contextlib
+import errno
 import functools
 import hashlib
 import os
@@ -8,6 +9,7 @@ import re
 import shutil
 import tempfile
 import time
+import warnings
 from collections.abc import Iterable
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +21,14 @@ PAGES = (".html", ".md")  # never read as data: may lie among scans, and be repl
 DAY = 86400  # s after which a temporary file of another machine is no longer written
 # .NAME-stmPLACE-PROCESS-RANDOM.SUFFIX, see `_prefix`
 LEFTOVER = re.compile(r"\.(.*)-stm([0-9a-f]{8})-(\d{1,10})-[a-z0-9_]{8}(?:\..*?)?(-old)?")
+
+LOCK = ".lock"
+TAKEN = (
+    errno.EACCES,
+    errno.EAGAIN,
+    errno.EWOULDBLOCK,
+)  # others mean that there are no locks
+TRIES = 100  # to open a file that others may remove
 
 
 @contextmanager
@@ -76,7 +86,7 @@ def _rename_new(temporary, path):
     except FileExistsError:
         raise
     except (OSError, AttributeError, NotImplementedError):  # a file system without links
-        with path.open("x"):
+        with path.open("x", encoding="utf-8"):
             pass
         try:
             temporary.replace(path)
@@ -261,21 +271,95 @@ def _place():
 def locked(path, refusal):
     """Hold a lock on a file, and let no second process have it meanwhile.
 
+    Network file systems may have no locks, nor has Python on Windows. Then we go on
+    without, and warn: no lock at all is not a lock that another process has.
+
     Args:
-        path: `Path` of the file, which is made.
+        path: `Path` of the file, which is made, and its folder.
         refusal: str. What to tell where another process has it.
 
     Raises:
-        OutputError: Another process has it.
+        OutputError: Another process has it, or the file cannot be made.
     """
-    import fcntl  # not on Windows, where scans are judged all the same
-
-    with path.open("w") as lock:
+    failed = refusal
+    for _ in range(TRIES):
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = open(path, "a", encoding="utf-8", opener=_no_link)  # noqa: PTH123, SIM115
+        except (FileNotFoundError, FileExistsError) as error:
+            failed = _reason(path.parent, error)
+            continue  # whoever had it may just have removed the folder
+        except OSError as error:
+            raise OutputError(_reason(path.parent, error)) from None
+        with lock:
+            _take(lock, path, refusal)
+            if _is_at(lock, path):  # nobody has removed it since we opened it
+                yield
+                return
+    raise OutputError(failed)
+
+
+def _no_link(name, flags):
+    """Open a file of ours: no link that leads to one of others, no FIFO that waits."""
+    more = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    return os.open(name, flags | more, 0o666)
+
+
+def _take(lock, path, refusal):
+    try:
+        import fcntl
+
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # Windows
+        lacking = "Python has no locks here"
+    except OSError as error:
+        if error.errno in TAKEN:
             raise OutputError(refusal) from None
+        lacking = f"this file system has no locks ({error.strerror or error})"
+    else:
+        return
+    warnings.warn(f"{path.parent}: {lacking}. Start no second process in this folder.")
+
+
+def _is_at(lock, path):
+    try:
+        return os.path.samestat(os.fstat(lock.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def claimed(folder, mark, refusal, stranger):
+    """Hold the lock of a folder that is ours, or new or empty and becomes ours.
+
+    A second process that comes as the first makes it is told so, and nothing else.
+
+    Args:
+        folder: `Path`.
+        mark: str. Name of a file that tells a folder of ours.
+        refusal: str. What to tell where another process has it.
+        stranger: str. What to tell where it holds something else.
+
+    Raises:
+        OutputError: As said, or the folder cannot be made or written.
+    """
+    lock = folder / LOCK
+    ours = lock.exists()
+    if _holds_others(folder, mark) and not (ours or lock.exists()):
+        raise OutputError(stranger)  # and no lock is left there
+    with locked(lock, refusal):
+        if _holds_others(folder, mark):
+            raise OutputError(stranger)
         yield
+
+
+def _holds_others(folder, mark):
+    if not folder.is_dir() or (folder / mark).exists():
+        return False
+    try:
+        return any(path.name != LOCK for path in folder.iterdir())
+    except FileNotFoundError:  # whoever had it has just removed it
+        return False
 
 
 def check_folder(path):

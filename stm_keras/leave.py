@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 
 EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: "try again later"
 SIGNALS = tuple(
@@ -46,6 +47,48 @@ class Notice:
 
 
 notice = Notice()
+
+
+class Interrupt:
+    """Whether Ctrl-C came in this block, whatever became of the exception.
+
+    Where it meets a C extension that starts, that raises an ImportError in its place, or
+    prints the exception and goes on.
+    """
+
+    def __init__(self):
+        self.came = False
+
+    def __enter__(self):
+        self.former = None
+        if threading.current_thread() is threading.main_thread():
+            handler = signal.getsignal(signal.SIGINT)
+            if handler not in (None, signal.SIG_IGN, signal.SIG_DFL):
+                self.former = handler
+                signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if self.former is not None:
+            signal.signal(signal.SIGINT, self.former)
+
+    def _note(self, number, frame):
+        self.came = True
+        self.former(number, frame)
+
+
+@contextlib.contextmanager
+def importing():
+    """Have Ctrl-C leave the block as a `KeyboardInterrupt`, whatever it meets inside."""
+    with Interrupt() as interrupt:
+        try:
+            yield
+        except BaseException:
+            if interrupt.came:
+                raise KeyboardInterrupt from None
+            raise
+    if interrupt.came:
+        raise KeyboardInterrupt
 
 
 def end_process(code):

@@ -46,7 +46,7 @@ def run_all(tasks, at_once=1, say=print):
     def make(task):
         begin = time.perf_counter()
         task.log.parent.mkdir(parents=True, exist_ok=True)
-        with task.log.open("a") as file:
+        with task.log.open("a", encoding="utf-8") as file:
             with lock:
                 if leaving.is_set():
                     return False

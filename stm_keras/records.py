@@ -80,21 +80,33 @@ class State(Record):
     @model_validator(mode="after")
     def _one_an_epoch(self):
         for number, row in enumerate(self.rows, 1):
-            if row.get("epoch") != number or not (row.get("seconds") or 0) >= 0:
-                raise ValueError(f"no epoch {number}")
             if row.keys() != self.rows[0].keys() or None in row.values():
                 raise ValueError(f"epoch {number} lacks a score")
+            if row.get("epoch") != number or row.get("seconds", -1) < 0:
+                raise ValueError(f"no epoch {number}")
         return self
 
 
-class Environment(Record):
-    """On what a run was made: environment.json."""
+class Leg(Record):
+    """On what a part of a run was made."""
 
     git: Place | None
     backend: Place
     devices: list[Place]
     precision: Place
+    started: Place | None = None
+    host: Place | None = None
+    stm_keras: Place | None = None
+    packages: dict[Place, Place] = {}
+    variables: dict[Place, Place] = {}
+    epochs_before: Count = 0
+
+
+class Environment(Leg):
+    """On what a run was made: environment.json."""
+
     seed: Count
+    legs: list[Leg] = []
 
 
 class OfClass(Record):
@@ -345,6 +357,7 @@ class Array(Record):
     job: Place
     first: Count
     names: list[Place]
+    at_once: Count = 1
 
 
 class Queued(RootModel[list[Array]]):

@@ -171,7 +171,7 @@ def _variants(rows):
     ]
     for row in rows:
         base = bases.get(row.get("base"))
-        told = base is not None and "fold_numbers" in row
+        told = base is not None and row.get("fold_numbers")
         if row["config"] == row.get("base") or not told:
             continue
         both = [k for k in row["fold_numbers"] if k in (base.get("fold_numbers") or ())]

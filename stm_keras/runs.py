@@ -2,7 +2,7 @@
 
 config.toml        the resolved config          history.csv       a row per epoch
 command.txt        what was typed               checkpoints/      to resume from
-environment.json   versions, device, git, data  best.keras        best epoch by AUROC
+environment.json   versions, devices, data       best.keras        best epoch by AUROC
 split.json         which scans in which part    evaluation.json   scores on the test part
 card.md            model card                   report.html       the same, to look at
 
@@ -10,11 +10,12 @@ With `train.refit` best.keras is of the last training, whose own files are in re
 others that say how sure it may be (`train.calibration_folds`) are in calibration-2/ and on.
 """
 
+import contextlib
 import csv
 import io
 import json
 import os
-import shlex
+import shutil
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,8 +24,9 @@ from pathlib import Path
 
 from stm_keras.config import differences, dump_config, load_config
 from stm_keras.errors import InputError, OutputError, UsageError
-from stm_keras.files import atomic, check_folder, locked
+from stm_keras.files import LOCK, atomic, check_folder, claimed, locked
 from stm_keras.records import Environment, Reached, Scores, Split, State, check_record
+from stm_keras.terminal import shell
 from stm_keras.untrusted import read_json
 
 SPLIT = ("dataset", "protocol", "seed", "fold", "parts", "groups", "note")  # of split.json
@@ -35,12 +37,19 @@ RECORDS = {  # what a file must hold
     "environment.json": Environment,
     "evaluation.json": Reached,
 }
+BEGUN = (  # what a run without an epoch may hold; the last tells that it is one
+    *("environment.json", "split.json", "best.keras", "best.skops"),
+    *("command.txt", "config.toml"),
+)
 FILES = (  # of a run: never the place of another result
-    *("config.toml", "command.txt", "environment.json", "split.json", "history.csv"),
-    *("best.keras", "best.skops", "evaluation.json", "card.md", "report.html"),
+    *BEGUN,
+    *("history.csv", "evaluation.json", "card.md", "report.html"),
     *("predictions.npz", "validation.npz", "checkpoints/state.json"),
 )
 LARGEST = 1 << 28  # bytes of a JSON file: a split names the session of every scan
+_REFUSAL = "{}: another process trains here. Wait for it, or choose another --output."
+_STRANGER = "{}: is not empty and no run. Choose another --output."
+OF_ALL = ("dataset", "seed")  # of environment.json: what is the same in every leg
 AGAIN = "refit"  # folder of the last training
 CALIBRATION = "calibration-{}"  # folder of one that says how sure the last may be
 COLUMNS = (
@@ -86,10 +95,10 @@ class Run:
                 )
             check_folder(path)
             return run
-        if path.is_dir() and any(path.iterdir()):
-            raise OutputError(f"{path}: is not empty and no run. Choose another --output.")
+        if path.is_dir() and any(each.name != LOCK for each in path.iterdir()):
+            raise OutputError(_STRANGER.format(path))
         check_folder(path)
-        run.write_text("command.txt", shlex.join(["stm-keras", *sys.argv[1:]]) + "\n")
+        run.write_text("command.txt", shell(["stm-keras", *sys.argv[1:]]) + "\n")
         run.write_text("config.toml", dump_config(config))
         return run
 
@@ -120,7 +129,7 @@ class Run:
     def write_text(self, name, text):
         """Write a file of the run whole or not at all."""
         with atomic(self.file(name), overwrite=True) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
     def write_json(self, name, value):
         """Write a JSON file of the run whole or not at all."""
@@ -181,18 +190,57 @@ class Run:
         return [self, *map(self.below, [*more, AGAIN])]
 
     @contextmanager
+    def claimed(self, config):
+        """Make the directory of a run, or open it to resume, and keep a second process out.
+
+        Without a single epoch nothing is kept, neither of a run that was killed nor of this
+        one: a corrected command often has another config, which the directory would refuse.
+
+        Raises:
+            UsageError: The directory holds a run of another config.
+            OutputError: It holds something else, another process trains here, or it cannot
+                be written.
+        """
+        refusal, stranger = _REFUSAL.format(self.path), _STRANGER.format(self.path)
+        with claimed(self.path, "config.toml", refusal, stranger):
+            try:
+                self.forget()
+                type(self).start(self.path, config)
+                yield
+            except BaseException:
+                self.forget()
+                if not self.has_epochs():
+                    with contextlib.suppress(
+                        OSError
+                    ):  # Windows removes nothing that is open
+                        self.file(LOCK).unlink()
+                        self.path.rmdir()  # unless it holds something else
+                raise
+
+    @contextmanager
     def locked(self):
         """Keep a second process out of the directory while this one trains.
 
         Raises:
             OutputError: Another process trains here.
         """
-        refusal = (
-            f"{self.path}: another process trains here. Wait for it, or choose another "
-            "--output."
-        )
-        with locked(self.file(".lock"), refusal):
+        with locked(self.file(LOCK), _REFUSAL.format(self.path)):
             yield
+
+    def has_epochs(self):
+        """Tell whether there is something to go on with."""
+        return self.file("checkpoints/state.json").exists()
+
+    def forget(self):
+        """Remove what a run without a single epoch holds; whoever calls it has the lock."""
+        ours = self.file("command.txt").exists() and self.file("config.toml").exists()
+        if not ours or self.has_epochs():
+            return
+        shutil.rmtree(self.file("checkpoints"), ignore_errors=True)
+        for name in map(Path, BEGUN):
+            self.file(name).unlink(missing_ok=True)
+            for temporary in self.path.glob(f".{name.stem}-*{name.suffix}"):
+                temporary.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -206,6 +254,45 @@ class FollowedRun(Run):
     def locked(self):
         """Lock nothing: the first process does."""
         yield
+
+
+def legs(environment):
+    """List where a run was trained, in order: list of dict, as environment.json.
+
+    A run may go on on another machine, with another backend or other versions. Those of
+    version 0.1.0 tell of the last only.
+    """
+    return environment.get("legs") or [environment]
+
+
+def with_legs(environment, before, epochs):
+    """Add what environment.json says of the legs before.
+
+    Args:
+        environment: dict. Where and with what the run goes on now.
+        before: dict. What the file said, or None.
+        epochs: int. How many are done; what a leg before did beyond them is lost.
+
+    Returns:
+        dict: `environment` with its `legs`, each with `epochs_before`.
+    """
+    now = {key: environment[key] for key in environment if key not in OF_ALL}
+    found = [
+        {
+            **{key: leg[key] for key in leg if key not in (*OF_ALL, "legs")},
+            "epochs_before": n,
+        }
+        for leg in (legs(before) if before else ())
+        if (n := leg.get("epochs_before", 0)) < epochs
+    ]
+    if not (found and _same_place(found[-1], now)):
+        found.append({**now, "epochs_before": epochs})
+    return {**environment, "legs": found}
+
+
+def _same_place(one, other):
+    when = ("started", "epochs_before")
+    return all(one.get(k) == other.get(k) for k in {*one, *other} if k not in when)
 
 
 def default_path(config, root="runs", today=None):

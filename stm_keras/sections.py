@@ -9,6 +9,8 @@ from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from stm_keras.terminal import printable
+
 
 class Section(BaseModel):
     """A table of a config file: frozen, and an unknown key is an error.
@@ -23,12 +25,25 @@ class Section(BaseModel):
     def _read_none(cls, values):
         if not isinstance(values, dict):
             return values
+        for name, value in values.items():
+            if isinstance(value, str) and not value.isascii():
+                _check_utf8(name, value)
         optional = {
             name
             for name, item in cls.model_fields.items()
             if type(None) in get_args(item.annotation)
         }
         return {k: None if v == "none" and k in optional else v for k, v in values.items()}
+
+
+def _check_utf8(name, value):
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"`{name}` must be in UTF-8, as a config is. Rename the file, or give a link to it. "
+            f"Received: {printable(value)}"
+        ) from None
 
 
 class DataConfig(Section):

@@ -1,7 +1,6 @@
 """What we ask of SLURM: queue a job, and say which are not over."""
 
 import os
-import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from stm_keras.errors import StmKerasError, UsageError
 from stm_keras.files import atomic
 from stm_keras.resources import resource_folder
+from stm_keras.terminal import shell
 
 SCRIPTS = resource_folder("jobs")
 RUNNING = ("RUNNING", "COMPLETING", "CONFIGURING")
@@ -46,10 +46,10 @@ def sbatch(words):
         StmKerasError: SLURM refuses it.
     """
     command = ["sbatch", "--parsable", *words]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
     if done.returncode:
         said = " ".join(done.stderr.split()) or "it says nothing"
-        raise StmKerasError(f"SLURM refuses: {said} Command: {shlex.join(command)}")
+        raise StmKerasError(f"SLURM refuses: {said} Command: {shell(command)}")
     return done.stdout.strip().split(";")[0]
 
 
@@ -75,7 +75,9 @@ def unfinished():
 def ask(command):
     """Return what a command of SLURM prints, or nothing where it fails."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            command, capture_output=True, timeout=60, encoding="utf-8", errors="replace"
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout if done.returncode == 0 else ""

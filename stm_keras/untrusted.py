@@ -86,9 +86,25 @@ def read_text(
     Raises:
         error: It is no ordinary file, cannot be read, is larger, or is not in UTF-8.
     """
-    path = ordinary_file(path, what, error)
+    data = read_data(path, what, error, limit)
     try:
-        data = bytearray()
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as reason:
+        raise error(
+            f"{path}: is not in UTF-8 (byte {reason.start}). Give {what}, saved in UTF-8."
+        ) from None
+
+
+def read_data(
+    path: str | Path,
+    what: str,
+    error: type[StmKerasError] = InputError,
+    limit: int = MAX_TEXT,
+) -> bytes:
+    """Read all bytes of an ordinary file; arguments and errors as of `read_text`."""
+    path = ordinary_file(path, what, error)
+    data = bytearray()
+    try:
         with path.open("rb") as file:  # in pieces: `read` gets all of its memory at once
             while len(data) <= limit and (piece := file.read(1 << 20)):
                 data += piece
@@ -96,12 +112,7 @@ def read_text(
         raise error(f"{path}: cannot be read ({reason.strerror or reason}).") from None
     if len(data) > limit:
         raise error(f"{path}: has more than {limit >> 20} MiB, too much for {what}.")
-    try:
-        return data.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as reason:
-        raise error(
-            f"{path}: is not in UTF-8 (byte {reason.start}). Give {what}, saved in UTF-8."
-        ) from None
+    return bytes(data)
 
 
 def parse_json(

@@ -1,6 +1,7 @@
 """What several tests share: made-up scans, a small dataset, and the command line."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -114,6 +115,17 @@ def stm_process(*arguments, **options):
         env=environment,
         **options,
     )
+
+
+def other_locale(folder):
+    """Return the environment of a locale that is not UTF-8: Latin-1, or what there is."""
+    name = "de_DE.ISO-8859-1"
+    if shutil.which("localedef"):
+        command = ["localedef", "-i", "de_DE", "-f", "ISO-8859-1", folder / name]
+        subprocess.run(command, capture_output=True)
+    if (folder / name).is_dir():
+        return {"LOCPATH": str(folder), "LC_ALL": name}
+    return {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 
 def check_error(result, code, *phrases):

@@ -1,4 +1,6 @@
 import ast
+import functools
+import re
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ ROWS = {  # who may import whom: only parts of a lower row, or its own part
     "terminal": 1,
     "untrusted": 1,
     "files": 2,
-    "leave": 2,
+    "leave": 1,
     "processes": 2,
     "resources": 2,
     "slurm": 3,
@@ -101,8 +103,9 @@ def imports(tree, top_only):
             yield node.module
 
 
+@functools.cache
 def parse(path):
-    return ast.parse(path.read_text())
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -137,7 +140,7 @@ def test_the_top_of_a_file_imports_only_light_packages(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_a_file_says_what_it_is_for_and_is_not_too_long(path):
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert ast.get_docstring(ast.parse(text)), f"{path} has no docstring"
     assert text.count("\n") <= 400, f"{path} is too long: split it by subject"
 
@@ -162,3 +165,67 @@ def test_json_that_is_written_has_no_nan(path):
         ):
             told = {each.arg: ast.unparse(each.value) for each in node.keywords}
             assert told.get("allow_nan") == "False", f"{path}, line {node.lineno}"
+
+
+OUTSIDE_THE_PACKAGE = sorted(
+    path
+    for folder in ("benchmarks", "examples", "jobs")
+    for path in (ROOT.parent / folder).rglob("*.py")
+)
+
+
+def reads_or_writes_text(call):
+    """Tell whether a call opens, reads or writes a text, or the words of a process."""
+    name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    method = isinstance(call.func, ast.Attribute)
+    given = {keyword.arg: keyword.value for keyword in call.keywords}
+    words = [*call.args, *given.values()]
+    texts = [each.value for each in words if isinstance(each, ast.Constant)]
+    modes = [str(text) for text in texts if re.fullmatch("[rwxat+b]{1,3}", str(text))]
+    text = not any("b" in mode for mode in modes)
+    return (
+        (name == "write_text" and len(call.args) == 1)
+        or (name == "read_text" and method and not call.args)
+        or (name == "open" and method and text and len(call.args) == len(modes))
+        or (name == "open" and not method and text)
+        or (name == "fdopen" and text)
+        or ("TemporaryFile" in name and bool(modes) and text)
+        or bool({"text", "universal_newlines"} & set(given))
+    )
+
+
+def test_every_text_says_its_encoding():
+    forgotten = [
+        f"{path.relative_to(ROOT.parent)}:{call.lineno}"
+        for path in [*FILES, *OUTSIDE_THE_PACKAGE]
+        for call in ast.walk(parse(path))
+        if isinstance(call, ast.Call)
+        and reads_or_writes_text(call)
+        and "encoding" not in {keyword.arg for keyword in call.keywords}
+    ]
+    assert not forgotten, "these would take the encoding of the locale"
+
+
+def reaches_a_terminal(node, path):
+    """Tell whether code could show something past the outlets of `terminal.py`."""
+    if isinstance(node, ast.Constant):
+        return isinstance(node.value, str) and "\x1b" in node.value
+    if isinstance(node, ast.Attribute):
+        stream = isinstance(node.value, ast.Attribute) and node.value.attr.startswith("std")
+        return node.attr in ("__stdout__", "__stderr__") or (
+            stream and node.attr == "buffer"
+        )
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return any("rich.console" in name for name in imports(ast.Module([node]), True))
+    called = isinstance(node, ast.Call) and getattr(node.func, "id", None)
+    return called == "print" and part_of(path) == "cli"  # click.echo flushes as well
+
+
+def test_nothing_reaches_a_terminal_past_the_outlets():
+    past = [
+        f"{path.relative_to(ROOT.parent)}:{node.lineno}"
+        for path in FILES
+        for node in ast.walk(parse(path))
+        if path.name != "terminal.py" and reaches_a_terminal(node, path)
+    ]
+    assert not past, "draw with `terminal.console` or `redraw`, print with click.echo"

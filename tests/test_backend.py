@@ -1,5 +1,6 @@
 """The backend is chosen before keras loads, and what is missing is said."""
 
+import json
 import os
 import subprocess
 import sys
@@ -189,6 +190,42 @@ def test_the_option_wins_over_the_environment_in_a_real_process(model_file, tmp_
     assert done.stdout.splitlines()[-1] == f"{IN_USE} {IN_USE == 'tensorflow'}"
     assert done.stderr.startswith("Error: none.npy: does not exist")
     assert done.stderr.count("\n") == 1
+
+
+SETTINGS = """
+import os
+from stm_keras.backend import import_keras
+config = import_keras().config
+print(config.floatx(), config.epsilon(), config.image_data_format(), config.backend())
+print(config.max_epochs(), config.max_steps_per_epoch(), config.is_nnx_enabled())
+print(os.environ["KERAS_MAX_EPOCHS"], os.environ.get("KERAS_HOME"))
+import keras, numpy as np
+keras.random.uniform((2,), seed=1)
+print(keras.layers.Dense(2)(np.ones((1, 2))).dtype)
+"""
+
+
+@pytest.mark.parametrize("floatx", ["float16", "bfloat16"])
+def test_what_the_user_told_keras_elsewhere_has_no_effect(floatx, tmp_path):
+    home = tmp_path / ".keras"
+    home.mkdir()
+    told = {"floatx": floatx, "epsilon": 0.1, "backend": OTHER, "nnx_enabled": True}
+    text = json.dumps({**told, "image_data_format": "channels_first"})
+    (home / "keras.json").write_text(text)
+    variables = {"KERAS_MAX_EPOCHS": "1", "KERAS_MAX_STEPS_PER_EPOCH": "no number"}
+    variables |= {"JAX_DEFAULT_PRNG_IMPL": "rbg", "HOME": str(tmp_path)}
+    environment = {**os.environ, **variables, "PYTHONPATH": str(REPOSITORY)}
+    environment.pop("KERAS_HOME", None)
+    done = subprocess.run(
+        [sys.executable, "-c", SETTINGS], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    first, second, third, dtype = done.stdout.splitlines()
+    assert first == f"float32 1e-07 channels_last {IN_USE}"
+    assert (second, third) == ("None None False", "1 None")
+    assert dtype.endswith("float32")
+    assert "KERAS_MAX_EPOCHS=1 is ignored" in done.stderr
+    assert (home / "keras.json").read_text() == text
 
 
 def drawn():

@@ -1,11 +1,13 @@
+import errno
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
 
 from stm_keras.errors import OutputError
-from stm_keras.files import atomic, check_folder
+from stm_keras.files import atomic, check_folder, claimed, locked
 
 
 def write(path, overwrite=False):
@@ -87,3 +89,69 @@ def test_folders_are_made_and_tried(tmp_path):
     assert check_folder(str(tmp_path / "a" / "b")) == Path(tmp_path / "a" / "b")
     assert names(tmp_path / "a" / "b") == []
     assert OutputError.exit_code == 1
+
+
+def held(path):
+    with locked(path, "another process is here"):
+        return path.exists()
+
+
+@pytest.fixture
+def flock_fails(monkeypatch):
+    """Have locks fail: call it with the number of an error."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def fail(number):
+        def flock(*_):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+
+    return fail
+
+
+@pytest.mark.parametrize("name", ["ENOLCK", "ENOSYS", "ENOTSUP", "EOPNOTSUPP", "EINVAL"])
+def test_a_file_system_without_locks_is_not_one_where_somebody_is(
+    name, tmp_path, flock_fails
+):
+    flock_fails(getattr(errno, name))
+    with pytest.warns(UserWarning, match="this file system has no locks .* no second proc"):
+        assert held(tmp_path / ".lock")
+
+
+@pytest.mark.parametrize("name", ["EAGAIN", "EWOULDBLOCK", "EACCES"])
+def test_a_lock_that_somebody_has_is_refused(name, tmp_path, flock_fails):
+    flock_fails(getattr(errno, name))
+    with pytest.raises(OutputError, match="another process is here"):
+        held(tmp_path / ".lock")
+
+
+def test_without_locks_in_python_as_on_windows_we_go_on(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with pytest.warns(UserWarning, match="Python has no locks here. Start no second"):
+        assert held(tmp_path / ".lock")
+
+
+def test_a_lock_that_was_removed_meanwhile_is_none(tmp_path):
+    """Who removes a folder at the end may do so between another's opening and locking."""
+    fcntl = pytest.importorskip("fcntl")
+    path, flock, opened = tmp_path / "run" / ".lock", fcntl.flock, []
+
+    def late(lock, how):
+        opened.append(os.fstat(lock.fileno()).st_ino)
+        if len(opened) == 1:
+            path.rename(tmp_path / "gone")
+        flock(lock, how)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fcntl, "flock", late)
+        with locked(path, "another process is here"):
+            assert path.stat().st_ino == opened[1] != opened[0]
+
+
+def test_a_folder_of_somebody_else_gets_no_lock(tmp_path):
+    (tmp_path / "letter.txt").write_text("dear", encoding="utf-8")
+    refused = pytest.raises(OutputError, match="holds something else")
+    with refused, claimed(tmp_path, "ours.json", "taken", "holds something else"):
+        pass
+    assert names(tmp_path) == ["letter.txt"]

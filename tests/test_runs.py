@@ -9,7 +9,7 @@ import pytest
 
 from stm_keras.config import load_config
 from stm_keras.errors import InputError, OutputError, UsageError
-from stm_keras.runs import COLUMNS, Run, default_path
+from stm_keras.runs import COLUMNS, Run, default_path, legs, with_legs
 
 CONFIG = load_config(settings=["train.epochs=3"])
 
@@ -125,3 +125,35 @@ def test_a_config_that_was_damaged_since_is_named(run):
     run.file("config.toml").write_text(json.dumps({}))
     with pytest.raises(UsageError, match=r"config\.toml: is not TOML"):
         Run.start(run.path, CONFIG)
+
+
+HERE = {"started": "1", "backend": "torch", "host": "n1", "seed": 3, "dataset": {}}
+THERE = {**HERE, "started": "2", "backend": "jax"}
+
+
+def told(environment):
+    return [(leg["started"], leg["backend"]) for leg in legs(environment)]
+
+
+def test_a_run_that_goes_on_elsewhere_names_both_places():
+    first = with_legs(HERE, None, 0)
+    both = with_legs(THERE, first, 2)
+    assert told(both) == [("1", "torch"), ("2", "jax")]
+    assert [leg["epochs_before"] for leg in both["legs"]] == [0, 2]
+    assert both["backend"] == "jax"
+    assert "dataset" not in both["legs"][0]
+    again = with_legs({**THERE, "started": "3"}, both, 4)
+    assert told(again) == told(both)  # the same place
+    assert told(with_legs(HERE, again, 5)) == [*told(both), ("1", "torch")]
+
+
+def test_a_place_where_no_epoch_was_done_is_not_named():
+    first = with_legs(HERE, None, 0)
+    assert told(with_legs(THERE, first, 0)) == [("2", "jax")]
+    nothing = with_legs(THERE, first, 2)
+    assert told(with_legs({**HERE, "started": "3"}, nothing, 2)) == [("1", "torch")]
+
+
+def test_a_run_of_before_tells_where_it_was_last():
+    assert told(HERE) == [("1", "torch")]
+    assert told(with_legs(THERE, HERE, 1)) == [("1", "torch"), ("2", "jax")]

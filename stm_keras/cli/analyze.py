@@ -8,6 +8,7 @@ from stm_keras.cli import options
 from stm_keras.errors import StmKerasError, UsageError
 from stm_keras.files import atomic, check_outputs
 from stm_keras.runs import AGAIN, Run
+from stm_keras.terminal import one_line
 
 SHOWN = (
     "epochs",
@@ -112,7 +113,7 @@ def _sweep(folder, csv_file, overwrite, as_json):
     summary = by_settings(rows, sweep)
     if csv_file is not None and rows:
         with atomic(csv_file, overwrite) as temporary:
-            temporary.write_text(rows_csv(rows))
+            temporary.write_text(rows_csv(rows), encoding="utf-8")
     if as_json:
         click.echo(json.dumps({"runs": rows, "settings": summary}, allow_nan=False))
         return
@@ -122,14 +123,14 @@ def _sweep(folder, csv_file, overwrite, as_json):
     click.echo(table(shown) if rows else "no trial has begun")
     for row in rows:
         if row["error"]:
-            click.echo(f"{row['run']}: {row['error']}")
+            click.echo(one_line(f"{row['run']}: {row['error']}"))
     if summary and sweep.seeds > 1:
         click.echo("\nmean and standard deviation over seeds\n" + table(summary))
     click.echo(f"\n{counts or 'no runs'}")
 
 
 def _test_scores(run):
-    scores = run.read_json("evaluation.json")
+    scores = run.read_json("evaluation.json", ("auroc", "balanced_accuracy", "n"))
     if scores is None:
         return None
     shown = {
@@ -141,6 +142,7 @@ def _test_scores(run):
 def _one(row):
     text = table([{"score": name, **values} for name, values in row["scores"].items()])
     test = row["test"]
+    protocol = ((test or {}).get("protocol") or "-").upper()
     if test is None:
         return f"{text}\nnot scored on its test scans yet"
     if test["refit"]:
@@ -148,7 +150,7 @@ def _one(row):
         text += " the validation scans too."
     return (
         f"{text}\ntest: AUROC {_cell(test['auroc'])}, balanced accuracy "
-        f"{_cell(test['balanced_accuracy'])} ({test['n']} scans, {test['protocol'].upper()})"
+        f"{_cell(test['balanced_accuracy'])} ({test['n']} scans, {protocol})"
     )
 
 
@@ -169,4 +171,4 @@ def _several(rows):
 def _cell(value):
     if value is None:
         return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else one_line(value)

@@ -100,7 +100,8 @@ def benchmark(
     if results is not None:
         rows = merge_rows(before, rows)
         with atomic(results, overwrite=True) as temporary:
-            temporary.write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n")
+            text = json.dumps(rows, indent=1, allow_nan=False) + "\n"
+            temporary.write_text(text, encoding="utf-8")
     if not rows:
         raise StmKerasError(
             f"{runs}: no fold is finished yet; the logs beside them say why."
@@ -109,7 +110,7 @@ def benchmark(
     text = results_page(rows, data.name, models)
     if page is not None:
         with atomic(page, overwrite=True) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8")
     click.echo(text)
     if failed:
         raise StmKerasError(

@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import click
 from stm_keras.cli import options
 from stm_keras.errors import UsageError
 from stm_keras.files import check_outputs
+from stm_keras.terminal import shell
 
 DEFAULT = "by config"
 
@@ -129,12 +129,12 @@ def _measure(folder, paths, data, only, overwrite, slurm, sbatch, given):
         measure(folder, plan, sides, options.say)
         failed = any(folder.done(side) is None for side in sides)
         click.get_current_context().exit(3 if failed else 0)
-    plan = _plan(paths, data, given)
+    asked = _plan(paths, data, given)
     kept = folder.file(MATERIAL).exists() and not overwrite
     read = [find_config(paths[0]), data, None if kept else given["weights"]]
     check_outputs({"--output": [folder.path, *folder.files()]}, read)
-    plan = folder.start(plan, overwrite)
     with folder.locked():
+        plan = folder.start(asked, overwrite)
         prepare(folder, plan, given["weights"], options.say)
         if slurm:
             from stm_keras.compare.slurm import submit
@@ -208,7 +208,7 @@ def _typed():
             words.append(option.opts[-1])
             if not option.is_flag:
                 words.append(each.name if isinstance(each, Path) else str(each))
-    return shlex.join(words)
+    return shell(words)
 
 
 def _named(plan, names):
@@ -232,13 +232,15 @@ def _show_jobs(folder, jobs, as_json):
 
 def _show(folder, comparison, as_json):
     """Print the table, and exit with 3 where a side did not run."""
+    from stm_keras.cli.analyze import table
     from stm_keras.compare.table import cells, conditions, failures
 
     failed = failures(comparison["rows"])
     if as_json:
         click.echo(json.dumps(comparison, allow_nan=False))
     else:
-        click.echo(_table(*cells(comparison["rows"])))
+        titles, rows = cells(comparison["rows"])
+        click.echo(table([dict(zip(titles, row, strict=True)) for row in rows]))
         for text in conditions(comparison):
             click.echo(text)
         click.echo(folder.file("comparison.html"))
@@ -247,23 +249,3 @@ def _show(folder, comparison, as_json):
     if failed:
         click.get_current_context().exit(3)
     folder.tidy()
-
-
-def _table(titles, rows):
-    """Lay out the table: in colours on a terminal, else as plain columns."""
-    if not sys.stdout.isatty():
-        from stm_keras.cli.analyze import table
-
-        return table([dict(zip(titles, row, strict=True)) for row in rows])
-    from rich.console import Console
-    from rich.table import Table
-
-    drawn = Table(box=None, header_style="bold", pad_edge=False)
-    for number, title in enumerate(titles):
-        drawn.add_column(title, justify="left" if number == 0 else "right")
-    for row in rows:
-        drawn.add_row(*row)
-    console = Console()
-    with console.capture() as text:
-        console.print(drawn)
-    return text.get().rstrip("\n")

@@ -39,7 +39,8 @@ PACKAGES = {
 }
 PROBE = (
     "import json, sys; from stm_keras.backend import *; use_backend(sys.argv[1]); "
-    "import keras; print('probe ' + json.dumps([keras.config.backend(), devices()]))"
+    "import keras; check_device(); "
+    "print('probe ' + json.dumps([keras.config.backend(), devices()]))"
 )
 
 
@@ -84,8 +85,9 @@ def _probe(name):
     done = subprocess.run(
         [sys.executable, "-c", PROBE, name],
         capture_output=True,
-        text=True,
         env={**os.environ, "KERAS_BACKEND": name},
+        encoding="utf-8",
+        errors="replace",
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith("probe ")]
     if done.returncode == 0 and lines:
@@ -93,6 +95,7 @@ def _probe(name):
         works = found == name
         return {"installed": True, "works": works, "devices": devices, "error": None}
     last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    last = last.removeprefix("stm_keras.errors.BackendError: ")
     return {"installed": True, "works": False, "devices": [], "error": last[:300]}
 
 

@@ -121,4 +121,5 @@ def _write(output, scores, predictor, dataset, chosen, by_lines, run, overwrite)
     )
     write_album(output, scores, predictions, history, overwrite)
     with atomic(output / "evaluation.json", overwrite) as temporary:
-        temporary.write_text(json.dumps(scores, indent=1, allow_nan=False) + "\n")
+        text = json.dumps(scores, indent=1, allow_nan=False) + "\n"
+        temporary.write_text(text, encoding="utf-8")

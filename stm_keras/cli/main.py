@@ -1,6 +1,6 @@
 """The `stm-keras` command: finds the commands, and turns errors into one line."""
 
-import contextlib
+import os
 import sys
 import warnings
 from importlib import import_module
@@ -9,9 +9,12 @@ import click
 
 from stm_keras import __version__
 from stm_keras.errors import OutputError, StmKerasError
-from stm_keras.leave import EXIT_CODE, end_process
+from stm_keras.leave import EXIT_CODE, Interrupt, end_process
+from stm_keras.terminal import Unwritten, standard_streams
 
 INTERRUPTED = 130  # as shells say of SIGINT
+UNREAD = 141  # as they say of SIGPIPE: a reader such as `head` went before the end
+OURS = (StmKerasError, Unwritten, click.ClickException, click.exceptions.Exit)
 
 COMMANDS = {
     "simulate": ("data", "Simulate labelled scans of H:Si(100)."),
@@ -50,6 +53,15 @@ class Commands(click.Group):
                 end_process(end.code)
             raise
 
+    def main(self, *args, **kwargs):
+        with standard_streams():
+            try:
+                return super().main(*args, **kwargs)
+            except Unwritten as error:
+                if not error.gone:
+                    OneLine(OutputError(error)).show()
+                sys.exit(UNREAD if error.gone else OutputError.exit_code)
+
     def list_commands(self, ctx):
         return list(COMMANDS)
 
@@ -64,27 +76,34 @@ class Commands(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
     def invoke(self, ctx):
+        # network file systems may have none, and Keras asks for them as well
+        os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), Interrupt() as interrupt:
                 warnings.showwarning = _show_warning
-                return super().invoke(ctx)
+                try:
+                    return super().invoke(ctx)
+                except Exception as error:
+                    if interrupt.came and not isinstance(error, OURS):
+                        raise KeyboardInterrupt from None
+                    raise
         except StmKerasError as error:
             raise OneLine(error) from error
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
             ctx.exit(INTERRUPTED)
-        except BrokenPipeError:  # `| head` has seen enough
-            _close_stdout()
-            ctx.exit(0)
-        except OSError as error:  # a full disk, often that of stdout
-            _close_stdout()
+        except OSError as error:
             place = "" if error.filename is None else f"{error.filename}: "
             raise OneLine(OutputError(f"{place}{error.strerror or error}.")) from error
 
 
 @click.group(
     cls=Commands,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 92},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 92,
+        "color": True,  # click takes nothing out of a name: outlets show what it is
+    },
 )
 @click.version_option(__version__, prog_name="stm-keras")
 def main():
@@ -95,12 +114,6 @@ def main():
         stm-keras train vit --data scans.h5
         stm-keras predict runs/.../best.keras scans.h5
     """
-
-
-def _close_stdout():
-    """Keep Python from failing again over what it cannot write."""
-    with contextlib.suppress(OSError):
-        sys.stdout.close()
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None):

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from stm_keras.backend import BACKENDS, check_device, import_keras, use_backend
+from stm_keras.terminal import console
 
 
 class FilePath(click.Path):
@@ -86,8 +87,7 @@ def load_keras(then=lambda: None, tensorflow=False):
     choose_backend()
     import_keras(tensorflow)
     given = then()
-    if device := click.get_current_context().meta.get("stm_keras.device"):
-        check_device(device)
+    check_device(click.get_current_context().meta.get("stm_keras.device"))
     return given
 
 
@@ -95,10 +95,9 @@ def progress_line(what):
     """Return a callable (done, total) that shows a bar on a terminal, or None in a log."""
     if not sys.stderr.isatty():
         return None
-    from rich.console import Console
     from rich.progress import Progress
 
-    progress = Progress(console=Console(stderr=True), transient=True)
+    progress = Progress(console=console(stderr=True), transient=True)
     task = progress.add_task(what, total=None)
     progress.start()
     click.get_current_context().call_on_close(progress.stop)

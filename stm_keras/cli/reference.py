@@ -1,5 +1,7 @@
 """The help of every command as one page: `python -m stm_keras.cli.reference > docs/cli.md`."""
 
+import click
+
 from stm_keras.cli.main import COMMANDS, main
 
 
@@ -21,4 +23,4 @@ def _page(name, command, context):
 
 
 if __name__ == "__main__":
-    print(reference(), end="")
+    click.echo(reference(), nl=False)

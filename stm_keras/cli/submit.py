@@ -11,6 +11,7 @@ from stm_keras.cli import options
 from stm_keras.errors import StmKerasError, UsageError
 from stm_keras.files import check_outputs
 from stm_keras.leave import EXIT_CODE, Preempted, watched
+from stm_keras.terminal import shell
 
 
 @click.command()
@@ -67,7 +68,7 @@ def submit(config, file, output, local, dry_run, worker, as_json, **asked):
         if not dry_run:
             return _here(folder, todo, local, as_json)
         for name, words in todo.items():
-            click.echo(f"{name}: {shlex.join(['stm-keras', *words])}")
+            click.echo(f"{name}: {shell(['stm-keras', *words])}")
         return None
     return _queue(folder, sweep, todo, dry_run, as_json)
 
@@ -127,7 +128,7 @@ def _queue(folder, sweep, todo, dry_run, as_json):
     from stm_keras.slurm import need_sbatch
     from stm_keras.sweep.folder import is_sweep, write_jobs
     from stm_keras.sweep.plan import jobs
-    from stm_keras.sweep.queue import max_array_size, queue, sbatch_commands
+    from stm_keras.sweep.queue import hand_over, max_array_size, not_over, queue
 
     names = list(jobs(folder, sweep))
     numbers = [number for number, name in enumerate(names) if name in todo]
@@ -139,11 +140,18 @@ def _queue(folder, sweep, todo, dry_run, as_json):
         return
     arguments = folder, numbers, sweep.concurrent, sweep.sbatch
     if dry_run:
-        for first, command in sbatch_commands(*arguments, max_array_size()):
-            click.echo(shlex.join(["sbatch", "--parsable", *command]))
+        largest, shown = max_array_size(), []
+
+        def show(command):
+            shown.append(shell(["sbatch", "--parsable", *command]))
+            return f"JOB{len(shown)}"  # a number that only SLURM knows
+
+        waiting = not_over(folder, sweep.concurrent)
+        for _, first, _ in hand_over(*arguments, largest, waiting, show):
+            click.echo(shown[-1])
             for number in numbers:
-                if first <= number < first + max_array_size():
-                    words = shlex.join(["stm-keras", *todo[names[number]]])
+                if first <= number < first + largest:
+                    words = shell(["stm-keras", *todo[names[number]]])
                     click.echo(f"  {number - first}: {words}")
         if not is_sweep(folder):
             options.say("Nothing was written.")

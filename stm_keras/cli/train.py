@@ -2,28 +2,15 @@
 
 import contextlib
 import json
-import shutil
-from pathlib import Path
 
 import click
 
 from stm_keras.cli import options
 from stm_keras.config import load_config
-from stm_keras.errors import StmKerasError
 from stm_keras.files import check_outputs
 from stm_keras.leave import EXIT_CODE, Preempted, watched
 from stm_keras.runs import FollowedRun, Run, default_path
 from stm_keras.training.launch import KINDS, check_parallel
-
-BEGUN = (
-    "command.txt",
-    "environment.json",
-    "split.json",
-    "best.keras",
-    "best.skops",
-    ".lock",
-    "config.toml",
-)
 
 
 @click.command()
@@ -107,6 +94,12 @@ def train(
     launch = check_parallel(
         parallel, backend, resolved.model.name, resolved.train.jit_compile
     )
+    if launch is not None and launch.rank == 0 and not launch.here:
+        options.say(
+            "Listens for processes of other machines, on port "
+            f"{launch.address.rpartition(':')[2]} of every address of this one and on ports "
+            "that the libraries choose: only in a network that you trust."
+        )
     if parallel:
         from stm_keras.training.distribute import join
         from stm_keras.training.team import ending_together
@@ -130,72 +123,45 @@ def _train(path, config, trees, team=None):
     """Train and close a run; of several processes all but the first return None."""
     first = team is None or team.rank == 0
     say = options.say if first else (lambda text: None)
-
-    def begin():
-        _forget(Run(path))  # a run that was killed in its first epoch
-        return Run.start(path, config)
-
-    from stm_keras.training.material import finished_scores
-
-    run = begin() if team is None else FollowedRun(path)
-    if team is not None:
-        team.once(lambda: str(begin().path))
-        run = Run(path) if first else run
+    run = Run(path) if first else FollowedRun(path)
     try:
-        with watched(), run.locked():
-            scores = finished_scores(run, config) if team is None else None
-            if scores is not None:
-                return scores
-            if trees:
-                from stm_keras.training.trees import train_trees as fit
-            else:
-                options.load_keras()
-                from stm_keras.training.train import train as fit
-            from stm_keras.training.finish import finish
+        with watched(), contextlib.ExitStack() as held:
 
-            shared = {} if team is None else {"team": team}
-            trained = fit(config, run, say, **shared)
-            return None if trained is None else finish(run, *trained, say)
+            def claim():
+                held.enter_context(run.claimed(config))
+
+            claim() if team is None else team.once(claim)
+            return _fit(run, config, trees, team, say)
     except KeyboardInterrupt:
-        kept = not (first and _forget(run))
         say(
             f"\nInterrupted. Type the same command to go on in {path}."
-            if kept
+            if run.has_epochs()
             else "\nInterrupted before the first epoch was done: nothing is kept."
         )
         click.get_current_context().exit(130)
     except Preempted as asked:
-        kept = not (first and _forget(run))
         say(
             f"\nAsked to leave ({asked}). Type the same command to go on in {path}."
-            if kept
+            if run.has_epochs()
             else f"\nAsked to leave ({asked}) before the first epoch was done: nothing is "
             "kept, and the same command begins anew."
         )
         click.get_current_context().exit(EXIT_CODE)
-    except StmKerasError:
-        if first:
-            _forget(run)
-        raise
 
 
-def _forget(run):
-    """Remove a run without a single epoch, so that it is not in the way of the next.
+def _fit(run, config, trees, team, say):
+    from stm_keras.training.material import finished_scores
 
-    A corrected command often has another config, which the folder would refuse.
+    scores = finished_scores(run, config) if team is None else None
+    if scores is not None:
+        return scores
+    if trees:
+        from stm_keras.training.trees import train_trees as fit
+    else:
+        options.load_keras()
+        from stm_keras.training.train import train as fit
+    from stm_keras.training.finish import finish
 
-    Returns:
-        bool. Whether there was one.
-    """
-    ours = run.file("command.txt").exists() and run.file("config.toml").exists()
-    if not ours or run.file("checkpoints/state.json").exists():
-        return False
-    with run.locked():
-        shutil.rmtree(run.file("checkpoints"), ignore_errors=True)
-        for name in map(Path, BEGUN):
-            run.file(name).unlink(missing_ok=True)
-            for temporary in run.path.glob(f".{name.stem}-*{name.suffix}"):
-                temporary.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # it holds something else besides
-        run.path.rmdir()
-    return True
+    shared = {} if team is None else {"team": team}
+    trained = fit(config, run, say, **shared)
+    return None if trained is None else finish(run, *trained, say)

@@ -10,8 +10,10 @@ from collections import Counter
 import click
 
 from stm_keras.runtime.verdict import NOT_JUDGED, UNKNOWN_SIZE, UNKNOWN_SURFACE, UNSURE
+from stm_keras.terminal import columns, console, one_line
 
-NAME_WIDTH = 38  # of a file in the table
+NAME_WIDTH = 38  # of a file in the table, at most
+LEAST_WIDTH = 12  # on a narrow terminal
 PICO = 1e12
 GOOD, MIDDLING, BAD = "green", "yellow", "red"
 STYLES = {"rows": MIDDLING, "generic defects": BAD, NOT_JUDGED: BAD}
@@ -50,8 +52,7 @@ class CsvPrinter(JsonPrinter):
     def print(self, judged):
         """Print one `Judged`."""
         record = judged.record()
-        path = record["path"].encode("utf-8", "replace").decode()
-        start = [path, record["index"]]
+        start = [record["path"], record["index"]]
         self._line(start, record)
         for tile in record.get("tiles", ()):
             place = f"{tile['row']} {tile['column']}"
@@ -76,7 +77,9 @@ class CsvPrinter(JsonPrinter):
 
     def _row(self, cells):
         text = io.StringIO()
-        csv.writer(text, lineterminator="").writerow(cells)
+        csv.writer(text, lineterminator="").writerow(
+            one_line(cell) if isinstance(cell, str) else cell for cell in cells
+        )
         click.echo(text.getvalue())
 
 
@@ -89,9 +92,13 @@ class TablePrinter(JsonPrinter):
         self.counts = Counter()
         self.total = self.changed = 0
         self.console = _console()
+        self.name = NAME_WIDTH
+        if sys.stdout.isatty():
+            room = columns(sys.stdout) - self.width - len("    100%  lines")
+            self.name = min(NAME_WIDTH, max(LEAST_WIDTH, room))
 
     def __enter__(self):
-        head = f"{'file':<{NAME_WIDTH}}  {'verdict':<{self.width}}  {'sure':>4}  lines"
+        head = f"{'file':<{self.name}}  {'verdict':<{self.width}}  {'sure':>4}  lines"
         self._say([(head, "bold")])
         return self
 
@@ -101,11 +108,11 @@ class TablePrinter(JsonPrinter):
 
     def print(self, judged):
         """Print one `Judged`."""
-        name = _shortened(judged)
+        name = self._shortened(judged)
         self.total += 1
         self.counts[judged.outcome] += 1
         if judged.error is not None:
-            self._say([(f"{name:<{NAME_WIDTH}}  ", None), (NOT_JUDGED, BAD)])
+            self._say([(f"{name:<{self.name}}  ", None), (NOT_JUDGED, BAD)])
             return
         verdict = judged.verdict
         self.changed += bool(verdict.change_lines)
@@ -129,12 +136,18 @@ class TablePrinter(JsonPrinter):
         some = f"{self.total} scan{'' if self.total == 1 else 's'}"
         return f"{some}: {'; '.join(filter(None, told))}"
 
+    def _shortened(self, judged):
+        name = one_line(judged.path)
+        if judged.index:
+            name += f" [{judged.index}]"
+        return name if len(name) <= self.name else "…" + name[1 - self.name :]
+
     def _verdict(self, place, said, lines, remarks):
         name = said.verdict or "-"  # a line that was lost has none
         share = f"{100 * said.confidence:3.0f}%" if name == said.name else ""
         self._say(
             [
-                (f"{place:<{NAME_WIDTH}}  ", None),
+                (f"{place:<{self.name}}  ", None),
                 (f"{name:<{self.width}}", STYLES.get(name, GOOD)),
                 (f"  {share:>4}  {lines!s:>5}", None),
                 ("".join(f"  {remark}" for remark in remarks), MIDDLING),
@@ -190,16 +203,7 @@ def _console():
     """Return rich's console where colours can be seen, else None: rich is slow to load."""
     if not (sys.stdout.isatty() or os.environ.get("FORCE_COLOR")):
         return None
-    from rich.console import Console
-
-    return Console(highlight=False)
-
-
-def _shortened(judged):
-    name = "".join(c if c.isprintable() else "\ufffd" for c in str(judged.path))
-    if judged.index:
-        name += f" [{judged.index}]"
-    return name if len(name) <= NAME_WIDTH else "…" + name[1 - NAME_WIDTH :]
+    return console()
 
 
 def _cell(value):

@@ -21,11 +21,12 @@ from stm_keras.compare.records import Done, Failed
 from stm_keras.compare.sides import Side
 from stm_keras.config import Config, differences, dump_config, load_config
 from stm_keras.errors import InputError, OutputError, StmKerasError, UsageError
-from stm_keras.files import atomic, check_folder, locked
+from stm_keras.files import LOCK, atomic, check_folder, claimed
 from stm_keras.records import Split, check_record
 from stm_keras.untrusted import parse_toml, read_arrays, read_json
 
 PLAN, MATERIAL = "plan.json", "material.json"
+_STRANGER = "{}: is not empty and no comparison. Choose another --output."
 QUEUED = "jobs/jobs.json"  # numbers of SLURM jobs
 RECORDS = {
     PLAN: records.Plan,
@@ -102,10 +103,8 @@ class Folder:
             OutputError: It holds something else, or cannot be written.
         """
         if not self.file(PLAN).exists():
-            if self.path.is_dir() and any(self.path.iterdir()):
-                raise OutputError(
-                    f"{self.path}: is not empty and no comparison. Choose another --output."
-                )
+            if self.path.is_dir() and any(p.name != LOCK for p in self.path.iterdir()):
+                raise OutputError(_STRANGER.format(self.path))
             check_folder(self.path)
         elif overwrite or not self.file(MATERIAL).exists():  # or nothing came of it
             self._forget()
@@ -128,13 +127,13 @@ class Folder:
         """Keep a second process from measuring the same comparison here.
 
         Raises:
-            OutputError: Another process does.
+            OutputError: Another process does, or the folder holds something else.
         """
         refusal = (
             f"{self.path}: another process compares here. Wait for it, or choose another "
             "--output."
         )
-        with locked(self.file(".lock"), refusal):
+        with claimed(self.path, PLAN, refusal, _STRANGER.format(self.path)):
             yield
 
     def _forget(self):
@@ -190,7 +189,8 @@ class Folder:
         names = sorted(path.name for path in self.file("parts").glob("*.json"))
         found = [self.read_json(f"parts/{name}", ("side", "status")) for name in names]
         for name, part in zip(names, found, strict=True):
-            if _side(part["side"]) not in order:
+            side = _side(part["side"])
+            if side not in order or part["name"] != side.name:
                 raise InputError(f"{self.file('parts', name)}: is of another comparison.")
         return sorted(found, key=lambda part: order.index(_side(part["side"])))
 
@@ -202,7 +202,9 @@ class Folder:
     def write_json(self, name, value):
         """Write a JSON file whole or not at all."""
         with atomic(self.file(name), overwrite=True) as temporary:
-            temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
+            temporary.write_text(
+                json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8"
+            )
 
     def read_json(self, name, keys=()):
         """Read a JSON file that must hold some keys, or return None where there is none.

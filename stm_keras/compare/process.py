@@ -42,7 +42,7 @@ class Process:
             given = os.environ.get("XLA_FLAGS", "")
             environment["XLA_FLAGS"] = f"{given} {ONE_THREAD}".strip()
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-        with log.open("a") as file:
+        with log.open("a", encoding="utf-8") as file:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "stm_keras.compare.worker"],
                 stdin=subprocess.PIPE,
@@ -50,6 +50,7 @@ class Process:
                 stderr=file,
                 text=True,
                 env=environment,
+                encoding="utf-8",
             )
         self.first = {"folder": str(folder.path), "side": side.to_json()}
 
@@ -90,7 +91,7 @@ class Process:
         return answer
 
     def _last_words(self, code):
-        with self.log.open(errors="replace") as file:
+        with self.log.open(errors="replace", encoding="utf-8") as file:
             file.seek(self.begin)
             lines = file.read().strip().splitlines()
         if code < 0:

@@ -145,7 +145,7 @@ class Done(Part):
     weights: Place
     dtypes: dict[Place, Place | list[Place]]
     devices: list[Place]
-    versions: dict[Place, Place | None]
+    versions: dict[Place, Place]
     seconds: dict[Place, float]
     first_step: Clocks
     rounds: Annotated[list[Round], Field(min_length=1)]

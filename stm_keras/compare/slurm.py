@@ -91,5 +91,5 @@ def _queue(folder, name, words, options):
         words=shlex.join(["compare", *words]),
     )
     with atomic(script, overwrite=True) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
     return sbatch([*options, str(script)])

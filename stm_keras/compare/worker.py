@@ -17,7 +17,7 @@ from stm_keras.errors import StmKerasError
 
 def main():
     """Answer orders until there are no more."""
-    answers = os.fdopen(os.dup(1), "w")
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     worker = None
     for line in sys.stdin:

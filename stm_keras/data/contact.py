@@ -8,6 +8,7 @@ from stm_keras.data.dataset import read_images
 from stm_keras.data.preprocess import remove_line_trend, resample_scan
 from stm_keras.errors import OutputError, UsageError
 from stm_keras.files import atomic, check_folder
+from stm_keras.terminal import one_line
 
 TILE = 128  # pixels
 _COLUMNS = 8
@@ -141,6 +142,7 @@ def _draw_sheet(dataset, scans, name, total):
     sheet = Image.new("RGB", size, _PAPER)
     draw = ImageDraw.Draw(sheet)
     fonts = {points: ImageFont.load_default(points) for points in (20, 12, 11)}
+    name = one_line(name)
     draw.text((_GAP, 10), name, _INK, fonts[20])
     start = _GAP + draw.textlength(name, fonts[20]) + 12
     count = f"{len(scans)} of {total:,} scans" if total > 1 else "1 scan"
@@ -169,7 +171,7 @@ def _captions(dataset, scan):
             first += f" of {raters} rater{'' if raters == 1 else 's'}"
     for names in (dataset.session, dataset.name):
         if names is not None:
-            return first, str(names[scan])
+            return first, one_line(names[scan])
     return first, ""
 
 

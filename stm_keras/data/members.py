@@ -31,7 +31,7 @@ def open_file(path):
     try:
         with open(path, "rb") as file:  # noqa: PTH123  a path may be a str
             longest_text.set(check_heaps(file))
-        with limited(), h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE) as file:
+        with limited(), open_unlocked(path) as file:
             yield file
     except PermissionError:
         raise
@@ -39,9 +39,26 @@ def open_file(path):
         raise damaged(path, error) from None
 
 
+def open_unlocked(path):
+    """Open an HDF5 file to read without a lock: some network file systems have none.
+
+    Args:
+        path: str or `Path`.
+
+    Returns:
+        open `h5py.File`.
+    """
+    return h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE, locking=False)
+
+
 def damaged(path, error):
     """Return the `DatasetError` for what HDF5 says, which may be many lines."""
     reason = (str(error).strip("\"' \n") or type(error).__name__).splitlines()[0]
+    if "unable to lock" in reason:
+        return DatasetError(
+            f"{path}: cannot be locked, as HDF5_USE_FILE_LOCKING asks for ({reason}). Type: "
+            "unset HDF5_USE_FILE_LOCKING"
+        )
     return DatasetError(
         f"{path}: is damaged, cut short or compressed in an unknown way ({reason}). Copy "
         "the file again."

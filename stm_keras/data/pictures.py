@@ -102,7 +102,8 @@ class PictureImages:
 def _measure(table, number, path, lines, pixels):
     """Read the header of a picture."""
     if not path.is_file():
-        raise DatasetError(f"{table}: line {number}: there is no picture {path}.")
+        hint = " Write / between folders." if "\\" in str(path) else ""
+        raise DatasetError(f"{table}: line {number}: there is no picture {path}.{hint}")
     kind = scan_format(path)
     if kind in READERS and kind not in ("picture", "unknown"):
         raise DatasetError(

@@ -15,7 +15,7 @@ from stm_keras.data.assemble import assemble
 from stm_keras.data.dataset import merge_labels
 from stm_keras.data.hdf5 import FORMAT
 from stm_keras.data.images import Found
-from stm_keras.data.members import DAMAGE, damaged, member, values
+from stm_keras.data.members import DAMAGE, damaged, member, open_unlocked, values
 from stm_keras.data.shard_index import INDEX, read_index
 from stm_keras.data.sharded import ShardedFields, ShardedImages, ShardFiles
 from stm_keras.errors import DatasetError, InputError
@@ -112,8 +112,7 @@ def find_shards(folder):
 def _look(path, index, shard):
     """Read the small arrays of a shard, and where the rest lies in it."""
     try:
-        # a finished shard never changes: no lock, which some network file systems lack
-        with limited(), h5py.File(path, "r", locking=False) as file:
+        with limited(), open_unlocked(path) as file:
             return _inside(path, file, index, shard)
     except (DatasetError, InputError):
         raise

@@ -80,8 +80,7 @@ class Split:
                 raise ValueError(f"groups of {len(groups)} scans")
         except (KeyError, TypeError, ValueError, OverflowError, zlib.error) as error:
             raise DatasetError(
-                f"The saved split is damaged ({type(error).__name__}: {error}). Start a "
-                "new run."
+                f"The saved split is damaged ({error}). Start a new run."
             ) from None
         return cls(parts=parts, groups=groups, **rest)
 

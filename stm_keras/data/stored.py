@@ -3,11 +3,10 @@
 import os
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from stm_keras.data.images import block_scans
-from stm_keras.data.members import CHUNK_CACHE, DAMAGE, damaged
+from stm_keras.data.members import DAMAGE, damaged, open_unlocked
 from stm_keras.data.rows import StoredRows
 from stm_keras.errors import InputError
 from stm_keras.readers.hdf5_parts import Parts
@@ -85,7 +84,7 @@ class StoredImages(StoredRows):
                 raise InputError(
                     f"{self.path}: changed since it was loaded. Load it again."
                 )
-            file = h5py.File(self.path, "r", rdcc_nbytes=CHUNK_CACHE)
+            file = open_unlocked(self.path)
             stored = Parts(file[self.key])
             self._opened = os.getpid(), stored
         return stored

@@ -1,6 +1,8 @@
 """Read the CSV file that labels a folder of pictures."""
 
+import codecs
 import csv
+import io
 from collections import Counter
 from pathlib import Path
 
@@ -11,11 +13,13 @@ from stm_keras.data.checks import listed_keys
 from stm_keras.data.dataset import CLASSES, SIX_CLASSES
 from stm_keras.errors import DatasetError
 from stm_keras.memory import charge
+from stm_keras.untrusted import read_data
 
 TEXTS = ("session", "campaign", "run", "name")
 NUMBERS = ("raters", "lines")
 CELLS = 32  # bytes of memory for a byte of the table
 DELIMITERS = (",", ";", "\t")
+LARGEST = 1 << 28  # bytes
 HELP = (
     "A CSV file has a column `file` and either `label` (number or class name) or one "
     "column of votes per class, named as the class."
@@ -98,19 +102,20 @@ def read_table(path):
 
 def _read_rows(path):
     """Return the header, the rows and the line number of each row."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            first = stream.readline()
-            stream.seek(0)
-            delimiter = max(DELIMITERS, key=first.count)
-            reader = csv.reader(stream, delimiter=delimiter)
-            header = [name.strip() for name in next(reader, [])]
-            rows, numbers = [], []
-            for row in reader:
-                if any(cell.strip() for cell in row):
-                    rows.append([cell.strip() for cell in row])
-                    numbers.append(reader.line_num)
-    except (UnicodeDecodeError, csv.Error) as error:
+    data = read_data(path, "a CSV file of labels", DatasetError, LARGEST)
+    wide = data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    try:  # Excel's "Unicode text" is in UTF-16
+        stream = io.StringIO(data.decode("utf-16" if wide else "utf-8-sig"), newline="")
+        delimiter = max(DELIMITERS, key=stream.readline().count)
+        stream.seek(0)
+        reader = csv.reader(stream, delimiter=delimiter)
+        header = [name.strip() for name in next(reader, [])]
+        rows, numbers = [], []
+        for row in reader:
+            if any(cell.strip() for cell in row):
+                rows.append([cell.strip() for cell in row])
+                numbers.append(reader.line_num)
+    except (UnicodeError, csv.Error) as error:
         raise DatasetError(f"{path}: is no CSV text in UTF-8 ({error}). {HELP}") from None
     keys = [canonical(name) for name in header]
     if "file" not in keys:

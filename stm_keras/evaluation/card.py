@@ -87,7 +87,9 @@ def write_card(path, facts, scores, overwrite=False, model=None):
         listed = [f"- {_text(k.replace('_', ' '))}: {_text(v)}" for k, v in others.items()]
         parts += ["## Facts", "\n".join(listed)]
     with atomic(path, overwrite) as temporary:
-        temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+        temporary.write_text(
+            "\n\n".join(parts) + "\n", encoding="utf-8", errors="backslashreplace"
+        )
 
 
 def _headlines(scores):

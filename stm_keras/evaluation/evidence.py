@@ -132,8 +132,9 @@ def plot_evidence(scans, state, labels, classes, change=None, names=None):
     if change is not None:
         handles.append(Patch(color=CHANGE_COLOUR))
         labels_of.append("tip change")
+    columns = min(len(handles), 6)
     figure.legend(
-        handles, labels_of, loc="outside lower center", ncols=len(handles), frameon=False
+        handles, labels_of, loc="outside lower center", ncols=columns, frameon=False
     )
     return figure
 

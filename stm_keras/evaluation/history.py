@@ -37,7 +37,10 @@ def read_history(path):
     lines = [line for line in lines if line.strip("\0 ")]
     if len(lines) < 2:
         raise InputError(f"{path}: holds no epoch. Train for one epoch at least.")
-    names, *rows = (list(map(str.strip, row)) for row in csv.reader(lines))
+    try:
+        names, *rows = (list(map(str.strip, row)) for row in csv.reader(lines))
+    except csv.Error as error:  # a cell without end
+        raise InputError(f"{path}: is damaged ({error}).") from None
     if "epoch" not in names:
         raise InputError(f"{path}: has no column `epoch`. Columns: {', '.join(names)}.")
     latest = {}
@@ -153,11 +156,13 @@ def _parse_row(path, number, names, row):
     for name, cell in zip(names, row, strict=True):
         try:
             values[name] = float(cell) if cell else np.nan
+            if np.isinf(values[name]):
+                raise ValueError
         except ValueError:
             raise InputError(
-                f"{path}: line {number}, `{name}` is no number. Received: {cell!r}."
+                f"{path}: line {number}, `{name}` is no number. Received: {cell[:80]!r}."
             ) from None
-    if not values["epoch"].is_integer():
+    if not values["epoch"].is_integer() or not 0 <= values["epoch"] < 1e9:
         raise InputError(
             f"{path}: line {number}, `epoch` is no whole number. "
             f"Received: {row[names.index('epoch')]!r}."

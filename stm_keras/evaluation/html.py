@@ -5,6 +5,7 @@ from html import escape
 
 from stm_keras.evaluation.look import class_colour
 from stm_keras.evaluation.stylesheet import CSS
+from stm_keras.terminal import printable
 
 
 def data_url(png):
@@ -28,9 +29,8 @@ def anchor(name):
 
 
 def text(value):
-    """Escape text, and leave out control characters that no HTML may hold."""
-    kept = "".join(c for c in str(value) if c.isprintable() or c in "\n\t")
-    return escape(kept)
+    """Escape text, and control characters too, which no HTML may hold."""
+    return escape(printable(value))
 
 
 def page(title, sections):

@@ -1,5 +1,7 @@
 """The look of every figure: colours, axes, and how names are written."""
 
+from stm_keras.terminal import printable
+
 # Okabe and Ito: told apart by colour-blind eyes too
 COLOURS = ("#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#D55E00", "#7F7F7F")
 NO_CLASS = {  # colours of verdicts that are not a class, none of the above
@@ -42,8 +44,8 @@ def style_axes(axes, title, xlabel, ylabel):
 
 
 def escape(text):
-    """Keep dollar signs of a name from being read as mathematics."""
-    return str(text).replace("$", r"\$")
+    """Make a name safe to draw: no controls, and no dollar sign is read as mathematics."""
+    return printable(text).replace("$", r"\$")
 
 
 def broken(name):

@@ -22,6 +22,8 @@ from stm_keras.evaluation.look import (
 from stm_keras.evaluation.metrics import auroc, check_pair, recall, roc_points
 from stm_keras.evaluation.wording import TITLES, number
 
+MANY = 12  # classes; of more a figure names only some, or draws them smaller
+LETTERS = 30  # of a name beside many others
 LINES = (21, 32, 48, 64, 80, 96, 112, 126)
 PAPER = {
     "auroc": (0.933, 0.937, 0.942, 0.946, 0.951, 0.954, 0.958, 0.960),
@@ -105,19 +107,21 @@ def plot_confusion(confusion, classes):
     confusion = np.asarray(confusion)
     total = confusion.sum(axis=1, keepdims=True)
     share = confusion / np.maximum(total, 1)
-    side = max(5.2, 1.15 * len(classes) + 1.9)
+    many = len(classes) > MANY  # then squares without words
+    side = max(5.2, (0.3 if many else 1.15) * len(classes) + 1.9)
     figure = Figure(figsize=(side + 0.5, side - 0.5), layout="constrained")
     axes = figure.subplots()
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    for (row, column), count in np.ndenumerate(confusion):
+    for (row, column), count in () if many else np.ndenumerate(confusion):
         ink = "white" if share[row, column] > 0.55 else INK
         text = f"{100 * share[row, column]:.0f} %" if total[row, 0] else "–"
         axes.text(column, row - 0.08, text, ha="center", va="center", color=ink, size=13)
         axes.text(
             column, row + 0.24, f"{count:,}", ha="center", va="center", color=ink, size=9
         )
-    axes.set_xticks(range(len(classes)), [broken(name) for name in classes], size=9)
-    axes.set_yticks(range(len(classes)), [broken(name) for name in classes], size=9)
+    names = [escape(name)[:LETTERS] if many else broken(name) for name in classes]
+    axes.set_xticks(range(len(classes)), names, size=9, rotation=90 if many else 0)
+    axes.set_yticks(range(len(classes)), names, size=9)
     for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
         for index, label in enumerate(labels):
             label.set_color(dark(class_colour(index)))
@@ -223,19 +227,22 @@ def plot_roc(labels, probabilities, classes):
     macro = None if np.isnan(macro) else macro
     style_axes(axes, f"AUROC {number(macro)}", "other scans taken for it", "scans found")
     axes.plot([0, 1], [0, 1], color=GREY, ls="--", lw=1)
+    worst = np.argsort(areas)[:MANY]  # a legend has room for so many; NaN come last
     for index, name in enumerate(classes):
         if np.isfinite(areas[index]):
+            named = f"{escape(name)}  {areas[index]:.3f}" if index in worst else None
             taken, found = roc_points(labels == index, probabilities[:, index])
             axes.plot(
                 taken,
                 found,
                 color=class_colour(index),
                 lw=1.8,
-                label=f"{escape(name)}  {areas[index]:.3f}",
+                label=named,
             )
     axes.set(xlim=(-0.01, 1), ylim=(0, 1.01), aspect="equal")
     if np.isfinite(areas).any():
-        axes.legend(frameon=False, fontsize=9, loc="lower right")
+        title = f"the {MANY} worst of {len(classes)}" if len(classes) > MANY else None
+        axes.legend(frameon=False, fontsize=9, loc="lower right", title=title)
     return figure
 
 

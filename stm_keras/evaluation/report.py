@@ -89,7 +89,9 @@ def write_report(
     )
     sections.append(("Before you trust this", f"<ul>{notes}</ul>"))
     with atomic(path, overwrite) as temporary:
-        temporary.write_text(html.page(title, sections), encoding="utf-8")
+        temporary.write_text(
+            html.page(title, sections), encoding="utf-8", errors="backslashreplace"
+        )
 
 
 def _facts(facts, protocol):

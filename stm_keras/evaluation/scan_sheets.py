@@ -313,3 +313,6 @@ def _write_words(figure, judged):
             x + 0.15 / width, 0.1 / height, escape(name), color=INK, size=8, va="baseline"
         )
         x += (0.36 + 0.068 * len(name)) / width
+        if x > 1 - 1.6 / width and number < len(judged.classes) - 1:
+            figure.text(x, 0.1 / height, "…", color=INK, size=8, va="baseline")
+            break

@@ -4,33 +4,25 @@ import contextlib
 import importlib
 import io
 import logging
-import os
 import sys
-import tempfile
 import warnings
+
+from stm_keras.terminal import captured
 
 
 @contextlib.contextmanager
 def quiet():
     """Keep what is said inside from the user, who is told the result or one error."""
     disabled = logging.root.manager.disable
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = [os.dup(number) for number in (1, 2)]
+    said = io.StringIO()
     try:
-        with tempfile.TemporaryFile() as told, warnings.catch_warnings():
+        with captured(1, 2), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             logging.disable(logging.WARNING)
-            for number in (1, 2):
-                os.dup2(told.fileno(), number)
-            said = io.StringIO()
             with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
                 yield
     finally:
         logging.disable(disabled)
-        for number, each in enumerate(kept, 1):
-            os.dup2(each, number)
-            os.close(each)
 
 
 @contextlib.contextmanager
@@ -39,9 +31,7 @@ def no_telemetry():
     there = sys.modules.get("openvino_telemetry")
     bound = [m for n, m in sys.modules.items() if n.startswith("openvino.tools.ovc.")]
     bound = [(module, module.tm) for module in bound if hasattr(module, "tm")]
-    sys.modules["openvino_telemetry"] = (
-        None  # an import of it fails, and OpenVINO does without
-    )
+    sys.modules["openvino_telemetry"] = None  # an import fails, and OpenVINO does without
     try:
         for module, _ in bound:  # of a program that imported OpenVINO before
             module.tm = importlib.import_module("openvino.tools.ovc.telemetry_stub")

@@ -11,7 +11,9 @@ def write(predictor, path, facts):
     """Write the folder; see `formats.Format`."""
     model, spec = fixed_network(predictor)
     model.export(path, format="tf_saved_model", verbose=False, input_signature=spec)
-    (path / FACTS).write_text(json.dumps(facts, indent=1, allow_nan=False))
+    (path / FACTS).write_text(
+        json.dumps(facts, indent=1, allow_nan=False), encoding="utf-8"
+    )
 
 
 def read(path):

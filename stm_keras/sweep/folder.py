@@ -11,7 +11,6 @@ import csv
 import io
 import json
 import re
-import shlex
 from pathlib import Path
 
 from stm_keras.config import differences, dump_config, load_config
@@ -29,6 +28,7 @@ from stm_keras.sweep.plan import (
     make_sweep,
     members,
 )
+from stm_keras.terminal import shell
 from stm_keras.untrusted import read_json
 
 MARK = "sweep.json"
@@ -126,9 +126,7 @@ def write_jobs(folder, sweep):
     """
     for name in ("common.sh", "sweep.sbatch"):
         copy_script(name, folder)
-    lines = [
-        f"{name}\t{shlex.join(words)}\n" for name, words in jobs(folder, sweep).items()
-    ]
+    lines = [f"{name}\t{shell(words)}\n" for name, words in jobs(folder, sweep).items()]
     _write(folder / "manifest.tsv", "".join(lines))
     return list(jobs(folder, sweep))
 
@@ -264,4 +262,4 @@ def rows_csv(rows):
 
 def _write(path, text):
     with atomic(path, overwrite=True) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")

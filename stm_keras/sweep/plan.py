@@ -1,6 +1,7 @@
 """What a sweep is made of: its settings, read from a file or the command line, and its members."""
 
 import itertools
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from stm_keras.sections import Section
 from stm_keras.untrusted import parse_toml, read_text
 
 Value = bool | int | float | str | list | None
+MOST = 100_000  # runs of a sweep
 BACKEND = "backend"  # a key of the grid that is no setting of a config
 
 
@@ -42,13 +44,13 @@ class Sweep(Section):
     config: str | None = None  # TOML file of the runs; none is the quickstart
     data: str | None = None
     backend: Literal["tensorflow", "jax", "torch"] | None = None
-    seeds: int = Field(1, gt=0)  # 0, 1, 2, ...
+    seeds: int = Field(1, gt=0, le=MOST)  # 0, 1, 2, ...
     settings: tuple[str, ...] = ()  # section.key=value for every run
     grid: dict[str, tuple[Value, ...]] = {}
     space: dict[str, Range] = {}  # of a search, instead of a grid
     sampler: Literal["tpe", "random"] = "tpe"
-    trials: int = Field(20, gt=0)  # of a search
-    concurrent: int = Field(8, gt=0)  # jobs at a time
+    trials: int = Field(20, gt=0, le=MOST)  # of a search
+    concurrent: int = Field(8, gt=0, le=MOST)  # jobs at a time
     sbatch: tuple[str, ...] = ()  # further words for sbatch
 
     @model_validator(mode="after")
@@ -58,6 +60,9 @@ class Sweep(Section):
         empty = [key for key, values in self.grid.items() if not values]
         if empty:
             raise ValueError(f"`{empty[0]}` has no values")
+        count = self.seeds * math.prod(map(len, self.grid.values()))
+        if count > MOST:
+            raise ValueError(f"{count} runs are more than {MOST}. Give fewer values")
         return self
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from pathlib import Path
 
 from stm_keras.files import atomic
@@ -25,8 +26,11 @@ def array_text(numbers):
     return ",".join(parts)
 
 
-def sbatch_commands(folder, numbers, concurrent, words=(), largest=1001):
-    """Return the commands that queue lines of a manifest.
+def hand_over(folder, numbers, concurrent, words, largest, waiting, send):
+    """Queue lines of a manifest so that never more run than asked for, in how many arrays ever.
+
+    SLURM counts within an array only. So each gets what those before leave of `concurrent`,
+    and where that is nothing, it begins when they are over.
 
     Args:
         folder: `Path` of the sweep.
@@ -34,21 +38,43 @@ def sbatch_commands(folder, numbers, concurrent, words=(), largest=1001):
         concurrent: int. Jobs at a time.
         words: sequence of str. Further words for sbatch.
         largest: int. SLURM's MaxArraySize: numbers of an array must be below.
+        waiting: dict of str to int: arrays of the sweep that are not over, and how many jobs
+            of each may run at a time.
+        send: callable of a list of str, what follows `sbatch`, that returns the job's number.
 
-    Returns:
-        list of tuple of int, the line that number 0 of the array stands for, and list of
-        str, what follows `sbatch`.
+    Yields:
+        Tuple of str, the job's number; int, the line that number 0 of the array stands for;
+        and int, how many of its jobs may run at a time.
     """
-    folder = Path(folder).resolve()
-    found = []
+    folder, waiting = Path(folder).resolve(), dict(waiting)
     for first in range(0, max(numbers) + 1, largest):
         own = [number - first for number in numbers if 0 <= number - first < largest]
-        if own:
-            command = [f"--array={array_text(own)}%{concurrent}"]
-            command += [f"--output={folder}/logs/slurm-%A_%a.log", *words]
-            command += [str(folder / "sweep.sbatch"), str(folder), str(first)]
-            found.append((first, command))
-    return found
+        if not own:
+            continue
+        free = concurrent - sum(waiting.values())
+        after = [] if free > 0 else list(waiting)
+        at_once = free if free > 0 else concurrent
+        command = [f"--array={array_text(own)}%{at_once}"]
+        command += [f"--output={folder}/logs/slurm-%A_%a.log", *begin_after(words, after)]
+        job = send([*command, str(folder / "sweep.sbatch"), str(folder), str(first)])
+        waiting[job] = min(at_once, len(own))
+        yield job, first, at_once
+
+
+def begin_after(words, jobs):
+    """Add to words for sbatch that jobs must be over, however they end: list of str."""
+    if not jobs:
+        return list(words)
+    kept, given, words = [], [f"afterany:{':'.join(jobs)}"], iter(words)
+    for word in words:  # of several such options sbatch would take the last alone
+        option, _, value = word.partition("=")
+        if option == "--dependency":
+            given.append(value or next(words, ""))
+        elif word.startswith("-d") and not word.startswith("--"):
+            given.append(word[2:] or next(words, ""))
+        else:
+            kept.append(word)
+    return [*kept, f"--dependency={','.join(given)}"]
 
 
 def max_array_size():
@@ -67,7 +93,7 @@ def queue(folder, names, numbers, concurrent, words=()):
     Args:
         folder: `Path` of the sweep.
         names: list of str. What each line of the manifest is called.
-        numbers, concurrent, words: As for `sbatch_commands`.
+        numbers, concurrent, words: As for `hand_over`.
 
     Returns:
         list of str. Numbers of the jobs.
@@ -75,16 +101,31 @@ def queue(folder, names, numbers, concurrent, words=()):
     Raises:
         StmKerasError: SLURM refuses.
     """
-    jobs = []
-    for first, command in sbatch_commands(
-        folder, numbers, concurrent, words, max_array_size()
+    jobs, waiting = [], not_over(folder, concurrent)
+    for job, first, at_once in hand_over(
+        folder, numbers, concurrent, words, max_array_size(), waiting, sbatch
     ):
-        job = sbatch(command)
         jobs.append(job)
-        records = [*_records(folder), {"job": job, "first": first, "names": names}]
+        record = {"job": job, "first": first, "names": names, "at_once": at_once}
         with atomic(Path(folder) / RECORD, overwrite=True) as temporary:
-            temporary.write_text(json.dumps(records, indent=1, allow_nan=False) + "\n")
+            text = json.dumps([*_records(folder), record], indent=1, allow_nan=False)
+            temporary.write_text(text + "\n", encoding="utf-8")
     return jobs
+
+
+def not_over(folder, concurrent):
+    """Ask SLURM which arrays of a sweep are not over.
+
+    Args:
+        folder: `Path` of the sweep.
+        concurrent: int. Jobs at a time where that was not noted.
+
+    Returns:
+        dict of str to int: the array, and how many of its jobs may run at a time.
+    """
+    limits = {r["job"]: r.get("at_once", concurrent) for r in _records(folder)}
+    left = Counter(job for job, _, _ in unfinished()) if limits else {}
+    return {job: min(limits[job], count) for job, count in left.items() if job in limits}
 
 
 def queued(folder):

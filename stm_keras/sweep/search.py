@@ -89,7 +89,8 @@ def work(folder, sweep, worker, say=print):
             number, settings = trial
             path = Path(folder) / "trials" / f"{number:04d}.json"
             with atomic(path, overwrite=True) as temporary:
-                temporary.write_text(json.dumps(settings, allow_nan=False) + "\n")
+                text = json.dumps(settings, allow_nan=False) + "\n"
+                temporary.write_text(text, encoding="utf-8")
             value = _value(folder, sweep, number, settings, say)
             if value is None:
                 study.tell(number, state=_state("FAIL"))
@@ -141,7 +142,7 @@ def _value(folder, sweep, number, settings, say):
     for member in trial_members(number, settings, sweep.seeds):
         log = Path(folder) / "logs" / f"{member.name}.log"
         if not is_done(folder, member.name):
-            with log.open("a") as file:
+            with log.open("a", encoding="utf-8") as file:
                 code = _wait(start(member.words(folder, sweep), file))
                 file.write(f"ended with exit code {code}\n")
             if code == EXIT_CODE:

@@ -13,6 +13,7 @@ from stm_keras.errors import TrainingError
 from stm_keras.evaluation.metrics import auroc, balanced_accuracy
 from stm_keras.inference.predictor import predict_logits
 from stm_keras.runtime.verdict import softmax
+from stm_keras.terminal import redraw
 from stm_keras.training.choosing import best_epoch
 from stm_keras.training.team import ALONE
 
@@ -229,16 +230,15 @@ class Lines(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         now = time.perf_counter()
-        if self.stream.isatty() and now - self.shown > 0.2:
+        if now - self.shown > 0.2:
             self.shown = now
             steps = self.params["steps"]
             bar = ("#" * (24 * (batch + 1) // steps)).ljust(24, ".")
-            text = f"epoch {self.epoch + 1}/{self.epochs} [{bar}] step {batch + 1}/{steps}"
-            self.stream.write(f"\r{text}\x1b[K")
-            self.stream.flush()
+            place = f"epoch {self.epoch + 1}/{self.epochs}  step {batch + 1}/{steps}"
+            redraw(f"{place}  [{bar}]", self.stream)
 
     def on_epoch_end(self, epoch, logs=None):
-        begin = "\r\x1b[K" if self.stream.isatty() else ""
+        redraw("", self.stream)
         validation = ""
         if "val_loss" in logs:
             validation = (
@@ -246,7 +246,7 @@ class Lines(keras.callbacks.Callback):
                 f"balanced accuracy {logs['val_balanced_accuracy']:.3f}  "
             )
         self.stream.write(
-            f"{begin}epoch {epoch + 1}/{self.epochs}  loss {logs['loss']:.4f}  "
+            f"epoch {epoch + 1}/{self.epochs}  loss {logs['loss']:.4f}  "
             f"AUROC {logs['auroc']:.3f}  {validation}{logs['seconds']:.1f} s\n"
         )
         self.stream.flush()

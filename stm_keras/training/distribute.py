@@ -4,8 +4,12 @@ Keras 3.15 has an interface of its own for JAX only, so this file names backends
 """
 
 import contextlib
+import functools
+import os
 import signal
+import socket
 import threading
+import warnings
 
 import keras
 import numpy as np
@@ -21,6 +25,8 @@ class JaxTeam(Team):
         import jax
 
         if launch is not None:
+            if launch.here:
+                _jax_stays_here(launch.address)
             former = signal.getsignal(signal.SIGTERM)
             keras.distribution.initialize(launch.address, launch.world, launch.rank)
             if former is not None and _main_thread():  # JAX took it for its own purposes
@@ -51,6 +57,23 @@ class JaxTeam(Team):
         from jax.experimental import multihost_utils
 
         return np.asarray(multihost_utils.process_allgather(row)).reshape(-1, len(row))
+
+
+def _jax_stays_here(address):
+    """Have JAX's processes listen where they are told, and not on every address.
+
+    What they compute with on processors (gloo) has a parameter for that, and JAX no setting.
+    """
+    os.environ.setdefault("JAX_COORDINATOR_BIND_ADDRESS", address)
+    os.environ.setdefault("NCCL_SOCKET_IFNAME", _loopback())
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        from jax._src.lib import _jax
+
+        make = _jax.make_gloo_tcp_collectives
+        _jax.make_gloo_tcp_collectives = functools.partial(make, hostname=host)
+    except (ImportError, AttributeError):
+        warnings.warn(f"This JAX may listen on more addresses of this machine than {host}.")
 
 
 class MirroredTeam(Team):
@@ -107,9 +130,14 @@ class TorchTeam(Team):
         if torch.cuda.is_available():
             torch.cuda.set_device(launch.local_rank % torch.cuda.device_count())
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        if launch.here:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", _loopback())
+            os.environ.setdefault("NCCL_SOCKET_IFNAME", _loopback())
+        store = _store_here(launch)
         distributed.init_process_group(
             backend,
-            init_method=f"tcp://{launch.address}",
+            init_method=None if store else f"tcp://{launch.address}",
+            store=store,
             rank=launch.rank,
             world_size=launch.world,
         )
@@ -159,6 +187,41 @@ class TorchTeam(Team):
             text = " ".join(str(error).split())
             raise TrainingError(f"Another process has ended ({text}).") from None
         return np.stack([each.numpy() for each in rows])
+
+
+def _store_here(launch):
+    """Make what torch's processes find one another by, on this machine alone.
+
+    Left to itself torch listens on every address of the machine. Under torchrun its agent
+    does so, and there is nothing for us to make.
+
+    Returns:
+        `torch.distributed.TCPStore`, or None where torch is to make it.
+    """
+    from torch.distributed import TCPStore
+
+    agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    if agent or not launch.here:
+        return None
+    host, _, port = launch.address.rpartition(":")
+    host, port, listener = host.strip("[]"), int(port), None
+    if launch.rank == 0:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            listener = socket.create_server((host, port), family=family).detach()
+        except OSError as error:
+            raise UsageError(
+                f"`--parallel processes` cannot listen at {launch.address} "
+                f"({os.strerror(error.errno)}). Choose another port."
+            ) from None
+    return TCPStore(
+        host, port, launch.world, is_master=launch.rank == 0, master_listen_fd=listener
+    )
+
+
+def _loopback():
+    names = [name for _, name in socket.if_nameindex()]
+    return next((name for name in names if name.startswith("lo")), "lo")
 
 
 def _summed(distributed):

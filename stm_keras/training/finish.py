@@ -7,6 +7,7 @@ from stm_keras.files import atomic
 from stm_keras.inference.choice import find_model
 from stm_keras.inference.evaluate import judge, score
 from stm_keras.inference.trust import trust_scores
+from stm_keras.runs import legs
 from stm_keras.untrusted import read_arrays, read_text
 
 PREDICTIONS, VALIDATION = "predictions.npz", "validation.npz"
@@ -125,15 +126,33 @@ def model_facts(predictor, source, run=None):
         **_refit(training),
         "seed": str(training["config"]["seed"]),
         **_best_epoch(training),
-        "date": environment["started"],
-        "backend": environment["backend"],
-        "devices": ", ".join(environment["devices"]),
-        "precision": environment["precision"],
-        "stm-keras": environment["stm_keras"],
-        "git": environment["git"] or "not a checkout",
-        "versions": ", ".join(f"{k} {v}" for k, v in environment["packages"].items()),
+        **_legs(environment),
         "preprocessing": predictor.facts["preprocessing"],
     }
+
+
+def _legs(environment):
+    """What a report says of where a model was trained: of each leg, where they differ."""
+    told = {
+        "date": lambda leg: leg.get("started"),
+        "backend": lambda leg: leg["backend"],
+        "devices": lambda leg: ", ".join(leg["devices"]),
+        "machine": lambda leg: leg.get("host"),
+        "precision": lambda leg: leg["precision"],
+        "stm-keras": lambda leg: leg.get("stm_keras"),
+        "git": lambda leg: leg["git"] or "not a checkout",
+        "versions": lambda leg: ", ".join(
+            f"{k} {v}" for k, v in leg.get("packages", {}).items()
+        ),
+        "variables": lambda leg: ", ".join(
+            f"{k}={v}" for k, v in leg.get("variables", {}).items()
+        ),
+    }
+    found = {
+        key: dict.fromkeys(filter(None, map(tell, legs(environment))))
+        for key, tell in told.items()
+    }
+    return {key: ", then ".join(texts) for key, texts in found.items() if texts}
 
 
 def _best_epoch(training):

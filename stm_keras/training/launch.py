@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from stm_keras.errors import UsageError
 
 KINDS = ("devices", "processes")
+HERE = "127.0.0.1"  # where no other machine can knock
 START = (
     "Start it with `srun --ntasks=2 stm-keras train ...` or with "
     "`torchrun --nproc-per-node=2 -m stm_keras train ...`."
@@ -32,6 +33,12 @@ class Launch:
     local_rank: int
     address: str
 
+    @property
+    def here(self):
+        """Whether all are on this machine, so that nobody else needs to reach them: bool."""
+        host = self.address.rpartition(":")[0].strip("[]")
+        return host == "localhost" or host == "::1" or host.startswith("127.")
+
 
 def find_launch(environ=os.environ):
     """Read how this process was launched: by hand, by torchrun, or by srun.
@@ -52,6 +59,8 @@ def find_launch(environ=os.environ):
     elif "WORLD_SIZE" in environ:
         rank, world, host, port = _read(environ, "", *_TORCH)
         local = environ.get("LOCAL_RANK", "0")
+        if environ.get("LOCAL_WORLD_SIZE") == world:
+            host = HERE
         address = f"{host}:{port}"
     elif int(environ.get("SLURM_NTASKS", 1)) > 1:
         if "SLURM_STEP_NODELIST" not in environ:
@@ -63,7 +72,9 @@ def find_launch(environ=os.environ):
         rank, world, nodes, job = _read(environ, "SLURM_", *_SLURM)
         local = environ.get("SLURM_LOCALID", "0")
         step = int(environ.get("SLURM_STEP_ID", 0))
-        host = environ.get("MASTER_ADDR") or first_host(nodes)  # jobs/train_multi.sbatch
+        alone = environ.get("SLURM_STEP_NUM_NODES") == "1"
+        host = environ.get("MASTER_ADDR")  # set by jobs/train_multi.sbatch
+        host = host or (HERE if alone else first_host(nodes))
         address = f"{host}:{20000 + (int(job) + 61 * step) % 10000}"
     else:
         raise UsageError(f"`--parallel processes` finds one process alone. {START}")

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +18,13 @@ from stm_keras.errors import DatasetError, UsageError
 from stm_keras.runs import SPLIT, Run
 
 MANY = 50_000  # validation scans; more take long, and tell no more
+COMPUTE = re.compile(  # variables that change numbers, or how many threads round them
+    r"(JAX|XLA|TORCH|TORCHDYNAMO|TORCHINDUCTOR|PYTORCH|ATEN|TRITON|CUBLAS|CUBLASLT|CUDNN|NCCL|"
+    r"MIOPEN|ROCBLAS|HIPBLASLT|DNNL|ONEDNN|MKL|OMP|GOMP|KMP|OPENBLAS|BLIS|VECLIB|NPY|"
+    r"TF_(DETERMINISTIC|CUDNN|ENABLE|DISABLE|XLA|NUM|GPU|CPU|USE|OVERRIDE))_\w+"
+    r"|NVIDIA_TF32_OVERRIDE|PYTHONHASHSEED"
+)
+PLACE = re.compile(r"(DIR|HOME|PATH|FILE|CACHE|ADDRESS|HOST|PORT|TOKEN|KEY|SECRET)$")
 PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "h5py", "scikit-learn", "skops")
 
 
@@ -94,6 +102,10 @@ def finished_scores(run: Run, config: Config) -> dict | None:
     )
     if not all(run.file(name).exists() for name in ours):
         return None
+    settings = config.train
+    whole = config.model.name == "trees" or settings.early_stopping is not None
+    if not whole and len(run.epochs()) < settings.epochs:
+        return None
     scores = run.scores()  # which is written last
     if scores is not None and config.data.path is not None:
         split_once(run, config, load_dataset(config.data.path), say=None)
@@ -159,6 +171,9 @@ def split_material(config, dataset, say):
 def describe_environment(config, dataset):
     """Collect what one needs to repeat a run: versions, device, git state, data, seed.
 
+    Variables that change what libraries compute are told too, whether or not they matter to
+    the backend in use: none of its config says so.
+
     Args:
         config: A `stm_keras.config.Config`.
         dataset: A `Dataset`.
@@ -182,10 +197,16 @@ def describe_environment(config, dataset):
         "backend": backend,
         "devices": found,
         "precision": precision,
+        "host": platform.node(),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "variables": {
+            name: value
+            for name, value in sorted(os.environ.items())
+            if COMPUTE.fullmatch(name) and not PLACE.search(name)
+        },
         "seed": config.seed,
         "dataset": {
             "source": dataset.source,
@@ -215,7 +236,13 @@ def git_state():
 
 def _git(folder, *words):
     return subprocess.run(
-        ["git", *words], cwd=folder, capture_output=True, text=True, timeout=10, check=True
+        ["git", *words],
+        cwd=folder,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=10,
+        check=True,
     ).stdout.strip()
 
 

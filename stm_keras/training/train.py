@@ -10,12 +10,12 @@ import sys
 import keras
 import numpy as np
 
-from stm_keras.backend import feed
+from stm_keras.backend import check_compiler, feed
 from stm_keras.errors import InputError, UsageError
 from stm_keras.inference.model_file import save_model
 from stm_keras.leave import notice
 from stm_keras.models import build_model
-from stm_keras.runs import STATE
+from stm_keras.runs import STATE, with_legs
 from stm_keras.training import callbacks as after
 from stm_keras.training import choosing
 from stm_keras.training.begin import (
@@ -34,6 +34,7 @@ from stm_keras.training.refit import adopt, calibration_stages, last_stage
 from stm_keras.training.schedules import make_optimizer
 from stm_keras.training.surface import load_surface_teachers, teach_surfaces, without_test
 from stm_keras.training.team import ALONE, Average
+from stm_keras.untrusted import ordinary_file
 
 MONITORED = 400  # training scans that are scored after an epoch without validation scans
 
@@ -58,6 +59,11 @@ def train(config, run, say=None, team=ALONE):
         StmKerasError: The data does not allow it, or the loss is not finite.
     """
     say = say or (lambda text: None)
+    if (warmup := config.train.warmup_epochs) > config.train.epochs:
+        say(
+            f"`train.warmup_epochs` is {warmup:g}, of {config.train.epochs} epochs in all: the "
+            "learning rate only rises. Ask for more epochs or a shorter warm-up."
+        )
     dataset = load_material(config, say)
     split = split_once(run, config, dataset, say)
     others = None
@@ -68,6 +74,8 @@ def train(config, run, say=None, team=ALONE):
         folds = config.train.calibration_folds
         stages = calibration_stages(run, dataset, split, folds, say)
         stages.append(last_stage(run, split))
+    if team.rank == 0 and not finished(run.epochs(), config.train):
+        run.file("evaluation.json").unlink(missing_ok=True)  # of fewer epochs
     kept = {}  # simulated scans, the same for all
     for number, (own, parts) in enumerate(stages, 1):
         place = f"Training {number} of {len(stages)}" if len(stages) > 1 else ""
@@ -106,6 +114,8 @@ def _learn(config, run, dataset, split, say, team, place, kept):
     environment = describe_environment(config, dataset)
     if team.replicas > 1:
         environment["parallel"] = {"processes": team.world, "devices": team.replicas}
+    before = team.once(lambda: run.read_json("environment.json", ("backend",)))
+    environment = with_legs(environment, before, len(state.get("rows", [])))
     run.write_json("environment.json", environment)
     _fit(config, run, dataset, split, state, environment, say, team, kept)
 
@@ -148,7 +158,7 @@ def _fit(config, run, dataset, split, state, environment, say, team, kept):
         batches = make_batches(config, dataset, split, answers(model), say, team, kept)
         compile_model(model, settings, len(batches))
     if rows:
-        model.load_weights(run.file("checkpoints") / state["weights"])
+        _load_weights(model, run.file("checkpoints") / str(state["weights"]))
         say(f"{run.path}: goes on after epoch {rows[-1]['epoch']}.")
     if team.replicas > 1:
         with team.apart():
@@ -204,6 +214,18 @@ def _fit(config, run, dataset, split, state, environment, say, team, kept):
         )
 
 
+def _load_weights(model, path):
+    """Load the weights to go on with; a damaged file may raise anything."""
+    ordinary_file(path, "the folder of a run that is whole")
+    try:
+        model.load_weights(path)
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0][:200]
+        raise InputError(
+            f"{path}: cannot be loaded ({reason}). Train into a new folder."
+        ) from error
+
+
 def compile_model(model, settings, steps_per_epoch):
     """Compile a model as a `TrainConfig` asks for."""
     if settings.precision == "mixed_float16" and keras.config.backend() == "jax":
@@ -211,6 +233,7 @@ def compile_model(model, settings, steps_per_epoch):
 
         if devices() == ["cpu"]:
             raise UsageError("JAX has no float16 on a processor. Use mixed_bfloat16.")
+    check_compiler(settings.jit_compile)
     state = keras.losses.CategoricalCrossentropy(
         from_logits=True, label_smoothing=settings.label_smoothing
     )

@@ -1,14 +1,17 @@
 """Ctrl-C and SLURM's signals in the middle of a training in a real process, and after."""
 
 import csv
+import json
 import os
+import platform
 import signal
 import subprocess
 import sys
 
 import pytest
-from helpers import ONCE, REPOSITORY, TINY, stm
+from helpers import BACKEND, ONCE, REPOSITORY, TINY, stm
 
+from stm_keras.inference.model_file import read_facts
 from stm_keras.leave import Preempted, notice, watched
 
 INTERRUPTED = """
@@ -36,20 +39,25 @@ def history(folder):
 
 
 @pytest.mark.parametrize(
-    ("number", "code", "told"),
+    ("number", "code", "told", "backend"),
     [
-        ("SIGINT", 130, "Interrupted."),
-        pytest.param("SIGUSR1", 75, "Asked to leave (SIGUSR1).", marks=ONCE),
+        ("SIGINT", 130, "Interrupted.", BACKEND),
+        pytest.param("SIGUSR1", 75, "Asked to leave (SIGUSR1).", "jax", marks=ONCE),
     ],
 )
 def test_a_signal_keeps_the_epochs_and_the_same_command_finishes(
-    number, code, told, dataset_file, tmp_path
+    number, code, told, backend, dataset_file, tmp_path
 ):
+    """Wherever it goes on, and whatever was made up there to try Keras out."""
     folder = tmp_path / "run"
+    (tmp_path / ".keras").mkdir()
+    (tmp_path / ".keras" / "keras.json").write_text('{"floatx": "float16"}')
+    odd = {"HOME": str(tmp_path), "KERAS_MAX_EPOCHS": "1", "NVIDIA_TF32_OVERRIDE": "0"}
+    here = {"SIGNAL": number, "KERAS_BACKEND": backend, **odd}
     command = ["train", "--data", dataset_file, "--epochs", 3, *TINY, "-o", folder]
     done = subprocess.run(
         [sys.executable, "-c", INTERRUPTED, *map(str, command)],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "SIGNAL": number},
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **here},
         capture_output=True,
         text=True,
     )
@@ -75,6 +83,23 @@ def test_a_signal_keeps_the_epochs_and_the_same_command_finishes(
     assert rows[0] == first
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
     assert (folder / "evaluation.json").exists()
+    check_legs(folder, [backend, BACKEND])
+
+
+def check_legs(folder, backends):
+    """See that a run, its card and its report name where it was trained, in this order."""
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["backend"] == backends[-1]
+    legs = environment["legs"]
+    assert [leg["backend"] for leg in legs] == backends
+    assert [leg["epochs_before"] for leg in legs] == [0, 1]
+    assert [leg["host"] for leg in legs] == [platform.node()] * 2
+    assert [leg["variables"].get("NVIDIA_TF32_OVERRIDE") for leg in legs] == ["0", None]
+    facts = read_facts(folder / "best.keras")
+    assert len(facts["training"]["environment"]["legs"]) in (1, 2)  # the best may be early
+    names = ", then ".join(dict.fromkeys(backends))
+    assert f"- backend: {names}\n" in (folder / "card.md").read_text()
+    assert names in (folder / "report.html").read_text()
 
 
 def test_a_signal_outside_a_training_is_obeyed_at_once_and_handlers_are_given_back():

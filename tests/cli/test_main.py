@@ -113,7 +113,8 @@ def test_a_full_disk_behind_stdout_is_one_line(trained_run):
             cwd=REPOSITORY,
         )
     assert done.returncode == 1
-    assert done.stderr == "Error: No space left on device.\n"
+    told = "Error: Standard output cannot be written (No space left on device).\n"
+    assert done.stderr == told
 
 
 def test_ctrl_c_anywhere_exits_130(monkeypatch):

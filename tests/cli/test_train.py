@@ -1,16 +1,26 @@
 """`stm-keras train`: what a run leaves behind, and how it is started again."""
 
+import contextlib
 import csv
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 
 import keras
 import numpy as np
 import pytest
-from helpers import REPOSITORY, TINY, check_error, stm, write_dataset
+from helpers import (
+    ONCE,
+    REPOSITORY,
+    TINY,
+    check_error,
+    stm,
+    stm_process,
+    write_dataset,
+)
 
 from stm_keras.cli import train as subject
 from stm_keras.config import config_names, load_config
@@ -173,10 +183,81 @@ def test_a_second_process_in_the_folder_is_refused(trained_run, train_command):
 
 def test_a_second_process_does_not_clear_what_the_first_has_begun(tmp_path, train_command):
     folder = tmp_path / "run"
-    run = Run.start(folder, load_config())
-    with run.locked():
+    with Run(folder).claimed(load_config()):
         check_error(stm(*train_command, "-o", folder), 1, "another process trains here.")
-    assert (folder / "config.toml").exists()
+        assert (folder / "config.toml").exists()
+
+
+def test_of_two_in_a_new_folder_one_is_told_that_another_trains_here(
+    tmp_path, train_command, monkeypatch
+):
+    folder, made = tmp_path / "run", Run.write_text
+
+    def interfere(run, name, text):
+        """Let the second come before the first has written anything."""
+        monkeypatch.setattr(Run, "write_text", made)
+        check_error(stm(*train_command, "-o", folder), 1, "another process trains here.")
+        return made(run, name, text)
+
+    monkeypatch.setattr(Run, "write_text", interfere)
+    monkeypatch.setattr("stm_keras.training.train.load_material", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        stm(*train_command, "-o", folder)
+    assert not folder.exists()
+
+
+def test_of_many_at_once_in_a_new_folder_all_but_one_are_refused(tmp_path):
+    """Each makes the folder, and removes it when it fails: no two have it at a time."""
+    code = """
+import pathlib, sys, time
+from stm_keras.config import load_config
+from stm_keras.errors import OutputError
+from stm_keras.runs import Run
+
+end, alone = time.time() + 1.5, pathlib.Path("alone")
+while time.time() < end:
+    try:
+        with Run(pathlib.Path("run")).claimed(load_config()):
+            alone.open("x").close()
+            alone.unlink()
+            1 / 0
+    except ZeroDivisionError:
+        print("had it")
+    except OutputError as error:
+        assert "another process trains here" in str(error), error
+"""
+    many = [
+        subprocess.Popen(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    told = [process.communicate(timeout=60) for process in many]
+    assert [errors for _, errors in told] == [""] * 3
+    assert all("had it" in text for text, _ in told)
+
+
+@ONCE
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc to make locks fail with")
+def test_a_file_system_without_locks_is_trained_on_and_read_from(tmp_path, train_command):
+    """As NFS without a lock daemon: also HDF5, and Keras' own files, do without."""
+    code = "#include <errno.h>\nint flock(int f, int o) { errno = ENOLCK; return -1; }\n"
+    library = tmp_path / "nolocks.so"
+    words = ["gcc", "-shared", "-fPIC", "-x", "c", "-", "-o", library]
+    subprocess.run(words, input=code, text=True, check=True)
+    given = [*train_command, "-o", tmp_path / "run"]
+    done = stm_process(*given, env={"LD_PRELOAD": str(library)})
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("Warning: ") == 1
+    assert f"Warning: {tmp_path}/run: this file system has no locks (No l" in done.stderr
+    asked = {"LD_PRELOAD": str(library), "HDF5_USE_FILE_LOCKING": "TRUE"}
+    done = stm_process("info", train_command[2], env=asked)
+    check_error(done, 3, "cannot be locked, as HDF5_USE_FILE_LOCKING asks for")
 
 
 def test_an_interrupt_before_the_first_epoch_leaves_nothing(
@@ -198,7 +279,14 @@ def test_a_run_killed_in_its_first_epoch_takes_another_config(tmp_path):
     run.write_json("split.json", {})
     run.file(".best-12ab.keras").write_text("half a model")
     run.file("checkpoints").mkdir()
-    assert subject._forget(run)
+    other = load_config(None, ["train.batch_size=2"])
+    held = contextlib.ExitStack()
+    held.enter_context(run.claimed(other))
+    assert run.config() == other
+    found = {path.name for path in run.path.iterdir()}
+    assert found == {".lock", "command.txt", "config.toml"}
+    with pytest.raises(ZeroDivisionError), held:
+        raise ZeroDivisionError
     assert not run.path.exists()
 
 
@@ -221,7 +309,7 @@ def test_without_output_the_run_goes_to_a_dated_folder(tmp_path, dataset_file, m
         stm("train", "--data", dataset_file, "--set", "name=mine")
     assert seen[0].parent.name == "runs"
     assert seen[0].name.endswith("-mine")
-    assert not (tmp_path / "runs").exists()
+    assert not list((tmp_path / "runs").iterdir())
 
 
 def test_short_options_are_the_settings_they_stand_for(tmp_path, monkeypatch):

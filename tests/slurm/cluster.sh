@@ -7,7 +7,7 @@
 set -euo pipefail
 root=${SLURM_LOCAL_ROOT:-/tmp/stm-slurm-$UID} # short: a socket's path has at most 107 characters
 nodes=${NODES:-2}
-cpus=${CPUS:-4}
+cpus=${CPUS:-5}
 port=${BASE_PORT:-26817}
 host=$(hostname -s)
 me=$(id -un)
@@ -32,6 +32,7 @@ SlurmUser=$me
 SlurmdUser=$me
 SlurmctldPort=$port
 AuthType=auth/munge
+# MaxArraySize: so small that tests see sweeps of several arrays
 # cred_expire: how long a job that queued itself again waits, 120 s by default, 5 at least
 AuthInfo=socket=$root/run/munge.socket,cred_expire=5
 CryptoType=crypto/munge
@@ -56,6 +57,7 @@ SelectTypeParameters=CR_Core
 SlurmdParameters=config_overrides
 SchedulerParameters=sched_interval=2,bf_interval=2,sched_min_interval=0,batch_sched_delay=0
 JobRequeue=1
+MaxArraySize=5
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 SlurmctldParameters=preempt_send_user_signal

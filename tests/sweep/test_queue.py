@@ -3,7 +3,7 @@
 import pytest
 
 from stm_keras.errors import InputError
-from stm_keras.sweep.queue import array_text, queued, sbatch_commands
+from stm_keras.sweep.queue import array_text, begin_after, hand_over, queued
 
 
 @pytest.mark.parametrize(
@@ -14,9 +14,20 @@ def test_array_numbers_are_written_short(numbers, text):
     assert array_text(numbers) == text
 
 
+def handed_over(folder, numbers, concurrent, words=(), largest=1001, waiting=()):
+    """Return what is said to sbatch, and what comes of it; jobs are called a, b, c."""
+    sent = []
+
+    def send(command):
+        sent.append(command)
+        return "abc"[len(sent) - 1]
+
+    return sent, list(hand_over(folder, numbers, concurrent, words, largest, waiting, send))
+
+
 def test_a_command_has_the_limit_and_the_words_of_the_user(tmp_path):
-    ((first, command),) = sbatch_commands(tmp_path, [0, 2], 4, ["--gres=gpu:1"])
-    assert first == 0
+    (command,), found = handed_over(tmp_path, [0, 2], 4, ["--gres=gpu:1"])
+    assert found == [("a", 0, 4)]
     assert command == [
         "--array=0,2%4",
         f"--output={tmp_path}/logs/slurm-%A_%a.log",
@@ -27,14 +38,35 @@ def test_a_command_has_the_limit_and_the_words_of_the_user(tmp_path):
     ]
 
 
-def test_a_sweep_larger_than_an_array_may_be_becomes_several(tmp_path):
-    found = sbatch_commands(tmp_path, [0, 9, 10, 25], 4, largest=10)
-    assert [(first, command[0]) for first, command in found] == [
-        (0, "--array=0,9%4"),
-        (10, "--array=0%4"),
-        (20, "--array=5%4"),
+def test_several_arrays_share_the_limit_of_the_sweep_or_wait_for_one_another(tmp_path):
+    sent, found = handed_over(tmp_path, [0, 10, 11, 25], 2, largest=10)
+    assert found == [("a", 0, 2), ("b", 10, 1), ("c", 20, 2)]
+    assert [command[0] for command in sent] == [
+        "--array=0%2",
+        "--array=0-1%1",
+        "--array=5%2",
     ]
-    assert [command[-1] for _, command in found] == ["0", "10", "20"]
+    assert [command[-1] for command in sent] == ["0", "10", "20"]
+    waits = [[word for word in command if "depend" in word] for command in sent]
+    assert waits == [[], [], ["--dependency=afterany:a:b"]]
+
+
+def test_what_is_not_over_of_the_sweep_counts(tmp_path):
+    (command,), found = handed_over(tmp_path, [3], 4, waiting={"7": 1, "8": 2})
+    assert (command[0], found) == ("--array=3%1", [("a", 0, 1)])
+    (command,), found = handed_over(tmp_path, [3], 2, ["-d", "singleton"], waiting={"7": 4})
+    assert command[2] == "--dependency=afterany:7,singleton"
+    assert found == [("a", 0, 2)]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["-dafterok:5"], ["-d", "afterok:5"], ["--dependency=afterok:5"]],
+)
+def test_jobs_that_the_user_waits_for_are_waited_for_too(words):
+    found = begin_after(["-p", "gpu", *words, "-c2"], ["7"])
+    assert found == ["-p", "gpu", "-c2", "--dependency=afterany:7,afterok:5"]
+    assert begin_after(words, []) == words
 
 
 def test_nothing_is_queued_where_nothing_was(tmp_path):

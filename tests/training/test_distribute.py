@@ -5,14 +5,19 @@ among two devices of one process. Sums over devices round otherwise than sums ov
 and AdamW makes the most of it: hence the tolerances, at a learning rate that is not large.
 """
 
+import contextlib
 import csv
 import os
 import socket
 import subprocess
 import sys
+import threading
+import time
+from ipaddress import ip_address
 
 import keras
 import numpy as np
+import psutil
 import pytest
 from helpers import ONCE, REPOSITORY
 
@@ -118,7 +123,9 @@ def start(command, kind, **variables):
 
 def wait(processes):
     """Wait for processes; return exit code, stdout and stderr of each."""
-    ends = []
+    ends, heard = [], set()
+    watch = threading.Thread(target=listen, args=(processes, heard), daemon=True)
+    watch.start()
     try:
         for process in processes:
             told = process.communicate(timeout=400)
@@ -127,7 +134,22 @@ def wait(processes):
         for process in processes:
             process.kill()
             process.communicate()  # closes what it wrote to
+    watch.join()
+    strangers = {address for address in heard if not ip_address(address).is_loopback}
+    assert not strangers, "other machines may knock"
+    assert heard or len(processes) == 1
     return ends
+
+
+def listen(processes, heard):
+    """Note on which addresses processes listen for others, until they have ended."""
+    while any(process.poll() is None for process in processes):
+        for process in processes:
+            with contextlib.suppress(psutil.Error):
+                for each in psutil.Process(process.pid).net_connections("inet"):
+                    if each.status == psutil.CONN_LISTEN:
+                        heard.add(each.laddr.ip.removeprefix("::ffff:"))
+        time.sleep(0.1)
 
 
 def together(config, folder, kind=KIND, event="none"):

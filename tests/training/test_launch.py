@@ -33,7 +33,12 @@ BY_HAND = {
     [
         (SLURM, Launch(3, 4, 1, "n03:20139")),
         ({**SLURM, "MASTER_ADDR": "vm"}, Launch(3, 4, 1, "vm:20139")),
+        ({**SLURM, "SLURM_STEP_NUM_NODES": "1"}, Launch(3, 4, 1, "127.0.0.1:20139")),
         (TORCHRUN, Launch(1, 2, 1, "127.0.0.1:4321")),
+        (
+            {**TORCHRUN, "MASTER_ADDR": "vm", "LOCAL_WORLD_SIZE": "2"},
+            Launch(1, 2, 1, "127.0.0.1:4321"),
+        ),
         (BY_HAND, Launch(1, 2, 0, "a:1")),
         ({**SLURM, **TORCHRUN}, Launch(1, 2, 1, "127.0.0.1:4321")),
         ({**TORCHRUN, **BY_HAND}, Launch(1, 2, 1, "a:1")),
@@ -41,6 +46,31 @@ BY_HAND = {
 )
 def test_srun_torchrun_and_keras_variables_tell_the_process(environ, launch):
     assert find_launch(environ) == launch
+
+
+@pytest.mark.parametrize(
+    ("address", "here"),
+    [("127.0.0.1:1", True), ("localhost:1", True), ("[::1]:1", True), ("127.0.1.1:1", True)]
+    + [("n03:1", False), ("192.0.2.2:1", False), ("localhost.example:1", False)],
+)
+def test_what_no_other_machine_needs_to_reach(address, here):
+    assert Launch(0, 2, 0, address).here == here
+
+
+@pytest.mark.parametrize("host", ["192.0.2.2", "127.0.0.1"])
+def test_who_listens_for_other_machines_says_so_before(host, tmp_path, monkeypatch):
+    for name, value in {**TORCHRUN, "RANK": "0", "MASTER_ADDR": host}.items():
+        monkeypatch.setenv(name, value)
+
+    def join(*_):
+        raise UsageError("enough")
+
+    monkeypatch.setattr("stm_keras.training.distribute.join", join)
+    monkeypatch.setattr("stm_keras.cli.train.check_parallel", lambda *_: find_launch())
+    result = stm("train", "-o", tmp_path / "run", "--parallel", "processes")
+    told = "Listens for processes of other machines, on port 4321 of every address"
+    assert (told in result.stderr) == (host != "127.0.0.1")
+    assert result.stderr.endswith("Error: enough\n")
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,11 @@ from stm_keras.config import load_config
 from stm_keras.data.dataset import CLASSES, Dataset
 from stm_keras.data.storage import save_dataset
 from stm_keras.errors import DatasetError
+from stm_keras.runs import Run
 from stm_keras.training import material
 from stm_keras.training.material import (
     describe_environment,
+    finished_scores,
     git_state,
     load_material,
     split_material,
@@ -83,6 +85,36 @@ def test_the_environment_is_what_one_needs_to_repeat_a_run(dataset, tmp_path):
     assert facts["dataset"]["scans"] == 80
     assert facts["packages"]["keras"] == keras.__version__
     assert facts["devices"]
+
+
+def test_variables_that_change_numbers_are_told_and_no_secrets(monkeypatch):
+    told = {"JAX_ENABLE_X64": "1", "XLA_FLAGS": "--x", "TF_DETERMINISTIC_OPS": "1"}
+    told |= {"NVIDIA_TF32_OVERRIDE": "1", "OMP_NUM_THREADS": "3", "PYTHONHASHSEED": "0"}
+    told |= {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "JAX_DEFAULT_MATMUL_PRECISION": "high"}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    others = {"TF_VAR_password", "TF_TOKEN_x", "TORCH_HOME", "JAX_COMPILATION_CACHE_DIR"}
+    for name in others:
+        monkeypatch.setenv(name, "secret")
+    config = load_config(None, ["simulate.count=40", "model.name=trees"])
+    found = describe_environment(config, load_material(config, print))["variables"]
+    assert found.items() >= told.items()
+    assert not others & set(found)
+
+
+def test_a_run_of_too_few_epochs_is_not_over(tmp_path):
+    """As of version 0.1.0 where KERAS_MAX_EPOCHS ended it early, with a report."""
+    config = load_config(None, ["train.epochs=2"])
+    run = Run.start(tmp_path / "run", config)
+    for name in ("report.html", "split.json", "best.keras"):
+        run.write_text(name, "")
+    run.write_json("evaluation.json", {"auroc": 0.5})
+    run.file("checkpoints").mkdir()
+    rows = [{"epoch": 1}, {"epoch": 2}]
+    run.write_json("checkpoints/state.json", {"weights": "a", "rows": rows[:1]})
+    assert finished_scores(run, config) is None
+    run.write_json("checkpoints/state.json", {"weights": "a", "rows": rows})
+    assert finished_scores(run, config) == {"auroc": 0.5}
 
 
 def test_git_state_is_a_commit_or_nothing():
