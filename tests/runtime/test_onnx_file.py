@@ -246,7 +246,7 @@ def test_what_a_network_gives_is_looked_at(name, tmp_path):
 
 
 def test_predict_says_in_one_line_what_is_wrong_with_a_model(tmp_path):
-    np.save(tmp_path / "scan.npy", np.random.default_rng(0).normal(size=(32, 32)))
+    np.save(tmp_path / "scan.npy", np.random.default_rng(0).normal(size=(24, 32)))
     for model, code, phrase in (
         (endless(step=True), 3, "is no model that is run here"),
         (network(PLAIN, {"matrix": np.full((4, 2), np.nan, np.float32)}), 4, "not finite"),
