@@ -132,6 +132,7 @@ WRONG = [
     ({"temperature": []}, "`temperature` is no object"),
     ({"unknown": {"threshold": "high"}}, "`unknown.threshold` must be a probability"),
     ({"unknown": {"lines": [1], "thresholds": [7]}}, "`unknown.thresholds` must be"),
+    ({"change": {}}, "`change.threshold` must be a probability"),
     ({"change": {"threshold": [1]}}, "`change.threshold` must be a probability"),
     ({"change": {"threshold": 0.5, "delay": -1}}, "`change.delay` must be a number of l"),
     ({"size_nm": [80, 3]}, "`size_nm` must be two widths in nm"),
