@@ -11,7 +11,6 @@ import warnings
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 
 from stm_keras.errors import BackendError, UsageError, how_to_install
 
@@ -104,9 +103,19 @@ def import_keras(tensorflow=False):
         sys.modules.setdefault("tensorflow", None)  # to Python: there is none
     with _as_its_authors_ship_it() if "keras" not in sys.modules else nullcontext():
         keras = _import_quietly()
-    keras.config.set_max_epochs(None)  # where others imported it before
-    keras.config.set_max_steps_per_epoch(None)
+    settle()
     return keras
+
+
+def settle():
+    """Have Keras do what a config says, where it was imported by others or told otherwise."""
+    from keras import config
+
+    config.set_floatx("float32")
+    config.set_epsilon(1e-7)
+    config.set_image_data_format("channels_last")
+    config.set_max_epochs(None)
+    config.set_max_steps_per_epoch(None)
 
 
 @contextmanager
@@ -125,8 +134,6 @@ def _as_its_authors_ship_it():
         finally:
             del os.environ["KERAS_HOME"]
             os.environ.update(given if home is None else {**given, "KERAS_HOME": home})
-    home = home or str(Path.home() / ".keras")  # where others find what they download
-    sys.modules["keras.src.backend.config"]._KERAS_DIR = home
 
 
 def _import_quietly():
