@@ -2,7 +2,8 @@
 
 The model is of `stm-keras export MODEL -o model.onnx --format onnx-scan`; the scans are
 heights `(scans, lines, pixels)` in any unit, of the size that the model names. A scan without
-a line that has a signal is not judged, and an unknown surface gets no class.
+a line that has a signal is not judged, and an unknown surface gets no class. On Linux,
+onnxruntime 1.32 tells Microsoft that it runs, unless ORT_DISABLE_TELEMETRY=1 is set.
 """
 
 import json

@@ -15,8 +15,12 @@ StmKerasError            1  anything below
 └── MissingExtraError    1  an optional package is not installed
 """
 
+import os
 from importlib import import_module
 
+SILENT = {  # what keeps a package from calling its maker; to be set before it is imported
+    "onnxruntime": "ORT_DISABLE_TELEMETRY",
+}
 SOURCE = "."  # what pip installs: a checkout; "stm-keras" from a release on a registry on
 
 
@@ -92,7 +96,7 @@ def how_to_install(extra: str) -> str:
 
 
 def require(module, extra):
-    """Import an optional package, or say what to install.
+    """Import an optional package, or say what to install; it may tell nobody that it runs.
 
     Args:
         module: str. Dotted name of the module.
@@ -104,6 +108,9 @@ def require(module, extra):
     Raises:
         MissingExtraError: The package is not installed.
     """
+    switch = SILENT.get(module.split(".")[0])
+    if switch is not None:
+        os.environ.setdefault(switch, "1")
     try:
         return import_module(module)
     except ModuleNotFoundError as error:

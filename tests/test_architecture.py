@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "stm_keras"
 ROWS = {  # who may import whom: only parts of a lower row, or its own part
     "errors": 0,
+    "memory": 1,
     "terminal": 1,
     "untrusted": 1,
     "files": 2,
@@ -42,6 +43,7 @@ ROWS = {  # who may import whom: only parts of a lower row, or its own part
 KERAS_LINE = 8  # nothing above it imports keras, not even inside a function
 OUTSIDE = {  # what a part may import at the top of a file, beside the standard library
     "errors": set(),
+    "memory": set(),
     "terminal": set(),
     "untrusted": set(),
     "files": set(),
@@ -146,6 +148,23 @@ def test_a_file_says_what_it_is_for_and_is_not_too_long(path):
 def test_every_part_has_a_row():
     parts = {part_of(path) for path in FILES} - {"__init__", "__main__"}
     assert parts == set(ROWS) == set(OUTSIDE)
+
+
+CHANNELS = {"team.py", "worker.py", "process.py"}  # between processes of one command
+OWN_JSON = {"config.py", "doctor.py", "model_file.py"}  # texts, or what Keras reads again
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_json_that_is_written_has_no_nan(path):
+    if path.name in CHANNELS | OWN_JSON:
+        return
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in (
+            "json.dumps",
+            "json.dump",
+        ):
+            told = {each.arg: ast.unparse(each.value) for each in node.keywords}
+            assert told.get("allow_nan") == "False", f"{path}, line {node.lineno}"
 
 
 OUTSIDE_THE_PACKAGE = sorted(

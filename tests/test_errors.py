@@ -1,3 +1,4 @@
+import os
 import re
 from configparser import ConfigParser
 
@@ -55,6 +56,16 @@ def test_a_missing_package_says_what_to_install():
     ):
         require("no_such_thing.part", "onnx")
     assert require("json.decoder", "onnx").JSONDecoder
+
+
+def test_a_package_that_would_call_its_maker_is_told_not_to(monkeypatch):
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    pytest.importorskip("onnxruntime")
+    require("onnxruntime", "onnx")
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
+    monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "0")
+    require("onnxruntime", "onnx")
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "0"  # as the user wishes
 
 
 def test_a_package_that_fails_for_another_reason_is_not_blamed(tmp_path, monkeypatch):

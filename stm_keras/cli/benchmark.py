@@ -100,7 +100,8 @@ def benchmark(
     if results is not None:
         rows = merge_rows(before, rows)
         with atomic(results, overwrite=True) as temporary:
-            temporary.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+            text = json.dumps(rows, indent=1, allow_nan=False) + "\n"
+            temporary.write_text(text, encoding="utf-8")
     if not rows:
         raise StmKerasError(
             f"{runs}: no fold is finished yet; the logs beside them say why."

@@ -223,7 +223,7 @@ def _named(plan, names):
 
 def _show_jobs(folder, jobs, as_json):
     if as_json:
-        click.echo(json.dumps({"folder": str(folder.path), "jobs": jobs}))
+        click.echo(json.dumps({"folder": str(folder.path), "jobs": jobs}, allow_nan=False))
         return
     for name, number in jobs.items():
         click.echo(f"{number}  {name}")

@@ -104,7 +104,7 @@ def convert(source, output, shards, shard_size, merge, labels, overwrite):
     check_outputs({"--output": output, "--shards": shards}, [source], whole=["--shards"])
     if shards is None:
         _refuse_existing(output, overwrite)
-    dataset = load_dataset(source, merge=merge)
+    dataset = load_dataset(source, merge=merge, streamed=True)
     if labels == "soft" and dataset.votes is None:
         raise UsageError(f"`--labels soft`: {source} holds labels, no votes. Use hard.")
     if labels == "hard":
@@ -158,7 +158,9 @@ def info(file, output, channel, per_class, seed, verify, verbose, overwrite, as_
         from stm_keras.inference.model_file import read_facts
 
         model, _ = find_model(file)
-        click.echo(json.dumps(read_facts(model), indent=None if as_json else 1))
+        click.echo(
+            json.dumps(read_facts(model), indent=None if as_json else 1, allow_nan=False)
+        )
         return
     from stm_keras.inference.paths import is_dataset
     from stm_keras.readers.sniff import scan_format
@@ -192,7 +194,9 @@ def info(file, output, channel, per_class, seed, verify, verbose, overwrite, as_
     if checked is not None:
         facts["verified_shards"] = checked
     click.echo(
-        json.dumps(facts) if as_json else "\n".join(f"wrote {path}" for path in sheets)
+        json.dumps(facts, allow_nan=False)
+        if as_json
+        else "\n".join(f"wrote {path}" for path in sheets)
     )
 
 
@@ -222,27 +226,28 @@ def _folder_info(folder, output, channel, as_json, verbose):
 
 def _scan_info(file, output, channel, overwrite, as_json, named=False):
     """Show every scan of a file; return the exit code."""
-    from stm_keras.readers import read_scans
+    from stm_keras.readers import each_scan
     from stm_keras.readers.describe import scan_facts, scan_text
 
-    scans, code = read_scans(file, channel), 0
+    count, scans = each_scan(file, channel)
+    code = 0
     for index, scan in enumerate(scans):
         if isinstance(scan, StmKerasError):
             code = options.report(scan, code)
-            facts = {"path": str(file), "index": index, "scans": len(scans)}
+            facts = {"path": str(file), "index": index, "scans": count}
             if as_json:
-                click.echo(json.dumps({**facts, "error": str(scan)}))
+                click.echo(json.dumps({**facts, "error": str(scan)}, allow_nan=False))
             continue
         if as_json:
-            click.echo(json.dumps(scan_facts(scan, len(scans))))
+            click.echo(json.dumps(scan_facts(scan, count), allow_nan=False))
         else:
-            name, end = f"{file}\n" * named, "\n" * (named or index < len(scans) - 1)
-            click.echo(name + scan_text(scan, len(scans)) + end)
+            name, end = f"{file}\n" * named, "\n" * (named or index < count - 1)
+            click.echo(name + scan_text(scan, count) + end)
         if output is not None:
             from stm_keras.data.scan_picture import save_picture
 
             several = output.with_stem(f"{output.stem}-{scan.index}")
-            picture = several if len(scans) > 1 else output
+            picture = several if count > 1 else output
             save_picture(scan, picture, overwrite)
             options.say(f"wrote {picture}")
     return code
@@ -277,7 +282,7 @@ def audit(file, run_path, as_json):
             raise UsageError(f"{run_path}: was split on other data than {file}.")
         split = Split.from_json(saved, len(dataset))
     found = look(dataset, split, options.progress_line("auditing"))
-    click.echo(json.dumps(found.to_json()) if as_json else found.text())
+    click.echo(json.dumps(found.to_json(), allow_nan=False) if as_json else found.text())
 
 
 def _refuse_existing(output, overwrite):

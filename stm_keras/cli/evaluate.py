@@ -94,7 +94,7 @@ def evaluate(model, data, part, protocol, others, seed, output, overwrite, as_js
     }
     if output is not None:
         _write(output, scores, predictor, dataset, chosen, by_lines, run, overwrite)
-    click.echo(json.dumps(scores) if as_json else score_lines(scores))
+    click.echo(json.dumps(scores, allow_nan=False) if as_json else score_lines(scores))
 
 
 def _write(output, scores, predictor, dataset, chosen, by_lines, run, overwrite):
@@ -121,4 +121,5 @@ def _write(output, scores, predictor, dataset, chosen, by_lines, run, overwrite)
     )
     write_album(output, scores, predictions, history, overwrite)
     with atomic(output / "evaluation.json", overwrite) as temporary:
-        temporary.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+        text = json.dumps(scores, indent=1, allow_nan=False) + "\n"
+        temporary.write_text(text, encoding="utf-8")

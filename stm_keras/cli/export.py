@@ -121,7 +121,7 @@ def export(
             card, predictor, row, run, data_licence, cost, overwrite, before, after
         )
         options.say(f"{card}: the model card.")
-    click.echo(json.dumps(facts) if as_json else _text(facts))
+    click.echo(json.dumps(facts, allow_nan=False) if as_json else _text(facts))
 
 
 def _taught(predictor, run, data, others):

@@ -22,7 +22,7 @@ def models(as_json):
 
     found = shipped_models()
     if as_json:
-        click.echo(json.dumps([model.to_json() for model in found]))
+        click.echo(json.dumps([model.to_json() for model in found], allow_nan=False))
         return
     if not found:
         click.echo("No models come with this installation.")

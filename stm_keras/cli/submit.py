@@ -161,7 +161,7 @@ def _queue(folder, sweep, todo, dry_run, as_json):
     found = queue(folder, names, *arguments[1:])
     if as_json:
         told = {"sweep": str(folder), "jobs": found, "queued": list(todo)}
-        click.echo(json.dumps(told))
+        click.echo(json.dumps(told, allow_nan=False))
         return
     also = f" ({rest} are done or queued already)" if rest else ""
     click.echo(
@@ -192,7 +192,11 @@ def _here(folder, todo, local, as_json):
         click.get_current_context().exit(EXIT_CODE if isinstance(asked, Preempted) else 130)
     failed = [task.key for task, ok in zip(tasks, made, strict=True) if not ok]
     if as_json:
-        click.echo(json.dumps({"sweep": str(folder), "ran": list(todo), "failed": failed}))
+        click.echo(
+            json.dumps(
+                {"sweep": str(folder), "ran": list(todo), "failed": failed}, allow_nan=False
+            )
+        )
     else:
         click.echo(f"{folder}: {len(made) - len(failed)} done. stm-keras analyze {folder}")
     if failed:

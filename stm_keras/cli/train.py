@@ -112,7 +112,7 @@ def train(
     if scores is None:  # another process tells
         return
     if as_json:
-        click.echo(json.dumps({"run": str(path), **scores}))
+        click.echo(json.dumps({"run": str(path), **scores}, allow_nan=False))
     else:
         from stm_keras.cli.show import score_lines
 

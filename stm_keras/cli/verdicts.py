@@ -34,7 +34,7 @@ class JsonPrinter:
 
     def print(self, judged):
         """Print one `Judged`."""
-        click.echo(json.dumps(judged.record()))
+        click.echo(json.dumps(judged.record(), allow_nan=False))
 
 
 class CsvPrinter(JsonPrinter):

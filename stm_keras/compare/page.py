@@ -87,7 +87,7 @@ def _machines(comparison):
 
 
 def _run(comparison):
-    settings = json.dumps(comparison["settings"], indent=1)
+    settings = json.dumps(comparison["settings"], indent=1, allow_nan=False)
     return (
         f"<pre>{html.text(comparison['command'])}</pre>"
         "<details><summary>Settings</summary>"

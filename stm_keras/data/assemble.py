@@ -24,11 +24,12 @@ from stm_keras.data.dataset import (
     merge_labels,
     merge_votes,
 )
-from stm_keras.data.images import load_images
+from stm_keras.data.images import load_images, loaded_bytes
 from stm_keras.errors import DatasetError
+from stm_keras.memory import left
 
 
-def assemble(path, found, merge, shape, lazy_above):
+def assemble(path, found, merge, shape, lazy_above=None, streamed=False):
     """Check everything a file holds and make a `Dataset` of it.
 
     Args:
@@ -36,7 +37,9 @@ def assemble(path, found, merge, shape, lazy_above):
         found: `Found`.
         merge: bool. Whether six classes become four.
         shape: tuple (lines, pixels) of every scan, or None for any.
-        lazy_above: int. Images of more bytes stay in their file, if it is HDF5.
+        lazy_above: int. Images of more bytes stay in their file, if it is HDF5; None for
+            those that need more memory than the file may take.
+        streamed: bool. As for `load_images`.
 
     Returns:
         `Dataset`.
@@ -86,9 +89,10 @@ def assemble(path, found, merge, shape, lazy_above):
         if votes is not None:  # two of six classes may be one of four
             labels = np.where(labels < 0, labels_from_votes(votes), labels)
     change_line = whole(path, "change_line", arrays.get("change_line"), -1, images.shape[1])
-    lazy = hasattr(images, "in_dtype") and _loaded_bytes(images) > lazy_above
+    lazy_above = left() if lazy_above is None else lazy_above
+    lazy = hasattr(images, "in_dtype") and loaded_bytes(images) > lazy_above
     return Dataset(
-        images=load_images(path, images, lines, lazy),
+        images=load_images(path, images, lines, lazy, streamed),
         labels=labels.astype(np.int64),
         classes=classes,
         lines=lines,
@@ -160,8 +164,3 @@ def _text(array):
     if array is None or array.dtype.kind == "U":
         return array
     return np.char.decode(array) if array.dtype.kind == "S" else array.astype(np.str_)
-
-
-def _loaded_bytes(images):
-    itemsize = 1 if images.dtype.kind == "b" else images.dtype.itemsize
-    return int(np.prod(images.shape, dtype=object)) * itemsize

@@ -11,7 +11,7 @@ from stm_keras.data.matlab import as_matlab, stack_of
 from stm_keras.data.members import member, open_file, values
 from stm_keras.data.stored import StoredImages
 from stm_keras.errors import DatasetError
-from stm_keras.readers.hdf5_file import attribute
+from stm_keras.readers.hdf5_file import attribute, child, names_of
 
 FORMAT = "stm-keras dataset"
 VERSION = 1
@@ -51,7 +51,7 @@ def read_hdf5(path):
                 f"this stm-keras reads version {VERSION}. Update stm-keras."
             )
         stored = member(path, file, "images")
-        names = set(file)
+        names = names_of(file)
         matlab = "MATLAB_class" in stored.attrs
 
         def array(key):
@@ -59,11 +59,11 @@ def read_hdf5(path):
             return as_matlab(key, value.T) if matlab else value
 
         parameters = {}
-        if isinstance(file.get("parameters", getlink=True), h5py.HardLink):
-            group = file["parameters"]
+        group = child(file, "parameters")
+        if group is not None:
             if not isinstance(group, h5py.Group):
                 raise DatasetError(f"{path}: `parameters` must be a group of arrays.")
-            parameters = {key: values(path, group, key) for key in group}
+            parameters = {key: values(path, group, key) for key in names_of(group)}
         return Found(
             images=stack_of(path, stored)
             if matlab
@@ -73,7 +73,7 @@ def read_hdf5(path):
             parameters=parameters,
             source=_text(attribute(file, "source")),
             own=own,
-            keys=tuple(file),
+            keys=tuple(names),
         )
 
 

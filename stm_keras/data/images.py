@@ -1,10 +1,13 @@
 """Take scans from a file block by block, so that no file is in memory twice."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from stm_keras.data.rows import StoredRows
 from stm_keras.errors import DatasetError
+from stm_keras.memory import charge, left
 
 BLOCK_BYTES = 4 << 20
 
@@ -47,7 +50,44 @@ def blocks_of(images):
         yield scans, slice(None), images[scans]
 
 
-def load_images(path, images, lines, lazy=False):
+class StreamedImages(StoredRows):
+    """Scans that can only be read from the first to the last, which look like an array.
+
+    Going back means to begin again: for what is written or judged in order.
+
+    Args:
+        images: as in `Found`.
+        dtype: dtype that indexing gives.
+    """
+
+    def __init__(self, images, dtype):
+        self.images, self.shape, self.dtype = images, images.shape, np.dtype(dtype)
+        self._rest, self._scans, self._block = None, slice(0, 0), None
+
+    def _pick(self, positions):
+        picked = np.empty((len(positions), *self.shape[1:]), self.dtype)
+        for place in np.argsort(positions, kind="stable"):
+            picked[place] = self._scan(positions[place])
+        return picked
+
+    def _scan(self, position):
+        if self._rest is None or position < self._scans.start:
+            self._rest, self._scans = self.images.blocks(), slice(0, 0)
+        while position >= self._scans.stop:
+            self._block = None  # before the next one
+            self._scans, _, self._block = next(self._rest)
+        scan = self._block[position - self._scans.start].astype(self.dtype)
+        return scan if scan.dtype.kind != "f" else np.where(np.isfinite(scan), scan, 0)
+
+
+def loaded_bytes(images) -> int:
+    """Return how much memory images may need that are read from a file."""
+    exact = images.dtype.kind == "b" or images.dtype == np.uint8
+    most = 1 if exact else 4 if images.dtype.itemsize <= 2 or images.dtype == "f4" else 8
+    return math.prod(images.shape) * most
+
+
+def load_images(path, images, lines, lazy=False, streamed=False):
     """Read and check images in the smallest dtype that holds them exactly.
 
     8-bit pictures stay uint8; all else becomes float32, or float64 where float32
@@ -60,6 +100,8 @@ def load_images(path, images, lines, lazy=False):
         images: as in `Found`.
         lines: int array of shape `(scans,)`. Recorded lines.
         lazy: bool. Leave the images in their file.
+        streamed: bool. Whether they will be read in order, so that they may stay in a file
+            that can only be read so, where they need more memory than is left.
 
     Returns:
         array of shape `(scans, lines, pixels)`, or, if lazy, an object that reads
@@ -70,6 +112,10 @@ def load_images(path, images, lines, lazy=False):
     """
     if lazy and getattr(images, "checked", False):
         return images
+    if not lazy and streamed and loaded_bytes(images) > left():
+        lazy = not getattr(images, "fortran", False)  # its blocks are of pixels, not scans
+    if not lazy:
+        charge(loaded_bytes(images), "its images")
     if images.dtype.kind == "b" or images.dtype == np.uint8:
         return _load(path, images, lines, np.dtype(np.uint8), lazy)
     try:
@@ -105,6 +151,8 @@ def _load(path, images, lines, dtype, lazy):
             f"the first is scan {bad.argmax()}. Remove them, or tell in `lines` how many "
             "lines were recorded."
         )
+    if lazy and not hasattr(images, "in_dtype"):
+        return StreamedImages(images, dtype)
     return images.in_dtype(dtype) if lazy else out
 
 

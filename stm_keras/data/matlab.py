@@ -14,6 +14,7 @@ from stm_keras.data.members import member, open_file
 from stm_keras.data.stored import StoredImages
 from stm_keras.errors import DatasetError
 from stm_keras.readers.frames import as_frames, frame_axes
+from stm_keras.readers.hdf5_parts import read_values
 from stm_keras.readers.mat5 import read_arrays
 from stm_keras.readers.source import damage, read_bytes
 
@@ -23,7 +24,7 @@ class MatlabImages(StoredImages):
 
     def _slice(self, stored, start, stop):
         _, lines, pixels = self.shape
-        block = stored[:, start * lines : stop * lines]
+        block = stored.read((slice(None), slice(start * lines, stop * lines)))
         return block.reshape(pixels, stop - start, lines).transpose(1, 2, 0)
 
 
@@ -42,7 +43,7 @@ class MatlabStack(StoredImages):
     def _slice(self, stored, start, stop):
         place = [slice(None)] * 3
         place[self.axes[0]] = slice(start, stop)
-        return stored[tuple(place)].transpose(self.axes)
+        return stored.read(tuple(place)).transpose(self.axes)
 
 
 class HeldImages:
@@ -116,7 +117,8 @@ def read_matlab(path, lines=128):
         scans = _count(path, heights.shape, lines)
         shape = (scans, lines, heights.shape[0])
         images = MatlabImages(path, "x_raw", shape, heights.dtype)
-        return _labelled(images, _read_votes(path, member(path, file, "y"), scans, lines))
+        votes = read_values(member(path, file, "y"))
+        return _labelled(images, _read_votes(path, votes, scans, lines))
 
 
 def read_old_matlab(path: Path, lines: int, fields: tuple) -> Found:
@@ -140,7 +142,9 @@ def read_old_matlab(path: Path, lines: int, fields: tuple) -> Found:
     if "images" in arrays:
         return Found(
             images=HeldImages(as_frames(path, "images", arrays["images"], matlab=True)),
-            arrays={k: as_matlab(k, v) for k, v in arrays.items() if k in fields},
+            arrays={
+                k: as_matlab(k, np.asarray(v)) for k, v in arrays.items() if k in fields
+            },
             keys=tuple(arrays),
         )
     for key in ("x_raw", "y"):
@@ -149,10 +153,12 @@ def read_old_matlab(path: Path, lines: int, fields: tuple) -> Found:
                 f"{path}: has no `{key}`. Found: {listed_keys(arrays)}. A MATLAB file has "
                 "`x_raw` and `y`, or `images` with `labels`: name the scans so."
             )
-    heights = arrays["x_raw"].T  # as h5py shows a file of today
+    heights = np.asarray(arrays["x_raw"]).T  # as h5py shows a file of today
     scans = _count(path, heights.shape, lines)
     images = heights.T.reshape(scans, lines, heights.shape[0])
-    return _labelled(HeldImages(images), _read_votes(path, arrays["y"].T, scans, lines))
+    return _labelled(
+        HeldImages(images), _read_votes(path, np.asarray(arrays["y"]).T, scans, lines)
+    )
 
 
 def _count(path, shape, lines):
@@ -186,7 +192,7 @@ def _read_votes(path, stored, scans, lines):
             f"{path}: `y` must hold numbers. Received: dtype {stored.dtype}."
         )
     if stored.shape[1] == scans:
-        return _narrow(stored[()].T)
+        return _narrow(stored.T)
     votes = np.empty((scans, stored.shape[0]), np.float32)
     step = 256
     for start in range(0, scans, step):

@@ -7,12 +7,19 @@ import numpy as np
 
 from stm_keras.data.checks import listed_keys
 from stm_keras.errors import DatasetError
-from stm_keras.readers.hdf5_file import is_plain
+from stm_keras.memory import borrow, charge, limited
+from stm_keras.readers.hdf5_file import (
+    SMALL,
+    is_plain,
+    longest_text,
+    names_of,
+    read_all,
+)
 from stm_keras.readers.hdf5_heaps import check_heaps
+from stm_keras.readers.hdf5_parts import Parts
+from stm_keras.readers.source import DEFLATE
 
 CHUNK_CACHE = 4 << 20  # room for chunks of many scans; HDF5's own 1 MiB is too little
-DEFLATE_LIMIT = 1100  # bytes one stored byte can become, a little more than deflate can
-SMALL = 1 << 20  # bytes that may be declared without being stored
 
 # What h5py raises for damaged headers and data, depending on the byte that is wrong.
 DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError)
@@ -23,8 +30,8 @@ def open_file(path):
     """Open an HDF5 file to read; what HDF5 says of a damaged one becomes one line."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123  a path may be a str
-            check_heaps(file)
-        with open_unlocked(path) as file:
+            longest_text.set(check_heaps(file))
+        with limited(), open_unlocked(path) as file:
             yield file
     except PermissionError:
         raise
@@ -73,7 +80,7 @@ def member(path, file, key):
         DatasetError: There is no such array, it lies in another file, or less is
             stored than its shape says.
     """
-    if key not in list(file):
+    if key not in names_of(file):
         raise DatasetError(
             f"{path}: has no `{key}`. Found: {listed_keys(file)}. A dataset has `images` "
             "with `labels` or `votes`; a MATLAB file has `x_raw` and `y`. A scan without "
@@ -97,7 +104,8 @@ def member(path, file, key):
             f"{path}: `{key}` must hold numbers or text. Received: dtype {stored.dtype}."
         )
     _check_stored(path, key, stored)
-    return stored
+    with borrow(Parts(stored).work, f"a part of `{key}`"):
+        return stored
 
 
 def values(path, file, key):
@@ -115,10 +123,13 @@ def values(path, file, key):
     stored = member(path, file, key)
     if h5py.check_string_dtype(stored.dtype):
         try:
-            return np.array(stored.asstr()[()], dtype=np.str_)
+            raw = np.array(read_all(stored), object)
+            texts = [text.decode() for text in raw.ravel()]
         except UnicodeDecodeError:
             raise DatasetError(f"{path}: `{key}` is text, but not in UTF-8.") from None
-    return stored[()]
+        charge(4 * max(map(len, texts), default=0) * len(texts), f"the texts of `{key}`")
+        return np.array(texts, dtype=np.str_).reshape(stored.shape)
+    return read_all(stored)
 
 
 def _kind(stored):
@@ -132,7 +143,7 @@ def _check_stored(path, key, stored):
         return
     kept = stored.id.get_storage_size()
     packed = stored.id.get_create_plist().get_nfilters() > 0
-    complete = kept * (DEFLATE_LIMIT if packed else 1) >= declared
+    complete = kept * (DEFLATE if packed else 1) >= declared
     if stored.chunks is not None:
         per_axis = zip(stored.shape, stored.chunks, strict=True)
         chunks = int(np.prod([-(-n // chunk) for n, chunk in per_axis], dtype=object))

@@ -4,8 +4,6 @@ By hand and not by pydantic, whose import alone takes a third of the time of a v
 that judging reads is looked at here, once, so that nothing after it needs to ask again.
 """
 
-from math import isfinite
-
 from stm_keras.data.preprocess import INPUTS
 from stm_keras.errors import InputError
 
@@ -104,9 +102,9 @@ def _faults(facts):
     yield from _no_objects(facts, OBJECTS)
     for name, columns in TABLES.items():
         yield from _faults_of_table(name, facts.get(name) or {}, columns)
-    change = facts.get("change") or {}
-    if not _number(change.get("threshold", 0.0), *SHARE):
-        yield _must("change.threshold", "a probability", change["threshold"])
+    change = {"threshold": 0.0} if facts.get("change") is None else facts["change"]
+    if not _number(change.get("threshold"), *SHARE):
+        yield _must("change.threshold", "a probability", change.get("threshold"))
     for key in ("delay", "refractory"):
         if not _whole(change.get(key, 0), 0, MOST):
             yield _must(f"change.{key}", "a number of lines", change[key])
@@ -151,7 +149,7 @@ def _whole(value, least, most):
 
 
 def _number(value, least, most):
-    return type(value) in (int, float) and isfinite(value) and least <= value <= most
+    return type(value) in (int, float) and least <= value <= most  # NaN is neither
 
 
 def _must(name, wanted, received):

@@ -13,8 +13,8 @@ from stm_keras.data.checks import listed_keys
 from stm_keras.data.hdf5 import ARRAYS
 from stm_keras.data.images import BLOCK_BYTES, Found
 from stm_keras.errors import DatasetError
-
-DEFLATE_LIMIT = 1100  # bytes one compressed byte can become, a little more than deflate can
+from stm_keras.memory import charge
+from stm_keras.readers.source import DEFLATE, charge_list
 
 
 def read_npz(path):
@@ -30,6 +30,8 @@ def read_npz(path):
         DatasetError: The archive is damaged, holds Python objects, or has no
             `images`.
     """
+    with path.open("rb") as file:
+        charge_list(file)
     with _damage(path), zipfile.ZipFile(path) as archive:
         infos = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         if "images" not in infos:
@@ -94,6 +96,7 @@ class NpzImages:
 def _read_array(path, archive, info):
     with archive.open(info) as stream:
         shape, fortran, dtype = _header(path, info, stream)
+        charge(info.file_size, f"`{info.filename}`")
         array = np.empty(shape[::-1] if fortran else shape, dtype)
         _fill(stream, array)
         stream.read(1)
@@ -104,7 +107,7 @@ def _header(path, info, stream):
     """Return shape, order and dtype of an array, if its data can be in the archive."""
     key = info.filename.removesuffix(".npy")
     kept = min(info.compress_size, path.stat().st_size)
-    if info.file_size > kept * (DEFLATE_LIMIT if info.compress_type else 1):
+    if info.file_size > kept * (DEFLATE if info.compress_type else 1):
         raise DatasetError(
             f"{path}: `{key}` declares {info.file_size} bytes, but only {kept} are stored. "
             "The file is damaged: make it again."

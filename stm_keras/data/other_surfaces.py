@@ -9,6 +9,9 @@ from stm_keras.data.checks import listed_keys
 from stm_keras.data.members import member, open_file, values
 from stm_keras.data.preprocess import recorded_lines
 from stm_keras.errors import DatasetError
+from stm_keras.memory import charge
+from stm_keras.readers.hdf5_file import names_of
+from stm_keras.readers.hdf5_parts import read_values
 
 APART = ("noise/blank", "unclear")  # kinds that neither teach nor score
 FULL = 32767.0  # of tiles in 16 bits
@@ -77,7 +80,7 @@ def names_sources(path: str | Path) -> bool:
     if path.suffix not in (".h5", ".hdf5") or not path.is_file():
         return False
     with open_file(path) as file:
-        return {"images", "source"} <= set(file)
+        return {"images", "source"} <= set(names_of(file))
 
 
 def read_other_surfaces(path: str | Path) -> OtherSurfaces:
@@ -98,7 +101,7 @@ def read_other_surfaces(path: str | Path) -> OtherSurfaces:
     if not path.is_file():
         raise DatasetError(f"{path}: no such file. Give an HDF5 file with other surfaces.")
     with open_file(path) as file:
-        held = set(file)
+        held = set(names_of(file))
         missing = [key for key in ("images", "source") if key not in held]
         if missing:
             raise DatasetError(
@@ -140,7 +143,8 @@ def _heights(path, stored):
             f"{path}: {stored.name} must hold numbers of shape (scans, lines, pixels). "
             f"Received: shape {stored.shape}, {stored.dtype}."
         )
-    heights = np.asarray(stored[()], np.float32)
+    charge(3 * 4 * stored.size, f"`{stored.name}`")
+    heights = np.asarray(read_values(stored), np.float32)
     if not np.isfinite(heights).all():
         raise DatasetError(f"{path}: {stored.name} holds NaN or inf. Set such lines to 0.")
     largest = np.abs(heights).max((1, 2), keepdims=True)  # no unit matters

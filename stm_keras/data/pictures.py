@@ -4,26 +4,23 @@ A picture need not be square. Its width is the fast axis and becomes 128 pixels;
 that is less high than wide is an aborted scan with fewer lines.
 """
 
-import struct
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from stm_keras.data.images import Found, block_scans
 from stm_keras.data.preprocess import resample_scan
 from stm_keras.data.table import read_table
 from stm_keras.errors import DatasetError
+from stm_keras.memory import SCANS, charge, one_file
 from stm_keras.readers import READERS
-from stm_keras.readers.colours import picture_heights
+from stm_keras.readers.pictures import heights_of, is_deep, open_picture
 from stm_keras.readers.sniff import scan_format
 
-FORMATS = ("PNG", "TIFF", "JPEG", "BMP")
-MAX_PIXELS = 1 << 26
-DEEP = ("I", "F")  # modes of more than 8 bits, and those that begin with I;16
-PLAIN = ("L", "LA", "RGB", "RGBA")
+WHAT = "damaged or no PNG, TIFF, JPEG or BMP picture"
+RESAMPLED = 16  # bytes of memory for a pixel, beside what unpacking takes
 
 
 def read_pictures(table, lines=128, pixels=128):
@@ -113,16 +110,9 @@ def _measure(table, number, path, lines, pixels):
             f"{path}: is a microscope's file, {READERS[kind][1]}, not a picture. A table takes "
             "PNG, TIFF, JPEG and BMP. Export it, or judge it with `stm-keras predict`."
         )
-    with _damage(path), _open(path) as picture:
+    with _opened(path) as picture:
         width, height = picture.size
-        frames = getattr(picture, "n_frames", 1)
-        deep = picture.mode in DEEP or picture.mode.startswith("I;16")
-    if width * height > MAX_PIXELS:
-        raise DatasetError(
-            f"{path}: is {width} x {height} pixels. At most {MAX_PIXELS} pixels are read."
-        )
-    if frames > 1:
-        raise DatasetError(f"{path}: holds {frames} pictures. Save one scan per file.")
+        deep = is_deep(picture)
     recorded = max(1, int(height * pixels / width + 0.5))
     if recorded > lines:
         raise DatasetError(
@@ -133,36 +123,17 @@ def _measure(table, number, path, lines, pixels):
 
 
 def _read_heights(path):
-    with _damage(path), _open(path) as picture:
-        if picture.mode in DEEP or picture.mode.startswith("I;16"):
-            return np.asarray(picture).astype(np.float32), True
-        if picture.mode not in PLAIN:
-            picture = picture.convert("L" if picture.mode == "1" else "RGB")
-        heights, known = picture_heights(np.asarray(picture))
-        return heights.astype(np.float32), known
-
-
-def _open(path):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(path, formats=FORMATS)
+    with _opened(path) as picture:
+        heights, known = heights_of(picture)
+        return heights.astype(np.float32), known is not False
 
 
 @contextmanager
-def _damage(path):
-    """Turn what Pillow says of a picture it cannot read into one line."""
-    try:
-        yield
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        struct.error,
-        Image.DecompressionBombError,
-    ) as error:
-        reason = str(error).splitlines()[0] if str(error) else "unreadable"
-        raise DatasetError(
-            f"{path}: is damaged or no PNG, TIFF, JPEG or BMP picture ({reason}). Export "
-            "it again."
-        ) from None
+def _opened(path):
+    with (
+        one_file(path, "save it smaller", DatasetError, SCANS),
+        open_picture(path, path, WHAT, DatasetError) as picture,
+    ):
+        width, height = picture.size
+        charge(width * height * RESAMPLED, f"a picture of {width} x {height} pixels")
+        yield picture

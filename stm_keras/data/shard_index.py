@@ -77,8 +77,10 @@ class ShardIndex:
         """Return the text of `shards.json`, one line a shard."""
         table = {"format": FORMAT, "version": VERSION, "scans": self.scans, **vars(self)}
         del table["shards"]
-        head = json.dumps(table, indent=1)[:-2]
-        rows = ",\n".join(f"  {json.dumps(asdict(shard))}" for shard in self.shards)
+        head = json.dumps(table, indent=1, allow_nan=False)[:-2]
+        rows = ",\n".join(
+            f"  {json.dumps(asdict(shard), allow_nan=False)}" for shard in self.shards
+        )
         return f'{head},\n "shards": [\n{rows}\n ]\n}}\n'
 
 

@@ -37,9 +37,11 @@ class ShardFacts(Record):
         list[Annotated[int, Field(gt=0, le=2**16)]], Field(min_length=2, max_length=2)
     ]
     dtype: Literal["uint8", "int8", "uint16", "int16", "float16", "float32", "float64"]
-    classes: Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=1000)]
-    fields: list[Annotated[str, Field(pattern=r"^[a-z_]+$")]]
-    parameters: list[Annotated[str, Field(pattern=r"^[^/\x00]+$")]]
+    classes: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=200)]], Field(max_length=1000)
+    ]
+    fields: list[Annotated[str, Field(pattern=r"^[a-z_]{1,200}$")]]
+    parameters: list[Annotated[str, Field(pattern=r"^[^/\x00-\x1f]{1,200}$")]]
     source: Place
 
     @model_validator(mode="after")

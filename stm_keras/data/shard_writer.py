@@ -202,7 +202,7 @@ def _object(value):
 
 def _plain(settings):
     """Return settings as JSON gives them back: lists instead of tuples."""
-    return parse_json(json.dumps(settings), "settings")
+    return parse_json(json.dumps(settings, allow_nan=False), "settings")
 
 
 def _begin(folder, settings):
@@ -211,7 +211,9 @@ def _begin(folder, settings):
     facts, shards = None, []
     if not journal.exists():
         with atomic(journal) as temporary:
-            temporary.write_text(json.dumps(settings) + "\n", encoding="utf-8")
+            temporary.write_text(
+                json.dumps(settings, allow_nan=False) + "\n", encoding="utf-8"
+            )
         return facts, shards
     from stm_keras.data.shard_records import ShardFacts, ShardFile
     from stm_keras.records import check_record
@@ -239,7 +241,7 @@ def _begin(folder, settings):
 
 def _note(folder, row):
     with (folder / JOURNAL).open("a", encoding="utf-8") as journal:
-        journal.write(json.dumps(row) + "\n")
+        journal.write(json.dumps(row, allow_nan=False) + "\n")
 
 
 def _remove(folder):

@@ -19,7 +19,8 @@ from stm_keras.data.members import DAMAGE, damaged, member, open_unlocked, value
 from stm_keras.data.shard_index import INDEX, read_index
 from stm_keras.data.sharded import ShardedFields, ShardedImages, ShardFiles
 from stm_keras.errors import DatasetError, InputError
-from stm_keras.readers.hdf5_file import attribute
+from stm_keras.memory import limited
+from stm_keras.readers.hdf5_file import attribute, child, names_of
 
 STAY = ("line_labels",)  # fields that stay in the shards, as parameters do
 _DEFLATE, _SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
@@ -111,7 +112,7 @@ def find_shards(folder):
 def _look(path, index, shard):
     """Read the small arrays of a shard, and where the rest lies in it."""
     try:
-        with open_unlocked(path) as file:
+        with limited(), open_unlocked(path) as file:
             return _inside(path, file, index, shard)
     except (DatasetError, InputError):
         raise
@@ -132,8 +133,9 @@ def _inside(path, file, index, shard):
             f"{told[1]} of {told[0]}. It is of another dataset: copy the right one."
         )
     names = {*index.fields, *(f"parameters/{key}" for key in index.parameters)}
-    there = {key for key in file if key not in ("images", "parameters")}
-    there |= {f"parameters/{key}" for key in file.get("parameters", ())}
+    there = {key for key in names_of(file) if key not in ("images", "parameters")}
+    group = child(file, "parameters")
+    there |= {f"parameters/{key}" for key in names_of(group)} if group else set()
     if names != there:
         odd = ", ".join(sorted(names ^ there))
         raise DatasetError(

@@ -1,10 +1,7 @@
 """Read datasets from HDF5, NPZ, MATLAB or pictures, and save them as HDF5."""
 
-import os
 import re
 from pathlib import Path
-
-import numpy as np
 
 from stm_keras.data.assemble import assemble, canonical
 from stm_keras.data.checks import check_lengths
@@ -18,7 +15,9 @@ from stm_keras.data.shards import load_shards
 from stm_keras.data.table import find_table
 from stm_keras.errors import DatasetError, InputError
 from stm_keras.files import atomic
+from stm_keras.memory import VARIABLE, one_file
 from stm_keras.readers import READERS
+from stm_keras.readers.hdf5_file import names_of
 from stm_keras.readers.mat5 import MAGIC as OLD_MATLAB
 from stm_keras.readers.sniff import refusal, scan_format
 
@@ -33,10 +32,17 @@ NOT_DATASETS = {  # how a file begins: what it is, what to do
     b"\xff\xd8\xff": ("one picture", "Give the folder, with a CSV file of labels"),
     b"\x1f\x8b": ("a gzip archive", "Unpack it first"),
 }
+CURE = "type: stm-keras convert THIS -o NEW.h5, which is read piece by piece"
+CURES = {
+    "old matlab": "save it in MATLAB with save(..., '-v7.3'), which is read piece by piece",
+    "hdf5": "give fewer scans",
+    "matlab": "give fewer scans",
+    "shards": "give fewer scans",
+}
 KNOWN = "HDF5, NPZ, MATLAB, a folder of shards or of pictures with a CSV file"
 
 
-def load_dataset(path, merge=True, lazy_above=None, shape=SHAPE):
+def load_dataset(path, merge=True, lazy_above=None, shape=SHAPE, streamed=False):
     """Read scans with labels from a file or folder, whatever its name ends in.
 
     Six classes become four where `merge` says so: of votes the larger counts, labels
@@ -48,9 +54,11 @@ def load_dataset(path, merge=True, lazy_above=None, shape=SHAPE):
             of a folder of pictures with a CSV file (or of that CSV file).
         merge: bool. Whether six classes become four.
         lazy_above: int. Images of more bytes stay in their HDF5 or MATLAB file and
-            are read when indexed, as those of shards always are. None is a quarter of
-            the physical memory.
+            are read when indexed, as those of shards always are. None is what one file
+            may take, see `memory.budget`.
         shape: tuple (lines, pixels) that scans must have, or None for any.
+        streamed: bool. Whether the images will be read in order only, to be written anew:
+            then those of an NPZ file or of pictures may stay in their files as well.
 
     Returns:
         `Dataset`.
@@ -60,21 +68,19 @@ def load_dataset(path, merge=True, lazy_above=None, shape=SHAPE):
         DatasetError: The file is damaged, or is no usable dataset.
     """
     path = Path(path)
-    lazy_above = _memory() // 4 if lazy_above is None else lazy_above
     try:
         kind = sniff(path)
-        if kind == "shards":
-            return load_shards(path, merge, shape)
-        found = read_found(kind, path, *(SHAPE if shape is None else shape))
-        if not hasattr(found.images, "in_dtype"):
-            _check_fits(path, found.images)
-        return assemble(path, found, merge, shape, lazy_above)
+        with one_file(path, CURES.get(kind, CURE).replace("THIS", str(path)), DatasetError):
+            if kind == "shards":
+                return load_shards(path, merge, shape)
+            found = read_found(kind, path, *(SHAPE if shape is None else shape))
+            return assemble(path, found, merge, shape, lazy_above, streamed)
     except PermissionError:
         raise InputError(f"{path}: may not be read. Change its permissions.") from None
     except MemoryError:
         raise DatasetError(
-            f"{path}: does not fit into memory. Convert it to HDF5 on a larger machine: "
-            "that is read piece by piece."
+            f"{path}: does not fit into the memory that is free. Set {VARIABLE} lower, so that "
+            "HDF5 is read piece by piece, or end other programs."
         ) from None
 
 
@@ -159,7 +165,8 @@ def _sniff_hdf5(path, head):
     if scan_format(path) == "gxsm":
         raise DatasetError(f"{path}: {_what_else(path, head)}.")
     with open_file(path) as file:
-        if "images" not in set(file) and ("x_raw" in set(file) or head[:6] == b"MATLAB"):
+        names = names_of(file)
+        if "images" not in names and ("x_raw" in names or head[:6] == b"MATLAB"):
             return "matlab"
     return "hdf5"
 
@@ -186,21 +193,3 @@ def read_found(kind: str, path: Path, lines: int, pixels: int) -> Found:
     from stm_keras.data.pictures import read_pictures  # Pillow is rarely needed
 
     return read_pictures(find_table(path) if kind == "folder" else path, lines, pixels)
-
-
-def _check_fits(path, images):
-    needed = int(np.prod(images.shape, dtype=object)) * min(4, images.dtype.itemsize)
-    if needed > _memory():
-        raise DatasetError(
-            f"{path}: needs {needed / 2**30:.0f} GiB and this machine has "
-            f"{_memory() / 2**30:.0f} GiB. Convert it to HDF5 on a larger machine: that is "
-            "read piece by piece."
-        )
-
-
-def _memory():
-    """Bytes of physical memory; 8 GiB where the system does not tell."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return 8 << 30

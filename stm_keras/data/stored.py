@@ -9,6 +9,7 @@ from stm_keras.data.images import block_scans
 from stm_keras.data.members import DAMAGE, damaged, open_unlocked
 from stm_keras.data.rows import StoredRows
 from stm_keras.errors import InputError
+from stm_keras.readers.hdf5_parts import Parts
 
 
 class StoredImages(StoredRows):
@@ -56,7 +57,7 @@ class StoredImages(StoredRows):
             raise damaged(self.path, error) from None
 
     def _slice(self, stored, start, stop):
-        return stored[start:stop]
+        return stored.read((slice(start, stop),))
 
     def _pick(self, positions):
         picked = np.empty((len(positions), *self.shape[1:]), self.dtype)
@@ -84,7 +85,7 @@ class StoredImages(StoredRows):
                     f"{self.path}: changed since it was loaded. Load it again."
                 )
             file = open_unlocked(self.path)
-            stored = file[self.key]
+            stored = Parts(file[self.key])
             self._opened = os.getpid(), stored
         return stored
 

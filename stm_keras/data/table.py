@@ -12,10 +12,12 @@ from stm_keras.data.assemble import canonical
 from stm_keras.data.checks import listed_keys
 from stm_keras.data.dataset import CLASSES, SIX_CLASSES
 from stm_keras.errors import DatasetError
+from stm_keras.memory import charge
 from stm_keras.untrusted import read_data
 
 TEXTS = ("session", "campaign", "run", "name")
 NUMBERS = ("raters", "lines")
+CELLS = 32  # bytes of memory for a byte of the table
 DELIMITERS = (",", ";", "\t")
 LARGEST = 1 << 28  # bytes
 HELP = (
@@ -73,6 +75,7 @@ def read_table(path):
     Raises:
         DatasetError: The file is no such table.
     """
+    charge(path.stat().st_size * CELLS, "its cells")
     header, rows, numbers = _read_rows(path)
     keys = [canonical(column) for column in header]
     column = {key: [row[i] for row in rows] for i, key in enumerate(keys)}

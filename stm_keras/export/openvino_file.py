@@ -6,6 +6,7 @@ import numpy as np
 
 from stm_keras.export import onnx_scan
 from stm_keras.export.network import in_batches
+from stm_keras.export.quiet import no_telemetry
 
 FACTS, FILE = "stm_keras.json", "model.xml"
 
@@ -16,11 +17,13 @@ def write(predictor, path, facts):
     OpenVINO reads ONNX well whichever backend wrote it. It does not read what JAX hands
     over by way of TensorFlow, and under torch it loses the names of the heads.
     """
-    import openvino
-
     whole = path / "model.onnx"
     onnx_scan.write(predictor, whole, facts)
-    openvino.save_model(openvino.convert_model(whole), path / FILE, compress_to_fp16=False)
+    with no_telemetry():
+        import openvino
+
+        made = openvino.convert_model(whole)
+    openvino.save_model(made, path / FILE, compress_to_fp16=False)
     whole.unlink()
     (path / FACTS).write_text(
         json.dumps(facts, indent=1, allow_nan=False), encoding="utf-8"
@@ -32,7 +35,8 @@ def read(path):
 
     On some processors OpenVINO computes in bfloat16 unless it is told not to.
     """
-    import openvino
+    with no_telemetry():
+        import openvino
 
     precise = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     loaded = openvino.Core().compile_model(path / FILE, "CPU", precise)

@@ -1,8 +1,10 @@
-"""Converters talk: to stdout, to loggers, and from C++ straight to stderr. Not here."""
+"""Converters talk: to stdout, to loggers, from C++ straight to stderr, and to the network."""
 
 import contextlib
+import importlib
 import io
 import logging
+import sys
 import warnings
 
 from stm_keras.terminal import captured
@@ -21,3 +23,22 @@ def quiet():
                 yield
     finally:
         logging.disable(disabled)
+
+
+@contextlib.contextmanager
+def no_telemetry():
+    """Import and use OpenVINO as where its package that reports to Google is not installed."""
+    there = sys.modules.get("openvino_telemetry")
+    bound = [m for n, m in sys.modules.items() if n.startswith("openvino.tools.ovc.")]
+    bound = [(module, module.tm) for module in bound if hasattr(module, "tm")]
+    sys.modules["openvino_telemetry"] = None  # an import fails, and OpenVINO does without
+    try:
+        for module, _ in bound:  # of a program that imported OpenVINO before
+            module.tm = importlib.import_module("openvino.tools.ovc.telemetry_stub")
+        yield
+    finally:
+        for module, reports in bound:
+            module.tm = reports
+        del sys.modules["openvino_telemetry"]
+        if there is not None:
+            sys.modules["openvino_telemetry"] = there

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stm_keras.errors import DatasetError
+from stm_keras.errors import DatasetError, require
 from stm_keras.evaluation.metrics import auroc
 from stm_keras.export.keras_half import halve
 from stm_keras.export.onnx_repairs import name_nodes
@@ -152,6 +152,6 @@ def _larger(values, half):
 
 def _int8(path):
     """Multiply in int8: weights per channel, and what comes in scaled as it comes."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    quantize_dynamic(str(path), str(path), weight_type=QuantType.QInt8, per_channel=True)
+    made = require("onnxruntime.quantization", "export")
+    kind = made.QuantType.QInt8
+    made.quantize_dynamic(str(path), str(path), weight_type=kind, per_channel=True)

@@ -9,11 +9,12 @@ from stm_keras.data.preprocess import recorded_lines
 from stm_keras.errors import NoImageError, ScanError
 from stm_keras.inference.predictor import check_size
 from stm_keras.inference.scan_files import fit_lines
-from stm_keras.inference.scans import fit_array, read_dataset, read_heights
+from stm_keras.inference.scans import fit_array, read_dataset, read_heights, recorded
 from stm_keras.inference.tiles import cut_tiles
-from stm_keras.readers import read_scans
+from stm_keras.memory import SCANS, borrow, one_file
+from stm_keras.readers import CURE, each_scan
 from stm_keras.readers.describe import image_name
-from stm_keras.readers.found import FEW
+from stm_keras.readers.found import FEW, WORK
 from stm_keras.readers.sniff import scan_format
 from stm_keras.runtime.sizes import NANO, ROW_NM, taught_sizes, too_coarse, widest_nm
 from stm_keras.scan import Scan, bridge_gaps
@@ -103,16 +104,21 @@ def read_candidates(path, facts, channel=None):
         DatasetError: It holds no scans.
         MismatchError: Its scans are of another size than the model's.
     """
-    heights = read_heights(path)
+    with one_file(path, CURE, ScanError, SCANS) as account:
+        heights = read_heights(path)
     if heights is not None:
-        for index, raw in enumerate(heights):
-            yield _of_array(path, index, raw, facts)
+        for index in range(len(heights)):
+            with account:
+                found = _of_array(path, index, heights[index], facts)
+                if isinstance(heights, np.memmap):  # a new one: the old keeps what was read
+                    heights = read_heights(path)
+            yield found
     elif scan_format(path):
-        for index, scan in enumerate(read_scans(path, channel)):
+        for index, scan in enumerate(each_scan(path, channel)[1]):
             wrong = scan if isinstance(scan, ScanError) else _no_frame(path, scan, channel)
             yield wrong or _of_scan(path, index, scan, facts)
     else:
-        images, lines = read_dataset(path, facts)
+        images, lines = read_dataset(path, facts, streamed=True)
         check_size(facts, images.shape, path)
         for index, count in enumerate(lines.tolist()):
             image = np.array(images[index])
@@ -123,9 +129,10 @@ def read_candidates(path, facts, channel=None):
 
 
 def _of_array(path, index, raw, facts):
-    raw = np.asarray(raw)
-    fitted = fit_array(path, raw, facts)
     lines, pixels = raw.shape
+    with borrow(raw.size * WORK, f"a scan of {lines} x {pixels} pixels"):
+        raw = recorded(path, raw)
+    fitted = fit_array(path, raw, facts, lines)
     planned = max(lines, round(facts["max_lines"] * pixels / facts["pixels"]))
     raw = raw[: max(recorded_lines(raw[None])[0], 1)]
     return Candidate(

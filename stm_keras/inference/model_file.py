@@ -144,10 +144,16 @@ def load_predictor(path):
     try:
         with cheap_draws(), bounded_weights(count):
             model = keras.saving.load_model(path, compile=False, safe_mode=True)
-        shape, outputs, answers = model.input_shape, model.output_shape, model.output
     except Exception as error:
         reason = str(error).strip().split("\n")[0][:200]
         raise InputError(f"{path}: keras cannot load it ({reason}).") from error
+    try:
+        shape, outputs, answers = model.input_shape, model.output_shape, model.output
+    except (AttributeError, ValueError):
+        raise MismatchError(
+            f"{path}: does not judge scan lines: its network was never built. Build it, "
+            "train it and save it again."
+        ) from None
     check_sizes(model, path)
     if isinstance(answers, dict):  # after every line
         state = answers.get("state")

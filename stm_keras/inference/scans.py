@@ -6,16 +6,17 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.data.resample import Fitted, fit_heights
-from stm_keras.errors import DatasetError, InputError, UnclearError
+from stm_keras.errors import DatasetError, InputError
 from stm_keras.inference.scan_files import read_scan_file
-from stm_keras.readers.colours import picture_heights
+from stm_keras.memory import SCANS, borrow, charge, one_file
+from stm_keras.readers import CURE
+from stm_keras.readers.found import WORK
 from stm_keras.readers.frames import SHAPES, as_frames
+from stm_keras.readers.pictures import MAGICS as PICTURES
+from stm_keras.readers.pictures import read_picture
 from stm_keras.readers.sniff import scan_format
-from stm_keras.readers.tiff import real_values
-
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
-PLAIN = ("1", "L", "I", "F", "I;16", "I;16B", "I;16L", "I;16N", "RGB", "RGBA")
-PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM")
+from stm_keras.readers.source import read_bytes
+from stm_keras.scan import bridge_gaps
 
 
 def read_scans(path, facts, channel=None):
@@ -37,9 +38,10 @@ def read_scans(path, facts, channel=None):
         DatasetError: It holds no scans.
     """
     path = Path(path)
-    heights = read_heights(path)
-    if heights is not None:
-        return resample_heights(path, heights, facts)
+    with one_file(path, CURE, InputError, SCANS):
+        heights = read_heights(path)
+        if heights is not None:
+            return resample_heights(path, heights, facts)
     if scan_format(path):
         return read_scan_file(path, facts, channel)
     images, lines = read_dataset(path, facts)
@@ -94,21 +96,62 @@ def resample_heights(path, heights, facts):
     Raises:
         DatasetError: The scans are higher than wide.
     """
-    if heights.shape[1:] == (facts["max_lines"], facts["pixels"]):
+    fits = heights.shape[1:] == (facts["max_lines"], facts["pixels"])
+    if fits and all(map(is_whole, heights)):
         return heights
-    fitted = [fit_array(path, each, facts) for each in heights]
-    return np.stack([each.heights for each in fitted]).astype(np.float32)
+    charge(len(heights) * facts["max_lines"] * facts["pixels"] * 4, "all of its scans")
+    fitted = (fit_array(path, recorded(path, each), facts, len(each)) for each in heights)
+    return np.stack([each.heights.astype(np.float32) for each in fitted])
 
 
-def fit_array(path: Path, heights: np.ndarray, facts: dict) -> Fitted:
+def is_whole(heights: np.ndarray) -> bool:
+    """Tell whether every pixel of one scan was recorded: none is NaN or infinite."""
+    return heights.dtype.kind != "f" or bool(np.isfinite(heights).all())
+
+
+def recorded(path: Path, heights: np.ndarray) -> np.ndarray:
+    """Return the lines of an array that were recorded, as `Scan.lines` and `bridge_gaps` do.
+
+    Args:
+        path: `Path`. Named in errors.
+        heights: array of shape `(lines, pixels)`; NaN or infinite where not recorded.
+
+    Returns:
+        array of shape `(recorded lines, pixels)`, gaps bridged or, in a line of which less
+        than half is there, NaN.
+
+    Raises:
+        DatasetError: No line was recorded.
+    """
+    if is_whole(heights):
+        return np.asarray(heights)
+    there = np.isfinite(heights)
+    if not there.any():
+        raise DatasetError(f"{path}: no line was recorded: it holds NaN alone.")
+    return bridge_gaps(np.where(there, heights, np.nan)[there.any(1)])
+
+
+def fit_array(path: Path, heights: np.ndarray, facts: dict, lines: int) -> Fitted:
     """Bring one scan of which only the heights are known to the model's pixels.
 
-    Args, Raises: As for `resample_heights`, of one scan.
+    Args:
+        path, facts: As for `resample_heights`.
+        heights: float array of shape `(recorded lines, pixels)`.
+        lines: int. Lines that the array has, recorded or not.
 
     Returns:
         `Fitted`. A scan that is wider than high is one that has ended early.
+
+    Raises:
+        DatasetError: It is higher than wide.
     """
-    lines, pixels = heights.shape
+    pixels = heights.shape[1]
+    with borrow(lines * pixels * WORK, f"a scan of {lines} x {pixels} pixels"):
+        return _fit_array(path, heights, facts, lines)
+
+
+def _fit_array(path, heights, facts, lines):
+    pixels = heights.shape[1]
     square = round(facts["max_lines"] * pixels / facts["pixels"])
     if round(lines * facts["pixels"] / pixels) > facts["max_lines"]:
         raise DatasetError(
@@ -118,12 +161,13 @@ def fit_array(path: Path, heights: np.ndarray, facts: dict) -> Fitted:
     return fit_heights(heights, facts, max(lines, square))
 
 
-def read_dataset(path, facts):
+def read_dataset(path, facts, streamed=False):
     """Read the images of a dataset, labelled or not; those in HDF5 stay in their file.
 
     Args:
         path: `Path`.
         facts: dict of the model: `pixels` and `max_lines`.
+        streamed: bool. Whether the images will be read in order, see `load_images`.
 
     Returns:
         Tuple of an array-like of shape `(scans, lines, pixels)`, and an int array `(scans,)`:
@@ -133,24 +177,30 @@ def read_dataset(path, facts):
         InputError: The file cannot be read.
         DatasetError: It holds no scans.
     """
+    cure = "convert it to HDF5, which is read piece by piece"
+    try:
+        with one_file(path, cure, DatasetError, SCANS):
+            return _read_dataset(path, facts, streamed)
+    except PermissionError:
+        raise InputError(f"{path}: may not be read. Change its permissions.") from None
+
+
+def _read_dataset(path, facts, streamed):
     from stm_keras.data.checks import check_images, check_lengths, scans_last, whole
     from stm_keras.data.images import load_images
 
-    try:
-        found = _find(path, facts)
-        check_images(path, found.images, None)
-        if scans_last(found.images.shape, facts["pixels"]):
-            check_images(path, found.images, (facts["max_lines"], facts["pixels"]))
-        count, most = found.images.shape[:2]
-        lines = found.arrays.get("lines")
-        if lines is None:
-            lines = np.full(count, most)
-        check_lengths(path, count, {"lines": lines})
-        lines = whole(path, "lines", lines, 0, most)
-        lazy = hasattr(found.images, "in_dtype")
-        return load_images(path, found.images, lines, lazy), lines
-    except PermissionError:
-        raise InputError(f"{path}: may not be read. Change its permissions.") from None
+    found = _find(path, facts)
+    check_images(path, found.images, None)
+    if scans_last(found.images.shape, facts["pixels"]):
+        check_images(path, found.images, (facts["max_lines"], facts["pixels"]))
+    count, most = found.images.shape[:2]
+    lines = found.arrays.get("lines")
+    if lines is None:
+        lines = np.full(count, most)
+    check_lengths(path, count, {"lines": lines})
+    lines = whole(path, "lines", lines, 0, most)
+    lazy = hasattr(found.images, "in_dtype")
+    return load_images(path, found.images, lines, lazy, streamed), lines
 
 
 def _find(path, facts):
@@ -165,39 +215,17 @@ def _find(path, facts):
 
 
 def _picture(path):
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with path.open("rb") as file:
-                pixels, frames = real_values(path, file), 1
-            if pixels is None:
-                with Image.open(path, formats=FORMATS) as picture:
-                    frames = getattr(picture, "n_frames", 1)
-                    if picture.mode not in PLAIN:
-                        picture = picture.convert("RGB")
-                    pixels = np.asarray(picture)
-    except UnidentifiedImageError:
-        raise InputError(f"{path}: is a damaged picture. Export it again.") from None
-    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        reason = f"{path}: is a damaged picture ({error}). Export it again."
-        raise InputError(reason) from None
-    if frames > 1:
-        raise UnclearError(f"{path}: holds {frames} pictures. Save one scan per file.")
-    heights, known = picture_heights(pixels)
+    heights, known, _ = read_picture(path, read_bytes(path))
     if min(heights.shape) < 2:
         size = f"{heights.shape[1]} x {heights.shape[0]} pixels"
         raise DatasetError(f"{path}: is no scan, but a picture of {size}.")
-    if not np.isfinite(heights).all():
-        raise DatasetError(f"{path}: holds NaN or infinity. Export it again.")
-    if not known:
+    if known is False:
         warnings.warn(
             f"{path}: unknown colours. Heights are a guess, taken from the green channel. "
             "Export the scan in grey.",
             stacklevel=2,
         )
-    return heights if heights.dtype == np.float64 else heights.astype(np.float32)
+    return heights
 
 
 def _array(path):
@@ -214,13 +242,4 @@ def _array(path):
             f"{path}: needs numbers of shape {SHAPES}. Received: {array.dtype} of shape "
             f"{array.shape}."
         )
-    array = as_frames(path, "", array)
-    if array.dtype.kind != "f":
-        return array
-    bad = np.flatnonzero(~np.isfinite(array).all((1, 2)))
-    if len(bad):
-        raise DatasetError(
-            f"{path}: {len(bad)} of {len(array)} scans hold NaN or infinity; the first is "
-            f"scan {bad[0]}. Remove them, or the lines that were not recorded."
-        )
-    return array
+    return as_frames(path, "", array)

@@ -7,7 +7,8 @@ from importlib import import_module
 from pathlib import Path
 
 from stm_keras.errors import NoImageError, ScanError
-from stm_keras.readers.found import choose, choose_all
+from stm_keras.memory import SCANS, charge, one_file
+from stm_keras.readers.found import choose, choose_each
 from stm_keras.readers.sniff import HEAD, refusal, scan_format
 from stm_keras.readers.source import read_bytes
 from stm_keras.scan import Scan
@@ -39,6 +40,9 @@ READERS = {  # format: module, and what people call it
 }
 
 
+CURE = "give smaller scans, or fewer in one file"
+
+
 def read_scan(path: str | Path, channel: str | None = None) -> Scan:
     """Read one image of a scan file of any known format; of several scans, the first.
 
@@ -52,10 +56,12 @@ def read_scan(path: str | Path, channel: str | None = None) -> Scan:
 
     Raises:
         ScanError: The file is missing, damaged, of an unknown format, empty, or holds
-            curves instead of an image; or it has no such channel.
+            curves instead of an image; it has no such channel; or it needs more memory than
+            one file may take, see `memory.budget`.
         MissingExtraError: A library that reads this format is not installed.
     """
-    return choose(path, _parse(Path(path)), channel)
+    with one_file(path, CURE, ScanError, SCANS):
+        return choose(path, _parse(Path(path)), channel)
 
 
 def read_scans(path: str | Path, channel: str | None = None) -> list:
@@ -65,9 +71,40 @@ def read_scans(path: str | Path, channel: str | None = None) -> list:
 
     Returns:
         list of `Scan`, or of `ScanError` where one scan of several cannot be taken, see
-        `found.choose_all`.
+        `found.choose_each`.
     """
-    return choose_all(path, _parse(Path(path)), channel)
+    scans = []
+    with one_file(path, CURE, ScanError, SCANS):
+        for scan in each_scan(path, channel)[1]:
+            if isinstance(scan, Scan):
+                charge(scan.heights.nbytes + scan.valid.nbytes, "all of its scans")
+            scans.append(scan)
+    return scans
+
+
+def each_scan(path: str | Path, channel: str | None = None) -> tuple:
+    """Read the scans of a file as `read_scans` does, but one after the other.
+
+    Args, Raises: As for `read_scan`.
+
+    Returns:
+        Tuple of int, how many scans the file holds, and an iterator of what `read_scans`
+        lists.
+    """
+    with one_file(path, CURE, ScanError, SCANS) as account:
+        found = _parse(Path(path))
+    count = len({image.index for image in found.images})
+    return count, _each(account, choose_each(path, found, channel))
+
+
+def _each(account, scans):
+    """Yield scans; the account of their file is open only while one is read."""
+    while True:
+        with account:
+            scan = next(scans, None)
+        if scan is None:
+            return
+        yield scan
 
 
 def _parse(path):

@@ -5,6 +5,7 @@ import numpy as np
 RAMP = np.arange(256)
 GWYDDION = {0: (0, 0, 0), 88: (168, 40, 15), 175: (243, 194, 93), 255: (255, 255, 255)}
 NEAR = 3  # steps of 256 that a colour of a known map may be off
+BLOCK = 1 << 16  # pixels that are looked at at a time: they take 100 bytes each
 
 
 def picture_heights(pixels):
@@ -26,17 +27,32 @@ def picture_heights(pixels):
         return pixels, True
     if pixels.shape[2] in (1, 2):
         return pixels[:, :, 0], True
-    red, green, blue = (pixels[:, :, i].astype(int) for i in range(3))
-    grey = (red == green) & (green == blue)
-    gold = (abs(np.minimum(2 * green, 255) - red) <= 2) & (
-        abs(np.maximum(2 * green - 256, 0) - blue) <= 2
-    )
-    if grey.all() or gold.all():
+    step = max(BLOCK // max(pixels.shape[1], 1), 1)
+    blocks = [pixels[start : start + step] for start in range(0, len(pixels), step)]
+    if all(map(_is_grey, blocks)) or all(map(_is_gold, blocks)):
         return pixels[:, :, 1], True
     stops = np.array(list(GWYDDION.values())).T
     table = np.stack([np.interp(RAMP, list(GWYDDION), stop) for stop in stops], axis=1)
-    value = np.interp(red + green + blue, table.sum(1), RAMP)
-    shown = np.stack([np.interp(value, RAMP, table[:, i]) for i in range(3)], axis=2)
-    if (abs(shown - pixels[:, :, :3]) <= NEAR).all():
-        return value, True
-    return pixels[:, :, 1], False
+    heights = np.empty(pixels.shape[:2])
+    for index, block in enumerate(blocks):
+        value = np.interp(block[:, :, :3].sum(2, dtype=int), table.sum(1), RAMP)
+        shown = np.stack([np.interp(value, RAMP, table[:, i]) for i in range(3)], axis=2)
+        if (abs(shown - block[:, :, :3]) > NEAR).any():
+            return pixels[:, :, 1], False
+        heights[index * step : index * step + len(block)] = value
+    return heights, True
+
+
+def _colours(block):
+    return (block[:, :, i].astype(int) for i in range(3))
+
+
+def _is_grey(block):
+    red, green, blue = _colours(block)
+    return ((red == green) & (green == blue)).all()
+
+
+def _is_gold(block):
+    red, green, blue = _colours(block)
+    gold = abs(np.minimum(2 * green, 255) - red) <= 2
+    return (gold & (abs(np.maximum(2 * green - 256, 0) - blue) <= 2)).all()

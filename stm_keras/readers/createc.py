@@ -96,7 +96,8 @@ def _parse(path, data):
         factor, unit = factors.get(name.split()[-1], factors["other"])
         images.append(
             Image(
-                heights=heights.astype(np.float64) * factor,
+                heights=heights,
+                factor=factor,
                 channel=name,
                 unit=unit,
                 direction=direction,

@@ -1,14 +1,18 @@
 """What a reader found in a file, and the one image of it that is meant."""
 
+import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from stm_keras.errors import ScanError, UnclearError
+from stm_keras.memory import borrow
+from stm_keras.readers.plausible import believable, check_heights
 from stm_keras.readers.source import check_shape
-from stm_keras.readers.words import channel_of, positive
+from stm_keras.readers.words import channel_of
 from stm_keras.scan import Scan
 
 WAYS = ("forward", "backward", "down", "up")
@@ -17,6 +21,7 @@ FLAT = 1e-13  # m: below, heights are those of a scan at constant height
 ROUNDING = 1e-12  # of the largest height
 FEW = 10  # lines and pixels: below, an array is more likely a set of curves
 WIDE = 5e-6  # m: above, a frame is not that of a scan of atoms
+WORK = 100  # bytes of memory for a pixel, while a scan is read and judged
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,9 @@ class Image:
     """One image of a file. See `Scan` for what they have in common.
 
     Args:
-        heights: array of shape `(lines, pixels)`; row 0 is the top, column 0 the left.
+        heights: array or `Later` of shape `(lines, pixels)`, as stored; row 0 is the top,
+            column 0 the left. Of many images one is taken, and only that is converted.
+        factor, offset: float. Stored numbers times `factor` plus `offset` are in `unit`.
         channel, unit, direction, slow, line_time: As in `Scan`.
         valid: bool array, or None: where heights are finite.
         size, bias, setpoint, angle: As in `Scan`, of this image; None where the file says
@@ -46,6 +53,8 @@ class Image:
     angle: float | None = None
     index: int = 0
     copy: int = 1
+    factor: float = 1.0
+    offset: float = 0.0
 
     @property
     def name(self) -> str:
@@ -60,8 +69,28 @@ class Image:
 
     def there(self):
         """Tell which pixels were recorded: bool array of the shape of the heights."""
-        finite = np.isfinite(self.heights)
+        finite = np.isfinite(np.asarray(self.heights))
         return finite if self.valid is None else finite & self.valid
+
+    def values(self, rows: object = slice(None)) -> np.ndarray:
+        """Return heights in `unit`: a float64 array of its own, of some rows or of all."""
+        with np.errstate(all="ignore"):
+            values = np.array(np.asarray(self.heights)[rows], np.float64, order="C")
+            if self.factor != 1.0:
+                values *= self.factor
+            if self.offset:
+                values += self.offset
+        return values
+
+    @property
+    def pixels(self):
+        """Number of pixels of the frame."""
+        return math.prod(self.heights.shape)
+
+    @property
+    def extent(self):
+        """Lines and pixels in words."""
+        return "a scan of {} x {} pixels".format(*self.heights.shape)
 
 
 @dataclass(frozen=True)
@@ -90,15 +119,15 @@ class Found:
     doubt: str = ""
 
 
-def choose_all(path: str | Path, found: "Found", channel: str | None = None) -> list:
-    """Take one image of each scan of a file.
+def choose_each(path: str | Path, found: "Found", channel: str | None = None) -> Iterator:
+    """Take one image of each scan of a file, one after the other.
 
     Args:
         path, found, channel: As for `choose`.
 
-    Returns:
-        list of `Scan`, one for each `index` in their order; where a scan has no such image,
-        or nothing of it was recorded, the `ScanError` that says so stands in its place.
+    Yields:
+        `Scan`, one for each `index` in their order; where a scan has no such image, or nothing
+        of it was recorded, the `ScanError` that says so.
 
     Raises:
         ScanError: The file holds no image, or none of its scans can be taken.
@@ -106,21 +135,23 @@ def choose_all(path: str | Path, found: "Found", channel: str | None = None) -> 
     if found.doubt and channel is not None:  # the other arrays were not meant
         meant = _named(path, found.images, channel).label
         found = replace(found, images=tuple(i for i in found.images if i.label == meant))
-    indices = sorted({image.index for image in found.images}) or [0]
-    scans = []
-    for index in indices:
-        own = tuple(image for image in found.images if image.index == index)
+    groups, failed = {}, []
+    for image in found.images:
+        groups.setdefault(image.index, []).append(image)
+    for index in sorted(groups) or [0]:
+        own = replace(found, images=tuple(groups.get(index, ())))
         try:
-            scans.append(
-                replace(choose(path, replace(found, images=own), channel), index=index)
-            )
+            scan = replace(choose(path, own, channel), index=index)
         except ScanError as error:
-            if len(indices) == 1:
-                raise
-            scans.append(error)
-    if all(isinstance(scan, ScanError) for scan in scans):
-        raise scans[0]
-    return scans
+            scan = error
+        if isinstance(scan, ScanError) and failed is not None:
+            failed.append(scan)  # until one of them can be taken
+            continue
+        yield from failed or ()
+        failed = None
+        yield scan
+    if failed:
+        raise failed[0]
 
 
 def choose(path: str | Path, found: Found, channel: str | None = None) -> Scan:
@@ -152,7 +183,15 @@ def choose(path: str | Path, found: Found, channel: str | None = None) -> Scan:
     else:
         image = _named(path, found.images, channel)
     check_shape(path, *image.heights.shape)
-    valid = image.there()
+    with borrow(image.pixels * WORK, image.extent):
+        return _scan(path, found, image, warnings)
+
+
+def _scan(path, found, image, warnings):
+    heights = image.values()
+    valid = np.isfinite(heights)
+    if image.valid is not None:
+        valid &= image.valid
     if not valid.any():
         raise ScanError(
             f"{path}: no line of {image.label} was recorded: the scan was stopped before "
@@ -172,21 +211,25 @@ def choose(path: str | Path, found: Found, channel: str | None = None) -> Scan:
         getattr(found if getattr(image, name) is None else image, name)
         for name in ("size", "bias", "setpoint", "angle")
     )
-    size = positive(*size) if size and None not in size else None
+    facts, notes = believable(
+        size=size,
+        bias=bias,
+        setpoint=setpoint,
+        line_time=image.line_time,
+        angle=angle,
+    )
+    check_heights(path, image.label, heights[valid], image.unit)
+    warnings += notes
     own = [other for other in found.images if other.index == image.index]
-    warnings += _oddities(image, size)
+    warnings += _oddities(image, facts["size"])
     return Scan(
-        heights=np.ascontiguousarray(image.heights, np.float64),
+        heights=heights,
         valid=valid,
         channel=image.name,
         unit=image.unit,
         direction=image.direction,
         slow=image.slow,
-        size=size,
-        bias=_finite(bias),
-        setpoint=_finite(setpoint),
-        line_time=_finite(image.line_time),
-        angle=_finite(angle),
+        **facts,
         path=str(path),
         index=image.index,
         format=found.format,
@@ -315,8 +358,13 @@ def _rank(image):
 
 def _varies(image):
     """Tell whether recorded lines, some of all, hold more than a straight line each."""
+    with borrow(image.pixels * WORK, image.extent):
+        return _bends(image)
+
+
+def _bends(image):
     rows = np.flatnonzero(image.there().all(1))
-    lines = image.heights[rows[:: -(-len(rows) // SAMPLE) or 1]].astype(np.float64)
+    lines = image.values(rows[:: -(-len(rows) // SAMPLE) or 1])
     largest = np.abs(lines).max(initial=0.0)
     if not largest:
         return False
@@ -326,7 +374,3 @@ def _varies(image):
     lines = lines - (lines @ ramp / (ramp @ ramp))[:, None] * ramp
     least = FLAT / largest if image.unit == "m" else 0.0
     return bool(np.median(lines.std(1)) > max(least, ROUNDING))
-
-
-def _finite(value):
-    return float(value) if value is not None and np.isfinite(value) else None

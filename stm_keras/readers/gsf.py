@@ -49,7 +49,8 @@ def parse(path, data):
         scale, lateral = si_unit(header.get("XYUnits"))
         there = zero_filled(stored)
         image = Image(
-            heights=stored.astype(np.float64) * factor,
+            heights=stored,
+            factor=factor,
             channel=name,
             unit=unit,
             direction=direction,

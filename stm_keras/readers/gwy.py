@@ -158,7 +158,8 @@ def _image(path, content, number, meta):
     if lateral == "m" and "xreal" in field and "yreal" in field:
         size = (float(field["xreal"]) * scale, float(field["yreal"]) * scale)
     image = Image(
-        heights=heights * factor,
+        heights=heights,
+        factor=factor,
         channel=channel,
         unit=unit,
         direction=direction or told.get("direction"),

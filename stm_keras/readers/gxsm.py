@@ -29,7 +29,6 @@ SETPOINTS = {  # and what tells whether the feedback went by it
 }
 REDPITAYA = re.compile("rpspmc_hwi_").match
 ANGSTROM = 1e-10
-HEADER = 1 << 16  # values of a variable that is not the image
 
 
 def read(path, channel=None):
@@ -52,7 +51,7 @@ def parse(path: str | Path, data: bytes) -> Found:
     """
     if is_hdf5(data[:4096]):
         with open_hdf5(path, data, "netCDF file") as file:
-            return _parse(path, hdf5_file.read_variables(file, HEADER, FIELDS)[0])
+            return _parse(path, hdf5_file.read_variables(path, data, file)[0])
     with damage(path, "netCDF file"):
         variables, about = netcdf3.read_variables(data)
         if not any(name in variables for name in FIELDS):
@@ -78,7 +77,7 @@ def _parse(path, variables):
             f"{path}: holds {field.shape[0]} x {field.shape[1]} layers, a movie or a "
             "spectroscopy grid. Save one scan per file."
         )
-    stored = np.asarray(field[0, 0], np.float64)
+    stored = np.asarray(field)[0, 0]
     check_shape(path, *stored.shape)
     factor, unit = _scale(variables, about)
     direction = _direction(path, variables)
@@ -89,7 +88,8 @@ def _parse(path, variables):
     width, height = _scalar(variables, "rangex"), _scalar(variables, "rangey")
     speed = next((s for s in (_scalar(variables, k) for k in SPEEDS) if s), None)
     image = Image(
-        heights=(stored[:, ::-1] if mirror else stored) * factor,
+        heights=stored[:, ::-1] if mirror else stored,
+        factor=factor,
         channel=channel_of(_label(about))[0],
         unit=unit,
         direction=direction,

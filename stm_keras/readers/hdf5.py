@@ -15,14 +15,18 @@ from stm_keras.readers.frames import FEWEST, is_tall, number_scans
 from stm_keras.readers.hdf5_file import (
     arrays,
     attribute,
+    child,
     is_netcdf,
     is_stored,
+    later,
+    names_of,
     open_hdf5,
     read_variables,
     text_of,
 )
+from stm_keras.readers.hdf5_parts import read_values
 from stm_keras.readers.netcdf import MOST, find
-from stm_keras.readers.source import MAX_PIXELS, check_shape, read_bytes
+from stm_keras.readers.source import Later, check_shape, read_bytes
 from stm_keras.readers.words import channel_of, positive, quantity, si_unit
 
 UNSURE = "an HDF5 file does not tell which line is the top one: look at it"
@@ -55,8 +59,9 @@ def parse(path: str | Path, data: bytes) -> Found:
     """
     with open_hdf5(path, data) as file:
         if is_netcdf(file):
-            return find(path, *read_variables(file, MAX_PIXELS))
-        if KERAS & set(file):
+            return find(path, *read_variables(path, data, file))
+        names = names_of(file)
+        if KERAS & set(names):
             raise NoImageError(f"{path}: holds the weights of a Keras model. Give a scan.")
         known = arrays(file)
         members = {k: m for k, m in known.items() if is_image(m)}
@@ -65,14 +70,15 @@ def parse(path: str | Path, data: bytes) -> Found:
         stacks = {k: m.shape for k, m in known.items() if is_stack(m)}
         if not members:
             raise _no_image(path, curves, stacks)
-        nexus = "NX_class" in file.attrs or any("NX_class" in file[g].attrs for g in file)
+        inside = (child(file, name) for name in names)
+        nexus = any(g is not None and "NX_class" in g.attrs for g in (file, *inside))
         names = list(members)[:MOST]
         for name in names:
             check_shape(path, *members[name].shape)
         if nexus:
-            return _nexus(file, known, names)
+            return _nexus(path, data, known, names)
         images, doubt = number_scans(
-            {name: [_image(name, members[name])] for name in names}
+            {name: [_image(path, data, name, members[name])] for name in names}
         )
         if len(members) > MOST:
             doubt = doubt or f"holds {len(members)} images, and {MOST} are read"
@@ -93,7 +99,7 @@ def parse(path: str | Path, data: bytes) -> Found:
         )
 
 
-def _nexus(file, members, names):
+def _nexus(path, data, members, names):
     """Return what a NeXus file holds: each of its entries is a scan of its own."""
     images, entries = [], list(dict.fromkeys(name.partition("/")[0] for name in names))
     for index, entry in enumerate(entries):
@@ -105,7 +111,7 @@ def _nexus(file, members, names):
         }
         told = positive(*(_field(own, "m", f"scan_range_{axis}") for axis in "xy"))
         for name in (name for name in names if name in own):
-            image = _image(name, own[name], "y" in own[name].parent)
+            image = _image(path, data, name, own[name], "y" in own[name].parent)
             size = told or _size(own[name].parent)
             images.append(replace(image, index=index, size=size, **facts))
     return Found(format="nexus", images=tuple(images), warnings=(UNSURE,))
@@ -130,7 +136,7 @@ def other_axis(member: "h5py.Dataset") -> str | None:  # noqa: F821
     names = attribute(member.parent, "axes", ())
     names = text_of(names).split(":") if isinstance(names, str | bytes) else list(names)
     for name in map(text_of, names):
-        axis = member.parent.get(name)
+        axis = child(member.parent, name)
         unit = "" if axis is None else text_of(attribute(axis, "units", ""))
         if unit.lower() in OTHER_UNITS:
             return unit
@@ -159,12 +165,14 @@ def _shown(stacks):
     return ", ".join(f"`{name}` {shape}" for name, shape in list(stacks.items())[:4])
 
 
-def _image(name, member, upwards=False):
-    heights = np.asarray(member[()], np.float64)
-    if "MATLAB_class" in member.attrs:
-        heights = heights.T
-    elif upwards:
-        heights = heights[::-1]
+def _image(path, data, name, member, upwards=False):
+    stored, matlab = later(path, data, member), "MATLAB_class" in member.attrs
+
+    def read():
+        heights = np.asarray(stored)
+        return heights.T if matlab else heights[:: -1 if upwards else 1]
+
+    shape = member.shape[::-1] if matlab else member.shape
     *groups, title = name.split("/")
     if title in ("data", "value") and groups:  # NeXus names the group, not the array
         title = groups[-1]
@@ -174,7 +182,8 @@ def _image(name, member, upwards=False):
         direction, slow = direction or way, slow or axis
     factor, unit = si_unit(text_of(attribute(member, "units", "")))
     return Image(
-        heights=heights * factor,
+        heights=Later(shape, member.dtype, read),
+        factor=factor,
         channel=channel,
         unit=unit,
         direction=direction,
@@ -189,7 +198,7 @@ def _field(members, symbol, *names):
             if key.rpartition("/")[2] == name and member.size == 1:
                 factor, unit = si_unit(text_of(attribute(member, "units", "")))
                 if unit == symbol and member.dtype.kind in "fiu":
-                    return float(np.ravel(member[()])[0]) * factor
+                    return float(np.ravel(read_values(member))[0]) * factor
     return None
 
 
@@ -197,13 +206,13 @@ def _size(group):
     """Return the size that the axes of a NeXus group span, or None."""
     spans = []
     for name in ("x", "y"):
-        axis = group.get(name)
+        axis = child(group, name)
         if axis is None or getattr(axis, "ndim", 0) != 1 or not 2 <= axis.size <= 1 << 20:
             return None
         if not is_stored(axis):
             return None
         factor, unit = si_unit(text_of(attribute(axis, "units", "m")))
-        values = np.asarray(axis[()], np.float64)
+        values = np.asarray(read_values(axis), np.float64)
         span = np.ptp(values) * factor * len(values) / (len(values) - 1)
         spans.append(span if unit == "m" else None)
     return positive(*spans)

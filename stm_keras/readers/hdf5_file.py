@@ -1,17 +1,24 @@
 """Open HDF5 files in memory, and take only arrays whose data are really in them."""
 
 import io
+import math
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 
-from stm_keras.readers.hdf5_heaps import MAGIC, check_heaps
-from stm_keras.readers.source import DEFLATE, MAX_BYTES, damage
+from stm_keras.memory import charge, left, limited
+from stm_keras.readers.hdf5_heaps import MAGIC, UNSEEN, check_heaps
+from stm_keras.readers.hdf5_parts import Parts, read_values
+from stm_keras.readers.source import DEFLATE, Later, damage
 
 PLACES = (0, 512, 1024, 2048)  # where the header may begin; MATLAB puts its own first
 SMALL = 1 << 20  # bytes that may be declared without being stored
 MOST = 2000  # arrays looked at in one file
+LINKS = 20000  # names looked at in one file
 DEEPEST = 8  # groups within groups
+OBJECT = 64  # bytes of a text in memory beside its letters
+longest_text: ContextVar[int] = ContextVar("longest_text", default=UNSEEN)  # of the file
 
 
 def is_hdf5(head):
@@ -20,19 +27,21 @@ def is_hdf5(head):
 
 
 @contextmanager
-def open_hdf5(path, data, what="HDF5 file"):
+def open_hdf5(path, data, what="HDF5 file", checked=False):
     """Open an HDF5 file; yields an `h5py.File`.
 
     Args:
         path: str or `Path`. Named in errors.
         data: bytes of the file, or the file opened to be read.
         what: str. What it seems to be.
+        checked: bool. Whether its heaps were looked through before.
     """
     import h5py
 
     source = io.BytesIO(data) if isinstance(data, bytes) else data
-    with damage(path, what), source:
-        check_heaps(data)
+    with damage(path, what), source, limited():
+        if not checked:
+            longest_text.set(check_heaps(data))
         try:
             with h5py.File(source, "r") as file:
                 yield file
@@ -40,29 +49,109 @@ def open_hdf5(path, data, what="HDF5 file"):
             raise ValueError(str(error)) from None
 
 
-def arrays(group, prefix="", depth=0):
+def names_of(group: "h5py.Group", attributes: bool = False) -> list:  # noqa: F821
+    """List the names in a group, or those of its attributes.
+
+    They are gone through as they lie: to sort them, HDF5 makes a table, which it frees when
+    half of it was never filled, if a byte of the list is damaged (HDF5 1.14.6,
+    `H5G__dense_build_table`): that ends the process.
+    """
+    from h5py import h5, h5a, h5g
+
+    found, about = [], group.id.get_create_plist()
+    if attributes:
+        tracked = about.get_attr_creation_order()
+    else:
+        tracked = isinstance(group.id, h5g.GroupID) and about.get_link_creation_order()
+    which = h5.INDEX_CRT_ORDER if tracked else h5.INDEX_NAME
+    how = {"order": h5.ITER_NATIVE}
+
+    def take(name, *_):
+        found.append(name)
+        return len(found) >= LINKS or None
+
+    if attributes:
+        h5a.iterate(group.id, take, index_type=which, **how)
+    else:
+        group.id.links.iterate(take, idx_type=which, **how)
+    texts = [name.decode("utf-8", "surrogateescape") for name in found]
+    return texts if tracked else sorted(texts)
+
+
+def child(group: "h5py.Group", name: str) -> object | None:  # noqa: F821  h5py is slow to load
+    """Return what a group holds by this name; None for a link, which may lead anywhere."""
+    import h5py
+
+    if "/" in name or not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        return None
+    return group[name]
+
+
+def arrays(file: "h5py.File") -> dict:  # noqa: F821
     """List the arrays of a file by name: links to elsewhere are not followed.
 
-    Args:
-        group: open `h5py.File` or group.
+    Each object is looked at once, however many names it has: groups that hold one another
+    have names without end.
 
     Returns:
         dict of str to `h5py.Dataset`, of those whose data are in the file.
     """
     import h5py
 
-    found = {}
-    for name in group:
-        if len(found) >= MOST:
-            break
-        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+    found, seen, links = {}, set(), 0
+    open_groups = [("", file, iter(names_of(file)))]
+    while open_groups and links < LINKS and len(found) < MOST:
+        prefix, group, names = open_groups[-1]
+        name = next(names, None)
+        if name is None:
+            open_groups.pop()
             continue
-        member = group[name]
-        if isinstance(member, h5py.Dataset):
-            if is_stored(member):
-                found[prefix + name] = member
-        elif isinstance(member, h5py.Group) and depth < DEEPEST:
-            found |= arrays(member, f"{prefix}{name}/", depth + 1)
+        links += 1
+        member = child(group, name)
+        if member is None:
+            continue
+        # The address that the link tells. HDF5 itself, asked for that of an object, goes
+        # through all that the object holds, and crashes over a damaged list of parts.
+        address = group.id.links.get_info(name.encode("utf-8", "surrogateescape")).u
+        if address in seen:
+            continue
+        seen.add(address)
+        if isinstance(member, h5py.Dataset) and is_stored(member):
+            found[prefix + name] = member
+        elif isinstance(member, h5py.Group) and len(open_groups) <= DEEPEST:
+            open_groups.append((f"{prefix}{name}/", member, iter(names_of(member))))
+    return found
+
+
+def later(path: object, data: bytes, member: "h5py.Dataset") -> Later:  # noqa: F821
+    """Return an array of an HDF5 file that is read when it is looked at.
+
+    Args:
+        path: str or `Path`. Named in errors.
+        data: bytes of the file.
+        member: `h5py.Dataset`, which need not stay open.
+    """
+    name = member.name
+
+    def read():
+        with open_hdf5(path, data, checked=True) as file:
+            return read_all(file[name])
+
+    return Later(member.shape, member.dtype, read)
+
+
+def read_all(member: "h5py.Dataset") -> object:  # noqa: F821
+    """Read a whole array as `hdf5_parts.read_values` does, texts of any length with care."""
+    if not _is_text(member.id.get_type()):
+        return read_values(member)
+    step = max(left() // (OBJECT + 2 * longest_text.get()), 1)  # all may be the longest
+    if step >= member.size:
+        return read_values(member)
+    found, parts = np.empty(member.shape, object), Parts(member)
+    charge(member.nbytes + parts.work, parts.name)
+    for start in range(0, len(found), step):
+        found[start : start + step] = parts.read((slice(start, start + step),))
+        charge(sum(len(text) + OBJECT for text in found[start : start + step].flat))
     return found
 
 
@@ -77,12 +166,18 @@ def is_stored(member):
         return False
     if not is_plain(member.id.get_type()):
         return False
-    declared = int(np.prod(member.shape, dtype=object)) * member.dtype.itemsize
+    declared = math.prod(member.shape) * member.dtype.itemsize
     if declared <= SMALL:
         return True
     packed = member.id.get_create_plist().get_nfilters() > 0
-    kept = member.id.get_storage_size() * (DEFLATE if packed else 1)
-    return declared <= min(kept, MAX_BYTES)
+    return declared <= member.id.get_storage_size() * (DEFLATE if packed else 1)
+
+
+def _is_text(kind):
+    """Tell whether an HDF5 type is a text of any length, which lies elsewhere."""
+    from h5py import h5t
+
+    return kind.get_class() == h5t.STRING and kind.is_variable_str()
 
 
 def is_plain(kind):
@@ -117,16 +212,18 @@ def attribute(thing, name, default=None):
     found = h5a.open(thing.id, name.encode())
     if not is_plain(found.get_type()) or found.get_storage_size() > SMALL:
         return default
+    if _is_text(found.get_type()) and math.prod(found.shape) * longest_text.get() > left():
+        return default
     return thing.attrs[name]
 
 
-def read_variables(file, largest: int, wanted=()) -> tuple:
-    """Read a netCDF 4 file as `netcdf3.read_variables` does classic ones.
+def read_variables(path: object, data: bytes, file: "h5py.File") -> tuple:  # noqa: F821
+    """Read a netCDF 4 file as `netcdf3.read_variables` does classic ones; large arrays later.
 
     Args:
-        file: open `h5py.File`.
-        largest: int. Arrays of more values are left out, but for those wanted.
-        wanted: container of str.
+        path: str or `Path`. Named in errors.
+        data: bytes of the file.
+        file: open `h5py.File` of them.
 
     Returns:
         Tuple of two dicts, of the variables and of the attributes of the file.
@@ -138,19 +235,19 @@ def read_variables(file, largest: int, wanted=()) -> tuple:
         scale = text_of(attribute(member, "CLASS", "")) == "DIMENSION_SCALE"
         if member.ndim == 1 and scale and number is not None:
             axes.setdefault(int(np.ravel(number)[0]), name)
-    variables, left = {}, MAX_BYTES  # of all together: each may be packed
+    variables = {}
     for name, member in members.items():
-        small = member.size <= largest and member.dtype.kind in "iufSO"
-        left -= member.nbytes if small or name in wanted else 0
-        if left >= 0 and (small or name in wanted):
+        if member.dtype.kind in "iufSO":
             numbers = np.ravel(attribute(member, "_Netcdf4Coordinates", ()))
             own = tuple(axes.get(int(number)) for number in numbers)
-            variables[name] = member[()], _attributes(member), own or (None,) * member.ndim
+            small = member.nbytes <= SMALL
+            values = read_all(member) if small else later(path, data, member)
+            variables[name] = values, _attributes(member), own or (None,) * member.ndim
     return variables, _attributes(file)
 
 
 def _attributes(thing):
-    found = {name: attribute(thing, name) for name in list(thing.attrs)[:MOST]}
+    found = {name: attribute(thing, name) for name in names_of(thing, True)[:MOST]}
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -11,6 +11,7 @@ import struct
 import numpy as np
 
 from stm_keras.errors import NoImageError, ScanError, require
+from stm_keras.memory import charge
 from stm_keras.readers.found import Found, Image, choose
 from stm_keras.readers.meta import settings
 from stm_keras.readers.source import check_length, check_shape, damage, read_bytes
@@ -61,6 +62,7 @@ def parse(path, data):
     """
     with damage(path, "Igor wave"):
         _check_sizes(path, data)
+        charge(2 * len(data), "an Igor wave")
         wave = require("igor2.binarywave", "spm").load(io.BytesIO(data))["wave"]
         return _parse(path, wave)
 
@@ -117,7 +119,8 @@ def _parse(path, wave):
         factor, unit = si_unit(_unit_of(title) or _text(header["dataUnits"]))
         images.append(
             Image(
-                heights=layer.T[::-1].astype(np.float64) * factor,
+                heights=layer.T[::-1],
+                factor=factor,
                 channel=name,
                 unit=unit,
                 direction=direction or told.get("direction", "forward"),

@@ -9,11 +9,12 @@ Source: MAT-File Format, The MathWorks, chapter 1 (level 5).
 import math
 import struct
 import zlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from stm_keras.readers.source import DEFLATE, MAX_BYTES, inflate
+from stm_keras.readers.source import Later, damage, inflate
 
 MAGIC = b"MATLAB 5.0"
 HEADER = 128
@@ -22,6 +23,7 @@ TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8"}
 TYPES |= {12: "i8", 13: "u8", 16: "u1", 17: "u2"}
 NUMBERS, LETTERS = range(6, 16), 4  # classes of arrays
 MOST = 1000
+LONGEST = 4096  # letters of a text
 BEGINNING = 4096  # bytes of an array that hold its name
 
 
@@ -33,29 +35,39 @@ def read_arrays(path, data):
         data: bytes of the file.
 
     Returns:
-        dict of str to array or str, in the order of the file. As MATLAB shows them: an
+        dict of str to `Later` or str, in the order of the file. As MATLAB shows them: an
         image's first axis is its lines.
 
     Raises:
         ValueError, struct.error: The file is damaged.
     """
     order = ">" if data[126:128] == b"MI" else "<"
-    found, place = {}, HEADER
+    found, place, data = {}, HEADER, memoryview(data)
     while place + 8 <= len(data) and len(found) < MOST:
         kind, size = struct.unpack_from(f"{order}II", data, place)
         body = data[place + 8 : place + 8 + size]
         if len(body) < size:
             raise ValueError(f"ends after {len(body)} of {size} bytes of an array")
         place += 8 + size
-        if kind == PACKED:
-            body = inflate(path, body, min(len(body) * DEFLATE, MAX_BYTES))
-            kind, size = struct.unpack_from(f"{order}II", body)
-            body = body[8 : 8 + size]
+        head, packed = body[:BEGINNING], kind == PACKED
+        if packed:
+            head = zlib.decompressobj().decompress(body, BEGINNING + 8)
+            kind, size = struct.unpack_from(f"{order}II", head)
+            head = head[8:]
         if kind == MATRIX:
-            name, value = _matrix(body, order)
+            read = (
+                partial(_unpacked, path, body, size)
+                if packed
+                else partial(memoryview, body)
+            )
+            name, value = _matrix(path, head, size, order, read)
             if value is not None:
                 found[name] = value
     return found
+
+
+def _unpacked(path, body, size):
+    return inflate(path, body, size + 8)[8:]
 
 
 def read_names(path: str | Path) -> set:
@@ -97,21 +109,40 @@ def _about(body, order):
     return bytes(name.astype("u1")).decode("latin-1"), int(flags[0]), shape, place
 
 
-def _matrix(body, order):
-    name, flags, shape, place = _about(body, order)
+def _matrix(path, head, size, order, read):
+    """Return the name of an array, and the array, which is read later; or a text."""
+    name, flags, shape, place = _about(head, order)
     kind, complex_ = flags & 255, flags & 0x800
     if complex_ or (kind != LETTERS and kind not in NUMBERS):
         return name, None
-    values, place = _element(body, place, order)
+    dtype, length, start, _ = _tag(head, place, order)
+    shape, count = tuple(shape.tolist()), length // dtype.itemsize
     if kind == LETTERS:
-        return name, "".join(map(chr, values.astype(int).ravel()[:4096]))
-    if math.prod(shape.tolist()) != len(values) or (shape < 0).any():
-        raise ValueError(f"{name} has {len(values)} values where its shape says more")
-    return name, values.reshape(shape.tolist(), order="F")
+        letters = np.frombuffer(read()[start:], dtype, min(count, LONGEST))
+        return name, "".join(map(chr, letters.astype(int)))
+    if math.prod(shape) != count or min(shape) < 0:
+        raise ValueError(f"{name} has {count} values where its shape says more")
+    if length > size - start:
+        raise ValueError("ends within an array")
+
+    def values():
+        with damage(path, "MATLAB file"):
+            array = np.frombuffer(read(), dtype, count, start)
+        return array.reshape(shape, order="F")
+
+    return name, Later(shape, dtype, values)
 
 
 def _element(body, place, order):
     """Read one element: tuple of its array and where the next begins."""
+    dtype, size, start, after = _tag(body, place, order)
+    if size > len(body) - start:
+        raise ValueError("ends within an array")
+    return np.frombuffer(body, dtype, size // dtype.itemsize, start), after
+
+
+def _tag(body, place, order):
+    """Read what stands before an element: dtype, bytes, its place, and that of the next."""
     (first,) = struct.unpack_from(f"{order}I", body, place)
     if first >> 16:  # a small one, its length and type in one word
         kind, size, start = first & 0xFFFF, first >> 16, place + 4
@@ -121,7 +152,4 @@ def _element(body, place, order):
         (size,) = struct.unpack_from(f"{order}I", body, place + 4)
         start = place + 8
         after = start + size + -size % 8
-    dtype = np.dtype(TYPES[kind]).newbyteorder(order)
-    if size > len(body) - start:
-        raise ValueError("ends within an array")
-    return np.frombuffer(body, dtype, size // dtype.itemsize, start), after
+    return np.dtype(TYPES[kind]).newbyteorder(order), size, start, after

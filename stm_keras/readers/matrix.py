@@ -13,10 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from stm_keras.errors import MissingExtraError, NoImageError, require
+from stm_keras.errors import MissingExtraError, NoImageError, ScanError, require
+from stm_keras.memory import SCANS, budget, charge
 from stm_keras.readers.found import Found, Image, choose
 from stm_keras.readers.matrix_raw import MAGIC, guess_images, read_counts
-from stm_keras.readers.source import DAMAGE, MAX_BYTES, damage, read_bytes
+from stm_keras.readers.plausible import check_heights
+from stm_keras.readers.source import DAMAGE, damage, read_bytes
 
 RESULT = b"TLKB"  # how the only block of a result file is called
 CHANNELS = {"I": "Current"}  # what suffixes call otherwise
@@ -66,9 +68,9 @@ def parse(path, data):
             found = None
             reason = f"the index is damaged ({str(error) or type(error).__name__})"
         if found is not None:
-            if not len(counts) or any(image.there().any() for image in found.images):
+            if not len(counts) or any(_has_heights(path, each) for each in found.images):
                 return found
-            reason = "the index is damaged (it gives no number for any height)"
+            reason = "the index is damaged (it gives no height that can be)"
         name = CHANNELS.get(channel, channel)
         images, assumed = guess_images(path, planned, counts, name)
         warning = (
@@ -76,6 +78,15 @@ def parse(path, data):
             "bias and setpoint are unknown"
         )
         return Found(format="matrix", images=tuple(images), warnings=(warning,))
+
+
+def _has_heights(path, image):
+    values = image.values()
+    try:
+        check_heights(path, image.label, values[np.isfinite(values)], image.unit)
+    except ScanError:
+        return False
+    return np.isfinite(values).any()
 
 
 def find_index(path):
@@ -112,7 +123,7 @@ def find_index(path):
 
 def _is_index_file(path):
     try:
-        if not path.is_file() or path.stat().st_size > MAX_BYTES:
+        if not path.is_file() or path.stat().st_size > budget(SCANS) // 4:
             return False
         with path.open("rb") as file:
             return is_index(file.read(16))
@@ -158,6 +169,7 @@ def _images(path, matrix, planned, channel):
     down = 1 + bool(setting("XYScanner.Y_Retrace"))
     if not lines or not points or lines * points * across * down != planned:
         return None, "the index is of another scan"
+    charge(8 * planned, "the images that it plans")
     known = matrix.param.get("BREF") == path.name
     raster = setting("XYScanner.Raster_Time")
     unit = {"Meter": "m", "Ampere": "A", "Volt": "V", "Hertz": "Hz"}

@@ -9,6 +9,7 @@ import struct
 import numpy as np
 
 from stm_keras.errors import ScanError
+from stm_keras.memory import charge
 from stm_keras.readers.found import Image
 from stm_keras.readers.source import check_length, check_shape
 
@@ -84,6 +85,7 @@ def guess_images(path, planned, counts, channel):
         )
     _, along, across, side = best
     check_shape(path, side, side)
+    charge(8 * planned, "the images that it plans")
     frame = np.full((side * across, along, side), np.nan)
     whole = len(counts) // (along * side)
     frame[:whole] = counts[: whole * along * side].reshape(-1, along, side)[: len(frame)]

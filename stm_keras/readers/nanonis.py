@@ -102,7 +102,8 @@ def _parse(path, data):
         factor, unit = si_unit(unit)
         images.append(
             Image(
-                heights=heights.astype(np.float64) * factor,
+                heights=heights,
+                factor=factor,
                 channel=channel_of(name)[0],
                 unit=unit,
                 direction=direction,

@@ -102,7 +102,9 @@ def _image(entry, stored, bits, group, slow, about):
     span, least = number(entry["Dim2Range"]), number(entry["Dim2Min"])
     factor, unit = si_unit(entry.get("Dim2Unit"))
     return Image(
-        heights=((stored / 2.0**bits + 0.5) * span + least) * factor,
+        heights=stored,
+        factor=span / 2.0**bits * factor,
+        offset=(0.5 * span + least) * factor,
         channel=channel_of(entry.get("Dim2Name", ""))[0],
         unit=unit,
         direction="backward" if "backward" in group.lower() else "forward",

@@ -5,6 +5,7 @@ the least y is the bottom one. spym calls the axes of lines and pixels `..._x` a
 has the top line first; rhkpy keeps both directions on an axis `scandir`.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from stm_keras.errors import NoImageError
 from stm_keras.readers.found import Found, Image
 from stm_keras.readers.hdf5_file import text_of
-from stm_keras.readers.source import check_shape
+from stm_keras.readers.source import Later, check_shape
 from stm_keras.readers.words import channel_of, positive, si_unit
 
 FEWEST = 16  # lines and pixels of an image
@@ -74,24 +75,35 @@ def _images(name, variables, about):
         return []
     channel, direction, slow = channel_of(name)
     factor, unit = si_unit(text_of(own.get("units", "")))
-    heights = np.asarray(array, np.float64) * factor
-    rows, columns = axes[:2]
-    if (rows, columns) == ("x", "y"):
-        heights, (rows, columns) = np.swapaxes(heights, 0, 1), ("y", "x")
-    lines, pixels = (_coordinate(variables, axis) for axis in (rows, columns))
-    if rows == "y" and lines is not None and lines[-1] > lines[0]:
-        heights = heights[::-1]
+    shape, (rows, columns) = array.shape[:2], axes[:2]
+    swapped = (rows, columns) == ("x", "y")
+    if swapped:
+        shape, (rows, columns) = shape[::-1], ("y", "x")
+    lines, pixels = (
+        _coordinate(variables, axis, count)
+        for axis, count in zip((rows, columns), shape, strict=True)
+    )
+    upwards = rows == "y" and lines is not None and lines[-1] > lines[0]
+
+    def read(place):
+        heights = np.asarray(array) if place is None else np.asarray(array)[:, :, place]
+        heights = heights.T if swapped else heights
+        return heights[::-1] if upwards else heights
+
     facts = {key: _fact(own, about, *which) for key, which in FACTS.items()}
     period = _number(own, "time_per_point")
     return [
         Image(
-            heights=heights if way is None else heights[:, :, place],
+            heights=Later(
+                shape, array.dtype, partial(read, None if way is None else place)
+            ),
+            factor=factor,
             channel=channel,
             unit=unit,
             direction=way or direction,
             slow=slow,
             size=positive(_span(pixels), _span(lines)),
-            line_time=None if period is None else period * heights.shape[1],
+            line_time=None if period is None else period * shape[1],
             **facts,
         )
         for place, way in enumerate(ways)
@@ -109,11 +121,12 @@ def _ways(variables, axis, count):
     return ways if len(ways) == count and None not in ways else []
 
 
-def _coordinate(variables, axis):
-    """Return the coordinate of an axis in m: float array, or None."""
+def _coordinate(variables, axis, count):
+    """Return the coordinate of an axis in m: float array of this length, or None."""
     values, own, _ = variables.get(axis, (None, {}, ()))
-    if values is None or values.ndim != 1 or values.dtype.kind not in "fiu":
+    if values is None or values.shape != (count,) or values.dtype.kind not in "fiu":
         return None
+    values = np.asarray(values)
     factor, unit = si_unit(text_of(own.get("units", "m")))
     if unit != "m" or len(values) < 2 or not np.isfinite(values).all():
         return None

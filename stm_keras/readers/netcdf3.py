@@ -8,8 +8,6 @@ import struct
 
 import numpy as np
 
-from stm_keras.readers.source import MAX_BYTES
-
 MAGIC = b"CDF"
 TYPES = {1: "i1", 2: "S1", 3: ">i2", 4: ">i4", 5: ">f4", 6: ">f8"}
 TYPES |= {7: "u1", 8: ">u2", 9: ">u4", 10: ">i8", 11: ">u8"}
@@ -48,7 +46,7 @@ def read_variables(data: bytes) -> tuple:
                 continue
             shape[0] = 1
         size = math.prod(shape)
-        if size * dtype.itemsize > min(len(data) - begin, MAX_BYTES) or begin < 0:
+        if size * dtype.itemsize > len(data) - begin or begin < 0:
             raise ValueError(f"ends before the data of {name}")
         array = np.frombuffer(data, dtype, size, begin).reshape(shape)
         variables[name] = array, attributes, tuple(axis for axis, _ in own)

@@ -1,20 +1,27 @@
 """Read pictures of scans (PNG, TIFF, JPEG, BMP): the last resort, for heights are lost."""
 
 import io
+import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 
-from stm_keras.errors import ScanError, UnclearError
+from stm_keras.errors import ScanError, StmKerasError, UnclearError
+from stm_keras.memory import borrow, charge
 from stm_keras.readers.colours import picture_heights
 from stm_keras.readers.found import Found, Image, choose
-from stm_keras.readers.source import MAX_PIXELS, check_shape, damage, read_bytes
+from stm_keras.readers.source import check_shape, damage, read_bytes
 from stm_keras.readers.tiff import real_values
 
 MAGICS = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM")
 FORMATS = ("PNG", "TIFF", "JPEG", "BMP")
 DEEP = ("I", "F")  # modes of more than 8 bits, and those that begin with I;16
 PLAIN = ("L", "LA", "RGB", "RGBA")
+DECODED = 24  # bytes of memory for a pixel, while Pillow unpacks a picture
+KEPT = 8  # bytes for a pixel of the heights behind it
 
 
 def read(path, channel=None):
@@ -35,51 +42,121 @@ def parse(path, data):
     Raises:
         ScanError: The picture is damaged, or there are several in the file.
     """
+    heights, known, format_ = read_picture(path, data)
+    remarks = []
+    if format_ == "jpeg":
+        remarks.append("JPEG changes heights in blocks of 8 pixels; export as PNG or TIFF")
+    if known is False:
+        remarks.insert(
+            0,
+            "unknown colours: heights are a guess, taken from the green channel; export "
+            "the scan in grey",
+        )
+    if known is not None:
+        remarks.insert(
+            0,
+            "a picture has 8 bits: heights are coarse and have no unit; the scan file is better",
+        )
+    image = Image(heights=heights, unit="")
+    return Found(format=format_, images=(image,), warnings=tuple(remarks))
+
+
+def read_picture(path: str | Path, data: bytes) -> tuple:
+    """Read the heights behind a picture.
+
+    Args:
+        path: str or `Path`. Named in errors.
+        data: bytes of the file.
+
+    Returns:
+        Tuple of array `(lines, pixels)`; whether they are behind colours that are known, None
+        where there are none: numbers of more than 8 bits; and the format, "png".
+
+    Raises:
+        ScanError: The picture is damaged.
+        UnclearError: There are several in the file.
+        StmKerasError: It takes more memory than the file may.
+    """
+    with damage(path, "picture"):
+        values = real_values(path, io.BytesIO(data))
+    if values is not None:
+        return values, None, "tiff"
+    with open_picture(path, io.BytesIO(data)) as picture:
+        width, height = picture.size
+        check_shape(path, height, width)
+        charge(width * height * KEPT, f"a picture of {width} x {height} pixels")
+        return *heights_of(picture), picture.format.lower()
+
+
+@contextmanager
+def open_picture(
+    path: str | Path,
+    file: object,
+    what: str = "a damaged picture",
+    error: type[StmKerasError] = ScanError,
+) -> Iterator:
+    """Open a picture with Pillow, if it is one and there is one in the file.
+
+    Args:
+        path: str or `Path`. Named in errors.
+        file: binary file, or the path once more.
+        what: str. What one is that cannot be read.
+        error: class of the error for a damaged one.
+
+    Yields:
+        `PIL.Image.Image`, whose pixels are not unpacked yet.
+    """
     from PIL import Image as Pillow
 
     try:
-        with damage(path, "picture"), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            values = real_values(path, io.BytesIO(data))
-            if values is not None:
-                return Found(format="tiff", images=(Image(heights=values, unit=""),))
-            with Pillow.open(io.BytesIO(data), formats=FORMATS) as picture:
-                return _parse(path, picture)
-    except (OSError, SyntaxError, Pillow.DecompressionBombError) as error:
-        reason = str(error).split("<")[0].strip() or "unreadable"
-        raise ScanError(
-            f"{path}: is a damaged picture ({reason}). Export it again."
-        ) from None
+            with np.errstate(all="ignore"), Pillow.open(file, formats=FORMATS) as picture:
+                # How many there are it would count one by one, each time from the first.
+                if getattr(picture, "is_animated", False):
+                    unclear = UnclearError if error is ScanError else error
+                    raise unclear(
+                        f"{path}: holds several pictures. Save one scan per file."
+                    )
+                width, height = picture.size
+                said = f"a picture of {width} x {height} pixels"
+                with borrow(width * height * DECODED, said):
+                    yield picture
+    except PermissionError:
+        raise
+    except (
+        ArithmeticError,
+        AttributeError,
+        EOFError,
+        LookupError,
+        OSError,
+        RuntimeError,
+        SyntaxError,
+        TypeError,
+        ValueError,
+        struct.error,
+        Pillow.DecompressionBombError,
+    ) as reason:
+        text = (str(reason) or "unreadable").splitlines()[0].split("<")[0].strip()
+        raise error(f"{path}: is {what} ({text[:160]}). Export it again.") from None
 
 
-def _parse(path, picture):
-    width, height = picture.size
-    if width * height > MAX_PIXELS:
-        raise ScanError(
-            f"{path}: is {width} x {height} pixels, too large. Save it smaller."
-        )
-    check_shape(path, height, width)
-    frames = getattr(picture, "n_frames", 1)
-    if frames > 1:
-        raise UnclearError(f"{path}: holds {frames} pictures. Save one scan per file.")
-    format_ = picture.format.lower()
-    deep = picture.mode in DEEP or picture.mode.startswith("I;16")
-    remarks = []
-    if deep:
-        heights = np.asarray(picture).astype(np.float64)
-    else:
-        if picture.mode not in PLAIN:
-            picture = picture.convert("L" if picture.mode == "1" else "RGB")
-        heights, known = picture_heights(np.asarray(picture))
-        remarks.append(
-            "a picture has 8 bits: heights are coarse and have no unit; the scan file is better"
-        )
-        if not known:
-            remarks.append(
-                "unknown colours: heights are a guess, taken from the green channel; export "
-                "the scan in grey"
-            )
-    if format_ == "jpeg":
-        remarks.append("JPEG changes heights in blocks of 8 pixels; export as PNG or TIFF")
-    image = Image(heights=np.asarray(heights, np.float64), unit="")
-    return Found(format=format_, images=(image,), warnings=tuple(remarks))
+def is_deep(picture: object) -> bool:
+    """Tell whether a picture has numbers of more than 8 bits."""
+    return picture.mode in DEEP or picture.mode.startswith("I;16")
+
+
+def heights_of(picture: object) -> tuple:
+    """Unpack a picture: array `(lines, pixels)` of heights, and whether they are known.
+
+    Args:
+        picture: `PIL.Image.Image`.
+
+    Returns:
+        Tuple as the first two of `read_picture`.
+    """
+    if is_deep(picture):
+        return np.asarray(picture), None
+    if picture.mode not in PLAIN:
+        picture = picture.convert("L" if picture.mode == "1" else "RGB")
+    return picture_heights(np.asarray(picture))

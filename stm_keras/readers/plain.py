@@ -7,29 +7,37 @@ line_time_s, slow.
 
 import ast
 import io
+import math
 import struct
 import zipfile
+from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 
 from stm_keras.errors import NoImageError, ScanError, UnclearError
+from stm_keras.memory import charge
 from stm_keras.readers.found import Found, Image, choose
 from stm_keras.readers.frames import FEWEST, SHAPES, as_frames, is_tall, number_scans
 from stm_keras.readers.mat5 import MAGIC as MATLAB
 from stm_keras.readers.mat5 import read_arrays
 from stm_keras.readers.source import (
     DEFLATE,
-    MAX_BYTES,
+    Later,
+    charge_list,
     check_length,
     check_shape,
     damage,
     read_bytes,
 )
-from stm_keras.readers.words import channel_of, positive
+from stm_keras.readers.words import channel_of
 
 MOST = 1000  # scans of a file
 NPY = b"\x93NUMPY"
 LONGEST = 10000  # bytes of a header
+BLOCK = 1 << 20  # bytes that are unpacked at a time
+OBJECTS = "holds Python objects. Reading them could run code and is refused."
+FACTS = 64  # values of an array that may say something of the scan, at most
 
 
 def read(path, channel=None):
@@ -65,10 +73,8 @@ def read_npy(path, data):
     """Read an array from the bytes of an NPY file, as many of them as there are."""
     shape, fortran, dtype, start = _npy_header(data)
     if dtype.hasobject:
-        raise ScanError(
-            f"{path}: holds Python objects. Reading them could run code and is refused."
-        )
-    size = int(np.prod(shape, dtype=object)) if shape else 1
+        raise ScanError(f"{path}: {OBJECTS}")
+    size = math.prod(shape)
     check_length(path, size * dtype.itemsize, len(data) - start)
     array = np.frombuffer(data, dtype, size, start)
     return array.reshape(shape, order="F" if fortran else "C")
@@ -93,33 +99,63 @@ def _npy_header(data):
 
 
 def read_npz(path, data):
-    """Read the arrays of an NPZ file: dict of str to array."""
+    """Find the arrays of an NPZ file: dict of str to `Later`."""
     found = {}
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            entries = archive.infolist()
-            if len(entries) > MOST:
-                raise UnclearError(
-                    f"{path}: holds {len(entries)} arrays. Put all scans into one, `images`."
-                )
-            for entry in entries:
-                if not entry.filename.endswith(".npy"):
-                    continue
-                if entry.file_size > min(entry.compress_size * DEFLATE + 1, MAX_BYTES):
-                    raise ScanError(f"{path}: is a damaged NPZ file. Save it again.")
-                raw = archive.read(entry)
-                found[entry.filename.removesuffix(".npy")] = read_npy(path, raw)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise ValueError(str(error)) from None
+    with _archive(data) as archive:
+        entries = archive.infolist()
+        if len(entries) > MOST:
+            raise UnclearError(
+                f"{path}: holds {len(entries)} arrays. Put all scans into one, `images`."
+            )
+        for entry in entries:
+            if not entry.filename.endswith(".npy"):
+                continue
+            if entry.file_size > entry.compress_size * DEFLATE + 1:
+                raise ScanError(f"{path}: is a damaged NPZ file. Save it again.")
+            with archive.open(entry) as stream:
+                shape, fortran, dtype, start = _npy_header(stream.read(LONGEST + 12))
+            size = math.prod(shape) * dtype.itemsize
+            if dtype.hasobject:
+                raise ScanError(f"{path}: {OBJECTS}")
+            check_length(path, size, entry.file_size - start)
+            read = partial(_read_entry, path, data, entry, start, dtype, shape, fortran)
+            found[entry.filename.removesuffix(".npy")] = Later(shape, dtype, read)
     return found
 
 
+@contextmanager
+def _archive(data):
+    file = io.BytesIO(data)
+    charge_list(file)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            yield archive
+    except (zipfile.BadZipFile, OSError) as error:
+        raise ValueError(str(error)) from None
+
+
+def _read_entry(path, data, entry, start, dtype, shape, fortran):
+    """Unpack an array straight into place."""
+    array = np.empty(math.prod(shape), dtype)
+    charge(array.nbytes, f"`{entry.filename[:40]}`")
+    place, into = 0, memoryview(array.view(np.uint8))
+    with damage(path, "NPZ file"), _archive(data) as archive, archive.open(entry) as stream:
+        stream.read(start)
+        while place < len(into):
+            count = stream.readinto(into[place : place + BLOCK])
+            if not count:
+                raise EOFError("ends within an array")
+            place += count
+        stream.read(1)  # at its end zipfile compares the checksum
+    return array.reshape(shape, order="F" if fortran else "C")
+
+
 def _found(path, name, arrays):
-    size = _numbers(arrays.get("size_nm"), 2)
-    size = positive(*size) if size else None
+    told = {key: _told(value) for key, value in arrays.items()}
+    size = _numbers(told.get("size_nm"), 2)
     size = None if size is None else tuple(value * 1e-9 for value in size)
     bias, setpoint, time = (
-        _numbers(arrays.get(key), 1) for key in ("bias_V", "setpoint_A", "line_time_s")
+        _numbers(told.get(key), 1) for key in ("bias_V", "setpoint_A", "line_time_s")
     )
     found, others, unclear = {}, [], []
     for key, array in arrays.items():
@@ -136,7 +172,7 @@ def _found(path, name, arrays):
             unclear.append(error)
             continue
         channel, direction, slow = channel_of(key)
-        slow = slow or _way(arrays.get("slow"))
+        slow = slow or _way(told.get("slow"))
         line_time = time[0] if time else None
         found[key] = [
             Image(heights, channel, "", direction, slow, line_time=line_time)
@@ -176,13 +212,24 @@ def _check_frames(path, key, shape, size):
 
 def _nothing(path, arrays):
     shapes = ", ".join(
-        f"{' '.join(key.split())}: {np.asarray(array).dtype} of shape {np.shape(array)}"
+        f"{' '.join(key.split())}: {'text' if isinstance(array, str) else _about(array)}"
         for key, array in list(arrays.items())[:8]
     )
     return NoImageError(
         f"{path}: needs numbers of shape {SHAPES}, at least {FEWEST} lines of {FEWEST} pixels. "
         f"Received: {shapes or 'nothing'}."
     )
+
+
+def _about(array):
+    return f"{array.dtype} of shape {array.shape}"
+
+
+def _told(value):
+    """Return what may say something of the scan: text, or a small array; else None."""
+    if isinstance(value, str):
+        return value
+    return np.asarray(value) if math.prod(value.shape) <= FACTS else None
 
 
 def _numbers(value, count):

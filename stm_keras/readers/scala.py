@@ -162,7 +162,8 @@ def _image(entries, stored, told):
     there = zero_filled(stored)
     return Image(
         valid=there if there.any() else None,
-        heights=stored * ((highest - lowest) / (most - least) * factor),
+        heights=stored,
+        factor=(highest - lowest) / (most - least) * factor,
         channel=channel or channel_of(entries[9] or letter)[0],
         unit=unit,
         direction={"f": "forward", "b": "backward"}.get(direction[:1].lower()),

@@ -6,7 +6,7 @@ from pathlib import Path
 from stm_keras.readers.gsf import MAGIC as GSF
 from stm_keras.readers.gwy import MAGIC as GWY
 from stm_keras.readers.gwy import OLD as OLD_GWY
-from stm_keras.readers.hdf5_file import is_hdf5, open_hdf5
+from stm_keras.readers.hdf5_file import is_hdf5, names_of, open_hdf5
 from stm_keras.readers.igor import is_igor
 from stm_keras.readers.mat5 import MAGIC as MATLAB
 from stm_keras.readers.mat5 import read_names
@@ -15,7 +15,7 @@ from stm_keras.readers.netcdf3 import MAGIC as NETCDF
 from stm_keras.readers.pictures import MAGICS as PICTURES
 from stm_keras.readers.plain import NPY
 from stm_keras.readers.scala import is_parameters, parameters_of
-from stm_keras.readers.source import POINTER
+from stm_keras.readers.source import POINTER, charge_list
 from stm_keras.readers.text import text_format
 from stm_keras.readers.tiff import ORDERS, maker
 
@@ -113,8 +113,10 @@ def refusal(head):
 def _of_archive(path):
     """An NPZ file with `images` is a dataset; one with another name in it, a scan."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = set(archive.namelist())
+        with path.open("rb") as file:
+            charge_list(file)
+            with zipfile.ZipFile(file) as archive:
+                names = set(archive.namelist())
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return None
     plain = {name.removesuffix(".npy") for name in names if name.endswith(".npy")}
@@ -126,7 +128,7 @@ def _of_hdf5(path):
 
     try:
         with open_hdf5(path, path.open("rb")) as file:
-            names = set(file)
+            names = set(names_of(file))
             if names & GXSM_FIELDS:
                 return "gxsm"
             return None if names & (DATASET_KEYS | LABELS) else "hdf5"

@@ -1,17 +1,23 @@
 """Get the bytes of a scan file, and turn what is wrong with them into one line."""
 
+import io
 import struct
 import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from stm_keras.errors import ScanError
+from stm_keras.memory import charge
 
-MAX_BYTES = 1 << 30  # of a file, and of what it unpacks to
-MAX_PIXELS = 1 << 26  # of one image: 8192 x 8192
 DEFLATE = 1100  # bytes one stored byte can become, a little more than deflate can
+MAX_PIXELS = 1 << 30  # of one image: no microscope has more, whatever the memory
+LONGEST_END = 22 + (1 << 16)  # bytes after the list of a zip archive, with its comment
+ENTRY = 16  # bytes of memory for a byte of that list
+PIECE = 1 << 14  # packed bytes that are unpacked at a time
 POINTER = b"version https://git-lfs"
 
 # What parsing raises for damaged bytes, depending on the byte that is wrong.
@@ -32,6 +38,40 @@ DAMAGE = (
 )
 
 
+class Later:
+    """An array of a file that is read when it is first looked at; NumPy takes it as one.
+
+    Args:
+        shape: tuple of int.
+        dtype: dtype.
+        read: function without arguments that returns the array, and charges its memory.
+    """
+
+    def __init__(self, shape: tuple, dtype: object, read: Callable[[], np.ndarray]):
+        self.shape, self.dtype = tuple(map(int, shape)), np.dtype(dtype)
+        self.ndim = len(self.shape)
+        self._read, self._array = read, None
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        if self._array is None:
+            self._array, self._read = self._read(), None
+        return np.array(self._array, dtype, copy=copy)
+
+    def __iter__(self) -> Iterator["Later"]:
+        for index in range(self.shape[0]):
+            yield Later(self.shape[1:], self.dtype, lambda i=index: np.asarray(self)[i])
+
+    def __getitem__(self, place):
+        if place is None:
+            return Later((1, *self.shape), self.dtype, lambda: np.asarray(self)[None])
+        return np.asarray(self)[place]
+
+    def transpose(self, axes: tuple) -> "Later":
+        """Return the array with its axes in another order, read as late."""
+        shape = tuple(self.shape[axis] for axis in axes)
+        return Later(shape, self.dtype, lambda: np.asarray(self).transpose(axes))
+
+
 def read_bytes(path):
     """Read a whole file at once, so that one being written does not change underneath.
 
@@ -42,8 +82,9 @@ def read_bytes(path):
         bytes.
 
     Raises:
-        ScanError: The file is missing, empty, no ordinary file, too large, may not be
-            read, or is a pointer that Git LFS left in its place.
+        ScanError: The file is missing, empty, no ordinary file, may not be read, or is a
+            pointer that Git LFS left in its place.
+        StmKerasError: It is larger than the memory that one file may take.
     """
     path = Path(path)
     if path.is_dir():
@@ -53,12 +94,10 @@ def read_bytes(path):
     if not path.is_file():
         raise ScanError(f"{path}: is no ordinary file. Give a scan file.")
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ScanError(
-                f"{path}: has {path.stat().st_size / 2**30:.1f} GiB. Scan files of up to "
-                f"{MAX_BYTES / 2**30:.0f} GiB are read."
-            )
-        data = path.read_bytes()
+        size = path.stat().st_size
+        charge(size, "to be read")
+        with path.open("rb") as file:
+            data = file.read(size)
     except OSError as error:
         raise ScanError(f"{path}: cannot be read ({error.strerror or error}).") from None
     if not data:
@@ -87,6 +126,22 @@ def damage(path, what):
             f"{path}: is a damaged {what} ({reason[:160]}). Copy it again from the "
             "microscope's computer."
         ) from None
+
+
+def charge_list(file: BinaryIO) -> None:
+    """Charge the list of a zip archive: `zipfile` reads it whole, entry by entry.
+
+    Args:
+        file: binary file, left at its beginning.
+    """
+    size = file.seek(0, io.SEEK_END)
+    file.seek(max(size - LONGEST_END, 0))
+    end = file.read()
+    place = end.rfind(b"PK\5\6")
+    if place >= 0 and len(end) >= place + 16:
+        listed = struct.unpack_from("<I", end, place + 12)[0]
+        charge(min(listed, size) * ENTRY, "the list of its members")
+    file.seek(0)
 
 
 def check_length(path, needed, there, what="its header promises"):
@@ -119,7 +174,7 @@ def check_shape(path, lines, pixels, images=1):
         )
 
 
-def inflate(path, data, needed):
+def inflate(path: object, data: bytes, needed: int) -> memoryview:
     """Unpack deflated bytes, no more than are needed.
 
     Args:
@@ -128,14 +183,27 @@ def inflate(path, data, needed):
         needed: int. Bytes that should come out.
 
     Returns:
-        bytes, at most `needed` of them: fewer where the stream is cut.
+        Bytes in memory, at most `needed` of them: fewer where the stream is cut.
 
     Raises:
         ScanError: More bytes are promised than so few can hold.
+        StmKerasError: They are more than one file may take.
+        zlib.error: The stream is damaged.
     """
-    if needed > min(len(data) * DEFLATE, MAX_BYTES):
+    if needed > len(data) * DEFLATE:
         raise ScanError(
             f"{path}: is cut short: {len(data)} packed bytes cannot hold the {needed} "
             "that its header promises. Copy it again in binary mode."
         )
-    return zlib.decompressobj().decompress(data, max(needed, 1))
+    charge(needed, "unpacked")
+    unpacked, place, stream = memoryview(bytearray(needed)), 0, zlib.decompressobj()
+    packed = memoryview(data)
+    for start in range(0, len(packed), PIECE):
+        piece = packed[start : start + PIECE]
+        while len(piece) and place < needed:  # a limit of 0 would be none
+            part = stream.decompress(piece, needed - place)
+            unpacked[place : place + len(part)] = part
+            place, piece = place + len(part), stream.unconsumed_tail
+        if place == needed or stream.eof:
+            break
+    return unpacked[:place]

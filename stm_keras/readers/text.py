@@ -11,6 +11,7 @@ import re
 import numpy as np
 
 from stm_keras.errors import NoImageError, ScanError
+from stm_keras.memory import charge
 from stm_keras.readers.found import Found, Image, choose
 from stm_keras.readers.source import check_shape, damage, read_bytes
 from stm_keras.readers.words import NUMBER, channel_of, number, quantity, si_unit
@@ -23,7 +24,7 @@ HEADERS = {  # what stands in the first lines: what the export is called
 GWYDDION = re.compile(r"^# Channel: .*\n# Width: .*\n# Height: ", re.MULTILINE)
 FEWEST = 16  # numbers in a line of a matrix, and points in a line of a grid
 FEWEST_LINES = 8
-MOST_BYTES = 1 << 26
+READ = 24  # bytes of memory for a byte of text, while its numbers are read
 LONGEST = 1 << 20  # characters of a line
 MOST_HEADER = 200  # lines
 FITS = 0.02  # share that the range of the heights may be off what a header says
@@ -83,16 +84,12 @@ def parse(path, data: bytes) -> Found:
     Raises:
         ScanError: The text is no table of numbers, cut short, or its points lie on no grid.
     """
-    if len(data) > MOST_BYTES:
-        raise ScanError(
-            f"{path}: is a text of {len(data) >> 20} MiB. Texts of up to "
-            f"{MOST_BYTES >> 20} MiB are read; export it in a binary format."
-        )
+    charge(len(data) * READ, "a text of numbers")
     text = _decoded(data)
     if text is None:
         raise ScanError(f"{path}: is not a text of numbers.")
     with damage(path, "text export"):
-        if max(map(len, text.split("\n"))) > LONGEST:
+        if max(map(len, io.StringIO(text))) > LONGEST:
             raise ValueError(f"a line of more than {LONGEST} characters")
         header, title, body = _split(text)
         table = _table(path, body)
@@ -184,7 +181,12 @@ def _matrix(path, table, header, name):
     factor, unit = _unit(table, header)
     channel, direction, slow = channel_of(header.get("channel") or "Z")
     image = Image(
-        heights=table * factor, channel=channel, unit=unit, direction=direction, slow=slow
+        heights=table,
+        factor=factor,
+        channel=channel,
+        unit=unit,
+        direction=direction,
+        slow=slow,
     )
     return Found(format=name, images=(image,), size=_size(header))
 
@@ -251,5 +253,5 @@ def _points(path, table, title):
         if units[0][1] == units[1][1] == "m":
             width = abs(steps[0]) * pixels * units[fast][0]
             size = (width, abs(steps[1]) * lines * units[1 - fast][0])
-    image = Image(heights=heights * factor, unit=unit)
+    image = Image(heights=heights, factor=factor, unit=unit)
     return Found(format="xyz", images=(image,), size=size)

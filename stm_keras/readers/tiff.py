@@ -5,6 +5,7 @@ Park and JPK keep a scan in TIFF tags of their own, beside a coloured preview.
 Source: TIFF revision 6.0, https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf
 """
 
+import io
 import struct
 import zlib
 from typing import BinaryIO
@@ -12,7 +13,8 @@ from typing import BinaryIO
 import numpy as np
 
 from stm_keras.errors import ScanError
-from stm_keras.readers.source import check_length, check_shape, inflate
+from stm_keras.memory import charge
+from stm_keras.readers.source import DEFLATE, check_length, check_shape, inflate
 
 ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 MAKERS = {  # tags that only one maker writes: how its files are called here
@@ -20,6 +22,7 @@ MAKERS = {  # tags that only one maker writes: how its files are called here
     **dict.fromkeys(range(32816, 32900), "jpk"),
 }
 DIRECTORIES, ENTRIES = 4, 4096  # at most, of a file and of one of them
+LISTED = 40  # bytes of a number in a list
 CODES = {1: "B", 3: "H", 4: "I"}  # whole numbers, by their type
 WIDTH, HEIGHT, BITS, PACKING = 256, 257, 258, 259
 OFFSETS, SAMPLES, COUNTS, PREDICTOR, TILES, KIND = 273, 277, 279, 317, 322, 339
@@ -86,15 +89,16 @@ def _strips(path, file, order, found, dtype):
             "Save it without compression, or as 32-bit float."
         )
     needed = left = lines * pixels * np.dtype(dtype).itemsize
+    charge(2 * needed, f"a picture of {lines} x {pixels} pixels")
     strips = []
     for offset, count in zip(numbers(OFFSETS), numbers(COUNTS), strict=True):
         strip = _at(file, offset, count)
         if packing != 1:
-            strip = inflate(path, strip, min(left, len(strip) * 1000))
+            strip = inflate(path, strip, min(left, len(strip) * DEFLATE))
         strips.append(strip[:left])
         left -= len(strips[-1])
     check_length(path, needed, needed - left)
-    return np.frombuffer(b"".join(strips), dtype).reshape(lines, pixels).astype(np.float64)
+    return np.frombuffer(b"".join(strips), dtype).reshape(lines, pixels)
 
 
 def _directories(file):
@@ -120,6 +124,7 @@ def _numbers(file, order, entry):
         return ()
     kind, count, place = entry
     size = struct.calcsize(CODES[kind])
+    charge(min(count, file.seek(0, io.SEEK_END)) * LISTED, "the list of its strips")
     if count * size > 4:
         (place,) = struct.unpack(f"{order}I", _at(file, place, 4))
     raw = _at(file, place, count * size)

@@ -14,7 +14,7 @@ from stm_keras.untrusted import ordinary_file, parse_json
 FACTS = "stm_keras"  # key of the metadata
 MEMORY = 4 << 30  # bytes, of all networks of a process together
 SECONDS = 120.0  # of a computation; a whole scan takes less than one
-MOST_VALUES = 1 << 24  # of an input or output, for one scan
+MOST_VALUES = 1 << 24  # of all inputs and outputs, for one scan
 WHAT = "an .onnx file of `stm-keras export`"
 
 
@@ -129,9 +129,11 @@ def open_session(path, threads=1):
         raise InputError(
             f"{path}: onnxruntime cannot load it ({_reason(error)})."
         ) from None
+    total = 0
     for each in (*session.get_inputs(), *session.get_outputs()):
         sizes = [size if isinstance(size, int) else 1 for size in each.shape]
-        if each.type != "tensor(float)" or not 0 < prod(sizes) <= MOST_VALUES:
+        total += prod(sizes)
+        if each.type != "tensor(float)" or min(sizes, default=1) < 1 or total > MOST_VALUES:
             raise InputError(
                 f"{path}: the network does not fit what the file says of it "
                 f"({each.name[:40]!r} is a {each.type} of shape {each.shape})."

@@ -106,7 +106,7 @@ def begin_sweep(folder, sweep):
     for name in ("runs", "logs"):
         check_folder(folder / name)
     _write(folder / "config.toml", dump_config(base))
-    _write(folder / MARK, json.dumps(asked, indent=1) + "\n")
+    _write(folder / MARK, json.dumps(asked, indent=1, allow_nan=False) + "\n")
 
 
 def _begun(folder):
@@ -232,7 +232,9 @@ def by_settings(rows, sweep):
     for row in rows:
         if row["state"] == "done":
             point = {key: row[key] for key in sweep.grid or sweep.space}
-            groups.setdefault(json.dumps(point), (point, []))[1].append(row)
+            groups.setdefault(json.dumps(point, allow_nan=False), (point, []))[1].append(
+                row
+            )
     found = []
     for point, own in groups.values():
         summary = {**point, "runs": len(own)}

@@ -108,8 +108,8 @@ def queue(folder, names, numbers, concurrent, words=()):
         jobs.append(job)
         record = {"job": job, "first": first, "names": names, "at_once": at_once}
         with atomic(Path(folder) / RECORD, overwrite=True) as temporary:
-            text = json.dumps([*_records(folder), record], indent=1) + "\n"
-            temporary.write_text(text, encoding="utf-8")
+            text = json.dumps([*_records(folder), record], indent=1, allow_nan=False)
+            temporary.write_text(text + "\n", encoding="utf-8")
     return jobs
 
 

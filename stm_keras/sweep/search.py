@@ -89,7 +89,8 @@ def work(folder, sweep, worker, say=print):
             number, settings = trial
             path = Path(folder) / "trials" / f"{number:04d}.json"
             with atomic(path, overwrite=True) as temporary:
-                temporary.write_text(json.dumps(settings) + "\n", encoding="utf-8")
+                text = json.dumps(settings, allow_nan=False) + "\n"
+                temporary.write_text(text, encoding="utf-8")
             value = _value(folder, sweep, number, settings, say)
             if value is None:
                 study.tell(number, state=_state("FAIL"))
@@ -97,7 +98,7 @@ def work(folder, sweep, worker, say=print):
                 study.tell(number, value)
             made += 1
             told = "failed" if value is None else f"validation AUROC {value:.4f}"
-            say(f"trial {number}: {told}, {json.dumps(settings)}")
+            say(f"trial {number}: {told}, {json.dumps(settings, allow_nan=False)}")
 
 
 def _mine(study, worker):
@@ -117,14 +118,14 @@ def _new(study, sweep, worker):
     if trial.number >= sweep.trials:  # another worker was sooner
         study.tell(trial, state=_state("FAIL"))
         return None
-    trial.set_user_attr("settings", json.dumps(settings))
+    trial.set_user_attr("settings", json.dumps(settings, allow_nan=False))
     trial.set_user_attr("worker", worker)
     return trial.number, settings
 
 
 def _suggest(trial, key, span):
     if span.values:  # Optuna keeps no lists
-        values = {json.dumps(value): value for value in span.values}
+        values = {json.dumps(value, allow_nan=False): value for value in span.values}
         return values[trial.suggest_categorical(key, list(values))]
     if isinstance(span.low, int) and isinstance(span.high, int):
         return trial.suggest_int(key, span.low, span.high, log=span.log)

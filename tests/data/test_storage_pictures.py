@@ -220,14 +220,17 @@ def cut(path):
 
 BAD_PICTURES = {
     "high": (lambda path: png(path, ramp(50, 40)), r"higher than wide \(40 x 50 pixels\)"),
-    "stack": (stack, r"holds 3 pictures\. Save one scan per file"),
+    "stack": (stack, r"holds several pictures\. Save one scan per file"),
     "cut": (cut, r"x\.png: is damaged or no PNG"),
     "text": (lambda path: path.write_text("hello"), r"x\.png: is damaged or no PNG"),
     "gif": (
         lambda path: Image.fromarray(ramp(9, 9)).save(path, format="GIF"),
         r"is damaged or no PNG, TIFF, JPEG or BMP",
     ),
-    "large": (lambda path: png(path, np.zeros((9000, 9000), "u1")), r"At most 67108864"),
+    "large": (
+        lambda path: png(path, np.zeros((9000, 9000), "u1")),
+        r"a picture of 9000 x 9000 pixels.*allowed for one file",
+    ),
     "NaN": (
         lambda path: Image.fromarray(np.full((9, 9), np.nan, "f4")).save(
             path, format="TIFF"

@@ -1,6 +1,8 @@
 """Every pair of backend and format: the same probabilities, the facts inside, or a reason."""
 
 import json
+import socket
+import sys
 import zipfile
 
 import keras
@@ -230,3 +232,19 @@ def test_a_folder_of_somebody_else_is_never_replaced(predictors, tmp_path):
 
 def test_the_page_shows_the_table_of_pairs():
     assert formats_table() in (REPOSITORY / "docs" / "export.md").read_text()
+
+
+def test_openvino_reports_to_nobody(predictors, tmp_path, monkeypatch):
+    for package in (*FORMATS["openvino"].needs[BACKEND], "openvino_telemetry"):
+        pytest.importorskip(package)
+    import openvino_telemetry
+
+    asked = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *names, **_: asked.append(names))
+    for name in ("start_session", "send_event"):
+        monkeypatch.setattr(
+            openvino_telemetry.Telemetry, name, lambda *given, **_: asked.append(given[1])
+        )
+    export_model(predictors["cnn_small"], tmp_path / "model", "openvino")
+    assert asked == []
+    assert sys.modules["openvino_telemetry"] is openvino_telemetry  # others may have it

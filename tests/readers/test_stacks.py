@@ -150,7 +150,7 @@ REFUSED = {  # name: how to write it, what the line says
         lambda p: Image.fromarray(PICTURES[0]).save(
             p, "TIFF", save_all=True, append_images=[Image.fromarray(PICTURES[1])]
         ),
-        r"holds 2 pictures\. Save one scan per file",
+        r"holds several pictures\. Save one scan per file",
     ),
     "mat, cube": (lambda p: mat5(p, a=CUBE), r"does not tell which axis counts the scans"),
     "mat, odd": (lambda p: packed_mat5(p, a=LAST[:20]), r"does not tell which axis counts"),

@@ -173,9 +173,11 @@ def test_what_is_no_whole_table_is_refused(write):
 def test_a_text_that_is_too_long_is_refused(write, monkeypatch):
     with pytest.raises(ScanError, match="a line of more than 1048576 characters"):
         read_scan(write("1 " * 600_000))
-    monkeypatch.setattr("stm_keras.readers.text.MOST_BYTES", 1000)
-    with pytest.raises(ScanError, match="Texts of up to 0 MiB are read"):
-        read_scan(write(table(NANO)))
+    monkeypatch.setenv("STM_KERAS_MEMORY", "1MB")
+    with pytest.raises(
+        ScanError, match=r"a text of numbers.*1 MB are allowed for one file"
+    ):
+        read_scan(write(table(np.tile(NANO, (5, 5)))))
 
 
 @pytest.mark.skipif(not FILES.exists(), reason="the shared cases are not here")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import check_error, stm
 
 from stm_keras.errors import InputError, MismatchError, StmKerasError
 from stm_keras.runtime import onnx_session
@@ -221,12 +222,38 @@ WRONG = {
 }
 
 
+def caches():
+    """A step that would begin with 100 caches of a million numbers each."""
+    model = network(STEP, step=True)
+    for number in range(100):
+        entry, made = f"cache_{number}", f"next_cache_{number}"
+        shape = (TensorProto.FLOAT, [1000, 1000])
+        model.graph.input.append(helper.make_tensor_value_info(entry, *shape))
+        model.graph.output.append(helper.make_tensor_value_info(made, *shape))
+        model.graph.node.append(node("Relu", entry, made))
+    return model
+
+
+WRONG["caches of gigabytes"] = (caches, "does not fit what the file says")
+
+
 @pytest.mark.parametrize("name", WRONG)
 def test_what_a_network_gives_is_looked_at(name, tmp_path):
     make, phrase = WRONG[name]
     with pytest.raises(StmKerasError, match=phrase) as told:
         judged(written(make(), tmp_path))
     assert "\n" not in str(told.value)
+
+
+def test_predict_says_in_one_line_what_is_wrong_with_a_model(tmp_path):
+    np.save(tmp_path / "scan.npy", np.random.default_rng(0).normal(size=(24, 32)))
+    for model, code, phrase in (
+        (endless(step=True), 3, "is no model that is run here"),
+        (network(PLAIN, {"matrix": np.full((4, 2), np.nan, np.float32)}), 4, "not finite"),
+    ):
+        path = written(model, tmp_path)
+        told = stm("predict", "--model", path, tmp_path / "scan.npy")
+        check_error(told, code, phrase)
 
 
 @pytest.mark.skipif(not HOSTILE.exists(), reason="the shared cases are not here")
