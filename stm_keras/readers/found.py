@@ -368,6 +368,8 @@ def _bends(image):
     largest = np.abs(lines).max(initial=0.0)
     if not largest:
         return False
+    if not np.isfinite(largest):
+        return True  # which is told when it is taken
     lines = lines / largest  # so that no square can overflow
     lines = lines - lines.mean(1, keepdims=True)
     ramp = np.linspace(-1, 1, lines.shape[1])

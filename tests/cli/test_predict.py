@@ -174,9 +174,9 @@ BAD_SCANS = {  # name: how to write it, exit code, what the line says
         "of shape (0, 128, 128)",
     ),
     "nan.npy": (
-        lambda p: np.save(p, np.where(SCAN > 250, np.nan, SCAN)),
+        lambda p: np.save(p, np.full((128, 128), np.nan)),
         3,
-        "1 of 1 scans hold NaN or infinity",
+        "no line was recorded: it holds NaN alone",
     ),
     "cut.npy": (lambda p: p.write_bytes(b"\x93NUMPY\x01\x00"), 3, "is a damaged array"),
     "high.npy": (lambda p: np.save(p, np.ones((300, 128))), 3, "is higher than wide"),
@@ -195,7 +195,7 @@ BAD_SCANS = {  # name: how to write it, exit code, what the line says
             p, save_all=True, append_images=[Image.fromarray(SCAN)] * 2
         ),
         3,
-        "holds 3 pictures. Save one scan per file.",
+        "holds several pictures. Save one scan per file.",
     ),
     "empty.h5": (lambda p: p.write_bytes(b""), 3, "is empty"),
     "words.txt": (lambda p: p.write_text("hello"), 3, "is of an unknown format"),
