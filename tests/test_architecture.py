@@ -229,3 +229,44 @@ def test_nothing_reaches_a_terminal_past_the_outlets():
         if path.name != "terminal.py" and reaches_a_terminal(node, path)
     ]
     assert not past, "draw with `terminal.console` or `redraw`, print with click.echo"
+
+
+PARSERS = {"json.load", "json.loads", "zipfile.ZipFile", "np.load", "numpy.load"}
+MAY_PARSE = {  # what comes from elsewhere goes through untrusted.py; these files do not
+    "untrusted.py": PARSERS,
+    "compare/process.py": {"json.loads"},  # lines of our own processes
+    "compare/worker.py": {"json.loads"},
+    "training/team.py": {"json.loads"},
+    "export/keras_half.py": {"zipfile.ZipFile"},  # files that were just written
+    "export/litert.py": {"zipfile.ZipFile"},
+    "inference/model_file.py": {"json.loads", "zipfile.ZipFile"},
+    "trees/file.py": {"zipfile.ZipFile"},
+    "inference/scans.py": {"np.load"},  # a bare array, never of objects
+    "readers/plain.py": {"zipfile.ZipFile"},  # within the budget of a file
+    "readers/sniff.py": {"zipfile.ZipFile"},  # names alone
+    "data/npz.py": {"zipfile.ZipFile"},
+}
+
+
+def test_what_anybody_may_have_written_is_parsed_in_one_place():
+    wrong = []
+    for path in FILES:
+        name = str(path.relative_to(ROOT))
+        tree = parse(path)
+        found = {f"import {each}" for each in imports(tree, top_only=False)} & {
+            "import tomllib",
+            "import pickle",
+        }
+        found |= {
+            ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)
+        } & PARSERS
+        allowed = MAY_PARSE.get(name, set()) | (
+            {"import tomllib"} if name == "untrusted.py" else set()
+        )
+        wrong += [f"{name}: {each}" for each in sorted(found - allowed)]
+        wrong += [
+            f"{name}: no longer {each}"
+            for each in sorted(MAY_PARSE.get(name, set()) - found)
+            if name != "untrusted.py"
+        ]
+    assert not wrong, "use stm_keras.untrusted"

@@ -186,7 +186,7 @@ class Folder:
     def parts(self):
         """Read what the sides measured: list of dict, in the order of the plan."""
         order = self.plan().sides
-        names = sorted(path.name for path in self.file("parts").glob("*.json"))
+        names = sorted(path.name for path in self.file("parts").glob("[!.]*.json"))
         found = [self.read_json(f"parts/{name}", ("side", "status")) for name in names]
         for name, part in zip(names, found, strict=True):
             side = _side(part["side"])

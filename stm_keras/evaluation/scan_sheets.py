@@ -49,7 +49,7 @@ class ScanSheets:
         self.folder = check_folder(folder)
         self.overwrite = overwrite
         self._names = set()
-        if not overwrite and any(self.folder.glob("*.png")):
+        if not overwrite and any(self.folder.glob("[!.]*.png")):
             raise OutputError(
                 f"{folder}: holds pictures already. Add --overwrite, or name another folder."
             )

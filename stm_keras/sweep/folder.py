@@ -140,7 +140,7 @@ def all_members(folder, sweep):
     if not sweep.space:
         return members(sweep)
     found = []
-    for path in sorted((Path(folder) / "trials").glob("*.json")):
+    for path in sorted((Path(folder) / "trials").glob("[!.]*.json")):
         settings = read_json(path, "a trial of a search")
         known = isinstance(settings, dict) and settings.keys() == sweep.space.keys()
         if not known or not path.stem.isdecimal():

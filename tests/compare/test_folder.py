@@ -55,6 +55,12 @@ def test_a_damaged_part_says_so(tmp_path):
         folder.parts()
 
 
+def test_a_part_that_is_being_written_is_none_yet(tmp_path):
+    folder = made_up_folder(tmp_path, [part("jax")])
+    folder.file("parts", ".torch-stm01234567-1-abcdefgh.json").write_text("{")
+    assert [each["name"] for each in folder.parts()] == ["jax"]
+
+
 def test_two_processes_do_not_measure_in_one_folder(tmp_path):
     folder = made_up_folder(tmp_path, [])
     again = pytest.raises(OutputError, match="another process compares here")

@@ -11,6 +11,7 @@ from dataclasses import fields, replace
 import h5py
 import numpy as np
 import pytest
+from helpers import SHARED
 
 from stm_keras.data import sharded
 from stm_keras.data.dataset import CLASSES, SIX_CLASSES, Dataset, read_images
@@ -22,6 +23,7 @@ from stm_keras.data.summary import summary
 from stm_keras.errors import DatasetError, InputError
 
 SHAPE = (3, 5)
+HOSTILE = SHARED.parent / "cases" / "hostile"
 SCANS = 11
 
 
@@ -304,6 +306,13 @@ def test_what_the_index_says_of_a_shard_is_looked_at(folder, changes):
     shards = json.loads((folder / "shards.json").read_text())["shards"]
     edit(folder, shards=[{**shards[0], **changes}, *shards[1:]])
     fails(folder, "shards.json: is damaged (`shards.0")
+
+
+@pytest.mark.skipif(not HOSTILE.is_dir(), reason="the shared cases are not here")
+@pytest.mark.parametrize("name", ["shards_classes_n", "shards_file_nul", "shards_sha"])
+def test_the_hostile_indices_that_were_seen_are_refused(tmp_path, name):
+    (tmp_path / "shards.json").write_bytes((HOSTILE / f"{name}.json").read_bytes())
+    fails(tmp_path, "shards.json: is damaged (`")
 
 
 def test_what_a_later_version_adds_to_the_index_does_no_harm(folder):
