@@ -49,7 +49,7 @@ class Notice:
 notice = Notice()
 
 
-class Interrupt:
+class CtrlC:
     """Whether Ctrl-C came in this block, whatever became of the exception.
 
     Where it meets a C extension that starts, that raises an ImportError in its place, or
@@ -61,11 +61,10 @@ class Interrupt:
 
     def __enter__(self):
         self.former = None
-        if threading.current_thread() is threading.main_thread():
-            handler = signal.getsignal(signal.SIGINT)
-            if handler not in (None, signal.SIG_IGN, signal.SIG_DFL):
-                self.former = handler
-                signal.signal(signal.SIGINT, self._note)
+        handler = signal.getsignal(signal.SIGINT)
+        if threading.current_thread() is threading.main_thread() and raises(handler):
+            self.former = handler
+            signal.signal(signal.SIGINT, self._note)
         return self
 
     def __exit__(self, kind, error, trace):
@@ -77,17 +76,23 @@ class Interrupt:
         self.former(number, frame)
 
 
+def raises(handler):
+    """Tell whether a handler of Ctrl-C is Python's own, or ours that calls it."""
+    ours = isinstance(getattr(handler, "__self__", None), CtrlC)
+    return ours or handler is signal.default_int_handler
+
+
 @contextlib.contextmanager
 def importing():
     """Have Ctrl-C leave the block as a `KeyboardInterrupt`, whatever it meets inside."""
-    with Interrupt() as interrupt:
+    with CtrlC() as pressed:
         try:
             yield
         except BaseException:
-            if interrupt.came:
+            if pressed.came:
                 raise KeyboardInterrupt from None
             raise
-    if interrupt.came:
+    if pressed.came:
         raise KeyboardInterrupt
 
 

@@ -9,7 +9,7 @@ import click
 
 from stm_keras import __version__
 from stm_keras.errors import OutputError, StmKerasError
-from stm_keras.leave import EXIT_CODE, Interrupt, end_process
+from stm_keras.leave import EXIT_CODE, CtrlC, end_process
 from stm_keras.terminal import Unwritten, standard_streams
 
 INTERRUPTED = 130  # as shells say of SIGINT
@@ -79,12 +79,12 @@ class Commands(click.Group):
         # network file systems may have none, and Keras asks for them as well
         os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")
         try:
-            with warnings.catch_warnings(), Interrupt() as interrupt:
+            with warnings.catch_warnings(), CtrlC() as pressed:
                 warnings.showwarning = _show_warning
                 try:
                     return super().invoke(ctx)
                 except Exception as error:
-                    if interrupt.came and not isinstance(error, OURS):
+                    if pressed.came and not isinstance(error, OURS):
                         raise KeyboardInterrupt from None
                     raise
         except StmKerasError as error:

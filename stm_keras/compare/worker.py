@@ -13,6 +13,7 @@ from pathlib import Path
 from stm_keras.compare.folder import Folder
 from stm_keras.compare.sides import Side
 from stm_keras.errors import StmKerasError
+from stm_keras.terminal import printable
 
 
 def main():
@@ -122,7 +123,7 @@ class Worker:
 
 
 def _say(text):
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

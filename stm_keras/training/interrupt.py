@@ -5,7 +5,7 @@ import signal
 
 import keras
 
-from stm_keras.leave import Preempted, notice
+from stm_keras.leave import Preempted, notice, raises
 from stm_keras.training.team import ALONE, EVERY
 
 
@@ -29,7 +29,7 @@ class Interrupt(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         notice.patient = True
         self._former = signal.getsignal(signal.SIGINT)
-        if self._former is signal.default_int_handler:
+        if raises(self._former):
             with contextlib.suppress(ValueError):  # not the main thread: nothing comes
                 signal.signal(signal.SIGINT, self._note)
 

@@ -1,6 +1,5 @@
 """Standard input, output and error as users have them: closed, broken, full, narrow, hostile."""
 
-import fcntl
 import json
 import logging
 import os
@@ -9,7 +8,6 @@ import signal
 import struct
 import subprocess
 import sys
-import termios
 import warnings
 from types import SimpleNamespace
 
@@ -33,7 +31,8 @@ from scan_files import sxm
 from stm_keras.data.storage import save_dataset
 from stm_keras.terminal import Outlet, columns, one_line, printable, redraw, shell
 
-pytestmark = [ONCE, pytest.mark.skipif(sys.platform == "win32", reason="POSIX streams")]
+fcntl, termios = map(pytest.importorskip, ("fcntl", "termios"))  # not on Windows
+pytestmark = ONCE
 
 EVIL = "\x1b[31mEVIL\x1b]0;owned\x07\x9b2J\u202egnp[red]m[/red]"
 SHOWN = r"\x1b[31mEVIL\x1b]0;owned\x07\x9b2J\u202egnp[red]m[/red]"

@@ -74,7 +74,7 @@ def test_the_page_is_well_formed_and_escaped(tmp_path):
     page = parse(text)
     shown = "".join(page.itertext())
     assert page.find("head/title").text == "A <model> & its scores"
-    for part in (ODD[0], ODD[1], "xy", FACTS["model"], FACTS["command"], "scan<"):
+    for part in (ODD[0], ODD[1], r"x\x00y", FACTS["model"], FACTS["command"], "scan<"):
         assert part in shown
     assert page.find(".//b[.='rows']") is None
 

@@ -18,6 +18,7 @@ from stm_keras.config import load_config
 from stm_keras.data.dataset import CLASSES, Dataset
 from stm_keras.data.storage import save_dataset
 from stm_keras.errors import TrainingError, UsageError
+from stm_keras.leave import CtrlC
 from stm_keras.runs import COLUMNS, Run
 from stm_keras.runtime.verdict import softmax
 from stm_keras.training import calibrate
@@ -267,18 +268,20 @@ def test_a_signal_between_epochs_loses_nothing(tmp_path, scans):
     assert len(history(run)) >= 1
 
 
-def test_an_interrupt_that_python_swallowed_is_raised_after_the_step():
+@pytest.mark.parametrize("around", [contextlib.nullcontext, CtrlC])  # as the command line
+def test_an_interrupt_that_python_swallowed_is_raised_after_the_step(around):
     interrupt = Interrupt()
     former = signal.getsignal(signal.SIGINT)
-    interrupt.on_train_begin()
-    try:
-        interrupt.on_train_batch_end(0)
-        with contextlib.suppress(KeyboardInterrupt):  # as a destructor would
-            signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            interrupt.on_train_batch_end(1)
-    finally:
-        interrupt.close()
+    with around():
+        interrupt.on_train_begin()
+        try:
+            interrupt.on_train_batch_end(0)
+            with contextlib.suppress(KeyboardInterrupt):  # as a destructor would
+                signal.raise_signal(signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt):
+                interrupt.on_train_batch_end(1)
+        finally:
+            interrupt.close()
     assert signal.getsignal(signal.SIGINT) == former
 
 
