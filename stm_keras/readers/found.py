@@ -21,7 +21,7 @@ FLAT = 1e-13  # m: below, heights are those of a scan at constant height
 ROUNDING = 1e-12  # of the largest height
 FEW = 10  # lines and pixels: below, an array is more likely a set of curves
 WIDE = 5e-6  # m: above, a frame is not that of a scan of atoms
-WORK = 100  # bytes of memory for a pixel, while a scan is read and judged
+WORK = 64  # bytes of memory for a pixel, while a scan is read and judged
 
 
 @dataclass(frozen=True)

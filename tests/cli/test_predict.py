@@ -223,6 +223,14 @@ def test_what_holds_no_scan_is_one_line(name, model_file, tmp_path):
     assert f"Error: {json.loads(result.stdout)['error']}" == line
 
 
+@pytest.mark.parametrize("command", ["info", "predict"])
+def test_a_memory_that_is_no_size_is_a_wrong_use(command, tmp_path, monkeypatch):
+    np.save(tmp_path / "a.npy", SCAN)
+    monkeypatch.setenv("STM_KERAS_MEMORY", "much")
+    result = stm(command, tmp_path / "a.npy")
+    check_error(result, 2, "STM_KERAS_MEMORY must be a size", "Received: 'much'")
+
+
 @pytest.mark.filterwarnings("always:.*unknown colours")
 def test_unknown_colours_are_judged_with_a_warning(model_file, tmp_path):
     rainbow = np.stack([SCAN, SCAN // 2, 255 - SCAN], axis=2)
