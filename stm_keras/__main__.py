@@ -14,9 +14,11 @@ def run():
 
         main(prog_name="stm-keras")
     except KeyboardInterrupt:
+        import contextlib
         import os
 
-        os.write(2, b"Interrupted.\n")
+        with contextlib.suppress(OSError):  # where nobody is told
+            os.write(2, b"Interrupted.\n")
         os._exit(130)
 
 

@@ -12,7 +12,6 @@ import warnings
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 
 from stm_keras.errors import BackendError, UsageError, how_to_install
 from stm_keras.leave import importing
@@ -115,9 +114,19 @@ def import_keras(tensorflow=False):
 
         if find_spec("tensorflow") is not None:  # nor where it is kept out
             import_module("tensorflow")
-    keras.config.set_max_epochs(None)  # where others imported it before
-    keras.config.set_max_steps_per_epoch(None)
+    settle()
     return keras
+
+
+def settle():
+    """Have Keras do what a config says, where it was imported by others or told otherwise."""
+    from keras import config
+
+    config.set_floatx("float32")
+    config.set_epsilon(1e-7)
+    config.set_image_data_format("channels_last")
+    config.set_max_epochs(None)
+    config.set_max_steps_per_epoch(None)
 
 
 @contextmanager
@@ -136,8 +145,6 @@ def _as_its_authors_ship_it():
         finally:
             del os.environ["KERAS_HOME"]
             os.environ.update(given if home is None else {**given, "KERAS_HOME": home})
-    home = home or str(Path.home() / ".keras")  # where others find what they download
-    sys.modules["keras.src.backend.config"]._KERAS_DIR = home
 
 
 def feed(batches):

@@ -118,6 +118,15 @@ def test_differences_name_keys_and_leave_the_path_of_the_data_out():
         ),
         (["epochs=5"], r"^`epochs` is not a setting\. Did you mean `train\.epochs`\?$"),
         (["qwertz=5"], r"^`qwertz` is not a setting\.$"),
+        (["train.optimizer=1"], r"^`train\.optimizer` is not a setting\.$"),
+        (
+            ["data.paths=1"],
+            r"^`data\.paths` is not a setting\. Did you mean `data\.path`\?$",
+        ),
+        (
+            ["data.path=a\udcb5.h5"],
+            r"^`data`: `path` must be in UTF-8, .*Received: a\\udcb5\.h5",
+        ),
         (
             ["model.heads=2"],
             r"^`model\.heads` is a setting of sequential, vit only\. Add --set model\.name",

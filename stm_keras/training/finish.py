@@ -137,7 +137,7 @@ def _legs(environment):
         "date": lambda leg: leg.get("started"),
         "backend": lambda leg: leg["backend"],
         "devices": lambda leg: ", ".join(leg["devices"]),
-        "machine": lambda leg: leg.get("host"),
+        "machine": lambda leg: ", ".join(_hosts(leg)),
         "precision": lambda leg: leg["precision"],
         "stm-keras": lambda leg: leg.get("stm_keras"),
         "git": lambda leg: leg["git"] or "not a checkout",
@@ -153,6 +153,12 @@ def _legs(environment):
         for key, tell in told.items()
     }
     return {key: ", then ".join(texts) for key, texts in found.items() if texts}
+
+
+def _hosts(leg):
+    """Name the machines of a leg, which version 0.1.0 did not tell."""
+    found = leg.get("parallel", {}).get("hosts") or [leg.get("host")]
+    return dict.fromkeys(filter(None, found))
 
 
 def _best_epoch(training):

@@ -10,7 +10,7 @@ import sys
 import keras
 import numpy as np
 
-from stm_keras.backend import check_compiler, feed
+from stm_keras.backend import check_compiler, feed, settle
 from stm_keras.errors import InputError, UsageError
 from stm_keras.inference.model_file import save_model
 from stm_keras.leave import notice
@@ -113,7 +113,8 @@ def _learn(config, run, dataset, split, say, team, place, kept):
         say(f"{place}: learns from {taught} scans{others}.")
     environment = describe_environment(config, dataset)
     if team.replicas > 1:
-        environment["parallel"] = {"processes": team.world, "devices": team.replicas}
+        counts = {"processes": team.world, "devices": team.replicas}
+        environment["parallel"] = {**counts, "hosts": team.hosts()}
     before = team.once(lambda: run.read_json("environment.json", ("backend",)))
     environment = with_legs(environment, before, len(state.get("rows", [])))
     run.write_json("environment.json", environment)
@@ -143,6 +144,7 @@ def set_seed(seed):
 def _fit(config, run, dataset, split, state, environment, say, team, kept):
     settings, rows = config.train, state.setdefault("rows", [])
     set_seed(config.seed)
+    settle()
     keras.config.set_dtype_policy(settings.precision)
     classes = dataset.classes
     network = without_trees(config.model)

@@ -66,6 +66,23 @@ def test_roc_names_the_area_of_each_class():
     assert f"AUROC {scores['auroc']:.3f}" in shown
 
 
+def test_forty_classes_fit_into_a_figure():
+    names = [f"class {number}" for number in range(40)]
+    confusion = plots.plot_confusion(np.eye(40, dtype=int), names)
+    assert max(confusion.get_size_inches()) < 16
+    assert "100 %" not in check(confusion)
+    rng = np.random.default_rng(0)
+    roc = plots.plot_roc(np.arange(80) % 40, rng.dirichlet(np.ones(40), 80), names)
+    (axes,) = roc.axes
+    legend = axes.get_legend()
+    assert legend.get_title().get_text() == "the 12 worst of 40"
+    assert len(legend.get_texts()) == 12
+    roc.draw_without_rendering()
+    box, panel = legend.get_window_extent(), axes.get_window_extent()
+    assert panel.y0 <= box.y0
+    assert box.y1 <= panel.y1
+
+
 def test_roc_of_one_class_alone_is_empty():
     assert "AUROC –" in check(plots.plot_roc([1, 1], np.eye(4)[:2], "abcd"))
 

@@ -1,5 +1,6 @@
 """What a report and a picture of scans show, and where they name no class."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -51,6 +52,24 @@ def test_each_verdict_has_a_colour_of_its_own():
     assert [verdict_colour(name, CLASSES) for name in CLASSES] == list(COLOURS[:2])
     assert [judged(kind).outcome for kind in KINDS] == list(KINDS)
     assert set(NO_CLASS) == set(KINDS) - {"poor"}
+
+
+def test_names_of_forty_classes_end_in_the_picture():
+    pytest.importorskip("matplotlib")
+    from stm_keras.evaluation.scan_sheets import plot_judged
+
+    scan, names = judged("poor"), tuple(f"class number {number}" for number in range(40))
+    verdict = replace(
+        scan.verdict,
+        classes=names,
+        probabilities=(1 / 40,) * 40,
+        state=np.full((8, 40), 1 / 40),
+    )
+    figure = plot_judged(replace(scan, classes=names, verdict=verdict))
+    figure.draw_without_rendering()
+    words = [text for text in figure.texts if text.get_text()]
+    assert max(text.get_window_extent().x1 for text in words) <= figure.bbox.x1
+    assert "…" in [text.get_text() for text in words]
 
 
 def test_a_page_counts_each_verdict_and_names_a_class_where_it_is_one(tmp_path):

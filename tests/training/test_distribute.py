@@ -8,6 +8,7 @@ and AdamW makes the most of it: hence the tolerances, at a learning rate that is
 import contextlib
 import csv
 import os
+import platform
 import socket
 import subprocess
 import sys
@@ -202,6 +203,10 @@ def test_two_give_what_one_gives_also_where_a_batch_is_filled_up(tmp_path, datas
     for code, _, stderr in together(one.file("config.toml"), tmp_path / "two"):
         assert code == 0, stderr
     assert_same(one, tmp_path / "two")
+    shared = Run(tmp_path / "two").read_json("environment.json")["parallel"]
+    assert shared["devices"] == 2
+    assert set(shared["hosts"]) == {platform.node()}
+    assert len(shared["hosts"]) == shared["processes"] == (2 if KIND == "processes" else 1)
 
 
 def test_all_stop_together_and_one_goes_on_alone_with_batch_norms(tmp_path, dataset_file):

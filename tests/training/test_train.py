@@ -17,7 +17,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from stm_keras.config import load_config
 from stm_keras.data.dataset import CLASSES, Dataset
 from stm_keras.data.storage import save_dataset
-from stm_keras.errors import TrainingError, UsageError
+from stm_keras.errors import InputError, TrainingError, UsageError
 from stm_keras.leave import CtrlC
 from stm_keras.runs import COLUMNS, Run
 from stm_keras.runtime.verdict import softmax
@@ -103,9 +103,13 @@ def test_a_run_keeps_everything(tmp_path, scans):
     assert best["val_balanced_accuracy"] == pytest.approx(balanced, abs=1e-4)
 
 
-def test_a_run_is_repeatable(tmp_path, scans):
+def test_a_run_is_repeatable_whatever_else_keras_was_told(tmp_path, scans):
     rows = []
     for name in ("one", "two"):
+        if rows:
+            keras.config.set_max_epochs(1)
+            keras.config.set_floatx("float16")
+            keras.config.set_epsilon(0.1)
         config, run = run_of(tmp_path / name, scans, "train.epochs=2")
         train(config, run)
         rows.append(
@@ -266,6 +270,19 @@ def test_a_signal_between_epochs_loses_nothing(tmp_path, scans):
     assert "Type the same command to go on" in told
     assert "Traceback" not in told
     assert len(history(run)) >= 1
+
+
+def test_a_warm_up_that_is_longer_than_the_training_is_told(tmp_path, monkeypatch):
+    def stop(config, say):
+        raise InputError("no data")
+
+    monkeypatch.setattr("stm_keras.training.train.load_material", stop)
+    for epochs, expected in ((3, ["`train.warmup_epochs` is 5, of 3 epochs"]), (5, [])):
+        told = []
+        config = load_config(None, ["train.warmup_epochs=5", f"train.epochs={epochs}"])
+        with pytest.raises(InputError):
+            train(config, Run(tmp_path), told.append)
+        assert [text[:38] for text in told] == expected
 
 
 @pytest.mark.parametrize("around", [contextlib.nullcontext, CtrlC])  # as the command line
