@@ -30,7 +30,7 @@ COUNT = int(os.environ.get("STM_KERAS_FUZZ", FEW))
 ONE = os.environ.get("STM_KERAS_FUZZ_CASE", "").split(None, 2)
 NEEDS = {"keras": "keras", "onnx": "onnxruntime", "skops": "skops"}
 NEEDS |= {"converted": "gwyddionpy"}
-ENDED = {signal.SIGPROF: "more than 5 s of computing", signal.SIGALRM: "more than 30 s"}
+ENDED = {signal.SIGPROF: "more than 5 s of computing", signal.SIGALRM: "more than 60 s"}
 ALONE = {  # one core and 1 GB, and nothing of the user's
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
     "STM_KERAS_MEMORY": "1GB",
