@@ -18,13 +18,10 @@ from helpers import (
     BACKEND,
     ONCE,
     REPOSITORY,
-    TINY,
-    check_error,
     lattice_scans,
     made_up_dataset,
     other_locale,
     stm,
-    stm_process,
 )
 from scan_files import sxm
 
@@ -381,24 +378,6 @@ def test_ctrl_c_while_importing_is_one_line(module, swallowed, tmp_path, evil):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert (done.returncode, done.stderr) == (130, "Interrupted.\n")
-
-
-def test_jax_without_the_device_it_is_told_to_take_is_one_line(tmp_path, dataset_file):
-    pytest.importorskip("jax")
-    told = {"env": {"JAX_PLATFORMS": "cuda", "CUDA_VISIBLE_DEVICES": ""}}
-    words = ["--data", dataset_file, *TINY, "-o", tmp_path / "run"]
-    done = stm_process("train", "--backend", "jax", *words, **told)
-    check_error(done, 2, "JAX finds no device for JAX_PLATFORMS=cuda", "--device cpu")
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.skipif(BACKEND != "torch", reason="only torch calls a compiler")
-def test_torch_without_a_compiler_is_one_line(train_command, tmp_path, monkeypatch):
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    words = ["--set", "train.jit_compile=true", "-o", tmp_path / "run"]
-    result = stm(*train_command, *words)
-    check_error(result, 2, "torch compiles with no-such-compiler", "leave that setting out")
-    assert not (tmp_path / "run").exists()
 
 
 def test_a_pipe_that_is_full_loses_a_message_and_no_more():

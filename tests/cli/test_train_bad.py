@@ -3,7 +3,17 @@
 import h5py
 import numpy as np
 import pytest
-from helpers import TINY, check_error, lattice_scans, made_up_dataset, stm, write_dataset
+from helpers import (
+    BACKEND,
+    ONCE,
+    TINY,
+    check_error,
+    lattice_scans,
+    made_up_dataset,
+    stm,
+    stm_process,
+    write_dataset,
+)
 
 from stm_keras.data.dataset import CLASSES
 from stm_keras.data.storage import save_dataset
@@ -182,4 +192,23 @@ def test_a_fold_that_does_not_exist_is_refused(tmp_path, dataset_file):
 def test_p3_without_campaigns_is_refused(tmp_path, dataset_file):
     given = ["--data", dataset_file, "--protocol", "p3", "-o", tmp_path / "run"]
     check_error(stm("train", *given), 3, "campaigns are unknown", "use protocol p1 or p2")
+    assert not (tmp_path / "run").exists()
+
+
+@ONCE
+def test_jax_without_the_device_it_is_told_to_take_is_one_line(tmp_path, dataset_file):
+    pytest.importorskip("jax")
+    told = {"env": {"JAX_PLATFORMS": "cuda", "CUDA_VISIBLE_DEVICES": ""}}
+    words = ["--data", dataset_file, *TINY, "-o", tmp_path / "run"]
+    done = stm_process("train", "--backend", "jax", *words, **told)
+    check_error(done, 2, "JAX finds no device for JAX_PLATFORMS=cuda", "--device cpu")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="only torch calls a compiler")
+def test_torch_without_a_compiler_is_one_line(train_command, tmp_path, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    words = ["--set", "train.jit_compile=true", "-o", tmp_path / "run"]
+    result = stm(*train_command, *words)
+    check_error(result, 2, "torch compiles with no-such-compiler", "leave that setting out")
     assert not (tmp_path / "run").exists()
