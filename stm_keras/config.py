@@ -167,6 +167,8 @@ def shown(text):
 
 
 def _set(table, key, value):
+    if not key.isascii():  # pydantic cannot even say so of some
+        raise ConfigError(f"`{shown(key)}` is not a setting.")
     *sections, last = key.split(".")
     for section in sections:
         table = table.setdefault(section, {})

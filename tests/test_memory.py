@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 
 from stm_keras import memory
@@ -74,3 +76,16 @@ def test_a_promise_without_end_is_a_short_message(monkeypatch):
     with memory.one_file("a.npy", "copy it again"), pytest.raises(InputError) as error:
         memory.charge(10**400)
     assert len(str(error.value)) < 200
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits data")
+def test_c_gets_no_more_memory_than_is_left(monkeypatch):
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    monkeypatch.setenv("STM_KERAS_MEMORY", "10MB")
+    with memory.limited(), memory.limited():
+        bytearray(20 * 10**6)
+        with pytest.raises(MemoryError):
+            bytearray(2 * 10**9)
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before

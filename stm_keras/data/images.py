@@ -7,7 +7,7 @@ import numpy as np
 
 from stm_keras.data.rows import StoredRows
 from stm_keras.errors import DatasetError
-from stm_keras.memory import charge, left
+from stm_keras.memory import charge, left, shown
 
 BLOCK_BYTES = 4 << 20
 
@@ -113,7 +113,13 @@ def load_images(path, images, lines, lazy=False, streamed=False):
     if lazy and getattr(images, "checked", False):
         return images
     if not lazy and streamed and loaded_bytes(images) > left():
-        lazy = not getattr(images, "fortran", False)  # its blocks are of pixels, not scans
+        if getattr(images, "fortran", False):  # its blocks are of pixels, not of scans
+            raise DatasetError(
+                f"{path}: has its images column by column, so they cannot be read scan by "
+                "scan. Save numpy.ascontiguousarray(images), or set STM_KERAS_MEMORY="
+                f"{shown(2 * loaded_bytes(images)).replace(' ', '')}."
+            )
+        lazy = True
     if not lazy:
         charge(loaded_bytes(images), "its images")
     if images.dtype.kind == "b" or images.dtype == np.uint8:

@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from stm_keras.errors import InputError, MismatchError, StmKerasError
+from stm_keras.errors import InputError, MismatchError, StmKerasError, UsageError
 from stm_keras.inference.candidates import read_candidates
 from stm_keras.inference.judged import Judged
 from stm_keras.runtime.judge import scan_verdicts
@@ -138,6 +138,8 @@ def _items(places, predictor, channel):
                 if isinstance(found, StmKerasError):  # one scan of several
                     found = Judged(place.path, predictor.classes, error=found, place=index)
                 yield found
+        except UsageError:  # of what was asked, not of this file
+            raise
         except StmKerasError as error:
             if not place.forgives(error):
                 yield Judged(place.path, predictor.classes, error=error)

@@ -40,6 +40,7 @@ READERS = {  # format: module, and what people call it
 }
 
 
+KEPT = 9  # bytes of memory for a pixel of a `Scan`
 CURE = "give smaller scans, or fewer in one file"
 
 
@@ -73,13 +74,11 @@ def read_scans(path: str | Path, channel: str | None = None) -> list:
         list of `Scan`, or of `ScanError` where one scan of several cannot be taken, see
         `found.choose_each`.
     """
-    scans = []
     with one_file(path, CURE, ScanError, SCANS):
-        for scan in each_scan(path, channel)[1]:
-            if isinstance(scan, Scan):
-                charge(scan.heights.nbytes + scan.valid.nbytes, "all of its scans")
-            scans.append(scan)
-    return scans
+        found = _parse(Path(path))
+        pixels = {image.index: image.pixels for image in found.images}
+        charge(sum(pixels.values()) * KEPT, "all of its scans")
+        return list(choose_each(path, found, channel))
 
 
 def each_scan(path: str | Path, channel: str | None = None) -> tuple:

@@ -16,6 +16,7 @@ from stm_keras.errors import (
     how_to_install,
     require,
 )
+from stm_keras.memory import charge, limited
 from stm_keras.readers.found import choose
 from stm_keras.readers.gwy import parse as parse_gwy
 from stm_keras.readers.source import read_bytes
@@ -64,7 +65,8 @@ def parse(path, data, name="gwyddion"):
         target = Path(folder) / "converted.gwy"
         source.write_bytes(data)
         try:
-            module = gwyddionpy.run_converter(source, target, timeout=SECONDS)
+            with limited():  # the converter as well, which is a child of this process
+                module = gwyddionpy.run_converter(source, target, timeout=SECONDS)
         except gwyddionpy.ConverterNotFoundError:
             raise ScanError(
                 f"{path}: {_named(name)} Gwyddion reads, and its converter is missing. "
@@ -85,6 +87,7 @@ def parse(path, data, name="gwyddion"):
                 f"{path}: Gwyddion found no image in it. Give a file of a scan."
             )
         _check_module(path, name, module)
+        charge(target.stat().st_size, "converted by Gwyddion")
         return parse_gwy(path, target.read_bytes(), name)
 
 

@@ -21,7 +21,7 @@ FLAT = 1e-13  # m: below, heights are those of a scan at constant height
 ROUNDING = 1e-12  # of the largest height
 FEW = 10  # lines and pixels: below, an array is more likely a set of curves
 WIDE = 5e-6  # m: above, a frame is not that of a scan of atoms
-WORK = 100  # bytes of memory for a pixel, while a scan is read and judged
+WORK = 64  # bytes of memory for a pixel, while a scan is read and judged
 
 
 @dataclass(frozen=True)
@@ -368,6 +368,8 @@ def _bends(image):
     largest = np.abs(lines).max(initial=0.0)
     if not largest:
         return False
+    if not np.isfinite(largest):
+        return True  # which is told when it is taken
     lines = lines / largest  # so that no square can overflow
     lines = lines - lines.mean(1, keepdims=True)
     ramp = np.linspace(-1, 1, lines.shape[1])

@@ -40,7 +40,8 @@ class Parts:
                 f"{self.name} is packed in a way that is not read (HDF5 filters "
                 f"{self.filters}): save it with gzip, or not packed"
             )
-        self.size = math.prod(self.chunks or ()) * member.dtype.itemsize
+        # As stored: NumPy has 8 bytes for a text of any length, the file has 16.
+        self.size = math.prod(self.chunks or ()) * member.id.get_type().get_size()
         self._seen = set()
         if self.chunks:
             grid = math.prod(map(len, self._ranges(())))

@@ -106,7 +106,9 @@ def _about(body, order):
     flags, place = _element(body, 0, order)
     shape, place = _element(body, place, order)
     name, place = _element(body, place, order)
-    return bytes(name.astype("u1")).decode("latin-1"), int(flags[0]), shape, place
+    with np.errstate(invalid="ignore"):  # a damaged name may be of any kind of numbers
+        name = bytes(name.astype("u1")).decode("latin-1")
+    return name, int(flags[0]), shape, place
 
 
 def _matrix(path, head, size, order, read):

@@ -83,6 +83,10 @@ def read_picture(path: str | Path, data: bytes) -> tuple:
         return values, None, "tiff"
     with open_picture(path, io.BytesIO(data)) as picture:
         width, height = picture.size
+        if min(width, height) < 2:
+            raise ScanError(
+                f"{path}: is no scan, but a picture of {width} x {height} pixels."
+            )
         check_shape(path, height, width)
         charge(width * height * KEPT, f"a picture of {width} x {height} pixels")
         return *heights_of(picture), picture.format.lower()

@@ -138,8 +138,8 @@ def _archive(data):
 
 def _read_entry(path, data, entry, start, dtype, shape, fortran):
     """Unpack an array straight into place."""
+    charge(math.prod(shape) * dtype.itemsize, f"`{entry.filename[:40]}`")
     array = np.empty(math.prod(shape), dtype)
-    charge(array.nbytes, f"`{entry.filename[:40]}`")
     place, into = 0, memoryview(array.view(np.uint8))
     with damage(path, "NPZ file"), _archive(data) as archive, archive.open(entry) as stream:
         stream.read(start)

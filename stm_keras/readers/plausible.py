@@ -57,7 +57,7 @@ def believable(**facts: object) -> tuple:
             kept[name] = values if isinstance(value, tuple) else values[0]
             continue
         shown = " x ".join(f"{each:.3g}" for each in values)
-        notes.append(f"a {NAMES.get(name, name)} of {shown} {unit} cannot be: not believed")
+        notes.append(f"the {NAMES.get(name, name)} {shown} {unit} cannot be: not believed")
         kept[name] = None
     return kept, notes
 

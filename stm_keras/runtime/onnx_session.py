@@ -129,6 +129,8 @@ def open_session(path, threads=1):
         raise InputError(
             f"{path}: onnxruntime cannot load it ({_reason(error)})."
         ) from None
+    if not session.get_inputs():
+        raise InputError(f"{path}: the network takes nothing, so it judges nothing.")
     total = 0
     for each in (*session.get_inputs(), *session.get_outputs()):
         sizes = [size if isinstance(size, int) else 1 for size in each.shape]

@@ -148,7 +148,7 @@ def test_bad_files_among_good_ones_are_told_and_the_others_judged(model_file, tm
         assert {record[key] for key in set(KEYS) - told} == {None}
     first, second = result.stderr.splitlines()
     assert first == f"Error: {records[1]['error']}"
-    assert first.startswith(f"Error: {bad}: is a damaged picture.")
+    assert first.startswith(f"Error: {bad}: is a damaged picture")
     assert second == f"Error: {missing}: does not exist. Look at the path."
 
 
@@ -174,9 +174,9 @@ BAD_SCANS = {  # name: how to write it, exit code, what the line says
         "of shape (0, 128, 128)",
     ),
     "nan.npy": (
-        lambda p: np.save(p, np.where(SCAN > 250, np.nan, SCAN)),
+        lambda p: np.save(p, np.full((128, 128), np.nan)),
         3,
-        "1 of 1 scans hold NaN or infinity",
+        "no line was recorded: it holds NaN alone",
     ),
     "cut.npy": (lambda p: p.write_bytes(b"\x93NUMPY\x01\x00"), 3, "is a damaged array"),
     "high.npy": (lambda p: np.save(p, np.ones((300, 128))), 3, "is higher than wide"),
@@ -195,7 +195,7 @@ BAD_SCANS = {  # name: how to write it, exit code, what the line says
             p, save_all=True, append_images=[Image.fromarray(SCAN)] * 2
         ),
         3,
-        "holds 3 pictures. Save one scan per file.",
+        "holds several pictures. Save one scan per file.",
     ),
     "empty.h5": (lambda p: p.write_bytes(b""), 3, "is empty"),
     "words.txt": (lambda p: p.write_text("hello"), 3, "is of an unknown format"),
@@ -221,6 +221,14 @@ def test_what_holds_no_scan_is_one_line(name, model_file, tmp_path):
     result = stm("predict", model_file, tmp_path / name, "--json")
     line = check_error(result, code, f"{tmp_path / name}: ", phrase)
     assert f"Error: {json.loads(result.stdout)['error']}" == line
+
+
+@pytest.mark.parametrize("command", ["info", "predict"])
+def test_a_memory_that_is_no_size_is_a_wrong_use(command, tmp_path, monkeypatch):
+    np.save(tmp_path / "a.npy", SCAN)
+    monkeypatch.setenv("STM_KERAS_MEMORY", "much")
+    result = stm(command, tmp_path / "a.npy")
+    check_error(result, 2, "STM_KERAS_MEMORY must be a size", "Received: 'much'")
 
 
 @pytest.mark.filterwarnings("always:.*unknown colours")

@@ -1,6 +1,7 @@
 import multiprocessing
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +9,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from helpers import stm
+from PIL import Image
 
 from stm_keras.data.dataset import CLASSES, Dataset
+from stm_keras.data.images import StreamedImages
 from stm_keras.data.storage import load_dataset, save_dataset
 from stm_keras.data.stored import StoredImages
 from stm_keras.errors import DatasetError, InputError
@@ -172,3 +176,71 @@ def test_a_file_that_changed_is_not_read(tmp_path, lazy, images):
     (tmp_path / "scans.h5").unlink()
     with pytest.raises(InputError, match=r"cannot be read \(No such file"):
         lazy.images[0]
+
+
+def write_pictures(folder, images):
+    folder.mkdir()
+    lines = ["file,label"]
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{i:04d}.png")
+        lines.append(f"{i:04d}.png,{i % 4}")
+    (folder / "labels.csv").write_text("\n".join(lines), encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", ["npz", "pictures"])
+def test_what_is_larger_than_memory_is_converted_as_the_refusal_says(
+    tmp_path, monkeypatch, kind
+):
+    images = np.random.default_rng(5).integers(0, 250, (80, 128, 128)).astype("u1")
+    source = tmp_path / f"scans {kind}"
+    if kind == "npz":
+        with source.open("wb") as file:
+            np.savez_compressed(file, images=images, labels=np.arange(80) % 4)
+    else:
+        write_pictures(source, images)
+    monkeypatch.setenv("STM_KERAS_MEMORY", "1.1MB")
+    with pytest.raises(DatasetError, match="1.1 MB are allowed for one file") as error:
+        load_dataset(source)
+    told = re.search(
+        r"type: stm-keras (.*?), which is read piece by piece", str(error.value)
+    )
+    given, to = re.fullmatch(r"convert (.*) -o (.*)", told.group(1)).groups()
+    monkeypatch.chdir(tmp_path)
+    assert stm("convert", given, "-o", to).exit_code == 0
+    converted = load_dataset(tmp_path / to)
+    assert isinstance(converted.images, StoredImages)
+    np.testing.assert_array_equal(converted.images[:], images)
+    np.testing.assert_array_equal(converted.labels, np.arange(80) % 4)
+
+
+def test_columns_cannot_be_streamed_and_are_told_how_to_be(tmp_path, monkeypatch):
+    images = np.zeros((80, 128, 128), "u1") + np.arange(128, dtype="u1")
+    np.savez_compressed(
+        tmp_path / "a.npz", images=np.asfortranarray(images), labels=np.arange(80) % 4
+    )
+    monkeypatch.setenv("STM_KERAS_MEMORY", "1MB")
+    result = stm("convert", tmp_path / "a.npz", "-o", tmp_path / "b.h5")
+    assert result.exit_code == 3
+    assert "Save numpy.ascontiguousarray(images)" in result.stderr
+    monkeypatch.setenv("STM_KERAS_MEMORY", "2.63MB")  # as it says
+    assert stm("convert", tmp_path / "a.npz", "-o", tmp_path / "b.h5").exit_code == 0
+
+
+def test_scans_that_stream_are_read_in_any_order():
+    images = np.random.default_rng(6).normal(size=(9, 3, 5))
+    images[4, 2] = np.nan
+    streamed = StreamedImages(Blocks(images), "f4")
+    assert streamed.shape == (9, 3, 5)
+    for index in (slice(2, 7), [8, 0, 4], 3):
+        wanted = np.nan_to_num(images[index]).astype("f4")
+        np.testing.assert_array_equal(streamed[index], wanted)
+
+
+class Blocks:
+    def __init__(self, images):
+        self.images, self.shape, self.dtype = images, images.shape, images.dtype
+
+    def blocks(self):
+        for start in range(0, len(self.images), 2):
+            scans = slice(start, min(start + 2, len(self.images)))
+            yield scans, slice(None), self.images[scans]

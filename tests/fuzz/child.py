@@ -2,8 +2,8 @@
 
     python child.py TARGET FOLDER FIRST LAST [SEED]
 
-Case N of a target is always the same: its number chooses the seed and draws the damage; the
-first of each seed is whole, and must be taken if we made it up. The kernel ends the process
+Seeds take turns. What happens to one in its Nth turn is always the same, whatever others
+there are; in its first it is whole, and must be taken if we made it up. The kernel ends the process
 when a case takes too long, in whichever library; what ran is in the file `at`, and where it
 hung on stderr. Files that fail stay in FOLDER/failed.
 """
@@ -30,7 +30,7 @@ from fuzz.targets import TARGETS, check_line  # noqa: E402
 
 from stm_keras.errors import StmKerasError  # noqa: E402
 
-SECONDS = 5  # of processor time, and six times that by the clock
+SECONDS = 5  # of processor time, and twelve times that by the clock
 MOST = 1200 << 20  # bytes in memory
 MOST_KEPT = 200  # files
 ADDRESSES = 8 << 30  # bytes: what asks for more gets a MemoryError, the machine lives on
@@ -43,7 +43,7 @@ def main(target: str, folder: Path, first: int, last: int, only: str = "") -> No
         target: str. A name of `TARGETS`.
         folder: `Path` of a folder with the pickled `seeds`.
         first, last: int.
-        only: str. The seed to damage; "" for one after another.
+        only: str. The seed to damage; "" for one after another. A case is a turn then.
     """
     for number in (signal.SIGPROF, signal.SIGALRM):
         faulthandler.register(number, chain=True)
@@ -54,45 +54,47 @@ def main(target: str, folder: Path, first: int, last: int, only: str = "") -> No
     shutil.rmtree(folder / "cases", ignore_errors=True)  # what the last one left
     made = pickle.loads((folder / "seeds").read_bytes())
     at = os.open(folder / "at", os.O_WRONLY | os.O_CREAT, 0o600)
-    counts = {"read": 0, "refused": 0}
+    counts, children = {"read": 0, "refused": 0}, 0
     for number in range(first, last):
+        turn = number if only else number // len(made)
         name = only or sorted(made)[number % len(made)]
-        draw = random.Random(f"{target} {name} {number}")
+        draw = random.Random(f"{target} {name} {turn}")
         place = folder / "cases" / name
-        path, damaged = prepare(made, name, draw, place, number < len(made))
-        row = [number, *counts.values(), name, str(place / damaged)]
+        path, damaged = prepare(made, name, draw, place, whole=turn == 0)
+        row = [number, turn, *counts.values(), name, str(place / damaged)]
         os.pwrite(at, json.dumps(row).ljust(4096).encode(), 0)
         begin = time.perf_counter()
         signal.setitimer(signal.ITIMER_PROF, SECONDS)
-        signal.alarm(6 * SECONDS)
-        kind = outcome(TARGETS[target], path, number)
+        signal.alarm(12 * SECONDS)
+        kind = outcome(TARGETS[target], path, turn)
         signal.alarm(0)
         signal.setitimer(signal.ITIMER_PROF, 0)
         seconds = time.perf_counter() - begin
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
-        children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10
-        if max(peak, children) > MOST:
-            kind = f"{max(peak, children) >> 20} MB in memory"
-        if number < len(made) and not name.startswith("shared") and kind == "refused":
+        more = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10  # only rises
+        if peak > MOST or more > max(children, MOST):
+            kind = f"{max(peak, more) >> 20} MB in memory"
+        children = more
+        if turn == 0 and not name.startswith("shared") and kind == "refused":
             kind = "refused though it is whole"
         if kind in counts:
             counts[kind] += 1
         else:
-            row = {"number": number, "seed": name, "kind": kind, "seconds": seconds}
+            row = {"turn": turn, "seed": name, "kind": kind, "seconds": seconds}
             print(json.dumps(row), file=told, flush=True)
-            keep(folder, number, place / damaged)
+            keep(folder, turn, place / damaged)
         if peak > MOST:
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         (place / damaged).write_bytes(made[name].files[damaged])
     print(json.dumps(counts), file=told, flush=True)
 
 
-def keep(folder: Path, number: int, path: Path) -> None:
+def keep(folder: Path, turn: int, path: Path) -> None:
     """Copy a file that failed to where it can be looked at."""
     folder = folder / "failed"
     folder.mkdir(exist_ok=True)
     if len(list(folder.iterdir())) < MOST_KEPT:
-        shutil.copyfile(path, folder / f"{number}-{path.name}")
+        shutil.copyfile(path, folder / f"{turn}-{path.name}")
 
 
 def prepare(made, name, draw, folder, whole):
@@ -112,12 +114,12 @@ def prepare(made, name, draw, folder, whole):
     return folder / seed.start, chosen
 
 
-def outcome(target, path, number):
+def outcome(target, path, turn):
     """Return "read", "refused", or what went wrong and where."""
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(None):
             warnings.simplefilter(target.warnings)
-            target.run(path, number)
+            target.run(path, turn)
         return "read"
     except StmKerasError as error:
         try:

@@ -31,7 +31,7 @@ class Target:
 
     Args:
         seeds: function of a folder that returns a dict of name to `Seed`.
-        run: function of a path and the number of the case. It returns "read", or raises a
+        run: function of a path and how often the seed had its turn. It returns "read", or raises a
             `StmKerasError`.
         share: int. Of so many cases that readers get this one gets one.
         warnings: str. What a warning counts as.
@@ -43,14 +43,14 @@ class Target:
     warnings: str = "error"
 
 
-def scans(path: Path, number: int) -> str:
+def scans(path: Path, turn: int) -> str:
     """Read every scan of a file, and hold it against what can be."""
     from stm_keras.readers import READERS, read_scans
     from stm_keras.readers.describe import scan_facts, scan_text
     from stm_keras.readers.sniff import scan_format
 
     check(scan_format(path) in {*READERS, "refused", None}, "format")
-    if number % OFTEN == 0:
+    if turn % OFTEN == 0:
         command("info", path, "--json")
     try:
         found = read_scans(path)
@@ -75,12 +75,12 @@ def scans(path: Path, number: int) -> str:
     return "read"
 
 
-def datasets(path: Path, number: int) -> str:
+def datasets(path: Path, turn: int) -> str:
     """Read a dataset and look at what it holds."""
     from stm_keras.data.storage import load_dataset
     from stm_keras.data.summary import summary, summary_text
 
-    if number % (4 * OFTEN) == 0:
+    if turn % (4 * OFTEN) == 0:
         command("audit", path, "--json")
     check_dataset(found := load_dataset(path))
     facts = summary(found)
@@ -108,7 +108,7 @@ def check_dataset(found) -> None:
     check(np.isfinite(image).all(), "heights that are not finite")
 
 
-def configs(path: Path, number: int) -> str:
+def configs(path: Path, turn: int) -> str:
     """Read a config; written down, it is the same."""
     from stm_keras.config import dump_config, load_config
 
@@ -120,7 +120,7 @@ def configs(path: Path, number: int) -> str:
     return "read"
 
 
-def settings(path: Path, number: int) -> str:
+def settings(path: Path, turn: int) -> str:
     """Give one line of a text to `--set`, and to what sweeps take."""
     from stm_keras.config import load_config
     from stm_keras.sweep.plan import make_sweep, read_space, read_values
@@ -128,17 +128,17 @@ def settings(path: Path, number: int) -> str:
     lines = (
         path.read_bytes().decode("utf-8", "surrogateescape").replace("\0", "").split("\n")
     )
-    text = lines[number % len(lines)]
-    if number % 3 == 0:
+    text = lines[turn % len(lines)]
+    if turn % 3 == 0:
         check_numbers(load_config(None, [text]).model_dump())
-    elif number % 3 == 1:
+    elif turn % 3 == 1:
         make_sweep({"grid": dict([read_values(text)])})
     else:
         make_sweep({"space": dict([read_space(text)])})
     return "read"
 
 
-def plans(path: Path, number: int) -> str:
+def plans(path: Path, turn: int) -> str:
     """Read the plan of a sweep and list what is to be done."""
     from stm_keras.sweep.plan import jobs, make_sweep, read_sweep
 
@@ -148,7 +148,7 @@ def plans(path: Path, number: int) -> str:
     return "read"
 
 
-def facts(path: Path, number: int) -> str:
+def facts(path: Path, turn: int) -> str:
     """Put what a model says of itself into a file; what is accepted can be worked with."""
     from stm_keras.inference.model_file import read_facts
     from stm_keras.runtime.verdict import calibrated
@@ -166,12 +166,12 @@ def facts(path: Path, number: int) -> str:
     return "read"
 
 
-def runs(path: Path, number: int) -> str:
+def runs(path: Path, turn: int) -> str:
     """Show a run, its model and its scores, and take its test part."""
     from stm_keras.inference.choice import choose_scans
     from stm_keras.runs import Run
 
-    way = number % 4
+    way = turn % 4
     if way == 0:
         command("analyze", path, "--json")
     elif way == 1:
@@ -186,7 +186,7 @@ def runs(path: Path, number: int) -> str:
     return "read"
 
 
-def models(path: Path, number: int) -> str:
+def models(path: Path, turn: int) -> str:
     """Load a model and judge two scans with it."""
     from stm_keras.inference.model_file import load_predictor
 
@@ -196,7 +196,7 @@ def models(path: Path, number: int) -> str:
     found = predictor.probabilities(scans, batch_size=2)
     check(found.shape == (2, len(predictor.classes)), "shape of what is said")
     check_probabilities(found)
-    if number % OFTEN == 0 and path.suffix != ".keras":  # which takes 64 scans at a time
+    if turn % OFTEN == 0 and path.suffix != ".keras":  # which takes 64 scans at a time
         np.save(path.with_name("scan.npy"), scans[0])
         command("predict", "--model", path, path.with_name("scan.npy"), "--json")
     return "read"

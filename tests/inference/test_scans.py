@@ -10,6 +10,7 @@ from stm_keras.data.dataset import CLASSES
 from stm_keras.data.preprocess import standardise_lines
 from stm_keras.data.storage import load_dataset
 from stm_keras.errors import DatasetError, InputError
+from stm_keras.inference.candidates import read_candidates
 from stm_keras.inference.scans import read_scans, resample_heights
 
 FACTS = {"pixels": 128, "max_lines": 128}
@@ -113,3 +114,27 @@ def test_real_scans_are_the_same_from_matlab_and_npz():
     np.testing.assert_array_equal(one[:], other)
     labelled = load_dataset(SHARED / "processed_sample.npz").images
     np.testing.assert_array_equal(standardise_lines(other), standardise_lines(labelled))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_gaps_of_an_array_are_lines_that_were_not_recorded_whatever_the_file(tmp_path):
+    scan = np.random.default_rng(3).normal(size=(48, 48)).astype("f4")
+    scan[5] = np.nan  # a lost line
+    scan[7, :10] = np.inf  # a gap that is bridged
+    scan[9, :40] = np.nan  # too long a gap
+    scan[30:] = np.nan
+    np.save(tmp_path / "a.npy", np.stack([scan, scan[::-1]]))
+    np.savez(tmp_path / "a.npz", scans=np.stack([scan, scan[::-1]]))
+    arrays, archived = (
+        list(read_candidates(tmp_path / name, {**FACTS, "classes": ()}))
+        for name in ("a.npy", "a.npz")
+    )
+    for one, other in zip(arrays, archived, strict=True):
+        np.testing.assert_array_equal(one.lines, other.lines)
+        np.testing.assert_array_equal(one.heights, other.heights)
+        assert (one.planned, one.wanted) == (other.planned, other.wanted) == (48, 128)
+    assert arrays[0].lines.shape == (29, 48)
+    assert np.isfinite(arrays[0].lines).all(1).sum() == 28
+    np.testing.assert_array_equal(
+        read_scans(tmp_path / "a.npy", FACTS), read_scans(tmp_path / "a.npz", FACTS)
+    )

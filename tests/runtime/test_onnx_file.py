@@ -234,6 +234,13 @@ def caches():
     return model
 
 
+def no_inputs():
+    model = network([node("Identity", "matrix", "state")])
+    del model.graph.input[:]
+    return model
+
+
+WRONG["nothing that goes in"] = (no_inputs, "takes nothing")
 WRONG["caches of gigabytes"] = (caches, "does not fit what the file says")
 
 

@@ -1,0 +1,99 @@
+"""What a scan says of itself is believed only where a microscope could have said it."""
+
+import json
+
+import numpy as np
+import pytest
+from scan_files import createc, sxm
+
+from stm_keras.errors import ScanError
+from stm_keras.readers import read_scan
+from stm_keras.readers.describe import scan_facts
+from stm_keras.readers.found import Found, Image, choose
+
+HEIGHTS = np.random.default_rng(0).normal(size=(12, 16)) * 1e-10
+ABSURD = [  # name, value, what the note says
+    ("size", (1e-300, 1e300), "the size 1e-300 x 1e+300 m cannot be"),
+    ("size", (-1e-9, 1e-9), "the size -1e-09 x 1e-09 m cannot be"),
+    ("size", (float("inf"), 1e-9), "the size inf x 1e-09 m cannot be"),
+    ("size", (5e3, 5e3), "the size 5e+03 x 5e+03 m cannot be"),
+    ("bias", float("nan"), "the bias nan V cannot be"),
+    ("bias", -3e7, "the bias -3e+07 V cannot be"),
+    ("setpoint", 50.0, "the setpoint 50 A cannot be"),
+    ("line_time", -1.0, "the line time -1 s cannot be"),
+    ("line_time", 1e12, "the line time 1e+12 s cannot be"),
+    ("angle", 1e30, "the angle 1e+30 degrees cannot be"),
+]
+FINE = {
+    "size": (1e-9, 2e-4),
+    "bias": -300.0,
+    "setpoint": -1e-13,
+    "line_time": 3600.0,
+    "angle": -720.0,
+}
+
+
+def found(**facts):
+    return Found("x", (Image(heights=HEIGHTS, **facts),))
+
+
+@pytest.mark.parametrize(("name", "value", "note"), ABSURD)
+def test_what_cannot_be_is_not_told_and_noted(name, value, note):
+    scan = choose("a", found(**{name: value}))
+    assert getattr(scan, name) is None
+    assert f"{note}: not believed" in scan.warnings
+    json.dumps(scan_facts(scan), allow_nan=False)
+
+
+@pytest.mark.parametrize("name", FINE)
+def test_what_can_be_is_told_without_a_word(name):
+    scan = choose("a", found(**{name: FINE[name]}))
+    assert getattr(scan, name) == FINE[name]
+    assert not any("cannot be" in text for text in scan.warnings)
+
+
+def test_zeros_for_a_size_are_no_size_and_no_news():
+    scan = choose("a", found(size=(0.0, 0.0)))
+    assert scan.size is None
+    assert not any("cannot be" in text for text in scan.warnings)
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor"), [("m", 1e14), ("A", 1e12), ("V", 1e18), ("", 1e31), ("eV", 1e31)]
+)
+def test_heights_that_cannot_be_are_no_scan(unit, factor):
+    image = Image(heights=HEIGHTS, factor=factor, unit=unit)
+    with pytest.raises(
+        ScanError, match=r"Z is damaged, or in another unit than it says: up to"
+    ):
+        choose("a", Found("x", (image,)))
+    image = Image(heights=HEIGHTS, factor=1e5, unit=unit)
+    assert choose("a", Found("x", (image,))).unit == unit
+
+
+def test_what_was_not_recorded_may_be_anything():
+    heights = HEIGHTS.copy()
+    heights[9:] = 1e30
+    there = np.arange(12)[:, None] < np.full(16, 9)
+    image = Image(heights=heights, valid=there)
+    assert len(choose("a", Found("x", (image,))).recorded) == 9
+
+
+def test_a_factor_that_overflows_leaves_no_infinity():
+    heights = np.where(HEIGHTS > 1e-10, 1e300, HEIGHTS * 1e-12)
+    image = Image(heights=heights, factor=1e10)
+    scan = choose("a", Found("x", (image,)))
+    assert np.isfinite(scan.heights[scan.valid]).all()
+    assert not scan.valid.all()
+
+
+def test_every_reader_is_asked(tmp_path):
+    (tmp_path / "a.sxm").write_bytes(
+        sxm({"Z": ("m", HEIGHTS, HEIGHTS)}, size=(1e-300, 1e300), SCAN_TIME="-1 -5")
+    )
+    (tmp_path / "a.dat").write_bytes(createc([HEIGHTS] * 4, **{"Sec/line:": -4}))
+    for name in ("a.sxm", "a.dat"):
+        scan = read_scan(tmp_path / name)
+        assert scan.line_time is None
+        assert any("the line time -" in text for text in scan.warnings)
+    assert read_scan(tmp_path / "a.sxm").size is None
