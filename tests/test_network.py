@@ -174,7 +174,7 @@ def test_no_command_calls_another_machine(
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=900,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     told = [json.loads(line) for line in done.stdout.splitlines()]

@@ -216,6 +216,9 @@ def _find(path, facts):
 
 def _picture(path):
     heights, known, _ = read_picture(path, read_bytes(path))
+    if min(heights.shape) < 2:
+        size = f"{heights.shape[1]} x {heights.shape[0]} pixels"
+        raise DatasetError(f"{path}: is no scan, but a picture of {size}.")
     if known is False:
         warnings.warn(
             f"{path}: unknown colours. Heights are a guess, taken from the green channel. "
