@@ -36,6 +36,7 @@ backends_seen = set()  # what the processes that run tests told of themselves
 
 # A shell that runs tests in the background ignores Ctrl-C for them and all their children.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+os.environ["STM_KERAS_TRACEBACK"] = "1"  # what nobody has thought of fails a test, whole
 
 
 def _part(path):

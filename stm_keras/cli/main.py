@@ -2,8 +2,10 @@
 
 import os
 import sys
+import traceback
 import warnings
 from importlib import import_module
+from pathlib import Path
 
 import click
 
@@ -14,7 +16,11 @@ from stm_keras.terminal import Unwritten, standard_streams
 
 INTERRUPTED = 130  # as shells say of SIGINT
 UNREAD = 141  # as they say of SIGPIPE: a reader such as `head` went before the end
-OURS = (StmKerasError, Unwritten, click.ClickException, click.exceptions.Exit)
+OURS = (StmKerasError, Unwritten, click.ClickException, click.exceptions.Exit, click.Abort)
+TRACEBACK = "STM_KERAS_TRACEBACK"  # set, an error that nobody has thought of is shown whole
+NO_MEMORY = (
+    "The memory of this machine does not suffice. Close other programs, or give less."
+)
 
 COMMANDS = {
     "simulate": ("data", "Simulate labelled scans of H:Si(100)."),
@@ -95,6 +101,12 @@ class Commands(click.Group):
         except OSError as error:
             place = "" if error.filename is None else f"{error.filename}: "
             raise OneLine(OutputError(f"{place}{error.strerror or error}.")) from error
+        except MemoryError as error:
+            raise OneLine(StmKerasError(NO_MEMORY)) from error
+        except Exception as error:
+            if isinstance(error, OURS) or os.environ.get(TRACEBACK):
+                raise
+            raise OneLine(StmKerasError(_unforeseen(error))) from error
 
 
 @click.group(
@@ -114,6 +126,16 @@ def main():
         stm-keras train vit --data scans.h5
         stm-keras predict runs/.../best.keras scans.h5
     """
+
+
+def _unforeseen(error):
+    """Say what nobody has thought of: a mistake of ours, or a file made to cause one."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(last.filename).name}:{last.lineno}"
+    return (
+        f"Unforeseen {type(error).__name__} at {place} ({str(error)[:300]}). This is a mistake "
+        f"in stm-keras. Set {TRACEBACK}=1, try again, and report what is shown."
+    )
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None):

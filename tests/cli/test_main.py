@@ -44,6 +44,27 @@ def test_help_of_a_command_opens_with_its_line_in_the_list_and_gives_an_example(
     assert max(map(len, result.stdout.splitlines())) <= 92
 
 
+@pytest.mark.parametrize(
+    "error", [KeyError("x\x1b[2J"), RecursionError("deep"), MemoryError()]
+)
+def test_what_nobody_has_thought_of_is_one_line(error, monkeypatch):
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr("stm_keras.inference.shipped.shipped_models", fail)
+    if not isinstance(error, MemoryError):
+        with pytest.raises(type(error)):
+            stm("models")
+    monkeypatch.delenv("STM_KERAS_TRACEBACK")
+    result = stm("models")
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    told = "memory of this machine" if isinstance(error, MemoryError) else "test_main.py:"
+    assert line.startswith("Error: ")
+    assert told in line
+    assert "\x1b" not in line
+
+
 def test_version_is_that_of_the_package():
     assert stm("--version").stdout == f"stm-keras, version {__version__}\n"
 
