@@ -144,14 +144,16 @@ def read_all(member: "h5py.Dataset") -> object:  # noqa: F821
     """Read a whole array as `hdf5_parts.read_values` does, texts of any length with care."""
     if not _is_text(member.id.get_type()):
         return read_values(member)
-    step = max(left() // (OBJECT + 2 * longest_text.get()), 1)  # all may be the longest
-    if step >= member.size:
+    most = OBJECT + 4 * longest_text.get()  # all may be the longest, and are copied
+    if member.ndim == 0 or most * member.size <= left():
         return read_values(member)
-    found, parts = np.empty(member.shape, object), Parts(member)
+    found, parts, start = np.empty(member.shape, object), Parts(member), 0
     charge(member.nbytes + parts.work, parts.name)
-    for start in range(0, len(found), step):
-        found[start : start + step] = parts.read((slice(start, start + step),))
-        charge(sum(len(text) + OBJECT for text in found[start : start + step].flat))
+    while start < len(found):
+        some = slice(start, start + max(left() // most, 1))
+        found[some] = parts.read((some,))
+        charge(sum(len(text) + OBJECT for text in found[some].flat), parts.name)
+        start = some.stop
     return found
 
 

@@ -40,8 +40,7 @@ class Parts:
                 f"{self.name} is packed in a way that is not read (HDF5 filters "
                 f"{self.filters}): save it with gzip, or not packed"
             )
-        # As stored: NumPy has 8 bytes for a text of any length, the file has 16.
-        self.size = math.prod(self.chunks or ()) * member.id.get_type().get_size()
+        self.size = math.prod(self.chunks or ()) * _stored_size(member)
         self._seen = set()
         if self.chunks:
             grid = math.prod(map(len, self._ranges(())))
@@ -101,6 +100,18 @@ class Parts:
                 wrong = packed(memoryview(data)[: stored - least], size) != size
         if wrong:
             raise ValueError(f"a part of {self.name} has another size than it says")
+
+
+def _stored_size(member):
+    """Return the bytes of a value in the file: of a text of any length, where it lies."""
+    from h5py import h5t  # h5py takes long to import
+
+    kind = member.id.get_type()
+    if kind.get_class() == h5t.STRING and kind.is_variable_str():
+        return (
+            8 + member.file.id.get_create_plist().get_sizes()[0]
+        )  # length, number, address
+    return kind.get_size()
 
 
 def read_values(member: "h5py.Dataset") -> object:  # noqa: F821

@@ -13,7 +13,7 @@ from stm_keras.errors import ScanError, StmKerasError, UnclearError
 from stm_keras.memory import borrow, charge
 from stm_keras.readers.colours import picture_heights
 from stm_keras.readers.found import Found, Image, choose
-from stm_keras.readers.source import check_shape, damage, read_bytes
+from stm_keras.readers.source import damage, read_bytes
 from stm_keras.readers.tiff import real_values
 
 MAGICS = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM")
@@ -83,7 +83,6 @@ def read_picture(path: str | Path, data: bytes) -> tuple:
         return values, None, "tiff"
     with open_picture(path, io.BytesIO(data)) as picture:
         width, height = picture.size
-        check_shape(path, height, width)
         charge(width * height * KEPT, f"a picture of {width} x {height} pixels")
         return *heights_of(picture), picture.format.lower()
 

@@ -148,7 +148,7 @@ def test_bad_files_among_good_ones_are_told_and_the_others_judged(model_file, tm
         assert {record[key] for key in set(KEYS) - told} == {None}
     first, second = result.stderr.splitlines()
     assert first == f"Error: {records[1]['error']}"
-    assert first.startswith(f"Error: {bad}: is a damaged picture.")
+    assert first.startswith(f"Error: {bad}: is a damaged picture (")
     assert second == f"Error: {missing}: does not exist. Look at the path."
 
 

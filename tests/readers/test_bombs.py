@@ -13,7 +13,8 @@ import h5py
 import numpy as np
 import pytest
 
-from stm_keras.errors import NoImageError, ScanError
+from stm_keras.data.storage import load_dataset
+from stm_keras.errors import DatasetError, NoImageError, ScanError
 from stm_keras.readers import read_scan, read_scans
 
 pytest.importorskip("resource", reason="this system does not tell peak memory")
@@ -199,6 +200,23 @@ def test_links_are_not_followed_wherever_they_lead(tmp_path):
         own["x"] = h5py.ExternalLink("not there.h5", "/x")
         own["y"] = h5py.SoftLink("/nowhere")
     np.testing.assert_array_equal(read_scan(tmp_path / "only.h5").heights, HEIGHTS)
+
+
+def test_packed_texts_are_read_and_one_that_stands_for_many_is_charged(
+    tmp_path, monkeypatch
+):
+    names = [f"scan {'x' * i}.sxm" for i in range(100)]
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["images"], file["labels"] = np.zeros((100, 16, 16), "u1"), np.arange(100) % 4
+        text = h5py.string_dtype()
+        file.create_dataset(
+            "name", data=names, dtype=text, chunks=(30,), compression="gzip"
+        )
+    assert load_dataset(tmp_path / "a.h5", shape=None).name.tolist() == names
+    bombs.hdf5_texts(tmp_path / "b.h5", 4000, 200_000)
+    monkeypatch.setenv("STM_KERAS_MEMORY", "50MB")
+    with pytest.raises(DatasetError, match="needs .* of memory or more"):
+        load_dataset(tmp_path / "b.h5", shape=None)
 
 
 def test_arrays_are_packed_as_hdf5_can_or_refused(tmp_path):
