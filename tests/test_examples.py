@@ -125,7 +125,7 @@ def test_an_answer_comes_before_the_next_request():
 def test_a_missing_model_is_one_line():
     done = run(EXAMPLES / "labview_lines.py", "none.onnx", input="")
     assert done.returncode == 1
-    assert done.stderr.startswith("Error: none.onnx: no such file")
+    assert done.stderr.startswith("Error: none.onnx: does not exist")
     assert run(EXAMPLES / "labview_lines.py", input="").returncode == 1
 
 
