@@ -18,12 +18,9 @@ from stm_keras.leave import importing
 from stm_keras.terminal import captured
 
 BACKENDS = ("tensorflow", "jax", "torch")
-IGNORED = (  # the last gives keys that Keras cannot use
-    "KERAS_MAX_EPOCHS",
-    "KERAS_MAX_STEPS_PER_EPOCH",
-    "KERAS_NNX_ENABLED",
-    "JAX_DEFAULT_PRNG_IMPL",
-)
+IGNORED = ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH", "KERAS_NNX_ENABLED")
+GENERATOR = "JAX_DEFAULT_PRNG_IMPL"
+GENERATORS = ("threefry2x32", "philox4x32")  # whose keys are as long as Keras makes them
 
 
 def installed_backends():
@@ -132,7 +129,10 @@ def settle():
 @contextmanager
 def _as_its_authors_ship_it():
     """Keep from Keras, as it is imported, what the user told it for other purposes."""
-    given = {name: os.environ.pop(name) for name in IGNORED if name in os.environ}
+    ignored = [name for name in IGNORED if name in os.environ]
+    if os.environ.get(GENERATOR, GENERATORS[0]) not in GENERATORS:
+        ignored.append(GENERATOR)
+    given = {name: os.environ.pop(name) for name in ignored}
     for name, value in given.items():
         warnings.warn(
             f"{name}={value} is ignored: what a run does is for its config to say."

@@ -217,20 +217,7 @@ def open_archive(
     name = path if isinstance(path, Path) else getattr(path, "name", "archive")
     try:
         with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            if len(members) > MAX_MEMBERS:
-                raise error(f"{name}: holds {len(members)} members. Give {what}.")
-            names = {member.filename for member in members}
-            if len(names) < len(members):
-                raise error(f"{name}: is damaged (two members have one name).")
-            if any(member.flag_bits & 1 for member in members):
-                raise error(f"{name}: is encrypted. Give {what} without a password.")
-            strange = {each.compress_type for each in members} - set(PLAIN)
-            if strange:
-                raise error(
-                    f"{name}: is packed in a way that is not read (zip method "
-                    f"{min(strange)}). Give {what}, stored or deflated."
-                )
+            members = plain_members(archive)
             if limit is not None and sum(each.file_size for each in members) > limit:
                 raise error(
                     f"{name}: unpacks to more than {limit / 2**20:.0f} MiB, too much for "
@@ -244,6 +231,26 @@ def open_archive(
         raise error(
             f"{name}: cannot be read ({text}). Give {what} that is whole."
         ) from None
+
+
+def plain_members(archive: zipfile.ZipFile) -> list:
+    """Return the members of an open archive, list of `zipfile.ZipInfo`.
+
+    Raises:
+        ValueError: One is encrypted, packed in an unknown way, or there twice; or they are
+            too many.
+    """
+    members = archive.infolist()
+    if len(members) > MAX_MEMBERS:
+        raise ValueError(f"{len(members)} members")
+    if len({member.filename for member in members}) < len(members):
+        raise ValueError("two members have one name")
+    if any(member.flag_bits & 1 for member in members):
+        raise ValueError("it is encrypted")
+    strange = {member.compress_type for member in members} - set(PLAIN)
+    if strange:
+        raise ValueError(f"packed by zip method {min(strange)}, not stored or deflated")
+    return members
 
 
 def read_arrays(

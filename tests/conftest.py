@@ -12,7 +12,13 @@ from helpers import BACKEND, FEW_LINES, TINY, stm, write_dataset
 from stm_keras.backend import import_keras
 
 KERAS_FREE = {"data", "evaluation", "readers", "runtime", "simulate", "trees"}
-KERAS_FREE |= {"fuzz", "test_errors.py", "test_files.py", "test_memory.py"}
+KERAS_FREE |= {
+    "fuzz",
+    "test_errors.py",
+    "test_files.py",
+    "test_untrusted.py",
+    "test_memory.py",
+}
 KERAS_FREE |= {"test_scan.py"}
 JUDGES = {
     "test_acting_examples.py",

@@ -223,7 +223,7 @@ def test_what_the_user_told_keras_elsewhere_has_no_effect(floatx, tmp_path):
     first, second, third, dtype = done.stdout.splitlines()
     assert first == f"float32 1e-07 channels_last {IN_USE}"
     assert (second, third) == ("None None False", "1 None")
-    assert dtype.endswith("float32")
+    assert "float32" in dtype
     assert "KERAS_MAX_EPOCHS=1 is ignored" in done.stderr
     assert (home / "keras.json").read_text() == text
 

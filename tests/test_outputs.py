@@ -9,9 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from helpers import ONCE, REPOSITORY, check_error, stm, write_dataset
 
 from stm_keras import files
+from stm_keras.cli.main import main
 from stm_keras.errors import OutputError, UsageError
 from stm_keras.files import atomic, atomic_folder, check_outputs, sweep
 
@@ -217,6 +219,18 @@ def test_predict_does_not_replace_scans_models_or_runs(tmp_path, model_file, tra
     refused("predict", scan, "--model", copy, "--report", copy, "--overwrite")
     report = trained_run / "report.html"
     refused("predict", trained_run, scan, "--report", report, "--overwrite")
+    assert scan.read_bytes() == before
+
+
+def test_predict_does_not_replace_scans_of_a_list(tmp_path, model_file):
+    from PIL import Image
+
+    scan = tmp_path / "scan.png"
+    Image.new("L", (16, 16), 3).save(scan)
+    given = ["predict", "--model", model_file, "-", "--report", scan, "--overwrite"]
+    before = scan.read_bytes()
+    result = CliRunner().invoke(main, list(map(str, given)), input=f"{scan}\n")
+    check_error(result, 2, "would replace what is read from")
     assert scan.read_bytes() == before
 
 

@@ -13,7 +13,9 @@ import pytest
 from helpers import SHARED
 
 from stm_keras.config import load_config, parse_value
+from stm_keras.data.storage import load_dataset
 from stm_keras.errors import ConfigError, DatasetError, InputError, StmKerasError
+from stm_keras.readers import read_scans
 from stm_keras.untrusted import (
     MAX_DEPTH,
     open_archive,
@@ -232,9 +234,12 @@ def read(path, **more):
 @pytest.mark.parametrize(
     ("changes", "phrase"),
     [
-        ({"directory": [(8, 1)]}, "is encrypted. Give a model without a password."),
-        ({"directory": [(10, 93)]}, "zip method 93). Give a model, stored or deflated."),
-        ({"directory": [(10, 12)]}, "zip method 12)"),
+        (
+            {"directory": [(8, 1)]},
+            "cannot be read (it is encrypted). Give a model that is whole.",
+        ),
+        ({"directory": [(10, 93)]}, "packed by zip method 93, not stored or deflated)"),
+        ({"directory": [(10, 12)]}, "packed by zip method 12,"),
         ({"directory": [(16, 9)]}, "cannot be read (Bad CRC-32"),
         ({"directory": [(42, 99)]}, "cannot be read ("),
         ({"directory": [(6, 99)]}, "cannot be read (zip file version"),
@@ -258,7 +263,7 @@ def test_an_archive_holds_a_name_once_not_too_much_and_is_one(tmp_path):
     path.write_bytes(path.read_bytes()[:-30])
     assert "cannot be read (File is not a zip file)" in fails(read, path)
     archive(path, [(str(n), b"") for n in range(10_001)])
-    assert "holds 10001 members" in fails(read, path)
+    assert "cannot be read (10001 members)" in fails(read, path)
 
 
 def test_an_error_of_ours_passes_through(tmp_path):
@@ -319,3 +324,14 @@ def test_arrays_are_read_as_they_were_written(tmp_path):
 def test_what_is_no_plain_array_is_one_line(tmp_path, data):
     path = archive(tmp_path / "a.npz", [("a.npy", data)])
     assert "a.npz: cannot be read (" in fails(read_arrays, path, "arrays")
+
+
+@pytest.mark.parametrize("names", [["scan"], ["images", "labels"]])
+@pytest.mark.parametrize("change", [(8, 1), (10, 93), (10, 14), (10, 12), (6, 99)])
+def test_an_odd_archive_of_scans_or_of_a_dataset_is_one_line(tmp_path, names, change):
+    arrays = {"labels": np.arange(4)}
+    scans = np.ones((4, 16, 16), "u1")
+    members = [(f"{name}.npy", npy(arrays.get(name, scans))) for name in names]
+    path = archive(tmp_path / "a.npz", members, directory=[change])
+    call = load_dataset if "images" in names else read_scans
+    assert "a.npz: " in fails(call, path)

@@ -9,7 +9,7 @@ import click
 from stm_keras.backend import BACKENDS
 from stm_keras.cli import options
 from stm_keras.errors import StmKerasError, UsageError
-from stm_keras.files import check_outputs
+from stm_keras.files import LOCK, check_outputs, locked
 from stm_keras.leave import EXIT_CODE, Preempted, watched
 from stm_keras.terminal import shell
 
@@ -63,14 +63,14 @@ def submit(config, file, output, local, dry_run, worker, as_json, **asked):
     check_outputs({"--output": [folder, *folders.files_of(folder)]}, [file, sweep.data])
     if not dry_run or folders.is_sweep(folder):
         folders.begin_sweep(folder, sweep)
-    todo = _todo(folder, sweep)
-    if local is not None:
-        if not dry_run:
+    if dry_run:
+        return _show(folder, sweep, _todo(folder, sweep), local)
+    refusal = f"{folder}: another process queues or runs this sweep. Wait for it."
+    with locked(folder / LOCK, refusal):  # else both would take what is not done
+        todo = _todo(folder, sweep)
+        if local is not None:
             return _here(folder, todo, local, as_json)
-        for name, words in todo.items():
-            click.echo(f"{name}: {shell(['stm-keras', *words])}")
-        return None
-    return _queue(folder, sweep, todo, dry_run, as_json)
+        return _queue(folder, sweep, todo, as_json)
 
 
 def _asked(config, file, output, asked):
@@ -124,41 +124,61 @@ def _todo(folder, sweep):
     }
 
 
-def _queue(folder, sweep, todo, dry_run, as_json):
-    from stm_keras.slurm import need_sbatch
-    from stm_keras.sweep.folder import is_sweep, write_jobs
+def _numbers(folder, sweep, todo):
+    """Return the names of all jobs, and the numbers of those to queue."""
     from stm_keras.sweep.plan import jobs
-    from stm_keras.sweep.queue import hand_over, max_array_size, not_over, queue
 
     names = list(jobs(folder, sweep))
     numbers = [number for number, name in enumerate(names) if name in todo]
-    rest = len(names) - len(numbers)
     if not numbers:
         click.echo(
-            f"{folder}: all {rest} are done or queued. Look: stm-keras analyze {folder}"
+            f"{folder}: all {len(names)} are done or queued. Look: stm-keras analyze {folder}"
         )
+    return names, numbers
+
+
+def _show(folder, sweep, todo, local):
+    """Print what would be queued, or run here."""
+    from stm_keras.sweep.folder import is_sweep
+    from stm_keras.sweep.queue import hand_over, max_array_size, not_over
+
+    if local is not None:
+        for name, words in todo.items():
+            click.echo(f"{name}: {shell(['stm-keras', *words])}")
         return
-    arguments = folder, numbers, sweep.concurrent, sweep.sbatch
-    if dry_run:
-        largest, shown = max_array_size(), []
+    names, numbers = _numbers(folder, sweep, todo)
+    if not numbers:
+        return
+    largest, shown = max_array_size(), []
 
-        def show(command):
-            shown.append(shell(["sbatch", "--parsable", *command]))
-            return f"JOB{len(shown)}"  # a number that only SLURM knows
+    def show(command):
+        shown.append(shell(["sbatch", "--parsable", *command]))
+        return f"JOB{len(shown)}"  # a number that only SLURM knows
 
-        waiting = not_over(folder, sweep.concurrent)
-        for _, first, _ in hand_over(*arguments, largest, waiting, show):
-            click.echo(shown[-1])
-            for number in numbers:
-                if first <= number < first + largest:
-                    words = shell(["stm-keras", *todo[names[number]]])
-                    click.echo(f"  {number - first}: {words}")
-        if not is_sweep(folder):
-            options.say("Nothing was written.")
+    arguments = folder, numbers, sweep.concurrent, sweep.sbatch, largest
+    waiting = not_over(folder, sweep.concurrent)
+    for _, first, _ in hand_over(*arguments, waiting, show):
+        click.echo(shown[-1])
+        for number in numbers:
+            if first <= number < first + largest:
+                words = shell(["stm-keras", *todo[names[number]]])
+                click.echo(f"  {number - first}: {words}")
+    if not is_sweep(folder):
+        options.say("Nothing was written.")
+
+
+def _queue(folder, sweep, todo, as_json):
+    from stm_keras.slurm import need_sbatch
+    from stm_keras.sweep.folder import write_jobs
+    from stm_keras.sweep.queue import queue
+
+    names, numbers = _numbers(folder, sweep, todo)
+    rest = len(names) - len(numbers)
+    if not numbers:
         return
     need_sbatch()
     write_jobs(folder, sweep)
-    found = queue(folder, names, *arguments[1:])
+    found = queue(folder, names, numbers, sweep.concurrent, sweep.sbatch)
     if as_json:
         told = {"sweep": str(folder), "jobs": found, "queued": list(todo)}
         click.echo(json.dumps(told, allow_nan=False))

@@ -15,6 +15,7 @@ from stm_keras.data.images import BLOCK_BYTES, Found
 from stm_keras.errors import DatasetError
 from stm_keras.memory import charge
 from stm_keras.readers.source import DEFLATE, charge_list
+from stm_keras.untrusted import plain_members
 
 
 def read_npz(path):
@@ -33,7 +34,9 @@ def read_npz(path):
     with path.open("rb") as file:
         charge_list(file)
     with _damage(path), zipfile.ZipFile(path) as archive:
-        infos = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        infos = {
+            info.filename.removesuffix(".npy"): info for info in plain_members(archive)
+        }
         if "images" not in infos:
             raise DatasetError(
                 f"{path}: has no `images`. Found: {listed_keys(infos)}. An NPZ dataset has "

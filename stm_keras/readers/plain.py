@@ -31,6 +31,7 @@ from stm_keras.readers.source import (
     read_bytes,
 )
 from stm_keras.readers.words import channel_of
+from stm_keras.untrusted import plain_members
 
 MOST = 1000  # scans of a file
 NPY = b"\x93NUMPY"
@@ -129,6 +130,7 @@ def _archive(data):
     charge_list(file)
     try:
         with zipfile.ZipFile(file) as archive:
+            plain_members(archive)
             yield archive
     except (zipfile.BadZipFile, OSError) as error:
         raise ValueError(str(error)) from None

@@ -224,7 +224,9 @@ def test_info_of_nothing_is_one_line(tmp_path):
     check_error(stm("info", tmp_path), 3, "holds no scan. Known formats: docs/formats.md.")
     (tmp_path / "a.keras").write_text("hello")
     check_error(
-        stm("info", tmp_path / "a.keras"), 3, "a.keras: cannot be read (not a .keras"
+        stm("info", tmp_path / "a.keras"),
+        3,
+        "a.keras: cannot be read (File is not a zip file",
     )
 
 

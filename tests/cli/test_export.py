@@ -161,6 +161,9 @@ def results(trained_run, tmp_path):
     row["full agreement"] = {**scores, "n": 17}
     row["command"] = "stm-keras benchmark configs/x.toml"
     row["trust"] = {"accuracy where 90% is wanted": 0.8125}
+    row |= {"epochs": [1] * 5, "seconds": [1.0] * 5, "balanced_accuracy_by_fold": [0.5] * 5}
+    row |= {"backend": ["jax"], "devices": ["cpu"], "precision": ["float32"], "git": []}
+    row |= {"seed": 0, "data": "scans.h5"}
     (tmp_path / "results.json").write_text(json.dumps([{**row, "protocol": "p1"}, row]))
     return tmp_path / "results.json", scores
 
@@ -197,7 +200,5 @@ def test_a_recipe_without_scores_is_not_shipped(trained_run, tmp_path):
     (tmp_path / "bad.json").write_text("{")
     given = ["export", trained_run, "-o", tmp_path / "x.keras", "--scores"]
     check_error(stm(*given, tmp_path / "none.json"), 3, "none.json: has no scores of")
-    check_error(
-        stm(*given, tmp_path / "bad.json"), 3, "is no result of `stm-keras benchmark`"
-    )
+    check_error(stm(*given, tmp_path / "bad.json"), 3, "bad.json: is damaged (Expecting")
     assert not (tmp_path / "x.keras").exists()

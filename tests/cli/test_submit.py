@@ -5,6 +5,8 @@ import json
 import pytest
 from helpers import TINY, check_error, stm
 
+from stm_keras.files import locked
+
 RUN = """
 import json, pathlib, sys
 words = sys.argv[1:]
@@ -71,6 +73,14 @@ def test_a_sweep_file_says_the_same_as_options(asked, tmp_path):
     result = stm("submit", "--sweep", "sweep.toml", "-o", "other", "--dry-run")
     assert "--array=0-3%8" in result.stdout
     assert " -p gpu " in result.stdout
+
+
+def test_of_two_that_run_one_sweep_the_second_is_told(asked, tmp_path):
+    check_error(stm(*asked), 2, "There is no sbatch here.")  # the folder is there now
+    with locked(tmp_path / "sweep" / ".lock", ""):
+        told = "sweep: another process queues or runs this sweep. Wait for it."
+        check_error(stm("submit", "sweep", "--local", 1), 1, told)
+        assert stm("submit", "sweep", "--local", 1, "--dry-run").exit_code == 0
 
 
 def test_what_makes_no_sense_is_refused_in_one_line(asked, tmp_path):

@@ -162,8 +162,10 @@ def test_a_config_that_is_missing_or_no_text_is_named(tmp_path):
     file = tmp_path / "mine.toml"
     check_error(stm("train", file), 3, f"{file}: no such file. These configs come with")
     file.write_bytes(b"\x89HDF\xff\xfe")
-    check_error(stm("train", file), 2, f"{file}: is not a text file. Give a TOML config.")
-    check_error(stm("train", tmp_path), 3, f"{tmp_path}: cannot be read (Is a directory).")
+    check_error(
+        stm("train", file), 3, f"{file}: is not in UTF-8 (byte 0). Give a TOML config"
+    )
+    check_error(stm("train", tmp_path), 3, f"{tmp_path}: is a folder. Give a TOML config.")
 
 
 def test_an_option_of_the_wrong_type_is_a_usage_error(tmp_path):
