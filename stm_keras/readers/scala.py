@@ -22,6 +22,7 @@ NUMBERS = re.compile(r"\.[ts][fb]\d{1,2}$", re.IGNORECASE)
 CHANNEL = "Topographic Channel"
 ENTRIES = 10  # lines of a channel: name, direction, ranges, resolution, unit, file, title
 LARGEST = 1 << 20  # bytes of parameters
+LONGEST = 100  # letters of the name of a file
 CHANNELS = {"Z": "Z", "I": "Current"}
 
 
@@ -141,6 +142,8 @@ def _parse_text(data):
 
 def _beside(path, name):
     """Return the file of a name in the folder, in whatever case it was copied."""
+    if len(name) > LONGEST:
+        return None
     for each in (name, name.upper(), name.lower(), name.capitalize()):
         if each and path.with_name(each).is_file():
             return path.with_name(each)

@@ -11,6 +11,12 @@ from collections.abc import Iterator
 from math import prod
 
 MOST_BYTES = 1 << 30
+MOST_VALUES = 1 << 24  # of all inputs and outputs, for one scan
+LIMITS = {
+    11: MOST_VALUES,
+    12: MOST_VALUES,
+    13: 1 << 28,
+}  # of an input, output, between them
 MOST_NODES = 200_000  # what unrolls a recurrent network of 128 lines has 20,000
 DEEPEST = 4  # graphs in one another
 NUMBER, BYTES = 0, 2  # wire types; the others are numbers of a fixed size
@@ -94,6 +100,8 @@ class Network:
                 inputs.append(_bytes(dict(fields(value)).get(1, b"")))
             elif number == 15:
                 raise Refused("sparse weights")
+            if number in LIMITS and _promised(value) > LIMITS[number]:
+                raise Refused("an array of more numbers than a network of stm-keras has")
         self._nodes += len(nodes)
         if self._nodes > MOST_NODES:
             raise Refused(f"more than {MOST_NODES} nodes")
@@ -195,6 +203,17 @@ def fields(data: memoryview) -> Iterator[tuple]:
             yield key >> 3, value
     except (IndexError, KeyError):
         raise Refused("damaged, or cut short") from None
+
+
+def _promised(data):
+    """Return how many numbers an input, an output or what is between them has at least."""
+    count = 1
+    for step in (2, 1, 2):  # its type, which is that of a tensor, which has a shape
+        data = next((value for number, value in fields(data) if number == step), b"")
+    for number, value in fields(data):
+        if number == 1:  # of its sizes, one that is a number, not a name
+            count *= dict(fields(value)).get(1, 1)
+    return count
 
 
 def _varint(data, place):

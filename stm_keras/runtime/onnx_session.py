@@ -8,13 +8,12 @@ from threading import Timer
 
 from stm_keras.data.model_facts import check_facts
 from stm_keras.errors import InputError, MismatchError, require
-from stm_keras.runtime.onnx_file import MOST_BYTES, Network, Refused
+from stm_keras.runtime.onnx_file import MOST_BYTES, MOST_VALUES, Network, Refused
 from stm_keras.untrusted import ordinary_file, parse_json
 
 FACTS = "stm_keras"  # key of the metadata
 MEMORY = 4 << 30  # bytes, of all networks of a process together
 SECONDS = 120.0  # of a computation; a whole scan takes less than one
-MOST_VALUES = 1 << 24  # of all inputs and outputs, for one scan
 WHAT = "an .onnx file of `stm-keras export`"
 
 

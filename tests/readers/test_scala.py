@@ -85,6 +85,7 @@ def test_what_does_not_fit_is_refused(tmp_path):
         ("  32767", "  -32767", "is a damaged SCALA parameter file|no line"),
         ("Topographic Channel", "Spectroscopic Channel", "of spectra, without an image"),
         ("  -32767 ;Minimum raw value", "  none ;", "is a damaged SCALA"),
+        ("m1.tf0", "9" * 400, "which is not beside it"),
     ):
         path.write_text(text.replace(old, new))
         with pytest.raises(ScanError, match=phrase) as caught:

@@ -115,6 +115,12 @@ def huge_array():
     return model
 
 
+def huge_input():  # onnxruntime would take 2 GB while it loads the file
+    model = network(PLAIN)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2**31
+    return model
+
+
 def twice():
     data = network(PLAIN).SerializeToString()
     return data + onnx.ModelProto(graph=network(PLAIN).graph).SerializeToString()
@@ -146,6 +152,7 @@ REFUSED = {
     "weights in another file": (outside, "weights in another file"),
     "a loop in a step": (lambda: endless(step=True), "graph inside a node 'Loop'"),
     "an array larger than the file": (huge_array, "larger than its file"),
+    "an input too large": (huge_input, "more numbers than a network of stm-keras has"),
     "two graphs": (twice, "no graph, or more than one"),
     "functions": (functions, "functions of its own"),
     "sizes that depend on the line": (shaped, "'Expand' whose size depends on the scan"),
