@@ -159,6 +159,7 @@ def _checked(path, table):
         raise DatasetError(f"{path}: is no index of shards. Give a dataset.")
     version = table.get("version")
     if version != VERSION:
+        version = version if type(version) is int else "?"
         raise DatasetError(
             f"{path}: was written in version {version} of the format; this stm-keras reads "
             f"version {VERSION}. Update stm-keras, or write the shards again."
