@@ -8,11 +8,13 @@ from threading import Timer
 
 from stm_keras.data.model_facts import check_facts
 from stm_keras.errors import InputError, MismatchError, require
+from stm_keras.memory import budget
 from stm_keras.runtime.onnx_file import MOST_BYTES, MOST_VALUES, Network, Refused
 from stm_keras.untrusted import ordinary_file, parse_json
 
 FACTS = "stm_keras"  # key of the metadata
-MEMORY = 4 << 30  # bytes, of all networks of a process together
+MEMORY = 4 << 30  # bytes at most, of all networks of a process together
+LEAST = 1 << 28  # bytes, however few one file may take: some hundred lines at a time
 SECONDS = 120.0  # of a computation; a whole scan takes less than one
 WHAT = "an .onnx file of `stm-keras export`"
 
@@ -146,10 +148,14 @@ def _bound_memory(runtime, options):
     """Have onnxruntime take the memory of a session from one place that has an end."""
     kind = runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
     place = runtime.OrtMemoryInfo("Cpu", kind, 0, runtime.OrtMemType.DEFAULT)
-    limits = runtime.OrtArenaCfg({"max_mem": MEMORY})
+    limits = runtime.OrtArenaCfg({"max_mem": _most()})
     with suppress(Exception):  # there is one: ours, or that of the program we are part of
         runtime.create_and_register_allocator(place, limits)
     options.add_session_config_entry("session.use_env_allocators", "1")
+
+
+def _most():
+    return max(budget(MEMORY), LEAST)
 
 
 def _fits(shape, promised):
@@ -166,6 +172,6 @@ def _reason(error):
     if "terminate flag" in text:
         return f"it takes more than {SECONDS:.0f} s"
     if "Available memory of" in text or isinstance(error, MemoryError):
-        return f"it needs more than {MEMORY >> 30} GiB of memory"
+        return f"it needs more than {_most() / 1e9:.1f} GB of memory"
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", text)
     return text.split(" Status Message:")[0][:200]
