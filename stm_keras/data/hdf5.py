@@ -51,7 +51,7 @@ def read_hdf5(path):
                 f"this stm-keras reads version {VERSION}. Update stm-keras."
             )
         stored = member(path, file, "images")
-        names = names_of(file)
+        names, source = names_of(file), attribute(file, "source")
         matlab = "MATLAB_class" in stored.attrs
 
         def array(key):
@@ -71,7 +71,7 @@ def read_hdf5(path):
             arrays={key: array(key) for key in ARRAYS if key in names},
             classes=_classes(path, file, names),
             parameters=parameters,
-            source=_text(attribute(file, "source")),
+            source=_text(source) if isinstance(source, str | bytes) else None,
             own=own,
             keys=tuple(names),
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from helpers import write_dataset
 
 from stm_keras.data.dataset import CLASSES, SIX_CLASSES, Dataset
 from stm_keras.data.storage import load_dataset, save_dataset
@@ -271,6 +272,13 @@ def test_content_counts_and_not_the_suffix(tmp_path, name):
     save_dataset(full_dataset(), tmp_path / "x.h5")
     (tmp_path / "x.h5").rename(tmp_path / name)
     assert len(load_dataset(str(tmp_path / name), shape=SHAPE)) == 5
+
+
+def test_a_source_that_is_no_text_is_none(tmp_path):
+    path = write_dataset(tmp_path / "a.h5", count=4)
+    with h5py.File(path, "r+") as file:
+        file.attrs["source"] = np.uint64(7)
+    assert load_dataset(path).source == str(path)
 
 
 def test_labels_in_hdf5_without_lines(tmp_path):
