@@ -17,7 +17,7 @@ from stm_keras.errors import InputError, StmKerasError, UsageError
 
 VARIABLE = "STM_KERAS_MEMORY"
 SCANS = 2 * 10**9  # bytes: the most that a scan file gets unless the variable says more
-SPARE = 1 << 28  # bytes that other threads may take while one reads a file
+SPARE = 1 << 27  # bytes that other threads may take while one reads a file
 LEAST = 10**6  # bytes, of a budget: below, no scan can be read
 UNKNOWN = 8 << 30  # bytes of a machine that does not tell
 UNITS = {

@@ -42,7 +42,7 @@ def _check_utf8(name, value):
     except UnicodeEncodeError:
         raise ValueError(
             f"`{name}` must be in UTF-8, as a config is. Rename the file, or give a link to it. "
-            f"Received: {printable(value)}"
+            f"Received: {printable(value[:80])}"
         ) from None
 
 

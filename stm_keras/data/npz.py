@@ -103,6 +103,11 @@ def _read_array(path, archive, info):
         array = np.empty(shape[::-1] if fortran else shape, dtype)
         _fill(stream, array)
         stream.read(1)
+    if dtype.kind == "U" and dtype.itemsize and array.size:
+        letters = np.frombuffer(array.tobytes(), dtype.str[0] + "u4")
+        if letters.max() >= 0x110000:
+            key = info.filename.removesuffix(".npy")
+            raise DatasetError(f"{path}: `{key}` is damaged: no letters. Make it again.")
     return array.T if fortran else array
 
 

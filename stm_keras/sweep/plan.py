@@ -228,8 +228,10 @@ def read_values(text):
         UsageError: It is no such thing.
     """
     key, equals, values = text.partition("=")
-    if not equals or not key.strip() or not values.strip():
-        raise UsageError(f"`--grid` takes section.key=value,value. Received: {text}.")
+    if not equals or not key.isascii() or not key.strip() or not values.strip():
+        raise UsageError(
+            f"`--grid` takes section.key=value,value. Received: {shown(text)}."
+        )
     return key.strip(), tuple(map(parse_value, split_values(values)))
 
 
@@ -245,9 +247,9 @@ def read_space(text):
     key, equals, values = text.partition("=")
     wrong = UsageError(
         "`--space` takes section.key=low:high, low:high:log or value,value. "
-        f"Received: {text}."
+        f"Received: {shown(text)}."
     )
-    if not equals or not key.strip() or not values.strip():
+    if not equals or not key.isascii() or not key.strip() or not values.strip():
         raise wrong
     low, colon, rest = values.partition(":")
     if not colon:

@@ -160,6 +160,11 @@ def damaged_npz():
     return bytes(data)
 
 
+def letterless_npz():
+    days = np.full(len(GOOD["labels"]), 0x7FFFFFFF, "u4").view("U1")
+    return npz_bytes(**GOOD, session=days)
+
+
 def encrypted_npz():
     data = bytearray(npz_bytes())
     data[6] |= 1
@@ -182,6 +187,7 @@ BAD_BYTES = {  # name: content, what the line says
     "picture": (b"\x89PNG\r\n\x1a\n", r"one picture\. Give the folder"),
     "gzip": (b"\x1f\x8b\x08", r"gzip archive\. Unpack"),
     "cut HDF5": (hdf5_bytes()[:-100], r"damaged, cut short"),
+    "no letters": (letterless_npz(), r"`session` is damaged: no letters"),
     "cut MATLAB": (hdf5_bytes(True, x_raw=X_RAW, y=Y)[:-100], r"damaged, cut short"),
     "MATLAB header": (
         b"MATLAB 7.3 MAT-file".ljust(512),
