@@ -110,10 +110,14 @@ def test_a_run_of_too_few_epochs_is_not_over(tmp_path):
         run.write_text(name, "")
     run.write_json("evaluation.json", {"auroc": 0.5})
     run.file("checkpoints").mkdir()
-    rows = [{"epoch": 1}, {"epoch": 2}]
-    run.write_json("checkpoints/state.json", {"weights": "a", "rows": rows[:1]})
+    rows = [{"epoch": epoch, "seconds": 1.0} for epoch in (1, 2)]
+    run.write_json(
+        "checkpoints/state.json", {"weights": "epoch-1.weights.h5", "rows": rows[:1]}
+    )
     assert finished_scores(run, config) is None
-    run.write_json("checkpoints/state.json", {"weights": "a", "rows": rows})
+    run.write_json(
+        "checkpoints/state.json", {"weights": "epoch-2.weights.h5", "rows": rows}
+    )
     assert finished_scores(run, config) == {"auroc": 0.5}
 
 

@@ -282,7 +282,7 @@ def test_a_warm_up_that_is_longer_than_the_training_is_told(tmp_path, monkeypatc
         config = load_config(None, ["train.warmup_epochs=5", f"train.epochs={epochs}"])
         with pytest.raises(InputError):
             train(config, Run(tmp_path), told.append)
-        assert [text[:38] for text in told] == expected
+        assert [text[:39] for text in told] == expected
 
 
 @pytest.mark.parametrize("around", [contextlib.nullcontext, CtrlC])  # as the command line
