@@ -51,6 +51,8 @@ def atomic(path, overwrite=False):
     path = Path(path)
     if path.is_dir():
         raise OutputError(f"{path}: is a folder. Give the name of a file.")
+    if path.exists() and not path.is_file():  # which a rename would replace, if we may
+        raise OutputError(f"{path}: is not an ordinary file. Give the name of a file.")
     if os.path.lexists(path) and not overwrite:
         raise OutputError(EXISTS.format(path))
     try:
@@ -375,6 +377,8 @@ def check_folder(path):
         OutputError: The folder cannot be made or written.
     """
     path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{path}: is not a folder. Give the name of one.")
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ from helpers import ONCE, REPOSITORY, check_error, stm, write_dataset
 from stm_keras import files
 from stm_keras.cli.main import main
 from stm_keras.errors import OutputError, UsageError
-from stm_keras.files import atomic, atomic_folder, check_outputs, sweep
+from stm_keras.files import atomic, atomic_folder, check_folder, check_outputs, sweep
 
 
 def write(path, text, overwrite=False, meanwhile=lambda: None):
@@ -79,6 +80,18 @@ def test_a_dangling_link_is_a_name_that_is_taken(tmp_path):
     with pytest.raises(OutputError, match="exists already"):
         write(path, "mine")
     assert names(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no FIFOs")
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_no_ordinary_file_is_not_replaced(overwrite, tmp_path):
+    path = tmp_path / "a.txt"
+    os.mkfifo(path)
+    with pytest.raises(OutputError, match="is not an ordinary file"):
+        write(path, "mine", overwrite)
+    assert stat.S_ISFIFO(path.stat().st_mode)
+    with pytest.raises(OutputError, match="is not a folder"):
+        check_folder(path)
 
 
 def make_folder(path, text, overwrite=False, meanwhile=lambda: None):

@@ -20,6 +20,7 @@ from stm_keras.readers import READERS
 from stm_keras.readers.hdf5_file import names_of
 from stm_keras.readers.mat5 import MAGIC as OLD_MATLAB
 from stm_keras.readers.sniff import refusal, scan_format
+from stm_keras.terminal import shell
 
 SHAPE = (128, 128)
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -32,7 +33,7 @@ NOT_DATASETS = {  # how a file begins: what it is, what to do
     b"\xff\xd8\xff": ("one picture", "Give the folder, with a CSV file of labels"),
     b"\x1f\x8b": ("a gzip archive", "Unpack it first"),
 }
-CURE = "type: stm-keras convert THIS -o NEW.h5, which is read piece by piece"
+CURE = "type `stm-keras convert THIS -o NEW.h5`: that is read piece by piece"
 CURES = {
     "old matlab": "save it in MATLAB with save(..., '-v7.3'), which is read piece by piece",
     "hdf5": "give fewer scans",
@@ -70,7 +71,9 @@ def load_dataset(path, merge=True, lazy_above=None, shape=SHAPE, streamed=False)
     path = Path(path)
     try:
         kind = sniff(path)
-        with one_file(path, CURES.get(kind, CURE).replace("THIS", str(path)), DatasetError):
+        with one_file(
+            path, CURES.get(kind, CURE).replace("THIS", shell([str(path)])), DatasetError
+        ):
             if kind == "shards":
                 return load_shards(path, merge, shape)
             found = read_found(kind, path, *(SHAPE if shape is None else shape))

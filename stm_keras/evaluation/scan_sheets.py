@@ -1,5 +1,6 @@
 """One picture of each scan that was judged: the scan, and what every line said."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from stm_keras.files import atomic, check_folder
 PIXELS = 512  # of a scan in its picture, along a line
 HEIGHT, MARGIN = 3.7, 1.15  # inches: of the panels, and of the words around them
 WARN = COLOURS[5]
+LONGEST = 200  # bytes of a name: file systems take 255, with a number and what is temporary
 
 
 class ScanSheets:
@@ -77,7 +79,7 @@ class ScanSheets:
         index = f"-{judged.index}" if judged.index else ""
         parts = [part for part in path.parts if part not in (path.anchor, "..")]
         for first in range(len(parts) - 1, -1, -1):
-            name = f"{'-'.join(parts[first:])}{index}.png"
+            name = f"{_short('-'.join(parts[first:]))}{index}.png"
             if name not in self._names:
                 break
         stem, number = name.removesuffix(".png"), 2
@@ -85,6 +87,13 @@ class ScanSheets:
             name, number = f"{stem} ({number}).png", number + 1
         self._names.add(name)
         return name
+
+
+def _short(name):
+    """Return the beginning of a name, with which a file can still be called."""
+    while len(os.fsencode(name)) > LONGEST:
+        name = name[:-1]
+    return name
 
 
 def plot_judged(judged):

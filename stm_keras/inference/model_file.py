@@ -62,7 +62,7 @@ def bare_model(model):
 
 
 def read_facts(path):
-    """Read what a `.keras` or `.skops` file says of itself, without keras.
+    """Read what a `.keras`, `.onnx` or `.skops` file says of itself, without keras.
 
     Args:
         path: str or `Path`.
@@ -76,6 +76,10 @@ def read_facts(path):
     path = Path(path)
     if path.suffix == ".skops":
         return read_tree_facts(path)
+    if path.suffix == ".onnx":
+        from stm_keras.runtime.onnx_session import read_network
+
+        return read_network(path)[2]
     with _open(path) as archive:
         if FACTS not in archive.namelist():
             return {}

@@ -4,6 +4,7 @@ import contextlib
 import glob
 import os
 import queue
+import re
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ MICROSCOPES = {  # formats that hold nothing but scans; damage in one of them is
     "jpk",
     "scala",
 }
+LONGEST = 1 << 16  # characters of a name in a list; no system takes as many
 EXPORTS = ("picture", "text", "numbers")  # formats of what is also there as a scan, mostly
 SUFFIXES = {  # names that claim to be a scan, whatever is in the file
     *(".sxm", ".z_mtrx", ".i_mtrx", ".sm2", ".sm3", ".sm4", ".nid"),
@@ -139,11 +141,17 @@ def find_places(
         if str(argument) != "-":
             yield from _expand(Path(argument), left_out)
             continue
-        for line in _as_they_come(lines or ()):
+        for line in _as_they_come(_names(lines or ())):
             if line is None:
                 yield None
-            elif line.strip("\r\n"):
-                yield from _expand(Path(line.strip("\r\n")), left_out)
+            elif isinstance(line, Exception):
+                reason = getattr(line, "strerror", None) or line
+                text = (
+                    f"standard input: is not a list of files that can be read ({reason})."
+                )
+                yield Place(Path("-"), error=InputError(text))
+            elif line:
+                yield from _expand(Path(line), left_out)
 
 
 def _expand(path, left_out):
@@ -294,14 +302,32 @@ def _look(path, left_out):
     return None
 
 
+def _names(lines):
+    """Yield what a list has on its lines, or between NULs, as `find -print0` writes them."""
+    if not hasattr(lines, "readline"):
+        yield from (line.strip("\r\n") for line in lines)
+        return
+    rest, first = "", True
+    while text := lines.readline(LONGEST):
+        rest += text.removeprefix("\ufeff") if first else text  # Windows marks texts so
+        first = False
+        if "\0\0" in rest or len(rest) > LONGEST and not re.search("[\0\n]", rest):
+            raise ValueError("it holds what is no name")
+        *whole, rest = re.split("[\0\n]", rest)
+        yield from (name.strip("\r") for name in whole)
+    yield rest.strip("\r")
+
+
 def _as_they_come(lines):
-    """Yield lines of a stream, and None when the next one keeps waiting."""
+    """Yield lines of a stream, None when the next one keeps waiting, and what ended it."""
     waiting, over = queue.Queue(), object()
 
     def read():
         try:
             for line in lines:
                 waiting.put(line)
+        except Exception as error:  # in a thread nobody would hear of it
+            waiting.put(error)
         finally:
             waiting.put(over)
 

@@ -123,6 +123,10 @@ def open_picture(
                     yield picture
     except PermissionError:
         raise
+    except Pillow.DecompressionBombError:
+        most = 2 * Pillow.MAX_IMAGE_PIXELS
+        text = f"{path}: is a picture of more than {most} pixels. Save it smaller."
+        raise error(text) from None
     except (
         ArithmeticError,
         AttributeError,
@@ -134,7 +138,6 @@ def open_picture(
         TypeError,
         ValueError,
         struct.error,
-        Pillow.DecompressionBombError,
     ) as reason:
         text = (str(reason) or "unreadable").splitlines()[0].split("<")[0].strip()
         raise error(f"{path}: is {what} ({text[:160]}). Export it again.") from None

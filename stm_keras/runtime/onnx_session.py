@@ -102,20 +102,9 @@ def open_session(path, threads=1):
             of stm-keras has.
         MissingExtraError: onnxruntime is not installed.
     """
-    path = ordinary_file(path, WHAT)
+    data, network, facts = read_network(path)
     runtime = require("onnxruntime", "onnx")
-    try:
-        with path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
-        network = Network(data)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from None
-    except Refused as error:
-        raise InputError(f"{path}: is no model that is run here ({error}).") from None
-    if FACTS not in network.metadata:
-        raise InputError(f"{path}: is not of `stm-keras export`.")
-    facts = parse_json(network.metadata[FACTS], f"{path}, metadata `{FACTS}`")
-    facts = check_facts(facts, path, "its metadata are damaged")
+    path = Path(path)
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = threads
     options.log_severity_level = 4
@@ -142,6 +131,34 @@ def open_session(path, threads=1):
                 f"({each.name[:40]!r} is a {each.type} of shape {each.shape})."
             )
     return GuardedSession(session, path, steady=network.inputs[:1] == ["line"]), facts
+
+
+def read_network(path):
+    """Read an .onnx file of `stm-keras export`, without onnxruntime.
+
+    Args:
+        path: str or `Path`.
+
+    Returns:
+        Tuple of its bytes, the `Network` in them, and the dict of what it says of itself.
+
+    Raises:
+        InputError: It is missing, damaged, not of stm-keras, or holds what none of these has.
+    """
+    path = ordinary_file(path, WHAT)
+    try:
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+        network = Network(data)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from None
+    except Refused as error:
+        raise InputError(f"{path}: is no model that is run here ({error}).") from None
+    if FACTS not in network.metadata:
+        raise InputError(f"{path}: is not of `stm-keras export`.")
+    facts = parse_json(network.metadata[FACTS], f"{path}, metadata `{FACTS}`")
+    facts = check_facts(facts, path, "its metadata are damaged")
+    return data, network, facts
 
 
 def _bound_memory(runtime, options):

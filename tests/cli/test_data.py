@@ -5,7 +5,15 @@ import json
 import h5py
 import numpy as np
 import pytest
-from helpers import SHARED, check_error, lattice_scans, made_up_dataset, stm, write_dataset
+from helpers import (
+    REPOSITORY,
+    SHARED,
+    check_error,
+    lattice_scans,
+    made_up_dataset,
+    stm,
+    write_dataset,
+)
 from PIL import Image
 
 from stm_keras.data.dataset import CLASSES, SIX_CLASSES
@@ -50,7 +58,7 @@ def test_simulate_refuses_before_it_works(tmp_path, monkeypatch):
     check_error(stm(*given), 1, "a.h5: exists already. Add --overwrite to replace it.")
     assert (tmp_path / "a.h5").read_text() == "mine"
     result = stm("simulate", "--count", 8, "-o", tmp_path / "a.h5" / "b.h5")
-    check_error(result, 1, "a.h5: cannot be written (File exists)")
+    check_error(result, 1, "a.h5: is not a folder")
     check_error(stm("simulate", "--count", 8, "-o", tmp_path), 1, "is a folder")
 
 
@@ -201,7 +209,7 @@ def test_info_tells_what_it_can_where_nothing_can_be_written(tmp_path):
     assert (facts["scans"], facts["sheets"]) == (16, [])
     assert result.stderr.startswith("No new contact sheets: ")
     result = stm("info", data, "-o", tmp_path / "scans-sheets")
-    check_error(result, 1, "cannot be written")
+    check_error(result, 1, "is not a folder")
 
 
 def test_info_of_a_model_or_a_run_tells_its_facts(trained_run, model_file):
@@ -217,6 +225,12 @@ def test_info_of_a_model_or_a_run_tells_its_facts(trained_run, model_file):
 def test_info_of_a_model_needs_no_keras(model_file, monkeypatch):
     monkeypatch.setattr("stm_keras.cli.options.import_keras", None)
     assert stm("info", model_file).exit_code == 0
+
+
+def test_info_of_an_onnx_model_is_what_it_says_of_itself():
+    result = stm("info", REPOSITORY / "models" / "h_si100.onnx", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["classes"][0] == "individual atoms"
 
 
 def test_info_of_nothing_is_one_line(tmp_path):

@@ -201,6 +201,16 @@ def test_a_model_of_whole_scans_has_no_verdict_for_every_line(model_file, tmp_pa
     assert result.stdout == ""
 
 
+def test_a_name_that_leaves_no_room_for_an_ending_is_shortened(tmp_path):
+    names = [f"{'a' * 250}.sxm", f"{'a' * 249}b.sxm", "b.sxm"]
+    for name in names:
+        write(tmp_path / "in", name)
+    result = stm("predict", tmp_path / "in", "--pictures", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    drawn = sorted(len(path.name) for path in (tmp_path / "out").iterdir())
+    assert drawn == [len("b.sxm.png"), 204, 204]
+
+
 def test_pictures_are_drawn_one_a_scan(folder, tmp_path):
     pytest.importorskip("matplotlib")
     again = write(folder, "deep/a.sxm", 1, lines=70)

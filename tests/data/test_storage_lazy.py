@@ -2,6 +2,7 @@ import multiprocessing
 import os
 import pickle
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -202,11 +203,12 @@ def test_what_is_larger_than_memory_is_converted_as_the_refusal_says(
     with pytest.raises(DatasetError, match="1.1 MB are allowed for one file") as error:
         load_dataset(source)
     told = re.search(
-        r"type: stm-keras (.*?), which is read piece by piece", str(error.value)
+        r"type `stm-keras (.*?)`: that is read piece by piece", str(error.value)
     )
-    given, to = re.fullmatch(r"convert (.*) -o (.*)", told.group(1)).groups()
     monkeypatch.chdir(tmp_path)
-    assert stm("convert", given, "-o", to).exit_code == 0
+    words = shlex.split(told.group(1))  # as it is pasted into a shell
+    assert stm(*words).exit_code == 0
+    to = words[-1]
     converted = load_dataset(tmp_path / to)
     assert isinstance(converted.images, StoredImages)
     np.testing.assert_array_equal(converted.images[:], images)

@@ -1,5 +1,7 @@
 """Which files are judged: what the user named, and what is a scan in a folder."""
 
+import errno
+import io
 import os
 import threading
 
@@ -202,6 +204,41 @@ def test_a_list_is_taken_line_by_line(tmp_path):
     fill(tmp_path)
     lines = [f"{tmp_path / 'b.sxm'}\n", "\n", f"{tmp_path / 'a.sxm'}\r\n", "none.sxm"]
     assert names("-", lines=lines) == ["b.sxm", "a.sxm", "none.sxm"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("b.sxm\0a\nb.sxm\0", ["b.sxm", "a", "b.sxm"]),  # find -print0
+        ("\ufeffb.sxm\r\na.sxm", ["b.sxm", "a.sxm"]),  # PowerShell
+        ("b.sxm\n" * 30_000, ["b.sxm"] * 30_000),
+    ],
+)
+def test_a_list_may_be_of_any_program(text, expected):
+    assert names("-", lines=io.StringIO(text)) == expected
+
+
+class Failing(io.StringIO):
+    def readline(self, size=-1):
+        return super().readline(size) or self.fail()
+
+    def fail(self):
+        raise OSError(errno.EIO, "Input/output error")
+
+
+@pytest.mark.parametrize(
+    ("list_", "reason"),
+    [
+        (Failing("b.sxm\n"), "Input/output error"),
+        (io.StringIO("b.sxm\n" + "\0" * 10), "no name"),
+        (io.StringIO("b.sxm\n" + "x" * 70_000), "no name"),
+    ],
+)
+def test_what_ends_a_list_is_told_and_what_came_before_is_judged(list_, reason):
+    first, last = find_places(["-"], list_)
+    assert (first.path.name, first.error) == ("b.sxm", None)
+    assert reason in str(last.error)
+    assert str(last.error).startswith("standard input: is not a list of files")
 
 
 def test_a_slow_list_pauses_so_that_verdicts_come_out(tmp_path):

@@ -23,6 +23,16 @@ def save(path, pixels, **options):
     return path
 
 
+def test_a_picture_of_more_pixels_than_pillow_opens_is_large_and_not_damaged(
+    tmp_path, monkeypatch
+):
+    path = tmp_path / "a.png"
+    Image.new("L", (64, 64)).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ScanError, match="a.png: is a picture of more than 2000 pixels"):
+        read_scan(path)
+
+
 def test_a_two_slope_gold_map_is_inverted_exactly(tmp_path):
     scan = read_scan(save(tmp_path / "a.png", GOLD))
     np.testing.assert_array_equal(scan.heights, VALUES)
