@@ -77,7 +77,7 @@ PLAIN = {
     ],
     "recurrent": [
         layers.Bidirectional(layers.LSTM(3, return_sequences=True)),
-        layers.RNN(layers.StackedRNNCells([layers.GRUCell(3)]), return_sequences=True),
+        layers.RNN(layers.GRUCell(3), return_sequences=True),
     ],
 }
 
