@@ -17,7 +17,7 @@ import numpy as np
 from stm_keras.errors import ScanError
 from stm_keras.readers.found import Found, Image, choose, zero_filled
 from stm_keras.readers.source import check_length, check_shape, damage, inflate, read_bytes
-from stm_keras.readers.words import number, positive
+from stm_keras.readers.words import fact, number, positive
 
 HEADER = 16384  # bytes
 DEFLATED = b"\x78"
@@ -103,7 +103,7 @@ def _parse(path, data):
                 direction=direction,
                 slow=slow,
                 valid=None if complete else zero_filled(heights),
-                line_time=number(header.get("sec/line:")),
+                line_time=fact(header.get("sec/line:")),
             )
         )
     off = header.get("chmode") == "1" or header.get("fboff") == "1"
@@ -115,7 +115,7 @@ def _parse(path, data):
         # Scans at several voltages (Scantype 2) have one for each sweep.
         bias=None if header.get("scantype") == "2" else _bias(header),
         setpoint=_setpoint(header),
-        angle=number(header.get("rotation")),
+        angle=fact(header.get("rotation")),
         feedback=False if off else {"0": True}.get(header.get("chmode")),
         warnings=(many,) if many else (),
     )
@@ -179,13 +179,13 @@ def _size(header, shape, volt):
         values = [number(header.get(key)) for key in keys]
         step = None if None in values else abs(math.prod(values)) * volt
         stepped.append(None if step is None else step * points * ANGSTROM)
-        length = number(header.get(f"length {axis}[a]"))
+        length = fact(header.get(f"length {axis}[a]"))
         told.append(None if length is None else length * ANGSTROM)
-    return positive(*stepped) or positive(*told)
+    return positive(*stepped) or (tuple(told) if all(told) else None)
 
 
 def _bias(header):
-    value = number(header.get("biasvoltage", header.get("biasvolt[mv]")))
+    value = fact(header.get("biasvoltage", header.get("biasvolt[mv]")))
     return None if value is None else value * 1e-3
 
 
@@ -194,7 +194,7 @@ def _setpoint(header):
     phase = "4" if header.get("pllon") == "1" else "0"
     if header.get("fbchannel", phase) != "0":
         return None
-    told = (number(header.get(key)) for key in ("current[a]", "setpoint"))
+    told = (fact(header.get(key)) for key in ("current[a]", "setpoint"))
     kept = number(header.get("fblogiset"))  # mV behind the amplifier
     kept = kept * 1e-3 / 10.0 ** _decades(header) if kept else None
     return next((value for value in told if value), kept)

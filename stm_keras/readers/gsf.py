@@ -8,7 +8,7 @@ import numpy as np
 from stm_keras.errors import ScanError
 from stm_keras.readers.found import Found, Image, choose, zero_filled
 from stm_keras.readers.source import check_length, check_shape, damage, read_bytes
-from stm_keras.readers.words import channel_of, number, si_unit
+from stm_keras.readers.words import channel_of, fact, si_unit
 
 MAGIC = b"Gwyddion Simple Field 1.0\n"
 
@@ -57,7 +57,7 @@ def parse(path, data):
             slow=slow,
             valid=there if there.any() else None,
         )
-        size = [number(header.get(name)) for name in ("XReal", "YReal")]
+        size = [fact(header.get(name)) for name in ("XReal", "YReal")]
         return Found(
             format="gsf",
             images=(image,),

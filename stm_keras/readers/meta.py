@@ -4,10 +4,11 @@ Gwyddion passes the header of a file on as it was written, and Igor keeps it in 
 note: pairs of texts whose names differ from maker to maker.
 """
 
+import math
 import re
 from collections.abc import Mapping
 
-from stm_keras.readers.words import number, quantity
+from stm_keras.readers.words import fact, number, quantity
 
 WAYS = {  # what is said of a way: which axis, and how it ran
     **dict.fromkeys(("up", "bottomtotop", "upward", "upwards"), ("slow", "up")),
@@ -58,9 +59,9 @@ def settings(meta: Mapping, lines: int, pixels: int) -> dict:
     found = _ways(known)
     found["bias"] = _bias(known)
     found["setpoint"] = _first(known, SETPOINTS, "A")
-    found["angle"] = next((number(known[a]) for a in ANGLES if a in known), None)
+    found["angle"] = next((fact(known[a]) for a in ANGLES if a in known), None)
     if "unitnumber" in known and "tilt" in known:  # Aarhus: the angle of the lines
-        found["angle"] = number(known["tilt"])
+        found["angle"] = fact(known["tilt"])
     found["line_time"] = _line_time(known, lines, pixels)
     return {name: value for name, value in found.items() if value is not None}
 
@@ -96,14 +97,18 @@ def _ways(known):
 def _bias(known):
     """Return the bias; of the two of Park's software, the one that is not 0."""
     values = [quantity(known.get(name), "V") for name in BIASES]
-    values += [number(known.get(name)) for name in BARE]
-    values = [value for value in values if value is not None]
+    values += [fact(known.get(name)) for name in BARE]
+    values = _told(values)
     return next((value for value in values if value), values[0] if values else None)
 
 
+def _told(values):
+    """Return those that are there as a list, what is no number last."""
+    return sorted((v for v in values if v is not None), key=math.isnan)
+
+
 def _first(known, names, symbol):
-    values = (quantity(known.get(name), symbol) for name in names)
-    return next((value for value in values if value is not None), None)
+    return next(iter(_told(quantity(known.get(name), symbol) for name in names)), None)
 
 
 def _line_time(known, lines, pixels):

@@ -4,6 +4,7 @@ Lines are stored as they were recorded: the backward ones from right to left, an
 an up scan from the bottom. Lines and pixels that the tip did not reach are NaN.
 """
 
+import math
 import re
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import numpy as np
 
 from stm_keras.errors import ScanError
 from stm_keras.readers.found import Found, Image, choose
+from stm_keras.readers.plausible import believable
 from stm_keras.readers.source import check_length, check_shape, damage, read_bytes
-from stm_keras.readers.words import channel_of, number, quantity, si_unit
+from stm_keras.readers.words import channel_of, fact, quantity, si_unit
 
 END = b":SCANIT_END:"
 START = b"\x1a\x04"
+TYPES = {"": ">f4", "FLOAT MSBFIRST": ">f4", "FLOAT LSBFIRST": "<f4"}
 
 
 def read(path, channel=None):
@@ -78,7 +81,7 @@ def _parse(path, data):
             "mode."
         )
     header = parse_header(data[:end].decode("latin-1"))
-    pixels, lines = (int(value) for value in header["SCAN_PIXELS"].split())
+    pixels, lines = _pixels(path, header["SCAN_PIXELS"])
     stored = stored_images(header["DATA_INFO"])
     check_shape(path, lines, pixels, len(stored))
     needed, there = 4 * lines * pixels * len(stored), len(data) - start
@@ -88,11 +91,19 @@ def _parse(path, data):
             f"{path}: holds {there} bytes of data where its header promises {needed}: line "
             "ends were converted, or the header was edited. Copy it again in binary mode."
         )
-    order = "<f4" if "LSB" in header.get("SCANIT_TYPE", "") else ">f4"
-    block = np.frombuffer(data, order, offset=start).reshape(len(stored), lines, pixels)
+    stored_as = " ".join(header.get("SCANIT_TYPE", "").split())
+    if stored_as not in TYPES:
+        raise ScanError(
+            f"{path}: is a Nanonis file whose SCANIT_TYPE is {_short(stored_as)}, not FLOAT "
+            "MSBFIRST or FLOAT LSBFIRST: its numbers cannot be read. Copy it again, or save "
+            "it with another program."
+        )
+    block = np.frombuffer(data, TYPES[stored_as], offset=start).reshape(
+        len(stored), lines, pixels
+    )
     slow = header.get("SCAN_DIR", "").strip().lower()
     slow = slow if slow in ("down", "up") else None
-    times = [number(word) for word in header.get("SCAN_TIME", "").split()]
+    times = [fact(word) for word in header.get("SCAN_TIME", "").split()]
     times = dict(zip(("forward", "backward"), times, strict=False))
     bias = _biases(header, [name for name, _, _ in stored])
     images = []
@@ -118,7 +129,7 @@ def _parse(path, data):
         images=tuple(images),
         size=_pair(header.get("SCAN_RANGE", "")),
         setpoint=quantity(control.get("Setpoint"), "A"),
-        angle=number(header.get("SCAN_ANGLE")),
+        angle=fact(header.get("SCAN_ANGLE")),
         feedback=feedback,
         warnings=_warnings(times),
     )
@@ -156,12 +167,10 @@ def _biases(header, names):
     A later pass may have a bias of its own, in a table with a row for each pass. Where rows
     and passes do not go together, that of later passes is not known.
     """
-    common = number(header.get("BIAS"))
+    common = fact(header.get("BIAS"))
     rows = _rows(header.get("Multipass-Config", ""))
     own = [
-        next(
-            (number(row[key]) for key in row if re.match("bias.?override", key, re.I)), None
-        )
+        next((fact(row[key]) for key in row if re.match("bias.?override", key, re.I)), None)
         for row in rows
     ]
     passes = sorted({_pass(name) for name in names})
@@ -172,13 +181,32 @@ def _biases(header, names):
     return {p: common if known or p == 1 else None for p in passes}
 
 
+def _short(text):
+    return repr(text if len(text) <= 40 else text[:37] + "...")
+
+
+def _pixels(path, text):
+    words = text.split()
+    if len(words) != 2 or not all(re.fullmatch(r"[-+]?\d{1,18}", word) for word in words):
+        raise ScanError(
+            f"{path}: is a damaged Nanonis file: its SCAN_PIXELS, {_short(' '.join(words))}, "
+            "are not two whole numbers. Copy it again from the microscope's computer."
+        )
+    return map(int, words)
+
+
 def _pair(text):
-    values = [number(word) for word in text.split()]
-    return tuple(values) if len(values) == 2 else None
+    values = tuple(fact(word) for word in text.split())
+    if all(value is None for value in values):
+        return None
+    return values if len(values) == 2 else (math.nan, math.nan)
 
 
 def _warnings(times):
-    forward, backward = times.get("forward"), times.get("backward")
+    forward, backward = (
+        believable(line_time=times.get(way))[0]["line_time"]
+        for way in ("forward", "backward")
+    )
     if forward and backward and max(forward, backward) > 2 * min(forward, backward):
         return (
             f"a line took {forward:g} s forward and {backward:g} s backward: do not compare "

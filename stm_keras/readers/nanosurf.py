@@ -9,7 +9,7 @@ import numpy as np
 from stm_keras.errors import NoImageError, ScanError
 from stm_keras.readers.found import Found, Image, choose, zero_filled
 from stm_keras.readers.source import check_length, check_shape, damage, read_bytes
-from stm_keras.readers.words import channel_of, number, positive, quantity, si_unit
+from stm_keras.readers.words import channel_of, fact, number, quantity, si_unit
 
 MARK = b"#!"
 DTYPES = {8: "i1", 16: "<i2", 32: "<i4"}
@@ -74,7 +74,8 @@ def _parse(path, data):
         place += count * bits // 8
         if lines < FEWEST:
             continue
-        size = size or positive(number(entry.get("Dim0Range")), number(entry["Dim1Range"]))
+        told = (fact(entry.get("Dim0Range")), fact(entry["Dim1Range"]))
+        size = size or (told if all(told) else None)
         images.append(
             _image(entry, stored, bits, index.get(f"Gr{group}-Name", ""), slow, about)
         )
@@ -88,7 +89,7 @@ def _parse(path, data):
         size=size,
         bias=quantity(about.get("Tip voltage"), "V"),
         setpoint=quantity(about.get("Setpoint"), "A"),
-        angle=number(about.get("Rotation")),
+        angle=fact(about.get("Rotation")),
     )
 
 

@@ -37,7 +37,7 @@ def believable(**facts: object) -> tuple:
 
     Args:
         **facts: `size` (two numbers), `bias`, `setpoint`, `line_time` and `angle`, each in the
-            unit of `FACTS`, or None.
+            unit of `FACTS`; None where not told, NaN where no number.
 
     Returns:
         Tuple of a dict with the same names, of float, tuple of float or None; and a list of
@@ -51,6 +51,11 @@ def believable(**facts: object) -> tuple:
             kept[name] = None  # it is not told, or by zeros
             continue
         values = tuple(map(float, values))
+        if any(map(math.isnan, values)):
+            what = "two numbers" if name == "size" else "a number"
+            notes.append(f"the {NAMES.get(name, name)} is not {what}: not believed")
+            kept[name] = None
+            continue
         signed = name in ("size", "line_time")  # the others may be negative
         amounts = values if signed else tuple(map(abs, values))
         if all(math.isfinite(each) and least <= each <= most for each in amounts):

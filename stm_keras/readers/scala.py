@@ -14,7 +14,7 @@ from stm_keras.errors import NoImageError, ScanError
 from stm_keras.readers.found import Found, Image, choose, zero_filled
 from stm_keras.readers.meta import settings
 from stm_keras.readers.source import check_length, check_shape, damage, read_bytes
-from stm_keras.readers.words import channel_of, number, si_unit
+from stm_keras.readers.words import channel_of, fact, number, si_unit
 
 MAGIC = b"Omicron SPM Control"
 PARAMETERS = (".par", ".PAR", ".Par")
@@ -88,7 +88,7 @@ def _parse(path, parameters, data, only):
         )
     pixels, lines = (abs(int(meta[f"Image Size in {axis}"])) for axis in "XY")
     check_shape(path, lines, pixels, len(channels))
-    size = tuple(number(meta.get(f"Field {axis} Size in nm")) for axis in "XY")
+    size = tuple(fact(meta.get(f"Field {axis} Size in nm")) for axis in "XY")
     told = settings(meta, lines, pixels)
     images, missing = [], []
     for entries in channels:

@@ -1,6 +1,7 @@
 """Get the bytes of a scan file, and turn what is wrong with them into one line."""
 
 import io
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -18,6 +19,9 @@ MAX_PIXELS = 1 << 30  # of one image: no microscope has more, whatever the memor
 LONGEST_END = 22 + (1 << 16)  # bytes after the list of a zip archive, with its comment
 ENTRY = 16  # bytes of memory for a byte of that list
 PIECE = 1 << 14  # packed bytes that are unpacked at a time
+NOT_READ = (
+    r"(?:invalid literal for int\(\).*?|could not convert string to float): (.{1,60}).*"
+)
 POINTER = b"version https://git-lfs"
 
 # What parsing raises for damaged bytes, depending on the byte that is wrong.
@@ -121,7 +125,10 @@ def damage(path, what):
     except ScanError:
         raise
     except DAMAGE as error:
-        reason = (str(error).strip("\"' \n") or type(error).__name__).splitlines()[0]
+        named = isinstance(error, KeyError) and error.args  # whose text is in quotes
+        reason = str(error.args[0] if named else error).strip()
+        reason = re.sub(NOT_READ, r"\1 is not a number", reason) or type(error).__name__
+        reason = reason.splitlines()[0]
         raise ScanError(
             f"{path}: is a damaged {what} ({reason[:160]}). Copy it again from the "
             "microscope's computer."

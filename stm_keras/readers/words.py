@@ -21,6 +21,10 @@ SPOKEN = {  # units in words, as NeXus writes them: "nanometer", "Volts"
 SPOKEN_PREFIXES = {"femto": -15, "pico": -12, "nano": -9, "micro": -6, "milli": -3, "": 0}
 SPOKEN_PREFIXES |= {"kilo": 3, "mega": 6, "giga": 9}
 NUMBER = r"[-+]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][-+]?\d+)?"
+WHOLE = rf"(?>{NUMBER})(?!\S*\d)"  # not the 0 of 0x10, nor the 1.2 of 1.2.3
+NO_NUMBER = r"[-+]?(?:nan|inf(?:inity)?)(?![^\W\d_])|[-+.,\d]\S*(?=\s)"  # in its place
+UNKNOWN = ("", "-", "--", "---", "?", "n/a", "n.a.", "na", "none", "null", "unknown")
+UNKNOWN += ("undefined", "not available", "off", "false", "no")  # as programs write it
 
 # What microscopes call the two channels that matter here. The whole title must say so: "Z
 # error" is not Z, "LIA Current" not the current. Omicron adds run and cycle: "--37_1-I 3".
@@ -39,11 +43,28 @@ UNIT = r" ?[(\[](?:[fpnuµm]?[mav]|å|hz)[)\]]$"
 
 def number(text):
     """Return the number a text begins with, with point or comma, or None."""
-    found = re.match(rf"\s*({NUMBER})", str(text or ""))
+    found = re.match(rf"\s*({WHOLE})", str(text or ""))
     if not found:
         return None
     value = float(found.group(1).replace(",", "."))
     return value if math.isfinite(value) else None
+
+
+def fact(text: str | None) -> float | None:
+    """Read what a header says of a scan, for `believable` to judge.
+
+    Args:
+        text: str or None: a number with point or comma, and perhaps a unit behind it.
+
+    Returns:
+        float, not always finite: NaN where there is something that is no number. None where
+        there is nothing, or a word for "unknown".
+    """
+    text = str("" if text is None else text).strip()
+    if text.lower() in UNKNOWN:
+        return None
+    found = re.fullmatch(rf"({NUMBER})\D*", text)
+    return float(found.group(1).replace(",", ".")) if found else math.nan
 
 
 def positive(*values):
@@ -84,13 +105,13 @@ def quantity(text, symbol):
         symbol: str. The SI symbol it must have.
 
     Returns:
-        float, or None where it is no such quantity: a setpoint in Hz is no current.
+        float, as of `fact`; None where it is no such quantity: a setpoint in Hz is no current.
     """
-    found = re.match(rf"\s*({NUMBER})\s*(\S+)", str(text or ""))
+    found = re.match(rf"\s*({WHOLE}|{NO_NUMBER})\s*(\S+)", str(text or ""), re.I)
     if not found:
         return None
     factor, unit = si_unit(found.group(2))
-    value = number(found.group(1))
+    value = fact(found.group(1))
     return None if unit != symbol or value is None else value * factor
 
 

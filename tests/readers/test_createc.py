@@ -169,7 +169,10 @@ def test_damage_is_refused(write):
             "impossible header",
         ),
         (whole.replace(b"Num.X=16\r\nN", b"Num.X=60000\r\n"), "cut short|damaged"),
-        (whole.replace(b"Channels / Channels=4", b"Channels / Channels=x"), "is a damaged"),
+        (
+            whole.replace(b"Channels / Channels=4", b"Channels / Channels=x"),
+            r"is a damaged Createc file \('x' is not a number\)\.",
+        ),
         (createc([image * 0 for image in COUNTS]), "was recorded"),
     ):
         with pytest.raises(ScanError, match=phrase):

@@ -187,6 +187,38 @@ def test_what_git_and_full_disks_leave_is_refused(write):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("entry", "text", "phrase"),
+    [
+        *(
+            (
+                "SCAN_PIXELS",
+                text,
+                f"its SCAN_PIXELS, '{text}', are not two whole numbers. C",
+            )
+            for text in ("", "32", "32.5 24", "1e2 24", "1 2 3", "a b")
+        ),
+        ("SCAN_PIXELS", "9" * 5000 + " 2", f"its SCAN_PIXELS, '{'9' * 37}...', are not"),
+        ("SCANIT_TYPE", "X", "SCANIT_TYPE is 'X', not FLOAT MSBFIRST or FLOAT LSBFIRST"),
+        ("SCANIT_TYPE", "INT LSBFIRST", "SCANIT_TYPE is 'INT LSBFIRST', not FLOAT"),
+    ],
+)
+def test_what_the_heights_cannot_be_read_without_is_refused_in_words(
+    entry, text, phrase, write
+):
+    with pytest.raises(ScanError) as caught:
+        read_scan(write(TOPOGRAPHY, **{entry: text}))
+    assert phrase in str(caught.value)
+
+
+def test_numbers_are_big_endian_unless_the_header_says_otherwise(write):
+    path = write(TOPOGRAPHY, SCANIT_TYPE="")
+    np.testing.assert_array_equal(read_scan(path).heights, FORWARD.astype("f4"))
+    swapped = FORWARD.astype("f4").byteswap()
+    path = write({"Z": ("m", swapped, None)}, SCANIT_TYPE="FLOAT LSBFIRST")
+    np.testing.assert_array_equal(read_scan(path).heights, FORWARD.astype("f4"))
+
+
 def test_a_channel_that_is_not_there_is_answered_with_those_that_are(write):
     with pytest.raises(
         ScanError, match="no channel 'Zz'. Channels: Z forward down, Z back"

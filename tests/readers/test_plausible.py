@@ -10,14 +10,55 @@ from stm_keras.errors import ScanError
 from stm_keras.readers import read_scan
 from stm_keras.readers.describe import scan_facts
 from stm_keras.readers.found import Found, Image, choose
+from stm_keras.readers.words import quantity
 
 HEIGHTS = np.random.default_rng(0).normal(size=(12, 16)) * 1e-10
+NINES = "9" * 5000
+UNREADABLE = [  # of a header: entry, text, what of the scan, the note
+    *(
+        ("SCAN_RANGE", text, "size", "the size is not two numbers")
+        for text in (
+            "nan nan",
+            "inf 1",
+            "1e-8",
+            "1e-8 " * 10_000,
+            "1e-8 0x10",
+            "1e-8 n/a 1",
+        )
+    ),
+    ("SCAN_RANGE", "1e999 1", "size", "the size inf x 1 m cannot be"),
+    ("BIAS", "nan", "bias", "the bias is not a number"),
+    ("BIAS", "0x10", "bias", "the bias is not a number"),
+    ("BIAS", "1.2.3", "bias", "the bias is not a number"),
+    ("BIAS", "one", "bias", "the bias is not a number"),
+    ("BIAS", "1e999", "bias", "the bias inf V cannot be"),
+    ("BIAS", NINES, "bias", "the bias inf V cannot be"),
+    ("SCAN_ANGLE", "nan", "angle", "the angle is not a number"),
+    ("SCAN_TIME", "nan nan", "line_time", "the line time is not a number"),
+    ("SCAN_TIME", "-1 -1", "line_time", "the line time -1 s cannot be"),
+    ("SCAN_TIME", "1e30 1", "line_time", "the line time 1e+30 s cannot be"),
+    *(
+        ("Z_CONTROLLER", f"\tName\ton\tSetpoint\n\tlog\t1\t{text} A", "setpoint", note)
+        for text, note in (
+            *((text, "the setpoint is not a number") for text in ("nan", "-inf", "0x10")),
+            ("1e999", "the setpoint inf A cannot be"),
+        )
+    ),
+]
+UNTOLD = [
+    *(("SCAN_RANGE", text, "size") for text in ("", "0 0", "n/a n/a")),
+    *(("BIAS", text, "bias") for text in ("", "n/a", "N/A", "none", "--", "unknown")),
+    ("SCAN_ANGLE", "", "angle"),
+    ("SCAN_TIME", "", "line_time"),
+    ("Z_CONTROLLER", "\tName\ton\tSetpoint\n\tlog\t1\tn/a", "setpoint"),
+]
 ABSURD = [  # name, value, what the note says
     ("size", (1e-300, 1e300), "the size 1e-300 x 1e+300 m cannot be"),
     ("size", (-1e-9, 1e-9), "the size -1e-09 x 1e-09 m cannot be"),
+    ("size", (float("nan"), 1e-9), "the size is not two numbers"),
     ("size", (float("inf"), 1e-9), "the size inf x 1e-09 m cannot be"),
     ("size", (5e3, 5e3), "the size 5e+03 x 5e+03 m cannot be"),
-    ("bias", float("nan"), "the bias nan V cannot be"),
+    ("bias", float("nan"), "the bias is not a number"),
     ("bias", -3e7, "the bias -3e+07 V cannot be"),
     ("setpoint", 50.0, "the setpoint 50 A cannot be"),
     ("line_time", -1.0, "the line time -1 s cannot be"),
@@ -87,6 +128,45 @@ def test_a_factor_that_overflows_leaves_no_infinity():
     assert not scan.valid.all()
 
 
+@pytest.mark.parametrize(
+    ("entry", "text", "name", "note"), UNREADABLE, ids=lambda value: value[:20]
+)
+def test_what_cannot_be_read_is_missing_with_one_note(entry, text, name, note, tmp_path):
+    path = tmp_path / "a.sxm"
+    path.write_bytes(sxm({"Z": ("m", HEIGHTS, HEIGHTS)}, **{entry: text}))
+    scan = read_scan(path)
+    assert getattr(scan, name) is None
+    assert scan.warnings == (f"{note}: not believed",)
+    json.dumps(scan_facts(scan), allow_nan=False)
+
+
+@pytest.mark.parametrize(("entry", "text", "name"), UNTOLD)
+def test_what_a_header_leaves_out_is_missing_without_a_word(entry, text, name, tmp_path):
+    path = tmp_path / "a.sxm"
+    path.write_bytes(sxm({"Z": ("m", HEIGHTS, HEIGHTS)}, **{entry: text}))
+    assert (getattr(read_scan(path), name), read_scan(path).warnings) == (None, ())
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("1,5 nA", 1.5e-9),
+        ("500mA", 0.5),
+        ("2 V", None),
+        ("n/a", None),
+        ("- A", None),
+        ("3 nanoamperes", 3e-9),
+    ],
+)
+def test_a_quantity_is_a_number_with_its_unit(text, told):
+    assert quantity(text, "A") == (told if told is None else pytest.approx(told))
+
+
+@pytest.mark.parametrize("text", ["NaN A", "0x10 nA", "1.2.3 A", "-Infinity pA"])
+def test_a_quantity_that_is_no_number_is_nan(text):
+    assert np.isnan(quantity(text, "A"))
+
+
 def test_every_reader_is_asked(tmp_path):
     (tmp_path / "a.sxm").write_bytes(
         sxm({"Z": ("m", HEIGHTS, HEIGHTS)}, size=(1e-300, 1e300), SCAN_TIME="-1 -5")
@@ -96,4 +176,10 @@ def test_every_reader_is_asked(tmp_path):
         scan = read_scan(tmp_path / name)
         assert scan.line_time is None
         assert any("the line time -" in text for text in scan.warnings)
+    told = {"Sec/line:": "0x10", "BiasVoltage / BiasVolt.[mV]": "nan", "Rotation": "1e999"}
+    (tmp_path / "b.dat").write_bytes(createc([HEIGHTS] * 4, **told))
+    scan = read_scan(tmp_path / "b.dat")
+    assert (scan.line_time, scan.bias, scan.angle) == (None, None, None)
+    for name in ("line time is not a", "bias is not a", "angle inf degrees cannot be"):
+        assert any(text.startswith(f"the {name}") for text in scan.warnings)
     assert read_scan(tmp_path / "a.sxm").size is None
