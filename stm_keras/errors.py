@@ -10,6 +10,7 @@ StmKerasError            1  anything below
 │       ├── NoImageError 3  it is whole, and holds something else than an image
 │       └── UnclearError 3  it holds scans, and does not tell one from the next
 ├── MismatchError        4  model and data do not fit
+│   └── NotFiniteError   4  the network gives NaN or infinity
 ├── OutputError          1  a result cannot be written, or exists already
 ├── TrainingError        1  training cannot go on
 └── MissingExtraError    1  an optional package is not installed
@@ -70,6 +71,10 @@ class MismatchError(StmKerasError):
     """Model and data do not fit."""
 
     exit_code = 4
+
+
+class NotFiniteError(MismatchError):
+    """The network gives NaN or infinity: of every scan, or of one that is odd."""
 
 
 class OutputError(StmKerasError):

@@ -26,6 +26,7 @@ EXIT_CODES = {
     "NoImageError": 3,
     "UnclearError": 3,
     "MismatchError": 4,
+    "NotFiniteError": 4,
     "OutputError": 1,
     "TrainingError": 1,
     "MissingExtraError": 1,

@@ -12,6 +12,7 @@ from stm_keras.data.members import member, open_file, values
 from stm_keras.data.stored import StoredImages
 from stm_keras.errors import DatasetError
 from stm_keras.readers.hdf5_file import attribute, child, names_of
+from stm_keras.readers.plausible import COUNTS
 
 FORMAT = "stm-keras dataset"
 VERSION = 1
@@ -87,7 +88,7 @@ def write_hdf5(dataset, path):
         path: `Path`.
 
     Raises:
-        DatasetError: A recorded line holds NaN or inf.
+        DatasetError: A recorded line holds NaN, inf or more than is believed.
         OSError: The file cannot be written.
     """
     images = dataset.images
@@ -107,7 +108,7 @@ def write_hdf5(dataset, path):
             file.attrs["merged"] = dataset.classes == CLASSES
             stored = file.create_dataset("images", images.shape, images.dtype, **packed)
             for scans, _, block in blocks_of(images):
-                _check_finite(dataset, scans, block)
+                _check_heights(dataset, scans, block)
                 stored[scans] = block
                 sink.check()
             for key in ARRAYS:
@@ -149,16 +150,20 @@ class _Sink(io.FileIO):
             return size
 
 
-def _check_finite(dataset, scans, block):
-    if block.dtype.kind != "f" or np.isfinite(block).all():
+def _check_heights(dataset, scans, block):
+    if block.dtype.kind != "f" or float(np.abs(block).max(initial=0)) <= COUNTS:
         return
     recorded = np.arange(block.shape[1]) < dataset.lines[scans, None]
-    bad = (~np.isfinite(block).all(2) & recorded).any(1)
+    largest = np.where(recorded, np.abs(block).max(2), 0).max(1).astype(float)  # NaN stays
+    bad = ~(largest <= COUNTS)
     if bad.any():
+        first = bad.argmax()
+        what = (
+            f"heights above {COUNTS:.2g}" if np.isfinite(largest[first]) else "NaN or inf"
+        )
         raise DatasetError(
-            f"`dataset` holds NaN or inf in recorded lines of scan "
-            f"{scans.start + bad.argmax()}. Remove it, or tell in `lines` how many lines "
-            "were recorded."
+            f"`dataset` holds {what} in recorded lines of scan {scans.start + first}. Remove "
+            "it, or tell in `lines` how many lines were recorded."
         )
 
 

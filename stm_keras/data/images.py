@@ -8,6 +8,7 @@ import numpy as np
 from stm_keras.data.rows import StoredRows
 from stm_keras.errors import DatasetError
 from stm_keras.memory import charge, left, shown
+from stm_keras.readers.plausible import COUNTS
 
 BLOCK_BYTES = 4 << 20
 
@@ -87,7 +88,7 @@ def loaded_bytes(images) -> int:
     return math.prod(images.shape) * most
 
 
-def load_images(path, images, lines, lazy=False, streamed=False):
+def load_images(path, images, lines, lazy=False, streamed=False, most=COUNTS):
     """Read and check images in the smallest dtype that holds them exactly.
 
     8-bit pictures stay uint8; all else becomes float32, or float64 where float32
@@ -102,15 +103,17 @@ def load_images(path, images, lines, lazy=False, streamed=False):
         lazy: bool. Leave the images in their file.
         streamed: bool. Whether they will be read in order, so that they may stay in a file
             that can only be read so, where they need more memory than is left.
+        most: float. The largest height that is believed.
 
     Returns:
         array of shape `(scans, lines, pixels)`, or, if lazy, an object that reads
         them when indexed.
 
     Raises:
-        DatasetError: A recorded line holds NaN or inf.
+        DatasetError: A recorded line holds NaN, inf or more than is believed.
     """
-    if lazy and getattr(images, "checked", False):
+    checked = lazy and getattr(images, "checked", False)
+    if checked and max(map(abs, images.heights or (0,))) <= most:
         return images
     if not lazy and streamed and loaded_bytes(images) > left():
         if getattr(images, "fortran", False):  # its blocks are of pixels, not of scans
@@ -123,21 +126,21 @@ def load_images(path, images, lines, lazy=False, streamed=False):
     if not lazy:
         charge(loaded_bytes(images), "its images")
     if images.dtype.kind == "b" or images.dtype == np.uint8:
-        return _load(path, images, lines, np.dtype(np.uint8), lazy)
+        return _load(path, images, lines, np.dtype(np.uint8), lazy, most)
     try:
-        return _load(path, images, lines, np.dtype(np.float32), lazy)
+        return _load(path, images, lines, np.dtype(np.float32), lazy, most)
     except _Inexact:
         pass  # and only then read again: the error keeps the first array in memory
-    return _load(path, images, lines, np.dtype(np.float64), lazy)
+    return _load(path, images, lines, np.dtype(np.float64), lazy, most)
 
 
 class _Inexact(Exception):
     """A dtype cannot hold a value."""
 
 
-def _load(path, images, lines, dtype, lazy):
+def _load(path, images, lines, dtype, lazy, most):
     recorded = np.arange(images.shape[1]) < lines[:, None]
-    bad = np.zeros(images.shape[0], bool)
+    bad, huge = np.zeros((2, images.shape[0]), bool)
     small = images.dtype.kind in "bui" and images.dtype.itemsize <= 2
     out = None if lazy else np.empty(images.shape, dtype)
     for scans, pixels, block in () if lazy and small else images.blocks():
@@ -149,6 +152,9 @@ def _load(path, images, lines, dtype, lazy):
             values, wrong = _fill_gaps(values)
             if wrong is not None:
                 bad[scans] |= (wrong & recorded[scans][:, :, None]).any((1, 2))
+            if np.abs(values).max(initial=0) > most:
+                wrong = np.abs(values) > most
+                huge[scans] |= (wrong & recorded[scans][:, :, None]).any((1, 2))
         if out is not None:
             out[scans, :, pixels] = values
     if bad.any():
@@ -156,6 +162,12 @@ def _load(path, images, lines, dtype, lazy):
             f"{path}: {bad.sum()} of {len(bad)} scans hold NaN or inf in recorded lines; "
             f"the first is scan {bad.argmax()}. Remove them, or tell in `lines` how many "
             "lines were recorded."
+        )
+    if huge.any():
+        raise DatasetError(
+            f"{path}: {huge.sum()} of {len(huge)} scans hold heights above {most:.2g} in "
+            f"recorded lines; the first is scan {huge.argmax()}. Remove them, or save heights "
+            "in metres."
         )
     if lazy and not hasattr(images, "in_dtype"):
         return StreamedImages(images, dtype)

@@ -100,7 +100,7 @@ def save_dataset(dataset, path, overwrite=False):
 
     Raises:
         DatasetError: An array has another length than the images, or a recorded line
-            holds NaN or inf.
+            holds NaN, inf or more than is believed.
         OutputError: The file exists, or cannot be written.
     """
     arrays = {key: getattr(dataset, key) for key in ARRAYS}

@@ -9,7 +9,13 @@ from stm_keras.data.preprocess import recorded_lines
 from stm_keras.errors import NoImageError, ScanError
 from stm_keras.inference.predictor import check_size
 from stm_keras.inference.scan_files import fit_lines
-from stm_keras.inference.scans import fit_array, read_dataset, read_heights, recorded
+from stm_keras.inference.scans import (
+    check_scan,
+    fit_array,
+    read_dataset,
+    read_heights,
+    recorded,
+)
 from stm_keras.inference.tiles import cut_tiles
 from stm_keras.memory import SCANS, borrow, one_file
 from stm_keras.readers import CURE, each_scan
@@ -109,7 +115,10 @@ def read_candidates(path, facts, channel=None):
     if heights is not None:
         for index in range(len(heights)):
             with account:
-                found = _of_array(path, index, heights[index], facts)
+                try:
+                    found = _of_array(path, index, heights[index], facts)
+                except ScanError as error:
+                    found = error
                 if isinstance(heights, np.memmap):  # a new one: the old keeps what was read
                     heights = read_heights(path)
             yield found
@@ -125,12 +134,18 @@ def read_candidates(path, facts, channel=None):
             image[count:] = 0
             there = image[: max(recorded_lines(image[None])[0], 1)]
             bounds = np.arange(len(image) + 1)
+            try:
+                check_scan(path, index, there)
+            except ScanError as error:
+                yield error
+                continue
             yield Candidate(path, index, image, bounds, there, len(image), len(image))
 
 
 def _of_array(path, index, raw, facts):
     lines, pixels = raw.shape
     with borrow(raw.size * WORK, f"a scan of {lines} x {pixels} pixels"):
+        check_scan(path, index, raw)
         raw = recorded(path, raw)
     fitted = fit_array(path, raw, facts, lines)
     planned = max(lines, round(facts["max_lines"] * pixels / facts["pixels"]))

@@ -3,10 +3,19 @@
 import os
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 
-from stm_keras.errors import InputError, MismatchError, StmKerasError, UsageError
+from stm_keras.errors import (
+    InputError,
+    MismatchError,
+    NotFiniteError,
+    ScanError,
+    StmKerasError,
+    UsageError,
+)
 from stm_keras.inference.candidates import read_candidates
 from stm_keras.inference.judged import Judged
 from stm_keras.runtime.judge import scan_verdicts
@@ -34,8 +43,39 @@ def judge(predictor, places, channel=None, every_line=False, threads=None):
 
     Raises:
         MismatchError: `every_line`, and the model judges whole scans only.
+        NotFiniteError: The model gives NaN or infinity for every scan: all, those before a
+            pause, or the first 64.
     """
-    return _judged(_Work(predictor, every_line), places, channel, threads)
+    return _blame(_judged(_Work(predictor, every_line), places, channel, threads))
+
+
+def _blame(found):
+    """Yield what was judged; the model is to blame for NaN if no scan escapes it."""
+    held, works = [], False
+    with closing(found):
+        for each in found:
+            works = works or (each is not None and each.error is None)
+            held += [] if each is None else [each]
+            failed = [one for one in held if isinstance(one.error, NotFiniteError)]
+            if not failed or works:
+                yield from map(_of_scan, held)
+                held = []
+            elif each is None or len(failed) == BATCH:
+                break
+    failed = [one for one in held if isinstance(one.error, NotFiniteError)]
+    if failed:
+        yield from (one for one in held if not isinstance(one.error, NotFiniteError))
+        raise failed[0].error
+
+
+def _of_scan(judged):
+    if not isinstance(judged.error, NotFiniteError):
+        return judged
+    error = ScanError(
+        f"{judged.path}: scan {judged.index} makes the model give numbers that are not "
+        "finite, and others do not. Look at its heights and their unit."
+    )
+    return replace(judged, error=error)
 
 
 def _judged(work, places, channel, threads):
@@ -61,6 +101,8 @@ def _judged(work, places, channel, threads):
                     flush()
                 while waiting and (len(waiting) > window or waiting[0].done()):
                     yield from waiting.popleft().result()
+                if item is None and not waiting:
+                    yield None
             flush()
             while waiting:
                 yield from waiting.popleft().result()
@@ -78,6 +120,15 @@ class _Work:
         self._step = _stepper(predictor) if every_line else None
 
     def __call__(self, candidates):
+        try:
+            return self._judge(candidates)
+        except NotFiniteError as error:
+            if len(candidates) > 1:
+                return [found for each in candidates for found in self([each])]
+            (one,) = candidates
+            return [Judged(one.path, self.predictor.classes, error=error, place=one.index)]
+
+    def _judge(self, candidates):
         verdicts = scan_verdicts(
             self.predictor,
             np.stack([each.heights for each in candidates]),

@@ -14,6 +14,7 @@ from stm_keras.readers.found import WORK
 from stm_keras.readers.frames import SHAPES, as_frames
 from stm_keras.readers.pictures import MAGICS as PICTURES
 from stm_keras.readers.pictures import read_picture
+from stm_keras.readers.plausible import COUNTS, check_heights
 from stm_keras.readers.sniff import scan_format
 from stm_keras.readers.source import read_bytes
 from stm_keras.scan import bridge_gaps
@@ -95,13 +96,28 @@ def resample_heights(path, heights, facts):
 
     Raises:
         DatasetError: The scans are higher than wide.
+        ScanError: Heights are none that a microscope measures.
     """
+    for index, each in enumerate(heights):
+        check_scan(path, index, each)
     fits = heights.shape[1:] == (facts["max_lines"], facts["pixels"])
     if fits and all(map(is_whole, heights)):
         return heights
     charge(len(heights) * facts["max_lines"] * facts["pixels"] * 4, "all of its scans")
     fitted = (fit_array(path, recorded(path, each), facts, len(each)) for each in heights)
     return np.stack([each.heights.astype(np.float32) for each in fitted])
+
+
+def check_scan(path: Path, index: int, heights: np.ndarray) -> None:
+    """Raise a `ScanError` where heights without a unit are not to be believed.
+
+    Args:
+        path: `Path`. Named in the error.
+        index: int. Number of the scan in its file.
+        heights: array of any shape; NaN or infinite where not recorded.
+    """
+    if heights.dtype.kind == "f":
+        check_heights(path, f"scan {index}", heights[np.isfinite(heights)], "")
 
 
 def is_whole(heights: np.ndarray) -> bool:
@@ -167,7 +183,8 @@ def read_dataset(path, facts, streamed=False):
     Args:
         path: `Path`.
         facts: dict of the model: `pixels` and `max_lines`.
-        streamed: bool. Whether the images will be read in order, see `load_images`.
+        streamed: bool. Whether the images will be read in order, see `load_images`, and
+            given to `check_scan` one by one.
 
     Returns:
         Tuple of an array-like of shape `(scans, lines, pixels)`, and an int array `(scans,)`:
@@ -200,7 +217,8 @@ def _read_dataset(path, facts, streamed):
     check_lengths(path, count, {"lines": lines})
     lines = whole(path, "lines", lines, 0, most)
     lazy = hasattr(found.images, "in_dtype")
-    return load_images(path, found.images, lines, lazy, streamed), lines
+    most = np.inf if streamed else COUNTS
+    return load_images(path, found.images, lines, lazy, streamed, most), lines
 
 
 def _find(path, facts):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stm_keras.errors import MismatchError
+from stm_keras.errors import NotFiniteError
 
 HEADS = ("change", "unknown")  # of networks, beside "state"
 TINY = 1e-9
@@ -134,7 +134,7 @@ def calibrated(logits, facts, lines):
         float64 array of the shape of `logits`.
 
     Raises:
-        MismatchError: A logit is not finite.
+        NotFiniteError: A logit is not finite.
     """
     shares = softmax(check_finite(logits), np.asarray(temperature(facts, lines))[..., None])
     known = facts.get("confidence")
@@ -185,10 +185,10 @@ def check_finite(values: np.ndarray) -> np.ndarray:
     """Return what a network gave, unless some of it is no number.
 
     Raises:
-        MismatchError: It holds NaN or infinity: no verdict may come of it.
+        NotFiniteError: It holds NaN or infinity: no verdict may come of it.
     """
     if not np.isfinite(values).all():
-        raise MismatchError(
+        raise NotFiniteError(
             "The model gives numbers that are not finite, so it is damaged or was never "
             "trained to an end. Export or train it anew."
         )

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from stm_keras.inference.judged import KEYS
 
 FLAGS = ["unsure", "unknown_surface", "unknown_size"]
 FLAGS += ["change_lines", "lines", "error", "tile"]
+SMALL = Path(__file__).parents[2] / "models" / "h_si100_small.onnx"
 SCAN = lattice_scans([1])[0]
 
 
@@ -260,11 +262,26 @@ def test_an_empty_name_does_not_mean_this_folder(model_file):
 
 
 def test_heights_of_any_size_are_judged_alike(model_file, tmp_path):
-    for name, factor in (("a", 1), ("b", 1e-60), ("c", 1e60)):
+    for name, factor in (("a", 1), ("b", 1e-60), ("c", 1e16)):
         np.save(tmp_path / f"{name}.npy", SCAN * factor)
     files = [tmp_path / f"{name}.npy" for name in "abc"]
     given = [list(record["probabilities"].values()) for record in judge(model_file, *files)]
     np.testing.assert_allclose(given[1:], given[:1] * 2, atol=2e-6)
+
+
+def test_one_scan_of_heights_that_cannot_be_costs_no_other(tmp_path):
+    np.savez(tmp_path / "b.npz", images=[SCAN * 1e200, SCAN])
+    for name in "ac":
+        np.save(tmp_path / f"{name}.npy", SCAN)
+    files = [tmp_path / name for name in ("a.npy", "b.npz", "c.npy")]
+    given = ["--report", tmp_path / "r.html", "--json"]
+    result = stm("predict", "--model", SMALL, *files, *given)
+    assert result.exit_code == 3
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"Error: {files[1]}: scan 0 is damaged")
+    told = [json.loads(line)["error"] is None for line in result.stdout.splitlines()]
+    assert told == [True, False, True, True]
+    assert (tmp_path / "r.html").exists()
 
 
 def test_a_model_with_unmerged_data_still_judges(trained_run, tmp_path):

@@ -75,7 +75,7 @@ def test_shards_hold_what_one_file_holds(tmp_path, dtype):
     )
     images = noise.astype("u1").view(dtype)
     if dtype != "u1":
-        images = np.nan_to_num(images, nan=1, posinf=2, neginf=3)
+        images = np.where(np.abs(images) < 1e19, images, 1)  # not what is not believed
     dataset = made_up(images=images)
     save_shards(dataset, tmp_path / "shards", shard_size=4)
     save_dataset(dataset, tmp_path / "scans.h5")
@@ -176,6 +176,16 @@ def test_lines_that_were_not_recorded_may_hold_anything(tmp_path):
     images[1, 0, 3] = np.inf
     with pytest.raises(DatasetError, match="holds NaN or inf in recorded lines of scan 1"):
         save_shards(made_up(images=images), tmp_path / "bad", shard_size=4)
+
+
+def test_heights_that_cannot_be_are_found_by_what_the_index_says(tmp_path, monkeypatch):
+    images = made_up().images
+    images[6, 0, 3] = 1e30
+    with monkeypatch.context() as patch:  # as version 0.2 wrote them
+        patch.setattr("stm_keras.data.hdf5.COUNTS", np.inf)
+        save_shards(made_up(images=images), tmp_path / "shards", shard_size=4)
+    with pytest.raises(DatasetError, match="1 of 11 scans hold heights .* is scan 6"):
+        load_shards(tmp_path / "shards")
 
 
 def test_six_classes_are_merged_as_in_one_file(tmp_path):

@@ -101,6 +101,9 @@ def test_saving_refuses_what_could_not_be_loaded(tmp_path):
     dataset.images[1, 3, 2] = np.nan
     with pytest.raises(DatasetError, match=r"NaN or inf in recorded lines of scan 1"):
         save_dataset(dataset, tmp_path / "a.h5")
+    dataset.images[1, 3, 2] = -1e30
+    with pytest.raises(DatasetError, match=r"heights above 1\.8e\+19 in .* of scan 1"):
+        save_dataset(dataset, tmp_path / "a.h5")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -20,8 +20,8 @@ X_RAW = IMAGES.transpose(2, 0, 1).reshape(6, 12)
 Y = np.eye(4)[:, :3].repeat(4, axis=1)
 
 
-def with_nan(value=np.nan):
-    images = IMAGES.copy()
+def with_nan(value=np.nan, dtype="f4"):
+    images = IMAGES.astype(dtype)
     images[1, 2, 3] = images[2, 0, 0] = value
     return images
 
@@ -51,6 +51,11 @@ BAD_ARRAYS = {  # name: what differs from GOOD, what the line says
     "scalar": ({"labels": np.array(1)}, r"`labels` must have one entry for each of the 3"),
     "NaN": ({"images": with_nan()}, r"2 of 3 scans hold NaN or inf.*first is scan 1"),
     "inf": ({"images": with_nan(-np.inf)}, r"2 of 3 scans hold NaN or inf.*`lines`"),
+    "1e200": (
+        {"images": with_nan(1e200, "f8")},
+        r"2 of 3 scans hold heights above 1\.8e\+19",
+    ),
+    "-1e20": ({"images": with_nan(-1e20)}, r"the first is scan 1\. .* in metres"),
     "NaN in float64": ({"images": with_nan().astype("f8") / 3}, r"2 of 3 scans hold NaN"),
     "label 9": ({"labels": np.array([0, 9, 1])}, r"`labels` must be 0 to 3.* 9 for scan 1"),
     "label -1": ({"labels": np.array([0, 1, -1])}, r"0 to 3.*Received: -1 for scan 2"),

@@ -133,6 +133,10 @@ def test_lazy_datasets_are_checked_too(tmp_path, images):
         DatasetError, match="1 of 11 scans hold NaN or inf.*first is scan 7"
     ):
         load_dataset(tmp_path / "a.h5", lazy_above=0, shape=SHAPE)
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        file["images"][7, 1, 2] = 1e30
+    with pytest.raises(DatasetError, match="1 of 11 scans hold heights.*first is scan 7"):
+        load_dataset(tmp_path / "a.h5", lazy_above=0, shape=SHAPE)
 
 
 def test_lazy_lines_that_were_not_recorded_read_as_0(tmp_path, images):

@@ -1,12 +1,15 @@
 """Batches of scans: in order, with their errors, in the lines of their files."""
 
 import time
+import warnings
 
+import h5py
 import numpy as np
 import pytest
 from scan_files import sxm
 
 from stm_keras.data.preprocess import recorded_lines
+from stm_keras.errors import NotFiniteError, ScanError
 from stm_keras.inference.judged import KEYS
 from stm_keras.inference.judging import judge
 from stm_keras.inference.paths import Place, find_places
@@ -161,6 +164,76 @@ def test_a_dataset_ends_with_its_recorded_lines(tmp_path):
     assert frame.shape == (12, 16)
     assert aspect == 1
     assert np.isnan(frame[5:]).all()
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.npy", "a.h5"])
+def test_a_scan_of_heights_that_cannot_be_is_not_judged_and_others_are(tmp_path, name):
+    size = (24, 32) if name == "a.npy" else (12, 16)
+    images = heights(*size)[None] * np.array([1, 1e210, 1, 1e10]).reshape(4, 1, 1)
+    if name == "a.h5":
+        with h5py.File(tmp_path / name, "w") as file:
+            file["images"] = images
+    elif name == "a.npy":
+        np.save(tmp_path / name, images)
+    else:
+        np.savez(tmp_path / name, images=images)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = judged(tmp_path / name, write(tmp_path / "b.sxm"))
+    assert [each.error is None for each in found] == [True, False, True, True, True]
+    assert isinstance(found[1].error, ScanError)
+    assert found[1].index == 1
+    assert f"{name}: scan 1 is damaged" in found[1].reason
+
+
+class Odd(Live):
+    """Fails on a scan of odd values, as a network overflows."""
+
+    def outputs(self, images, batch_size=64, progress=None):
+        out = super().outputs(images, batch_size, progress)
+        out["state"][(np.abs(images) > 1).any((1, 2))] = np.nan
+        return out
+
+
+def mixed(tmp_path, *factors):
+    for number, factor in enumerate(factors):
+        made = heights(12, 16, seed=number)[None] * factor
+        np.savez(tmp_path / f"{number}.npz", images=made)
+    return [Place(tmp_path / f"{number}.npz") for number in range(len(factors))]
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+@pytest.mark.parametrize("factors", [(1, 1e15, 1, 1), (1e15, 1e15, 1)])
+def test_a_scan_that_a_network_fails_on_costs_no_other_scan(tmp_path, factors, threaded):
+    places = mixed(tmp_path, *factors)
+    found = list(judge(Odd(Network(threaded), FACTS), places))
+    assert [each.path for each in found] == [place.path for place in places]
+    assert [each.error is None for each in found] == [factor == 1 for factor in factors]
+    bad = found[factors.index(1e15)]
+    assert bad.error.exit_code == 3
+    assert f"{bad.path}: scan 0 makes the model give" in bad.reason
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+def test_a_network_that_fails_on_all_scans_is_to_blame(tmp_path, threaded):
+    places = [*mixed(tmp_path, 1e15, 1e15), Place(tmp_path / "none.npy")]
+    found = judge(Odd(Network(threaded), FACTS), places)
+    assert next(found).path == places[2].path  # what is known is told first
+    with pytest.raises(NotFiniteError, match="damaged or was never trained"):
+        next(found)
+
+
+def test_a_network_that_fails_is_told_at_the_first_pause(tmp_path):
+    (place,) = mixed(tmp_path, 1e15)
+
+    def forever():
+        yield place
+        for _ in range(100):
+            yield None
+        raise AssertionError("nothing was told")
+
+    with pytest.raises(NotFiniteError):
+        next(judge(Odd(Network(), FACTS), forever()))
 
 
 def test_few_scans_are_in_memory(tmp_path):
