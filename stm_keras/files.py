@@ -378,7 +378,9 @@ def check_folder(path):
     """
     path = Path(path)
     if path.exists() and not path.is_dir():
-        raise OutputError(f"{path}: is not a folder. Give the name of one.")
+        raise OutputError(
+            f"{path}: cannot be written (not a folder). Choose another place."
+        )
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):

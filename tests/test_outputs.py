@@ -90,7 +90,7 @@ def test_what_is_no_ordinary_file_is_not_replaced(overwrite, tmp_path):
     with pytest.raises(OutputError, match="is not an ordinary file"):
         write(path, "mine", overwrite)
     assert stat.S_ISFIFO(path.stat().st_mode)
-    with pytest.raises(OutputError, match="is not a folder"):
+    with pytest.raises(OutputError, match="not a folder"):
         check_folder(path)
 
 

@@ -58,7 +58,7 @@ def test_simulate_refuses_before_it_works(tmp_path, monkeypatch):
     check_error(stm(*given), 1, "a.h5: exists already. Add --overwrite to replace it.")
     assert (tmp_path / "a.h5").read_text() == "mine"
     result = stm("simulate", "--count", 8, "-o", tmp_path / "a.h5" / "b.h5")
-    check_error(result, 1, "a.h5: is not a folder")
+    check_error(result, 1, "a.h5: cannot be written (not a folder)")
     check_error(stm("simulate", "--count", 8, "-o", tmp_path), 1, "is a folder")
 
 
@@ -209,7 +209,7 @@ def test_info_tells_what_it_can_where_nothing_can_be_written(tmp_path):
     assert (facts["scans"], facts["sheets"]) == (16, [])
     assert result.stderr.startswith("No new contact sheets: ")
     result = stm("info", data, "-o", tmp_path / "scans-sheets")
-    check_error(result, 1, "is not a folder")
+    check_error(result, 1, "cannot be written")
 
 
 def test_info_of_a_model_or_a_run_tells_its_facts(trained_run, model_file):

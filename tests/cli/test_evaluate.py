@@ -120,7 +120,7 @@ def test_an_output_that_cannot_be_written_is_told_before_any_work(
 ):
     (tmp_path / "file").write_text("")
     given = ["evaluate", trained_run, "--data", dataset_file, "-o", tmp_path / "file"]
-    check_error(stm(*given), 1, "file: cannot be written (File exists).")
+    check_error(stm(*given), 1, "file: cannot be written (not a folder).")
 
 
 def test_another_protocol_than_that_of_the_run_is_refused(trained_run, dataset_file):

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from compare_parts import TINY_VIT
+from compare_parts import TINY_VIT, part
 from helpers import FEW_LINES, ONCE
 
 from stm_keras.compare import scores
@@ -102,7 +102,7 @@ def test_seeds_that_are_done_are_only_read_and_a_failure_is_noted(
     folder, plan = start(tmp_path, dataset_file, seeds=2)
     done = {"auroc": 0.75, "balanced_accuracy": 0.5}
     folder.write_json(f"{scores.run_name(SIDE, 0)}/evaluation.json", done)
-    folder.write_json(f"parts/{SIDE.slug}.json", {"side": SIDE.to_json(), "status": "done"})
+    folder.write_json(f"parts/{SIDE.slug}.json", part(SIDE.library))
     told = []
     scores.score_sides(folder, plan, [SIDE], told.append)
     found = folder.done(SIDE)["scores"]
