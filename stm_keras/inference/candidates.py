@@ -118,6 +118,8 @@ def read_candidates(path, facts, channel=None):
                 try:
                     found = _of_array(path, index, heights[index], facts)
                 except ScanError as error:
+                    if len(heights) == 1:
+                        raise
                     found = error
                 if isinstance(heights, np.memmap):  # a new one: the old keeps what was read
                     heights = read_heights(path)
