@@ -1,5 +1,6 @@
 """What several tests share: made-up scans, a small dataset, and the command line."""
 
+import inspect
 import os
 import shutil
 import subprocess
@@ -20,6 +21,9 @@ SHARED = REPOSITORY.parent / "shared" / "data"
 BACKEND = use_backend() if installed_backends() else None  # in an install that only judges
 ONCE = pytest.mark.skipif(  # of what no backend changes, and of processes that choose one
     BACKEND not in ("torch", None), reason="runs once, beside torch"
+)
+SEPARATE = (  # stdout and stderr, as click does by itself from 8.2 on
+    {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
 )
 FEW_LINES = (16, 64)  # instead of the ten lengths at which a model is scored
 TINY = (  # settings of a run that is over in seconds
@@ -99,7 +103,7 @@ def stm(*arguments):
 
     An exception that the command line did not turn into a message fails the test.
     """
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    result = CliRunner(**SEPARATE).invoke(main, [str(argument) for argument in arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result

@@ -59,7 +59,8 @@ class Later:
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         if self._array is None:
             self._array, self._read = self._read(), None
-        return np.array(self._array, dtype, copy=copy)
+        # NumPy before 2 knows no `copy=None`
+        return np.array(self._array, dtype) if copy else np.asarray(self._array, dtype)
 
     def __iter__(self) -> Iterator["Later"]:
         for index in range(self.shape[0]):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from click.testing import CliRunner
 from fuzz import seeds
-from helpers import lattice_scans, made_up_dataset
+from helpers import SEPARATE, lattice_scans, made_up_dataset
 
 from stm_keras.cli.main import main
 from stm_keras.errors import ScanError, StmKerasError
@@ -211,7 +211,7 @@ def check(holds: bool, what: str) -> None:
 
 def command(*arguments) -> None:
     """Run a command in this process: results in JSON, or one line of refusal."""
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    result = CliRunner(**SEPARATE).invoke(main, [str(argument) for argument in arguments])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     check(result.exit_code in (0, 1, 2, 3, 4), f"exit code {result.exit_code}")
