@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import ONCE, REPOSITORY, lattice_scans, stm
+from helpers import BACKEND, ONCE, REPOSITORY, lattice_scans, stm
 
 from stm_keras.inference.model_file import load_predictor
 from stm_keras.inference.shipped import FOLDER, shipped_path
@@ -161,6 +161,7 @@ def test_an_onnx_file_is_read_without_stm_keras(tmp_path, monkeypatch, name):
 
 
 @ONCE
+@pytest.mark.skipif(BACKEND is None, reason="exporting needs a backend")
 def test_an_unknown_surface_gets_no_class_without_stm_keras(tmp_path):
     model = shipped_path("h_si100_small")
     result = stm("export", model, "-o", tmp_path / "model.onnx", "--format", "onnx-scan")
