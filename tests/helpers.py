@@ -1,6 +1,7 @@
 """What several tests share: made-up scans, a small dataset, and the command line."""
 
 import inspect
+import json
 import os
 import shutil
 import subprocess
@@ -153,3 +154,22 @@ def check_error(result, code, *phrases):
     for phrase in phrases:
         assert phrase in last, f"{phrase!r} is not in: {last}"
     return last
+
+
+def leaves(node, place=()):
+    """Yield the place of every value in JSON: tuples of keys and numbers."""
+    items = node.items() if isinstance(node, dict) else enumerate(node)
+    for key, value in items:
+        yield (*place, key)
+        if isinstance(value, dict | list):
+            yield from leaves(value, (*place, key))
+
+
+def replaced(node, place, value):
+    """Return a copy of JSON with another value at a place."""
+    copy = json.loads(json.dumps(node))
+    inner = copy
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    return copy

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import leaves, replaced
 
 from stm_keras.data.model_facts import check_facts
 from stm_keras.errors import InputError, StmKerasError
@@ -85,23 +86,6 @@ def use(facts):
     return said[0]
 
 
-def places(node, before=()):
-    items = node.items() if isinstance(node, dict) else enumerate(node)
-    for key, value in items:
-        yield (*before, key)
-        if isinstance(value, dict | list):
-            yield from places(value, (*before, key))
-
-
-def replaced(facts, place, value):
-    copy = json.loads(json.dumps(facts))
-    inner = copy
-    for key in place[:-1]:
-        inner = inner[key]
-    inner[place[-1]] = value
-    return copy
-
-
 def test_good_facts_come_back_as_they_were():
     assert check_facts(FACTS, "m.keras", "it is damaged") is FACTS
     assert use(FACTS)["class"] in FACTS["classes"]
@@ -153,7 +137,7 @@ def test_what_makes_no_sense_is_named(changes, phrase):
 
 def test_any_value_may_be_odd():
     rng, told = random.Random(0), []
-    every = list(places(FACTS))
+    every = list(leaves(FACTS))
     for _ in range(FUZZ):
         facts = replaced(FACTS, rng.choice(every), rng.choice(ODD))
         try:

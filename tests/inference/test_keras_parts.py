@@ -11,7 +11,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from helpers import ONCE
+from helpers import ONCE, leaves, replaced
 from keras import layers
 
 from stm_keras.data.dataset import CLASSES
@@ -275,24 +275,6 @@ def test_a_network_that_fails_when_it_is_used_is_one_line():
     model.predict = broken
     with pytest.raises(StmKerasError, match=r"cannot be computed \(shapes differ\)\."):
         Predictor(model, FACTS).probabilities(np.zeros((1, 8, 16)))
-
-
-def leaves(node, place=()):
-    """Yield the place of every value in JSON."""
-    items = node.items() if isinstance(node, dict) else enumerate(node)
-    for key, value in items:
-        yield (*place, key)
-        if isinstance(value, dict | list):
-            yield from leaves(value, (*place, key))
-
-
-def replaced(node, place, value):
-    copy = json.loads(json.dumps(node))
-    inner = copy
-    for key in place[:-1]:
-        inner = inner[key]
-    inner[place[-1]] = value
-    return copy
 
 
 @ONCE
