@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from latency_table import page, put_section
 
-from stm_keras.compare.machine import processor
+from stm_keras.experiments.compare.machine import processor
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES = ("individual atoms", "asymmetries/dimers", "rows", "generic defects")
@@ -133,7 +133,7 @@ def side(arguments):
         dict of numbers; times in seconds.
     """
     if arguments.side == "onnx":
-        from stm_keras.runtime.onnx_model import OnnxStream
+        from stm_keras.inference.onnx_model import OnnxStream
 
         return timed_stream(OnnxStream(arguments.work / "model.onnx"), arguments.lines)
     from stm_keras.backend import import_keras, use_backend
@@ -150,7 +150,7 @@ def side(arguments):
         return write_files(arguments)
     predictor = load_predictor(arguments.work / "model.keras")
     if arguments.side == "stream":
-        from stm_keras.inference.stream import LineStream
+        from stm_keras.inference.line_stream import LineStream
 
         return timed_stream(LineStream(predictor), arguments.lines)
     return timed_prefixes(predictor, arguments.prefixes)

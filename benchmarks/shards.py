@@ -19,9 +19,9 @@ import psutil
 from stm_keras.data.dataset import read_images
 from stm_keras.data.shards import load_shards
 from stm_keras.data.split import split_dataset
-from stm_keras.sections import AugmentConfig
+from stm_keras.settings import AugmentConfig
 from stm_keras.training.batches import Batches
-from stm_keras.training.lessons import make_lessons
+from stm_keras.training.targets import make_lessons
 
 
 def main():

@@ -14,7 +14,7 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from stm_keras.errors import BackendError, UsageError, how_to_install
-from stm_keras.leave import importing
+from stm_keras.signals import importing
 from stm_keras.terminal import captured
 
 BACKENDS = ("tensorflow", "jax", "torch")

@@ -1,6 +1,6 @@
 """A training run's config: read from TOML and `--set`, checked, and written down again.
 
-A TOML file holds only what differs from the defaults of `stm_keras.sections`, and
+A TOML file holds only what differs from the defaults of `stm_keras.settings`, and
 `--set section.key=value` wins over it.
 """
 
@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 
 from stm_keras.errors import ConfigError, InputError
 from stm_keras.resources import resource_folder
-from stm_keras.sections import (
+from stm_keras.settings import (
     MODEL_CONFIGS,
     AugmentConfig,
     CnnSmallConfig,

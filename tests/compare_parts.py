@@ -1,8 +1,8 @@
 """Made-up results of a comparison, and a config that is compared in seconds."""
 
-from stm_keras.compare.folder import Folder, Plan
-from stm_keras.compare.sides import Side
 from stm_keras.config import load_config
+from stm_keras.experiments.compare.folder import Folder, Plan
+from stm_keras.experiments.compare.sides import Side
 
 TINY_VIT = (
     *("model.name=vit", "model.layers=1", "model.heads=2", "model.dim=8"),

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from stm_keras.backend import installed_backends, use_backend
 from stm_keras.cli.main import main
 from stm_keras.data.dataset import CLASSES, Dataset
-from stm_keras.data.storage import save_dataset
+from stm_keras.data.load import save_dataset
 
 REPOSITORY = Path(__file__).parent.parent
 SHARED = REPOSITORY.parent / "shared" / "data"

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from helpers import check_error, made_up_dataset, stm
 
-from stm_keras import processes
-from stm_keras.benchmark import pool_folds, train_folds
 from stm_keras.config import load_config
+from stm_keras.data.load import load_dataset, save_dataset
 from stm_keras.data.split import split_dataset
-from stm_keras.data.storage import load_dataset, save_dataset
 from stm_keras.errors import InputError, StmKerasError, UsageError
-from stm_keras.folds import plan, read_variant
-from stm_keras.results import results_page
+from stm_keras.experiments import processes
+from stm_keras.experiments.benchmark import pool_folds, train_folds
+from stm_keras.experiments.folds import plan, read_variant
+from stm_keras.reports.benchmark import results_page
 from stm_keras.runs import Run
-from stm_keras.training.finish import save_predictions
+from stm_keras.training.report import save_predictions
 
 CONFIGS = [Path("configs/small.toml"), Path("configs/vit.toml")]
 SUBSETS = ("all", "full agreement", "consensus")

@@ -12,7 +12,7 @@ from stm_keras.config import (
     load_config,
 )
 from stm_keras.errors import ConfigError, InputError
-from stm_keras.sections import VitConfig
+from stm_keras.settings import VitConfig
 
 
 def write(path, text):

@@ -18,12 +18,12 @@ from helpers import ONCE, TINY, check_error, stm
 
 from stm_keras.cli.main import main
 from stm_keras.config import load_config
-from stm_keras.data.storage import load_dataset
+from stm_keras.data.load import load_dataset
 from stm_keras.errors import InputError
+from stm_keras.experiments.plan import make_sweep
+from stm_keras.experiments.sweep import begin_sweep, open_sweep, write_jobs
 from stm_keras.inference import evaluate
 from stm_keras.runs import Run
-from stm_keras.sweep.folder import begin_sweep, open_sweep, write_jobs
-from stm_keras.sweep.plan import make_sweep
 
 pytestmark = ONCE
 CODES = (0, 1, 2, 3, 4)
@@ -167,8 +167,8 @@ def test_a_run_that_training_goes_on_with(run, dataset_file):
 def benchmark(tmp_path, dataset_file, monkeypatch):
     """Command that scores two folds, which are made up."""
     from stm_keras.data.split import split_dataset
-    from stm_keras.folds import plan
-    from stm_keras.training.finish import save_predictions
+    from stm_keras.experiments.folds import plan
+    from stm_keras.training.report import save_predictions
 
     config = tmp_path / "small.toml"
     config.write_text("")

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from helpers import BACKEND, ONCE, REPOSITORY, lattice_scans, stm
 
+from stm_keras.inference.judge import scan_verdicts
 from stm_keras.inference.model_file import load_predictor
 from stm_keras.inference.shipped import FOLDER, shipped_path
-from stm_keras.runtime.judge import scan_verdicts
 
 pytest.importorskip("onnxruntime")
 EXAMPLES = REPOSITORY / "examples"

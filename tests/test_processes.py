@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from stm_keras import processes
-from stm_keras.processes import Task, run_all
+from stm_keras.experiments import processes
+from stm_keras.experiments.processes import Task, run_all
 
 
 @pytest.fixture

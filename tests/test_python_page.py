@@ -11,7 +11,7 @@ from helpers import ONCE, REPOSITORY, stm
 from scan_files import sxm
 
 import stm_keras
-from stm_keras.data.storage import load_dataset
+from stm_keras.data.load import load_dataset
 
 PAGE = (REPOSITORY / "docs" / "python.md").read_text(encoding="utf-8")
 

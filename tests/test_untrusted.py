@@ -13,7 +13,7 @@ import pytest
 from helpers import SHARED
 
 from stm_keras.config import load_config, parse_value
-from stm_keras.data.storage import load_dataset
+from stm_keras.data.load import load_dataset
 from stm_keras.errors import ConfigError, DatasetError, InputError, StmKerasError
 from stm_keras.readers import read_scans
 from stm_keras.untrusted import (

@@ -42,7 +42,7 @@ def analyze(runs, curves, csv_file, overwrite, as_json):
     """
     if curves is not None and curves.suffix.lower() != ".png":
         raise UsageError(f"`--curves` writes PNG. Received: {curves}. Name it .png.")
-    from stm_keras.sweep.folder import is_sweep
+    from stm_keras.experiments.sweep import is_sweep
 
     if len(runs) == 1 and is_sweep(runs[0]):
         if curves is not None:
@@ -98,14 +98,14 @@ def table(rows):
 
 def _sweep(folder, csv_file, overwrite, as_json):
     """Show how far the runs of a sweep are."""
-    from stm_keras.sweep.folder import (
+    from stm_keras.experiments.queue import queued
+    from stm_keras.experiments.sweep import (
         by_settings,
         files_of,
         open_sweep,
         rows_csv,
         sweep_rows,
     )
-    from stm_keras.sweep.queue import queued
 
     check_outputs({"--csv": csv_file}, files_of(folder))
     sweep = open_sweep(folder)

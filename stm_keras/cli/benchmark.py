@@ -69,13 +69,13 @@ def benchmark(
         stm-keras benchmark vit --data scans.h5 --vary conv:model.tokenizer=conv
         stm-keras benchmark configs/*.toml --data scans.h5 --only vit:p2:0 --jobs 4
     """
-    from stm_keras.benchmark import pool_folds, train_folds
     from stm_keras.config import load_config
+    from stm_keras.data.load import load_dataset
     from stm_keras.data.split import PROTOCOLS
-    from stm_keras.data.storage import load_dataset
-    from stm_keras.folds import plan, read_variant
+    from stm_keras.experiments.benchmark import pool_folds, train_folds
+    from stm_keras.experiments.folds import plan, read_variant
     from stm_keras.inference.shipped import shipped_models
-    from stm_keras.results import merge_rows, results_page
+    from stm_keras.reports.benchmark import merge_rows, results_page
 
     check_outputs({"--results": results, "--page": page}, [*configs, data])
     before = [] if results is None else _read_rows(results)

@@ -92,9 +92,9 @@ def compare(paths, data, output, only, merge, slurm, sbatch, overwrite, as_json,
         stm-keras compare vit --data scans.h5 -o vit --slurm --sbatch "-p gpu"
         stm-keras compare --merge here there -o both
     """
-    from stm_keras.compare.collect import collect, write
-    from stm_keras.compare.collect import merge as join
-    from stm_keras.compare.folder import Folder
+    from stm_keras.experiments.compare.folder import Folder
+    from stm_keras.experiments.compare.report import collect, write
+    from stm_keras.experiments.compare.report import merge as join
 
     folder = Folder(output)
     if merge:
@@ -119,9 +119,9 @@ def compare(paths, data, output, only, merge, slurm, sbatch, overwrite, as_json,
 
 def _measure(folder, paths, data, only, overwrite, slurm, sbatch, given):
     """Measure what is not done; or queue it, and return the numbers of the jobs."""
-    from stm_keras.compare.folder import MATERIAL
-    from stm_keras.compare.measure import measure, prepare
     from stm_keras.config import find_config
+    from stm_keras.experiments.compare.folder import MATERIAL
+    from stm_keras.experiments.compare.measure import measure, prepare
 
     if only:
         plan = folder.plan()
@@ -137,7 +137,7 @@ def _measure(folder, paths, data, only, overwrite, slurm, sbatch, given):
         plan = folder.start(asked, overwrite)
         prepare(folder, plan, given["weights"], options.say)
         if slurm:
-            from stm_keras.compare.slurm import submit
+            from stm_keras.experiments.compare.slurm import submit
 
             words = [word for text in sbatch for word in shlex.split(text)]
             return submit(folder, plan, words)
@@ -147,9 +147,13 @@ def _measure(folder, paths, data, only, overwrite, slurm, sbatch, given):
 
 def _plan(paths, data, given):
     """Return what is to be compared, a `Plan`."""
-    from stm_keras.compare.folder import Plan
-    from stm_keras.compare.sides import can_refer, default_references, plan_sides
     from stm_keras.config import load_config
+    from stm_keras.experiments.compare.folder import Plan
+    from stm_keras.experiments.compare.sides import (
+        can_refer,
+        default_references,
+        plan_sides,
+    )
 
     if len(paths) != 1 or data is None:
         raise UsageError("Give one CONFIG and --data, or folders and --merge.")
@@ -233,7 +237,7 @@ def _show_jobs(folder, jobs, as_json):
 def _show(folder, comparison, as_json):
     """Print the table, and exit with 3 where a side did not run."""
     from stm_keras.cli.analyze import table
-    from stm_keras.compare.table import cells, conditions, failures
+    from stm_keras.experiments.compare.table import cells, conditions, failures
 
     failed = failures(comparison["rows"])
     if as_json:

@@ -43,7 +43,7 @@ def simulate(
     """
     import os
 
-    from stm_keras.data.storage import save_dataset
+    from stm_keras.data.load import save_dataset
     from stm_keras.simulate import SimulationConfig
     from stm_keras.simulate import simulate as run
 
@@ -98,7 +98,7 @@ def convert(source, output, shards, shard_size, merge, labels, overwrite):
     """
     from dataclasses import replace
 
-    from stm_keras.data.storage import load_dataset, save_dataset
+    from stm_keras.data.load import load_dataset, save_dataset
 
     check_target(output, shards, shard_size)
     check_outputs({"--output": output, "--shards": shards}, [source], whole=["--shards"])
@@ -152,7 +152,7 @@ def info(file, output, channel, per_class, seed, verify, verbose, overwrite, as_
         several = output.parent.glob(f"{glob.escape(output.stem)}-*.png")
         check_outputs({"--output": [output, *drawn, *several]}, [file])
     checked = verified(file) if verify else None
-    from stm_keras.inference.choice import find_model, is_model
+    from stm_keras.inference.find_model import find_model, is_model
 
     if is_model(file):
         from stm_keras.inference.model_file import read_facts
@@ -162,7 +162,7 @@ def info(file, output, channel, per_class, seed, verify, verbose, overwrite, as_
             json.dumps(read_facts(model), indent=None if as_json else 1, allow_nan=False)
         )
         return
-    from stm_keras.inference.paths import is_dataset
+    from stm_keras.inference.find_files import is_dataset
     from stm_keras.readers.sniff import scan_format
 
     if file.is_dir() and not is_dataset(file):
@@ -173,8 +173,8 @@ def info(file, output, channel, per_class, seed, verify, verbose, overwrite, as_
         click.get_current_context().exit(
             _scan_info(file, output, channel, overwrite, as_json)
         )
-    from stm_keras.data.contact import contact_sheets
-    from stm_keras.data.storage import load_dataset
+    from stm_keras.data.draw import contact_sheets
+    from stm_keras.data.load import load_dataset
     from stm_keras.data.summary import summary, summary_text
 
     dataset = load_dataset(file)
@@ -202,7 +202,7 @@ def info(file, output, channel, per_class, seed, verify, verbose, overwrite, as_
 
 def _folder_info(folder, output, channel, as_json, verbose):
     """Show every scan of a folder; what cannot be read is told, and the others are shown."""
-    from stm_keras.inference.paths import LeftOut, find_places
+    from stm_keras.inference.find_files import LeftOut, find_places
     from stm_keras.readers.sniff import scan_format
 
     if output is not None:
@@ -227,7 +227,7 @@ def _folder_info(folder, output, channel, as_json, verbose):
 def _scan_info(file, output, channel, overwrite, as_json, named=False):
     """Show every scan of a file; return the exit code."""
     from stm_keras.readers import each_scan
-    from stm_keras.readers.describe import scan_facts, scan_text
+    from stm_keras.readers.info import scan_facts, scan_text
 
     count, scans = each_scan(file, channel)
     code = 0
@@ -268,7 +268,7 @@ def audit(file, run_path, as_json):
         stm-keras audit scans.h5
     """
     from stm_keras.data.audit import audit as look
-    from stm_keras.data.storage import load_dataset
+    from stm_keras.data.load import load_dataset
 
     dataset, split = load_dataset(file), None
     if run_path is not None:

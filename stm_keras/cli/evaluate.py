@@ -52,8 +52,8 @@ def evaluate(model, data, part, protocol, others, seed, output, overwrite, as_js
         stm-keras evaluate best.keras --data new_day.h5 --split all --protocol p2 --json
         stm-keras evaluate runs/sequential --data scans.h5 --others graphite.sxm
     """
-    from stm_keras.data.storage import load_dataset
-    from stm_keras.inference.choice import choose_scans, find_model, needs_keras
+    from stm_keras.data.load import load_dataset
+    from stm_keras.inference.find_model import choose_scans, find_model, needs_keras
 
     file, run = find_model(model)
     if output is not None:
@@ -100,8 +100,8 @@ def evaluate(model, data, part, protocol, others, seed, output, overwrite, as_js
 def _write(output, scores, predictor, dataset, chosen, by_lines, run, overwrite):
     from stm_keras.evaluation.album import write_album
     from stm_keras.evaluation.history import read_history
-    from stm_keras.evaluation.report import write_report
-    from stm_keras.training.finish import model_facts
+    from stm_keras.reports.evaluation import write_report
+    from stm_keras.training.report import model_facts
 
     part = dataset.take(chosen.indices)
     predictions = {"labels": part.labels, "probabilities": by_lines[max(by_lines)]}

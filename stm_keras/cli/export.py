@@ -77,7 +77,7 @@ def export(
         stm-keras export h_si100 -o small.onnx --variant int8 --data scans.h5
         stm-keras export h_si100 -o ours.keras --data scans.h5 --others others.h5
     """
-    from stm_keras.inference.choice import find_model, needs_keras
+    from stm_keras.inference.find_model import find_model, needs_keras
 
     file, run = find_model(model)
     if not needs_keras(file):
@@ -126,7 +126,7 @@ def export(
 
 def _taught(predictor, run, data, others):
     """Teach what other surfaces look like, without the scans that test the run."""
-    from stm_keras.data.storage import load_dataset
+    from stm_keras.data.load import load_dataset
     from stm_keras.training.surface import known_of, load_surface_teachers, teach_surfaces
 
     dataset = load_dataset(data)
@@ -137,9 +137,9 @@ def _taught(predictor, run, data, others):
 
 def _scans(file, run, data):
     """Read labelled scans, of the test part where the model lies in its run."""
-    from stm_keras.data.storage import load_dataset
+    from stm_keras.data.load import load_dataset
     from stm_keras.export.variants import scored_scans
-    from stm_keras.inference.choice import choose_scans
+    from stm_keras.inference.find_model import choose_scans
     from stm_keras.inference.model_file import read_facts
 
     dataset = load_dataset(data)

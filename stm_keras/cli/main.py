@@ -11,7 +11,7 @@ import click
 
 from stm_keras import __version__
 from stm_keras.errors import OutputError, StmKerasError
-from stm_keras.leave import EXIT_CODE, CtrlC, end_process
+from stm_keras.signals import EXIT_CODE, CtrlC, end_process
 from stm_keras.terminal import Unwritten, standard_streams
 
 INTERRUPTED = 130  # as shells say of SIGINT

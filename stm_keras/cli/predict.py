@@ -67,8 +67,8 @@ def predict(paths, model, channel, as_csv, as_json, every_line, pictures, report
     if as_csv and as_json:
         raise UsageError("`--csv` and `--json`: choose one.")
     from stm_keras.cli.verdicts import CsvPrinter, JsonPrinter, TablePrinter
-    from stm_keras.inference.judging import judge
-    from stm_keras.inference.paths import LeftOut, find_places
+    from stm_keras.inference.find_files import LeftOut, find_places
+    from stm_keras.inference.predict_files import judge
 
     drawn = _check_outputs(model, paths, pictures, report)
     predictor, paths = _load(model, list(paths))
@@ -102,7 +102,7 @@ def predict(paths, model, channel, as_csv, as_json, every_line, pictures, report
 
 def _load(model, paths):
     """Load the model that is meant; return it and what is left to judge."""
-    from stm_keras.inference.choice import find_judge, is_model, needs_keras
+    from stm_keras.inference.find_model import find_judge, is_model, needs_keras
     from stm_keras.inference.shipped import DEFAULT
 
     if model is None and (
@@ -123,7 +123,7 @@ def _load(model, paths):
 
 def _check_outputs(model, paths, pictures, report):
     """Refuse to replace what is read; return the pictures that may be replaced."""
-    from stm_keras.inference.paths import find_places
+    from stm_keras.inference.find_files import find_places
 
     drawn = list(pictures.glob("*.png")) if pictures and pictures.is_dir() else []
     given = [path for path in (model, *paths) if path is not None and str(path) != "-"]
@@ -159,7 +159,7 @@ def _check_fail_on(wanted, classes):
 
 
 def _fails(judged, wanted):
-    from stm_keras.runtime.verdict import UNKNOWN_SIZE, UNKNOWN_SURFACE, UNSURE
+    from stm_keras.inference.verdict import UNKNOWN_SIZE, UNKNOWN_SURFACE, UNSURE
 
     verdicts = {
         **{name: (verdict,) for name, verdict in CLASSES.items()},
@@ -173,11 +173,11 @@ def _drawers(predictor, pictures, report, overwrite):
     """Return what draws each scan, checked before anything is judged."""
     drawers = []
     if pictures is not None:
-        from stm_keras.evaluation.scan_sheets import ScanSheets
+        from stm_keras.reports.sheets import ScanSheets
 
         drawers.append(ScanSheets(pictures, overwrite))
     if report is not None:
-        from stm_keras.evaluation.scan_report import ScanReport
+        from stm_keras.reports.scans import ScanReport
 
         drawers.append(ScanReport(report, predictor.classes, overwrite))
     return drawers

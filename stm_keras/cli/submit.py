@@ -10,7 +10,7 @@ from stm_keras.backend import BACKENDS
 from stm_keras.cli import options
 from stm_keras.errors import StmKerasError, UsageError
 from stm_keras.files import LOCK, check_outputs, locked
-from stm_keras.leave import EXIT_CODE, Preempted, watched
+from stm_keras.signals import EXIT_CODE, Preempted, watched
 from stm_keras.terminal import shell
 
 
@@ -55,7 +55,7 @@ def submit(config, file, output, local, dry_run, worker, as_json, **asked):
     array; `stm-keras analyze` shows the table as runs finish. Name the folder alone to queue
     what failed or is missing: runs that are done or still queued are left alone.
     """
-    from stm_keras.sweep import folder as folders
+    from stm_keras.experiments import sweep as folders
 
     if worker is not None:
         return _work(config, worker)
@@ -75,8 +75,13 @@ def submit(config, file, output, local, dry_run, worker, as_json, **asked):
 
 def _asked(config, file, output, asked):
     """Bring together sweep file, options and the folder of a sweep that goes on."""
-    from stm_keras.sweep.folder import is_sweep, open_sweep
-    from stm_keras.sweep.plan import make_sweep, read_space, read_sweep, read_values
+    from stm_keras.experiments.plan import (
+        make_sweep,
+        read_space,
+        read_sweep,
+        read_values,
+    )
+    from stm_keras.experiments.sweep import is_sweep, open_sweep
 
     grid = dict(read_values(text) for text in asked.pop("grid"))
     space = dict(read_space(text) for text in asked.pop("space"))
@@ -107,13 +112,13 @@ def _asked(config, file, output, asked):
 
 def _todo(folder, sweep):
     """Choose the jobs to queue: dict of name to words."""
-    from stm_keras.sweep.folder import is_done
-    from stm_keras.sweep.plan import jobs
-    from stm_keras.sweep.queue import queued
+    from stm_keras.experiments.plan import jobs
+    from stm_keras.experiments.queue import queued
+    from stm_keras.experiments.sweep import is_done
 
     waiting = queued(folder)
     if sweep.space:
-        from stm_keras.sweep.search import is_over
+        from stm_keras.experiments.search import is_over
 
         if is_over(folder, sweep):
             return {}
@@ -126,7 +131,7 @@ def _todo(folder, sweep):
 
 def _numbers(folder, sweep, todo):
     """Return the names of all jobs, and the numbers of those to queue."""
-    from stm_keras.sweep.plan import jobs
+    from stm_keras.experiments.plan import jobs
 
     names = list(jobs(folder, sweep))
     numbers = [number for number, name in enumerate(names) if name in todo]
@@ -139,8 +144,8 @@ def _numbers(folder, sweep, todo):
 
 def _show(folder, sweep, todo, local):
     """Print what would be queued, or run here."""
-    from stm_keras.sweep.folder import is_sweep
-    from stm_keras.sweep.queue import hand_over, max_array_size, not_over
+    from stm_keras.experiments.queue import hand_over, max_array_size, not_over
+    from stm_keras.experiments.sweep import is_sweep
 
     if local is not None:
         for name, words in todo.items():
@@ -168,9 +173,9 @@ def _show(folder, sweep, todo, local):
 
 
 def _queue(folder, sweep, todo, as_json):
-    from stm_keras.slurm import need_sbatch
-    from stm_keras.sweep.folder import write_jobs
-    from stm_keras.sweep.queue import queue
+    from stm_keras.experiments.queue import queue
+    from stm_keras.experiments.slurm import need_sbatch
+    from stm_keras.experiments.sweep import write_jobs
 
     names, numbers = _numbers(folder, sweep, todo)
     rest = len(names) - len(numbers)
@@ -191,9 +196,9 @@ def _queue(folder, sweep, todo, as_json):
 
 
 def _here(folder, todo, local, as_json):
-    from stm_keras.processes import Task, run_all
-    from stm_keras.sweep.folder import is_done, open_sweep
-    from stm_keras.sweep.search import is_over
+    from stm_keras.experiments.processes import Task, run_all
+    from stm_keras.experiments.search import is_over
+    from stm_keras.experiments.sweep import is_done, open_sweep
 
     sweep = open_sweep(folder)
 
@@ -227,8 +232,8 @@ def _here(folder, todo, local, as_json):
 
 
 def _work(folder, worker):
-    from stm_keras.sweep.folder import open_sweep
-    from stm_keras.sweep.search import work
+    from stm_keras.experiments.search import work
+    from stm_keras.experiments.sweep import open_sweep
 
     try:
         made = work(folder, open_sweep(folder), worker, click.echo)

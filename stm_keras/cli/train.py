@@ -8,8 +8,8 @@ import click
 from stm_keras.cli import options
 from stm_keras.config import load_config
 from stm_keras.files import check_outputs
-from stm_keras.leave import EXIT_CODE, Preempted, watched
 from stm_keras.runs import FollowedRun, Run, default_path
+from stm_keras.signals import EXIT_CODE, Preempted, watched
 from stm_keras.training.launch import KINDS, check_parallel
 
 
@@ -101,7 +101,7 @@ def train(
             "that the libraries choose: only in a network that you trust."
         )
     if parallel:
-        from stm_keras.training.distribute import join
+        from stm_keras.training.parallel import join
         from stm_keras.training.team import ending_together
 
         team = options.load_keras(lambda: join(parallel, launch))
@@ -150,7 +150,7 @@ def _train(path, config, trees, team=None):
 
 
 def _fit(run, config, trees, team, say):
-    from stm_keras.training.material import finished_scores
+    from stm_keras.training.run_data import finished_scores
 
     scores = finished_scores(run, config) if team is None else None
     if scores is not None:
@@ -160,7 +160,7 @@ def _fit(run, config, trees, team, say):
     else:
         options.load_keras()
         from stm_keras.training.train import train as fit
-    from stm_keras.training.finish import finish
+    from stm_keras.training.report import finish
 
     shared = {} if team is None else {"team": team}
     trained = fit(config, run, say, **shared)

@@ -9,7 +9,12 @@ from collections import Counter
 
 import click
 
-from stm_keras.runtime.verdict import NOT_JUDGED, UNKNOWN_SIZE, UNKNOWN_SURFACE, UNSURE
+from stm_keras.inference.verdict import (
+    NOT_JUDGED,
+    UNKNOWN_SIZE,
+    UNKNOWN_SURFACE,
+    UNSURE,
+)
 from stm_keras.terminal import columns, console, one_line
 
 NAME_WIDTH = 38  # of a file in the table, at most

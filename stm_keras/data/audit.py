@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stm_keras.data.audit_findings import find_all
 from stm_keras.data.duplicates import find_duplicates
-from stm_keras.data.findings import find_all
 from stm_keras.data.orientation import judge_orientation, measure_orientation
 from stm_keras.data.preprocess import standardise_lines
 from stm_keras.data.split import PARTS, split_dataset

@@ -17,7 +17,7 @@ def augment_batch(heights, settings, rng, prepare=standardise_lines, fixed=None)
 
     Args:
         heights: array of shape `(batch, lines, pixels)`, any unit.
-        settings: A `stm_keras.sections.AugmentConfig`.
+        settings: A `stm_keras.settings.AugmentConfig`.
         rng: `numpy.random.Generator`.
         prepare: callable that turns heights into model input, as in `INPUTS`.
         fixed: bool array of shape `(batch,)`, or None. Scans whose lines keep their
@@ -48,7 +48,7 @@ def transform_scans(scans, settings, rng):
 
     Args:
         scans: float32 array of shape `(batch, lines, pixels)`.
-        settings: A `stm_keras.sections.AugmentConfig`.
+        settings: A `stm_keras.settings.AugmentConfig`.
         rng: `numpy.random.Generator`.
 
     Returns:
@@ -99,7 +99,7 @@ def lose_lines(inputs, settings, rng):
 
     Args:
         inputs: float32 array of shape `(batch, lines, pixels)`.
-        settings: A `stm_keras.sections.AugmentConfig`.
+        settings: A `stm_keras.settings.AugmentConfig`.
         rng: `numpy.random.Generator`.
 
     Returns:

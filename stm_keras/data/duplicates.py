@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stm_keras.data import match
+from stm_keras.data import matching
 from stm_keras.data.neighbours import Neighbours
 from stm_keras.errors import DatasetError
 
@@ -97,7 +97,7 @@ def find_duplicates(images, lines=None, progress=None):
         seen = turned if kind == "rotated" else upright
         for start in range(0, len(scans), _BLOCK):
             block = seen[start : start + _BLOCK]
-            block = match.zoom(block, factor) if factor else block
+            block = matching.zoom(block, factor) if factor else block
             for first, second, flip, shift, score in neighbours.search(
                 block, start, changed=bool(kind), threshold=THRESHOLD, rows=MIN_LINES
             ):
@@ -143,16 +143,16 @@ def _check(images, lines):
 
 def _read(images, lines, steps):
     """Reduce all scans, upright and turned by 90 degrees, and digest their bytes."""
-    upright = np.empty((len(lines), match.SIZE, match.SIZE), np.float32)
+    upright = np.empty((len(lines), matching.SIZE, matching.SIZE), np.float32)
     turned = np.empty_like(upright)
     digests = []
     for start in range(0, len(lines), _BLOCK):
         part = slice(start, start + _BLOCK)
         block = np.asarray(images[part])
-        upright[part] = match.reduce_scans(block, lines[part])
+        upright[part] = matching.reduce_scans(block, lines[part])
         recorded = np.arange(block.shape[1]) < lines[part][:, None]
         sideways = np.rot90(np.where(recorded[..., None], block, 0), axes=(1, 2))
-        turned[part] = match.reduce_scans(sideways, np.full(len(block), block.shape[2]))
+        turned[part] = matching.reduce_scans(sideways, np.full(len(block), block.shape[2]))
         for scan, count in zip(block, lines[part], strict=True):
             digests.append(hashlib.sha256(np.ascontiguousarray(scan[:count])).digest())
         steps.advance()

@@ -5,19 +5,19 @@ from contextlib import contextmanager
 import h5py
 import numpy as np
 
-from stm_keras.data.checks import listed_keys
+from stm_keras.data.raw import listed_keys
 from stm_keras.errors import DatasetError
 from stm_keras.memory import borrow, charge, limited
-from stm_keras.readers.hdf5_file import (
+from stm_keras.readers.file_bytes import DEFLATE
+from stm_keras.readers.hdf5_heaps import check_heaps
+from stm_keras.readers.hdf5_open import (
     SMALL,
     is_plain,
     longest_text,
     names_of,
     read_all,
 )
-from stm_keras.readers.hdf5_heaps import check_heaps
 from stm_keras.readers.hdf5_parts import Parts
-from stm_keras.readers.source import DEFLATE
 
 CHUNK_CACHE = 4 << 20  # room for chunks of many scans; HDF5's own 1 MiB is too little
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from stm_keras.data import match
+from stm_keras.data import matching
 
 _CHUNK = 64  # pairs at a time, so that they stay in the processor's cache
 _CLOSEST = {"as is": 12, "changed": 6}  # for each scan, flip and kind of descriptor
@@ -22,12 +22,12 @@ class Neighbours:
     def __init__(self, scans):
         self.scans = scans
         blocks = [scans[start : start + 256] for start in range(0, len(scans), 256)]
-        self.descriptors = np.concatenate([match.describe(block) for block in blocks])
+        self.descriptors = np.concatenate([matching.describe(block) for block in blocks])
         self.mean, self.spread = self.descriptors.mean(0), self.descriptors.var(0)
         self.mean = (self.mean + self.mean[:, ::-1]) / 2
         self.spread = np.sqrt((self.spread + self.spread[:, ::-1]) / 2) + 1e-3
         self.descriptors = self._normalise(self.descriptors)
-        self.spectra = np.concatenate([match.coarse_spectra(block) for block in blocks])
+        self.spectra = np.concatenate([matching.coarse_spectra(block) for block in blocks])
 
     def search(self, block, start, changed, threshold, rows):
         """Find scans like those of a block.
@@ -49,9 +49,9 @@ class Neighbours:
             own, other, flip, down, right = trials[at : at + _CHUNK, :5].T
             second = self.scans[other]
             for kind in (1, 2, 3):
-                second[flip == kind] = match.flip(second[flip == kind], kind)
+                second[flip == kind] = matching.flip(second[flip == kind], kind)
             shifts = np.stack([down, right], axis=1)
-            similarity, common = match.similarity(block[own], second, shifts)
+            similarity, common = matching.similarity(block[own], second, shifts)
             for i in np.flatnonzero((similarity >= threshold) & (common >= rows)):
                 pair = (start + own[i], other[i])
                 if pair not in best or similarity[i] > best[pair][-1]:
@@ -60,14 +60,14 @@ class Neighbours:
 
     def _trials(self, block, start, changed):
         """Most likely shifts: int array of (own, other, flip, down, right, height)."""
-        spectra = match.coarse_spectra(block)
+        spectra = matching.coarse_spectra(block)
         found = []
         for mirrored, pairs in enumerate(self._candidates(block, start, changed)):
             for at in range(0, len(pairs), _CHUNK):
                 own, other = pairs[at : at + _CHUNK].T
                 for flip in ((0, 3), (1, 2))[mirrored]:
-                    flipped = match.flip_spectra(self.spectra[other], flip)
-                    shifts, heights = match.find_shifts(spectra[own], flipped)
+                    flipped = matching.flip_spectra(self.spectra[other], flip)
+                    shifts, heights = matching.find_shifts(spectra[own], flipped)
                     trials = np.empty((*heights.shape, 6), int)
                     trials[:, :, 0], trials[:, :, 1] = own[:, None], other[:, None]
                     trials[:, :, 2], trials[:, :, 3:5] = flip, shifts
@@ -82,7 +82,7 @@ class Neighbours:
 
     def _candidates(self, block, start, changed):
         """Yield int arrays of (own, other), the closest scans, unmirrored and mirrored."""
-        spectra = match.describe(block)
+        spectra = matching.describe(block)
         own = np.arange(start, start + len(block))[:, None]
         others = np.arange(len(self.scans))
         barred = own == others if changed else own >= others

@@ -1,6 +1,6 @@
 """Draw the frame of a scan file as it lay under the tip."""
 
-from stm_keras.data.contact import draw_scan
+from stm_keras.data.draw import draw_scan
 from stm_keras.files import atomic
 
 WIDTH = 512

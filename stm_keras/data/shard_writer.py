@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.data.hdf5 import ARRAYS
+from stm_keras.data.load import save_dataset
 from stm_keras.data.shard_index import (
     INDEX,
     JOURNAL,
@@ -21,7 +22,6 @@ from stm_keras.data.shard_index import (
     file_sha256,
     read_index,
 )
-from stm_keras.data.storage import save_dataset
 from stm_keras.data.summary import recorded_heights
 from stm_keras.errors import InputError, OutputError, UsageError
 from stm_keras.files import atomic, check_folder, locked

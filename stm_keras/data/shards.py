@@ -11,16 +11,16 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from stm_keras.data.assemble import assemble
 from stm_keras.data.dataset import merge_labels
 from stm_keras.data.hdf5 import FORMAT
 from stm_keras.data.images import Found
 from stm_keras.data.members import DAMAGE, damaged, member, open_unlocked, values
 from stm_keras.data.shard_index import INDEX, read_index
 from stm_keras.data.sharded import ShardedFields, ShardedImages, ShardFiles
+from stm_keras.data.validate import assemble
 from stm_keras.errors import DatasetError, InputError
 from stm_keras.memory import limited
-from stm_keras.readers.hdf5_file import attribute, child, names_of
+from stm_keras.readers.hdf5_open import attribute, child, names_of
 
 STAY = ("line_labels",)  # fields that stay in the shards, as parameters do
 _DEFLATE, _SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stm_keras.data.assign import assign_groups, assign_scans
 from stm_keras.data.campaigns import CAMPAIGNS, session_campaigns
+from stm_keras.data.stratify import assign_groups, assign_scans
 from stm_keras.errors import DatasetError, UsageError
 
 PARTS = ("train", "validation", "test")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stm_keras.data.assemble import canonical
-from stm_keras.data.checks import listed_keys
 from stm_keras.data.dataset import CLASSES, SIX_CLASSES
+from stm_keras.data.raw import listed_keys
+from stm_keras.data.validate import canonical
 from stm_keras.errors import DatasetError
 from stm_keras.memory import charge
 from stm_keras.untrusted import read_data

@@ -11,7 +11,7 @@ from stm_keras.evaluation.plots import (
     plot_reliability,
     plot_roc,
 )
-from stm_keras.evaluation.wording import beside_paper
+from stm_keras.evaluation.text import beside_paper
 from stm_keras.files import atomic
 
 NAMES = ("confusion.png", "lines.png", "roc.png", "reliability.png", "history.png")

@@ -1,8 +1,8 @@
 """Pieces of the report's HTML: tables, and pictures inside the file."""
 
-from stm_keras.evaluation.html import data_url, text
 from stm_keras.evaluation.plots import figure_png
-from stm_keras.evaluation.wording import bounds, number
+from stm_keras.evaluation.text import bounds, number
+from stm_keras.reports.page import data_url, text
 
 
 def table(heads, rows, escaped=False):

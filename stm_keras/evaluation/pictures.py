@@ -8,8 +8,8 @@ from PIL import Image
 
 from stm_keras.data.dataset import read_images
 from stm_keras.data.preprocess import remove_line_trend
-from stm_keras.evaluation.look import INK, class_colour, dark, escape
 from stm_keras.evaluation.scores import worst_mistakes
+from stm_keras.evaluation.style import INK, class_colour, dark, escape
 
 RAMP = np.arange(256)
 BROWN = np.minimum(2 * RAMP, 255), RAMP, np.maximum(2 * RAMP - 256, 0)

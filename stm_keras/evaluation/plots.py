@@ -9,7 +9,8 @@ from matplotlib.ticker import MaxNLocator
 
 from stm_keras.evaluation.calibration import expected_calibration_error, reliability
 from stm_keras.evaluation.history import best_epochs
-from stm_keras.evaluation.look import (
+from stm_keras.evaluation.metrics import auroc, check_pair, recall, roc_points
+from stm_keras.evaluation.style import (
     COLOURS,
     GREY,
     INK,
@@ -19,8 +20,7 @@ from stm_keras.evaluation.look import (
     escape,
     style_axes,
 )
-from stm_keras.evaluation.metrics import auroc, check_pair, recall, roc_points
-from stm_keras.evaluation.wording import TITLES, number
+from stm_keras.evaluation.text import TITLES, number
 
 MANY = 12  # classes; of more a figure names only some, or draws them smaller
 LETTERS = 30  # of a name beside many others

@@ -47,7 +47,7 @@ def verdict_words(judged):
     """Return what a person should know beside the verdict.
 
     Args:
-        judged: `stm_keras.inference.judged.Judged` of a scan.
+        judged: `stm_keras.inference.scan_result.Judged` of a scan.
 
     Returns:
         list of tuples (str, bool): words, and whether they speak against trusting it.

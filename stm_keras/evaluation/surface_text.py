@@ -1,6 +1,6 @@
 """What a card and docs/results.md say of real scans of other surfaces, in Markdown."""
 
-from stm_keras.evaluation.wording import bounds, number
+from stm_keras.evaluation.text import bounds, number
 
 HELD_OUT = (
     "No model was asked of a session or a source that it learnt from, and no threshold is of "

@@ -1,12 +1,13 @@
 """The report's sections on what a model does not know."""
 
-from stm_keras.evaluation import html, markup
-from stm_keras.evaluation.plots_trust import (
+from stm_keras.evaluation import markup
+from stm_keras.evaluation.plots_reliability import (
     plot_changes,
     plot_risk_coverage,
     plot_unknown,
 )
-from stm_keras.evaluation.wording import TITLES, bounds, number
+from stm_keras.evaluation.text import TITLES, bounds, number
+from stm_keras.reports import page
 
 
 def trust_sections(scores):
@@ -128,7 +129,7 @@ def _changes(changes):
 
 def _section(note, figure, description, heads, rows, size="medium"):
     return (
-        f"<p>{html.text(note)}</p>{markup.picture(figure, description, size)}"
+        f"<p>{page.text(note)}</p>{markup.picture(figure, description, size)}"
         f"{markup.table(heads, rows)}"
     )
 

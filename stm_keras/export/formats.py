@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from stm_keras import __version__
-from stm_keras.data.model_facts import complete_facts
+from stm_keras.data.model_metadata import complete_facts
 from stm_keras.errors import (
     MismatchError,
     MissingExtraError,
@@ -92,7 +92,7 @@ FORMATS = {
     "saved-model": Format(
         "TensorFlow SavedModel",
         "",
-        "saved_model",
+        "writers",
         {"tensorflow": (), "jax": ("tensorflow",)},
         IN_FOLDER,
         "TensorFlow",

@@ -3,7 +3,7 @@
 import json
 import zipfile
 
-from stm_keras.export.network import fixed_network, in_batches
+from stm_keras.export.common import fixed_network, in_batches
 
 FACTS = "stm_keras.json"
 

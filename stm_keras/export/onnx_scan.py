@@ -9,7 +9,7 @@ import contextlib
 
 import numpy as np
 
-from stm_keras.export.network import fixed_network, head_names, in_batches
+from stm_keras.export.common import fixed_network, head_names, in_batches
 from stm_keras.export.onnx_repairs import (
     drop_idle_squeezes,
     infer_shapes,
@@ -54,7 +54,7 @@ def write(predictor, path, facts):
 
 def read(path):
     """Load it as a callable; see `formats.Format`."""
-    from stm_keras.runtime.onnx_scan import OnnxScanPredictor
+    from stm_keras.inference.onnx_scan import OnnxScanPredictor
 
     copy = OnnxScanPredictor.load(path)
     heads = [each.name for each in copy.session.get_outputs()]

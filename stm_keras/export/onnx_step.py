@@ -10,8 +10,8 @@ import json
 import numpy as np
 
 from stm_keras.export.onnx_graph import step_graph
-from stm_keras.runtime.onnx_model import OnnxPredictor
-from stm_keras.runtime.onnx_session import FACTS
+from stm_keras.inference.onnx_model import OnnxPredictor
+from stm_keras.inference.onnx_session import FACTS
 
 
 def write(predictor, path, facts):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from stm_keras.export import onnx_scan
-from stm_keras.export.network import in_batches
+from stm_keras.export.common import in_batches
 from stm_keras.export.quiet import no_telemetry
 
 FACTS, FILE = "stm_keras.json", "model.xml"

@@ -2,7 +2,7 @@
 
 import json
 
-from stm_keras.export.network import fixed_network, in_batches
+from stm_keras.export.common import fixed_network, in_batches
 
 FACTS = "stm_keras.json"
 MOST = 1024  # scans at a time

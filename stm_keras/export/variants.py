@@ -10,7 +10,7 @@ from stm_keras.export.keras_half import halve
 from stm_keras.export.onnx_repairs import name_nodes
 from stm_keras.export.onnx_step import put_facts
 from stm_keras.inference.model_file import load_predictor
-from stm_keras.runtime.onnx_scan import load_onnx
+from stm_keras.inference.onnx_scan import load_onnx
 
 SMALLEST = 64  # values of an array that is worth halving
 HALVES = {"float32": "float16", "int32": "int16"}  # weights, and places in a line

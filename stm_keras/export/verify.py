@@ -3,7 +3,7 @@
 import numpy as np
 
 from stm_keras.errors import OutputError
-from stm_keras.runtime.verdict import sigmoid, softmax
+from stm_keras.inference.verdict import sigmoid, softmax
 
 TOLERANCE = 1e-4  # of a probability, between backends, runtimes and machines
 NUM_SCANS = 100  # made up to compare on

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from stm_keras.backend import cheap_draws
 from stm_keras.data.dataset import CLASSES
-from stm_keras.data.model_facts import FORMAT, check_facts, complete_facts
+from stm_keras.data.model_metadata import FORMAT, check_facts, complete_facts
 from stm_keras.errors import InputError, MismatchError
 from stm_keras.files import atomic
 from stm_keras.trees.file import read_tree_facts
@@ -77,7 +77,7 @@ def read_facts(path):
     if path.suffix == ".skops":
         return read_tree_facts(path)
     if path.suffix == ".onnx":
-        from stm_keras.runtime.onnx_session import read_network
+        from stm_keras.inference.onnx_session import read_network
 
         return read_network(path)[2]
     with _open(path) as archive:
@@ -126,7 +126,7 @@ def load_predictor(path):
 
         return load_trees_predictor(path)
     if path.suffix == ".onnx":
-        from stm_keras.inference.onnx import load_onnx_predictor
+        from stm_keras.inference.keras_free import load_onnx_predictor
 
         return load_onnx_predictor(path)
     from stm_keras.inference.keras_parts import (

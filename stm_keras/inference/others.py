@@ -5,15 +5,19 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.data.dataset import read_images
-from stm_keras.data.other_surfaces import OtherSurfaces, names_sources, read_other_surfaces
 from stm_keras.data.preprocess import recorded_lines
+from stm_keras.data.unknown_surfaces import (
+    OtherSurfaces,
+    names_sources,
+    read_other_surfaces,
+)
 from stm_keras.errors import DatasetError, MismatchError
 from stm_keras.evaluation.held_out import Compared, score_compared, share_below
 from stm_keras.evaluation.unknown import score_unknown
+from stm_keras.inference.inputs import read_scans
+from stm_keras.inference.judge import CHUNK
 from stm_keras.inference.predictor import check_size
-from stm_keras.inference.scans import read_scans
-from stm_keras.runtime.judge import CHUNK
-from stm_keras.runtime.verdict import threshold
+from stm_keras.inference.verdict import threshold
 
 SOURCE_LINES = (1, 2, 4, 8, 16, 20, 64)  # after which sources are asked about, beside all
 

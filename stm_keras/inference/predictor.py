@@ -10,9 +10,9 @@ from stm_keras.backend import predict
 from stm_keras.data.dataset import read_images
 from stm_keras.data.preprocess import INPUTS, pack_lines, standardise_lines, usable_lines
 from stm_keras.errors import MismatchError, StmKerasError
-from stm_keras.runtime.judge import CHUNK
-from stm_keras.runtime.onnx_model import last_word, unpack_outputs
-from stm_keras.runtime.verdict import HEADS, calibrated, sigmoid
+from stm_keras.inference.judge import CHUNK
+from stm_keras.inference.onnx_model import last_word, unpack_outputs
+from stm_keras.inference.verdict import HEADS, calibrated, sigmoid
 
 MOST_VALUES = 1 << 28  # of an array inside a network: 1 GiB
 
@@ -272,7 +272,7 @@ def predict_outputs(
     Returns:
         float32 array of shape `(scans, classes)`; of a model that answers after every
         line a dict of its outputs, and of "recorded" and "seen", as of
-        `stm_keras.runtime.onnx_model.OnnxPredictor.outputs`.
+        `stm_keras.inference.onnx_model.OnnxPredictor.outputs`.
     """
     indices = np.arange(len(images)) if indices is None else indices
     by_line = isinstance(model.output, dict)

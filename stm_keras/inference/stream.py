@@ -1,81 +1,240 @@
-"""A verdict after every line, by a Keras model."""
+"""Lines in, a verdict after each: what a stream does whoever computes the network."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from numbers import Integral
 
 import numpy as np
 
-from stm_keras.errors import MismatchError
-from stm_keras.inference.predictor import Predictor, computing
-from stm_keras.runtime.stream import Stream
+from stm_keras.data.preprocess import has_signal, scale_lines, standardise_lines
+from stm_keras.data.resample import LineResampler, aspect_of, resample_line
+from stm_keras.errors import InputError, MismatchError, UsageError
+from stm_keras.evaluation.changes import DELAY, REFRACTORY, ChangeTracker
+from stm_keras.inference.sizes import unknown_size
+from stm_keras.inference.verdict import (
+    HEADS,
+    Verdict,
+    calibrated,
+    final_verdict,
+    lines_needed,
+    sigmoid,
+    threshold,
+)
 
-WARM_UP = 4  # lines until backends have compiled all that they ever will
+LARGEST = 1e18  # whose square float32 still holds
+AS_BEFORE = object()  # what `reset` leaves as it was
 
 
-class LineStream(Stream):
-    """A scan that is being recorded, judged line by line.
+class Stream:
+    """A scan that is being recorded.
 
-        stream = LineStream(load_predictor("h_si100.keras"))
-        for line in lines:
-            verdict = stream.push(line)
-
-    To make one takes seconds, in which the network is compiled with the weights that it
-    has: one stream serves many scans of any size, with `reset` between them.
+    The lines of the scan become those of the model as they would of the file of the scan
+    (`data.resample`), so the last verdict is that on the file. Between two lines of the model
+    the last verdict is held. A line without a signal, such as one that was lost, changes nothing.
 
     Args:
-        predictor: A `stm_keras.inference.predictor.Predictor` of a model that answers
-            after every line.
-        lines, pixels, size: What is known of the scan, as of
-            `stm_keras.runtime.stream.Stream`.
+        facts: dict. What the model file says of itself.
+        step: callable of line, float32 `(1, 1, pixels)`, and cache that returns a dict of
+            logits of each head, `(1, outputs)`, and the next cache.
+        cache: what `step` takes with the first line.
+        lines: int. Lines that the complete scan will have. None where that is not known: it
+            is taken as square, and may go on.
+        pixels: int. Pixels of a line, None for those of the first line.
+        size: tuple (width, height) of the complete scan in metres. None where that is not
+            known: pixels are taken as square.
 
     Raises:
-        MismatchError: The model cannot go line by line.
         UsageError: `lines`, `pixels` or `size` is not what it must be.
     """
 
     def __init__(
         self,
-        predictor: Predictor,
+        facts: dict,
+        step: Callable,
+        cache: object,
         lines: int | None = None,
         pixels: int | None = None,
         size: tuple | None = None,
     ):
-        step, cache = compiled_step(predictor.model)
-        super().__init__(predictor.facts, step, cache, lines, pixels, size)
+        self.facts = facts
+        self.classes = tuple(facts["classes"])
+        self._step = step
+        self._first = cache
+        self._needed = lines_needed(facts)
+        limit = facts.get("change")
+        self._change_threshold = limit and limit.get("threshold")
+        self.reset(lines, pixels, size)
+
+    def reset(
+        self,
+        lines: int | None = AS_BEFORE,
+        pixels: int | None = AS_BEFORE,
+        size: tuple | None = AS_BEFORE,
+    ) -> None:
+        """Forget everything: the next line is the first of a scan.
+
+        Args:
+            lines, pixels, size: As of the class; what is left out stays as it was.
+
+        Raises:
+            UsageError: As of the class. The stream is then as it was.
+        """
+        lines = self.lines if lines is AS_BEFORE else _count(lines, "lines")
+        pixels = self.pixels if pixels is AS_BEFORE else _count(pixels, "pixels")
+        size = self.size if size is AS_BEFORE else size
+        aspect_of(size, lines, pixels)
+        self.lines, self.pixels = lines, pixels
+        self.size = None if size is None else tuple(map(float, size))
+        self._unknown_size = unknown_size(self.facts, self.size, self.pixels)
+        self._frame = None  # a `LineResampler`, from the first line on
+        self._cache = self._first
+        self._total = (np.zeros(1), np.zeros(1))
+        self._pushed = 0  # lines
+        self._usable = []  # numbers of those with a signal
+        self._taken = 0  # lines that the model took
+        self._verdict = None
+        self._change_line = None
+        self._tracker = None
+        if self._change_threshold is not None:
+            settings = self.facts["change"]
+            self._tracker = ChangeTracker(
+                self._change_threshold,
+                settings.get("delay", DELAY),
+                settings.get("refractory", REFRACTORY),
+            )
+
+    def push(self, line: np.ndarray) -> Verdict:
+        """Take the next line.
+
+        Args:
+            line: array of shape `(pixels,)`, at least 2. Heights in any unit; 0 where the
+                line was lost.
+
+        Returns:
+            A `Verdict`.
+
+        Raises:
+            MismatchError: It is not a line, or has another number of pixels than was said.
+            InputError: It holds something else than finite numbers.
+        """
+        heights = check_line(line)
+        if self.pixels is not None and len(heights) != self.pixels:
+            raise MismatchError(
+                f"Lines of {self.pixels} pixels were announced. Received: a line of "
+                f"{len(heights)}. Reset the stream with the right `pixels`."
+            )
+        number, self._pushed = self._pushed, self._pushed + 1
+        if not has_signal(heights):
+            return Verdict(line=number, change_line=self._change_line)
+        if self._frame is None:
+            aspect = aspect_of(self.size, self.lines, len(heights))
+            self._frame = LineResampler(self.facts, len(heights), self.lines, aspect)
+            self._unknown_size = unknown_size(self.facts, self.size, len(heights))
+        if not self._frame.complete:
+            self._usable.append(number)
+        rows = self._frame.push(resample_line(heights, self.facts["pixels"]))
+        if rows:
+            return self._take(rows, number)
+        if self._verdict is None:  # a first word, taken back with the next line
+            line, _ = self._prepare(self._frame.first())
+            return self._judge(self._step(line, self._cache)[0], number, 1)
+        change = None if self._verdict.change is None else False
+        self._verdict = replace(self._verdict, line=number, change=change)
+        return self._verdict
+
+    def _take(self, rows, number):
+        called, logits = [], None
+        for row in rows:
+            line, total = self._prepare(row)
+            if not line.any():  # what lines have in common may cancel out
+                continue
+            self._total = total
+            logits, self._cache = self._step(line, self._cache)
+            self._taken += 1
+            if self._tracker is not None and "change" in logits:
+                called.append(self._tracker.push(float(sigmoid(logits["change"][0, 0]))))
+        if logits is None:
+            held = self._verdict or Verdict(line=number)
+            return replace(held, line=number, change=None if held.change is None else False)
+        if self._tracker is not None and self._frame.complete:
+            called += self._tracker.finish()
+        called = [each for each in called if each is not None]
+        if called:
+            self._change_line = self._usable[self._frame.begin(called[-1])]
+        self._verdict = self._judge(logits, number, self._taken, called)
+        return self._verdict
+
+    def _judge(self, logits, number, seen, called=()):
+        if seen < self._needed:
+            return Verdict(line=number, change_line=self._change_line)
+        state = calibrated(logits["state"][0], self.facts, seen)
+        best = int(state.argmax())
+        change, unknown = (
+            float(sigmoid(logits[name][0, 0])) if name in logits else None for name in HEADS
+        )
+        tracked = self._tracker is not None and change is not None
+        sure, known = (threshold(self.facts, name, seen) for name in ("unsure", "unknown"))
+        unsure = None if sure is None else bool(state[best] < sure)
+        strange = None if None in (unknown, known) else unknown > known
+        return Verdict(
+            line=number,
+            probabilities=tuple(state.tolist()),
+            name=self.classes[best],
+            confidence=float(state[best]),
+            verdict=final_verdict(self.classes[best], unsure, strange, self._unknown_size),
+            unsure=unsure,
+            change_probability=change,
+            change=bool(called) if tracked else None,
+            change_line=self._change_line,
+            unknown_probability=unknown,
+            unknown=strange,
+            unknown_size=self._unknown_size,
+        )
+
+    def _prepare(self, heights):
+        if self.facts.get("input", "standardised") == "scaled":
+            line, total = scale_lines(heights[None], self._total)
+            return line[None], total
+        return standardise_lines(heights)[None, None], self._total
 
 
-def compiled_step(model):
-    """Build the step of a model and make it fast: it is compiled before this returns.
-
-    Args:
-        model: `keras.Model` that answers after every line.
-
-    Returns:
-        Tuple of a callable of line, float32 `(1, 1, pixels)`, and cache that returns a
-        dict of NumPy logits of each head, `(1, outputs)`, and the next cache; and the
-        cache of the first line.
+def _count(value, name):
+    """Return a number of lines or pixels, or None.
 
     Raises:
-        MismatchError: The model cannot go line by line.
+        UsageError: It is neither.
     """
-    if not hasattr(model, "inputs"):
+    fine = isinstance(value, Integral) and not isinstance(value, bool) and value > 0
+    if value is None or fine:
+        return value
+    raise UsageError(
+        f"`{name}` must be a number of {name}, or None. Received: {name}={value!r}."
+    )
+
+
+def check_line(line):
+    """Return a line as an array of finite numbers.
+
+    Raises:
+        MismatchError: It is of another rank, or has fewer than two pixels.
+        InputError: It holds something else than finite numbers.
+    """
+    line = np.asarray(line)
+    if line.ndim != 1 or len(line) < 2:
         raise MismatchError(
-            "Only networks go line by line. Take one, such as `sequential`."
+            "A line has the shape (pixels,), with at least 2 pixels. "
+            f"Received: shape {line.shape}. Push one line after the other."
         )
-    from keras import ops
-
-    from stm_keras.backend import compiled
-    from stm_keras.models.step import first_cache, make_step
-
-    network = make_step(model)
-    run = compiled(network)
-
-    def step(line, cache):
-        out = dict(run([ops.convert_to_tensor(line), *cache]))
-        cache = out.pop("cache")
-        return {name: ops.convert_to_numpy(logits) for name, logits in out.items()}, cache
-
-    cache = first_cache(network)
-    line = np.zeros((1, *network.inputs[0].shape[1:]), np.float32)
-    following = cache
-    with computing():
-        for _ in range(WARM_UP):
-            _, following = step(line, following)
-    return step, cache
+    if line.dtype.kind not in "buif":
+        raise InputError(
+            f"A line holds heights, real numbers. Received: {line.dtype}. Convert them."
+        )
+    if line.dtype.kind == "f" and not np.isfinite(line).all():
+        raise InputError(
+            "The line holds NaN or infinity. Push 0 for all of a line that was lost."
+        )
+    if line.dtype.kind == "f" and np.abs(line).max() > LARGEST:
+        raise InputError(
+            f"The line holds heights of up to {np.abs(line).max():.1e}. Use another unit."
+        )
+    return line

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stm_keras.inference.scan_files import fit_lines
-from stm_keras.runtime.sizes import NANO
+from stm_keras.inference.resample import fit_lines
+from stm_keras.inference.sizes import NANO
 
 LARGER = 1.5  # times the model's pixels, from which tiles say more than the whole
 MOST = 8  # tiles along an axis

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from stm_keras.evaluation.abstention import score_rejection
 from stm_keras.evaluation.change_scores import score_changes, score_votes
-from stm_keras.evaluation.rejection import score_rejection
 from stm_keras.evaluation.unknown import score_unknown
 
 TEST_SEED = 20_202  # of simulated scans that score; no run trains or chooses on them

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from stm_keras.errors import NoImageError, ScanError
 from stm_keras.memory import SCANS, charge, one_file
-from stm_keras.readers.found import choose, choose_each
+from stm_keras.readers.file_bytes import read_bytes
+from stm_keras.readers.scan_file import choose, choose_each
 from stm_keras.readers.sniff import HEAD, refusal, scan_format
-from stm_keras.readers.source import read_bytes
 from stm_keras.scan import Scan
 
 READERS = {  # format: module, and what people call it
@@ -23,20 +23,20 @@ READERS = {  # format: module, and what people call it
     "gsf": ("gsf", "Gwyddion Simple Field (.gsf)"),
     "igor": ("igor", "Igor (.ibw)"),
     "hdf5": ("hdf5", "HDF5, NeXus, netCDF 4"),
-    "array": ("plain", "arrays (.npy, .npz, .mat)"),
+    "array": ("arrays", "arrays (.npy, .npz, .mat)"),
     "picture": ("pictures", "pictures"),
-    "rhk": ("converted", "RHK (.sm4)"),
-    "wsxm": ("converted", "WSxM (.stp, .top)"),
-    "nanoscope": ("converted", "NanoScope (.spm, .000)"),
-    "mul": ("converted", "SPECS and Aarhus (.mul)"),
-    "park": ("converted", "Park (.tiff)"),
-    "jpk": ("converted", "JPK (.jpk)"),
+    "rhk": ("gwyddion", "RHK (.sm4)"),
+    "wsxm": ("gwyddion", "WSxM (.stp, .top)"),
+    "nanoscope": ("gwyddion", "NanoScope (.spm, .000)"),
+    "mul": ("gwyddion", "SPECS and Aarhus (.mul)"),
+    "park": ("gwyddion", "Park (.tiff)"),
+    "jpk": ("gwyddion", "JPK (.jpk)"),
     "scala": ("scala", "Omicron SCALA (.par, .tf0)"),
     "scala numbers": ("scala", "Omicron SCALA (.par, .tf0)"),
     "text": ("text", "text exports of WSxM, Gwyddion and SPIP"),
     "numbers": ("text", "matrices and points x, y, z as text"),
-    "gwyddion 1": ("converted", "Gwyddion 1 (.gwy)"),
-    "unknown": ("converted", "what else Gwyddion reads"),
+    "gwyddion 1": ("gwyddion", "Gwyddion 1 (.gwy)"),
+    "unknown": ("gwyddion", "what else Gwyddion reads"),
 }
 
 
@@ -116,6 +116,6 @@ def _parse(path):
         known = ", ".join(dict.fromkeys(text for _, text in READERS.values()))
         raise ScanError(f"{path}: is of an unknown format. Known: {known}.")
     module = import_module(f"stm_keras.readers.{READERS[name][0]}")
-    if module.__name__.endswith("converted"):
+    if module.__name__.endswith("gwyddion"):
         return module.parse(path, data, name)
     return module.parse(path, data)

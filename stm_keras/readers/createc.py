@@ -15,9 +15,15 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.errors import ScanError
-from stm_keras.readers.found import Found, Image, choose, zero_filled
-from stm_keras.readers.source import check_length, check_shape, damage, inflate, read_bytes
-from stm_keras.readers.words import fact, number, positive
+from stm_keras.readers.file_bytes import (
+    check_length,
+    check_shape,
+    damage,
+    inflate,
+    read_bytes,
+)
+from stm_keras.readers.scan_file import Found, Image, choose, zero_filled
+from stm_keras.readers.units import fact, number, positive
 
 HEADER = 16384  # bytes
 DEFLATED = b"\x78"

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from stm_keras.errors import NoImageError, UnclearError
-from stm_keras.readers.words import CHANNELS, channel_of
+from stm_keras.readers.units import CHANNELS, channel_of
 
 FEWEST = 16  # lines and pixels of a frame: tables, curves and lines of spectra have fewer
 TALL = 2  # times as many lines as pixels are several scans, one below the other

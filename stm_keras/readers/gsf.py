@@ -6,9 +6,9 @@ Source: https://gwyddion.net/documentation/user-guide-en/gsf.html
 import numpy as np
 
 from stm_keras.errors import ScanError
-from stm_keras.readers.found import Found, Image, choose, zero_filled
-from stm_keras.readers.source import check_length, check_shape, damage, read_bytes
-from stm_keras.readers.words import channel_of, fact, si_unit
+from stm_keras.readers.file_bytes import check_length, check_shape, damage, read_bytes
+from stm_keras.readers.scan_file import Found, Image, choose, zero_filled
+from stm_keras.readers.units import channel_of, fact, si_unit
 
 MAGIC = b"Gwyddion Simple Field 1.0\n"
 

@@ -14,10 +14,10 @@ from dataclasses import replace
 import numpy as np
 
 from stm_keras.errors import NoImageError, ScanError
-from stm_keras.readers.found import Found, Image, choose, zero_filled
+from stm_keras.readers.file_bytes import check_length, check_shape, damage, read_bytes
 from stm_keras.readers.meta import settings
-from stm_keras.readers.source import check_length, check_shape, damage, read_bytes
-from stm_keras.readers.words import channel_of, si_unit
+from stm_keras.readers.scan_file import Found, Image, choose, zero_filled
+from stm_keras.readers.units import channel_of, si_unit
 
 MAGIC, OLD = b"GWYP", b"GWYO"
 FIXED = {"b": "<?", "c": "<B", "i": "<i", "q": "<q", "d": "<d"}

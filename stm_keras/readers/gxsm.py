@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.errors import NoImageError, ScanError
-from stm_keras.readers import hdf5_file, netcdf3
-from stm_keras.readers.found import Found, Image, choose, zero_filled
-from stm_keras.readers.hdf5_file import is_hdf5, open_hdf5, text_of
+from stm_keras.readers import hdf5_open, netcdf3
+from stm_keras.readers.file_bytes import check_shape, damage, read_bytes
+from stm_keras.readers.hdf5_open import is_hdf5, open_hdf5, text_of
 from stm_keras.readers.netcdf import find
-from stm_keras.readers.source import check_shape, damage, read_bytes
-from stm_keras.readers.words import channel_of, si_unit
+from stm_keras.readers.scan_file import Found, Image, choose, zero_filled
+from stm_keras.readers.units import channel_of, si_unit
 
 FIELDS = ("FloatField", "DoubleField", "H", "Intensity")
 BIASES = ("rpspmc_hwi_Bias", "sranger_mk2_hwi_bias", "sranger_hwi_bias")
@@ -51,7 +51,7 @@ def parse(path: str | Path, data: bytes) -> Found:
     """
     if is_hdf5(data[:4096]):
         with open_hdf5(path, data, "netCDF file") as file:
-            return _parse(path, hdf5_file.read_variables(path, data, file)[0])
+            return _parse(path, hdf5_open.read_variables(path, data, file)[0])
     with damage(path, "netCDF file"):
         variables, about = netcdf3.read_variables(data)
         if not any(name in variables for name in FIELDS):

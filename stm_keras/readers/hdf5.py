@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.errors import NoImageError, UnclearError
-from stm_keras.readers.found import Found, Image, choose
+from stm_keras.readers.file_bytes import Later, check_shape, read_bytes
 from stm_keras.readers.frames import FEWEST, is_tall, number_scans
-from stm_keras.readers.hdf5_file import (
+from stm_keras.readers.hdf5_open import (
     arrays,
     attribute,
     child,
@@ -26,8 +26,8 @@ from stm_keras.readers.hdf5_file import (
 )
 from stm_keras.readers.hdf5_parts import read_values
 from stm_keras.readers.netcdf import MOST, find
-from stm_keras.readers.source import Later, check_shape, read_bytes
-from stm_keras.readers.words import channel_of, positive, quantity, si_unit
+from stm_keras.readers.scan_file import Found, Image, choose
+from stm_keras.readers.units import channel_of, positive, quantity, si_unit
 
 UNSURE = "an HDF5 file does not tell which line is the top one: look at it"
 KERAS = {"model_weights", "layers", "_layer_checkpoint_dependencies"}

@@ -10,7 +10,7 @@ import zlib
 from itertools import product
 
 from stm_keras.memory import charge
-from stm_keras.readers.source import PIECE
+from stm_keras.readers.file_bytes import PIECE
 
 DEFLATED, SHUFFLED, SUMMED, LZF = 1, 2, 3, 32000  # filters whose output has a known size
 CHECKSUM = 4  # bytes that a sum takes

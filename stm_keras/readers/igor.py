@@ -12,10 +12,10 @@ import numpy as np
 
 from stm_keras.errors import NoImageError, ScanError, require
 from stm_keras.memory import charge
-from stm_keras.readers.found import Found, Image, choose
+from stm_keras.readers.file_bytes import check_length, check_shape, damage, read_bytes
 from stm_keras.readers.meta import settings
-from stm_keras.readers.source import check_length, check_shape, damage, read_bytes
-from stm_keras.readers.words import channel_of, si_unit
+from stm_keras.readers.scan_file import Found, Image, choose
+from stm_keras.readers.units import channel_of, si_unit
 
 HEADER = {1: 118, 2: 126, 3: 130, 5: 384}  # bytes that the checksum is over, by version
 FEWEST = 10  # pixels and lines of an image

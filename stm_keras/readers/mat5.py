@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stm_keras.readers.source import Later, damage, inflate
+from stm_keras.readers.file_bytes import Later, damage, inflate
 
 MAGIC = b"MATLAB 5.0"
 HEADER = 128

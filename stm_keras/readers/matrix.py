@@ -15,10 +15,10 @@ import numpy as np
 
 from stm_keras.errors import MissingExtraError, NoImageError, ScanError, require
 from stm_keras.memory import SCANS, budget, charge
-from stm_keras.readers.found import Found, Image, choose
+from stm_keras.readers.file_bytes import DAMAGE, damage, read_bytes
 from stm_keras.readers.matrix_raw import MAGIC, guess_images, read_counts
 from stm_keras.readers.plausible import check_heights
-from stm_keras.readers.source import DAMAGE, damage, read_bytes
+from stm_keras.readers.scan_file import Found, Image, choose
 
 RESULT = b"TLKB"  # how the only block of a result file is called
 CHANNELS = {"I": "Current"}  # what suffixes call otherwise

@@ -10,8 +10,8 @@ import numpy as np
 
 from stm_keras.errors import ScanError
 from stm_keras.memory import charge
-from stm_keras.readers.found import Image
-from stm_keras.readers.source import check_length, check_shape
+from stm_keras.readers.file_bytes import check_length, check_shape
+from stm_keras.readers.scan_file import Image
 
 MAGIC = b"ONTMATRX0101"
 RETRACES = ((2, 2), (2, 1), (1, 2), (1, 1))  # along x and y, likeliest first

@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Mapping
 
-from stm_keras.readers.words import fact, number, quantity
+from stm_keras.readers.units import fact, number, quantity
 
 WAYS = {  # what is said of a way: which axis, and how it ran
     **dict.fromkeys(("up", "bottomtotop", "upward", "upwards"), ("slow", "up")),

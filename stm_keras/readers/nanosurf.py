@@ -7,9 +7,9 @@ header may have a comma. Lines that were not recorded are zeros.
 import numpy as np
 
 from stm_keras.errors import NoImageError, ScanError
-from stm_keras.readers.found import Found, Image, choose, zero_filled
-from stm_keras.readers.source import check_length, check_shape, damage, read_bytes
-from stm_keras.readers.words import channel_of, fact, number, quantity, si_unit
+from stm_keras.readers.file_bytes import check_length, check_shape, damage, read_bytes
+from stm_keras.readers.scan_file import Found, Image, choose, zero_filled
+from stm_keras.readers.units import channel_of, fact, number, quantity, si_unit
 
 MARK = b"#!"
 DTYPES = {8: "i1", 16: "<i2", 32: "<i4"}

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.errors import NoImageError
-from stm_keras.readers.found import Found, Image
-from stm_keras.readers.hdf5_file import text_of
-from stm_keras.readers.source import Later, check_shape
-from stm_keras.readers.words import channel_of, positive, si_unit
+from stm_keras.readers.file_bytes import Later, check_shape
+from stm_keras.readers.hdf5_open import text_of
+from stm_keras.readers.scan_file import Found, Image
+from stm_keras.readers.units import channel_of, positive, si_unit
 
 FEWEST = 16  # lines and pixels of an image
 MOST = 64  # images of a file

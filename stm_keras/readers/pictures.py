@@ -12,8 +12,8 @@ import numpy as np
 from stm_keras.errors import ScanError, StmKerasError, UnclearError
 from stm_keras.memory import borrow, charge
 from stm_keras.readers.colours import picture_heights
-from stm_keras.readers.found import Found, Image, choose
-from stm_keras.readers.source import damage, read_bytes
+from stm_keras.readers.file_bytes import damage, read_bytes
+from stm_keras.readers.scan_file import Found, Image, choose
 from stm_keras.readers.tiff import real_values
 
 MAGICS = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM")

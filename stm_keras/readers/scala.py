@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.errors import NoImageError, ScanError
-from stm_keras.readers.found import Found, Image, choose, zero_filled
+from stm_keras.readers.file_bytes import check_length, check_shape, damage, read_bytes
 from stm_keras.readers.meta import settings
-from stm_keras.readers.source import check_length, check_shape, damage, read_bytes
-from stm_keras.readers.words import channel_of, fact, number, si_unit
+from stm_keras.readers.scan_file import Found, Image, choose, zero_filled
+from stm_keras.readers.units import channel_of, fact, number, si_unit
 
 MAGIC = b"Omicron SPM Control"
 PARAMETERS = (".par", ".PAR", ".Par")

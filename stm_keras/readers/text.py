@@ -12,9 +12,9 @@ import numpy as np
 
 from stm_keras.errors import NoImageError, ScanError
 from stm_keras.memory import charge
-from stm_keras.readers.found import Found, Image, choose
-from stm_keras.readers.source import check_shape, damage, read_bytes
-from stm_keras.readers.words import NUMBER, channel_of, number, quantity, si_unit
+from stm_keras.readers.file_bytes import check_shape, damage, read_bytes
+from stm_keras.readers.scan_file import Found, Image, choose
+from stm_keras.readers.units import NUMBER, channel_of, number, quantity, si_unit
 
 HEADERS = {  # what stands in the first lines: what the export is called
     "WSxM ASCII Matrix": "wsxm text",

@@ -14,7 +14,7 @@ import numpy as np
 
 from stm_keras.errors import ScanError
 from stm_keras.memory import charge
-from stm_keras.readers.source import DEFLATE, check_length, check_shape, inflate
+from stm_keras.readers.file_bytes import DEFLATE, check_length, check_shape, inflate
 
 ORDERS = {b"II*\0": "<", b"MM\0*": ">"}
 MAKERS = {  # tags that only one maker writes: how its files are called here

@@ -8,7 +8,7 @@ import numpy as np
 from stm_keras.data.dataset import CLASSES, Dataset
 from stm_keras.errors import UsageError
 from stm_keras.simulate.config import SimulationConfig
-from stm_keras.simulate.scan import CHUNK, simulate_chunk
+from stm_keras.simulate.scanner import CHUNK, simulate_chunk
 from stm_keras.simulate.workers import run_jobs
 
 

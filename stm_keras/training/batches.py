@@ -31,7 +31,7 @@ class Batches(keras.utils.PyDataset):
         lessons: `Lessons`.
         batch_size: int. Scans of a batch, those of `beside` included.
         seed: int.
-        augment: A `stm_keras.sections.AugmentConfig`, or None for scans as they are.
+        augment: A `stm_keras.settings.AugmentConfig`, or None for scans as they are.
         prepare: callable that turns heights into model input.
         heads: sequence of str. What the model answers after every line, each with targets
             of its own; empty for one that answers once a scan.

@@ -8,7 +8,7 @@ from stm_keras.data.preprocess import INPUTS, recorded_lines
 from stm_keras.inference.model_file import load_predictor, save_model
 from stm_keras.models import build_model
 from stm_keras.models.sequential import DESCRIBED, TREES
-from stm_keras.training.begin import taught_scans
+from stm_keras.training.warm_start import taught_scans
 from stm_keras.trees.stages import LINES, fit_stages
 
 CHUNK = 64  # scans described at a time

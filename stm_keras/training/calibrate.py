@@ -7,17 +7,17 @@ change is called. Test scans play no part.
 
 import numpy as np
 
+from stm_keras.evaluation.abstention import confidence_threshold
 from stm_keras.evaluation.calibration import fit_confidence, fit_temperature
 from stm_keras.evaluation.change_scores import choose_change_threshold
 from stm_keras.evaluation.fewest_lines import LINES as FEW
 from stm_keras.evaluation.fewest_lines import min_lines
-from stm_keras.evaluation.rejection import confidence_threshold
 from stm_keras.evaluation.scores import score_predictions
 from stm_keras.evaluation.unknown import unknown_threshold
 from stm_keras.inference.evaluate import LINES_SEEN
 from stm_keras.inference.model_file import load_predictor, save_model
 from stm_keras.inference.trust import changed_scans
-from stm_keras.runtime.verdict import calibrated, softmax
+from stm_keras.inference.verdict import calibrated, softmax
 
 LIMITS = (0.2, 5.0)  # few validation scans, all easy or all hard, can ask for anything
 COVERAGE = 0.9  # of verdicts that are not "unsure"

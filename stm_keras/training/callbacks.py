@@ -12,7 +12,7 @@ from stm_keras.data.preprocess import standardise_lines
 from stm_keras.errors import TrainingError
 from stm_keras.evaluation.metrics import auroc, balanced_accuracy
 from stm_keras.inference.predictor import predict_logits
-from stm_keras.runtime.verdict import softmax
+from stm_keras.inference.verdict import softmax
 from stm_keras.terminal import redraw
 from stm_keras.training.choosing import best_epoch
 from stm_keras.training.team import ALONE

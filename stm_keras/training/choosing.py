@@ -2,7 +2,7 @@
 
 import keras
 
-from stm_keras.training.schedules import plateau_scale
+from stm_keras.training.optimizer import plateau_scale
 
 
 def best_epoch(rows):

@@ -5,7 +5,7 @@ import signal
 
 import keras
 
-from stm_keras.leave import Preempted, notice, raises
+from stm_keras.signals import Preempted, notice, raises
 from stm_keras.training.team import ALONE, EVERY
 
 
@@ -14,7 +14,7 @@ class Interrupt(keras.callbacks.Callback):
 
     An interrupt that comes while an object is being destroyed, or a library's C code
     calls back, is printed as ignored and lost. So it is noted, and raised again after
-    the step. A signal that asks to leave (`stm_keras.leave`) waits for the step too: the
+    the step. A signal that asks to leave (`stm_keras.signals`) waits for the step too: the
     epoch that just ended is kept whole. Of several processes all stop at the same step, or
     one would wait for ever.
     """

@@ -13,11 +13,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from stm_keras.data.assign import assign_groups, assign_scans
+from stm_keras.data.stratify import assign_groups, assign_scans
 from stm_keras.inference.evaluate import judge
 from stm_keras.inference.model_file import load_predictor, save_model
 from stm_keras.runs import AGAIN, CALIBRATION
-from stm_keras.training.finish import VALIDATION, save_predictions
+from stm_keras.training.report import VALIDATION, save_predictions
 
 ASKED = ("train", "validation")
 

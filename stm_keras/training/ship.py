@@ -4,10 +4,10 @@ import re
 from pathlib import Path
 
 from stm_keras.errors import InputError
-from stm_keras.evaluation.card import write_card
 from stm_keras.evaluation.fewest_lines import with_min_lines
 from stm_keras.records import Rows, Scores, check_record
-from stm_keras.training.finish import model_facts
+from stm_keras.reports.card import write_card
+from stm_keras.training.report import model_facts
 from stm_keras.untrusted import read_json, read_text
 
 SUBSETS = {"all": "unseen sessions", "full agreement": "unseen sessions, full agreement"}

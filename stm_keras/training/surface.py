@@ -14,22 +14,22 @@ from itertools import combinations
 
 import numpy as np
 
-from stm_keras.data.assign import assign_groups
-from stm_keras.data.other_surfaces import read_other_surfaces
 from stm_keras.data.split import Split
+from stm_keras.data.stratify import assign_groups
+from stm_keras.data.unknown_surfaces import read_other_surfaces
 from stm_keras.errors import DatasetError, MismatchError
 from stm_keras.evaluation.fewest_lines import with_min_lines
 from stm_keras.evaluation.held_out import Compared, score_compared, share_below
 from stm_keras.evaluation.unknown import unknown_threshold
 from stm_keras.inference.evaluate import LINES_SEEN
+from stm_keras.inference.verdict import sigmoid
 from stm_keras.models import build_model
 from stm_keras.models.sequential import SURFACE
 from stm_keras.runs import SPLIT
-from stm_keras.runtime.verdict import sigmoid
-from stm_keras.sections import SequentialConfig
-from stm_keras.training.lessons import voted_extra
+from stm_keras.settings import SequentialConfig
 from stm_keras.training.surface_fit import fit_readout, say_unknown
 from stm_keras.training.surface_rows import SEEN, describe_surfaces
+from stm_keras.training.targets import voted_extra
 
 WIDTH = 64  # of the layer
 FALSE_ALARMS = 0.05  # of known scans, that are called unknown
@@ -44,7 +44,7 @@ def teach_surfaces(predictor, known, others, groups=None, seed=0, say=None):
         predictor: `Predictor` of a `sequential` network with `model.surface` or without.
         known: `Dataset` of the known surface. Complete scans of one class choose
             thresholds and are scored; all teach. No scan that the model is tested on.
-        others: `stm_keras.data.other_surfaces.OtherSurfaces`.
+        others: `stm_keras.data.unknown_surfaces.OtherSurfaces`.
         groups: array `(scans of known,)`. What is left out as a whole; None for sessions,
             and where there are none single scans.
         seed: int.

@@ -10,7 +10,7 @@ from stm_keras.data.dataset import CLASSES, read_images
 from stm_keras.data.preprocess import pack_lines, recorded_lines, remove_line_trend
 from stm_keras.inference.evaluate import LINES_SEEN
 from stm_keras.models.sequential import DESCRIBED
-from stm_keras.sections import AugmentConfig
+from stm_keras.settings import AugmentConfig
 from stm_keras.training.boost import CHUNK, orders, reordered
 from stm_keras.trees.stages import LINES
 

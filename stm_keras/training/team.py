@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from stm_keras.errors import StmKerasError, TrainingError
-from stm_keras.leave import end_process
+from stm_keras.signals import end_process
 
 EVERY = 10  # steps from one question to all processes to the next: each waits for all
 GOODBYE = 10.0  # seconds that a process which fails waits for others that end as well

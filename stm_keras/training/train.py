@@ -13,12 +13,20 @@ import numpy as np
 from stm_keras.backend import check_compiler, feed, settle
 from stm_keras.errors import InputError, UsageError
 from stm_keras.inference.model_file import save_model
-from stm_keras.leave import notice
 from stm_keras.models import build_model
 from stm_keras.runs import STATE, with_legs
+from stm_keras.signals import notice
 from stm_keras.training import callbacks as after
 from stm_keras.training import choosing
-from stm_keras.training.begin import (
+from stm_keras.training.boost import add_trees, without_trees
+from stm_keras.training.calibrate import calibrate
+from stm_keras.training.interrupt import Interrupt
+from stm_keras.training.optimizer import make_optimizer
+from stm_keras.training.refit import adopt, calibration_stages, last_stage
+from stm_keras.training.run_data import describe_environment, load_material, split_once
+from stm_keras.training.surface import load_surface_teachers, teach_surfaces, without_test
+from stm_keras.training.team import ALONE, Average
+from stm_keras.training.warm_start import (
     answers,
     begin_with,
     freeze,
@@ -26,14 +34,6 @@ from stm_keras.training.begin import (
     layer_factors,
     make_batches,
 )
-from stm_keras.training.boost import add_trees, without_trees
-from stm_keras.training.calibrate import calibrate
-from stm_keras.training.interrupt import Interrupt
-from stm_keras.training.material import describe_environment, load_material, split_once
-from stm_keras.training.refit import adopt, calibration_stages, last_stage
-from stm_keras.training.schedules import make_optimizer
-from stm_keras.training.surface import load_surface_teachers, teach_surfaces, without_test
-from stm_keras.training.team import ALONE, Average
 from stm_keras.untrusted import ordinary_file
 
 MONITORED = 400  # training scans that are scored after an epoch without validation scans

@@ -13,9 +13,9 @@ from stm_keras.inference.evaluate import judge
 from stm_keras.inference.trees import TreesPredictor, load_trees_predictor
 from stm_keras.runs import STATE
 from stm_keras.training.calibrate import trust_facts
-from stm_keras.training.finish import VALIDATION, save_predictions
-from stm_keras.training.lessons import few_labels
-from stm_keras.training.material import describe_environment, load_material, split_once
+from stm_keras.training.report import VALIDATION, save_predictions
+from stm_keras.training.run_data import describe_environment, load_material, split_once
+from stm_keras.training.targets import few_labels
 from stm_keras.trees.file import save_trees
 from stm_keras.trees.model import fit_trees, whole_and_begun
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stm_keras.data.model_facts import FORMAT, check_facts
+from stm_keras.data.model_metadata import FORMAT, check_facts
 from stm_keras.errors import InputError, StmKerasError, require
 from stm_keras.files import atomic
 from stm_keras.trees.features import scan_features

@@ -15,7 +15,7 @@ from compare_parts import TINY_VIT
 from helpers import ONCE, REPOSITORY, check_error, stm
 
 from stm_keras.backend import BACKENDS, installed_backends
-from stm_keras.compare.folder import Folder
+from stm_keras.experiments.compare.folder import Folder
 
 pytestmark = ONCE
 SMALL = ("--repeats", 2, "--steps-per-round", 1, "--cores", 1)

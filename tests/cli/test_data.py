@@ -17,7 +17,7 @@ from helpers import (
 from PIL import Image
 
 from stm_keras.data.dataset import CLASSES, SIX_CLASSES
-from stm_keras.data.storage import load_dataset, save_dataset
+from stm_keras.data.load import load_dataset, save_dataset
 
 # simulate
 

@@ -15,7 +15,7 @@ from helpers import (
 )
 
 from stm_keras.data.dataset import CLASSES, SIX_CLASSES
-from stm_keras.data.storage import save_dataset
+from stm_keras.data.load import save_dataset
 from stm_keras.evaluation.album import NAMES
 from stm_keras.evaluation.scores import HEADLINES
 from stm_keras.inference.shipped import shipped_path

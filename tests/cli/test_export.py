@@ -58,7 +58,7 @@ def test_the_name_chooses_onnx(model_file, tmp_path, monkeypatch):
     result = stm("export", tmp_path / "stream.keras", "-o", output, "--json")
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["format"] == "onnx-step"
-    from stm_keras.runtime.onnx_model import OnnxPredictor
+    from stm_keras.inference.onnx_model import OnnxPredictor
 
     assert OnnxPredictor.load(output).classes == predictor.classes
     result = stm("export", tmp_path / "stream.keras", "--format", "keras", "-o", output)

@@ -12,7 +12,7 @@ import pytest
 from helpers import BACKEND, ONCE, REPOSITORY, TINY, stm
 
 from stm_keras.inference.model_file import read_facts
-from stm_keras.leave import Preempted, notice, watched
+from stm_keras.signals import Preempted, notice, watched
 
 INTERRUPTED = """
 import os, signal, sys

@@ -23,7 +23,7 @@ from helpers import (
 from PIL import Image
 from scan_files import sxm
 
-from stm_keras.data.storage import save_dataset
+from stm_keras.data.load import save_dataset
 
 pytestmark = [
     ONCE,

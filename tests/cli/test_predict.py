@@ -12,7 +12,7 @@ from helpers import check_error, lattice_scans, stm, write_dataset
 from PIL import Image
 
 from stm_keras.data.dataset import CLASSES
-from stm_keras.inference.judged import KEYS
+from stm_keras.inference.scan_result import KEYS
 
 FLAGS = ["unsure", "unknown_surface", "unknown_size"]
 FLAGS += ["change_lines", "lines", "error", "tile"]

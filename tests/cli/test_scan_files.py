@@ -10,7 +10,7 @@ from PIL import Image
 from scan_files import createc, matrix_counts, matrix_index, matrix_result, sxm
 
 from stm_keras.readers import read_scan
-from stm_keras.readers.describe import scan_source
+from stm_keras.readers.info import scan_source
 
 KEYS = [
     "path",

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from helpers import REPOSITORY, check_error, stm, write_dataset
 
+from stm_keras.data.load import load_dataset, save_dataset
 from stm_keras.data.shard_writer import save_shards, write_shards
-from stm_keras.data.storage import load_dataset, save_dataset
 from stm_keras.errors import OutputError, UsageError
 from stm_keras.simulate import simulate
 

@@ -25,7 +25,7 @@ from helpers import (
 )
 from scan_files import sxm
 
-from stm_keras.data.storage import save_dataset
+from stm_keras.data.load import save_dataset
 from stm_keras.terminal import Outlet, columns, one_line, printable, redraw, shell
 
 fcntl, termios = map(pytest.importorskip, ("fcntl", "termios"))  # not on Windows

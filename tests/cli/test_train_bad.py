@@ -6,7 +6,7 @@ import pytest
 from helpers import TINY, check_error, lattice_scans, made_up_dataset, stm, write_dataset
 
 from stm_keras.data.dataset import CLASSES
-from stm_keras.data.storage import save_dataset
+from stm_keras.data.load import save_dataset
 
 IMAGES = lattice_scans(np.arange(12) % 4)
 LABELS = np.arange(12) % 4

@@ -9,7 +9,7 @@ from stm_keras.data.augment import (
     transform_scans,
 )
 from stm_keras.data.preprocess import standardise_lines
-from stm_keras.sections import AugmentConfig
+from stm_keras.settings import AugmentConfig
 
 STILL = {
     "flip": False,

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stm_keras.data.contact import TILE, contact_sheets, draw_scan
 from stm_keras.data.dataset import CLASSES, Dataset
+from stm_keras.data.draw import TILE, contact_sheets, draw_scan
 from stm_keras.data.summary import summary, summary_text
 from stm_keras.errors import OutputError, UsageError
 

@@ -3,10 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stm_keras.data import match
+from stm_keras.data import matching
 from stm_keras.data.duplicates import KINDS, duplicate_groups, find_duplicates
+from stm_keras.data.load import load_dataset
 from stm_keras.data.preprocess import resample_pixels, resample_scan, standardise_lines
-from stm_keras.data.storage import load_dataset
 from stm_keras.errors import DatasetError
 
 NOTTINGHAM = Path(__file__).parents[3] / "shared" / "data" / "nottingham.h5"
@@ -180,26 +180,26 @@ def test_images_of_another_shape_are_refused():
 
 @pytest.mark.parametrize("kind", range(4))
 def test_flipped_spectra_are_those_of_flipped_scans(kind):
-    scans = np.random.default_rng(0).normal(size=(3, match.SIZE, match.SIZE))
+    scans = np.random.default_rng(0).normal(size=(3, matching.SIZE, matching.SIZE))
     scans = scans.astype(np.float32)
     np.testing.assert_allclose(
-        match.flip_spectra(match.coarse_spectra(scans), kind),
-        match.coarse_spectra(match.flip(scans, kind)),
+        matching.flip_spectra(matching.coarse_spectra(scans), kind),
+        matching.coarse_spectra(matching.flip(scans, kind)),
         atol=1e-5,
     )
 
 
 def test_find_shifts_and_similarity_agree_on_the_shift():
-    scans = match.reduce_scans(OTHERS[:5], np.full(5, 128))
+    scans = matching.reduce_scans(OTHERS[:5], np.full(5, 128))
     moved = np.roll(scans, (-5, 3), (1, 2))
-    shifts, heights = match.find_shifts(
-        match.coarse_spectra(scans), match.coarse_spectra(moved)
+    shifts, heights = matching.find_shifts(
+        matching.coarse_spectra(scans), matching.coarse_spectra(moved)
     )
     np.testing.assert_array_equal(shifts[:, 0], [[5, -3]] * 5)
     assert (heights[:, 0] > 0.99).all()
-    similarity, common = match.similarity(scans, moved, shifts[:, 0])
+    similarity, common = matching.similarity(scans, moved, shifts[:, 0])
     assert (similarity > 0.99).all()
-    np.testing.assert_array_equal(common, match.SIZE - 5)
+    np.testing.assert_array_equal(common, matching.SIZE - 5)
 
 
 @needs_nottingham

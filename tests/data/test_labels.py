@@ -7,7 +7,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from stm_keras.data.dataset import CLASSES, SIX_CLASSES
-from stm_keras.data.storage import load_dataset
+from stm_keras.data.load import load_dataset
 from stm_keras.errors import DatasetError
 
 FOUR = np.arange(8) % 4

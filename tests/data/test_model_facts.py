@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from helpers import leaves, replaced
 
-from stm_keras.data.model_facts import check_facts
+from stm_keras.data.model_metadata import check_facts
 from stm_keras.errors import InputError, StmKerasError
-from stm_keras.runtime.judge import verdict_of
-from stm_keras.runtime.onnx_model import OnnxModel
-from stm_keras.runtime.stream import Stream
-from stm_keras.runtime.verdict import calibrated
+from stm_keras.inference.judge import verdict_of
+from stm_keras.inference.onnx_model import OnnxModel
+from stm_keras.inference.stream import Stream
+from stm_keras.inference.verdict import calibrated
 
 MODELS = Path(__file__).parents[2] / "models"
 FUZZ = int(os.environ.get("STM_KERAS_FUZZ", "300"))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from helpers import SHARED
 
-from stm_keras.data.other_surfaces import names_sources, read_other_surfaces
+from stm_keras.data.unknown_surfaces import names_sources, read_other_surfaces
 from stm_keras.errors import DatasetError
 
 

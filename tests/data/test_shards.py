@@ -15,10 +15,10 @@ from helpers import SHARED
 
 from stm_keras.data import sharded
 from stm_keras.data.dataset import CLASSES, SIX_CLASSES, Dataset, read_images
+from stm_keras.data.load import load_dataset, save_dataset
 from stm_keras.data.shard_index import verify_shards
 from stm_keras.data.shard_writer import save_shards
 from stm_keras.data.shards import load_shards
-from stm_keras.data.storage import load_dataset, save_dataset
 from stm_keras.data.summary import summary
 from stm_keras.errors import DatasetError, InputError
 

@@ -11,7 +11,7 @@ import pytest
 from helpers import write_dataset
 
 from stm_keras.data.dataset import CLASSES, SIX_CLASSES, Dataset
-from stm_keras.data.storage import load_dataset, save_dataset
+from stm_keras.data.load import load_dataset, save_dataset
 from stm_keras.errors import DatasetError, OutputError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -332,7 +332,7 @@ def test_a_full_disk_gives_one_line_and_leaves_nothing(tmp_path):
     code = (
         "import resource, sys, numpy as np\n"
         "from stm_keras.data.dataset import Dataset\n"
-        "from stm_keras.data.storage import save_dataset\n"
+        "from stm_keras.data.load import save_dataset\n"
         "noise = np.random.default_rng(0).integers(0, 255, (9, 60, 70)).astype('u1')\n"
         "zeros = np.zeros(9, int)\n"
         "dataset = Dataset(noise, zeros, ('a', 'b'), zeros)\n"

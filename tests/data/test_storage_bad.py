@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stm_keras.data.dataset import CLASSES
-from stm_keras.data.storage import load_dataset, save_dataset
+from stm_keras.data.load import load_dataset, save_dataset
 from stm_keras.errors import DatasetError, InputError
 
 SHAPE = (4, 6)
@@ -416,7 +416,7 @@ def test_what_does_not_fit_into_memory_gives_one_line(tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
         raise MemoryError
 
-    monkeypatch.setattr("stm_keras.data.storage.assemble", refuse)
+    monkeypatch.setattr("stm_keras.data.load.assemble", refuse)
     check_line(path, r"does not fit into the memory that is free\. Set STM_KERAS_MEMORY")
 
 

@@ -14,9 +14,9 @@ from helpers import stm
 from PIL import Image
 
 from stm_keras.data.dataset import CLASSES, Dataset
+from stm_keras.data.hdf5_arrays import StoredImages
 from stm_keras.data.images import StreamedImages
-from stm_keras.data.storage import load_dataset, save_dataset
-from stm_keras.data.stored import StoredImages
+from stm_keras.data.load import load_dataset, save_dataset
 from stm_keras.errors import DatasetError, InputError
 
 SHAPE = (3, 5)

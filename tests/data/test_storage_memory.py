@@ -21,7 +21,7 @@ import os, resource, sys
 if child := os.fork():
     sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 import numpy as np, h5py
-from stm_keras.data.storage import load_dataset, save_dataset
+from stm_keras.data.load import load_dataset, save_dataset
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * SCALE
 SCALE = 1 if sys.platform == "darwin" else 1024

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from stm_keras.data.dataset import CLASSES, SIX_CLASSES
-from stm_keras.data.storage import load_dataset, save_dataset
+from stm_keras.data.load import load_dataset, save_dataset
 from stm_keras.errors import DatasetError
 
 

@@ -8,7 +8,7 @@ from stm_keras.evaluation.calibration import (
     fit_temperature,
     reliability,
 )
-from stm_keras.runtime.verdict import calibrated, softmax
+from stm_keras.inference.verdict import calibrated, softmax
 
 
 def draw(scans, seed, temperature=1.0):

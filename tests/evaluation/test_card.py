@@ -3,9 +3,9 @@ import pytest
 
 from stm_keras.data.dataset import CLASSES
 from stm_keras.errors import OutputError
-from stm_keras.evaluation.card import write_card
 from stm_keras.evaluation.scores import score_predictions
-from stm_keras.evaluation.wording import PROTOCOLS, bounds, caveats, fact, number, protocol
+from stm_keras.evaluation.text import PROTOCOLS, bounds, caveats, fact, number, protocol
+from stm_keras.reports.card import write_card
 
 FACTS = {
     "model": "vit",

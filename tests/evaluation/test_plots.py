@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from stm_keras.evaluation import plots
-from stm_keras.evaluation.look import COLOURS, broken, class_colour, dark, escape
 from stm_keras.evaluation.scores import score_predictions
+from stm_keras.evaluation.style import COLOURS, broken, class_colour, dark, escape
 
 ODD = ("<rows> & $x$", "a$b", "原子", "generic defects")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stm_keras.errors import MismatchError, UsageError
-from stm_keras.evaluation.rejection import (
+from stm_keras.evaluation.abstention import (
     UNSURE,
     area_under_risk_coverage,
     confidence_threshold,

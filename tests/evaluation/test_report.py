@@ -7,8 +7,8 @@ import pytest
 
 from stm_keras.data.dataset import CLASSES
 from stm_keras.errors import OutputError
-from stm_keras.evaluation.report import write_report
 from stm_keras.evaluation.scores import score_predictions, worst_mistakes
+from stm_keras.reports.evaluation import write_report
 
 ODD = ('<b>"rows" & more', "a$b$", "x\x00y", "generic defects")
 FACTS = {

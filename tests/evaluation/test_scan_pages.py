@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from stm_keras.data.contact import draw_scan
+from stm_keras.data.draw import draw_scan
 from stm_keras.errors import InputError
-from stm_keras.evaluation.look import COLOURS, NO_CLASS, verdict_colour
-from stm_keras.evaluation.scan_report import ScanReport
 from stm_keras.evaluation.scan_words import short
-from stm_keras.inference.judged import Judged
-from stm_keras.runtime.judge import ScanVerdict
+from stm_keras.evaluation.style import COLOURS, NO_CLASS, verdict_colour
+from stm_keras.inference.judge import ScanVerdict
+from stm_keras.inference.scan_result import Judged
+from stm_keras.reports.scans import ScanReport
 
 CLASSES = ("fine", "poor")
 KINDS = {
@@ -56,7 +56,7 @@ def test_each_verdict_has_a_colour_of_its_own():
 
 def test_names_of_forty_classes_end_in_the_picture():
     pytest.importorskip("matplotlib")
-    from stm_keras.evaluation.scan_sheets import plot_judged
+    from stm_keras.reports.sheets import plot_judged
 
     scan, names = judged("poor"), tuple(f"class number {number}" for number in range(40))
     verdict = replace(
@@ -97,7 +97,7 @@ def test_a_page_counts_each_verdict_and_names_a_class_where_it_is_one(tmp_path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_picture_explains_colours_where_there_are_any(kind):
     pytest.importorskip("matplotlib")
-    from stm_keras.evaluation.scan_sheets import plot_judged
+    from stm_keras.reports.sheets import plot_judged
 
     figure = plot_judged(judged(kind))
     words = [text.get_text() for text in figure.texts]

@@ -14,10 +14,10 @@ from streaming import FACTS, rough_scans, tiny_stream
 from stm_keras.data.preprocess import has_signal
 from stm_keras.errors import InputError, MismatchError, OutputError
 from stm_keras.export import export_onnx, verify
+from stm_keras.inference.line_stream import LineStream
+from stm_keras.inference.onnx_model import OnnxPredictor, OnnxStream
 from stm_keras.inference.predictor import Predictor
-from stm_keras.inference.stream import LineStream
 from stm_keras.models import MODELS
-from stm_keras.runtime.onnx_model import OnnxPredictor, OnnxStream
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -107,7 +107,7 @@ def test_keras_is_not_needed(exported):
     _, path = exported
     program = (
         "import sys\nimport numpy as np\n"
-        "from stm_keras.runtime.onnx_model import OnnxStream\n"
+        "from stm_keras.inference.onnx_model import OnnxStream\n"
         f"print(OnnxStream({str(path)!r}).push(np.arange(9.0) ** 2).name)\n"
         "assert not {'keras', 'tensorflow', 'torch', 'jax', 'onnx'} & set(sys.modules)\n"
     )

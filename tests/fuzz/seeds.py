@@ -36,9 +36,9 @@ from scipy.io import savemat
 
 from stm_keras.config import config_names, dump_config, load_config
 from stm_keras.data.dataset import CLASSES
+from stm_keras.data.load import save_dataset
 from stm_keras.data.shard_writer import save_shards
 from stm_keras.data.split import split_dataset
-from stm_keras.data.storage import save_dataset
 from stm_keras.evaluation.scores import score_predictions
 from stm_keras.resources import resource_folder
 

@@ -46,7 +46,7 @@ class Target:
 def scans(path: Path, turn: int) -> str:
     """Read every scan of a file, and hold it against what can be."""
     from stm_keras.readers import READERS, read_scans
-    from stm_keras.readers.describe import scan_facts, scan_text
+    from stm_keras.readers.info import scan_facts, scan_text
     from stm_keras.readers.sniff import scan_format
 
     check(scan_format(path) in {*READERS, "refused", None}, "format")
@@ -78,7 +78,7 @@ def scans(path: Path, turn: int) -> str:
 
 def datasets(path: Path, turn: int) -> str:
     """Read a dataset and look at what it holds."""
-    from stm_keras.data.storage import load_dataset
+    from stm_keras.data.load import load_dataset
     from stm_keras.data.summary import summary, summary_text
 
     if turn % (4 * OFTEN) == 0:
@@ -124,7 +124,7 @@ def configs(path: Path, turn: int) -> str:
 def settings(path: Path, turn: int) -> str:
     """Give one line of a text to `--set`, and to what sweeps take."""
     from stm_keras.config import load_config
-    from stm_keras.sweep.plan import make_sweep, read_space, read_values
+    from stm_keras.experiments.plan import make_sweep, read_space, read_values
 
     lines = (
         path.read_bytes().decode("utf-8", "surrogateescape").replace("\0", "").split("\n")
@@ -141,7 +141,7 @@ def settings(path: Path, turn: int) -> str:
 
 def plans(path: Path, turn: int) -> str:
     """Read the plan of a sweep and list what is to be done."""
-    from stm_keras.sweep.plan import jobs, make_sweep, read_sweep
+    from stm_keras.experiments.plan import jobs, make_sweep, read_sweep
 
     sweep = make_sweep(read_sweep(path))
     check_numbers(sweep.model_dump())
@@ -152,7 +152,7 @@ def plans(path: Path, turn: int) -> str:
 def facts(path: Path, turn: int) -> str:
     """Put what a model says of itself into a file; what is accepted can be worked with."""
     from stm_keras.inference.model_file import read_facts
-    from stm_keras.runtime.verdict import calibrated
+    from stm_keras.inference.verdict import calibrated
 
     file = path.with_name("a.keras")
     with zipfile.ZipFile(file, "w") as archive:
@@ -169,7 +169,7 @@ def facts(path: Path, turn: int) -> str:
 
 def runs(path: Path, turn: int) -> str:
     """Show a run, its model and its scores, and take its test part."""
-    from stm_keras.inference.choice import choose_scans
+    from stm_keras.inference.find_model import choose_scans
     from stm_keras.runs import Run
 
     way = turn % 4

@@ -10,8 +10,13 @@ from helpers import made_up_dataset
 from stm_keras.config import load_config
 from stm_keras.data.split import split_dataset
 from stm_keras.errors import InputError, MissingExtraError, UsageError
-from stm_keras.inference import choice
-from stm_keras.inference.choice import choose_scans, find_judge, find_model, is_model
+from stm_keras.inference import find_model as subject
+from stm_keras.inference.find_model import (
+    choose_scans,
+    find_judge,
+    find_model,
+    is_model,
+)
 from stm_keras.runs import Run
 
 DATASET = made_up_dataset(
@@ -97,7 +102,7 @@ def test_a_shipped_model_is_judged_with_by_onnxruntime_where_it_can(tmp_path, mo
         (tmp_path / name).write_bytes(b"")
     monkeypatch.setattr("stm_keras.inference.shipped.FOLDER", tmp_path)
     there = {"onnxruntime", "keras"}
-    monkeypatch.setattr(choice, "find_spec", lambda name: name if name in there else None)
+    monkeypatch.setattr(subject, "find_spec", lambda name: name if name in there else None)
     assert find_judge("small") == tmp_path / "small.onnx"
     assert find_judge("small", keras_wanted=True) == tmp_path / "small.keras"
     assert find_judge("other") == tmp_path / "other.keras"
@@ -110,7 +115,7 @@ def test_a_shipped_model_is_judged_with_by_onnxruntime_where_it_can(tmp_path, mo
     def missing(module, extra):
         raise MissingExtraError(f'{module}: pip install ".[{extra}]"')
 
-    monkeypatch.setattr(choice, "require", missing)
+    monkeypatch.setattr(subject, "require", missing)
     there.remove("keras")
     with pytest.raises(MissingExtraError, match=r'onnxruntime.*"\.\[onnx\]"'):
         find_judge("small")

@@ -10,10 +10,10 @@ from scan_files import sxm
 
 from stm_keras.data.preprocess import recorded_lines
 from stm_keras.errors import NotFiniteError, ScanError
-from stm_keras.inference.judged import KEYS
-from stm_keras.inference.judging import judge
-from stm_keras.inference.paths import Place, find_places
+from stm_keras.inference.find_files import Place, find_places
+from stm_keras.inference.predict_files import judge
 from stm_keras.inference.predictor import Predictor
+from stm_keras.inference.scan_result import KEYS
 
 FACTS = {
     "classes": ["a", "b"],

@@ -9,7 +9,7 @@ import pytest
 from helpers import made_up_dataset
 
 from stm_keras.data.dataset import CLASSES
-from stm_keras.data.model_facts import PREPROCESSING
+from stm_keras.data.model_metadata import PREPROCESSING
 from stm_keras.errors import InputError, MismatchError, OutputError
 from stm_keras.inference.model_file import (
     FACTS,

@@ -138,7 +138,7 @@ def test_what_cannot_be_scored_is_told(tmp_path):
 @pytest.mark.filterwarnings("ignore")
 def test_the_shipped_model_knows_neither_silicon_7x7_nor_molecules_on_metal():
     pytest.importorskip("onnxruntime")
-    from stm_keras.data.storage import load_dataset
+    from stm_keras.data.load import load_dataset
     from stm_keras.inference.model_file import load_predictor
     from stm_keras.inference.shipped import shipped_path
 

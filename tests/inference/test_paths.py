@@ -11,7 +11,7 @@ from PIL import Image
 from scan_files import ibw, mul, park, scala, surface, sxm
 
 from stm_keras.errors import NoImageError, ScanError, UnclearError
-from stm_keras.inference.paths import LeftOut, find_places
+from stm_keras.inference.find_files import LeftOut, find_places
 from stm_keras.readers import read_scan
 
 SCAN = sxm({"Z": ("m", surface(), None)})

@@ -7,8 +7,8 @@ from helpers import lattice_scans
 from stm_keras.errors import MismatchError
 from stm_keras.inference import predictor as subject
 from stm_keras.inference.predictor import Predictor, predict_logits
+from stm_keras.inference.verdict import softmax, temperature
 from stm_keras.models import sequential, vit
-from stm_keras.runtime.verdict import softmax, temperature
 
 FACTS = {"classes": ["a", "b", "c"], "pixels": 16, "max_lines": 8}
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stm_keras.errors import DatasetError
-from stm_keras.inference.scan_files import fit_scan
+from stm_keras.inference.resample import fit_scan
 from stm_keras.scan import Scan
 
 FACTS = {"pixels": 128, "max_lines": 128}

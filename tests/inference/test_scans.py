@@ -7,11 +7,11 @@ from helpers import SHARED, lattice_scans, made_up_dataset
 from PIL import Image
 
 from stm_keras.data.dataset import CLASSES
+from stm_keras.data.load import load_dataset
 from stm_keras.data.preprocess import standardise_lines
-from stm_keras.data.storage import load_dataset
 from stm_keras.errors import DatasetError, InputError
-from stm_keras.inference.candidates import read_candidates
-from stm_keras.inference.scans import read_scans, resample_heights
+from stm_keras.inference.inputs import read_scans, resample_heights
+from stm_keras.inference.scan_inputs import read_candidates
 
 FACTS = {"pixels": 128, "max_lines": 128}
 SCANS = lattice_scans([0, 1, 2])

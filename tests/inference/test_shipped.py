@@ -8,7 +8,7 @@ from helpers import check_error, stm, write_dataset
 
 from stm_keras.errors import InputError
 from stm_keras.inference import shipped as subject
-from stm_keras.inference.choice import find_model
+from stm_keras.inference.find_model import find_model
 from stm_keras.inference.model_file import save_model
 from stm_keras.inference.shipped import shipped_models, shipped_path
 from stm_keras.models import sequential

@@ -8,7 +8,7 @@ from helpers import ONCE, REPOSITORY, SHARED
 
 from stm_keras.errors import InputError
 from stm_keras.inference.shipped import shipped_models
-from stm_keras.results import SURFACES, surfaces
+from stm_keras.reports.benchmark import SURFACES, surfaces
 
 MODELS = {model.name: model for model in shipped_models()}
 TAUGHT = ("h_si100", "h_si100_small")
@@ -79,7 +79,7 @@ def test_the_surface_page_says_what_the_file_says():
 @pytest.mark.skipif(not (SHARED / "others.h5").exists(), reason="others.h5 is not here")
 def test_real_scans_are_called_unknown_after_the_threshold_of_the_file():
     pytest.importorskip("onnxruntime")
-    from stm_keras.data.other_surfaces import read_other_surfaces
+    from stm_keras.data.unknown_surfaces import read_other_surfaces
     from stm_keras.inference.model_file import load_predictor
 
     predictor = load_predictor(MODELS["h_si100"].files[-1])
@@ -92,7 +92,7 @@ def test_real_scans_are_called_unknown_after_the_threshold_of_the_file():
 
 @pytest.mark.parametrize("fewest", [0, 129, -1, 1.5, True, "4", None])
 def test_a_number_of_lines_that_makes_no_sense_is_refused(fewest):
-    from stm_keras.data.model_facts import FORMAT, check_facts
+    from stm_keras.data.model_metadata import FORMAT, check_facts
 
     facts = {"format": FORMAT, "classes": ["a", "b"], "pixels": 128, "max_lines": 128}
     assert check_facts({**facts, "min_lines": 4}, "x.keras", "it") == {

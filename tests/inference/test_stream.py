@@ -1,104 +1,228 @@
-"""A stream says after every line what the predictor says of the scan so far."""
-
-import dataclasses
+"""What a stream says and when, whoever computes the network: here a few lines of numpy."""
 
 import numpy as np
 import pytest
-from streaming import FACTS, rough_scans, tiny_stream
 
-from stm_keras.data.preprocess import has_signal
-from stm_keras.data.resample import fit_heights
-from stm_keras.errors import MismatchError
-from stm_keras.inference.predictor import Predictor
-from stm_keras.inference.stream import LineStream
-from stm_keras.models import MODELS
-from stm_keras.runtime.judge import scan_verdicts
-from stm_keras.runtime.verdict import Verdict
+from stm_keras.data.preprocess import resample_scan, scale_lines, standardise_lines
+from stm_keras.data.resample import resample_line
+from stm_keras.errors import InputError, MismatchError, UsageError
+from stm_keras.inference.stream import Stream
+from stm_keras.inference.verdict import sigmoid, softmax, temperature, threshold
+
+FACTS = {"classes": ["a", "b", "c"], "pixels": 8, "max_lines": 6, "input": "scaled"}
 
 
-@pytest.fixture(scope="module", params=["gru", "attention", "mean"])
-def predictor(request):
-    """A tiny predictor with each mixer."""
-    return tiny_stream(request.param)
+def step(line, cache):
+    """Answer with the sums so far of three pixels, and two of the line."""
+    cache = cache + line[0, 0]
+    return {
+        "state": cache[None, :3],
+        "change": line[0, :, 3:4],
+        "unknown": cache[None, :1],
+    }, cache
 
 
-@pytest.fixture(scope="module")
-def stream(predictor):
-    """Its stream; reset it first."""
-    return LineStream(predictor)
+def stream(lines=None, size=None, **facts):
+    first = np.zeros(8, np.float32)
+    return Stream({**FACTS, **facts}, step, first, lines=lines, size=size)
 
 
-@pytest.mark.parametrize("kind", ["metres", "uint8"])
-def test_verdicts_are_those_of_the_predictor(predictor, stream, kind):
-    scans = rough_scans(2, 24)
-    if kind == "uint8":
-        scans = np.round(scans * 1e11 * 5 + 128).clip(0, 255).astype(np.uint8)
-    states, heads = predictor.after_every_line(scans), predictor.heads(scans)
-    assert np.ptp(states, axis=1).max() > 0.05  # else equality says little
-    for number, scan in enumerate(scans):
-        stream.reset()
-        verdicts = [stream.push(line) for line in scan]
-        there = has_signal(scan)
-        assert [verdict.verdict is not None for verdict in verdicts] == there.tolist()
-        said = [verdict for verdict in verdicts if verdict.verdict is not None]
-        found = np.array([verdict.probabilities for verdict in said])
-        np.testing.assert_allclose(found, states[number][there], atol=1e-5)
-        for name in ("change", "unknown"):
-            found = [getattr(verdict, f"{name}_probability") for verdict in said]
-            np.testing.assert_allclose(found, heads[name][number][there], atol=1e-5)
-        # of a line that was lost, the predictor says what it said before
-        held = np.maximum.accumulate(np.where(there, np.arange(len(scan)), 0))
-        np.testing.assert_array_equal(states[number], states[number][held])
+def scan(lines=6, pixels=8, seed=0):
+    return np.random.default_rng(seed).normal(size=(lines, pixels))
+
+
+def test_lines_are_prepared_as_those_of_whole_scans():
+    heights = scan()
+    heights[2] = 0
+    told = stream()
+    for line, verdict in enumerate(map(told.push, heights)):
+        assert verdict.line == line
+        if line == 2:
+            assert verdict.verdict is verdict.name is verdict.probabilities is None
+            continue
+        state = scale_lines(heights)[: line + 1].sum(0)[:3]
+        np.testing.assert_allclose(verdict.probabilities, softmax(state), atol=1e-6)
+        assert verdict.verdict == verdict.name == "abc"[int(state.argmax())]
+        assert verdict.confidence == max(verdict.probabilities)
+    told = stream(input="standardised")
+    last = [told.push(line) for line in heights][-1]
+    expected = softmax(standardise_lines(heights).sum(0)[:3])
+    np.testing.assert_allclose(last.probabilities, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("pixels", [5, 12, 512])
+def test_lines_of_any_length_are_resampled(pixels):
+    heights = scan(pixels=pixels)
+    one, two = stream(6, size=(8, 6)), stream(6)  # as many lines, whatever the pixels
+    for line in heights:
+        assert one.push(line) == two.push(resample_line(line, 8))
+
+
+def test_two_pixels_are_a_straight_line_and_tell_nothing():
+    told = stream()
+    assert {told.push(line).verdict for line in scan(pixels=2)} == {None}
+
+
+def test_the_unit_does_not_matter():
+    heights = scan()
+    one, two = stream(), stream()
+    for line in heights:
+        np.testing.assert_allclose(
+            one.push(line * 1e-12 + 3e-9).probabilities,
+            two.push(line).probabilities,
+            atol=1e-5,
+        )
+
+
+def test_a_stream_that_is_reset_has_forgotten():
+    told, heights = stream(change={"threshold": 0.5}), scan(9)
+    first = [told.push(line) for line in heights]
+    told.reset()
+    assert [told.push(line) for line in heights] == first
+
+
+def test_finer_lines_are_filtered_as_a_whole_scan_and_judged_when_the_last_is_there():
+    heights = scan(18)
+    coarse = resample_scan(heights, 6, 8)
+    fine, plain = stream(18, size=(8, 6)), stream()
+    verdicts = [fine.push(line) for line in heights]
+    expected = [plain.push(line) for line in coarse]
+    assert [verdict.line for verdict in verdicts] == list(range(18))
+    # a triangle of 3 lines to each side of line 1, 4, 7 ... ends with the third after it
+    made = [3, 6, 9, 12, 15, 17]
+    for start, end, verdict in zip(made, [*made[1:], 18], expected, strict=True):
+        for held in verdicts[start:end]:
+            np.testing.assert_allclose(held.probabilities, verdict.probabilities, atol=1e-6)
+    alone = stream().push(heights[0])  # a first word comes with the first line
+    assert verdicts[0].probabilities == alone.probabilities
+
+
+def test_lines_that_were_lost_do_not_count_beside_their_neighbours():
+    heights = scan(12) + 50
+    heights[[0, 3, 4, 11]] = 0
+    one, two = stream(12, size=(8, 6)), stream(12, size=(8, 6))
+    said = [one.push(line) for line in heights]
+    kept = np.flatnonzero(heights.any(1))
+    expected = [two.push(heights[line]) for line in kept]
+    assert [each.probabilities for each in said if each.probabilities] == [
+        each.probabilities for each in expected
+    ]
+    assert [each.line for each in said if each.verdict] == kept.tolist()
+
+
+def test_the_first_line_of_a_scan_may_be_lost():
+    lost, heights = np.zeros(8), scan()
+    told, clean = stream(6), stream(6)
+    first = told.push(lost)
+    assert first.line == 0
+    assert first.verdict is first.name is first.probabilities is first.change is None
+    for number, line in enumerate(heights, 1):
+        verdict, expected = told.push(line), clean.push(line)
+        assert verdict.line == number
+        assert verdict.probabilities == expected.probabilities
+
+
+@pytest.mark.parametrize("lines", [None, 3, 6])
+def test_lines_go_on_where_their_number_is_not_known(lines):
+    told, plain = stream(lines), stream()
+    verdicts = [told.push(line) for line in scan(10)]
+    expected = [plain.push(line) for line in scan(10)]
+    assert [verdict.line for verdict in verdicts] == list(range(10))
+    for number, verdict in enumerate(verdicts):
+        last = number if lines is None else min(number, lines - 1)
+        assert verdict.probabilities == expected[last].probabilities
+    assert len({verdict.probabilities for verdict in expected}) == 10
+
+
+def test_without_thresholds_nothing_is_flagged():
+    verdict = stream().push(scan()[0])
+    assert (
+        verdict.unsure is verdict.change is verdict.unknown is verdict.change_line is None
+    )
+    assert 0 < verdict.change_probability < 1
+    assert 0 < verdict.unknown_probability < 1
+
+
+def test_unsure_is_a_confidence_below_the_threshold_of_that_line():
+    told = stream(unsure={"lines": [1, 2], "thresholds": [1.01, 0.0]})
+    assert [told.push(line).unsure for line in scan(3)] == [True, False, False]
+    assert stream(unsure={"threshold": 0.0}).push(scan()[0]).unsure is False
+
+
+def test_unknown_is_a_probability_above_the_threshold():
+    line = scan()[0]
+    probability = stream().push(line).unknown_probability
+    assert stream(unknown={"threshold": probability - 0.01}).push(line).unknown is True
+    assert stream(unknown={"threshold": probability + 0.01}).push(line).unknown is False
+
+
+def change_scan(lines, where):
+    """Heights whose fourth pixel stands out in some lines, which `step` calls a change."""
+    heights = np.tile([1.0, -1, 1, -1.2, 1, -1, 1, -1], (lines, 1))
+    heights[where, 3] = 4
+    return heights
+
+
+def test_a_change_is_told_when_it_is_certain_with_its_line():
+    told = stream(change={"threshold": 0.7, "delay": 2})
+    verdicts = [told.push(line) for line in change_scan(12, [4])]
+    assert [verdict.line for verdict in verdicts if verdict.change] == [6]
+    assert [verdict.change_line for verdict in verdicts] == [None] * 6 + [4] * 6
+
+
+def test_a_change_near_the_end_is_told_with_the_last_line_where_that_is_known():
+    told = stream(6, change={"threshold": 0.7, "delay": 3})
+    verdicts = [told.push(line) for line in change_scan(6, [4])]
+    assert [verdict.change for verdict in verdicts] == [False] * 5 + [True]
+    assert verdicts[-1].change_line == 4
+
+
+def test_the_line_of_a_change_is_one_of_the_scan_not_of_the_model():
+    told = stream(18, size=(8, 6), change={"threshold": 0.7, "delay": 1})
+    verdicts = [told.push(line) for line in change_scan(18, [9, 10, 11])]
+    assert verdicts[-1].change_line == 9
+    assert [verdict.line for verdict in verdicts if verdict.change] == [15]
 
 
 @pytest.mark.parametrize(
-    ("lines", "pixels", "size", "recorded"),
+    ("line", "error", "message"),
     [
-        (12, 12, None, 12),
-        (24, 96, (4e-8, 1e-8), 24),
-        (50, 50, (1e-8, 1e-8), 50),
-        (50, 20, (5e-9, 1.25e-8), 50),  # higher than wide
-        (60, 60, (1e-8, 1e-8), 23),  # aborted
+        (np.zeros((2, 8)), MismatchError, r"shape \(pixels,\).*Received: shape \(2, 8\)"),
+        (3.0, MismatchError, r"Received: shape \(\)"),
+        ([1.0], MismatchError, r"at least 2 pixels. Received: shape \(1,\)"),
+        ([0.0, np.nan], InputError, "NaN or infinity. Push 0"),
+        ([0.0, np.inf, 1.0], InputError, "NaN or infinity"),
+        ([0.0, 1e200], InputError, r"heights of up to 1\.0e\+200. Use another unit"),
+        (["a", "b"], InputError, "real numbers. Received: <U1"),
+        ([1j, 2], InputError, "real numbers. Received: complex128"),
     ],
 )
-def test_one_stream_serves_scans_of_any_frame(
-    predictor, stream, lines, pixels, size, recorded
-):
-    step = stream._step
-    heights = rough_scans(1, recorded, pixels, seed=lines)[0]
-    stream.reset(lines=lines, pixels=pixels, size=size)
-    said = [stream.push(line) for line in heights]
-    last = [verdict for verdict in said if verdict.verdict is not None][-1]
-    fitted = fit_heights(heights, predictor.facts, lines, size)
-    (verdict,) = scan_verdicts(predictor, fitted.heights[None], [size], [fitted.planned])
-    np.testing.assert_allclose(verdict.probabilities, last.probabilities, atol=1e-5)
-    found = predictor.probabilities(fitted.heights[None])[0]  # calibrated for its lines
-    np.testing.assert_allclose(found, last.probabilities, atol=1e-5)
-    assert stream._step is step  # nothing was compiled anew
-    stream.reset(lines=None, pixels=None, size=None)
+def test_a_bad_line_is_refused_and_leaves_no_trace(line, error, message):
+    told, clean, heights = stream(), stream(), scan()
+    told.push(heights[0])
+    clean.push(heights[0])
+    with pytest.raises(error, match=message):
+        told.push(line)
+    assert told.push(heights[1]) == clean.push(heights[1])
 
 
-def test_a_scan_may_go_on(stream):
-    stream.reset()
-    verdicts = [stream.push(line) for line in rough_scans(1, 60)[0]]
-    said = [each.probabilities for each in verdicts if each.verdict is not None]
-    assert len(said) > 50
-    assert np.isfinite(said).all()
-    assert verdicts[-1].line == 59
+@pytest.mark.parametrize("lines", [0, -1, 2.5, "many"])
+def test_a_number_of_lines_that_is_none_is_refused(lines):
+    with pytest.raises(UsageError, match=r"`lines` must be a number of lines, or None"):
+        stream(lines)
 
 
-def test_a_verdict_is_frozen_and_plain(stream):
-    stream.reset()
-    verdict = stream.push(rough_scans(1, 1)[0, 0])
-    assert isinstance(verdict, Verdict)
-    assert verdict.name in FACTS["classes"]
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        verdict.line = 3
-
-
-def test_a_model_of_whole_scans_is_refused():
-    model = MODELS["cnn_small"](3, pixels=16, max_lines=8, width=2)
-    with pytest.raises(MismatchError, match="judges whole scans"):
-        LineStream(Predictor(model, FACTS))
-    with pytest.raises(MismatchError, match="Only networks go line by line"):
-        LineStream(Predictor(object(), FACTS))
+def test_temperature_and_thresholds_lie_between_those_known():
+    facts = {"temperature": {"lines": [1, 4], "values": [3.0, 1.0]}}
+    np.testing.assert_allclose(temperature(facts, np.array([1, 2, 4, 9])), [3, 2, 1, 1])
+    assert temperature({}, 5) == 1
+    facts = {
+        "unsure": {"lines": [1, 4], "thresholds": [0.2, 0.6]},
+        "change": {"threshold": 0.3},
+    }
+    assert threshold(facts, "unsure", 2) == pytest.approx(0.4)
+    assert threshold(facts, "change", 2) == 0.3
+    assert threshold(facts, "unknown", 2) is None
+    np.testing.assert_allclose(sigmoid([0.0, 1000.0, -1000.0]), [0.5, 1, 0])
+    tempered = stream(temperature={"lines": [1], "values": [100.0]}).push(scan()[0])
+    np.testing.assert_allclose(tempered.probabilities, 1 / 3, atol=0.02)

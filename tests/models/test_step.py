@@ -8,9 +8,9 @@ from streaming import rough_scans, tiny_stream
 from stm_keras.backend import compiled
 from stm_keras.data.preprocess import scale_lines
 from stm_keras.errors import MismatchError
+from stm_keras.inference.verdict import softmax
 from stm_keras.models import MODELS, sequential
 from stm_keras.models.step import chain, first_cache, make_step
-from stm_keras.runtime.verdict import softmax
 
 CASES = [("gru", 10), ("mean", 10), *(("attention", w) for w in (1, 10, 20, 30, 40, 128))]
 

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 import pytest
 
-from stm_keras.data.storage import load_dataset
+from stm_keras.data.load import load_dataset
 from stm_keras.errors import DatasetError, NoImageError, ScanError
 from stm_keras.readers import read_scan, read_scans
 
@@ -30,9 +30,9 @@ from itertools import islice
 from pathlib import Path
 import h5py, PIL.Image, scipy.sparse
 from stm_keras.errors import StmKerasError
-from stm_keras.inference.candidates import read_candidates
+from stm_keras.inference.scan_inputs import read_candidates
 from stm_keras.readers import each_scan
-from stm_keras.data.storage import load_dataset
+from stm_keras.data.load import load_dataset
 warnings.simplefilter("ignore")
 UNIT = 1e6 if sys.platform == "darwin" else 1e3
 def info(path):

@@ -11,7 +11,7 @@ from helpers import SHARED
 from scan_files import surface
 
 from stm_keras.errors import NoImageError, ScanError
-from stm_keras.readers import converted, read_scan, read_scans
+from stm_keras.readers import gwyddion, read_scan, read_scans
 
 FILES = SHARED.parent / "cases" / "scan_files"
 FORWARD, BACKWARD = surface(), surface(seed=1)
@@ -150,7 +150,7 @@ def test_other_formats_come_with_their_masks(name, converter, tmp_path):
     scan = read_scan(tmp_path / "a.xyz")
     assert (scan.format, scan.direction) == (name, "forward")
     assert scan.recorded.tolist() == list(range(5, 12))
-    assert converter.calls == [(".xyz", OTHERS[name][:4], converted.SECONDS)]
+    assert converter.calls == [(".xyz", OTHERS[name][:4], gwyddion.SECONDS)]
 
 
 @pytest.mark.parametrize("name", OTHERS)

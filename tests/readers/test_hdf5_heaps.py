@@ -8,7 +8,7 @@ import pytest
 from helpers import made_up_dataset
 from scan_files import surface
 
-from stm_keras.data.storage import load_dataset, save_dataset
+from stm_keras.data.load import load_dataset, save_dataset
 from stm_keras.errors import DatasetError, ScanError
 from stm_keras.readers import read_scan
 from stm_keras.readers.hdf5 import read

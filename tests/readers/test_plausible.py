@@ -8,9 +8,9 @@ from scan_files import createc, sxm
 
 from stm_keras.errors import ScanError
 from stm_keras.readers import read_scan
-from stm_keras.readers.describe import scan_facts
-from stm_keras.readers.found import Found, Image, choose
-from stm_keras.readers.words import quantity
+from stm_keras.readers.info import scan_facts
+from stm_keras.readers.scan_file import Found, Image, choose
+from stm_keras.readers.units import quantity
 
 HEIGHTS = np.random.default_rng(0).normal(size=(12, 16)) * 1e-10
 NINES = "9" * 5000

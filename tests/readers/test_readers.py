@@ -13,9 +13,9 @@ from scan_files import createc, ibw, nid, surface, sxm
 from stm_keras.data.preprocess import remove_line_trend
 from stm_keras.errors import ScanError
 from stm_keras.readers import READERS, read_scan
-from stm_keras.readers.found import Found, Image, choose, choose_each
+from stm_keras.readers.scan_file import Found, Image, choose, choose_each
 from stm_keras.readers.sniff import scan_format
-from stm_keras.readers.words import channel_of, number, quantity, si_unit
+from stm_keras.readers.units import channel_of, number, quantity, si_unit
 
 FOLDER = SHARED / "spm"
 HEIGHTS = surface()

@@ -8,8 +8,8 @@ from scan_files import surface
 from scipy.io import savemat
 
 from stm_keras.errors import InputError, NoImageError, UnclearError
-from stm_keras.inference.candidates import read_candidates
-from stm_keras.inference.scan_files import read_scan_file
+from stm_keras.inference.resample import read_scan_file
+from stm_keras.inference.scan_inputs import read_candidates
 from stm_keras.readers import read_scan, read_scans
 
 SCANS = np.stack([surface(24, 24, seed) * (1 + seed) for seed in range(6)])

@@ -8,7 +8,7 @@ from helpers import SHARED
 from scan_files import surface
 
 from stm_keras.errors import ScanError
-from stm_keras.readers import converted, read_scan
+from stm_keras.readers import gwyddion, read_scan
 from stm_keras.readers.sniff import scan_format
 
 HEIGHTS = surface(20, 24)
@@ -72,7 +72,7 @@ def test_exports_with_a_header_tell_size_and_unit(text, name, unit, write):
 
 @pytest.mark.parametrize("text", [GWYDDION + table(HEIGHTS), SPIP + table(NANO)])
 def test_gwyddion_reads_the_same(text, write):
-    ours, theirs = (reader(write(text, "a.asc")) for reader in (read_scan, converted.read))
+    ours, theirs = (reader(write(text, "a.asc")) for reader in (read_scan, gwyddion.read))
     np.testing.assert_allclose(ours.heights, theirs.heights, rtol=1e-9)
     assert ours.size == pytest.approx(theirs.size)
     assert ours.unit == theirs.unit

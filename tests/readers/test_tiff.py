@@ -9,7 +9,7 @@ from helpers import SHARED
 from scan_files import jpk, park, surface, tiff
 
 from stm_keras.errors import ScanError
-from stm_keras.inference.scans import read_heights
+from stm_keras.inference.inputs import read_heights
 from stm_keras.readers import read_scan
 from stm_keras.readers.sniff import scan_format
 from stm_keras.readers.tiff import maker, real_values

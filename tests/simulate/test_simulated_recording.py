@@ -5,7 +5,7 @@ from stm_keras.data.preprocess import remove_line_trend
 from stm_keras.simulate import SimulationConfig, simulate
 from stm_keras.simulate.lattice import DIMER, HALF_ROW, HARMONICS, ROW
 from stm_keras.simulate.recording import record, resolved_class, visible_class
-from stm_keras.simulate.scan import draw_scene
+from stm_keras.simulate.scanner import draw_scene
 
 ATOMS, DIMERS, ROWS, GENERIC = range(4)
 

@@ -3,7 +3,7 @@ import pytest
 
 from stm_keras.simulate import EFFECTS, SimulationConfig
 from stm_keras.simulate.noise import loop_response, smoothing
-from stm_keras.simulate.scan import draw_scene
+from stm_keras.simulate.scanner import draw_scene
 
 ROWS = {"class_prior": (0, 0, 1, 0), "p_tip_change": 0, "p_partial": 0}
 GENERIC = {"class_prior": (0, 0, 0, 1), "p_tip_change": 0, "p_partial": 0}

@@ -15,7 +15,7 @@ import pathlib, sys, time
 from stm_keras.backend import import_keras
 import_keras()
 from stm_keras.cli.main import main
-from stm_keras.leave import notice
+from stm_keras.signals import notice
 from stm_keras.training.callbacks import FiniteLoss
 
 check, reached = FiniteLoss.on_train_batch_end, pathlib.Path("reached")

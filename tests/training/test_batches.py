@@ -7,9 +7,9 @@ import pytest
 from helpers import made_up_dataset
 
 from stm_keras.data.preprocess import standardise_lines
-from stm_keras.sections import AugmentConfig
+from stm_keras.settings import AugmentConfig
 from stm_keras.training.batches import Batches
-from stm_keras.training.lessons import Lessons, make_lessons, unknown_lessons
+from stm_keras.training.targets import Lessons, make_lessons, unknown_lessons
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (10, 6, 12)).astype("uint8")
 HEADS = ("state", "change", "unknown")

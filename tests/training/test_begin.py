@@ -10,9 +10,14 @@ from stm_keras.data.split import split_dataset
 from stm_keras.errors import ConfigError, MismatchError
 from stm_keras.inference.model_file import save_model
 from stm_keras.models import sequential, vit
-from stm_keras.sections import TrainConfig
-from stm_keras.training.begin import begin_with, freeze, layer_factors, make_batches
-from stm_keras.training.schedules import make_optimizer
+from stm_keras.settings import TrainConfig
+from stm_keras.training.optimizer import make_optimizer
+from stm_keras.training.warm_start import (
+    begin_with,
+    freeze,
+    layer_factors,
+    make_batches,
+)
 
 HEADS = ("state", "change", "unknown")
 

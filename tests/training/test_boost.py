@@ -7,12 +7,12 @@ import pytest
 from helpers import ONCE, made_up_dataset
 
 from stm_keras.config import load_config
-from stm_keras.data.storage import save_dataset
+from stm_keras.data.load import save_dataset
 from stm_keras.runs import Run
 from stm_keras.training import boost as subject
 from stm_keras.training import calibrate
 from stm_keras.training.boost import add_trees
-from stm_keras.training.material import split_once
+from stm_keras.training.run_data import split_once
 from stm_keras.training.train import train
 
 pytestmark = ONCE  # what a backend computes of trees: tests/layers and tests/models

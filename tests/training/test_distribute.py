@@ -51,7 +51,7 @@ from stm_keras.config import load_config
 from stm_keras.errors import StmKerasError
 from stm_keras.runs import FollowedRun, Run
 from stm_keras.training.callbacks import FiniteLoss
-from stm_keras.training.distribute import join
+from stm_keras.training.parallel import join
 from stm_keras.training.launch import check_parallel
 from stm_keras.training.train import train
 

@@ -7,7 +7,7 @@ from helpers import made_up_dataset
 from stm_keras.data.split import split_dataset
 from stm_keras.errors import DatasetError
 from stm_keras.simulate import SimulationConfig, clear_changes, simulate
-from stm_keras.training.lessons import few_labels, make_lessons, voted_extra
+from stm_keras.training.targets import few_labels, make_lessons, voted_extra
 
 
 @pytest.fixture(scope="module")

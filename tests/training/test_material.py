@@ -5,11 +5,11 @@ import pytest
 
 from stm_keras.config import load_config
 from stm_keras.data.dataset import CLASSES, Dataset
-from stm_keras.data.storage import save_dataset
+from stm_keras.data.load import save_dataset
 from stm_keras.errors import DatasetError
 from stm_keras.runs import Run
-from stm_keras.training import material
-from stm_keras.training.material import (
+from stm_keras.training import run_data
+from stm_keras.training.run_data import (
     describe_environment,
     finished_scores,
     git_state,
@@ -133,7 +133,7 @@ def test_the_commit_of_somebody_elses_repository_is_not_ours(tmp_path, monkeypat
     identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
     for words in (["init", "-q"], [*identity, "commit", "-q", "--allow-empty", "-m", "x"]):
         subprocess.run(["git", *words], cwd=tmp_path, check=True)
-    monkeypatch.setattr(material, "__file__", str(package))
+    monkeypatch.setattr(run_data, "__file__", str(package))
     assert git_state() is None
     subprocess.run(["git", "add", "-f", "venv"], cwd=tmp_path, check=True)
     assert git_state() is not None

@@ -8,8 +8,8 @@ import pytest
 from helpers import ONCE, made_up_dataset
 
 from stm_keras.config import load_config
+from stm_keras.data.load import save_dataset
 from stm_keras.data.split import split_dataset
-from stm_keras.data.storage import save_dataset
 from stm_keras.errors import ConfigError, TrainingError
 from stm_keras.inference.evaluate import judge
 from stm_keras.inference.model_file import load_predictor
@@ -17,8 +17,8 @@ from stm_keras.runs import Run
 from stm_keras.training import boost, calibrate
 from stm_keras.training import train as subject
 from stm_keras.training.boost import add_trees
-from stm_keras.training.finish import VALIDATION, finish, load_predictions
 from stm_keras.training.refit import adopt, calibration_stages
+from stm_keras.training.report import VALIDATION, finish, load_predictions
 from stm_keras.training.train import train
 
 pytestmark = ONCE  # plain Python around trainings
@@ -177,7 +177,7 @@ def given(monkeypatch):
         given.append("taught" if taught else validation)
         return {"rejection": None, "unknown": None, "changes": None}
 
-    monkeypatch.setattr("stm_keras.training.finish.trust_scores", note)
+    monkeypatch.setattr("stm_keras.training.report.trust_scores", note)
     return given
 
 

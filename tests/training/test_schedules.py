@@ -5,8 +5,13 @@ import numpy as np
 import pytest
 
 from stm_keras.models import vit
-from stm_keras.sections import TrainConfig
-from stm_keras.training.schedules import UNDECAYED, WarmUp, make_optimizer, plateau_scale
+from stm_keras.settings import TrainConfig
+from stm_keras.training.optimizer import (
+    UNDECAYED,
+    WarmUp,
+    make_optimizer,
+    plateau_scale,
+)
 
 
 def rates(schedule, steps):

@@ -13,18 +13,18 @@ import pytest
 from helpers import FEW_LINES, REPOSITORY, made_up_dataset, stm
 
 from stm_keras.config import load_config
+from stm_keras.data.load import save_dataset
 from stm_keras.data.shard_writer import save_shards
 from stm_keras.data.sharded import ShardFiles
 from stm_keras.data.shards import load_shards
 from stm_keras.data.split import Split
-from stm_keras.data.storage import save_dataset
 from stm_keras.errors import UsageError
 from stm_keras.runs import Run
-from stm_keras.sections import AugmentConfig
+from stm_keras.settings import AugmentConfig
 from stm_keras.simulate import simulate
 from stm_keras.training.batches import Batches
-from stm_keras.training.lessons import Lessons, make_lessons
-from stm_keras.training.material import split_material, split_once
+from stm_keras.training.run_data import split_material, split_once
+from stm_keras.training.targets import Lessons, make_lessons
 from stm_keras.training.train import train
 
 SMALL = [
@@ -181,7 +181,7 @@ def test_p2_on_shards_without_sessions_is_refused(tmp_path, folder):
 
 
 def test_many_validation_scans_are_remarked(folder, monkeypatch):
-    monkeypatch.setattr("stm_keras.training.material.MANY", 10)
+    monkeypatch.setattr("stm_keras.training.run_data.MANY", 10)
     said = []
     split_material(load_config(None, ["data.path=a"]), load_shards(folder), said.append)
     assert "validation scans are judged after every epoch. Fewer do" in said[-1]

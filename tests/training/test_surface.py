@@ -5,7 +5,7 @@ import pytest
 from helpers import lattice_scans, made_up_dataset
 from streaming import shaken
 
-from stm_keras.data.other_surfaces import OtherSurfaces
+from stm_keras.data.unknown_surfaces import OtherSurfaces
 from stm_keras.errors import DatasetError, MismatchError
 from stm_keras.inference.model_file import load_predictor, save_model
 from stm_keras.inference.predictor import Predictor

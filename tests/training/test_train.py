@@ -16,11 +16,11 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from stm_keras.config import load_config
 from stm_keras.data.dataset import CLASSES, Dataset
-from stm_keras.data.storage import save_dataset
+from stm_keras.data.load import save_dataset
 from stm_keras.errors import InputError, TrainingError, UsageError
-from stm_keras.leave import CtrlC
+from stm_keras.inference.verdict import softmax
 from stm_keras.runs import COLUMNS, Run
-from stm_keras.runtime.verdict import softmax
+from stm_keras.signals import CtrlC
 from stm_keras.training import calibrate
 from stm_keras.training import callbacks as after
 from stm_keras.training.interrupt import Interrupt
@@ -171,7 +171,7 @@ def test_other_data_is_refused_on_resume(tmp_path, scans):
     config, run = run_of(tmp_path / "run", scans, "train.epochs=1")
     train(config, run)
     other = tmp_path / "other.h5"
-    from stm_keras.data.storage import load_dataset
+    from stm_keras.data.load import load_dataset
 
     save_dataset(load_dataset(scans).take(np.arange(95)), other)
     changed = load_config(None, [*SMALL, f"data.path={other}", "train.epochs=1"])

@@ -8,9 +8,9 @@ import pytest
 from helpers import ONCE, check_error, stm, write_dataset
 
 from stm_keras.config import load_config
-from stm_keras.data.storage import load_dataset
+from stm_keras.data.load import load_dataset
 from stm_keras.errors import UsageError
-from stm_keras.inference.choice import find_model, is_model
+from stm_keras.inference.find_model import find_model, is_model
 from stm_keras.inference.model_file import load_predictor, read_facts
 from stm_keras.runs import Run
 from stm_keras.training.trees import train_trees

@@ -1,0 +1,198 @@
+"""Read datasets from HDF5, NPZ, MATLAB or pictures, and save them as HDF5."""
+
+import re
+from pathlib import Path
+
+from stm_keras.data.hdf5 import ARRAYS, read_hdf5, write_hdf5
+from stm_keras.data.images import Found
+from stm_keras.data.matlab import read_matlab, read_old_matlab
+from stm_keras.data.members import open_file
+from stm_keras.data.npz import read_npz
+from stm_keras.data.raw import check_lengths
+from stm_keras.data.shard_index import is_sharded
+from stm_keras.data.shards import load_shards
+from stm_keras.data.table import find_table
+from stm_keras.data.validate import assemble, canonical
+from stm_keras.errors import DatasetError, InputError
+from stm_keras.files import atomic
+from stm_keras.memory import VARIABLE, one_file
+from stm_keras.readers import READERS
+from stm_keras.readers.hdf5_open import names_of
+from stm_keras.readers.mat5 import MAGIC as OLD_MATLAB
+from stm_keras.readers.sniff import refusal, scan_format
+from stm_keras.terminal import shell
+
+SHAPE = (128, 128)
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+NOT_DATASETS = {  # how a file begins: what it is, what to do
+    b"\x93NUMPY": ("one bare array", "Save images and labels with numpy.savez"),
+    b"version https://git-lfs": ("a Git LFS pointer, not the data", "Type: git lfs pull"),
+    b"\x80\x04": ("a Python pickle, which is never opened", "Save it with numpy.savez"),
+    b"\x80\x05": ("a Python pickle, which is never opened", "Save it with numpy.savez"),
+    b"\x89PNG": ("one picture", "Give the folder, with a CSV file of labels"),
+    b"\xff\xd8\xff": ("one picture", "Give the folder, with a CSV file of labels"),
+    b"\x1f\x8b": ("a gzip archive", "Unpack it first"),
+}
+CURE = "type `stm-keras convert THIS -o NEW.h5`: that is read piece by piece"
+CURES = {
+    "old matlab": "save it in MATLAB with save(..., '-v7.3'), which is read piece by piece",
+    "hdf5": "give fewer scans",
+    "matlab": "give fewer scans",
+    "shards": "give fewer scans",
+}
+KNOWN = "HDF5, NPZ, MATLAB, a folder of shards or of pictures with a CSV file"
+
+
+def load_dataset(path, merge=True, lazy_above=None, shape=SHAPE, streamed=False):
+    """Read scans with labels from a file or folder, whatever its name ends in.
+
+    Six classes become four where `merge` says so: of votes the larger counts, labels
+    are mapped. A file that does not name its classes has four or six: as many as columns
+    of votes, or as labels, each of which must be there.
+
+    Args:
+        path: str or `Path` of an HDF5, NPZ or MATLAB file, of a folder of shards, or
+            of a folder of pictures with a CSV file (or of that CSV file).
+        merge: bool. Whether six classes become four.
+        lazy_above: int. Images of more bytes stay in their HDF5 or MATLAB file and
+            are read when indexed, as those of shards always are. None is what one file
+            may take, see `memory.budget`.
+        shape: tuple (lines, pixels) that scans must have, or None for any.
+        streamed: bool. Whether the images will be read in order only, to be written anew:
+            then those of an NPZ file or of pictures may stay in their files as well.
+
+    Returns:
+        `Dataset`.
+
+    Raises:
+        InputError: The file is missing or cannot be read.
+        DatasetError: The file is damaged, or is no usable dataset.
+    """
+    path = Path(path)
+    try:
+        kind = sniff(path)
+        with one_file(
+            path, CURES.get(kind, CURE).replace("THIS", shell([str(path)])), DatasetError
+        ):
+            if kind == "shards":
+                return load_shards(path, merge, shape)
+            found = read_found(kind, path, *(SHAPE if shape is None else shape))
+            return assemble(path, found, merge, shape, lazy_above, streamed)
+    except PermissionError:
+        raise InputError(f"{path}: may not be read. Change its permissions.") from None
+    except MemoryError:
+        raise DatasetError(
+            f"{path}: does not fit into the memory that is free. Set {VARIABLE} lower, so that "
+            "HDF5 is read piece by piece, or end other programs."
+        ) from None
+
+
+def save_dataset(dataset, path, overwrite=False):
+    """Write a dataset to HDF5, so that `load_dataset` gives it back.
+
+    The file has the arrays of `Dataset` under their names, one chunk per scan, and
+    the attributes format, version, classes, merged, axes and source.
+
+    Args:
+        dataset: `Dataset`.
+        path: str or `Path`.
+        overwrite: bool. Whether an existing file may be replaced.
+
+    Raises:
+        DatasetError: An array has another length than the images, or a recorded line
+            holds NaN, inf or more than is believed.
+        OutputError: The file exists, or cannot be written.
+    """
+    arrays = {key: getattr(dataset, key) for key in ARRAYS}
+    arrays = {key: value for key, value in arrays.items() if value is not None}
+    check_lengths(path, len(dataset.images), {**arrays, **dataset.parameters})
+    with atomic(path, overwrite) as temporary:
+        write_hdf5(dataset, temporary)
+
+
+def sniff(path):
+    """Tell the format of a dataset from its content.
+
+    Args:
+        path: `Path`.
+
+    Returns:
+        str: "hdf5", "matlab", "old matlab", "npz", "shards", "folder" or "table".
+
+    Raises:
+        InputError: The path is missing or cannot be read.
+        DatasetError: The content is of no known format.
+    """
+    if path.is_dir():
+        return "shards" if is_sharded(path) else "folder"
+    if not path.exists():
+        raise InputError(f"{path}: does not exist. Look at the path.")
+    if not path.is_file():
+        raise InputError(f"{path}: is no ordinary file. Give a file or a folder.")
+    with path.open("rb") as stream:
+        head = stream.read(4096)
+    if not head:
+        raise DatasetError(f"{path}: is empty. Copy or make it again.")
+    if any(head[i : i + 8] == HDF5_MAGIC for i in (0, 512, 1024, 2048)):
+        return _sniff_hdf5(path, head)
+    if head.startswith(b"MATLAB 7.3"):
+        raise DatasetError(f"{path}: is cut short: a MATLAB header alone. Copy it again.")
+    if head.startswith(b"PK"):
+        return "npz"
+    if head.startswith(OLD_MATLAB):
+        return "old matlab"
+    for magic, (what, cure) in NOT_DATASETS.items():
+        if head.startswith(magic):
+            raise DatasetError(f"{path}: is {what}. {cure}.")
+    columns = re.split("[,;\t]", head.decode("utf-8-sig", "replace").split("\n")[0])
+    if "file" in (canonical(column) for column in columns):
+        return "table"
+    raise DatasetError(f"{path}: {_what_else(path, head)}.")
+
+
+def _what_else(path, head):
+    """Say what a file is that is no dataset, and what to do with it."""
+    told, kind = refusal(head), scan_format(path)
+    if told:
+        return f"is {told[0]}. Give a dataset: {KNOWN}"
+    if kind in READERS and kind not in ("unknown", "array", "picture", "hdf5"):
+        return (
+            f"is a microscope's file, {READERS[kind][1]}, not a dataset. `stm-keras predict` "
+            f"judges a scan as it is; a dataset has labels, too: {KNOWN}"
+        )
+    scans = ", ".join(dict.fromkeys(text for _, text in READERS.values()))
+    return f"is of an unknown format. Scans: {scans}. Datasets: {KNOWN}"
+
+
+def _sniff_hdf5(path, head):
+    if scan_format(path) == "gxsm":
+        raise DatasetError(f"{path}: {_what_else(path, head)}.")
+    with open_file(path) as file:
+        names = names_of(file)
+        if "images" not in names and ("x_raw" in names or head[:6] == b"MATLAB"):
+            return "matlab"
+    return "hdf5"
+
+
+def read_found(kind: str, path: Path, lines: int, pixels: int) -> Found:
+    """Read a dataset of which nothing is checked yet.
+
+    Args:
+        kind: str. As `sniff` tells it, but "shards".
+        path: `Path`.
+        lines, pixels: int. Size of a scan, where the file does not tell.
+
+    Returns:
+        `Found`.
+    """
+    if kind == "hdf5":
+        return read_hdf5(path)
+    if kind == "matlab":
+        return read_matlab(path, lines)
+    if kind == "old matlab":
+        return read_old_matlab(path, lines, ARRAYS)
+    if kind == "npz":
+        return read_npz(path)
+    from stm_keras.data.picture_folder import read_pictures  # Pillow is rarely needed
+
+    return read_pictures(find_table(path) if kind == "folder" else path, lines, pixels)

@@ -1,0 +1,343 @@
+"""Find scans: files, folders, globs, and lists on standard input."""
+
+import contextlib
+import glob
+import os
+import queue
+import re
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stm_keras.errors import (
+    InputError,
+    NoImageError,
+    ScanError,
+    StmKerasError,
+    UnclearError,
+)
+from stm_keras.readers.sniff import scan_format
+
+MICROSCOPES = {  # formats that hold nothing but scans; damage in one of them is told
+    "nanonis",
+    "matrix",
+    "createc",
+    "gxsm",
+    "nanosurf",
+    "gwyddion",
+    "gwyddion 1",
+    "gsf",
+    "igor",
+    "rhk",
+    "wsxm",
+    "nanoscope",
+    "mul",
+    "park",
+    "jpk",
+    "scala",
+}
+LONGEST = 1 << 16  # characters of a name in a list; no system takes as many
+EXPORTS = ("picture", "text", "numbers")  # formats of what is also there as a scan, mostly
+SUFFIXES = {  # names that claim to be a scan, whatever is in the file
+    *(".sxm", ".z_mtrx", ".i_mtrx", ".sm2", ".sm3", ".sm4", ".nid"),
+    *(".gwy", ".gsf", ".mul", ".flm"),
+}
+DATASETS = {".h5", ".hdf5", ".npz", ".mat"}
+SHARDS = ("shards.json", "shards.part")  # the latter while they are being written
+PAUSE = 0.05  # s until what is done is handed out while a list comes in slowly
+
+
+@dataclass
+class LeftOut:
+    """What lay in folders and is not judged.
+
+    Args:
+        files: dict of `Path`, of a file that is not a scan, to str: why.
+        exports: list of `Path`, of pictures and texts beside scans: they are exports of them.
+    """
+
+    files: dict = field(default_factory=dict)
+    exports: list = field(default_factory=list)
+
+    def text(self, hint: str = "") -> str:
+        """Say in one line how many there are; "" where there are none.
+
+        Args:
+            hint: str. What lists them.
+        """
+        told = []
+        for count, one, many in (
+            (len(self.files), "file is not a scan", "files are not scans"),
+            (len(self.exports), "export lies beside scans", "exports lie beside scans"),
+        ):
+            if count:
+                told.append(f"{count} {one if count == 1 else many}")
+        was = "was" if len(self.files) + len(self.exports) == 1 else "were"
+        return f"{' and '.join(told)} and {was} left out{hint}." if told else ""
+
+    def lines(self) -> list:
+        """Name each with what it is: list of str."""
+        named = [f"{path}: {reason}" for path, reason in self.files.items()]
+        return named + [f"{path}: an export beside scans" for path in self.exports]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file to judge.
+
+    Args:
+        path: `Path`.
+        named: bool. The user named it, or its name or content says that it is a scan: if
+            it cannot be judged, that is an error.
+        in_folder: bool. It was found in a folder that the user named.
+        error: An exception, of a path that leads nowhere.
+        left_out: `LeftOut` that a file is noted in when it is no scan after all, or None.
+    """
+
+    path: Path
+    named: bool = True
+    in_folder: bool = False
+    error: Exception | None = None
+    left_out: LeftOut | None = field(default=None, compare=False, repr=False)
+
+    def forgives(self, error: Exception) -> bool:
+        """Tell whether this is a file that lay in a folder and is no scan after all.
+
+        One that holds scans and does not tell them apart is an error in a folder as well.
+        """
+        forgiven = isinstance(error, NoImageError) or (
+            not self.named
+            and isinstance(error, StmKerasError)
+            and not isinstance(error, UnclearError)
+        )
+        if not (self.in_folder and forgiven):
+            return False
+        if self.left_out is not None:
+            reason = " ".join(str(error).split()).removeprefix(f"{self.path}: ")
+            self.left_out.files[self.path] = reason
+        return True
+
+
+def find_places(
+    arguments: Iterable[Path],
+    lines: Iterable[str] | None = None,
+    left_out: LeftOut | None = None,
+) -> Iterator[Place | None]:
+    """Find the files that arguments mean.
+
+    Args:
+        arguments: iterable of `Path`: files, datasets, folders, which are searched to the
+            bottom, through links as well, each folder once; globs; and "-" for a list of all
+            these, one a line.
+        lines: iterable of str. What "-" stands for, such as `sys.stdin`.
+        left_out: `LeftOut` to note what lies in folders and is not judged.
+
+    Yields:
+        `Place`; None where a list has nothing more to say for a while.
+    """
+    left_out = LeftOut() if left_out is None else left_out
+    for argument in arguments:
+        if str(argument) != "-":
+            yield from _expand(Path(argument), left_out)
+            continue
+        for line in _as_they_come(_names(lines or ())):
+            if line is None:
+                yield None
+            elif isinstance(line, Exception):
+                reason = getattr(line, "strerror", None) or line
+                text = (
+                    f"standard input: is not a list of files that can be read ({reason})."
+                )
+                yield Place(Path("-"), error=InputError(text))
+            elif line:
+                yield from _expand(Path(line), left_out)
+
+
+def _expand(path, left_out):
+    seen = set()
+    if path.is_dir():
+        yield from _folder(path, left_out, seen)
+    elif not path.exists() and glob.has_magic(str(path)):
+        found = list(dict.fromkeys(_glob(path)))
+        if not found:
+            error = InputError(f"{path}: fits no file. Look at the pattern.")
+            yield Place(path, error=error)
+        for each in _links_last(found):
+            if each.is_dir():
+                yield from _folder(each, left_out, seen)
+            elif _is_new(each, seen):
+                yield Place(each)
+    else:
+        yield Place(path)
+
+
+def _folder(folder, left_out, seen):
+    """Yield the scans of a folder and of those in it, by name.
+
+    Pictures and texts count only where there is nothing else: beside scans they are exports
+    of them.
+    """
+    walked = not _is_new(folder, seen)  # through a link, by another name
+    found, exports, errors, known = [], [], [], frozenset()
+    if not walked and is_dataset(folder):
+        yield Place(folder)
+        known = _files_of(folder)
+    for path in () if walked else _walk(folder, errors, seen):
+        if path in known:
+            continue
+        place = _look(path, left_out)
+        if place is None:
+            left_out.files[path] = "not a scan"
+            continue
+        is_export = not place.named and scan_format(path) in EXPORTS
+        (exports if is_export else found).append(place)
+    if known or found:
+        left_out.exports += [place.path for place in exports]
+        exports = []
+    given = found or exports
+    yield from errors
+    yield from given
+    if walked or errors or known:
+        return
+    if all(place.path in left_out.files for place in given):  # noted since they were given
+        error = InputError(f"{folder}: holds no scan. Known formats: docs/formats.md.")
+        yield Place(folder, error=error)
+
+
+def _files_of(dataset):
+    """Return the files that a folder holds as a dataset: set of `Path`."""
+    if any((dataset / name).is_file() for name in SHARDS):
+        return frozenset(dataset.iterdir())
+    from stm_keras.data.table import find_table, read_table
+
+    table = find_table(dataset)
+    try:
+        pictures = read_table(table)[0]["file"]
+    except StmKerasError:  # which judging tells
+        return frozenset([table])
+    return frozenset([table, *(dataset / picture for picture in pictures)])
+
+
+def is_dataset(folder):
+    """Tell whether a folder holds shards, or pictures with a table of them."""
+    try:
+        if any((folder / name).is_file() for name in SHARDS):
+            return True
+        if not any(path.suffix.lower() == ".csv" for path in folder.iterdir()):
+            return False
+        from stm_keras.data.load import sniff  # h5py takes long to import
+        from stm_keras.data.table import find_table
+
+        return sniff(find_table(folder)) == "table"
+    except (OSError, StmKerasError):
+        return False
+
+
+def _walk(folder, errors, seen):
+    """Yield the files of a folder and of those in it, linked ones as well, each once."""
+
+    def failed(error):
+        reason = f"{error.filename}: cannot be read ({error.strerror})."
+        errors.append(Place(Path(error.filename), error=InputError(reason)))
+
+    for root, names in _walk_folders(folder, seen, failed):
+        files = _links_last(Path(root, name) for name in names if not name.startswith("."))
+        yield from (path for path in files if _is_new(path, seen))
+
+
+def _walk_folders(folder, seen, failed=None):
+    """Yield path and names of files of a folder and of those in it, each once."""
+    for root, folders, names in os.walk(folder, onerror=failed, followlinks=True):
+        if root != str(folder) and not _is_new(Path(root), seen):
+            folders.clear()  # a link to where the walk was, or is
+            continue
+        inside = (Path(root, name) for name in folders if not name.startswith("."))
+        folders[:] = [path.name for path in _links_last(inside)]
+        yield root, names
+
+
+def _glob(pattern):
+    """Yield paths that fit; through links as well, but never round in a circle."""
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        yield from map(Path, glob.glob(str(pattern)))  # noqa: PTH207  one may be absolute
+        return
+    place = parts.index("**")
+    for base in glob.glob(str(Path(*parts[:place]))) if place else ["."]:  # noqa: PTH207
+        seen = set()
+        _is_new(Path(base), seen)
+        for folder, _ in _walk_folders(base, seen):
+            yield from _glob(Path(glob.escape(folder), *(parts[place + 1 :] or ("*",))))
+
+
+def _links_last(paths):
+    """Sort paths by name, links after what they may lead to."""
+    return sorted(paths, key=lambda path: (path.is_symlink(), path))
+
+
+def _is_new(path, seen):
+    """Tell whether a file or folder was not met yet by any name, and note it."""
+    key = os.path.realpath(path)
+    with contextlib.suppress(OSError):  # of a link that leads nowhere its reader tells
+        status = path.stat()
+        if status.st_ino:  # some file systems have no numbers
+            key = (status.st_dev, status.st_ino)
+    new = key not in seen
+    seen.add(key)
+    return new
+
+
+def _look(path, left_out):
+    """Return the `Place` of a file in a folder, None where it is no scan."""
+    suffix = path.suffix.lower()
+    try:
+        kind = scan_format(path)
+    except ScanError:
+        kind = None
+    if kind in MICROSCOPES or suffix in SUFFIXES:
+        return Place(path, in_folder=True, left_out=left_out)
+    if kind in (*EXPORTS, "array", "hdf5") or (kind is None and suffix in DATASETS):
+        return Place(path, named=False, in_folder=True, left_out=left_out)
+    return None
+
+
+def _names(lines):
+    """Yield what a list has on its lines, or between NULs, as `find -print0` writes them."""
+    if not hasattr(lines, "readline"):
+        yield from (line.strip("\r\n") for line in lines)
+        return
+    rest, first = "", True
+    while text := lines.readline(LONGEST):
+        rest += text.removeprefix("\ufeff") if first else text  # Windows marks texts so
+        first = False
+        if "\0\0" in rest or len(rest) > LONGEST and not re.search("[\0\n]", rest):
+            raise ValueError("it holds what is no name")
+        *whole, rest = re.split("[\0\n]", rest)
+        yield from (name.strip("\r") for name in whole)
+    yield rest.strip("\r")
+
+
+def _as_they_come(lines):
+    """Yield lines of a stream, None when the next one keeps waiting, and what ended it."""
+    waiting, over = queue.Queue(), object()
+
+    def read():
+        try:
+            for line in lines:
+                waiting.put(line)
+        except Exception as error:  # in a thread nobody would hear of it
+            waiting.put(error)
+        finally:
+            waiting.put(over)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        try:
+            line = waiting.get(timeout=PAUSE)
+        except queue.Empty:
+            yield None
+            continue
+        if line is over:
+            return
+        yield line

@@ -1,0 +1,176 @@
+"""What is said of one scan of a batch, in the lines of that scan."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from stm_keras.data.preprocess import has_signal, line_trend
+from stm_keras.data.resample import lines_of, lines_seen
+from stm_keras.inference.verdict import NOT_JUDGED
+from stm_keras.readers.info import scan_source
+
+SCHEMA = 2  # of a record; 1 had no `verdict`
+KEYS = (  # of a record, in this order
+    "schema",
+    "path",
+    "index",
+    "verdict",
+    "class",
+    "probabilities",
+    "confidence",
+    "change_lines",
+    "unsure",
+    "unknown_surface",
+    "unknown_size",
+    "lines",
+    "error",
+    *scan_source(None),
+)
+DIGITS = 6
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A scan with its verdict, or a file with what is wrong with it.
+
+    Args:
+        path: `Path`.
+        classes: tuple of str.
+        candidate: `Candidate`, None of a file that could not be read.
+        verdict: `ScanVerdict`, likewise.
+        tiles: tuple of `ScanVerdict`, one for each tile of the candidate.
+        live: tuple of `runtime.verdict.Verdict`, one for each line. Empty where they were
+            not asked for.
+        error: An exception, or None.
+        place: int. Number of the scan in its file, where there is no candidate.
+    """
+
+    path: object
+    classes: tuple
+    candidate: object = None
+    verdict: object = None
+    tiles: tuple = ()
+    live: tuple = ()
+    error: Exception | None = None
+    place: int | None = None
+    _cache: dict = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def index(self) -> int | None:
+        """Number of the scan in its file, or None."""
+        return self.place if self.candidate is None else self.candidate.index
+
+    @property
+    def reason(self) -> str | None:
+        """Why there is no verdict, in one line; None where there is one."""
+        if self.error is not None:
+            return " ".join(str(self.error).split())
+        if self.verdict.reason is None:
+            return None
+        return f"{self.path}: {self.verdict.reason}."
+
+    @property
+    def outcome(self) -> str:
+        """The verdict to act on, "not judged" of what could not be read, too."""
+        return NOT_JUDGED if self.error is not None else self.verdict.verdict
+
+    @property
+    def number(self) -> int | None:
+        """Number of the class that is the verdict; None where the verdict is no class."""
+        name = self.outcome
+        return self.classes.index(name) if name in self.classes else None
+
+    @property
+    def lines(self) -> int:
+        """Lines of the scan that were judged, in the lines of its file."""
+        return lines_seen(self.candidate.bounds, self.verdict.lines)
+
+    @property
+    def change_lines(self) -> tuple | None:
+        """First lines with another tip, in the lines of the file."""
+        return lines_of(self.candidate.bounds, self.verdict.change_lines)
+
+    def removed(self):
+        """Return what preprocessing took out of every line, as of `line_trend`.
+
+        It is NaN of a line without a signal, and so is the step to the next.
+        """
+        if "removed" not in self._cache:
+            lines = self.candidate.lines
+            usable = np.isfinite(lines).all(1)
+            usable[usable] = has_signal(lines[usable])
+            with np.errstate(all="ignore"):
+                kept = np.where(usable[:, None], lines, np.nan)
+                self._cache["removed"] = line_trend(kept)
+        return self._cache["removed"]
+
+    def record(self):
+        """Return a dict, JSON-ready, of `KEYS`; and more where there is more to say.
+
+        A scan that was judged in tiles has `tiles`; with verdicts line by line it has
+        `every_line`.
+        """
+        record = dict.fromkeys(KEYS)
+        record |= {"schema": SCHEMA, "path": str(self.path), "index": self.index}
+        if self.error is not None:
+            return record | {"verdict": NOT_JUDGED, "error": self.reason}
+        record |= self._said(self.verdict, self.candidate.bounds)
+        record["error"] = self.reason
+        record |= scan_source(self.candidate.scan)
+        if self.tiles:
+            record["tiles"] = [
+                {
+                    "row": tile.row,
+                    "column": tile.column,
+                    "nm": [round(value, 3) for value in tile.nm],
+                    **self._said(verdict, tile.bounds),
+                    "lines": list(tile.lines),
+                }
+                for tile, verdict in zip(self.candidate.tiles, self.tiles, strict=True)
+            ]
+        if self.live:
+            record["every_line"] = list(self.line_records())
+        return record
+
+    def line_records(self):
+        """Yield a dict, JSON-ready, for every verdict line by line."""
+        steps, slopes = self.removed()
+        for verdict in self.live:
+            yield {
+                "line": verdict.line,
+                "verdict": verdict.verdict,
+                "class": verdict.name,
+                "probabilities": self._named(verdict.probabilities),
+                "confidence": _rounded(verdict.confidence),
+                "change": verdict.change,
+                "change_line": verdict.change_line,
+                "unsure": verdict.unsure,
+                "unknown_surface": verdict.unknown,
+                "unknown_size": verdict.unknown_size,
+                "offset_step": _number(steps[verdict.line]),
+                "slope": _number(slopes[verdict.line]),
+            }
+
+    def _said(self, verdict, bounds):
+        changes = lines_of(bounds, verdict.change_lines)
+        return {
+            **verdict.record(),
+            "probabilities": self._named(verdict.probabilities),
+            "confidence": _rounded(verdict.confidence),
+            "change_lines": None if changes is None else list(changes),
+            "lines": lines_seen(bounds, verdict.lines),
+        }
+
+    def _named(self, probabilities):
+        if probabilities is None:
+            return None
+        pairs = zip(self.classes, probabilities, strict=True)
+        return {name: round(float(value), DIGITS) for name, value in pairs}
+
+
+def _rounded(value):
+    return None if value is None else round(value, DIGITS)
+
+
+def _number(value):
+    return float(f"{value:.6g}") if np.isfinite(value) else None

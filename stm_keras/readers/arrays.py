@@ -1,0 +1,246 @@
+"""Read images from arrays: NPY, NPZ, and MATLAB files before version 7.3.
+
+An array tells neither its size nor its unit; an NPZ or MATLAB file may hold them beside
+it under the names that `stm-keras info --json` prints: size_nm, bias_V, setpoint_A,
+line_time_s, slow.
+"""
+
+import ast
+import io
+import math
+import struct
+import zipfile
+from contextlib import contextmanager
+from functools import partial
+
+import numpy as np
+
+from stm_keras.errors import NoImageError, ScanError, UnclearError
+from stm_keras.memory import charge
+from stm_keras.readers.file_bytes import (
+    DEFLATE,
+    Later,
+    charge_list,
+    check_length,
+    check_shape,
+    damage,
+    read_bytes,
+)
+from stm_keras.readers.frames import FEWEST, SHAPES, as_frames, is_tall, number_scans
+from stm_keras.readers.mat5 import MAGIC as MATLAB
+from stm_keras.readers.mat5 import read_arrays
+from stm_keras.readers.scan_file import Found, Image, choose
+from stm_keras.readers.units import channel_of
+from stm_keras.untrusted import plain_members
+
+MOST = 1000  # scans of a file
+NPY = b"\x93NUMPY"
+LONGEST = 10000  # bytes of a header
+BLOCK = 1 << 20  # bytes that are unpacked at a time
+OBJECTS = "holds Python objects. Reading them could run code and is refused."
+FACTS = 64  # values of an array that may say something of the scan, at most
+
+
+def read(path, channel=None):
+    """Read one image of an array file, see `readers.read_scan`."""
+    return choose(path, parse(path, read_bytes(path)), channel)
+
+
+def parse(path, data):
+    """Find all images of an array file.
+
+    Args:
+        path: str or `Path`. Named in errors.
+        data: bytes of the file.
+
+    Returns:
+        `Found`.
+
+    Raises:
+        ScanError: The file is damaged, or holds no numbers of shape (lines, pixels) or
+            (scans, lines, pixels).
+    """
+    if data.startswith(NPY):
+        with damage(path, "array"):
+            return _found(path, "npy", {"Z": read_npy(path, data)})
+    if data.startswith(MATLAB):
+        with damage(path, "MATLAB file"):
+            return _found(path, "mat", read_arrays(path, data))
+    with damage(path, "NPZ file"):
+        return _found(path, "npz", read_npz(path, data))
+
+
+def read_npy(path, data):
+    """Read an array from the bytes of an NPY file, as many of them as there are."""
+    shape, fortran, dtype, start = _npy_header(data)
+    if dtype.hasobject:
+        raise ScanError(f"{path}: {OBJECTS}")
+    size = math.prod(shape)
+    check_length(path, size * dtype.itemsize, len(data) - start)
+    array = np.frombuffer(data, dtype, size, start)
+    return array.reshape(shape, order="F" if fortran else "C")
+
+
+def _npy_header(data):
+    """Return shape, order, dtype and where the data begin; NumPy's own may warn."""
+    wide = data[6] > 1
+    (length,) = struct.unpack_from("<I" if wide else "<H", data, 8)
+    start = (12 if wide else 10) + length
+    if not data.startswith(NPY) or length > LONGEST or start > len(data):
+        raise ValueError("its header is cut short")
+    try:
+        about = ast.literal_eval(data[start - length : start].decode("latin-1").strip())
+        shape = tuple(int(count) for count in about["shape"])
+        dtype = np.dtype(about["descr"])
+    except SyntaxError:
+        raise ValueError("its header makes no sense") from None
+    if min(shape, default=0) < 0 or dtype.itemsize == 0:
+        raise ValueError("its header makes no sense")
+    return shape, bool(about["fortran_order"]), dtype, start
+
+
+def read_npz(path, data):
+    """Find the arrays of an NPZ file: dict of str to `Later`."""
+    found = {}
+    with _archive(data) as archive:
+        entries = archive.infolist()
+        if len(entries) > MOST:
+            raise UnclearError(
+                f"{path}: holds {len(entries)} arrays. Put all scans into one, `images`."
+            )
+        for entry in entries:
+            if not entry.filename.endswith(".npy"):
+                continue
+            if entry.file_size > entry.compress_size * DEFLATE + 1:
+                raise ScanError(f"{path}: is a damaged NPZ file. Save it again.")
+            with archive.open(entry) as stream:
+                shape, fortran, dtype, start = _npy_header(stream.read(LONGEST + 12))
+            size = math.prod(shape) * dtype.itemsize
+            if dtype.hasobject:
+                raise ScanError(f"{path}: {OBJECTS}")
+            check_length(path, size, entry.file_size - start)
+            read = partial(_read_entry, path, data, entry, start, dtype, shape, fortran)
+            found[entry.filename.removesuffix(".npy")] = Later(shape, dtype, read)
+    return found
+
+
+@contextmanager
+def _archive(data):
+    file = io.BytesIO(data)
+    charge_list(file)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            plain_members(archive)
+            yield archive
+    except (zipfile.BadZipFile, OSError) as error:
+        raise ValueError(str(error)) from None
+
+
+def _read_entry(path, data, entry, start, dtype, shape, fortran):
+    """Unpack an array straight into place."""
+    charge(math.prod(shape) * dtype.itemsize, f"`{entry.filename[:40]}`")
+    array = np.empty(math.prod(shape), dtype)
+    place, into = 0, memoryview(array.view(np.uint8))
+    with damage(path, "NPZ file"), _archive(data) as archive, archive.open(entry) as stream:
+        stream.read(start)
+        while place < len(into):
+            count = stream.readinto(into[place : place + BLOCK])
+            if not count:
+                raise EOFError("ends within an array")
+            place += count
+        stream.read(1)  # at its end zipfile compares the checksum
+    return array.reshape(shape, order="F" if fortran else "C")
+
+
+def _found(path, name, arrays):
+    told = {key: _told(value) for key, value in arrays.items()}
+    size = _numbers(told.get("size_nm"), 2)
+    size = None if size is None else tuple(value * 1e-9 for value in size)
+    bias, setpoint, time = (
+        _numbers(told.get(key), 1) for key in ("bias_V", "setpoint_A", "line_time_s")
+    )
+    found, others, unclear = {}, [], []
+    for key, array in arrays.items():
+        if isinstance(array, str) or array.dtype.kind not in "buif" or array.ndim < 2:
+            continue
+        try:
+            shown = "" if name == "npy" else key
+            frames = as_frames(path, shown, array, matlab=name == "mat")
+            _check_frames(path, key, frames.shape, size)
+        except NoImageError as error:
+            others.append(error)
+            continue
+        except UnclearError as error:
+            unclear.append(error)
+            continue
+        channel, direction, slow = channel_of(key)
+        slow = slow or _way(told.get("slow"))
+        line_time = time[0] if time else None
+        found[key] = [
+            Image(heights, channel, "", direction, slow, line_time=line_time)
+            for heights in frames
+        ]
+    if not found:
+        raise (unclear or (others if name == "npy" else []) or [_nothing(path, arrays)])[0]
+    images, doubt = number_scans(found)
+    if unclear:
+        reason = str(unclear[0]).removeprefix(f"{path}: ").rstrip(".")
+        doubt = f"{reason}. Or say which of the other arrays is meant with --channel"
+    return Found(
+        format=name,
+        images=images,
+        size=size,
+        bias=bias[0] if bias else None,
+        setpoint=setpoint[0] if setpoint else None,
+        doubt=doubt,
+    )
+
+
+def _check_frames(path, key, shape, size):
+    scans, lines, pixels = shape
+    check_shape(path, lines, pixels)
+    if scans > MOST:
+        raise UnclearError(
+            f"{path}: `{key}` has {scans} scans, and {MOST} of such a file are read. Save them as "
+            "`images` in HDF5, which is read piece by piece."
+        )
+    if is_tall(lines, pixels, size):
+        raise UnclearError(
+            f"{path}: `{key}` has {lines} lines of {pixels} pixels: it is much higher than wide, "
+            "or several scans one below the other. Give these as (scans, lines, pixels), or "
+            "the size of one frame in `size_nm`."
+        )
+
+
+def _nothing(path, arrays):
+    shapes = ", ".join(
+        f"{' '.join(key.split())}: {'text' if isinstance(array, str) else _about(array)}"
+        for key, array in list(arrays.items())[:8]
+    )
+    return NoImageError(
+        f"{path}: needs numbers of shape {SHAPES}, at least {FEWEST} lines of {FEWEST} pixels. "
+        f"Received: {shapes or 'nothing'}."
+    )
+
+
+def _about(array):
+    return f"{array.dtype} of shape {array.shape}"
+
+
+def _told(value):
+    """Return what may say something of the scan: text, or a small array; else None."""
+    if isinstance(value, str):
+        return value
+    return np.asarray(value) if math.prod(value.shape) <= FACTS else None
+
+
+def _numbers(value, count):
+    if value is None or isinstance(value, str) or value.dtype.kind not in "iuf":
+        return None
+    values = np.ravel(value)
+    return [float(v) for v in values] if len(values) == count else None
+
+
+def _way(value):
+    text = value if isinstance(value, str) else str(value)
+    return text if text in ("down", "up") else None

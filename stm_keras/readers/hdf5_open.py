@@ -1,0 +1,266 @@
+"""Open HDF5 files in memory, and take only arrays whose data are really in them."""
+
+import io
+import math
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import numpy as np
+
+from stm_keras.memory import charge, left, limited
+from stm_keras.readers.file_bytes import DEFLATE, Later, damage
+from stm_keras.readers.hdf5_heaps import MAGIC, UNSEEN, check_heaps
+from stm_keras.readers.hdf5_parts import Parts, read_values
+
+PLACES = (0, 512, 1024, 2048)  # where the header may begin; MATLAB puts its own first
+SMALL = 1 << 20  # bytes that may be declared without being stored
+MOST = 2000  # arrays looked at in one file
+LINKS = 20000  # names looked at in one file
+DEEPEST = 8  # groups within groups
+OBJECT = 64  # bytes of a text in memory beside its letters
+longest_text: ContextVar[int] = ContextVar("longest_text", default=UNSEEN)  # of the file
+
+
+def is_hdf5(head):
+    """Tell whether a file begins as an HDF5 file does."""
+    return any(head[place : place + len(MAGIC)] == MAGIC for place in PLACES)
+
+
+@contextmanager
+def open_hdf5(path, data, what="HDF5 file", checked=False):
+    """Open an HDF5 file; yields an `h5py.File`.
+
+    Args:
+        path: str or `Path`. Named in errors.
+        data: bytes of the file, or the file opened to be read.
+        what: str. What it seems to be.
+        checked: bool. Whether its heaps were looked through before.
+    """
+    import h5py
+
+    source = io.BytesIO(data) if isinstance(data, bytes) else data
+    with damage(path, what), source, limited():
+        if not checked:
+            longest_text.set(check_heaps(data))
+        try:
+            with h5py.File(source, "r") as file:
+                yield file
+        except OSError as error:  # so HDF5 calls anything that it cannot make sense of
+            raise ValueError(str(error)) from None
+
+
+def names_of(group: "h5py.Group", attributes: bool = False) -> list:  # noqa: F821
+    """List the names in a group, or those of its attributes.
+
+    They are gone through as they lie: to sort them, HDF5 makes a table, which it frees when
+    half of it was never filled, if a byte of the list is damaged (HDF5 1.14.6,
+    `H5G__dense_build_table`): that ends the process.
+    """
+    from h5py import h5, h5a, h5g
+
+    found, about = [], group.id.get_create_plist()
+    if attributes:
+        tracked = about.get_attr_creation_order()
+    else:
+        tracked = isinstance(group.id, h5g.GroupID) and about.get_link_creation_order()
+    which = h5.INDEX_CRT_ORDER if tracked else h5.INDEX_NAME
+    how = {"order": h5.ITER_NATIVE}
+
+    def take(name, *_):
+        found.append(name)
+        return len(found) >= LINKS or None
+
+    if attributes:
+        h5a.iterate(group.id, take, index_type=which, **how)
+    else:
+        group.id.links.iterate(take, idx_type=which, **how)
+    texts = [name.decode("utf-8", "surrogateescape") for name in found]
+    return texts if tracked else sorted(texts)
+
+
+def child(group: "h5py.Group", name: str) -> object | None:  # noqa: F821  h5py is slow to load
+    """Return what a group holds by this name; None for a link, which may lead anywhere."""
+    import h5py
+
+    if "/" in name or not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        return None
+    return group[name]
+
+
+def arrays(file: "h5py.File") -> dict:  # noqa: F821
+    """List the arrays of a file by name: links to elsewhere are not followed.
+
+    Each object is looked at once, however many names it has: groups that hold one another
+    have names without end.
+
+    Returns:
+        dict of str to `h5py.Dataset`, of those whose data are in the file.
+    """
+    import h5py
+
+    found, seen, links = {}, set(), 0
+    open_groups = [("", file, iter(names_of(file)))]
+    while open_groups and links < LINKS and len(found) < MOST:
+        prefix, group, names = open_groups[-1]
+        name = next(names, None)
+        if name is None:
+            open_groups.pop()
+            continue
+        links += 1
+        member = child(group, name)
+        if member is None:
+            continue
+        # The address that the link tells. HDF5 itself, asked for that of an object, goes
+        # through all that the object holds, and crashes over a damaged list of parts.
+        address = group.id.links.get_info(name.encode("utf-8", "surrogateescape")).u
+        if address in seen:
+            continue
+        seen.add(address)
+        if isinstance(member, h5py.Dataset) and is_stored(member):
+            found[prefix + name] = member
+        elif isinstance(member, h5py.Group) and len(open_groups) <= DEEPEST:
+            open_groups.append((f"{prefix}{name}/", member, iter(names_of(member))))
+    return found
+
+
+def later(path: object, data: bytes, member: "h5py.Dataset") -> Later:  # noqa: F821
+    """Return an array of an HDF5 file that is read when it is looked at.
+
+    Args:
+        path: str or `Path`. Named in errors.
+        data: bytes of the file.
+        member: `h5py.Dataset`, which need not stay open.
+    """
+    name = member.name
+
+    def read():
+        with open_hdf5(path, data, checked=True) as file:
+            return read_all(file[name])
+
+    return Later(member.shape, member.dtype, read)
+
+
+def read_all(member: "h5py.Dataset") -> object:  # noqa: F821
+    """Read a whole array as `hdf5_parts.read_values` does, texts of any length with care."""
+    if not _is_text(member.id.get_type()):
+        return read_values(member)
+    most = OBJECT + 4 * longest_text.get()  # all may be the longest, and are copied
+    if member.ndim == 0 or most * member.size <= left():
+        return read_values(member)
+    found, parts, start = np.empty(member.shape, object), Parts(member), 0
+    charge(member.nbytes + parts.work, parts.name)
+    while start < len(found):
+        some = slice(start, start + max(left() // most, 1))
+        found[some] = parts.read((some,))
+        charge(sum(len(text) + OBJECT for text in found[some].flat), parts.name)
+        start = some.stop
+    return found
+
+
+def is_netcdf(file) -> bool:
+    """Tell whether a library of netCDF wrote an open `h5py.File`."""
+    return "_NCProperties" in file.attrs
+
+
+def is_stored(member):
+    """Tell whether an array's data lie in the file: its header may promise terabytes."""
+    if member.shape is None or member.is_virtual or member.external:
+        return False
+    if not is_plain(member.id.get_type()):
+        return False
+    declared = math.prod(member.shape) * member.dtype.itemsize
+    if declared <= SMALL:
+        return True
+    packed = member.id.get_create_plist().get_nfilters() > 0
+    return declared <= member.id.get_storage_size() * (DEFLATE if packed else 1)
+
+
+def _is_text(kind):
+    """Tell whether an HDF5 type is a text of any length, which lies elsewhere."""
+    from h5py import h5t
+
+    return kind.get_class() == h5t.STRING and kind.is_variable_str()
+
+
+def is_plain(kind):
+    """Tell whether an HDF5 type is a number or a text: HDF5 crashes over some others.
+
+    A single damaged byte makes a text a sequence of made-up numbers, which HDF5 1.14 cannot
+    convert and does not refuse.
+
+    Args:
+        kind: `h5py.h5t.TypeID`.
+    """
+    from h5py import h5t
+
+    most = {h5t.INTEGER: 8, h5t.FLOAT: 8, h5t.ENUM: 1}  # bytes; a bool is an ENUM
+    return kind.get_class() == h5t.STRING or kind.get_size() <= most.get(
+        kind.get_class(), 0
+    )
+
+
+def attribute(thing, name, default=None):
+    """Read an attribute that is a number or a text, or a few of them.
+
+    Args:
+        thing: open `h5py.File`, group or dataset.
+        name: str.
+        default: what to return where there is none, or one of another kind.
+    """
+    from h5py import h5a
+
+    if name not in thing.attrs:
+        return default
+    found = h5a.open(thing.id, name.encode())
+    if not is_plain(found.get_type()) or found.get_storage_size() > SMALL:
+        return default
+    if _is_text(found.get_type()) and math.prod(found.shape) * longest_text.get() > left():
+        return default
+    return thing.attrs[name]
+
+
+def read_variables(path: object, data: bytes, file: "h5py.File") -> tuple:  # noqa: F821
+    """Read a netCDF 4 file as `netcdf3.read_variables` does classic ones; large arrays later.
+
+    Args:
+        path: str or `Path`. Named in errors.
+        data: bytes of the file.
+        file: open `h5py.File` of them.
+
+    Returns:
+        Tuple of two dicts, of the variables and of the attributes of the file.
+    """
+    members = arrays(file)
+    axes = {}  # by number, where netCDF wrote one
+    for name, member in members.items():
+        number = attribute(member, "_Netcdf4Dimid")
+        scale = text_of(attribute(member, "CLASS", "")) == "DIMENSION_SCALE"
+        if member.ndim == 1 and scale and number is not None:
+            axes.setdefault(int(np.ravel(number)[0]), name)
+    variables = {}
+    for name, member in members.items():
+        if member.dtype.kind in "iufSO":
+            numbers = np.ravel(attribute(member, "_Netcdf4Coordinates", ()))
+            own = tuple(axes.get(int(number)) for number in numbers)
+            small = member.nbytes <= SMALL
+            values = read_all(member) if small else later(path, data, member)
+            variables[name] = values, _attributes(member), own or (None,) * member.ndim
+    return variables, _attributes(file)
+
+
+def _attributes(thing):
+    found = {name: attribute(thing, name) for name in names_of(thing, True)[:MOST]}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def text_of(value):
+    """Return an attribute or array of letters as str, without what fills it up."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace").strip("\0 ")
+    if isinstance(value, str):
+        return value.strip("\0 ")
+    parts = [
+        item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item)
+        for item in np.ravel(value)[:4096]
+    ]
+    return "".join(parts).strip("\0 ")

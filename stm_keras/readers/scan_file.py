@@ -1,0 +1,378 @@
+"""What a reader found in a file, and the one image of it that is meant."""
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from stm_keras.errors import ScanError, UnclearError
+from stm_keras.memory import borrow
+from stm_keras.readers.file_bytes import check_shape
+from stm_keras.readers.plausible import believable, check_heights
+from stm_keras.readers.units import channel_of
+from stm_keras.scan import Scan
+
+WAYS = ("forward", "backward", "down", "up")
+SAMPLE = 64  # lines that tell whether an image is flat
+FLAT = 1e-13  # m: below, heights are those of a scan at constant height
+ROUNDING = 1e-12  # of the largest height
+FEW = 10  # lines and pixels: below, an array is more likely a set of curves
+WIDE = 5e-6  # m: above, a frame is not that of a scan of atoms
+WORK = 64  # bytes of memory for a pixel, while a scan is read and judged
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image of a file. See `Scan` for what they have in common.
+
+    Args:
+        heights: array or `Later` of shape `(lines, pixels)`, as stored; row 0 is the top,
+            column 0 the left. Of many images one is taken, and only that is converted.
+        factor, offset: float. Stored numbers times `factor` plus `offset` are in `unit`.
+        channel, unit, direction, slow, line_time: As in `Scan`.
+        valid: bool array, or None: where heights are finite.
+        size, bias, setpoint, angle: As in `Scan`, of this image; None where the file says
+            it once for all of them, see `Found`.
+        index: int. Number of the scan in a file that holds several.
+        copy: int. From 2 on where earlier images of the scan are called the same.
+    """
+
+    heights: np.ndarray
+    channel: str = "Z"
+    unit: str = "m"
+    direction: str | None = None
+    slow: str | None = None
+    valid: np.ndarray | None = None
+    line_time: float | None = None
+    size: tuple | None = None
+    bias: float | None = None
+    setpoint: float | None = None
+    angle: float | None = None
+    index: int = 0
+    copy: int = 1
+    factor: float = 1.0
+    offset: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """The channel, told from others that the file calls the same: "Z", "Z (2)"."""
+        return self.channel if self.copy == 1 else f"{self.channel} ({self.copy})"
+
+    @property
+    def label(self):
+        """Name that `read` knows this image by, such as "Z backward up"."""
+        words = [self.name, self.direction, self.slow]
+        return " ".join(word for word in words if word)
+
+    def there(self):
+        """Tell which pixels were recorded: bool array of the shape of the heights."""
+        finite = np.isfinite(np.asarray(self.heights))
+        return finite if self.valid is None else finite & self.valid
+
+    def values(self, rows: object = slice(None)) -> np.ndarray:
+        """Return heights in `unit`: a float64 array of its own, of some rows or of all."""
+        with np.errstate(all="ignore"):
+            values = np.array(np.asarray(self.heights)[rows], np.float64, order="C")
+            if self.factor != 1.0:
+                values *= self.factor
+            if self.offset:
+                values += self.offset
+        return values
+
+    @property
+    def pixels(self):
+        """Number of pixels of the frame."""
+        return math.prod(self.heights.shape)
+
+    @property
+    def extent(self):
+        """Lines and pixels in words."""
+        return "a scan of {} x {} pixels".format(*self.heights.shape)
+
+
+@dataclass(frozen=True)
+class Found:
+    """All that a scan file holds.
+
+    Args:
+        format: str. Name of the reader.
+        images: tuple of `Image`.
+        size, bias, setpoint, angle: As in `Scan`, of every image that has none of its own.
+        feedback: bool. Whether the tip followed the surface; None where the file does
+            not say.
+        warnings: tuple of str.
+        doubt: str. Why none of the images may be taken unless the user names one; "" where
+            the file is clear.
+    """
+
+    format: str
+    images: tuple
+    size: tuple | None = None
+    bias: float | None = None
+    setpoint: float | None = None
+    angle: float | None = None
+    feedback: bool | None = None
+    warnings: tuple = ()
+    doubt: str = ""
+
+
+def choose_each(path: str | Path, found: "Found", channel: str | None = None) -> Iterator:
+    """Take one image of each scan of a file, one after the other.
+
+    Args:
+        path, found, channel: As for `choose`.
+
+    Yields:
+        `Scan`, one for each `index` in their order; where a scan has no such image, or nothing
+        of it was recorded, the `ScanError` that says so.
+
+    Raises:
+        ScanError: The file holds no image, or none of its scans can be taken.
+    """
+    if found.doubt and channel is not None:  # the other arrays were not meant
+        meant = _named(path, found.images, channel).label
+        found = replace(found, images=tuple(i for i in found.images if i.label == meant))
+    groups, failed = {}, []
+    for image in found.images:
+        groups.setdefault(image.index, []).append(image)
+    for index in sorted(groups) or [0]:
+        own = replace(found, images=tuple(groups.get(index, ())))
+        try:
+            scan = replace(choose(path, own, channel), index=index)
+        except ScanError as error:
+            scan = error
+        if isinstance(scan, ScanError) and failed is not None:
+            failed.append(scan)  # until one of them can be taken
+            continue
+        yield from failed or ()
+        failed = None
+        yield scan
+    if failed:
+        raise failed[0]
+
+
+def choose(path: str | Path, found: Found, channel: str | None = None) -> Scan:
+    """Take one image of a file, of its first scan that has one.
+
+    Args:
+        path: str or `Path`. Named in errors.
+        found: `Found`.
+        channel: str. A channel with or without its ways, such as "Current" or
+            "Z backward up"; of several that fit, the forward and first one. None is the
+            topography, or, where that is flat because the tip was kept at one height,
+            the current.
+
+    Returns:
+        `Scan`.
+
+    Raises:
+        ScanError: There is no such image, or nothing of it was recorded.
+    """
+    if not found.images:
+        raise ScanError(f"{path}: holds no image. Give a file of a scan.")
+    if found.doubt and channel is None:
+        raise UnclearError(f"{path}: {found.doubt}.")
+    found = replace(found, images=distinct(found.images))
+    warnings = list(found.warnings)
+    if channel is None:
+        image, remark = _preferred(found)
+        warnings += [remark] if remark else []
+    else:
+        image = _named(path, found.images, channel)
+    check_shape(path, *image.heights.shape)
+    with borrow(image.pixels * WORK, image.extent):
+        return _scan(path, found, image, warnings)
+
+
+def _scan(path, found, image, warnings):
+    heights = image.values()
+    valid = np.isfinite(heights)
+    if image.valid is not None:
+        valid &= image.valid
+    if not valid.any():
+        raise ScanError(
+            f"{path}: no line of {image.label} was recorded: the scan was stopped before "
+            "its first line, or never begun. Give another file or channel."
+        )
+    scans = len({other.index for other in found.images})
+    if scans > 1:
+        warnings.append(
+            f"the file holds {scans} scans, and this is one: read_scans gives all"
+        )
+    if image.slow is None:
+        warnings.append(
+            "the file does not tell whether it was scanned downwards or upwards; lines are "
+            "taken from the top"
+        )
+    size, bias, setpoint, angle = (
+        getattr(found if getattr(image, name) is None else image, name)
+        for name in ("size", "bias", "setpoint", "angle")
+    )
+    facts, notes = believable(
+        size=size,
+        bias=bias,
+        setpoint=setpoint,
+        line_time=image.line_time,
+        angle=angle,
+    )
+    check_heights(path, image.label, heights[valid], image.unit)
+    warnings += notes
+    own = [other for other in found.images if other.index == image.index]
+    warnings += _oddities(image, facts["size"])
+    return Scan(
+        heights=heights,
+        valid=valid,
+        channel=image.name,
+        unit=image.unit,
+        direction=image.direction,
+        slow=image.slow,
+        **facts,
+        path=str(path),
+        index=image.index,
+        format=found.format,
+        images=tuple(other.label for other in own),
+        channels=tuple(dict.fromkeys(other.name for other in own)),
+        warnings=tuple(warnings),
+    )
+
+
+def distinct(images: tuple) -> tuple:
+    """Number images of one scan that a file calls the same, so that each can be asked for.
+
+    Args:
+        images: tuple of `Image`.
+
+    Returns:
+        tuple of `Image`; no two of one `index` have one label.
+    """
+    taken, numbered = set(), []
+    for image in images:
+        while (image.index, image.label.lower()) in taken:
+            image = replace(image, copy=image.copy + 1)
+        taken.add((image.index, image.label.lower()))
+        numbered.append(image)
+    return tuple(numbered)
+
+
+def _oddities(image, size):
+    """Return what makes an image unlike a scan of a surface by its tip: list of str."""
+    lines, pixels = image.heights.shape
+    odd = []
+    if min(lines, pixels) < FEW:
+        odd.append(
+            f"{lines} lines of {pixels} pixels are hardly a frame; they may be curves"
+        )
+    if size and max(size) > WIDE:
+        width, height = (f"{value * 1e6:.3g}" for value in size)
+        odd.append(
+            f"the frame is {width} x {height} \N{MICRO SIGN}m wide, too large to show atoms: "
+            "it may be from another microscope"
+        )
+    if image.unit not in ("m", "A", ""):
+        odd.append(
+            f"{image.label} is in {image.unit}: neither heights nor a tunnelling current"
+        )
+    return odd
+
+
+def zero_filled(heights):
+    """Tell which pixels were recorded where a program fills up with zeros.
+
+    Args:
+        heights: array of shape `(lines, pixels)`, as stored.
+
+    Returns:
+        bool array of the same shape. Only a line of nothing but exact zeros was not.
+    """
+    heights = np.asarray(heights)
+    return np.broadcast_to((heights != 0).any(1)[:, None], heights.shape)
+
+
+def _preferred(found):
+    """Return the image to look at, and why if it is not the topography."""
+    images = sorted(found.images, key=_rank)
+    topography = [image for image in images if image.channel == "Z"]
+    topography = topography or [  # heights by another name: "Height Sensor", "ZSensor"
+        image
+        for image in images
+        if image.unit == "m" and not re.search("error|amplitude", image.channel, re.I)
+    ]
+    if not topography:
+        best = _other(images) or images[0]
+        return best, f"there is no topography; {best.label} is taken"
+    first, reason = topography[0], None
+    if found.feedback is False:
+        reason = "the feedback was off (constant height)"
+    elif not first.there().any():
+        reason = "no line of the topography was recorded"
+    elif not _varies(first):
+        reason = "the topography is flat (constant height)"
+    other = reason and _other(images)
+    if not other:
+        recorded = [image for image in topography if image.there().any()]
+        return (recorded or topography)[0], None
+    return other, f"{reason}; {other.label} is taken"
+
+
+def _other(images):
+    """Return the first image of another channel that shows something, Current before all."""
+    others = [image for image in images if image.channel != "Z"]
+    others.sort(key=lambda image: image.channel != "Current")
+    return next(filter(_varies, others), None)
+
+
+def _named(path, images, channel):
+    """Return the first image of this label, else of this channel and these ways.
+
+    What no image is called may be a title as the microscope writes it: "Topography",
+    "[P1]_Z".
+    """
+    words = channel.split()
+    ways = [word.lower() for word in words if word.lower() in WAYS]
+    name = " ".join(word for word in words if word.lower() not in WAYS)
+    title, *told = channel_of(re.sub("^p1 ", "", channel, flags=re.I))
+    ordered = sorted(images, key=_rank)
+    found = [image for image in ordered if image.label.lower() == channel.lower()]
+    for wanted, needed in ((name, set(ways)), (title, set(told) - {None})):
+        found = found or [
+            image
+            for image in ordered
+            if wanted.lower() in ("", image.name.lower())
+            and needed <= {image.direction, image.slow}
+        ]
+    if not found:
+        raise ScanError(
+            f"{path}: no channel {channel!r}. Channels: "
+            f"{', '.join(image.label for image in images)}."
+        )
+    return found[0]
+
+
+def _rank(image):
+    """Forward first, backward last; sorting keeps the order of the file otherwise."""
+    return ("forward", None, "backward").index(image.direction)
+
+
+def _varies(image):
+    """Tell whether recorded lines, some of all, hold more than a straight line each."""
+    with borrow(image.pixels * WORK, image.extent):
+        return _bends(image)
+
+
+def _bends(image):
+    rows = np.flatnonzero(image.there().all(1))
+    lines = image.values(rows[:: -(-len(rows) // SAMPLE) or 1])
+    largest = np.abs(lines).max(initial=0.0)
+    if not largest:
+        return False
+    if not np.isfinite(largest):
+        return True  # which is told when it is taken
+    lines = lines / largest  # so that no square can overflow
+    lines = lines - lines.mean(1, keepdims=True)
+    ramp = np.linspace(-1, 1, lines.shape[1])
+    lines = lines - (lines @ ramp / (ramp @ ramp))[:, None] * ramp
+    least = FLAT / largest if image.unit == "m" else 0.0
+    return bool(np.median(lines.std(1)) > max(least, ROUNDING))

@@ -1,0 +1,1 @@
+"""Pages and tables that people read: runs, scans, benchmarks, model cards."""

@@ -1,0 +1,164 @@
+"""How the learning rate rises and falls, and the optimizer it belongs to."""
+
+import math
+
+import keras
+from keras import ops
+
+UNDECAYED = ("bias", "gamma", "beta", "class_token", "position_embedding")
+
+
+@keras.saving.register_keras_serializable(package="stm_keras")
+class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
+    """Rise linearly, then fall as half a cosine or stay.
+
+    Args:
+        peak: float. Learning rate after warm-up.
+        warmup_steps: int. Steps from `start` to `peak`.
+        total_steps: int. Steps until the cosine reaches 0.
+        start: float. Learning rate of the first step.
+        decay: str. "cosine" or "constant".
+        scale: float. Factor on everything; the plateau callback lowers it.
+
+    Call arguments:
+        step: int or int tensor. Steps done.
+
+    Returns:
+        float32 tensor, the learning rate.
+
+    Reference:
+        Loshchilov & Hutter, 2017, https://arxiv.org/abs/1608.03983, eq. 5.
+    """
+
+    def __init__(
+        self, peak, warmup_steps, total_steps, start=1e-6, decay="cosine", scale=1.0
+    ):
+        super().__init__()
+        if decay not in ("cosine", "constant"):
+            raise ValueError(
+                f'`decay` must be "cosine" or "constant". Received: decay={decay}.'
+            )
+        if not 0 <= warmup_steps <= total_steps:
+            raise ValueError(
+                "`warmup_steps` must be between 0 and `total_steps`. Received: "
+                f"warmup_steps={warmup_steps}, total_steps={total_steps}."
+            )
+        self.peak = peak
+        self.warmup_steps = warmup_steps
+        self.total_steps = total_steps
+        self.start = start
+        self.decay = decay
+        self.scale = scale
+
+    def __call__(self, step):
+        step = ops.cast(step, "float32")
+        rise = self.start + (self.peak - self.start) * step / max(self.warmup_steps, 1)
+        fall = self.peak
+        if self.decay == "cosine":
+            left = max(self.total_steps - self.warmup_steps, 1)
+            done = ops.clip((step - self.warmup_steps) / left, 0.0, 1.0)
+            fall = 0.5 * self.peak * (1.0 + ops.cos(math.pi * done))
+        return self.scale * ops.where(step < self.warmup_steps, rise, fall)
+
+    def get_config(self):
+        return {
+            "peak": self.peak,
+            "warmup_steps": self.warmup_steps,
+            "total_steps": self.total_steps,
+            "start": self.start,
+            "decay": self.decay,
+            "scale": self.scale,
+        }
+
+
+@keras.saving.register_keras_serializable(package="stm_keras")
+class LayerwiseAdamW(keras.optimizers.AdamW):
+    """AdamW whose learning rate has a factor for each variable.
+
+    Args:
+        *args, **kwargs: As for `keras.optimizers.AdamW`.
+        factors: dict of str to float. Factor by the path of a variable, 1 where it is
+            not named.
+    """
+
+    def __init__(self, *args, factors=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.factors = dict(factors or {})
+        self._by_index = []
+
+    def build(self, variables):
+        self._by_index = [self.factors.get(variable.path, 1.0) for variable in variables]
+        super().build(variables)
+
+    def update_step(self, gradient, variable, learning_rate):
+        # TensorFlow hands over a variable of its own, which has no path
+        factor = self._by_index[self._get_variable_index(variable)]
+        super().update_step(gradient, variable, learning_rate * factor)
+
+    def get_config(self):
+        return {**super().get_config(), "factors": self.factors}
+
+
+def make_optimizer(config, steps_per_epoch, factors=None):
+    """Make AdamW with warm-up, as a `TrainConfig` asks for.
+
+    Biases, norms, positions and the class token do not decay. Keras forgets that list
+    when an optimizer is saved, so it is always made anew.
+
+    Args:
+        config: A `stm_keras.settings.TrainConfig`.
+        steps_per_epoch: int.
+        factors: dict of str to float. Factor on the learning rate of a variable, by its
+            path. Empty or None: all learn alike.
+
+    Returns:
+        A `keras.optimizers.AdamW`, in a `LossScaleOptimizer` under float16.
+    """
+    total = config.epochs * steps_per_epoch
+    schedule = WarmUp(
+        config.learning_rate,
+        min(round(config.warmup_epochs * steps_per_epoch), total),
+        total,
+        config.start_learning_rate,
+        "cosine" if config.schedule == "cosine" else "constant",
+    )
+    own = {"factors": factors} if factors else {}
+    optimizer = (LayerwiseAdamW if factors else keras.optimizers.AdamW)(
+        schedule,
+        weight_decay=config.weight_decay,
+        global_clipnorm=config.clip_norm,
+        use_ema=config.ema is not None,
+        ema_momentum=config.ema or 0.99,
+        **own,
+    )
+    optimizer.exclude_from_weight_decay(var_names=list(UNDECAYED))
+    if config.precision == "mixed_float16":
+        return keras.optimizers.LossScaleOptimizer(optimizer)
+    return optimizer
+
+
+def plateau_scale(values, factor, patience, start=0):
+    """Return the factor on the learning rate after a history of a score.
+
+    It falls by `factor` each time the score has not risen for `patience` epochs. A
+    function of the history alone, so it survives a restart; Keras' own callback
+    forgets, and refuses a schedule besides.
+
+    Args:
+        values: sequence of float. Score of each epoch, higher is better.
+        factor: float.
+        patience: int. Epochs.
+        start: int. Epochs at the start (warm-up) that do not count as waiting.
+
+    Returns:
+        float.
+    """
+    scale, best, waited = 1.0, -math.inf, 0
+    for epoch, value in enumerate(values):
+        if value > best:
+            best, waited = value, 0
+        elif epoch >= start:
+            waited += 1
+        if waited >= patience:
+            scale, waited = scale * factor, 0
+    return scale

@@ -1,0 +1,253 @@
+"""Bring together what a run is trained on: scans, their split, and the facts to repeat it."""
+
+import os
+import platform
+import re
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+import stm_keras
+from stm_keras.config import Config
+from stm_keras.data.load import load_dataset
+from stm_keras.data.split import Split, split_dataset
+from stm_keras.errors import DatasetError, UsageError
+from stm_keras.runs import SPLIT, Run
+
+MANY = 50_000  # validation scans; more take long, and tell no more
+COMPUTE = re.compile(  # variables that change numbers, or how many threads round them
+    r"(JAX|XLA|TORCH|TORCHDYNAMO|TORCHINDUCTOR|PYTORCH|ATEN|TRITON|CUBLAS|CUBLASLT|CUDNN|NCCL|"
+    r"MIOPEN|ROCBLAS|HIPBLASLT|DNNL|ONEDNN|MKL|OMP|GOMP|KMP|OPENBLAS|BLIS|VECLIB|NPY|"
+    r"TF_(DETERMINISTIC|CUDNN|ENABLE|DISABLE|XLA|NUM|GPU|CPU|USE|OVERRIDE))_\w+"
+    r"|NVIDIA_TF32_OVERRIDE|PYTHONHASHSEED"
+)
+PLACE = re.compile(r"(DIR|HOME|PATH|FILE|CACHE|ADDRESS|HOST|PORT|TOKEN|KEY|SECRET)$")
+PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "h5py", "scikit-learn", "skops")
+
+
+def load_material(config, say):
+    """Load the scans of a run, or simulate them where no data is given.
+
+    Args:
+        config: A `stm_keras.config.Config`.
+        say: callable of str that tells the user what happens.
+
+    Returns:
+        A `Dataset`.
+    """
+    if config.data.path is not None:
+        return load_dataset(config.data.path)
+    say("No --data given: the scans are simulated.")
+    return simulated_scans(config, say)
+
+
+def simulated_scans(config, say):
+    """Simulate the scans that a config asks for.
+
+    Args:
+        config: A `stm_keras.config.Config`.
+        say: callable of str.
+
+    Returns:
+        A `Dataset` with a label for each line.
+    """
+    from stm_keras.simulate import SimulationConfig, simulate
+
+    settings = config.simulate
+    say(f"Simulating {settings.count} scans, seed {settings.seed}.")
+    ranges = SimulationConfig(
+        p_tip_change=settings.p_tip_change,
+        p_partial=settings.p_partial,
+        p_medium=settings.p_medium,
+        p_large=settings.p_large,
+    )
+    return simulate(
+        settings.count, settings.seed, ranges, workers=min(os.cpu_count() or 1, 8)
+    )
+
+
+def split_once(run, config, dataset, say):
+    """Split the scans, or read how they were split when the run began.
+
+    Raises:
+        UsageError: The data has changed since.
+    """
+    digest = dataset.digest()
+    saved = run.read_json("split.json", SPLIT)
+    if saved is not None:
+        if saved["dataset"] != digest:
+            raise UsageError(
+                f"{run.path}: the data is not what this run began with. Choose another "
+                "--output."
+            )
+        return Split.from_json(saved, len(dataset))
+    split = split_material(config, dataset, say)
+    run.write_json("split.json", {**split.to_json(), "dataset": digest})
+    return split
+
+
+def finished_scores(run: Run, config: Config) -> dict | None:
+    """Return the scores of a run that is over, without loading Keras; None of any other.
+
+    Raises:
+        UsageError: The data has changed since.
+    """
+    ours = (
+        "report.html",
+        "split.json",
+        "best.skops" if config.model.name == "trees" else "best.keras",
+    )
+    if not all(run.file(name).exists() for name in ours):
+        return None
+    settings = config.train
+    whole = config.model.name == "trees" or settings.early_stopping is not None
+    if not whole and len(run.epochs()) < settings.epochs:
+        return None
+    scores = run.scores()  # which is written last
+    if scores is not None and config.data.path is not None:
+        split_once(run, config, load_dataset(config.data.path), say=None)
+    return scores
+
+
+def split_material(config, dataset, say):
+    """Split a dataset under the protocol asked for, or the one that fits it.
+
+    Without word: P2 where sessions are known; P1 for simulated scans, which are all
+    independent; else P2 over groups of duplicates, and the user is told. Shards without
+    sessions, too many to compare all with all, are split by P1.
+
+    Args:
+        config: A `stm_keras.config.Config`.
+        dataset: A `Dataset`.
+        say: callable of str.
+
+    Returns:
+        A `Split`.
+    """
+    protocol, groups = config.data.protocol, None
+    sharded = hasattr(dataset.images, "rows")
+    if protocol is None and sharded and dataset.session is None:
+        protocol = "p1"
+        say("The shards name no sessions, so scans are split one by one (p1).")
+    if protocol is None:
+        protocol = "p1" if config.data.path is None else "p2"
+    if protocol == "p2" and dataset.session is None and not sharded:
+        say(
+            "The data names no sessions, so scans are grouped by likeness: duplicates stay "
+            "in one part. Scores may still be optimistic; add a `session` array."
+        )
+        from stm_keras.data.duplicates import duplicate_groups
+
+        groups = duplicate_groups(dataset.images, dataset.lines)
+    try:
+        split = split_dataset(
+            dataset,
+            protocol=protocol,
+            seed=config.seed,
+            fold=config.data.fold,
+            num_folds=config.data.num_folds,
+            fractions=config.data.fractions,
+            groups=groups,
+        )
+    except DatasetError as error:
+        if config.data.path is not None:
+            raise
+        raise DatasetError(
+            f"{config.simulate.count} simulated scans cannot be split ({error}) Raise "
+            "`simulate.count`."
+        ) from None
+    say(f"Split: {split.note}.")
+    if len(split.parts["validation"]) > MANY:
+        say(
+            f"{len(split.parts['validation'])} validation scans are judged after every epoch. "
+            "Fewer do: --set data.fractions=[0.98,0.01,0.01]."
+        )
+    return split
+
+
+def describe_environment(config, dataset):
+    """Collect what one needs to repeat a run: versions, device, git state, data, seed.
+
+    Variables that change what libraries compute are told too, whether or not they matter to
+    the backend in use: none of its config says so.
+
+    Args:
+        config: A `stm_keras.config.Config`.
+        dataset: A `Dataset`.
+
+    Returns:
+        dict, JSON-ready.
+    """
+    if config.model.name == "trees":
+        backend, found, precision = "scikit-learn", ["cpu"], "float64"
+    else:
+        import keras
+
+        from stm_keras.backend import devices
+
+        backend, found = keras.config.backend(), devices()
+        precision = config.train.precision
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "stm_keras": stm_keras.__version__,
+        "git": git_state(),
+        "backend": backend,
+        "devices": found,
+        "precision": precision,
+        "host": platform.node(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "variables": {
+            name: value
+            for name, value in sorted(os.environ.items())
+            if COMPUTE.fullmatch(name) and not PLACE.search(name)
+        },
+        "seed": config.seed,
+        "dataset": {
+            "source": dataset.source,
+            "scans": len(dataset),
+            "sha256": dataset.digest(),
+            "sessions": None
+            if dataset.session is None
+            else len(np.unique(dataset.session)),
+        },
+    }
+
+
+def git_state():
+    """Return commit and "+changes" of the checkout this package runs from, or None.
+
+    An installed package may lie in an environment inside somebody's own repository:
+    that commit is not ours, so git must know this very file.
+    """
+    file = Path(__file__)
+    try:
+        _git(file.parent, "ls-files", "--error-unmatch", file.name)
+        text = _git(file.parent, "describe", "--always", "--abbrev=12", "--dirty=+changes")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return text or None
+
+
+def _git(folder, *words):
+    return subprocess.run(
+        ["git", *words],
+        cwd=folder,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=10,
+        check=True,
+    ).stdout.strip()
+
+
+def _version(name):
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

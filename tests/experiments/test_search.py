@@ -1,0 +1,96 @@
+"""Workers of a search: what they share, where they stop, and what a killed one leaves."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from stm_keras.errors import MissingExtraError
+from stm_keras.experiments import search
+from stm_keras.experiments.plan import make_sweep
+from stm_keras.experiments.sweep import begin_sweep, open_sweep, sweep_rows
+from stm_keras.signals import Preempted
+
+SPACE = {
+    "train.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
+    "train.epochs": {"low": 2, "high": 9},
+    "train.schedule": {"values": ["cosine", "constant"]},
+}
+RUN = """
+import json, math, pathlib, sys
+words = sys.argv[1:]
+run = pathlib.Path(words[words.index("-o") + 1])
+settings = dict(word.split("=", 1) for word in words if "=" in word)
+rate = float(settings["train.learning_rate"])
+run.mkdir(parents=True, exist_ok=True)
+if (run.parent.parent / "fails").exists():
+    sys.exit(1)
+if (run.parent.parent / "leaves").exists():
+    (run.parent.parent / "leaves").unlink()
+    sys.exit(75)
+(run / "history.csv").write_text(
+    f"epoch,val_auroc,seconds\\n1,{1 - abs(math.log10(rate) + 3) / 10},1\\n"
+)
+(run / "evaluation.json").write_text(json.dumps({"auroc": 0.5, "balanced_accuracy": 0.5}))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A search whose runs take no time: what they reach depends on the learning rate."""
+
+    def start(words, file):
+        return subprocess.Popen(
+            [sys.executable, "-c", RUN, *words], stdout=file, stderr=file
+        )
+
+    monkeypatch.setattr(search, "start", start)
+    sweep = make_sweep({"space": SPACE, "trials": 5, "seeds": 2, "concurrent": 2})
+    begin_sweep(tmp_path / "sweep", sweep)
+    return tmp_path / "sweep"
+
+
+def test_workers_share_the_trials_and_stop_together(folder):
+    sweep = open_sweep(folder)
+    assert not search.is_over(folder, sweep)
+    study = search.open_study(folder, sweep, worker=1)
+    number, settings = search._new(study, sweep, 1)  # begun by another worker
+    said = []
+    assert search.work(folder, sweep, 0, said.append) == 4
+    assert not search.is_over(folder, sweep)
+    assert search.work(folder, sweep, 1, said.append) == 1  # takes up what it had begun
+    assert json.loads((folder / "trials" / f"{number:04d}.json").read_text()) == settings
+    assert search.is_over(folder, sweep)
+    assert search.work(folder, sweep, 0) == 0
+    rows = sweep_rows(folder, sweep)
+    assert len(rows) == 10
+    assert {row["state"] for row in rows} == {"done"}
+    assert all(2 <= row["train.epochs"] <= 9 for row in rows)
+    assert sum("validation AUROC" in line for line in said) == 5
+
+
+def test_a_worker_that_has_to_leave_takes_its_trial_up_again(folder):
+    (folder / "leaves").touch()
+    sweep = open_sweep(folder)
+    with pytest.raises(Preempted):
+        search.work(folder, sweep, 0)
+    assert len(sweep_rows(folder, sweep)) == 2
+    assert search.work(folder, sweep, 0) == 5
+    tried = [path.read_text() for path in (folder / "trials").iterdir()]
+    assert len(tried) == len(set(tried)) == 5
+
+
+def test_a_trial_that_fails_is_noted_and_the_next_is_tried(folder):
+    (folder / "fails").touch()
+    sweep, said = open_sweep(folder), []
+    assert search.work(folder, sweep, 0, said.append) == 5
+    assert "trial-0000-seed-0: failed, see" in said[0]
+    assert search.is_over(folder, sweep)
+    assert {row["state"] for row in sweep_rows(folder, sweep)} == {"failed", "missing"}
+
+
+def test_without_optuna_the_extra_is_named(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(MissingExtraError, match=r'pip install "\.\[search\]"'):
+        search.open_study(folder, open_sweep(folder))
