@@ -150,7 +150,7 @@ def side(arguments):
         return write_files(arguments)
     predictor = load_predictor(arguments.work / "model.keras")
     if arguments.side == "stream":
-        from stm_keras.inference.line_stream import LineStream
+        from stm_keras.inference.predictor import LineStream
 
         return timed_stream(LineStream(predictor), arguments.lines)
     return timed_prefixes(predictor, arguments.prefixes)

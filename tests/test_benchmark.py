@@ -11,9 +11,9 @@ from stm_keras.config import load_config
 from stm_keras.data.load import load_dataset, save_dataset
 from stm_keras.data.split import split_dataset
 from stm_keras.errors import InputError, StmKerasError, UsageError
-from stm_keras.experiments import processes
+from stm_keras.experiments import queue
 from stm_keras.experiments.benchmark import pool_folds, train_folds
-from stm_keras.experiments.folds import plan, read_variant
+from stm_keras.experiments.plan import plan, read_variant
 from stm_keras.reports.benchmark import results_page
 from stm_keras.runs import Run
 from stm_keras.training.report import save_predictions
@@ -118,7 +118,7 @@ def test_each_missing_fold_is_a_process_and_failures_are_told(data, tmp_path, mo
             return Ended(0)
         return Ended(3)
 
-    monkeypatch.setattr(processes, "start", start)
+    monkeypatch.setattr(queue, "start", start)
     failed = train_folds(folds, "scans.h5", ["--seed", "4"], jobs=2, say=told.append)
     assert failed == [folds[2]]
     assert len(called) == 2
@@ -234,7 +234,7 @@ def test_variants_are_compared_with_their_config_fold_by_fold(data, tmp_path, mo
 
     called = []
     monkeypatch.setattr(
-        processes, "start", lambda words, file: (called.append(words), Ended(0))[1]
+        queue, "start", lambda words, file: (called.append(words), Ended(0))[1]
     )
     train_folds(folds, "scans.h5", say=lambda text: None)
     assert called[0][-2:] == ["--set", "train.epochs=2"]
@@ -289,14 +289,14 @@ def test_results_of_other_configs_are_kept(command, tmp_path):
 
 
 def test_finished_folds_are_not_trained_again(command, monkeypatch):
-    monkeypatch.setattr(processes, "start", None)
+    monkeypatch.setattr(queue, "start", None)
     result = stm(*command)
     assert result.exit_code == 0
     assert "6 runs, 6 of them done." in result.stderr
 
 
 def test_failed_folds_are_named_after_the_table(command, monkeypatch):
-    monkeypatch.setattr(processes, "start", lambda words, file: Ended(3))
+    monkeypatch.setattr(queue, "start", lambda words, file: Ended(3))
     result = stm(*command, "--folds", 4, "--only", "small:p2")
     check_error(result, 1, "1 runs failed: small:p2:3.")
     assert "## P2, by session" in result.stdout

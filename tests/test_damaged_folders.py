@@ -167,7 +167,7 @@ def test_a_run_that_training_goes_on_with(run, dataset_file):
 def benchmark(tmp_path, dataset_file, monkeypatch):
     """Command that scores two folds, which are made up."""
     from stm_keras.data.split import split_dataset
-    from stm_keras.experiments.folds import plan
+    from stm_keras.experiments.plan import plan
     from stm_keras.training.report import save_predictions
 
     config = tmp_path / "small.toml"

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from helpers import BACKEND, ONCE, REPOSITORY, lattice_scans, stm
 
+from stm_keras.inference.find_model import FOLDER, shipped_path
 from stm_keras.inference.judge import scan_verdicts
 from stm_keras.inference.model_file import load_predictor
-from stm_keras.inference.shipped import FOLDER, shipped_path
 
 pytest.importorskip("onnxruntime")
 EXAMPLES = REPOSITORY / "examples"
@@ -144,7 +144,7 @@ def exported(tmp_path, name):
 @ONCE  # each converter is seen in tests/export
 @pytest.mark.parametrize("name", ["vit", "attention"])
 def test_an_onnx_file_is_read_without_stm_keras(tmp_path, monkeypatch, name):
-    monkeypatch.setattr("stm_keras.export.verify.NUM_SCANS", 3)
+    monkeypatch.setattr("stm_keras.export.common.NUM_SCANS", 3)
     predictor = exported(tmp_path, name)
     scans = np.random.default_rng(1).normal(size=(3, 6, 16)).cumsum(2) * 1e-10
     np.save(tmp_path / "scans.npy", scans)

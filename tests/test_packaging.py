@@ -21,9 +21,9 @@ site.addsitedir(sys.argv[1])  # at the end, so behind what the tests may have in
 sys.path.sort(key=paths.__contains__)
 sys.meta_path.sort(key=finders.__contains__)
 from stm_keras.config import load_config
-from stm_keras.inference.shipped import shipped_models
+from stm_keras.inference.find_model import shipped_models
 from stm_keras.resources import resource_folder
-from stm_keras.experiments.slurm import copy_script
+from stm_keras.experiments.queue import copy_script
 load_config("sequential")
 copy_script("common.sh", sys.argv[1])
 print(*(model.name for model in shipped_models()))

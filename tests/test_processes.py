@@ -6,20 +6,20 @@ import threading
 
 import pytest
 
-from stm_keras.experiments import processes
-from stm_keras.experiments.processes import Task, run_all
+from stm_keras.experiments import queue
+from stm_keras.experiments.queue import Task, run_all
 
 
 @pytest.fixture
 def _sleepers(monkeypatch):
     """Processes that sleep as long as their first word says."""
     code = "import sys, time; print(*sys.argv[1:]); time.sleep(float(sys.argv[1]))"
-    start = processes.subprocess.Popen
+    start = queue.subprocess.Popen
 
     def popen(command, **more):
         return start([sys.executable, "-c", code, *command[3:]], **more)
 
-    monkeypatch.setattr(processes.subprocess, "Popen", popen)
+    monkeypatch.setattr(queue.subprocess, "Popen", popen)
 
 
 @pytest.mark.usefixtures("_sleepers")

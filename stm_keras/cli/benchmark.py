@@ -73,8 +73,8 @@ def benchmark(
     from stm_keras.data.load import load_dataset
     from stm_keras.data.split import PROTOCOLS
     from stm_keras.experiments.benchmark import pool_folds, train_folds
-    from stm_keras.experiments.folds import plan, read_variant
-    from stm_keras.inference.shipped import shipped_models
+    from stm_keras.experiments.plan import plan, read_variant
+    from stm_keras.inference.find_model import shipped_models
     from stm_keras.reports.benchmark import merge_rows, results_page
 
     check_outputs({"--results": results, "--page": page}, [*configs, data])

@@ -237,7 +237,7 @@ def _show_jobs(folder, jobs, as_json):
 def _show(folder, comparison, as_json):
     """Print the table, and exit with 3 where a side did not run."""
     from stm_keras.cli.analyze import table
-    from stm_keras.experiments.compare.table import cells, conditions, failures
+    from stm_keras.experiments.compare.summary import cells, conditions, failures
 
     failed = failures(comparison["rows"])
     if as_json:

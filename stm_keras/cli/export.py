@@ -110,7 +110,7 @@ def export(
         predictor, row = _scored(predictor, scores)
     facts = export_model(predictor, output, kind, overwrite, variant, scored)
     if scores is not None:
-        from stm_keras.training.ship import write_shipped_card
+        from stm_keras.training.report import write_shipped_card
 
         cost, after = facts.get("variant"), ""
         if others is not None:
@@ -170,10 +170,42 @@ def _scored(predictor, scores):
     """Find what the recipe of a model reached, and put it among the model's facts."""
     from dataclasses import replace
 
-    from stm_keras.training.ship import read_scores, with_scores
+    from stm_keras.training.report import read_scores, with_scores
 
     training = predictor.facts.get("training")
     if training is None:
         raise UsageError("`--scores`: the model does not say how it was trained.")
     row = read_scores(scores, training["config"]["name"])
     return replace(predictor, facts=with_scores(predictor, row)), row
+
+
+@click.command()
+@options.as_json
+def models(as_json):
+    """List the models that come with stm-keras.
+
+    `stm-keras predict` takes any of them by name, and the first where none is named.
+
+    \b
+        stm-keras models
+        stm-keras predict scan.png --model h_si100_simulated
+    """
+    from stm_keras.inference.find_model import shipped_models
+
+    found = shipped_models()
+    if as_json:
+        click.echo(json.dumps([model.to_json() for model in found], allow_nan=False))
+        return
+    if not found:
+        click.echo("No models come with this installation.")
+    for model in found:
+        table = model.to_json()
+        sizes = ", ".join(
+            f"{kind} {size / 1e6:.1f} MB" for kind, size in table["files"].items()
+        )
+        click.echo(f"{model.name}: {', '.join(table['classes'])}")
+        click.echo(f"    {table['parameters']:,} weights, {sizes}")
+        for name, text in table["scores"].items():
+            click.echo(f"    {name}: {text}")
+        if model.card is not None:
+            click.echo(f"    card: {model.card}")

@@ -31,7 +31,7 @@ COMMANDS = {
     "evaluate": ("evaluate", "Score a model on scans with known classes."),
     "analyze": ("analyze", "Show the epochs of one run, or compare several."),
     "predict": ("predict", "Judge the tip on scans: verdict, class and confidence."),
-    "models": ("models", "List the models that come with stm-keras."),
+    "models": ("export", "List the models that come with stm-keras."),
     "export": ("export", "Write a model as a file for others."),
     "benchmark": ("benchmark", "Train and score configs under P1, P2 and P3."),
     "compare": ("compare", "Train the same network on several backends, and compare."),

@@ -173,8 +173,7 @@ def _show(folder, sweep, todo, local):
 
 
 def _queue(folder, sweep, todo, as_json):
-    from stm_keras.experiments.queue import queue
-    from stm_keras.experiments.slurm import need_sbatch
+    from stm_keras.experiments.queue import need_sbatch, queue
     from stm_keras.experiments.sweep import write_jobs
 
     names, numbers = _numbers(folder, sweep, todo)
@@ -196,7 +195,7 @@ def _queue(folder, sweep, todo, as_json):
 
 
 def _here(folder, todo, local, as_json):
-    from stm_keras.experiments.processes import Task, run_all
+    from stm_keras.experiments.queue import Task, run_all
     from stm_keras.experiments.search import is_over
     from stm_keras.experiments.sweep import is_done, open_sweep
 

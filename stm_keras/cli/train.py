@@ -114,7 +114,7 @@ def train(
     if as_json:
         click.echo(json.dumps({"run": str(path), **scores}, allow_nan=False))
     else:
-        from stm_keras.cli.show import score_lines
+        from stm_keras.cli.evaluate import score_lines
 
         click.echo(f"{path}\n" + score_lines(scores))
 

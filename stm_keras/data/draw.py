@@ -10,6 +10,8 @@ from stm_keras.errors import OutputError, UsageError
 from stm_keras.files import atomic, check_folder
 from stm_keras.terminal import one_line
 
+WIDTH = 512
+
 TILE = 128  # pixels
 _COLUMNS = 8
 _GAP = 10
@@ -182,3 +184,22 @@ def _fit(text, draw, font):
     while text and draw.textlength("..." + text, font) > TILE:
         text = text[1:]
     return "..." + text
+
+
+def save_picture(scan, path, overwrite=False):
+    """Write a scan as PNG: top of the frame on top, lines levelled, what is missing hatched.
+
+    Args:
+        scan: `Scan`.
+        path: str or `Path`.
+        overwrite: bool. Whether an existing file may be replaced.
+
+    Raises:
+        OutputError: The file exists, or cannot be written.
+    """
+    from PIL import Image
+
+    frame = scan.frame()
+    picture = draw_scan(frame, len(frame), width=WIDTH, aspect=scan.aspect)
+    with atomic(path, overwrite) as temporary:
+        Image.fromarray(picture).save(temporary, "PNG")

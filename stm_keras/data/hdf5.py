@@ -6,13 +6,12 @@ import h5py
 import numpy as np
 
 from stm_keras.data.dataset import CLASSES
-from stm_keras.data.hdf5_arrays import StoredImages
-from stm_keras.data.images import Found, blocks_of
+from stm_keras.data.hdf5_arrays import StoredImages, member, open_file, values
 from stm_keras.data.matlab import as_matlab, stack_of
-from stm_keras.data.members import member, open_file, values
+from stm_keras.data.raw import Found, blocks_of
 from stm_keras.errors import DatasetError
 from stm_keras.readers.hdf5_open import attribute, child, names_of
-from stm_keras.readers.plausible import COUNTS
+from stm_keras.readers.units import COUNTS
 
 FORMAT = "stm-keras dataset"
 VERSION = 1

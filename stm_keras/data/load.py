@@ -4,14 +4,13 @@ import re
 from pathlib import Path
 
 from stm_keras.data.hdf5 import ARRAYS, read_hdf5, write_hdf5
-from stm_keras.data.images import Found
+from stm_keras.data.hdf5_arrays import open_file
 from stm_keras.data.matlab import read_matlab, read_old_matlab
-from stm_keras.data.members import open_file
 from stm_keras.data.npz import read_npz
-from stm_keras.data.raw import check_lengths
+from stm_keras.data.picture_folder import find_table
+from stm_keras.data.raw import Found, check_lengths
 from stm_keras.data.shard_index import is_sharded
 from stm_keras.data.shards import load_shards
-from stm_keras.data.table import find_table
 from stm_keras.data.validate import assemble, canonical
 from stm_keras.errors import DatasetError, InputError
 from stm_keras.files import atomic

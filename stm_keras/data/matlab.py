@@ -8,10 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.data.dataset import CLASSES, SIX_CLASSES
-from stm_keras.data.hdf5_arrays import StoredImages
-from stm_keras.data.images import Found, blocks_of
-from stm_keras.data.members import member, open_file
-from stm_keras.data.raw import listed_keys
+from stm_keras.data.hdf5_arrays import StoredImages, member, open_file
+from stm_keras.data.raw import Found, blocks_of, listed_keys
 from stm_keras.errors import DatasetError
 from stm_keras.readers.file_bytes import damage, read_bytes
 from stm_keras.readers.frames import as_frames, frame_axes

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from stm_keras.data.hdf5 import ARRAYS
-from stm_keras.data.images import BLOCK_BYTES, Found
-from stm_keras.data.raw import listed_keys
+from stm_keras.data.raw import BLOCK_BYTES, Found, listed_keys
 from stm_keras.errors import DatasetError
 from stm_keras.memory import charge
 from stm_keras.readers.file_bytes import DEFLATE, charge_list

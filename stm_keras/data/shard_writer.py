@@ -215,7 +215,7 @@ def _begin(folder, settings):
                 json.dumps(settings, allow_nan=False) + "\n", encoding="utf-8"
             )
         return facts, shards
-    from stm_keras.data.shard_records import ShardFacts, ShardFile
+    from stm_keras.data.shard_index import ShardFacts, ShardFile
     from stm_keras.records import check_record
 
     lines = read_text(journal, "the journal of a dataset", limit=LARGEST).split("\n")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from stm_keras.data.campaigns import session_campaigns
+from stm_keras.data.split import session_campaigns
 from stm_keras.errors import StmKerasError
 
 _BLOCK = 512

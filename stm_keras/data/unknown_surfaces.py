@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stm_keras.data.members import member, open_file, values
+from stm_keras.data.hdf5_arrays import member, open_file, values
 from stm_keras.data.preprocess import recorded_lines
 from stm_keras.data.raw import listed_keys
 from stm_keras.errors import DatasetError

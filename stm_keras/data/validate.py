@@ -12,7 +12,6 @@ from stm_keras.data.dataset import (
     merge_labels,
     merge_votes,
 )
-from stm_keras.data.images import load_images, loaded_bytes
 from stm_keras.data.raw import (
     TEXTS,
     check_agreement,
@@ -23,6 +22,8 @@ from stm_keras.data.raw import (
     count_classes,
     listed,
     listed_keys,
+    load_images,
+    loaded_bytes,
     whole,
 )
 from stm_keras.errors import DatasetError

@@ -12,7 +12,7 @@ from stm_keras.config import config_word, differences, load_config, toml_value
 from stm_keras.errors import StmKerasError
 from stm_keras.evaluation.metrics import auroc, balanced_accuracy
 from stm_keras.evaluation.scores import trust_numbers
-from stm_keras.experiments.processes import Task, run_all
+from stm_keras.experiments.queue import Task, run_all
 from stm_keras.runs import SPLIT, Run, legs
 from stm_keras.terminal import shell
 from stm_keras.training.report import load_predictions

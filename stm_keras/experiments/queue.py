@@ -1,14 +1,27 @@
 """Hand a sweep to SLURM as job arrays, and ask what became of them."""
 
+import contextlib
 import json
 import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
-from stm_keras.experiments.slurm import ask, sbatch, unfinished
+from stm_keras.errors import StmKerasError, UsageError
 from stm_keras.files import atomic
 from stm_keras.records import Queued, check_record
+from stm_keras.resources import resource_folder
+from stm_keras.terminal import shell
 from stm_keras.untrusted import read_json
+
+SCRIPTS = resource_folder("jobs")
+RUNNING = ("RUNNING", "COMPLETING", "CONFIGURING")
 
 RECORD = "jobs.json"
 
@@ -151,3 +164,151 @@ def _records(folder):
     records = read_json(path, "the record of the jobs of a sweep")
     check_record(Queued, records, path)
     return records
+
+
+def need_sbatch():
+    """See that SLURM is here.
+
+    Raises:
+        UsageError: It is not.
+    """
+    if shutil.which("sbatch") is None:
+        raise UsageError(
+            "There is no sbatch here. Type it on a cluster's login node, or run it here "
+            "without SLURM."
+        )
+
+
+def copy_script(name, folder):
+    """Copy a script of `jobs/` to where jobs will find it, whatever becomes of us."""
+    with atomic(Path(folder) / name, overwrite=True) as temporary:
+        shutil.copyfile(SCRIPTS / name, temporary)
+
+
+def sbatch(words):
+    """Queue a job.
+
+    Args:
+        words: list of str. What follows `sbatch`.
+
+    Returns:
+        str. The number of the job.
+
+    Raises:
+        StmKerasError: SLURM refuses it.
+    """
+    command = ["sbatch", "--parsable", *words]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
+    if done.returncode:
+        said = " ".join(done.stderr.split()) or "it says nothing"
+        raise StmKerasError(f"SLURM refuses: {said} Command: {shell(command)}")
+    return done.stdout.strip().split(";")[0]
+
+
+def unfinished():
+    """List the jobs of this user that are queued or running.
+
+    Returns:
+        list of tuple of str, the job; int or None, its number in an array; and str,
+        "queued" or "running". Empty where there is no SLURM.
+    """
+    if shutil.which("squeue") is None:
+        return []
+    # not --jobs: SLURM refuses the whole question where it has forgotten one of them
+    text = ask(["squeue", "-h", "-r", "-u", str(os.getuid()), "-o", "%F %K %T"])
+    found = []
+    for line in text.splitlines():
+        job, number, state = line.split()
+        place = int(number) if number.isdigit() else None
+        found.append((job, place, "running" if state in RUNNING else "queued"))
+    return found
+
+
+def ask(command):
+    """Return what a command of SLURM prints, or nothing where it fails."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, timeout=60, encoding="utf-8", errors="replace"
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One command.
+
+    Args:
+        key: str. What messages call it.
+        words: list of str. Arguments of `stm-keras`.
+        log: `Path` that its output is added to.
+        done: callable that tells whether its result is there.
+    """
+
+    key: str
+    words: list
+    log: Path
+    done: object
+
+
+def run_all(tasks, at_once=1, say=print):
+    """Run tasks, some at a time, and wait for them.
+
+    Whatever ends this, Ctrl-C too, ends them as well: each is asked to leave and keeps
+    the epochs that are done.
+
+    Args:
+        tasks: list of `Task`.
+        at_once: int.
+        say: callable of str, told of each as it ends.
+
+    Returns:
+        list of bool: whether each is done.
+    """
+    running, leaving, lock = set(), threading.Event(), threading.Lock()
+
+    def make(task):
+        begin = time.perf_counter()
+        task.log.parent.mkdir(parents=True, exist_ok=True)
+        with task.log.open("a", encoding="utf-8") as file:
+            with lock:
+                if leaving.is_set():
+                    return False
+                process = start(task.words, file)
+                running.add(process)
+            code = process.wait()
+            with lock:
+                running.discard(process)
+            file.write(f"ended with exit code {code}\n")
+        seconds = time.perf_counter() - begin
+        ok = task.done()
+        how = "done" if ok else f"failed ({code}), see {task.log}"
+        say(f"{task.key}: {how} in {seconds:.0f} s")
+        return ok
+
+    with ThreadPoolExecutor(at_once) as pool:
+        made = [pool.submit(make, task) for task in tasks]
+        try:
+            return [each.result() for each in made]
+        except BaseException:
+            with lock:
+                leaving.set()
+                for process in running:
+                    with contextlib.suppress(OSError):
+                        process.terminate()
+            raise
+
+
+def start(words, file):
+    """Start `stm-keras` with these arguments in a process of its own.
+
+    Args:
+        words: list of str.
+        file: open file for its output.
+
+    Returns:
+        `subprocess.Popen`.
+    """
+    command = [sys.executable, "-m", "stm_keras", *words]
+    return subprocess.Popen(command, stdout=file, stderr=file)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from stm_keras.errors import StmKerasError, require
 from stm_keras.evaluation.history import compare_runs, read_history
-from stm_keras.experiments.processes import start
+from stm_keras.experiments.queue import start
 from stm_keras.experiments.sweep import is_done, trial_members
 from stm_keras.files import atomic
 from stm_keras.signals import EXIT_CODE, Preempted, watched

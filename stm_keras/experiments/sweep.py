@@ -24,7 +24,7 @@ from stm_keras.experiments.plan import (
     make_sweep,
     members,
 )
-from stm_keras.experiments.slurm import copy_script
+from stm_keras.experiments.queue import copy_script
 from stm_keras.files import atomic, check_folder
 from stm_keras.runs import Run
 from stm_keras.signals import EXIT_CODE

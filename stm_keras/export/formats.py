@@ -2,7 +2,6 @@
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,8 +15,8 @@ from stm_keras.errors import (
     UsageError,
     how_to_install,
 )
-from stm_keras.export import verify
-from stm_keras.export.quiet import quiet
+from stm_keras.export import common
+from stm_keras.export.common import quiet
 from stm_keras.files import atomic, atomic_folder
 
 FACTS = "stm_keras.json"  # in the folder of a format that is a folder
@@ -45,9 +44,6 @@ class Format:
     Args:
         title: str. For people.
         suffix: str. What the file's name ends in; "" for a folder.
-        module: str. Part of this package, with `write(predictor, path, facts)` and
-            `read(path)`: a callable of prepared scans, float32
-            `(scans, max_lines, pixels)`, that returns a dict of logits.
         needs: dict of backend to tuple of the packages that write and compare.
         facts: str. Where the file keeps class names, preprocessing and temperature.
         reader: str. What runs the file.
@@ -57,7 +53,6 @@ class Format:
 
     title: str
     suffix: str
-    module: str
     needs: dict
     facts: str
     reader: str
@@ -69,13 +64,10 @@ IN_FOLDER = f"`{FACTS}` in the folder"
 NOT_TENSORFLOW = "is made from TensorFlow's graph. Add --backend tensorflow"
 NOT_TORCH = "is a program of torch. Add --backend torch"
 FORMATS = {
-    "keras": Format(
-        "Keras", ".keras", "keras_file", EVERY_BACKEND, f"`{FACTS}` in the file", "Keras"
-    ),
+    "keras": Format("Keras", ".keras", EVERY_BACKEND, f"`{FACTS}` in the file", "Keras"),
     "onnx-step": Format(
         "ONNX, one line and a cache",
         ".onnx",
-        "onnx_step",
         dict.fromkeys(EVERY_BACKEND, ("onnx", "onnxruntime")),
         "metadata `stm_keras`",
         "`stm_keras.runtime`, ONNX Runtime",
@@ -84,7 +76,6 @@ FORMATS = {
     "onnx-scan": Format(
         "ONNX, whole scans",
         ".onnx",
-        "onnx_scan",
         ONNX,
         "metadata `stm_keras`",
         "`stm_keras.runtime`, ONNX Runtime",
@@ -92,7 +83,6 @@ FORMATS = {
     "saved-model": Format(
         "TensorFlow SavedModel",
         "",
-        "writers",
         {"tensorflow": (), "jax": ("tensorflow",)},
         IN_FOLDER,
         "TensorFlow",
@@ -101,7 +91,6 @@ FORMATS = {
     "litert": Format(
         "LiteRT",
         ".tflite",
-        "litert",
         {"tensorflow": ("ai_edge_litert",)},
         f"`{FACTS}` in the zip archive at its end",
         "LiteRT",
@@ -111,7 +100,6 @@ FORMATS = {
     "openvino": Format(
         "OpenVINO",
         "",
-        "openvino_file",
         {backend: (*packages, "openvino") for backend, packages in ONNX.items()},
         IN_FOLDER,
         "OpenVINO",
@@ -119,7 +107,6 @@ FORMATS = {
     "torch": Format(
         "torch.export",
         ".pt2",
-        "torch_file",
         {"torch": ()},
         f"extra file `{FACTS}`",
         "torch",
@@ -211,12 +198,14 @@ def export_model(predictor, path, kind=None, overwrite=False, variant=None, scor
     """
     import keras
 
+    from stm_keras.export.writers import WRITERS
+
     path, every_line = Path(path), predictor.every_line
     kind = choose_format(kind, path, every_line)
     check_pair(kind, path, keras.config.backend(), every_line, overwrite)
     check_variant(kind, variant, scored)
     form = FORMATS[kind]
-    part = import_module(f"stm_keras.export.{form.module}")
+    write, read = WRITERS[kind]
     facts = complete_facts(predictor.facts)
     facts["exported"] = {
         "stm_keras": __version__,
@@ -228,15 +217,15 @@ def export_model(predictor, path, kind=None, overwrite=False, variant=None, scor
     )
     told = {"path": str(path), "format": kind}
     with whole as temporary, _said_in_one_line(path, form, facts), quiet():
-        part.write(predictor, temporary, facts)
+        write(predictor, temporary, facts)
         if variant is not None:
             from stm_keras.export import variants
 
             told["variant"] = variants.write(predictor, temporary, facts, variant, scored)
-        difference = verify.difference(predictor, part.read(temporary))
+        difference = common.difference(predictor, read(temporary))
         if variant is None:
-            verify.check(path, difference)
-    told |= {"bytes": size_of(path), "scans": verify.NUM_SCANS}
+            common.check(path, difference)
+    told |= {"bytes": size_of(path), "scans": common.NUM_SCANS}
     return {**told, "largest_difference": difference}
 
 

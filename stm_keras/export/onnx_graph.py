@@ -5,10 +5,14 @@ pixels)` here, not `(1, 1, pixels, channels)`, as ONNX' convolution wants it; a 
 `(1, dim)`; batch is 1.
 """
 
+import json
+
 import numpy as np
 
 from stm_keras.errors import MismatchError, require
 from stm_keras.export.onnx_layers import WRITERS
+from stm_keras.inference.onnx_model import OnnxPredictor
+from stm_keras.inference.onnx_session import FACTS
 from stm_keras.models.step import chain
 
 OPSET = 18
@@ -147,3 +151,41 @@ def step_graph(model):
     for name, tensor in model.output.items():
         graph.leave(known[id(tensor)], name, (1, tensor.shape[-1]))
     return graph.finish(model.name)
+
+
+def write(predictor, path, facts):
+    """Write the step; see `formats.Format`.
+
+    Raises:
+        MismatchError: The model cannot go line by line.
+    """
+    network = step_graph(predictor.model)
+    put_facts(network, facts)
+    path.write_bytes(network.SerializeToString())
+
+
+def put_facts(network, facts):
+    """Put the facts of a model into the metadata of an `onnx.ModelProto`."""
+    del network.metadata_props[:]
+    entry = network.metadata_props.add()
+    entry.key, entry.value = FACTS, json.dumps(facts, allow_nan=False)
+
+
+def read(path):
+    """Load it as a callable that goes through the lines; see `formats.Format`."""
+    copy = OnnxPredictor.load(path)
+
+    def run(scans):
+        found = {name: [] for name in copy.answers}
+        for scan in scans:
+            cache = copy.first_cache
+            for line in scan:
+                logits, cache = copy.step(line[None, None], cache)
+                for name, values in logits.items():
+                    found[name].append(values[0])
+        return {
+            name: np.reshape(values, (*scans.shape[:2], -1))
+            for name, values in found.items()
+        }
+
+    return run

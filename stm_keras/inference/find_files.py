@@ -209,7 +209,7 @@ def _files_of(dataset):
     """Return the files that a folder holds as a dataset: set of `Path`."""
     if any((dataset / name).is_file() for name in SHARDS):
         return frozenset(dataset.iterdir())
-    from stm_keras.data.table import find_table, read_table
+    from stm_keras.data.picture_folder import find_table, read_table
 
     table = find_table(dataset)
     try:
@@ -227,7 +227,7 @@ def is_dataset(folder):
         if not any(path.suffix.lower() == ".csv" for path in folder.iterdir()):
             return False
         from stm_keras.data.load import sniff  # h5py takes long to import
-        from stm_keras.data.table import find_table
+        from stm_keras.data.picture_folder import find_table
 
         return sniff(find_table(folder)) == "table"
     except (OSError, StmKerasError):

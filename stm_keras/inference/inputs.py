@@ -14,9 +14,9 @@ from stm_keras.readers.file_bytes import read_bytes
 from stm_keras.readers.frames import SHAPES, as_frames
 from stm_keras.readers.pictures import MAGICS as PICTURES
 from stm_keras.readers.pictures import read_picture
-from stm_keras.readers.plausible import COUNTS, check_heights
 from stm_keras.readers.scan_file import WORK
 from stm_keras.readers.sniff import scan_format
+from stm_keras.readers.units import COUNTS, check_heights
 from stm_keras.scan import bridge_gaps
 
 
@@ -203,8 +203,13 @@ def read_dataset(path, facts, streamed=False):
 
 
 def _read_dataset(path, facts, streamed):
-    from stm_keras.data.images import load_images
-    from stm_keras.data.raw import check_images, check_lengths, scans_last, whole
+    from stm_keras.data.raw import (
+        check_images,
+        check_lengths,
+        load_images,
+        scans_last,
+        whole,
+    )
 
     found = _find(path, facts)
     check_images(path, found.images, None)

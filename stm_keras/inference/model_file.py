@@ -122,7 +122,7 @@ def load_predictor(path):
     """
     path = Path(path)
     if path.suffix == ".skops":
-        from stm_keras.inference.trees import load_trees_predictor
+        from stm_keras.inference.keras_free import load_trees_predictor
 
         return load_trees_predictor(path)
     if path.suffix == ".onnx":

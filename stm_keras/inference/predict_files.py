@@ -209,7 +209,7 @@ def _stepper(predictor):
             "The .onnx file judges whole scans. Give one of `stm-keras export --format "
             "onnx-step` for a verdict after every line."
         )
-    from stm_keras.inference.line_stream import compiled_step
+    from stm_keras.inference.predictor import compiled_step
 
     return compiled_step(predictor.model)
 

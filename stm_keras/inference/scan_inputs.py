@@ -15,9 +15,8 @@ from stm_keras.inference.inputs import (
     recorded,
 )
 from stm_keras.inference.predictor import check_size
-from stm_keras.inference.resample import fit_lines
+from stm_keras.inference.resample import cut_tiles, fit_lines
 from stm_keras.inference.sizes import NANO, ROW_NM, taught_sizes, too_coarse, widest_nm
-from stm_keras.inference.tiles import cut_tiles
 from stm_keras.memory import SCANS, borrow, one_file
 from stm_keras.readers import CURE, each_scan
 from stm_keras.readers.info import image_name

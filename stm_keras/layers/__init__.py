@@ -1,6 +1,5 @@
 """What the models are built of and Keras lacks."""
 
-from stm_keras.layers.block import EncoderBlock
 from stm_keras.layers.boosted import BoostedTrees
 from stm_keras.layers.causal import (
     CausalConv,
@@ -15,7 +14,7 @@ from stm_keras.layers.position import ClassToken, Positions
 from stm_keras.layers.spectra import RunningSpectra
 from stm_keras.layers.statistics import RunningStatistics
 from stm_keras.layers.tokenizer import RecordedLines, ScanlineTokenizer
-from stm_keras.layers.transformer import CausalBlock
+from stm_keras.layers.transformer import CausalBlock, EncoderBlock
 from stm_keras.layers.windows import HoldAnswers, RollingWindows, WindowSequences
 
 __all__ = [

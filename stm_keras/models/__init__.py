@@ -1,9 +1,8 @@
 """The networks, by name."""
 
-from stm_keras.models.cnn import cnn_small
+from stm_keras.models.cnn import cnn, cnn_small
 from stm_keras.models.lrcn import lrcn
 from stm_keras.models.sequential import sequential
-from stm_keras.models.vgg import cnn
 from stm_keras.models.vit import vit
 
 MODELS = {

@@ -3,7 +3,7 @@
 import keras
 
 from stm_keras.layers.windows import HoldAnswers, RollingWindows, WindowSequences
-from stm_keras.models.vgg import vgg_features
+from stm_keras.models.cnn import vgg_features
 
 
 def lrcn(

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.errors import NoImageError, ScanError
-from stm_keras.readers import hdf5_open, netcdf3
+from stm_keras.readers import hdf5_open, netcdf
 from stm_keras.readers.file_bytes import check_shape, damage, read_bytes
 from stm_keras.readers.hdf5_open import is_hdf5, open_hdf5, text_of
 from stm_keras.readers.netcdf import find
@@ -53,7 +53,7 @@ def parse(path: str | Path, data: bytes) -> Found:
         with open_hdf5(path, data, "netCDF file") as file:
             return _parse(path, hdf5_open.read_variables(path, data, file)[0])
     with damage(path, "netCDF file"):
-        variables, about = netcdf3.read_variables(data)
+        variables, about = netcdf.read_variables(data)
         if not any(name in variables for name in FIELDS):
             return find(path, variables, about)
         return _parse(path, variables)

@@ -9,8 +9,13 @@ import numpy as np
 
 from stm_keras.memory import charge, left, limited
 from stm_keras.readers.file_bytes import DEFLATE, Later, damage
-from stm_keras.readers.hdf5_heaps import MAGIC, UNSEEN, check_heaps
 from stm_keras.readers.hdf5_parts import Parts, read_values
+
+MAGIC = b"\x89HDF\r\n\x1a\n"
+HEAP = b"GCOL\1\0\0\0"  # magic, version, reserved
+LARGEST_SEARCHED = 1 << 30  # bytes looked through; heaps of larger files are believed
+BLOCK = 1 << 20
+UNSEEN = 1 << 24  # bytes that a text has at most in a file that is believed
 
 PLACES = (0, 512, 1024, 2048)  # where the header may begin; MATLAB puts its own first
 SMALL = 1 << 20  # bytes that may be declared without being stored
@@ -264,3 +269,75 @@ def text_of(value):
         for item in np.ravel(value)[:4096]
     ]
     return "".join(parts).strip("\0 ")
+
+
+def check_heaps(source) -> int:
+    """Refuse a file with a heap whose objects do not fill it one after the other.
+
+    Args:
+        source: bytes of the file, or the file opened to be read in binary mode.
+
+    Returns:
+        int: bytes of the longest text or list that lies in one: as many names as a file has
+        may all stand for the same.
+
+    Raises:
+        ValueError: There is one.
+    """
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    size = file.seek(0, io.SEEK_END)
+    longest = 0 if size <= LARGEST_SEARCHED else UNSEEN
+    if size <= LARGEST_SEARCHED:
+        width, place = _width_of_lengths(file), _find(file, 0)
+        while place >= 0:
+            end, length = _walk(file, place, width, size)
+            place, longest = _find(file, end), max(longest, length)
+    file.seek(0)
+    return longest
+
+
+def _find(file, begin):
+    """Return where the next heap begins, or -1. A block at a time: files may be large."""
+    while True:
+        file.seek(begin)
+        block = file.read(BLOCK)
+        place = block.find(HEAP)
+        if place >= 0:
+            return begin + place
+        if len(block) < BLOCK:
+            return -1
+        begin += len(block) - len(HEAP) + 1
+
+
+def _width_of_lengths(file):
+    """Return how many bytes a size takes in a file, as its superblock says."""
+    file.seek(0)
+    head = file.read(1 << 16)
+    place = head.find(MAGIC)
+    if place < 0 or place + 15 > len(head):
+        return 8
+    width = head[place + (14 if head[place + 8] < 2 else 10)]
+    return width if width in (2, 4, 8) else 8
+
+
+def _walk(file, place, width, size):
+    """Go through a heap as HDF5 does; return where it ends, and its longest object."""
+    file.seek(place + 8)
+    end = int.from_bytes(file.read(width), "little")
+    head = _aligned(8 + width)
+    if not head <= end <= size - place:
+        raise ValueError(f"the heap at byte {place} is {end} bytes long")
+    file.seek(place)
+    heap, at, longest = file.read(end), head, 0
+    while at + head <= end:  # a rest that is too small for an object is none
+        number = int.from_bytes(heap[at : at + 2], "little")
+        length = int.from_bytes(heap[at + 8 : at + 8 + width], "little")
+        step = head + _aligned(length) if number else length  # 0 is the free space
+        if not head <= step <= end - at:
+            raise ValueError(f"an object of {length} bytes in the heap at byte {place}")
+        at, longest = at + step, max(longest, length if number else 0)
+    return place + end, longest
+
+
+def _aligned(length):
+    return -(-length // 8) * 8

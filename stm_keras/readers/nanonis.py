@@ -12,9 +12,8 @@ import numpy as np
 
 from stm_keras.errors import ScanError
 from stm_keras.readers.file_bytes import check_length, check_shape, damage, read_bytes
-from stm_keras.readers.plausible import believable
 from stm_keras.readers.scan_file import Found, Image, choose
-from stm_keras.readers.units import channel_of, fact, quantity, si_unit
+from stm_keras.readers.units import believable, channel_of, fact, quantity, si_unit
 
 END = b":SCANIT_END:"
 START = b"\x1a\x04"

@@ -5,6 +5,8 @@ the least y is the bottom one. spym calls the axes of lines and pixels `..._x` a
 has the top line first; rhkpy keeps both directions on an axis `scandir`.
 """
 
+import math
+import struct
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +17,11 @@ from stm_keras.readers.file_bytes import Later, check_shape
 from stm_keras.readers.hdf5_open import text_of
 from stm_keras.readers.scan_file import Found, Image
 from stm_keras.readers.units import channel_of, positive, si_unit
+
+MAGIC = b"CDF"
+TYPES = {1: "i1", 2: "S1", 3: ">i2", 4: ">i4", 5: ">f4", 6: ">f8"}
+DIMENSIONS, VARIABLES, ATTRIBUTES = 10, 11, 12
+MOST_ENTRIES = 10000  # entries of one list
 
 FEWEST = 16  # lines and pixels of an image
 MOST = 64  # images of a file
@@ -156,3 +163,104 @@ def _number(told, name):
     value = np.ravel(told.get(name, ()))
     fine = value.size == 1 and value.dtype.kind in "fiu" and np.isfinite(value[0])
     return float(value[0]) if fine else None
+
+
+TYPES |= {7: "u1", 8: ">u2", 9: ">u4", 10: ">i8", 11: ">u8"}
+
+
+def read_variables(data: bytes) -> tuple:
+    """Read all variables that do not grow.
+
+    Args:
+        data: bytes of the file.
+
+    Returns:
+        Tuple of two dicts: str to tuple of array, dict of attributes (str or array), and
+        tuple of the names of its axes; and the attributes of the whole file.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    header = _Header(data)
+    growing = header.count()
+    axes = [(header.name(), header.count()) for _ in range(header.list_of(DIMENSIONS))]
+    about = _attributes(header)
+    variables = {}
+    for _ in range(header.list_of(VARIABLES)):
+        name = header.name()
+        own = [axes[header.count()] for _ in range(header.list_length())]
+        shape = [size for _, size in own]
+        attributes = _attributes(header)
+        dtype = np.dtype(TYPES[header.integer()])
+        header.count()
+        begin = header.offset()
+        if shape and shape[0] == 0:
+            if growing != 1:  # records of several variables would be interleaved
+                continue
+            shape[0] = 1
+        size = math.prod(shape)
+        if size * dtype.itemsize > len(data) - begin or begin < 0:
+            raise ValueError(f"ends before the data of {name}")
+        array = np.frombuffer(data, dtype, size, begin).reshape(shape)
+        variables[name] = array, attributes, tuple(axis for axis, _ in own)
+    return variables, about
+
+
+class _Header:
+    """Takes one entry after the other from the header."""
+
+    def __init__(self, data):
+        self.data = data
+        self.version = data[3]
+        self.place = 4
+        if data[:3] != MAGIC or self.version not in (1, 2, 5):
+            raise ValueError("no netCDF header")
+
+    def take(self, size):
+        if size < 0 or self.place + size > len(self.data):
+            raise ValueError("ends in its header")
+        piece = self.data[self.place : self.place + size]
+        self.place += size
+        return piece
+
+    def integer(self):
+        return struct.unpack(">i", self.take(4))[0]
+
+    def count(self):
+        return struct.unpack(">q", self.take(8))[0] if self.version == 5 else self.integer()
+
+    def offset(self):
+        return self.integer() if self.version == 1 else struct.unpack(">q", self.take(8))[0]
+
+    def list_length(self):
+        length = self.count()
+        if not 0 <= length <= MOST_ENTRIES:
+            raise ValueError(f"a list of {length} entries in its header")
+        return length
+
+    def list_of(self, kind):
+        found, length = self.integer(), self.list_length()
+        if found != kind and (found or length):
+            raise ValueError(f"entry of kind {found} in its header")
+        return length
+
+    def name(self):
+        length = self.count()
+        text = self.take(length).decode("utf-8", "replace")
+        self.take(-length % 4)
+        return text
+
+
+def _attributes(header):
+    attributes = {}
+    for _ in range(header.list_of(ATTRIBUTES)):
+        name = header.name()
+        dtype = np.dtype(TYPES[header.integer()])
+        size = header.count() * dtype.itemsize
+        raw = header.take(size)
+        header.take(-size % 4)
+        text = dtype.kind == "S"
+        attributes[name] = (
+            raw.decode("utf-8", "replace") if text else np.frombuffer(raw, dtype)
+        )
+    return attributes

@@ -11,8 +11,7 @@ import numpy as np
 from stm_keras.errors import ScanError, UnclearError
 from stm_keras.memory import borrow
 from stm_keras.readers.file_bytes import check_shape
-from stm_keras.readers.plausible import believable, check_heights
-from stm_keras.readers.units import channel_of
+from stm_keras.readers.units import believable, channel_of, check_heights
 from stm_keras.scan import Scan
 
 WAYS = ("forward", "backward", "down", "up")

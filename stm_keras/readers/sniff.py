@@ -12,8 +12,8 @@ from stm_keras.readers.hdf5_open import is_hdf5, names_of, open_hdf5
 from stm_keras.readers.igor import is_igor
 from stm_keras.readers.mat5 import MAGIC as MATLAB
 from stm_keras.readers.mat5 import read_names
-from stm_keras.readers.matrix_raw import MAGIC as MATRIX
-from stm_keras.readers.netcdf3 import MAGIC as NETCDF
+from stm_keras.readers.matrix import MAGIC as MATRIX
+from stm_keras.readers.netcdf import MAGIC as NETCDF
 from stm_keras.readers.pictures import MAGICS as PICTURES
 from stm_keras.readers.scala import is_parameters, parameters_of
 from stm_keras.readers.text import text_format

@@ -1,7 +1,7 @@
 """Benchmark rows as a page of Markdown: scores, lines seen, and how to repeat them."""
 
 from stm_keras import __version__
-from stm_keras.evaluation.surface_text import surface_section
+from stm_keras.evaluation.text import surface_section
 
 PAPER = {  # Gordon et al., 2020, LRCN W=20, read off the figures, +-0.003
     "auroc": {21: 0.933, 32: 0.937, 48: 0.942, 64: 0.946, 96: 0.954, 126: 0.960},

@@ -3,7 +3,7 @@
 import re
 
 from stm_keras.evaluation import text
-from stm_keras.evaluation.fewest_lines import LINES
+from stm_keras.evaluation.calibration import LINES
 from stm_keras.evaluation.scores import (
     HEADLINES,
     SUBSETS,
@@ -12,8 +12,7 @@ from stm_keras.evaluation.scores import (
     UNKNOWN_FOUND,
     trust_numbers,
 )
-from stm_keras.evaluation.surface_text import licence_text, surface_section
-from stm_keras.evaluation.text import TITLES, bounds, number
+from stm_keras.evaluation.text import TITLES, bounds, licence_text, number, surface_section
 from stm_keras.files import atomic
 
 PREPROCESSING = "per line: mean and slope removed, standard deviation 1"

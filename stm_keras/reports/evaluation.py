@@ -1,8 +1,7 @@
 """One self-contained HTML file that says what a model is worth."""
 
 from stm_keras.data.dataset import read_images
-from stm_keras.evaluation import markup, text
-from stm_keras.evaluation.pictures import picture_png, scan_picture
+from stm_keras.evaluation import text
 from stm_keras.evaluation.plots import (
     plot_confusion,
     plot_history,
@@ -10,10 +9,19 @@ from stm_keras.evaluation.plots import (
     plot_reliability,
     plot_roc,
 )
-from stm_keras.evaluation.scan_figures import plot_attention, plot_evidence
+from stm_keras.evaluation.plots_reliability import (
+    plot_changes,
+    plot_risk_coverage,
+    plot_unknown,
+)
+from stm_keras.evaluation.scan_figures import (
+    picture_png,
+    plot_attention,
+    plot_evidence,
+    scan_picture,
+)
 from stm_keras.evaluation.scores import HEADLINES, SUBSETS, worst_mistakes
 from stm_keras.evaluation.text import TITLES, bounds, number
-from stm_keras.evaluation.trust import trust_sections
 from stm_keras.files import atomic
 from stm_keras.reports import page
 
@@ -70,8 +78,8 @@ def write_report(
         sections.append(("Score against lines seen", _by_lines(scores, classes)))
     if predictions is not None:
         labels, probabilities = predictions["labels"], predictions["probabilities"]
-        ranking = markup.picture(plot_roc(labels, probabilities, classes), "ROC curves")
-        trust = markup.picture(
+        ranking = page.picture(plot_roc(labels, probabilities, classes), "ROC curves")
+        trust = page.picture(
             plot_reliability(labels, probabilities), "Confidence and accuracy"
         )
         curves = ranking + trust
@@ -80,7 +88,7 @@ def write_report(
     if traces is not None:
         sections.append(("Which lines decided", _traces(traces)))
     if history is not None:
-        curves = markup.picture(plot_history({"run": history}), "Training curves")
+        curves = page.picture(plot_history({"run": history}), "Training curves")
         sections.append(("Training", curves))
     if predictions is not None and images is not None:
         sections.append(("Worst mistakes", _mistakes(predictions, images, classes)))
@@ -127,11 +135,11 @@ def _headlines(scores):
     subsets = [("all single-class scans", scores)]
     subsets += [(name, scores[key]) for key, name in SUBSETS.items() if scores.get(key)]
     rows = [
-        [name, f"{part['n']:,}", *(markup.bracketed(part, score) for score in HEADLINES)]
+        [name, f"{part['n']:,}", *(page.bracketed(part, score) for score in HEADLINES)]
         for name, part in subsets
     ]
     heads = ["scans", "number", *(TITLES[name] for name in HEADLINES)]
-    return f'<div class="cards">{"".join(cards)}</div>{markup.table(heads, rows)}'
+    return f'<div class="cards">{"".join(cards)}</div>{page.table(heads, rows)}'
 
 
 def _per_class(scores):
@@ -143,16 +151,16 @@ def _per_class(scores):
             [
                 page.swatch(index) + page.text(name),
                 f"{row['count']:,}",
-                *(markup.cell(row[key], limits[key]) for key in ("auroc", "recall")),
-                markup.cell(row["precision"], None),
+                *(page.cell(row[key], limits[key]) for key in ("auroc", "recall")),
+                page.cell(row["precision"], None),
             ]
         )
-    return markup.table(heads, rows, escaped=True)
+    return page.table(heads, rows, escaped=True)
 
 
 def _confusion(scores, classes):
     figure = plot_confusion(scores["confusion"], classes)
-    return markup.picture(figure, "Confusion matrix, rows are true classes", "medium")
+    return page.picture(figure, "Confusion matrix, rows are true classes", "medium")
 
 
 def _by_lines(scores, classes):
@@ -160,12 +168,12 @@ def _by_lines(scores, classes):
     figure = plot_lines(scores["by_lines"], reference, len(classes))
     names = ("auroc", "balanced_accuracy", "accuracy")
     rows = [
-        [str(entry["lines"]), *(markup.bracketed(entry, name) for name in names)]
+        [str(entry["lines"]), *(page.bracketed(entry, name) for name in names)]
         for entry in scores["by_lines"]
     ]
-    table = markup.table(["lines", *(TITLES[name] for name in names)], rows)
+    table = page.table(["lines", *(TITLES[name] for name in names)], rows)
     return (
-        f"{markup.picture(figure, 'Score against the number of lines seen')}"
+        f"{page.picture(figure, 'Score against the number of lines seen')}"
         f"<details><summary>The numbers</summary>{table}</details>"
     )
 
@@ -176,14 +184,14 @@ def _traces(traces):
             "<p>Of each class a scan judged right and the surest mistake, and how much the "
             "network looked at each line: attention, averaged over heads and followed "
             "through the blocks.</p>"
-            + markup.picture(plot_attention(**traces), "Attention to each line")
+            + page.picture(plot_attention(**traces), "Attention to each line")
         )
     figure = plot_evidence(**traces)
     return (
         "<p>Of each class a scan judged right and the surest mistake. Left the scan; middle "
         "the probability of each class after every line, from top to bottom; right how much "
         "each line spoke for the last word, and for a tip change.</p>"
-        + markup.picture(figure, "Probabilities after every line")
+        + page.picture(figure, "Probabilities after every line")
     )
 
 
@@ -210,3 +218,134 @@ def _mistakes(predictions, images, classes):
         "<p>The scans judged wrong with the most confidence, lines levelled. Some are "
         f'mistakes of the label.</p><div class="gallery">{"".join(tiles)}</div>'
     )
+
+
+def trust_sections(scores):
+    """Write a section for each of these entries that the scores have.
+
+    Args:
+        scores: dict that may hold `rejection` (as of `score_rejection`), `unknown` (as of
+            `score_unknown`) and `changes` (as of `score_changes`; may hold `votes`, as
+            of `score_votes`). An entry of None is left out.
+
+    Returns:
+        list of tuples of str: title and HTML.
+    """
+    writers = {
+        "rejection": ("When it says unsure", _rejection),
+        "unknown": ("Surfaces it does not know", _unknown),
+        "changes": ("Tip changes", _changes),
+    }
+    return [
+        (title, write(scores[name]))
+        for name, (title, write) in writers.items()
+        if scores.get(name) is not None
+    ]
+
+
+def _rejection(rejection):
+    rows = [
+        [
+            _percent(point["wanted"]),
+            number(point["threshold"]),
+            _percent(point["coverage"], point["intervals"]["coverage"]),
+            page.cell(point["accuracy"], point["intervals"]["accuracy"]),
+            number(point["balanced_accuracy"]),
+            f"{point['n']:,} of {rejection['n']:,}",
+        ]
+        for point in rejection["points"]
+    ]
+    heads = (
+        "asked for",
+        "confidence from",
+        "scans judged",
+        "accuracy of verdicts",
+        TITLES["balanced_accuracy"],
+        "verdicts",
+    )
+    note = (
+        "A verdict below a confidence is given as unsure. Each threshold was chosen on "
+        f"{rejection['validation']:,} validation scans, so that the stated share of them "
+        "is judged; the table says what came of it on the test scans. The curve is of "
+        "the test scans, the surest first, and the area below it is the mean risk."
+    )
+    return _section(note, plot_risk_coverage(rejection), "Risk and coverage", heads, rows)
+
+
+def _unknown(unknown):
+    first = [
+        "all",
+        page.cell(unknown["auroc"], unknown["interval"]),
+        _percent(unknown["found"]),
+        f"{unknown['n_other']:,}",
+    ]
+    rows = [
+        [kind, number(row["auroc"]), _percent(row["found"]), f"{row['n']:,}"]
+        for kind, row in unknown["kinds"].items()
+    ]
+    note = (
+        "A score above the threshold is reported as a surface that the model does not know. "
+        f"On {unknown['n_known']:,} test scans of the surface it knows, "
+        f"{_percent(unknown['false_alarms'])} lie above: false alarms. To find 95 % of the "
+        f"others would cost {_percent(unknown['false_alarms_at_95'])}."
+    )
+    heads = ("surface", "AUROC", "found", "scans")
+    figure = plot_unknown(unknown)
+    return _section(
+        note, figure, "Scores of known and other surfaces", heads, [first, *rows]
+    )
+
+
+def _changes(changes):
+    rows = [
+        ["changes found", _percent(changes["found"]), f"{changes['n_changes']:,} changes"],
+        [
+            "false alarms per scan",
+            number(changes["false_alarms"]),
+            f"{changes['n_calm']:,} scans without a change",
+        ],
+        [
+            "calls too many per scan with a change",
+            number(changes["extra"]),
+            f"{changes['n_changes']:,} scans",
+        ],
+        ["AUROC of a scan's largest score", number(changes["auroc"]), "changed or not"],
+    ]
+    votes = changes.get("votes")
+    if votes:
+        rows += [
+            [
+                "AUROC against votes for tip change",
+                number(votes["auroc"]),
+                f"{votes['n_ticked']:,} of {votes['n']:,} real scans ticked",
+            ],
+            [
+                "the same, all raters of one mind",
+                number(votes["auroc_clear"]),
+                f"{votes['n_clear']:,} real scans",
+            ],
+        ]
+    note = (
+        f"A change counts as found within {changes['tolerance']} lines. A line is called "
+        f"{changes['delay']} lines later, with what is known by then, and no other within "
+        f"{changes['refractory']} lines. The true lines are those of simulated scans: in "
+        "real ones nobody marked any, and votes tell only that there was a change."
+    )
+    figure = plot_changes(changes)
+    return _section(
+        note, figure, "Tip changes found", ("what", "value", "of"), rows, "wide"
+    )
+
+
+def _section(note, figure, description, heads, rows, size="medium"):
+    return (
+        f"<p>{page.text(note)}</p>{page.picture(figure, description, size)}"
+        f"{page.table(heads, rows)}"
+    )
+
+
+def _percent(share, limits=None):
+    if share is None:
+        return number(None)
+    bracket = "" if limits is None else bounds([100 * limit for limit in limits], 1)
+    return f"{100 * share:.1f} % {bracket}".rstrip()

@@ -7,14 +7,6 @@ import numpy as np
 
 from stm_keras.data.draw import draw_scan
 from stm_keras.errors import OutputError, require
-from stm_keras.evaluation.scan_words import (
-    is_class,
-    name_of,
-    short,
-    shows_classes,
-    size_text,
-    verdict_words,
-)
 from stm_keras.evaluation.style import (
     COLOURS,
     FAINT,
@@ -27,6 +19,14 @@ from stm_keras.evaluation.style import (
     verdict_colour,
 )
 from stm_keras.files import atomic, check_folder
+from stm_keras.reports.scans import (
+    is_class,
+    name_of,
+    short,
+    shows_classes,
+    size_text,
+    verdict_words,
+)
 
 PIXELS = 512  # of a scan in its picture, along a line
 HEIGHT, MARGIN = 3.7, 1.15  # inches: of the panels, and of the words around them

@@ -22,10 +22,9 @@ lattice has that size in single precision; every name that leaves the package sa
 
 from stm_keras.simulate.config import EFFECTS, SimulationConfig
 from stm_keras.simulate.generate import simulate
-from stm_keras.simulate.other_families import OTHER_KINDS
-from stm_keras.simulate.states import GENERIC_KINDS
-from stm_keras.simulate.truth import clear_changes
-from stm_keras.simulate.unknown import simulate_others
+from stm_keras.simulate.scanner import clear_changes
+from stm_keras.simulate.tip import GENERIC_KINDS
+from stm_keras.simulate.unknown import OTHER_KINDS, simulate_others
 
 __all__ = [
     "EFFECTS",

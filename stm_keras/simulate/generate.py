@@ -1,15 +1,23 @@
 """Simulated scans by the thousand: chunks, worker processes, one data set."""
 
-from contextlib import closing
+import multiprocessing
+import signal
+import threading
+from collections import deque
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict
+from itertools import cycle, islice
 from numbers import Integral
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
+from stm_keras import __version__
 from stm_keras.data.dataset import CLASSES, Dataset
-from stm_keras.errors import UsageError
+from stm_keras.data.shard_writer import SHARD_SIZE, write_shard, write_shards
+from stm_keras.errors import StmKerasError, UsageError
 from stm_keras.simulate.config import SimulationConfig
 from stm_keras.simulate.scanner import CHUNK, simulate_chunk
-from stm_keras.simulate.workers import run_jobs
 
 
 def simulate(count, seed, config=None, workers=1, progress=None, start=0):
@@ -93,3 +101,154 @@ def check_arguments(count, seed, config, workers, progress=None, start=0):
             "`progress` must be a function of (done, total). "
             f"Received: {type(progress).__name__}."
         )
+
+
+def simulate_shards(
+    count,
+    seed,
+    folder,
+    config=None,
+    shard_size=SHARD_SIZE,
+    workers=1,
+    overwrite=False,
+    progress=None,
+):
+    """Simulate scans of H:Si(100) into a sharded dataset.
+
+    They are the scans that `simulate` gives. Each process makes and writes shards of its
+    own, one in memory at a time. Call it again after an interruption: what is there is
+    kept, and the bytes are those of an undisturbed run.
+
+    Args:
+        count, seed, config, workers: As for `simulate`.
+        folder, shard_size, overwrite, progress: As for `write_shards`.
+
+    Returns:
+        As of `write_shards`.
+
+    Raises:
+        UsageError: An argument makes no sense.
+        OutputError: The folder holds something else, or cannot be written.
+        StmKerasError: A worker process died.
+    """
+    config = SimulationConfig() if config is None else config
+    check_arguments(count, seed, config, workers, progress)
+
+    def work(jobs):
+        tasks = ((seed, config, *job) for job in jobs)
+        with closing(
+            run_jobs(_simulate_shard, tasks, min(workers, len(jobs) or 1))
+        ) as done:
+            yield from done
+
+    settings = shard_settings(count, seed, config)
+    return write_shards(folder, settings, count, shard_size, work, overwrite, progress)
+
+
+def shard_settings(count, seed, config):
+    """Return what decides the bytes of simulated shards: dict, JSON-ready."""
+    drawn = {**asdict(config), "effects": sorted(config.effects)}
+    return {
+        "command": "simulate",
+        "stm_keras": __version__,
+        "count": count,
+        "seed": seed,
+        **drawn,
+    }
+
+
+def _simulate_shard(seed, config, path, start, scans):
+    return write_shard(simulate(scans, seed, config, start=start), path)
+
+
+def run_jobs(work, jobs, workers):
+    """Yield the result of each job, in order, few of them in memory.
+
+    Args:
+        work: function of a module, which a process can import.
+        jobs: iterator of tuples, the arguments of `work`.
+        workers: int. Processes; 1 is this one.
+
+    Yields:
+        What `work` returns.
+
+    Raises:
+        StmKerasError: A worker process died.
+    """
+    if workers == 1:
+        with threadpool_limits(1):
+            for job in jobs:
+                yield work(*job)
+        return
+    context = multiprocessing.get_context("spawn")
+    pipes, processes = [], []
+    try:
+        with _no_interrupt():
+            for _ in range(workers):
+                ours, theirs = context.Pipe()
+                pipes.append(ours)
+                processes.append(
+                    context.Process(target=_work, args=(work, theirs), daemon=True)
+                )
+                processes[-1].start()
+                theirs.close()  # so that a dead worker ends the pipe
+        turns, waiting = cycle(pipes), deque()
+        for job, pipe in zip(islice(jobs, 2 * workers), turns, strict=False):
+            pipe.send(job)
+            waiting.append(pipe)
+        while waiting:
+            pipe = waiting.popleft()
+            yield _received(pipe)
+            for job in islice(jobs, 1):
+                pipe.send(job)
+                waiting.append(pipe)
+    except (EOFError, ConnectionError):
+        raise StmKerasError(
+            "A worker process of `simulate` died: memory is short, or the script lacks "
+            '`if __name__ == "__main__":`. Use workers=1.'
+        ) from None
+    finally:
+        for process in processes:
+            if process.pid is not None:
+                process.kill()
+                process.join()
+        for pipe in pipes:
+            pipe.close()
+
+
+def _received(pipe):
+    """Return what a worker sends, or raise it."""
+    result = pipe.recv()
+    if isinstance(result, BaseException):
+        raise result
+    return result
+
+
+def _work(work, pipe):
+    """Do the jobs that come through a pipe of this worker alone, until it ends.
+
+    A pool of processes shares one pipe for all results: where one is killed while it
+    writes, the others and the parent wait for ever (seen with Python 3.11).
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with suppress(EOFError, ConnectionError), threadpool_limits(1):  # same bytes everywhere
+        while True:
+            job = pipe.recv()
+            try:
+                result = work(*job)
+            except Exception as error:
+                result = error
+            pipe.send(result)
+
+
+@contextmanager
+def _no_interrupt():
+    """Let processes start deaf to Ctrl-C: the parent alone answers it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

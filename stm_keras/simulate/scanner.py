@@ -4,10 +4,29 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stm_keras.simulate import artefacts, features, lattice, noise, recording
+from stm_keras.data.preprocess import remove_line_trend
+from stm_keras.errors import UsageError
+from stm_keras.simulate import features, lattice, noise
 from stm_keras.simulate.geometry import Frame, draw_frame
-from stm_keras.simulate.states import GENERIC, States, draw_states
-from stm_keras.simulate.tip import Tips, draw_tips
+from stm_keras.simulate.lattice import DIMER, HALF_ROW, ROW
+from stm_keras.simulate.tip import (
+    GENERIC,
+    GENERIC_KINDS,
+    States,
+    Tips,
+    draw_states,
+    draw_tips,
+)
+
+LEVELS = 254  # the real scans have 255 grey levels, 0 to 254
+ATOMS, DIMERS, ROWS = 0, 1, 2
+# thresholds that reproduce the votes on real scans
+_ATOMS_RATIO = 0.52  # harmonic (2, 0) over (1, 0): both hydrogens of a dimer
+_ROWS_RATIO = 0.29  # harmonic (0, 1) over (1, 0): nothing along the row
+_ONE_DIRECTION = 0.25  # (1, 0) and (2, 0) over (0, 1): only one direction, read as rows
+_ASYMMETRIC = 0.3
+_VISIBLE_GREY = 3.5
+_VISIBLE_NOISE = 1.2
 
 CHUNK = 64  # scans drawn together; the stream depends on it
 
@@ -51,13 +70,13 @@ def simulate_chunk(seed, chunk, config):
     """
     scene = draw_scene(seed, chunk, config)
     states, tips = scene.states, scene.tips
-    images, span = recording.record(scene.heights, states.recorded)
-    classes, grey, signal_to_noise = recording.visible_class(
+    images, span = record(scene.heights, states.recorded)
+    classes, grey, signal_to_noise = visible_class(
         states.classes, scene.amplitudes, tips.asym, span, scene.noise_pm
     )
     if not config.label_by_visibility:
         classes = states.classes
-    line_labels, labels, change_line = recording.label_lines(classes, states)
+    line_labels, labels, change_line = label_lines(classes, states)
     return {
         "images": images,
         "labels": labels,
@@ -119,10 +138,10 @@ def draw_scene(seed, chunk, config):
     level = rng()
     noise_pm = noise.draw_noise_level(level, states, lattice_pm, config)
     noise.add_noise(heights, level, noise_pm, states, config)
-    artefacts.add_scars(heights, rng(), drawn, states, lattice_pm, config)
-    artefacts.add_jumps(heights, rng(), drawn, states, lattice_pm, config)
-    artefacts.add_wild_lines(heights, rng(), states, lattice_pm, config)
-    artefacts.add_crashes(heights, rng(), states, lattice_pm, config)
+    noise.add_scars(heights, rng(), drawn, states, lattice_pm, config)
+    noise.add_jumps(heights, rng(), drawn, states, lattice_pm, config)
+    noise.add_wild_lines(heights, rng(), states, lattice_pm, config)
+    noise.add_crashes(heights, rng(), states, lattice_pm, config)
     heights, lag_px = noise.apply_feedback(heights, rng(), states, config)
     return Scene(
         heights=heights,
@@ -167,3 +186,122 @@ def _draw_gain(rng, states):
     gain = np.where(fades[:, None], weak, gain)
     still = (states.classes == GENERIC).all(1)[:, None]
     return np.where(passing, lost, np.where(still, gain, 1))
+
+
+def record(heights, recorded):
+    """Record scans as the real ones are: levelled by line, scaled over the scan.
+
+    Args:
+        heights: float array of shape `(scans, lines, pixels)`.
+        recorded: int array of shape `(scans,)`. Lines up to the abort.
+
+    Returns:
+        Tuple of uint8 array like `heights`, where the lowest recorded height is 0, the
+        highest 254, and lines that were not recorded are 0; and of float array
+        `(scans,)`, the range of the levelled heights.
+    """
+    levelled = remove_line_trend(heights)
+    inside = np.arange(heights.shape[1]) < recorded[:, None]
+    low = np.where(inside, levelled.min(2), np.inf).min(1)[:, None, None]
+    span = np.where(inside, levelled.max(2), -np.inf).max(1) - low[:, 0, 0]
+    levelled -= low
+    levelled /= np.where(span > 0, span, 1)[:, None, None]
+    levelled *= LEVELS
+    levelled += 0.5
+    levelled[~inside] = 0
+    return levelled.astype(np.uint8), span
+
+
+def resolved_class(amplitudes, asym):
+    """Tell what lattice amplitudes resolve.
+
+    Args:
+        amplitudes: float array of shape `(..., harmonics)`.
+        asym: float array of shape `(...)`. Asymmetry of the tip.
+
+    Returns:
+        int array of shape `(...)`: atoms, dimers or rows.
+    """
+    row, half = amplitudes[..., ROW], amplitudes[..., HALF_ROW]
+    dimer = amplitudes[..., DIMER]
+    atoms = (half > _ATOMS_RATIO * row) & (np.abs(asym) < _ASYMMETRIC)
+    rows = dimer < _ROWS_RATIO * row
+    rows |= np.maximum(row, half) < _ONE_DIRECTION * dimer
+    return np.where(rows, ROWS, np.where(atoms, ATOMS, DIMERS))
+
+
+def visible_class(classes, amplitudes, asym, span_pm, noise_pm):
+    """Tell what a rater can see of each tip state in the recorded picture.
+
+    A lattice within a few grey levels, or in the noise, is generic whatever the tip.
+
+    Args:
+        classes: int array of shape `(scans, 2)`. Class of the tip.
+        amplitudes: float array of shape `(scans, 2, harmonics)`, in pm.
+        asym: float array of shape `(scans, 2)`.
+        span_pm: float array of shape `(scans,)`. Height of the whole grey scale.
+        noise_pm: float array of shape `(scans, 2)`.
+
+    Returns:
+        Tuple of int array `(scans, 2)`: the class; float array `(scans, 2)`: grey levels
+        of the strongest harmonic; float array `(scans, 2)`: that harmonic over the noise.
+    """
+    strongest = amplitudes[..., [ROW, HALF_ROW, DIMER]].max(-1)
+    grey = strongest * LEVELS / np.maximum(span_pm, 1e-3)[:, None]
+    signal_to_noise = strongest / (noise_pm + 1e-3)
+    seen = resolved_class(amplitudes, asym)
+    hidden = (grey < _VISIBLE_GREY) | (signal_to_noise < _VISIBLE_NOISE)
+    seen = np.where(hidden | (classes == GENERIC), GENERIC, seen)
+    return seen, grey, signal_to_noise
+
+
+def label_lines(state_classes, states):
+    """Give every recorded line its class, and every scan that of most of its lines.
+
+    Args:
+        state_classes: int array of shape `(scans, 2)`. Class of each tip state.
+        states: `States`.
+
+    Returns:
+        Tuple of int8 array `(scans, lines)`: class of each line, -1 where it was not
+        recorded; int array `(scans,)`: class of the scan, the better one in a tie;
+        int array `(scans,)`: first line with a class other than the line before, -1
+        without one. A change of apex that leaves the class as it was is not one.
+    """
+    inside = np.arange(states.slot.shape[1]) < states.recorded[:, None]
+    lines = np.where(inside, states.by_line(state_classes), -1).astype(np.int8)
+    votes = np.stack([(lines == c).sum(1) for c in range(GENERIC + 1)], 1)
+    differ = state_classes[:, 0] != state_classes[:, 1]
+    change = np.where(states.changed & differ, states.apex_line, -1)
+    return lines, votes.argmax(1), change
+
+
+def clear_changes(dataset):
+    """Tell in which scans `change_line` is all there is to find.
+
+    It names a change of class. Where another apex of the same class took over, or an
+    apex switched back and forth, something did change but no line is named: a call in
+    such a scan is neither right nor wrong, and they are left out when calls are counted.
+
+    Args:
+        dataset: `Dataset`, as of `simulate` or `simulate_others`.
+
+    Returns:
+        bool array of shape `(scans,)`.
+
+    Raises:
+        UsageError: The scans are not simulated, or lost their parameters.
+    """
+    if dataset.change_line is None:
+        raise UsageError("`dataset` has no change lines: only simulated scans have them.")
+    parameters = dataset.parameters
+    if "apex_line" not in parameters and "kind" in parameters:  # other surfaces
+        return np.ones(len(dataset), bool)
+    missing = [n for n in ("apex_line", "generic_kind") if n not in parameters]
+    if missing:
+        raise UsageError(
+            f"`dataset` has no parameter `{missing[0]}`. Simulate the scans, or keep "
+            "their parameters when they are saved."
+        )
+    unstable = np.asarray(parameters["generic_kind"]) == GENERIC_KINDS.index("unstable")
+    return (np.asarray(parameters["apex_line"]) == dataset.change_line) & ~unstable

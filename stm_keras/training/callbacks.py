@@ -1,6 +1,8 @@
 """What happens after every epoch: measure, write down, keep, tell."""
 
+import contextlib
 import math
+import signal
 import sys
 import time
 from contextlib import contextmanager
@@ -13,9 +15,10 @@ from stm_keras.errors import TrainingError
 from stm_keras.evaluation.metrics import auroc, balanced_accuracy
 from stm_keras.inference.predictor import predict_logits
 from stm_keras.inference.verdict import softmax
+from stm_keras.signals import Preempted, notice, raises
 from stm_keras.terminal import redraw
-from stm_keras.training.choosing import best_epoch
-from stm_keras.training.team import ALONE
+from stm_keras.training.optimizer import plateau_scale
+from stm_keras.training.team import ALONE, EVERY
 
 ADVICE = (
     "Start anew in another --output with a lower `train.learning_rate` or a smaller "
@@ -250,3 +253,106 @@ class Lines(keras.callbacks.Callback):
             f"AUROC {logs['auroc']:.3f}  {validation}{logs['seconds']:.1f} s\n"
         )
         self.stream.flush()
+
+
+def best_epoch(rows):
+    """Return the row of the epoch with the highest validation AUROC, the first of equals."""
+    return max(rows, key=lambda row: (row["val_auroc"], -row["epoch"]), default=None)
+
+
+def should_stop(rows, patience):
+    """Tell whether the best epoch lies `patience` epochs back."""
+    return bool(rows) and rows[-1]["epoch"] - best_epoch(rows)["epoch"] >= patience
+
+
+class Plateau(keras.callbacks.Callback):
+    """Lower the learning rate when validation AUROC no longer rises.
+
+    The schedule holds the factor as a plain number, so the compiled step is made
+    anew when it changes: a few times in a run.
+    """
+
+    def __init__(self, rows, factor, patience, start):
+        super().__init__()
+        self.rows = rows
+        self.arguments = (factor, patience, start)
+
+    def on_train_begin(self, logs=None):
+        self._apply()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._apply()
+
+    def _apply(self):
+        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+        schedule = optimizer._learning_rate  # the property gives a number, not the schedule
+        scale = plateau_scale([row["val_auroc"] for row in self.rows], *self.arguments)
+        if scale != schedule.scale:
+            schedule.scale = scale
+            self.model.make_train_function(force=True)
+
+
+class Stop(keras.callbacks.Callback):
+    """End training when validation AUROC has not risen for `patience` epochs."""
+
+    def __init__(self, rows, patience):
+        super().__init__()
+        self.rows = rows
+        self.patience = patience
+
+    def on_epoch_end(self, epoch, logs=None):
+        if should_stop(self.rows, self.patience):
+            self.model.stop_training = True
+
+
+class Interrupt(keras.callbacks.Callback):
+    """Make Ctrl-C stop the training also where Python swallows it.
+
+    An interrupt that comes while an object is being destroyed, or a library's C code
+    calls back, is printed as ignored and lost. So it is noted, and raised again after
+    the step. A signal that asks to leave (`stm_keras.signals`) waits for the step too: the
+    epoch that just ended is kept whole. Of several processes all stop at the same step, or
+    one would wait for ever.
+    """
+
+    def __init__(self, team=ALONE):
+        super().__init__()
+        self.team = team
+        self.every = 1 if team.world == 1 else EVERY
+        self.asked = False
+        self._former = None
+
+    def on_train_begin(self, logs=None):
+        notice.patient = True
+        self._former = signal.getsignal(signal.SIGINT)
+        if raises(self._former):
+            with contextlib.suppress(ValueError):  # not the main thread: nothing comes
+                signal.signal(signal.SIGINT, self._note)
+
+    def close(self):
+        """Give the signals back to whoever had them."""
+        notice.patient = False
+        if signal.getsignal(signal.SIGINT) == self._note:
+            signal.signal(signal.SIGINT, self._former)
+
+    def on_train_batch_end(self, batch, logs=None):
+        if batch % self.every == 0:
+            self._stop()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._stop()
+
+    def on_train_end(self, logs=None):
+        self._stop()
+
+    def _note(self, number, frame):
+        self.asked = True
+        if self.team.world == 1:
+            raise KeyboardInterrupt
+
+    def _stop(self):
+        agreed = self.team.agree(signal.SIGINT if self.asked else notice.number)
+        if agreed == signal.SIGINT:
+            raise KeyboardInterrupt
+        if agreed:
+            raise Preempted(signal.Signals(agreed).name)

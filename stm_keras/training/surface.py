@@ -18,17 +18,21 @@ from stm_keras.data.split import Split
 from stm_keras.data.stratify import assign_groups
 from stm_keras.data.unknown_surfaces import read_other_surfaces
 from stm_keras.errors import DatasetError, MismatchError
-from stm_keras.evaluation.fewest_lines import with_min_lines
+from stm_keras.evaluation.abstention import unknown_threshold
+from stm_keras.evaluation.calibration import with_min_lines
 from stm_keras.evaluation.held_out import Compared, score_compared, share_below
-from stm_keras.evaluation.unknown import unknown_threshold
 from stm_keras.inference.evaluate import LINES_SEEN
 from stm_keras.inference.verdict import sigmoid
 from stm_keras.models import build_model
 from stm_keras.models.sequential import SURFACE
 from stm_keras.runs import SPLIT
 from stm_keras.settings import SequentialConfig
-from stm_keras.training.surface_fit import fit_readout, say_unknown
-from stm_keras.training.surface_rows import SEEN, describe_surfaces
+from stm_keras.training.surface_rows import (
+    SEEN,
+    describe_surfaces,
+    fit_readout,
+    say_unknown,
+)
 from stm_keras.training.targets import voted_extra
 
 WIDTH = 64  # of the layer

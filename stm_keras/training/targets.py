@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stm_keras.data.campaigns import session_campaigns
+from stm_keras.data.dataset import rows_of
 from stm_keras.data.preprocess import last_lines
-from stm_keras.data.rows import rows_of
+from stm_keras.data.split import session_campaigns
 from stm_keras.errors import DatasetError
 from stm_keras.simulate import clear_changes
 

@@ -16,16 +16,15 @@ from stm_keras.inference.model_file import save_model
 from stm_keras.models import build_model
 from stm_keras.runs import STATE, with_legs
 from stm_keras.signals import notice
+from stm_keras.training import callbacks
 from stm_keras.training import callbacks as after
-from stm_keras.training import choosing
-from stm_keras.training.boost import add_trees, without_trees
-from stm_keras.training.calibrate import calibrate
-from stm_keras.training.interrupt import Interrupt
+from stm_keras.training.calibrate import adopt, calibrate, calibration_stages, last_stage
+from stm_keras.training.callbacks import Interrupt
 from stm_keras.training.optimizer import make_optimizer
-from stm_keras.training.refit import adopt, calibration_stages, last_stage
 from stm_keras.training.run_data import describe_environment, load_material, split_once
 from stm_keras.training.surface import load_surface_teachers, teach_surfaces, without_test
 from stm_keras.training.team import ALONE, Average
+from stm_keras.training.trees import add_trees, without_trees
 from stm_keras.training.warm_start import (
     answers,
     begin_with,
@@ -125,7 +124,7 @@ def finished(rows, settings):
     """Tell whether a history is complete under a `TrainConfig`."""
     if len(rows) >= settings.epochs:
         return True
-    return settings.early_stopping is not None and choosing.should_stop(
+    return settings.early_stopping is not None and callbacks.should_stop(
         rows, settings.early_stopping
     )
 
@@ -279,11 +278,11 @@ def _callbacks(config, run, dataset, split, batches, rows, save_best, team):
     if settings.schedule == "plateau":
         warmup = int(np.ceil(settings.warmup_epochs))
         chosen.append(
-            choosing.Plateau(
+            callbacks.Plateau(
                 rows, settings.plateau_factor, settings.plateau_patience, warmup
             )
         )
     if settings.early_stopping is not None:
-        chosen.append(choosing.Stop(rows, settings.early_stopping))
+        chosen.append(callbacks.Stop(rows, settings.early_stopping))
     stream = io.StringIO() if team.rank else sys.stderr
     return [*chosen, after.Lines(settings.epochs, stream)]

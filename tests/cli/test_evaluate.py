@@ -16,9 +16,9 @@ from helpers import (
 
 from stm_keras.data.dataset import CLASSES, SIX_CLASSES
 from stm_keras.data.load import save_dataset
-from stm_keras.evaluation.album import NAMES
+from stm_keras.evaluation.plots import NAMES
 from stm_keras.evaluation.scores import HEADLINES
-from stm_keras.inference.shipped import shipped_path
+from stm_keras.inference.find_model import shipped_path
 
 KEYS = (  # of the issue
     "auroc balanced_accuracy accuracy ece per_class confusion by_lines intervals consensus n "

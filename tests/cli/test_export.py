@@ -51,7 +51,7 @@ def test_an_existing_file_is_replaced_only_when_asked(model_file, tmp_path):
 
 def test_the_name_chooses_onnx(model_file, tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
-    monkeypatch.setattr("stm_keras.export.verify.NUM_SCANS", 2)
+    monkeypatch.setattr("stm_keras.export.common.NUM_SCANS", 2)
     predictor = tiny_stream()
     save_model(predictor.model, tmp_path / "stream.keras", predictor.facts)
     output = tmp_path / "stream.onnx"

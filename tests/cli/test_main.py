@@ -51,7 +51,7 @@ def test_what_nobody_has_thought_of_is_one_line(error, monkeypatch):
     def fail(*arguments):
         raise error
 
-    monkeypatch.setattr("stm_keras.inference.shipped.shipped_models", fail)
+    monkeypatch.setattr("stm_keras.inference.find_model.shipped_models", fail)
     if not isinstance(error, MemoryError):
         with pytest.raises(type(error)):
             stm("models")

@@ -258,7 +258,7 @@ def test_the_report_is_one_file_that_holds_everything(folder, tmp_path):
 def test_a_backend_asks_for_keras_and_an_onnx_file_has_none(tmp_path):
     import keras
 
-    from stm_keras.inference.shipped import FOLDER
+    from stm_keras.inference.find_model import FOLDER
 
     path, backend = write(tmp_path, lines=20), keras.config.backend()
     light, heavy = records(path), records(path, "--backend", backend)

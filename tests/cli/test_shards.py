@@ -61,7 +61,7 @@ def test_workers_change_no_byte(folder, tmp_path):
 def test_a_killed_command_goes_on_and_changes_no_byte(folder, tmp_path):
     path = tmp_path / "scans"
     slow = (
-        "import sys, time; import stm_keras.simulate.shards as s; from stm_keras.cli.main "
+        "import sys, time; import stm_keras.simulate.generate as s; from stm_keras.cli.main "
         "import main; real = s._simulate_shard\n"
         "def slower(seed, config, path, start, scans):\n"
         "    if start: (path.parent / '.shard-000001-half.h5').write_text('half')\n"
@@ -98,7 +98,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, monkeypatch):
     def interrupted(*arguments, **more):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("stm_keras.simulate.shards.simulate", interrupted)
+    monkeypatch.setattr("stm_keras.simulate.generate.simulate", interrupted)
     result = stm(*GIVEN, "--shards", tmp_path / "scans")
     assert result.exit_code == 130
     assert "Type the same command again to go on with the shards of" in result.stderr
@@ -108,14 +108,14 @@ def test_a_shard_that_went_missing_is_written_again(folder, tmp_path):
     path = tmp_path / "scans"
 
     def broken(jobs):
-        from stm_keras.simulate.shards import _simulate_shard
+        from stm_keras.simulate.generate import _simulate_shard
 
         for job in jobs[:2]:
             yield _simulate_shard(3, config, *job)
         raise RuntimeError("power is gone")
 
     from stm_keras.simulate import SimulationConfig
-    from stm_keras.simulate.shards import shard_settings
+    from stm_keras.simulate.generate import shard_settings
 
     config = SimulationConfig()
     with pytest.raises(RuntimeError):

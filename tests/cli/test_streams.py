@@ -180,7 +180,7 @@ def test_a_command_that_thinks_of_nothing_is_safe_all_the_same(monkeypatch):
         logging.getLogger("careless").error("log %s", EVIL)
         logging.lastResort.stream.write(f"handler {EVIL}\n")
 
-    monkeypatch.setattr("stm_keras.cli.models.models", careless)
+    monkeypatch.setattr("stm_keras.cli.export.models", careless)
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         result = stm("models")

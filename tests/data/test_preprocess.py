@@ -13,7 +13,7 @@ from stm_keras.data.preprocess import (
     triangle_weights,
     unpack_lines,
 )
-from stm_keras.readers.colours import picture_heights
+from stm_keras.readers.pictures import picture_heights
 
 
 @pytest.fixture

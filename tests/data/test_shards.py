@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from helpers import SHARED
 
-from stm_keras.data import sharded
+from stm_keras.data import shards
 from stm_keras.data.dataset import CLASSES, SIX_CLASSES, Dataset, read_images
 from stm_keras.data.load import load_dataset, save_dataset
 from stm_keras.data.shard_index import verify_shards
@@ -117,7 +117,7 @@ def test_indexing_is_that_of_an_array(folder, index):
 
 def test_taking_scans_reads_none(folder, monkeypatch):
     dataset = load_shards(folder)
-    monkeypatch.setattr(sharded.ShardFiles, "read", None)
+    monkeypatch.setattr(shards.ShardFiles, "read", None)
     part = dataset.take([9, 2, 5]).take([2, 0])
     monkeypatch.undo()
     check_same(part, made_up().take([5, 9]))
@@ -127,7 +127,7 @@ def test_taking_scans_reads_none(folder, monkeypatch):
 def test_rows_far_apart_and_close_together_are_the_same(folder, monkeypatch):
     dataset = load_shards(folder)
     for gap in (0, 6, 1000):
-        monkeypatch.setattr(sharded, "GAP", gap)
+        monkeypatch.setattr(shards, "GAP", gap)
         chosen = np.array([7, 0, 3, 10, 4, 0])
         np.testing.assert_array_equal(
             dataset.line_labels[chosen], made_up().line_labels[chosen]
@@ -135,7 +135,7 @@ def test_rows_far_apart_and_close_together_are_the_same(folder, monkeypatch):
 
 
 def test_few_files_are_open_at_a_time(folder, monkeypatch):
-    monkeypatch.setattr(sharded, "MOST_OPEN", 2)
+    monkeypatch.setattr(shards, "MOST_OPEN", 2)
     dataset = load_shards(folder)
     order = np.random.default_rng(0).permutation(SCANS)
     for scan in order:
@@ -144,7 +144,7 @@ def test_few_files_are_open_at_a_time(folder, monkeypatch):
 
 
 def test_threads_read_at_the_same_time(folder, monkeypatch):
-    monkeypatch.setattr(sharded, "MOST_OPEN", 1)
+    monkeypatch.setattr(shards, "MOST_OPEN", 1)
     images = load_shards(folder).images
     wanted = made_up().images
     orders = [np.random.default_rng(n).integers(0, SCANS, 40) for n in range(50)]

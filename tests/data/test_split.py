@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from helpers import made_up_dataset
 
-from stm_keras.data.campaigns import session_campaigns
 from stm_keras.data.dataset import CLASSES, Dataset
 from stm_keras.data.load import load_dataset
-from stm_keras.data.split import Split, fold_names, split_dataset
+from stm_keras.data.split import Split, fold_names, session_campaigns, split_dataset
 from stm_keras.errors import DatasetError, UsageError
 
 NOTTINGHAM = Path(__file__).parents[3] / "shared" / "data" / "nottingham.h5"

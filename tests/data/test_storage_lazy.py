@@ -15,8 +15,8 @@ from PIL import Image
 
 from stm_keras.data.dataset import CLASSES, Dataset
 from stm_keras.data.hdf5_arrays import StoredImages
-from stm_keras.data.images import StreamedImages
 from stm_keras.data.load import load_dataset, save_dataset
+from stm_keras.data.raw import StreamedImages
 from stm_keras.errors import DatasetError, InputError
 
 SHAPE = (3, 5)

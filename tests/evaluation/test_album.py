@@ -3,8 +3,8 @@ import pytest
 
 from stm_keras.data.dataset import CLASSES
 from stm_keras.errors import OutputError
-from stm_keras.evaluation import album as subject
-from stm_keras.evaluation.album import NAMES, write_album
+from stm_keras.evaluation import plots as subject
+from stm_keras.evaluation.plots import NAMES, write_album
 from stm_keras.evaluation.scores import score_predictions
 
 LABELS = np.arange(40) % 3

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from stm_keras.evaluation.fewest_lines import min_lines, with_min_lines
+from stm_keras.evaluation.calibration import min_lines, with_min_lines
 from stm_keras.evaluation.held_out import Compared, score_compared, share_below
-from stm_keras.evaluation.surface_text import licence_text, surface_section
+from stm_keras.evaluation.text import licence_text, surface_section
 
 
 def compared():

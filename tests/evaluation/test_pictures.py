@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stm_keras.evaluation.pictures import (
+from stm_keras.evaluation.plots import figure_png
+from stm_keras.evaluation.scan_figures import (
     MAPS,
     picture_png,
     plot_classes,
     plot_mistakes,
     scan_picture,
 )
-from stm_keras.evaluation.plots import figure_png
 
 SCANS = Path(__file__).parents[3] / "shared" / "data" / "nottingham.h5"
 

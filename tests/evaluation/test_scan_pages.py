@@ -9,11 +9,10 @@ import pytest
 
 from stm_keras.data.draw import draw_scan
 from stm_keras.errors import InputError
-from stm_keras.evaluation.scan_words import short
 from stm_keras.evaluation.style import COLOURS, NO_CLASS, verdict_colour
 from stm_keras.inference.judge import ScanVerdict
 from stm_keras.inference.scan_result import Judged
-from stm_keras.reports.scans import ScanReport
+from stm_keras.reports.scans import ScanReport, short
 
 CLASSES = ("fine", "poor")
 KINDS = {

@@ -7,13 +7,11 @@ from PIL import Image
 
 from stm_keras.data.dataset import CLASSES
 from stm_keras.evaluation import plots_reliability
-from stm_keras.evaluation.abstention import score_rejection
+from stm_keras.evaluation.abstention import score_rejection, score_unknown
 from stm_keras.evaluation.change_scores import score_changes, score_votes
 from stm_keras.evaluation.plots import figure_png
 from stm_keras.evaluation.scores import score_predictions
-from stm_keras.evaluation.trust import trust_sections
-from stm_keras.evaluation.unknown import score_unknown
-from stm_keras.reports.evaluation import write_report
+from stm_keras.reports.evaluation import trust_sections, write_report
 
 
 def draw(scans=80, seed=0):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stm_keras.errors import MismatchError, UsageError
-from stm_keras.evaluation.unknown import (
+from stm_keras.evaluation.abstention import (
     score_unknown,
     softmax_doubt,
     unknown_auroc,

@@ -17,9 +17,9 @@ from stm_keras.export import (
     FORMATS,
     check_pair,
     choose_format,
+    common,
     export_model,
     formats,
-    verify,
 )
 from stm_keras.export.formats import EVERY_BACKEND, formats_table
 from stm_keras.inference.model_file import load_predictor
@@ -39,7 +39,7 @@ def predictors():
 @pytest.fixture(autouse=True)
 def few_scans(monkeypatch):
     """Compare on some scans, not on 100."""
-    monkeypatch.setattr(verify, "NUM_SCANS", 6)
+    monkeypatch.setattr(common, "NUM_SCANS", 6)
 
 
 def file(folder, name):
@@ -102,7 +102,7 @@ def test_a_pair_gives_the_same_probabilities_and_carries_the_facts(
     )
     batch = 3 if FORMATS[kind].batch == "any" else 1
     out = run(np.zeros((batch, LINES, PIXELS), np.float32))
-    assert " ".join(sorted(verify.probabilities(out))) == MODELS[model]
+    assert " ".join(sorted(common.probabilities(out))) == MODELS[model]
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -184,7 +184,7 @@ def test_another_suffix_is_refused(name, predictors, tmp_path):
 
 @pytest.mark.parametrize("difference", [2e-4, float("nan"), float("inf")])
 def test_a_copy_that_differs_is_not_kept(difference, predictors, tmp_path, monkeypatch):
-    monkeypatch.setattr(verify, "difference", lambda *given: difference)
+    monkeypatch.setattr(common, "difference", lambda *given: difference)
     with pytest.raises(OutputError, match="in a probability.* Nothing was written"):
         export_model(predictors["cnn_small"], tmp_path / "model.keras", "keras")
     assert list(tmp_path.iterdir()) == []
@@ -193,10 +193,10 @@ def test_a_copy_that_differs_is_not_kept(difference, predictors, tmp_path, monke
 def test_the_comparison_sees_other_weights_and_other_heads(predictors, tmp_path):
     predictor = predictors["attention"]
     given = {name: each * 0 for name, each in _run(predictor).items()}
-    assert verify.difference(predictor, _run_of(predictor)) == 0
-    assert verify.difference(predictor, lambda scans: given) > 0.01
+    assert common.difference(predictor, _run_of(predictor)) == 0
+    assert common.difference(predictor, lambda scans: given) > 0.01
     given.pop("change")
-    assert verify.difference(predictor, lambda scans: given) == float("inf")
+    assert common.difference(predictor, lambda scans: given) == float("inf")
 
 
 def _run_of(predictor):
@@ -204,11 +204,11 @@ def _run_of(predictor):
 
 
 def _run(predictor):
-    return _run_of(predictor)(predictor.prepare(verify.made_up_scans(predictor.facts)))
+    return _run_of(predictor)(predictor.prepare(common.made_up_scans(predictor.facts)))
 
 
 def test_scans_to_compare_on_are_whole_and_begun():
-    scans = verify.made_up_scans({"max_lines": 24, "pixels": 16})
+    scans = common.made_up_scans({"max_lines": 24, "pixels": 16})
     last = 24 - scans.any(-1)[:, ::-1].argmax(1)
     assert (last == 24).sum() > 1
     assert (last < 20).any()

@@ -5,7 +5,7 @@ import zipfile
 import numpy as np
 from streaming import rough_scans, tiny_stream
 
-from stm_keras.export.keras_half import halve
+from stm_keras.export.variants import halve
 from stm_keras.inference.model_file import load_predictor, read_facts, save_model
 
 

@@ -13,10 +13,9 @@ from streaming import FACTS, rough_scans, tiny_stream
 
 from stm_keras.data.preprocess import has_signal
 from stm_keras.errors import InputError, MismatchError, OutputError
-from stm_keras.export import export_onnx, verify
-from stm_keras.inference.line_stream import LineStream
+from stm_keras.export import common, export_onnx
 from stm_keras.inference.onnx_model import OnnxPredictor, OnnxStream
-from stm_keras.inference.predictor import Predictor
+from stm_keras.inference.predictor import LineStream, Predictor
 from stm_keras.models import MODELS
 
 onnx = pytest.importorskip("onnx")
@@ -43,7 +42,7 @@ def exported(tmp_path_factory):
     predictor = tiny_stream(**THRESHOLDS)
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verify, "NUM_SCANS", 5)
+        patch.setattr(common, "NUM_SCANS", 5)
         told = export_onnx(predictor, path)
     assert told == {**told, "path": str(path), "format": "onnx-step", "scans": 5}
     return predictor, path
@@ -51,7 +50,7 @@ def exported(tmp_path_factory):
 
 @pytest.mark.parametrize(("mixer", "window"), CASES)
 def test_every_head_of_every_line_is_that_of_keras(mixer, window, tmp_path, monkeypatch):
-    monkeypatch.setattr(verify, "NUM_SCANS", 5)
+    monkeypatch.setattr(common, "NUM_SCANS", 5)
     predictor = tiny_stream(mixer, window, pixels=21)  # odd: convolutions pad unevenly
     told = export_onnx(predictor, tmp_path / "model.onnx")
     assert told["largest_difference"] < 1e-4
@@ -69,7 +68,7 @@ def test_every_head_of_every_line_is_that_of_keras(mixer, window, tmp_path, monk
 
 
 def test_trees_are_written_as_well(tmp_path, monkeypatch):
-    monkeypatch.setattr(verify, "NUM_SCANS", 5)
+    monkeypatch.setattr(common, "NUM_SCANS", 5)
     predictor = tiny_stream(trees=3)
     export_onnx(predictor, tmp_path / "model.onnx")
     check_onnx(tmp_path / "model.onnx")

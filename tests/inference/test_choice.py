@@ -100,7 +100,7 @@ def test_the_test_part_needs_a_run_its_data_and_its_protocol(run):
 def test_a_shipped_model_is_judged_with_by_onnxruntime_where_it_can(tmp_path, monkeypatch):
     for name in ("small.keras", "small.onnx", "other.keras"):
         (tmp_path / name).write_bytes(b"")
-    monkeypatch.setattr("stm_keras.inference.shipped.FOLDER", tmp_path)
+    monkeypatch.setattr("stm_keras.inference.find_model.FOLDER", tmp_path)
     there = {"onnxruntime", "keras"}
     monkeypatch.setattr(subject, "find_spec", lambda name: name if name in there else None)
     assert find_judge("small") == tmp_path / "small.onnx"

@@ -10,8 +10,7 @@ from stm_keras.data.preprocess import has_signal
 from stm_keras.data.resample import fit_heights
 from stm_keras.errors import MismatchError
 from stm_keras.inference.judge import scan_verdicts
-from stm_keras.inference.line_stream import LineStream
-from stm_keras.inference.predictor import Predictor
+from stm_keras.inference.predictor import LineStream, Predictor
 from stm_keras.inference.verdict import Verdict
 from stm_keras.models import MODELS
 

@@ -7,11 +7,11 @@ from frames import FRAMES, frame, write
 from stm_keras.data.resample import fit_heights, fit_scan_lines
 from stm_keras.errors import MismatchError, UsageError
 from stm_keras.inference.find_files import Place
+from stm_keras.inference.find_model import shipped_path
 from stm_keras.inference.judge import scan_verdicts, verdict_of
 from stm_keras.inference.model_file import load_predictor
 from stm_keras.inference.onnx_model import OnnxPredictor, OnnxStream, unpack_outputs
 from stm_keras.inference.predict_files import judge
-from stm_keras.inference.shipped import shipped_path
 from stm_keras.inference.stream import Stream
 from stm_keras.readers import read_scan
 

@@ -6,8 +6,8 @@ import pytest
 from helpers import SHARED, made_up_dataset
 
 from stm_keras.errors import DatasetError, InputError, MismatchError
-from stm_keras.inference import others as subject
-from stm_keras.inference.others import read_others, score_others, score_sources
+from stm_keras.inference import evaluate as subject
+from stm_keras.inference.evaluate import read_others, score_others, score_sources
 
 
 class Oracle:
@@ -139,8 +139,8 @@ def test_what_cannot_be_scored_is_told(tmp_path):
 def test_the_shipped_model_knows_neither_silicon_7x7_nor_molecules_on_metal():
     pytest.importorskip("onnxruntime")
     from stm_keras.data.load import load_dataset
+    from stm_keras.inference.find_model import shipped_path
     from stm_keras.inference.model_file import load_predictor
-    from stm_keras.inference.shipped import shipped_path
 
     predictor = load_predictor(shipped_path("h_si100").with_suffix(".onnx"))
     dataset = load_dataset(SHARED / "nottingham.h5")

@@ -7,10 +7,9 @@ from export_models import check_onnx
 from helpers import check_error, stm, write_dataset
 
 from stm_keras.errors import InputError
-from stm_keras.inference import shipped as subject
-from stm_keras.inference.find_model import find_model
+from stm_keras.inference import find_model as subject
+from stm_keras.inference.find_model import find_model, shipped_models, shipped_path
 from stm_keras.inference.model_file import save_model
-from stm_keras.inference.shipped import shipped_models, shipped_path
 from stm_keras.models import sequential
 
 CLASSES = ["individual atoms", "asymmetries/dimers", "rows", "generic defects"]

@@ -7,7 +7,7 @@ import pytest
 from helpers import ONCE, REPOSITORY, SHARED
 
 from stm_keras.errors import InputError
-from stm_keras.inference.shipped import shipped_models
+from stm_keras.inference.find_model import shipped_models
 from stm_keras.reports.benchmark import SURFACES, surfaces
 
 MODELS = {model.name: model for model in shipped_models()}

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from stm_keras.data.dataset import CLASSES
+from stm_keras.inference.resample import cut_tiles, tiles_along
 from stm_keras.inference.sizes import taught_sizes, unknown_size, widest_nm
-from stm_keras.inference.tiles import cut_tiles, tiles_along
 from stm_keras.scan import Scan
 
 FACTS = {"classes": list(CLASSES), "pixels": 16, "max_lines": 16}

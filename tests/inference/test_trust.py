@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from helpers import made_up_dataset
 
-from stm_keras.inference import trust as subject
-from stm_keras.inference.trust import changed_scans, trust_scores
+from stm_keras.inference import evaluate as subject
+from stm_keras.inference.evaluate import changed_scans, trust_scores
 
 
 class Oracle:

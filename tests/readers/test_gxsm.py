@@ -7,7 +7,7 @@ from scan_files import gxsm4, netcdf3, surface
 
 from stm_keras.errors import ScanError
 from stm_keras.readers import read_scan
-from stm_keras.readers.netcdf3 import read_variables
+from stm_keras.readers.netcdf import read_variables
 
 COUNTS = np.round(surface() * 1e12).astype("f4")
 

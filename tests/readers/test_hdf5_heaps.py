@@ -12,7 +12,7 @@ from stm_keras.data.load import load_dataset, save_dataset
 from stm_keras.errors import DatasetError, ScanError
 from stm_keras.readers import read_scan
 from stm_keras.readers.hdf5 import read
-from stm_keras.readers.hdf5_heaps import check_heaps
+from stm_keras.readers.hdf5_open import check_heaps
 
 
 def made(**options):

@@ -7,7 +7,7 @@ from scan_files import surface
 
 from stm_keras.errors import ScanError
 from stm_keras.readers import read_scan
-from stm_keras.readers.colours import GWYDDION, picture_heights
+from stm_keras.readers.pictures import GWYDDION, picture_heights
 
 VALUES = np.arange(12 * 20).reshape(12, 20) + 8
 GOLD = np.stack([np.minimum(2 * VALUES, 255), VALUES, np.maximum(2 * VALUES - 256, 0)], 2)

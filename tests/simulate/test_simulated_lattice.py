@@ -12,8 +12,7 @@ from stm_keras.simulate.lattice import (
     STEP_PM,
     tip_coefficients,
 )
-from stm_keras.simulate.recording import LEVELS
-from stm_keras.simulate.scanner import draw_scene
+from stm_keras.simulate.scanner import LEVELS, draw_scene
 from stm_keras.simulate.tip import Tips
 
 CLEAN = {"effects": {"log"}, "p_medium": 0, "p_large": 0, "p_tip_change": 0, "p_partial": 0}

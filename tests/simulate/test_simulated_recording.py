@@ -4,8 +4,7 @@ import pytest
 from stm_keras.data.preprocess import remove_line_trend
 from stm_keras.simulate import SimulationConfig, simulate
 from stm_keras.simulate.lattice import DIMER, HALF_ROW, HARMONICS, ROW
-from stm_keras.simulate.recording import record, resolved_class, visible_class
-from stm_keras.simulate.scanner import draw_scene
+from stm_keras.simulate.scanner import draw_scene, record, resolved_class, visible_class
 
 ATOMS, DIMERS, ROWS, GENERIC = range(4)
 

@@ -9,11 +9,11 @@ from helpers import ONCE, made_up_dataset
 from stm_keras.config import load_config
 from stm_keras.data.load import save_dataset
 from stm_keras.runs import Run
-from stm_keras.training import boost as subject
 from stm_keras.training import calibrate
-from stm_keras.training.boost import add_trees
+from stm_keras.training import trees as subject
 from stm_keras.training.run_data import split_once
 from stm_keras.training.train import train
+from stm_keras.training.trees import add_trees
 
 pytestmark = ONCE  # what a backend computes of trees: tests/layers and tests/models
 

@@ -14,12 +14,12 @@ from stm_keras.errors import ConfigError, TrainingError
 from stm_keras.inference.evaluate import judge
 from stm_keras.inference.model_file import load_predictor
 from stm_keras.runs import Run
-from stm_keras.training import boost, calibrate
+from stm_keras.training import calibrate, trees
 from stm_keras.training import train as subject
-from stm_keras.training.boost import add_trees
-from stm_keras.training.refit import adopt, calibration_stages
+from stm_keras.training.calibrate import adopt, calibration_stages
 from stm_keras.training.report import VALIDATION, finish, load_predictions
 from stm_keras.training.train import train
+from stm_keras.training.trees import add_trees
 
 pytestmark = ONCE  # plain Python around trainings
 
@@ -60,7 +60,7 @@ def again(tmp_path_factory, data):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibrate, "CHANGE_SCANS", 24)
-        patch.setattr(boost, "FEWEST", 20)
+        patch.setattr(trees, "FEWEST", 20)
         patch.setattr(subject, "add_trees", _fail_below)
         with pytest.raises(TrainingError, match="stopped"):
             trained(folder, data)

@@ -15,8 +15,7 @@ from helpers import FEW_LINES, REPOSITORY, made_up_dataset, stm
 from stm_keras.config import load_config
 from stm_keras.data.load import save_dataset
 from stm_keras.data.shard_writer import save_shards
-from stm_keras.data.sharded import ShardFiles
-from stm_keras.data.shards import load_shards
+from stm_keras.data.shards import ShardFiles, load_shards
 from stm_keras.data.split import Split
 from stm_keras.errors import UsageError
 from stm_keras.runs import Run

@@ -11,7 +11,7 @@ from stm_keras.inference.model_file import load_predictor, save_model
 from stm_keras.inference.predictor import Predictor
 from stm_keras.models import sequential
 from stm_keras.training import surface as subject
-from stm_keras.training import surface_fit, surface_rows
+from stm_keras.training import surface_rows
 from stm_keras.training.surface import teach_surfaces
 
 pytest.importorskip("sklearn")
@@ -31,8 +31,8 @@ FACTS = {
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
-    monkeypatch.setattr(surface_fit, "ROWS", 2000)
-    monkeypatch.setattr(surface_fit, "EPOCHS", 12)
+    monkeypatch.setattr(surface_rows, "ROWS", 2000)
+    monkeypatch.setattr(surface_rows, "EPOCHS", 12)
     monkeypatch.setattr(surface_rows, "COPIES", {"known": 1, "other": 1})
     monkeypatch.setattr(surface_rows, "_simulated", lambda: iter(()))
     monkeypatch.setattr(subject, "KNOWN_PARTS", 3)
@@ -131,7 +131,7 @@ def test_no_part_both_teaches_and_is_scored(predictor, monkeypatch):
 
     def say(layer, features):
         asked.append(layer[0])
-        return surface_fit.say_unknown(layer[1:], features)
+        return surface_rows.say_unknown(layer[1:], features)
 
     rows = surface_rows.describe_surfaces(
         subject.with_layer(predictor), predictor.prepare, known, strange, 0

@@ -9,7 +9,7 @@ import pytest
 
 from stm_keras.errors import OutputError, TrainingError
 from stm_keras.signals import Preempted, notice
-from stm_keras.training.interrupt import Interrupt
+from stm_keras.training.callbacks import Interrupt
 from stm_keras.training.team import ALONE, EVERY, Average, Team
 
 

@@ -23,7 +23,7 @@ from stm_keras.runs import COLUMNS, Run
 from stm_keras.signals import CtrlC
 from stm_keras.training import calibrate
 from stm_keras.training import callbacks as after
-from stm_keras.training.interrupt import Interrupt
+from stm_keras.training.callbacks import Interrupt
 from stm_keras.training.train import train
 
 VIT = [

@@ -173,7 +173,7 @@ PROGRAM = """
 import sys, numpy as np
 from pathlib import Path
 from stm_keras.errors import StmKerasError
-from stm_keras.inference.trees import load_trees_predictor
+from stm_keras.inference.keras_free import load_trees_predictor
 scans = np.random.default_rng(0).normal(size=(8, 16, 16)).cumsum(2)
 for path in sorted(Path(sys.argv[1]).iterdir()):
     print(path.name, end=" ", flush=True)
@@ -216,7 +216,7 @@ def test_any_number_in_a_file_may_be_odd(entries, tmp_path):
 
 
 def test_any_value_of_a_schema_may_be_odd(entries, tmp_path):
-    from stm_keras.inference.trees import load_trees_predictor
+    from stm_keras.inference.keras_free import load_trees_predictor
 
     rng, told = random.Random(0), []
     scans = np.random.default_rng(0).normal(size=(2, 16, 16)).cumsum(2)

@@ -3,7 +3,7 @@
 import shlex
 
 from stm_keras.experiments.compare.folder import QUEUED
-from stm_keras.experiments.slurm import copy_script, need_sbatch, sbatch, unfinished
+from stm_keras.experiments.queue import copy_script, need_sbatch, sbatch, unfinished
 from stm_keras.files import atomic
 
 SCRIPT = """\

@@ -55,7 +55,7 @@ class Worker:
 
     def prepare(self, weights=None):
         """Make what every side begins with."""
-        from stm_keras.experiments.compare.prepare import prepare
+        from stm_keras.experiments.compare.ours import prepare
 
         prepare(self.folder, self.plan, weights and Path(weights), _say)
         return {}
@@ -69,7 +69,7 @@ class Worker:
             from stm_keras.errors import require
 
             require("torch", "torch")
-            from stm_keras.experiments.compare.theirs import Theirs as Kind
+            from stm_keras.experiments.compare.native import Theirs as Kind
         imported = time.perf_counter()
         self.network = Kind(self.folder, self.plan, self.side)
         built = time.perf_counter()
@@ -117,7 +117,7 @@ class Worker:
         return {"wall": wall, "cpu": cpu, "result": result}
 
     def _memory(self):
-        from stm_keras.experiments.compare.arrays import peak_memory
+        from stm_keras.experiments.compare.machine import peak_memory
 
         return peak_memory(self.side.library)
 

@@ -4,8 +4,7 @@ import pytest
 from compare_parts import part
 
 from stm_keras.errors import MismatchError
-from stm_keras.experiments.compare.summary import spread, summarise
-from stm_keras.experiments.compare.table import cells, failures
+from stm_keras.experiments.compare.summary import cells, failures, spread, summarise
 
 
 def test_a_side_is_compared_with_the_first_and_timed_against_the_reference():
