@@ -22,15 +22,15 @@ NAMES = {  # public name: module
     "train": "training.train",
     "Predictor": "inference.predictor",
     "load_predictor": "inference.model_file",
-    "shipped_path": "inference.shipped",
+    "shipped_path": "inference.find_model",
     "scan_verdicts": "inference.judge",
-    "LineStream": "inference.line_stream",
+    "LineStream": "inference.predictor",
     "OnnxPredictor": "inference.onnx_model",
     "OnnxScanPredictor": "inference.onnx_scan",
     "OnnxStream": "inference.onnx_model",
     "load_onnx": "inference.onnx_scan",
     "verdict_of": "inference.judge",
-    "export_model": "export",
+    "export_model": "export.formats",
     "StmKerasError": "errors",
 }
 __all__ = ["__version__", *NAMES]

@@ -17,7 +17,7 @@ from stm_keras.runtime import load_onnx, verdict_of
 from stm_keras.simulate import simulate, simulate_others
 
 pytest.importorskip("onnxruntime")
-PAGES = [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md")]
+PAGES = [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")]
 ACTS = re.compile(r"^\s*(stm-keras .*--fail-on .*(?:\|\||&&|;).*)$", re.MULTILINE)
 SAFE = re.compile(  # exit code 10, and of nothing but a tip that is known to be bad
     r"stm-keras predict scan\.sxm( --fail-on (defects|rows))+; "
@@ -99,7 +99,11 @@ def shell(tmp_path):
 
 
 def test_there_are_examples_and_each_waits_for_exit_code_10():
-    assert {place for place, _ in EXAMPLES} >= {"README.md", "usage.md", "predict --help"}
+    assert {place for place, _ in EXAMPLES} >= {
+        "README.md",
+        "microscope.md",
+        "predict --help",
+    }
     for place, line in EXAMPLES:
         assert SAFE.fullmatch(line), f"{place}: may act on what was not judged: {line}"
 

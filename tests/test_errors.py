@@ -78,7 +78,7 @@ def test_a_package_that_fails_for_another_reason_is_not_blamed(tmp_path, monkeyp
 
 WORDS = [
     *REPOSITORY.glob("*.md"),
-    *(REPOSITORY / "docs").glob("*.md"),
+    *(REPOSITORY / "docs").rglob("*.md"),
     *(
         path
         for part in ("examples", "jobs", ".ci")

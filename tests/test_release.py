@@ -1,8 +1,12 @@
+import ast
 import re
+import tomllib
 from pathlib import Path
 
+import pytest
+
 import stm_keras
-from stm_keras.cli.reference import reference
+from stm_keras.cli.reference import PAGES
 
 ROOT = Path(__file__).parent.parent
 
@@ -14,8 +18,15 @@ def test_changelog_citation_and_package_name_one_version():
     assert re.search(r"^version: (.+)$", citation, re.M).group(1) == stm_keras.__version__
 
 
-def test_the_command_page_is_current():
-    assert (ROOT / "docs" / "cli.md").read_text() == reference()
+@pytest.mark.parametrize("name", PAGES)
+def test_pages_that_are_written_from_the_code_are_current(name):
+    assert (ROOT / "docs" / name).read_text(encoding="utf-8") == PAGES[name]()
+
+
+def test_every_setting_is_explained():
+    page = PAGES["settings.md"]()
+    assert "|  |" not in page, "give each setting a `description` in settings.py"
+    assert page.count("\n## ") == 10
 
 
 def test_readme_names_every_command_and_only_files_that_exist():
@@ -26,6 +37,50 @@ def test_readme_names_every_command_and_only_files_that_exist():
         assert f"stm-keras {name}" in readme
     for link in re.findall(r"\]\(([^)#:]+)\)", readme):
         assert (ROOT / link).exists(), link
+
+
+def _public(name):
+    """Return the module's path and the functions that a public name is made of."""
+    path = ROOT / "stm_keras" / Path(*stm_keras.NAMES[name].split("."))
+    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    (node,) = [each for each in tree.body if getattr(each, "name", None) == name]
+    inside = node.body if isinstance(node, ast.ClassDef) else [node]
+    functions = [each for each in inside if isinstance(each, ast.FunctionDef)]
+    return path, [f for f in functions if f.name == "__init__" or f.name[0] != "_"]
+
+
+def test_public_functions_say_their_types_and_mypy_reads_them():
+    checked = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    checked = checked["tool"]["mypy"]["files"]
+    untyped = []
+    for name in stm_keras.NAMES:
+        path, functions = _public(name)
+        assert str(path.relative_to(ROOT)) in checked, f"add {path} to [tool.mypy]"
+        for function in functions:
+            given = function.args
+            arguments = [*given.posonlyargs, *given.args, *given.kwonlyargs]
+            missing = [a.arg for a in arguments if a.annotation is None]
+            missing = [a for a in missing if a not in ("self", "cls")]
+            if function.returns is None and function.name != "__init__":
+                missing.append("return")
+            untyped += [f"{name}.{function.name}: {each}" for each in missing]
+    assert not untyped
+    assert (ROOT / "stm_keras" / "py.typed").is_file()
+
+
+def test_the_readme_quotes_scores_that_the_results_page_has():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([^`]+)`[^|]*, ([^|]+) \|[^|]+\| (.+) \|$", readme, re.M)
+    assert len(rows) == 4
+    for config, scans, scores in rows:
+        which = scans.removesuffix(" scans").removesuffix(" of raters")
+        row = f"| {config} | 5 of 5 | {which} | "
+        assert any(
+            line.startswith(row) and f"| {scores} |" in line
+            for line in results.splitlines()
+        ), (config, scans, scores)
 
 
 def test_shipped_models_are_small():

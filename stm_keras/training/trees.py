@@ -174,7 +174,7 @@ def add_trees(config, run, dataset, split, say=None, fewest=None):
     The network is trained without them: where the trees know a training scan by heart,
     it would learn nothing. Logits are summed, which is the geometric mean of both answers;
     the temperature, fitted later, makes up for the factor two. Trees may learn from votes
-    where the network learns classes (`data.soft_labels_trees`; docs/experiments.md), if
+    where the network learns classes (`data.soft_labels_trees`; docs/notebook/experiments.md), if
     there are any.
 
     Args:
