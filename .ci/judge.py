@@ -1,4 +1,4 @@
-"""What an installed wheel with the extra "onnx" must do: read, judge, stream, and act on exit codes."""
+"""What a wheel with the extra "onnx" must do: read, judge, stream, and set exit codes."""
 
 import importlib.util
 import json
