@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("resource", reason="this system does not tell peak memory")
 
-SCANS = 600  # of 64 KiB as float32: 39 MB
+SCANS = 1000  # of 64 KiB as float32: 66 MB, five times the buffers of reading
 LIMIT = 1.3
 ROOT = Path(__file__).parents[2]
 # A process that was just started counts the peak of its parent as its own, so the work is
