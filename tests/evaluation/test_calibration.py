@@ -147,6 +147,18 @@ def test_without_errors_or_scans_confidence_stays_as_it_is():
     assert slope > 0
 
 
+def test_where_nothing_was_wrong_the_confidence_is_drawn_towards_itself():
+    shares = np.full((50, 4), 0.01)
+    shares[:, 2] = 0.97
+    slope, shift = fit_confidence(np.full(50, 2), shares)
+    logit = np.log(0.97 / 0.03)
+    missed = 1 / (1 + np.exp(slope * logit + shift))
+    # at the least loss each scan pulls as hard as the prior of 0.002 nats, squared
+    assert missed == pytest.approx(2 * 0.002 * shift, rel=0.05)
+    assert slope - 1 == pytest.approx(logit * shift, rel=0.05)
+    assert 0.97 < 1 - missed < 0.9995, "50 scans do not show that it is always right"
+
+
 def test_the_likeliest_class_stays_the_likeliest():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(7, 11, 4)) * 3

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stm_keras.data.preprocess import resample_scan, scale_lines, standardise_lines
-from stm_keras.data.resample import resample_line
+from stm_keras.data.resample import fit_heights, lines_of, resample_line
 from stm_keras.errors import InputError, MismatchError, UsageError
 from stm_keras.inference.stream import Stream
 from stm_keras.inference.verdict import sigmoid, softmax, temperature, threshold
@@ -182,6 +182,30 @@ def test_the_line_of_a_change_is_one_of_the_scan_not_of_the_model():
     verdicts = [told.push(line) for line in change_scan(18, [9, 10, 11])]
     assert verdicts[-1].change_line == 9
     assert [verdict.line for verdict in verdicts if verdict.change] == [15]
+
+
+def test_where_lines_do_not_divide_a_change_begins_with_the_line_that_its_line_begins_in():
+    """Lines 0 to 5 of the model are 1 2/3 lines of the scan each, from 0, 1.67, 3.33 ..."""
+    begins = [0, 1, 3, 5, 6, 8]
+    facts = {**FACTS, "change": {"threshold": 0.55, "delay": 0, "refractory": 0}}
+    settings = facts["change"]
+    for line, begin in list(enumerate(begins))[1:]:
+        told = stream(10, size=(8, 6), change=settings)
+        changes = {
+            told.push(row).change_line for row in change_scan(10, [round(5 * line / 3)])
+        }
+        assert begin in changes, (line, changes)
+    fitted = fit_heights(scan(10), facts, 10, (8, 6))
+    assert fitted.bounds.tolist() == [*begins, 10]
+    assert lines_of(fitted.bounds, tuple(range(7))) == (*begins, 10)
+
+
+def test_a_line_between_lines_is_made_when_the_last_that_it_needs_is_there():
+    told = stream(10, size=(8, 6))
+    verdicts = [told.push(row).probabilities for row in scan(10)]
+    new = [line for line in range(1, 10) if verdicts[line] != verdicts[line - 1]]
+    # triangles end before lines 2, 3.67, 5.33, 7, 8.67, and the last with the scan
+    assert new == [1, 3, 5, 6, 8, 9]
 
 
 @pytest.mark.parametrize(
