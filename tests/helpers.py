@@ -21,7 +21,8 @@ REPOSITORY = Path(__file__).parent.parent
 SHARED = REPOSITORY.parent / "shared" / "data"
 BACKEND = use_backend() if installed_backends() else None  # in an install that only judges
 ONCE = pytest.mark.skipif(  # of what no backend changes, and of processes that choose one
-    BACKEND not in ("torch", None), reason="runs once, beside torch"
+    BACKEND not in (*installed_backends()[-1:], None),
+    reason="runs once, on the last backend",
 )
 SEPARATE = (  # stdout and stderr, as click does by itself from 8.2 on
     {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}

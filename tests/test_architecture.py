@@ -7,6 +7,10 @@ import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+from helpers import ONCE
+
+pytestmark = ONCE  # no backend changes what is tested here
+
 ROOT = Path(__file__).parent.parent / "stm_keras"
 ROWS = {  # who may import whom: only what lies in a row above its own, or in its own part
     "errors": 1,

@@ -1,7 +1,7 @@
 """Config files, settings that win over them, and what is said of wrong ones."""
 
 import pytest
-from helpers import REPOSITORY
+from helpers import ONCE, REPOSITORY
 
 from stm_keras.config import (
     Config,
@@ -13,6 +13,8 @@ from stm_keras.config import (
 )
 from stm_keras.errors import ConfigError, InputError
 from stm_keras.settings import VitConfig
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 
 def write(path, text):

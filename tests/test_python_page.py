@@ -13,6 +13,8 @@ from scan_files import sxm
 import stm_keras
 from stm_keras.data.load import load_dataset
 
+pytestmark = ONCE
+
 PAGE = (REPOSITORY / "docs" / "python.md").read_text(encoding="utf-8")
 
 
@@ -35,7 +37,6 @@ def run(program, folder):
     return done.stdout
 
 
-@ONCE
 def test_every_example_runs_in_turn(tmp_path):
     pytest.importorskip("onnxruntime")
     examples = blocks(PAGE)
@@ -75,7 +76,6 @@ NO_KERAS = (
 README = blocks((REPOSITORY / "README.md").read_text(encoding="utf-8"))
 
 
-@ONCE
 def test_the_live_example_of_the_readme_needs_no_keras(tmp_path):
     pytest.importorskip("onnxruntime")
     (live,) = [block for block in README if "OnnxStream" in block]
@@ -103,7 +103,6 @@ def test_the_line_that_loads_a_model_file_in_keras_does_so_under_each_backend(tm
     )
 
 
-@ONCE
 def test_files_of_a_microscope_become_a_dataset_as_the_page_on_data_says(tmp_path):
     (program,) = blocks((REPOSITORY / "docs" / "data.md").read_text(encoding="utf-8"))
     for path in ("day1/a.sxm", "day1/b.sxm", "day2/a.sxm"):

@@ -1,8 +1,12 @@
 import re
 from pathlib import Path
 
+from helpers import ONCE
+
 import stm_keras
 from stm_keras.cli.reference import reference
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 ROOT = Path(__file__).parent.parent
 

@@ -6,10 +6,13 @@ import sys
 from datetime import date
 
 import pytest
+from helpers import ONCE
 
 from stm_keras.config import load_config
 from stm_keras.errors import InputError, OutputError, UsageError
 from stm_keras.runs import COLUMNS, Run, default_path, legs, with_legs
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 CONFIG = load_config(settings=["train.epochs=3"])
 

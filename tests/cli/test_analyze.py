@@ -4,9 +4,11 @@ import json
 import shutil
 
 import pytest
-from helpers import check_error, stm
+from helpers import ONCE, check_error, stm
 
 from stm_keras.runs import COLUMNS
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 HEAD = ",".join(COLUMNS)
 HISTORY = (

@@ -6,10 +6,12 @@ import sys
 
 import keras
 import pytest
-from helpers import stm
+from helpers import ONCE, stm
 
 from stm_keras import __version__
 from stm_keras.cli import doctor as subject
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 WORKS = {"installed": True, "works": True, "devices": ["cpu"], "error": None}
 MISSING = {"installed": False, "works": False, "devices": [], "error": None}

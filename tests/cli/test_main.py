@@ -6,10 +6,12 @@ import sys
 
 import pytest
 from click.testing import CliRunner
-from helpers import REPOSITORY, check_error, stm, stm_process
+from helpers import ONCE, REPOSITORY, check_error, stm, stm_process
 
 from stm_keras import __version__
 from stm_keras.cli.main import COMMANDS, main
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 HEAVY = ("keras", "tensorflow", "jax", "torch", "numpy", "h5py", "pydantic", "rich")
 

@@ -8,11 +8,13 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import REPOSITORY, SHARED, check_error, lattice_scans, stm
+from helpers import ONCE, REPOSITORY, SHARED, check_error, lattice_scans, stm
 from PIL import Image
 from scan_files import sxm
 
 from stm_keras.data.dataset import CLASSES
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 pytest.importorskip("onnxruntime")
 

@@ -1,6 +1,7 @@
 """What a sweep is made of."""
 
 import pytest
+from helpers import ONCE
 
 from stm_keras.errors import ConfigError, InputError, UsageError
 from stm_keras.experiments.plan import (
@@ -11,6 +12,8 @@ from stm_keras.experiments.plan import (
     read_sweep,
     read_values,
 )
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 
 def test_a_grid_has_every_combination_and_goes_through_it_once_before_the_next_seed():

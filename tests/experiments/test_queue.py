@@ -1,9 +1,12 @@
 """How a sweep is handed to SLURM; tests/slurm does it for real."""
 
 import pytest
+from helpers import ONCE
 
 from stm_keras.errors import InputError
 from stm_keras.experiments.queue import array_text, begin_after, hand_over, queued
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 
 @pytest.mark.parametrize(

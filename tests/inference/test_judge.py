@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
-from helpers import lattice_scans
+from helpers import ONCE, lattice_scans
 
 from stm_keras.data.preprocess import recorded_lines
 from stm_keras.inference.judge import scan_verdicts, verdict_of
 from stm_keras.inference.predictor import Predictor
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 FACTS = {
     "classes": list("abcd"),

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers import ONCE
 
 from stm_keras.data.preprocess import resample_scan, scale_lines, standardise_lines
 from stm_keras.data.resample import LineResampler, fit_heights, lines_of, resample_line
@@ -15,6 +16,8 @@ from stm_keras.inference.verdict import (
     threshold,
     too_few,
 )
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 FACTS = {"classes": ["a", "b", "c"], "pixels": 8, "max_lines": 6, "input": "scaled"}
 

@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+from helpers import ONCE
 
 from stm_keras.data.dataset import CLASSES
 from stm_keras.inference.resample import cut_tiles, tiles_along
 from stm_keras.inference.sizes import taught_sizes, too_coarse, unknown_size, widest_nm
 from stm_keras.scan import Scan
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 FACTS = {"classes": list(CLASSES), "pixels": 16, "max_lines": 16}
 NOTTINGHAM = {

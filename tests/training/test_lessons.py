@@ -2,12 +2,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import made_up_dataset
+from helpers import ONCE, made_up_dataset
 
 from stm_keras.data.split import split_dataset
 from stm_keras.errors import DatasetError
 from stm_keras.simulate import SimulationConfig, clear_changes, simulate
 from stm_keras.training.targets import few_labels, make_lessons, voted_extra
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,12 @@
 
 import pytest
 from compare_parts import part
+from helpers import ONCE
 
 from stm_keras.errors import MismatchError
 from stm_keras.experiments.compare.summary import cells, failures, spread, summarise
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 
 def test_a_side_is_compared_with_the_first_and_timed_against_the_reference():
