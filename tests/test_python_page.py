@@ -13,8 +13,6 @@ from scan_files import sxm
 import stm_keras
 from stm_keras.data.load import load_dataset
 
-pytestmark = ONCE
-
 PAGE = (REPOSITORY / "docs" / "python.md").read_text(encoding="utf-8")
 
 
@@ -37,6 +35,7 @@ def run(program, folder):
     return done.stdout
 
 
+@ONCE
 def test_every_example_runs_in_turn(tmp_path):
     pytest.importorskip("onnxruntime")
     examples = blocks(PAGE)
@@ -50,6 +49,7 @@ def test_every_example_runs_in_turn(tmp_path):
     assert (tmp_path / "runs" / "tiny" / "best.keras").exists()
 
 
+@ONCE
 def test_every_public_name_is_there_and_on_the_page():
     for name in stm_keras.NAMES:
         assert getattr(stm_keras, name).__name__ == name
@@ -59,6 +59,7 @@ def test_every_public_name_is_there_and_on_the_page():
         _ = stm_keras.nothing
 
 
+@ONCE
 def test_import_loads_nothing():
     program = (
         "import sys, stm_keras; assert not {'numpy', 'keras', 'click'} & set(sys.modules)"
@@ -76,6 +77,7 @@ NO_KERAS = (
 README = blocks((REPOSITORY / "README.md").read_text(encoding="utf-8"))
 
 
+@ONCE
 def test_the_live_example_of_the_readme_needs_no_keras(tmp_path):
     pytest.importorskip("onnxruntime")
     (live,) = [block for block in README if "OnnxStream" in block]
@@ -103,6 +105,7 @@ def test_the_line_that_loads_a_model_file_in_keras_does_so_under_each_backend(tm
     )
 
 
+@ONCE
 def test_files_of_a_microscope_become_a_dataset_as_the_page_on_data_says(tmp_path):
     (program,) = blocks((REPOSITORY / "docs" / "data.md").read_text(encoding="utf-8"))
     for path in ("day1/a.sxm", "day1/b.sxm", "day2/a.sxm"):

@@ -257,22 +257,6 @@ def test_the_report_is_one_file_that_holds_everything(folder, tmp_path):
     assert again.stdout == ""
 
 
-def test_a_backend_asks_for_keras_and_an_onnx_file_has_none(tmp_path):
-    import keras
-
-    from stm_keras.inference.find_model import FOLDER
-
-    path, backend = write(tmp_path, lines=20), keras.config.backend()
-    light, heavy = records(path), records(path, "--backend", backend)
-    for one, other in zip(light, heavy, strict=True):
-        given = [list(record["probabilities"].values()) for record in (one, other)]
-        np.testing.assert_allclose(*given, atol=1e-4)
-    assert records(path, "--model", FOLDER / "h_si100.onnx") == light
-    assert records(FOLDER / "h_si100.onnx", path) == light
-    result = stm("predict", FOLDER / "h_si100.onnx", path, "--backend", backend)
-    check_error(result, 2, "runs without Keras")
-
-
 @pytest.mark.skipif(not (SHARED / "spm").exists(), reason="the shared scans are not here")
 @pytest.mark.filterwarnings("ignore")
 def test_the_folder_of_real_scans_is_judged():
