@@ -7,6 +7,7 @@ import sys
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import pytest
 from helpers import ONCE
 
 pytestmark = ONCE  # no backend changes what is tested here
@@ -160,6 +161,7 @@ def circle_of_imports():
     return []
 
 
+@pytest.mark.smoke
 def test_files_import_only_what_lies_in_rows_above_their_own():
     files = [path for path in FILES if part_of(path) not in ("__init__", "__main__")]
     parts = {part_of(path) for path in files}
@@ -180,6 +182,7 @@ def test_files_import_only_what_lies_in_rows_above_their_own():
     assert not offenders, "\n".join(["", *offenders])
 
 
+@pytest.mark.smoke
 def test_files_say_what_they_are_for_and_are_neither_long_nor_tiny():
     lines = {path: path.read_text(encoding="utf-8").count("\n") for path in FILES}
     offenders = [
@@ -302,6 +305,7 @@ def past_the_outlets(path):
         yield from (f" no longer {each}" for each in sorted(allowed - parsers))
 
 
+@pytest.mark.smoke
 def test_texts_json_terminals_and_parsers_have_one_outlet():
     offenders = [
         f"{path.relative_to(ROOT.parent)}:{each}"

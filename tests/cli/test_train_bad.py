@@ -94,6 +94,7 @@ def test_bad_data_is_one_line_and_leaves_no_run(name, tmp_path, dataset_file):
     assert not folder.exists()
 
 
+@pytest.mark.smoke
 def test_missing_data_is_one_line_and_leaves_no_run(tmp_path):
     data, folder = tmp_path / "no.h5", tmp_path / "deep" / "run"
     result = stm("train", "--data", data, "-o", folder)

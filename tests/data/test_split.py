@@ -53,6 +53,7 @@ def assert_groups_kept(groups, split):
     assert sum(map(len, held)) == len(set.union(*held))
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("protocol", ["p1", "p2"])
 def test_parts_have_their_share_of_every_class(protocol):
     dataset = made_up()
@@ -71,6 +72,7 @@ def test_p1_gives_each_class_its_share_to_the_scan():
     assert split.groups is None
 
 
+@pytest.mark.smoke
 def test_no_session_is_in_two_parts():
     dataset = made_up()
     for fold in (None, 0, 1, 2):
@@ -100,6 +102,7 @@ def test_test_folds_are_disjoint_and_cover_everything(protocol):
         assert len(split.parts["validation"]) / rest == pytest.approx(0.15, abs=0.03)
 
 
+@pytest.mark.smoke
 def test_p3_tests_on_one_campaign():
     dataset = made_up()
     campaign = np.array(["north", "south", "west"])[np.arange(len(dataset)) % 3]
@@ -125,6 +128,7 @@ def test_a_seed_makes_a_split(protocol, fold):
     assert one.parts["train"].tolist() != other.parts["train"].tolist()
 
 
+@pytest.mark.smoke
 def test_a_split_is_the_same_everywhere():
     session = np.array(list("aabbbccddddeeffg"))
     dataset = Dataset(

@@ -28,6 +28,7 @@ def test_reliability_by_hand():
     np.testing.assert_allclose(right, [np.nan, 1, 1, 0.5])
 
 
+@pytest.mark.smoke
 def test_calibration_error_by_hand():
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.5, 0.5]])
     error = expected_calibration_error([0, 1, 1, 0], probabilities, bins=4)
@@ -52,6 +53,7 @@ def test_no_scans_give_nan():
     assert reliability([], np.zeros((0, 3)), 5)[2].sum() == 0
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 def test_temperature_is_found_again(temperature):
     labels, logits = draw(4000, 1, temperature)
@@ -126,6 +128,7 @@ def two_faced(count=4000, seed=0):
     return labels, shares
 
 
+@pytest.mark.smoke
 def test_confidence_is_bent_to_what_was_right():
     labels, shares = two_faced()
     slope, shift = fit_confidence(labels, shares)

@@ -41,6 +41,7 @@ def scans():
     return scans
 
 
+@pytest.mark.smoke
 def test_thresholds_are_those_of_the_lines_there_are(scans):
     whole, begun, _ = scan_verdicts(Live(None, FACTS), scans)
     assert whole.probabilities == pytest.approx((0.4, 0.2, 0.2, 0.2))
@@ -67,6 +68,7 @@ def test_lines_end_with_the_last_that_is_not_constant(scans):
     assert recorded_lines(np.zeros((2, 4, 5))).tolist() == [0, 0]
 
 
+@pytest.mark.smoke
 def test_one_scan_is_told_as_a_record(scans):
     told = verdict_of(Live(None, FACTS), scans[1])
     assert told["class"] == "a"

@@ -72,6 +72,7 @@ def test_predict_without_a_model_takes_the_default(folder, tmp_path):
     check_error(stm("predict", scans), 3, "h_si100: no model of this name", "a_small")
 
 
+@pytest.mark.smoke
 def test_a_backend_asks_for_keras_and_an_onnx_file_has_none(tmp_path):
     heights = lattice_scans([0])[0][:20] * 1e-12
     path, backend = tmp_path / "a.sxm", keras.config.backend()
@@ -99,6 +100,7 @@ def test_shipped_onnx_files_keep_the_standard():
         check_onnx(next(path for path in model.files if path.suffix == ".onnx"))
 
 
+@pytest.mark.smoke
 def test_the_shipped_models_are_whole():
     for model in shipped_models():
         assert model.card is not None, f"{model.name} has no card"

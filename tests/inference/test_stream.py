@@ -41,6 +41,7 @@ def scan(lines=6, pixels=8, seed=0):
     return np.random.default_rng(seed).normal(size=(lines, pixels))
 
 
+@pytest.mark.smoke
 def test_lines_are_prepared_as_those_of_whole_scans():
     heights = scan()
     heights[2] = 0
@@ -201,6 +202,7 @@ def test_as_many_lines_as_the_model_needs_are_enough():
     )
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     ("held", "verdict"),
     [
@@ -224,6 +226,7 @@ def change_scan(lines, where):
     return heights
 
 
+@pytest.mark.smoke
 def test_a_change_is_told_when_it_is_certain_with_its_line():
     told = stream(change={"threshold": 0.7, "delay": 2})
     verdicts = [told.push(line) for line in change_scan(12, [4])]

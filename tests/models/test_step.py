@@ -59,6 +59,7 @@ def test_trees_beside_the_network_go_line_by_line_as_well():
     assert np.abs(fewer - whole).max() > 0.1
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(("mixer", "window"), [("gru", 10), ("mean", 10), ("attention", 3)])
 def test_scans_side_by_side_equal_the_whole_scans_without_compiling(mixer, window):
     model = tiny_stream(mixer, window).model

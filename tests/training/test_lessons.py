@@ -24,6 +24,7 @@ def voted():
     return made_up_dataset(**changes)
 
 
+@pytest.mark.smoke
 def test_classes_count_alike_as_those_of_the_predecessor():
     counts = [1664, 8312, 3202, 5754]
     labels = np.repeat(range(4), counts)
@@ -80,6 +81,7 @@ def test_votes_that_are_not_there_cannot_teach():
         make_lessons(made_up_dataset(8, voted=False), np.arange(8), soft=1.0)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("protocol", ["p1", "p2"])
 def test_further_scans_come_from_training_sessions_only(voted, protocol):
     split = split_dataset(voted, protocol, seed=0, fold=0, num_folds=3)
