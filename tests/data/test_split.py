@@ -9,6 +9,7 @@ from helpers import made_up_dataset
 from stm_keras.data.dataset import CLASSES, Dataset
 from stm_keras.data.load import load_dataset
 from stm_keras.data.split import Split, fold_names, session_campaigns, split_dataset
+from stm_keras.data.stratify import assign_groups, assign_scans
 from stm_keras.errors import DatasetError, UsageError
 
 NOTTINGHAM = Path(__file__).parents[3] / "shared" / "data" / "nottingham.h5"
@@ -158,6 +159,22 @@ def test_every_class_is_in_every_part_where_groups_allow_it():
         split = split_dataset(dataset, "p2", seed)
         for indices in split.parts.values():
             assert set(labels[indices]) == {0, 1}
+
+
+def test_a_class_in_every_part_is_worth_more_than_shares_to_the_scan():
+    groups = np.repeat(range(6), [15, 2, 4, 21, 19, 17])
+    labels = np.arange(len(groups)) % 2
+    labels[[0, 42, 61]] = 2  # one scan each of groups 0, 4 and 5, far from 15 % in size
+    for seed in range(4):
+        parts = assign_groups(labels, groups, (0.7, 0.15, 0.15), seed, 3)
+        assert [set(labels[parts == part]) for part in range(3)] == [{0, 1, 2}] * 3
+
+
+def test_as_many_scans_as_parts_are_one_for_each():
+    labels = np.repeat([0, 1], [3, 40])
+    for seed in range(5):
+        parts = assign_scans(labels, (0.7, 0.15, 0.15), seed, 2)
+        assert sorted(parts[:3]) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("protocol", ["p1", "p2"])
