@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from helpers import BACKEND, FEW_LINES, TINY, stm, write_dataset
 
-from stm_keras.backend import import_keras
+from stm_keras.backend import import_keras, installed_backends
 
 KERAS_FREE = {"data", "evaluation", "readers", "runtime", "simulate", "trees"}
 KERAS_FREE |= {
@@ -53,6 +53,15 @@ def pytest_ignore_collect(collection_path):
     if BACKEND is None and part and part not in (KERAS_FREE | JUDGES) - {"trees"}:
         return True
     return None
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave tests that no backend changes to the last backend, unless few are asked for."""
+    if BACKEND in (None, *installed_backends()[-1:]) or config.option.markexpr:
+        return
+    once = [item for item in items if item.get_closest_marker("once")]
+    items[:] = [item for item in items if not item.get_closest_marker("once")]
+    config.hook.pytest_deselected(items=once)
 
 
 def pytest_collection_finish(session):

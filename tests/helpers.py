@@ -20,9 +20,7 @@ from stm_keras.data.load import save_dataset
 REPOSITORY = Path(__file__).parent.parent
 SHARED = REPOSITORY.parent / "shared" / "data"
 BACKEND = use_backend() if installed_backends() else None  # in an install that only judges
-ONCE = pytest.mark.skipif(  # of what no backend changes, and of processes that choose one
-    BACKEND not in ("torch", None), reason="runs once, beside torch"
-)
+ONCE = pytest.mark.once  # of what no backend changes, and of processes that choose one
 SEPARATE = (  # stdout and stderr, as click does by itself from 8.2 on
     {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
 )

@@ -16,6 +16,8 @@ from stm_keras.inference.find_model import shipped_path
 from stm_keras.runtime import load_onnx, verdict_of
 from stm_keras.simulate import simulate, simulate_others
 
+pytestmark = ONCE  # no backend changes what is tested here
+
 pytest.importorskip("onnxruntime")
 PAGES = [*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")]
 ACTS = re.compile(r"^\s*(stm-keras .*--fail-on .*(?:\|\||&&|;).*)$", re.MULTILINE)
@@ -108,14 +110,12 @@ def test_there_are_examples_and_each_waits_for_exit_code_10():
         assert SAFE.fullmatch(line), f"{place}: may act on what was not judged: {line}"
 
 
-@ONCE
 @pytest.mark.parametrize("line", sorted({line for _, line in EXAMPLES}))
 def test_an_example_acts_on_a_bad_tip(line, shell, scans):
     acted, done = shell(line, scans["a bad tip"])
     assert acted.count("\n") == 1, done
 
 
-@ONCE
 @pytest.mark.parametrize("line", sorted({line for _, line in EXAMPLES}))
 @pytest.mark.parametrize(
     "what",
@@ -135,7 +135,6 @@ def test_an_example_does_not_act_on(what, line, shell, scans):
     assert not acted, done
 
 
-@ONCE
 @pytest.mark.skipif(not (SHARED / "spm").exists(), reason="the shared scans are not here")
 @pytest.mark.parametrize("line", sorted({line for _, line in EXAMPLES}))
 def test_an_example_does_not_act_on_a_real_scan_of_silicon_7x7(line, shell):

@@ -1,41 +1,58 @@
+"""Rules about the code as a whole. Each test lists all offenders at once."""
+
 import ast
 import functools
 import re
+import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+from helpers import ONCE
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 ROOT = Path(__file__).parent.parent / "stm_keras"
-ROWS = {  # who may import whom: only parts of a lower row, or its own part
-    "errors": 0,
-    "memory": 1,
-    "terminal": 1,
-    "untrusted": 1,
-    "signals": 1,
-    "files": 2,
-    "resources": 2,
-    "backend": 2,
-    "scan": 2,
-    "settings": 2,
-    "readers": 3,
-    "config": 3,
-    "records": 3,
-    "runs": 4,
-    "data": 5,
-    "simulate": 6,
-    "evaluation": 6,
-    "trees": 6,
-    "reports": 7,
-    "layers": 8,
-    "models": 9,
-    "inference": 10,
-    "runtime": 11,
-    "training": 11,
-    "export": 11,
-    "experiments": 12,
-    "cli": 13,
+ROWS = {  # who may import whom: only what lies in a row above its own, or in its own part
+    "errors": 1,
+    "memory": 2,
+    "terminal": 2,
+    "untrusted": 2,
+    "signals": 2,
+    "files": 3,
+    "resources": 3,
+    "backend": 3,
+    "scan": 3,
+    "settings": 3,
+    "config": 4,
+    "records": 4,
+    "readers": 4,
+    "runs": 5,
+    "data": 6,
+    "simulate": 7,
+    "evaluation": 7,
+    "trees": 7,
+    "inference": 8,
+    "reports": 8,
+    "runtime": 9,
+    # the Keras line: nothing above it imports keras, not even inside a function
+    "layers": 11,
+    "models": 12,
+    "inference/attention": 13,  # these lie below the line, the other files of the package
+    "inference/keras_parts": 13,  # above it, and import none of these
+    "inference/model_file": 13,
+    "inference/predictor": 13,
+    "inference/evaluate": 13,
+    "inference/find_model": 13,
+    "inference/keras_free": 13,
+    "inference/predict_files": 13,
+    "inference/scan_inputs": 13,
+    "training": 14,
+    "export": 14,
+    "experiments": 15,
+    "cli": 16,
 }
-KERAS_LINE = 8  # nothing above it imports keras, not even inside a function
+KERAS_LINE = 10
 OUTSIDE = {  # what a part may import at the top of a file, beside the standard library
     "scan": {"numpy"},
     "readers": {"numpy"},
@@ -62,20 +79,24 @@ MAY_NAME_BACKENDS = {"backend.py", "writers.py", "onnx_scan.py"}
 MAY_NAME_BACKENDS |= {"machine.py", "native.py"}
 MAY_NAME_BACKENDS |= {"parallel.py"}  # Keras itself distributes under JAX only
 FILES = sorted(ROOT.rglob("*.py"))
+NAMES = {  # of modules, each with its file
+    ".".join(("stm_keras", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(
+        ".__init__"
+    ): path
+    for path in FILES
+}
+MOST_LINES, FEW_LINES = 400, 60  # of a file
+MOST_SMALL_FILES = 12  # __init__.py not counted
 
 
 def part_of(path):
     return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
-def imports(tree, top_only):
-    """Yield the dotted names that a file imports."""
-    nodes = tree.body if top_only else ast.walk(tree)
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield node.module
+def row_of(path):
+    """Return the row of a file: its own, if it has one, or that of its part."""
+    file = path.relative_to(ROOT).with_suffix("").as_posix()
+    return ROWS.get(file, ROWS.get(part_of(path)))
 
 
 @functools.cache
@@ -83,63 +104,107 @@ def parse(path):
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_a_file_imports_only_what_its_row_allows(path):
-    part = part_of(path)
-    if part in ("__init__", "__main__"):
-        return
-    for name in imports(parse(path), top_only=False):
-        head, _, rest = name.partition(".")
-        other = rest.partition(".")[0]
-        if head == "stm_keras" and other and other != part:
-            assert ROWS[other] < ROWS[part], f"{part} imports {name}"
-        if head == "keras":
-            allowed = ROWS[part] >= KERAS_LINE or part == "backend"
-            assert allowed, f"{part} is above the Keras line and imports {name}"
-        if head in BACKENDS:
-            assert path.name in MAY_NAME_BACKENDS, f"{path} names the backend {head}"
+def imports(tree, top_only):
+    """Yield the dotted names that a file imports: of a module's names, the module."""
+    for node in tree.body if top_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            full = (f"{node.module}.{alias.name}" for alias in node.names)
+            yield from {name if name in NAMES else node.module for name in full}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_the_top_of_a_file_imports_only_light_packages(path):
-    import sys
-
-    part = part_of(path)
-    if part in ("__init__", "__main__"):
-        return
-    for name in imports(parse(path), top_only=True):
+def breaches_of_rows(path):
+    """Yield what a file imports though its row does not allow it."""
+    part, row = part_of(path), row_of(path)
+    for name in sorted(set(imports(parse(path), top_only=False))):
+        other, head = NAMES.get(name), name.partition(".")[0]
+        if other and other != ROOT / "__init__.py":
+            above = row_of(other) < row
+            if not above and (part_of(other) != part or row_of(other) > row):
+                yield f"{name}: no higher row"
+        if head == "keras" and row < KERAS_LINE and part != "backend":
+            yield f"{name}: above the Keras line"
+        if head in BACKENDS and path.name not in MAY_NAME_BACKENDS:
+            yield f"{name}: names a backend"
+    for name in sorted(set(imports(parse(path), top_only=True))):
         head = name.partition(".")[0]
-        if head != "stm_keras" and head not in sys.stdlib_module_names:
-            assert head in OUTSIDE.get(part, set()), f"{part} imports {name} at its top"
+        light = head == "stm_keras" or head in sys.stdlib_module_names
+        if not light and head not in OUTSIDE.get(part, set()):
+            yield f"{name}: too heavy for the top of a file"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_a_file_says_what_it_is_for_and_is_not_too_long(path):
-    text = path.read_text(encoding="utf-8")
-    assert ast.get_docstring(ast.parse(text)), f"{path} has no docstring"
-    assert text.count("\n") <= 415, f"{path} is too long: split it by subject"
+def files_below_without_need():
+    """Yield the files with a row of their own below the Keras line that need not be there."""
+    for file in sorted(name for name in ROWS if "/" in name):
+        path = ROOT / f"{file}.py"
+        names = set(imports(parse(path), top_only=False))
+        below = any(
+            row_of(NAMES[name]) > KERAS_LINE for name in names & set(NAMES) - {"stm_keras"}
+        )
+        if not below and not any(name.split(".")[0] == "keras" for name in names):
+            yield f"{file} can lie above the Keras line: it needs no row of its own"
 
 
-def test_every_part_has_a_row():
-    parts = {part_of(path) for path in FILES} - {"__init__", "__main__"}
-    assert parts == set(ROWS)
+def circle_of_imports():
+    """Return the modules of a circle, wherever in a file the imports stand, or []."""
+    graph = {
+        name: {each for each in imports(parse(path), top_only=False) if each in NAMES}
+        for name, path in NAMES.items()
+    }
+    for name in graph:  # a package is ready when its own __init__.py is
+        graph[name] -= {name, "stm_keras"}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
+@pytest.mark.smoke
+def test_files_import_only_what_lies_in_rows_above_their_own():
+    files = [path for path in FILES if part_of(path) not in ("__init__", "__main__")]
+    parts = {part_of(path) for path in files}
+    known = parts | {path.relative_to(ROOT).with_suffix("").as_posix() for path in files}
+    offenders = [f"{part} has no row" for part in sorted(parts - set(ROWS))]
+    offenders += [
+        f"{name} has a row and is not there" for name in sorted(set(ROWS) - known)
+    ]
+    offenders += [
+        f"{path.relative_to(ROOT)} imports {breach}"
+        for path in files
+        if row_of(path)
+        for breach in breaches_of_rows(path)
+    ]
+    offenders += files_below_without_need()
+    if circle := circle_of_imports():
+        offenders += [f"a circle: {' -> '.join(circle)}"]
+    assert not offenders, "\n".join(["", *offenders])
+
+
+@pytest.mark.smoke
+def test_files_say_what_they_are_for_and_are_neither_long_nor_tiny():
+    lines = {path: path.read_text(encoding="utf-8").count("\n") for path in FILES}
+    offenders = [
+        f"{path} has no docstring" for path in FILES if not ast.get_docstring(parse(path))
+    ]
+    offenders += [
+        f"{path.relative_to(ROOT)} has {count} lines, more than {MOST_LINES}"
+        for path, count in lines.items()
+        if count > MOST_LINES
+    ]
+    small = [
+        f"{path.relative_to(ROOT)} ({count})"
+        for path, count in lines.items()
+        if count < FEW_LINES and path.name != "__init__.py"
+    ]
+    if len(small) > MOST_SMALL_FILES:
+        offenders += [f"more than {MOST_SMALL_FILES} small files: {', '.join(small)}"]
+    assert not offenders, "\n".join(["", *offenders])
 
 
 CHANNELS = {"team.py", "worker.py", "process.py"}  # between processes of one command
 OWN_JSON = {"config.py", "doctor.py", "model_file.py"}  # texts, or what Keras reads again
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_json_that_is_written_has_no_nan(path):
-    if path.name in CHANNELS | OWN_JSON:
-        return
-    for node in ast.walk(parse(path)):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in (
-            "json.dumps",
-            "json.dump",
-        ):
-            told = {each.arg: ast.unparse(each.value) for each in node.keywords}
-            assert told.get("allow_nan") == "False", f"{path}, line {node.lineno}"
 
 
 OUTSIDE_THE_PACKAGE = sorted(
@@ -169,18 +234,6 @@ def reads_or_writes_text(call):
     )
 
 
-def test_every_text_says_its_encoding():
-    forgotten = [
-        f"{path.relative_to(ROOT.parent)}:{call.lineno}"
-        for path in [*FILES, *OUTSIDE_THE_PACKAGE]
-        for call in ast.walk(parse(path))
-        if isinstance(call, ast.Call)
-        and reads_or_writes_text(call)
-        and "encoding" not in {keyword.arg for keyword in call.keywords}
-    ]
-    assert not forgotten, "these would take the encoding of the locale"
-
-
 def reaches_a_terminal(node, path):
     """Tell whether code could show something past the outlets of `terminal.py`."""
     if isinstance(node, ast.Constant):
@@ -194,16 +247,6 @@ def reaches_a_terminal(node, path):
         return any("rich.console" in name for name in imports(ast.Module([node]), True))
     called = isinstance(node, ast.Call) and getattr(node.func, "id", None)
     return called == "print" and part_of(path) == "cli"  # click.echo flushes as well
-
-
-def test_nothing_reaches_a_terminal_past_the_outlets():
-    past = [
-        f"{path.relative_to(ROOT.parent)}:{node.lineno}"
-        for path in FILES
-        for node in ast.walk(parse(path))
-        if path.name != "terminal.py" and reaches_a_terminal(node, path)
-    ]
-    assert not past, "draw with `terminal.console` or `redraw`, print with click.echo"
 
 
 PARSERS = {"json.load", "json.loads", "zipfile.ZipFile", "np.load", "numpy.load"}
@@ -223,25 +266,52 @@ MAY_PARSE = {  # what comes from elsewhere goes through untrusted.py; these file
 }
 
 
-def test_what_anybody_may_have_written_is_parsed_in_one_place():
-    wrong = []
-    for path in FILES:
-        name = str(path.relative_to(ROOT))
-        tree = parse(path)
-        found = {f"import {each}" for each in imports(tree, top_only=False)} & {
-            "import tomllib",
-            "import pickle",
-        }
-        found |= {
-            ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)
-        } & PARSERS
-        allowed = MAY_PARSE.get(name, set()) | (
-            {"import tomllib"} if name == "untrusted.py" else set()
+def parsers_of(path):
+    """Return what a file calls or imports to parse what it reads."""
+    tree = parse(path)
+    names = {
+        ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)
+    }
+    modules = set(imports(tree, top_only=False)) & {"tomllib", "pickle"}
+    return names & PARSERS | {f"import {name}" for name in modules}
+
+
+def past_the_outlets(path):
+    """Yield where a file writes, shows or reads something past the one way to do so."""
+    inside = path.is_relative_to(ROOT)
+    for node in ast.walk(parse(path)):
+        call = isinstance(node, ast.Call)
+        keywords = (
+            {each.arg: ast.unparse(each.value) for each in node.keywords} if call else {}
         )
-        wrong += [f"{name}: {each}" for each in sorted(found - allowed)]
-        wrong += [
-            f"{name}: no longer {each}"
-            for each in sorted(MAY_PARSE.get(name, set()) - found)
-            if name != "untrusted.py"
-        ]
-    assert not wrong, "use stm_keras.untrusted"
+        if call and reads_or_writes_text(node) and "encoding" not in keywords:
+            yield f"{node.lineno}: the encoding would be the locale's"
+        if not inside:
+            continue
+        if path.name != "terminal.py" and reaches_a_terminal(node, path):
+            yield f"{node.lineno}: draw with `terminal.console` or `redraw`, use click.echo"
+        writes_json = call and ast.unparse(node.func) in ("json.dumps", "json.dump")
+        finite = keywords.get("allow_nan") == "False"
+        if writes_json and not finite and path.name not in CHANNELS | OWN_JSON:
+            yield f"{node.lineno}: JSON that may have NaN in it"
+    if inside and path.name != "untrusted.py":
+        parsers, allowed = (
+            parsers_of(path),
+            MAY_PARSE.get(str(path.relative_to(ROOT)), set()),
+        )
+        yield from (
+            f" {each}: use stm_keras.untrusted" for each in sorted(parsers - allowed)
+        )
+        yield from (f" no longer {each}" for each in sorted(allowed - parsers))
+
+
+@pytest.mark.smoke
+def test_texts_json_terminals_and_parsers_have_one_outlet():
+    offenders = [
+        f"{path.relative_to(ROOT.parent)}:{each}"
+        for path in [*FILES, *OUTSIDE_THE_PACKAGE]
+        for each in past_the_outlets(path)
+    ]
+    missing = set(MAY_PARSE) - {str(path.relative_to(ROOT)) for path in FILES}
+    offenders += [f"{name} may parse and is not there" for name in sorted(missing)]
+    assert not offenders, "\n".join(["", *offenders])

@@ -35,6 +35,7 @@ def installed(monkeypatch):
     return names
 
 
+@pytest.mark.smoke
 def test_the_backend_in_use_is_the_one_asked_for():
     assert os.environ["KERAS_BACKEND"] == IN_USE
     assert use_backend() == IN_USE

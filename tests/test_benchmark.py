@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import check_error, made_up_dataset, stm
+from helpers import ONCE, check_error, made_up_dataset, stm
 
 from stm_keras.config import load_config
 from stm_keras.data.load import load_dataset, save_dataset
@@ -17,6 +17,8 @@ from stm_keras.experiments.plan import plan, read_variant
 from stm_keras.reports.benchmark import results_page
 from stm_keras.runs import Run
 from stm_keras.training.report import save_predictions
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 CONFIGS = [Path("configs/small.toml"), Path("configs/vit.toml")]
 SUBSETS = ("all", "full agreement", "consensus")

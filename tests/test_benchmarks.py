@@ -4,6 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from helpers import ONCE
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Config files, settings that win over them, and what is said of wrong ones."""
 
 import pytest
-from helpers import REPOSITORY
+from helpers import ONCE, REPOSITORY
 
 from stm_keras.config import (
     Config,
@@ -13,6 +13,8 @@ from stm_keras.config import (
 )
 from stm_keras.errors import ConfigError, InputError
 from stm_keras.settings import VitConfig
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 
 def write(path, text):
@@ -41,6 +43,7 @@ def test_the_vit_is_the_predecessors():
     assert (model.layers, model.heads, model.dim, model.mlp_dim) == (6, 8, 256, 1024)
 
 
+@pytest.mark.smoke
 def test_a_file_holds_only_what_differs(tmp_path):
     config = load_config(write(tmp_path / "a.toml", "seed = 3\n[train]\nepochs = 5\n"))
     assert (config.seed, config.train.epochs) == (3, 5)
@@ -84,6 +87,7 @@ def test_none_takes_back_what_the_file_says(tmp_path):
     assert (settings.early_stopping, settings.clip_norm) == (None, None)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     "settings",
     [

@@ -33,6 +33,7 @@ EXIT_CODES = {
 }
 
 
+@pytest.mark.smoke
 def test_every_error_has_its_exit_code():
     family = {
         name: value

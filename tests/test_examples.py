@@ -13,6 +13,8 @@ from stm_keras.inference.find_model import FOLDER, shipped_path
 from stm_keras.inference.judge import scan_verdicts
 from stm_keras.inference.model_file import load_predictor
 
+pytestmark = ONCE  # no backend changes what is tested here
+
 pytest.importorskip("onnxruntime")
 EXAMPLES = REPOSITORY / "examples"
 STEP = FOLDER / "h_si100.onnx"
@@ -141,7 +143,6 @@ def exported(tmp_path, name):
     return predictor
 
 
-@ONCE  # each converter is seen in tests/export
 @pytest.mark.parametrize("name", ["vit", "attention"])
 def test_an_onnx_file_is_read_without_stm_keras(tmp_path, monkeypatch, name):
     monkeypatch.setattr("stm_keras.export.common.NUM_SCANS", 3)
@@ -160,7 +161,6 @@ def test_an_onnx_file_is_read_without_stm_keras(tmp_path, monkeypatch, name):
     assert done.stdout.split() == ["not", "judged"], done.stderr
 
 
-@ONCE
 @pytest.mark.skipif(BACKEND is None, reason="exporting needs a backend")
 def test_an_unknown_surface_gets_no_class_without_stm_keras(tmp_path):
     model = shipped_path("h_si100_small")

@@ -25,6 +25,7 @@ def names(folder):
     return [path.name for path in folder.iterdir()]
 
 
+@pytest.mark.smoke
 def test_a_result_appears_whole(tmp_path):
     path = tmp_path / "new" / "folder" / "scans.h5"
     with atomic(path) as temporary:
@@ -45,6 +46,7 @@ def test_an_error_leaves_what_was_there(tmp_path):
     assert names(tmp_path) == ["a.txt"]
 
 
+@pytest.mark.smoke
 def test_an_existing_result_is_replaced_only_when_told(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from helpers import ONCE, REPOSITORY
 
+pytestmark = ONCE  # no backend changes what is tested here
+
 JOBS = REPOSITORY / "jobs"
 SCRIPTS = sorted([*JOBS.glob("*.sbatch"), *JOBS.glob("*.sh")])
 IMAGE = JOBS / "stm-keras.def"
@@ -99,7 +101,6 @@ def test_the_container_names_what_is_there():
     assert "NOT BUILT YET" in IMAGE.read_text()
 
 
-@ONCE
 def test_what_the_container_tests_works_outside_of_one(tmp_path):
     (tmp_path / "bin").mkdir()
     command = tmp_path / "bin" / "stm-keras"

@@ -18,6 +18,8 @@ from stm_keras.cli.main import main
 from stm_keras.errors import OutputError, UsageError
 from stm_keras.files import atomic, atomic_folder, check_folder, check_outputs, sweep
 
+pytestmark = ONCE  # no backend changes what is tested here
+
 
 def write(path, text, overwrite=False, meanwhile=lambda: None):
     with atomic(path, overwrite) as temporary:
@@ -110,7 +112,6 @@ def test_a_folder_that_came_meanwhile_is_not_replaced(tmp_path):
     assert names(tmp_path) == ["model"]
 
 
-@ONCE
 def test_of_three_converts_to_one_name_one_succeeds(tmp_path):
     source = write_dataset(tmp_path / "scans.h5", count=8, sessions=0)
     command = [
@@ -377,7 +378,6 @@ def killed(*arguments):
     assert process.returncode == -signal.SIGKILL
 
 
-@ONCE
 def test_what_a_killed_convert_left_is_swept_by_the_next(scans, tmp_path):
     output = tmp_path / "out" / "scans.h5"
     killed("convert", scans, "-o", output)
@@ -386,7 +386,6 @@ def test_what_a_killed_convert_left_is_swept_by_the_next(scans, tmp_path):
     assert names(output.parent) == ["scans.h5"]
 
 
-@ONCE
 def test_pictures_that_a_killed_predict_left_are_swept_by_the_next(tmp_path):
     pytest.importorskip("onnxruntime")
     from PIL import Image

@@ -14,6 +14,8 @@ from helpers import ONCE, REPOSITORY
 
 from stm_keras.resources import ORIGINALS, resource_folder
 
+pytestmark = ONCE  # no backend changes what is tested here
+
 LOOK = """
 import site, sys
 paths, finders = list(sys.path), list(sys.meta_path)
@@ -124,7 +126,6 @@ def test_where_git_made_a_file_of_an_old_link_the_original_is_taken(tmp_path):
     assert resource_folder("configs", package) == package / "configs"
 
 
-@ONCE
 @pytest.mark.parametrize("source", ["checkout", "sdist"])
 def test_a_wheel_has_them_as_real_files(source, checkout, tmp_path):
     if source == "sdist":
@@ -146,7 +147,6 @@ def test_a_wheel_has_them_as_real_files(source, checkout, tmp_path):
     assert look(site, tmp_path) == [site / "stm_keras" / name for name in ORIGINALS]
 
 
-@ONCE
 def test_an_editable_install_has_those_of_the_checkout(checkout, tmp_path):
     site = tmp_path / "site"
     with zipfile.ZipFile(build("editable", checkout, tmp_path / "wheel")) as archive:

@@ -5,9 +5,12 @@ import sys
 import threading
 
 import pytest
+from helpers import ONCE
 
 from stm_keras.experiments import queue
 from stm_keras.experiments.queue import Task, run_all
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 
 @pytest.fixture

@@ -49,6 +49,7 @@ def test_every_example_runs_in_turn(tmp_path):
     assert (tmp_path / "runs" / "tiny" / "best.keras").exists()
 
 
+@ONCE
 def test_every_public_name_is_there_and_on_the_page():
     for name in stm_keras.NAMES:
         assert getattr(stm_keras, name).__name__ == name
@@ -58,6 +59,7 @@ def test_every_public_name_is_there_and_on_the_page():
         _ = stm_keras.nothing
 
 
+@ONCE
 def test_import_loads_nothing():
     program = (
         "import sys, stm_keras; assert not {'numpy', 'keras', 'click'} & set(sys.modules)"

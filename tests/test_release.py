@@ -4,9 +4,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from helpers import ONCE
 
 import stm_keras
 from stm_keras.cli.reference import PAGES
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 ROOT = Path(__file__).parent.parent
 

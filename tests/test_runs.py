@@ -6,10 +6,13 @@ import sys
 from datetime import date
 
 import pytest
+from helpers import ONCE
 
 from stm_keras.config import load_config
 from stm_keras.errors import InputError, OutputError, UsageError
 from stm_keras.runs import COLUMNS, Run, default_path, legs, with_legs
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 CONFIG = load_config(settings=["train.epochs=3"])
 
@@ -31,6 +34,7 @@ def test_a_new_run_holds_what_was_asked(tmp_path, monkeypatch):
     assert {path.name for path in run.path.iterdir()} == {"config.toml", "command.txt"}
 
 
+@pytest.mark.smoke
 def test_the_same_config_opens_it_again_whatever_its_data_is_called(run):
     again = load_config(settings=["train.epochs=3", "data.path=elsewhere.h5"])
     assert Run.start(run.path, again) == run

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 import scanbot_host
-from helpers import REPOSITORY
+from helpers import ONCE, REPOSITORY
 from scan_files import sxm
 from test_acting_examples import first
 
@@ -13,6 +13,8 @@ from stm_keras.inference.find_model import shipped_path
 from stm_keras.readers import read_scan
 from stm_keras.runtime import load_onnx, verdict_of
 from stm_keras.simulate import simulate, simulate_others
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 pytest.importorskip("onnxruntime")
 STEP = shipped_path().with_suffix(".onnx")

@@ -90,6 +90,7 @@ def test_a_text_is_utf8_with_a_mark_or_without_and_not_too_long(tmp_path):
     assert len(read_text(path, limit=5)) == 5
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     "text",
     [

@@ -4,9 +4,11 @@ import json
 import shutil
 
 import pytest
-from helpers import check_error, stm
+from helpers import ONCE, check_error, stm
 
 from stm_keras.runs import COLUMNS
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 HEAD = ",".join(COLUMNS)
 HISTORY = (
@@ -107,6 +109,7 @@ def test_curves_of_another_format_are_refused(runs, tmp_path):
     check_error(stm(*given), 2, "`--curves` writes PNG.", "curves.pdf")
 
 
+@pytest.mark.smoke
 def test_a_trained_run_can_be_analysed(trained_run):
     (row,) = json.loads(stm("analyze", trained_run, "--json").stdout)
     said = json.loads((trained_run / "evaluation.json").read_text())

@@ -7,11 +7,13 @@ import json
 import h5py
 import numpy as np
 import pytest
-from helpers import lattice_scans, stm
+from helpers import ONCE, lattice_scans, stm
 from PIL import Image
 from scan_files import sxm
 
 from stm_keras.data.dataset import CLASSES
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 pytest.importorskip("onnxruntime")
 

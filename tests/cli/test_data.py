@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pytest
 from helpers import (
+    ONCE,
     REPOSITORY,
     SHARED,
     check_error,
@@ -18,6 +19,8 @@ from PIL import Image
 
 from stm_keras.data.dataset import CLASSES, SIX_CLASSES
 from stm_keras.data.load import load_dataset, save_dataset
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 # simulate
 

@@ -6,10 +6,13 @@ import sys
 
 import keras
 import pytest
-from helpers import stm
+from helpers import ONCE, stm
 
 from stm_keras import __version__
+from stm_keras.backend import installed_backends
 from stm_keras.cli import doctor as subject
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 WORKS = {"installed": True, "works": True, "devices": ["cpu"], "error": None}
 MISSING = {"installed": False, "works": False, "devices": [], "error": None}
@@ -80,8 +83,9 @@ def test_an_unwritable_keras_folder_is_named(backends, monkeypatch, tmp_path):
     assert "Keras cannot write its folder: set KERAS_HOME to one it can." in text
 
 
-def test_a_backend_is_started_in_a_process_of_its_own():
-    found = subject._probe(keras.config.backend())
+@pytest.mark.parametrize("backend", installed_backends())
+def test_a_backend_is_started_in_a_process_of_its_own(backend):
+    found = subject._probe(backend)
     assert found["error"] is None
     assert found["works"] is True
     assert found["devices"]

@@ -53,6 +53,7 @@ def test_json_has_every_key(scores, trained_run, dataset_file):
     assert 0 < scores["consensus"]["n"] < scores["n"]
 
 
+@pytest.mark.smoke
 def test_in_a_run_the_test_part_is_scored_and_gives_what_training_said(scores, trained_run):
     said = json.loads((trained_run / "evaluation.json").read_text())
     assert scores["split"] == "test"

@@ -15,6 +15,7 @@ from stm_keras.inference.model_file import read_facts, save_model
 CONVERTERS = {"tensorflow": "tf2onnx", "jax": "jax2onnx", "torch": "onnxscript"}
 
 
+@pytest.mark.smoke
 def test_a_run_is_written_as_one_file_with_its_facts(trained_run, model_file, tmp_path):
     output = tmp_path / "for others" / "h_si100.keras"
     result = stm("export", trained_run, "--format", "keras", "-o", output, "--json")

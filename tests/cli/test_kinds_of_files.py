@@ -6,8 +6,10 @@ import warnings
 import h5py
 import numpy as np
 import pytest
-from helpers import TINY, check_error, lattice_scans, stm
+from helpers import ONCE, TINY, check_error, lattice_scans, stm
 from scan_files import sxm
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 SCAN = lattice_scans([1])[0] * 1e-12
 SCANS = "Scans: Nanonis (.sxm), "

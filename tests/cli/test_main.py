@@ -6,10 +6,12 @@ import sys
 
 import pytest
 from click.testing import CliRunner
-from helpers import REPOSITORY, check_error, stm, stm_process
+from helpers import ONCE, REPOSITORY, check_error, stm, stm_process
 
 from stm_keras import __version__
 from stm_keras.cli.main import COMMANDS, main
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 HEAVY = ("keras", "tensorflow", "jax", "torch", "numpy", "h5py", "pydantic", "rich")
 
@@ -24,6 +26,7 @@ def loaded_after(code):
     return done.stdout.splitlines()[-1]
 
 
+@pytest.mark.smoke
 def test_help_lists_every_command_with_what_it_does():
     result = stm("--help")
     assert result.exit_code == 0
@@ -74,6 +77,7 @@ def test_help_loads_neither_keras_nor_numpy():
     assert loaded_after(code) == "[]"
 
 
+@pytest.mark.smoke
 def test_importing_the_package_costs_nothing():
     assert loaded_after("import stm_keras") == "[]"
 
@@ -104,6 +108,7 @@ def test_module_and_console_script_are_the_same():
     assert done.stdout.replace("stm-keras [", "main [") == stm("--help").stdout
 
 
+@pytest.mark.smoke
 def test_missing_file_is_one_line_and_exit_code_3_in_a_real_process(tmp_path):
     done = stm_process("info", tmp_path / "nothing.h5")
     assert done.stdout == ""

@@ -39,6 +39,7 @@ def test_records_begin_with_what_a_program_acts_on():
     assert list(KEYS[: len(first)]) == first
 
 
+@pytest.mark.smoke
 def test_a_dataset_gives_one_line_for_each_scan_in_its_order(trained_run, dataset_file):
     records = judge(trained_run, dataset_file)
     assert [record["index"] for record in records] == list(range(96))
@@ -53,6 +54,7 @@ def test_a_dataset_gives_one_line_for_each_scan_in_its_order(trained_run, datase
         assert record["probabilities"][record["class"]] == record["confidence"]
 
 
+@pytest.mark.smoke
 def test_predictions_are_those_that_scored_the_run(trained_run, dataset_file):
     with np.load(trained_run / "predictions.npz") as saved:
         indices, whole = saved["indices"], saved["probabilities"][-1]

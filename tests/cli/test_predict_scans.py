@@ -8,11 +8,13 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import REPOSITORY, SHARED, check_error, lattice_scans, stm
+from helpers import ONCE, REPOSITORY, SHARED, check_error, lattice_scans, stm
 from PIL import Image
 from scan_files import sxm
 
 from stm_keras.data.dataset import CLASSES
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 pytest.importorskip("onnxruntime")
 
@@ -253,22 +255,6 @@ def test_the_report_is_one_file_that_holds_everything(folder, tmp_path):
     again = stm("predict", folder, "--report", tmp_path / "r.html")
     check_error(again, 1, "exists already. Add --overwrite")
     assert again.stdout == ""
-
-
-def test_a_backend_asks_for_keras_and_an_onnx_file_has_none(tmp_path):
-    import keras
-
-    from stm_keras.inference.find_model import FOLDER
-
-    path, backend = write(tmp_path, lines=20), keras.config.backend()
-    light, heavy = records(path), records(path, "--backend", backend)
-    for one, other in zip(light, heavy, strict=True):
-        given = [list(record["probabilities"].values()) for record in (one, other)]
-        np.testing.assert_allclose(*given, atol=1e-4)
-    assert records(path, "--model", FOLDER / "h_si100.onnx") == light
-    assert records(FOLDER / "h_si100.onnx", path) == light
-    result = stm("predict", FOLDER / "h_si100.onnx", path, "--backend", backend)
-    check_error(result, 2, "runs without Keras")
 
 
 @pytest.mark.skipif(not (SHARED / "spm").exists(), reason="the shared scans are not here")

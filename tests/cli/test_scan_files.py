@@ -5,12 +5,14 @@ import warnings
 
 import numpy as np
 import pytest
-from helpers import SHARED, check_error, lattice_scans, stm
+from helpers import ONCE, SHARED, check_error, lattice_scans, stm
 from PIL import Image
 from scan_files import createc, matrix_counts, matrix_index, matrix_result, sxm
 
 from stm_keras.readers import read_scan
 from stm_keras.readers.info import scan_source
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 KEYS = [
     "path",

@@ -8,12 +8,14 @@ import time
 
 import numpy as np
 import pytest
-from helpers import REPOSITORY, check_error, stm, write_dataset
+from helpers import ONCE, REPOSITORY, check_error, stm, write_dataset
 
 from stm_keras.data.load import load_dataset, save_dataset
 from stm_keras.data.shard_writer import save_shards, write_shards
 from stm_keras.errors import OutputError, UsageError
 from stm_keras.simulate import simulate
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 GIVEN = ["simulate", "--count", 20, "--seed", 3, "--shard-size", 8, "--workers", 1]
 

@@ -3,9 +3,11 @@
 import json
 
 import pytest
-from helpers import TINY, check_error, stm
+from helpers import ONCE, TINY, check_error, stm
 
 from stm_keras.files import locked
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 RUN = """
 import json, pathlib, sys

@@ -43,6 +43,7 @@ FILES = {
 }
 
 
+@pytest.mark.smoke
 def test_a_run_holds_everything_one_needs_to_repeat_and_to_trust_it(
     trained_run, dataset_file
 ):
@@ -87,6 +88,7 @@ def test_commands_take_a_config_by_its_name_and_say_an_unknown_one(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.smoke
 def test_the_history_has_a_row_for_each_epoch(trained_run):
     with (trained_run / "history.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

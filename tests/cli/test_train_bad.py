@@ -3,10 +3,20 @@
 import h5py
 import numpy as np
 import pytest
-from helpers import TINY, check_error, lattice_scans, made_up_dataset, stm, write_dataset
+from helpers import (
+    ONCE,
+    TINY,
+    check_error,
+    lattice_scans,
+    made_up_dataset,
+    stm,
+    write_dataset,
+)
 
 from stm_keras.data.dataset import CLASSES
 from stm_keras.data.load import save_dataset
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 IMAGES = lattice_scans(np.arange(12) % 4)
 LABELS = np.arange(12) % 4
@@ -84,6 +94,7 @@ def test_bad_data_is_one_line_and_leaves_no_run(name, tmp_path, dataset_file):
     assert not folder.exists()
 
 
+@pytest.mark.smoke
 def test_missing_data_is_one_line_and_leaves_no_run(tmp_path):
     data, folder = tmp_path / "no.h5", tmp_path / "deep" / "run"
     result = stm("train", "--data", data, "-o", folder)

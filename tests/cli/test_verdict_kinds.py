@@ -7,16 +7,19 @@ import re
 
 import numpy as np
 import pytest
-from helpers import check_error, lattice_scans, stm
+from helpers import ONCE, check_error, lattice_scans, stm
 from scan_files import sxm
 
 from stm_keras.data.dataset import CLASSES
 
 pytest.importorskip("onnxruntime")
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*is outside what the model was trained on",
-    "ignore:.*is higher than wide",
-)
+pytestmark = [
+    ONCE,
+    pytest.mark.filterwarnings(
+        "ignore:.*is outside what the model was trained on",
+        "ignore:.*is higher than wide",
+    ),
+]
 
 KNOWN = {"unsure": {"threshold": 0.0}, "unknown": {"threshold": 1.0}, "min_lines": 1}
 STRANGE = {"unsure": {"threshold": 1.1}, "unknown": {"threshold": -0.1}, "min_lines": 1}

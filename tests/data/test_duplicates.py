@@ -90,6 +90,7 @@ def test_scans_of_one_lattice_are_no_duplicates():
     np.testing.assert_array_equal(found.groups, np.arange(7))
 
 
+@pytest.mark.smoke
 def test_exact_copies_are_paired_with_the_first_and_grouped():
     images = np.stack([picture(surface(seed)) for seed in (7, 8, 7, 9, 7)])
     found = find_duplicates(images)

@@ -82,6 +82,7 @@ def test_a_coding_that_is_not_told_is_refused(tmp_path, write, name):
         load_dataset(tmp_path / "a")
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("write", CONTAINERS, ids=lambda write: write.__name__)
 def test_the_codings_that_are_documented_are_read(tmp_path, write):
     write(tmp_path / "four", {"labels": FOUR})

@@ -50,6 +50,7 @@ def test_every_line_is_treated_alone(heights):
     np.testing.assert_array_equal(whole[1, 3], standardise_lines(heights[1, 3]))
 
 
+@pytest.mark.smoke
 def test_standardised_lines_have_deviation_1_whatever_the_unit(heights):
     out = standardise_lines(heights)
     assert out.dtype == np.float32
@@ -72,6 +73,7 @@ def test_mere_slopes_become_0(dtype, scale):
     assert (standardise_lines(line) == 0).all()
 
 
+@pytest.mark.smoke
 def test_8_bit_pictures_and_heights_in_metres_give_the_same_input():
     picture = np.random.default_rng(1).integers(0, 255, (4, 128)).astype("u1")
     metres = picture * 3.7e-12 + 1e-9
@@ -226,6 +228,7 @@ def test_heights_behind_the_brown_map_and_behind_others():
     assert picture_heights(brown[:, :, ::-1].astype("u1"))[1] is False
 
 
+@pytest.mark.smoke
 def test_lines_are_scaled_by_those_so_far():
     rng = np.random.default_rng(0)
     heights = rng.normal(size=(2, 9, 40)) * rng.uniform(0.1, 9, (2, 9, 1))

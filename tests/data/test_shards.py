@@ -67,6 +67,7 @@ def check_same(one, two):
             np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("dtype", ["u1", "f4", "f8"])
 def test_shards_hold_what_one_file_holds(tmp_path, dtype):
     # noise in every byte, which takes more room when it is packed

@@ -9,6 +9,7 @@ from helpers import made_up_dataset
 from stm_keras.data.dataset import CLASSES, Dataset
 from stm_keras.data.load import load_dataset
 from stm_keras.data.split import Split, fold_names, session_campaigns, split_dataset
+from stm_keras.data.stratify import assign_groups, assign_scans
 from stm_keras.errors import DatasetError, UsageError
 
 NOTTINGHAM = Path(__file__).parents[3] / "shared" / "data" / "nottingham.h5"
@@ -53,6 +54,7 @@ def assert_groups_kept(groups, split):
     assert sum(map(len, held)) == len(set.union(*held))
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("protocol", ["p1", "p2"])
 def test_parts_have_their_share_of_every_class(protocol):
     dataset = made_up()
@@ -71,6 +73,7 @@ def test_p1_gives_each_class_its_share_to_the_scan():
     assert split.groups is None
 
 
+@pytest.mark.smoke
 def test_no_session_is_in_two_parts():
     dataset = made_up()
     for fold in (None, 0, 1, 2):
@@ -100,6 +103,7 @@ def test_test_folds_are_disjoint_and_cover_everything(protocol):
         assert len(split.parts["validation"]) / rest == pytest.approx(0.15, abs=0.03)
 
 
+@pytest.mark.smoke
 def test_p3_tests_on_one_campaign():
     dataset = made_up()
     campaign = np.array(["north", "south", "west"])[np.arange(len(dataset)) % 3]
@@ -125,6 +129,7 @@ def test_a_seed_makes_a_split(protocol, fold):
     assert one.parts["train"].tolist() != other.parts["train"].tolist()
 
 
+@pytest.mark.smoke
 def test_a_split_is_the_same_everywhere():
     session = np.array(list("aabbbccddddeeffg"))
     dataset = Dataset(
@@ -154,6 +159,22 @@ def test_every_class_is_in_every_part_where_groups_allow_it():
         split = split_dataset(dataset, "p2", seed)
         for indices in split.parts.values():
             assert set(labels[indices]) == {0, 1}
+
+
+def test_a_class_in_every_part_is_worth_more_than_shares_to_the_scan():
+    groups = np.repeat(range(6), [15, 2, 4, 21, 19, 17])
+    labels = np.arange(len(groups)) % 2
+    labels[[0, 42, 61]] = 2  # one scan each of groups 0, 4 and 5, far from 15 % in size
+    for seed in range(4):
+        parts = assign_groups(labels, groups, (0.7, 0.15, 0.15), seed, 3)
+        assert [set(labels[parts == part]) for part in range(3)] == [{0, 1, 2}] * 3
+
+
+def test_as_many_scans_as_parts_are_one_for_each():
+    labels = np.repeat([0, 1], [3, 40])
+    for seed in range(5):
+        parts = assign_scans(labels, (0.7, 0.15, 0.15), seed, 2)
+        assert sorted(parts[:3]) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("protocol", ["p1", "p2"])

@@ -63,6 +63,7 @@ def assert_same(one, two):
             assert first == second
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("dtype", ["u1", "f4", "f8"])
 def test_every_field_survives_saving(tmp_path, dtype):
     dataset = full_dataset(dtype)
@@ -250,6 +251,7 @@ def test_matlab_lines_become_rows_and_pixels_columns(tmp_path):
     assert dataset.labels.tolist() == [3, 0, 2]
 
 
+@pytest.mark.smoke
 def test_matlab_and_npz_of_the_same_scans_are_the_same_dataset(tmp_path):
     images, labels = made_up_images(6), np.array([5, 0, 3, 1, 4, 2])
     np.savez(tmp_path / "a.npz", images=images, labels=labels.astype("i4"))

@@ -106,6 +106,7 @@ def test_groups_that_differ_widen_the_interval():
     assert widths[1] > 2 * widths[0]
 
 
+@pytest.mark.smoke
 def test_interval_of_a_share_is_as_wide_as_theory_says():
     labels = np.zeros(900, int)
     right = np.arange(900) < 720

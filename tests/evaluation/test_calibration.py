@@ -28,6 +28,7 @@ def test_reliability_by_hand():
     np.testing.assert_allclose(right, [np.nan, 1, 1, 0.5])
 
 
+@pytest.mark.smoke
 def test_calibration_error_by_hand():
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.5, 0.5]])
     error = expected_calibration_error([0, 1, 1, 0], probabilities, bins=4)
@@ -52,6 +53,7 @@ def test_no_scans_give_nan():
     assert reliability([], np.zeros((0, 3)), 5)[2].sum() == 0
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 def test_temperature_is_found_again(temperature):
     labels, logits = draw(4000, 1, temperature)
@@ -126,6 +128,7 @@ def two_faced(count=4000, seed=0):
     return labels, shares
 
 
+@pytest.mark.smoke
 def test_confidence_is_bent_to_what_was_right():
     labels, shares = two_faced()
     slope, shift = fit_confidence(labels, shares)
@@ -145,6 +148,18 @@ def test_without_errors_or_scans_confidence_stays_as_it_is():
     slope, shift = fit_confidence(np.full(50, 2), shares)
     assert 0 < shift < 5
     assert slope > 0
+
+
+def test_where_nothing_was_wrong_the_confidence_is_drawn_towards_itself():
+    shares = np.full((50, 4), 0.01)
+    shares[:, 2] = 0.97
+    slope, shift = fit_confidence(np.full(50, 2), shares)
+    logit = np.log(0.97 / 0.03)
+    missed = 1 / (1 + np.exp(slope * logit + shift))
+    # at the least loss each scan pulls as hard as the prior of 0.002 nats, squared
+    assert missed == pytest.approx(2 * 0.002 * shift, rel=0.05)
+    assert slope - 1 == pytest.approx(logit * shift, rel=0.05)
+    assert 0.97 < 1 - missed < 0.9995, "50 scans do not show that it is always right"
 
 
 def test_the_likeliest_class_stays_the_likeliest():

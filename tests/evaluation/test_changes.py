@@ -25,6 +25,7 @@ def called(found):
     return [list(np.flatnonzero(scan)) for scan in found]
 
 
+@pytest.mark.smoke
 def test_a_change_is_called_where_the_probability_is_highest():
     scores = with_peaks(quiet(3), at_0_11=0.9, at_0_12=0.95, at_0_13=0.8, at_2_5=0.6)
     assert called(find_changes(scores, 0.5)) == [[12], [], [5]]
@@ -67,6 +68,7 @@ def test_a_later_line_within_the_delay_does_matter():
     assert called(find_changes(higher, 0.5, delay=2, refractory=5)) == [[10]]
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(("delay", "refractory"), [(0, 0), (3, 10), (2, 1), (5, 4)])
 def test_line_by_line_calls_are_those_of_the_whole_scan(delay, refractory):
     scores = np.round(np.random.default_rng(1).random((40, 30)), 1)  # with ties

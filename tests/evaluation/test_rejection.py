@@ -139,3 +139,12 @@ def test_wrong_shares_and_missing_scans_are_named():
         score_rejection(np.zeros(0, int), np.zeros((0, 4)), draw(3)[1])
     with pytest.raises(MismatchError, match="Take the softmax"):
         risk_coverage([0], [[3.0, -2.0]])
+
+
+@pytest.mark.parametrize(("coverage", "kept"), [(0.5, 4), (0.6, 5), (4 / 7, 4), (0.01, 1)])
+def test_a_threshold_keeps_at_least_the_share_that_was_asked_for(coverage, kept):
+    confidence = np.array([0.9, 0.6, 0.8, 0.7, 0.65, 0.75, 0.95])
+    _, probabilities = sure_of(confidence, np.ones(7))
+    threshold = confidence_threshold(probabilities, coverage)
+    assert threshold == np.sort(confidence)[-kept]
+    assert (verdicts(probabilities, threshold) != UNSURE).sum() == kept

@@ -101,6 +101,7 @@ def test_links_lead_to_sections(written):
     assert len(set(targets)) == len(targets) == 9
 
 
+@pytest.mark.smoke
 def test_the_page_holds_the_numbers(written):
     scores, text = written
     shown = "".join(parse(text).itertext())

@@ -17,6 +17,7 @@ def draw(scans=80, seed=0, worth=0.6):
     return labels, scores / scores.sum(1, keepdims=True)
 
 
+@pytest.mark.smoke
 def test_scores_equal_scikit_learn():
     labels, probabilities = draw()
     scores = score_predictions(labels, probabilities, CLASSES, resamples=20)

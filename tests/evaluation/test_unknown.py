@@ -34,6 +34,12 @@ def test_a_threshold_allows_the_stated_false_alarms(share):
     assert (ties > unknown_threshold(ties, 0.03)).mean() == 0
 
 
+def test_a_score_at_the_threshold_is_not_above_it():
+    scores = score_unknown([0.1, 0.5], [0.5, 0.5, 0.9], 0.5, resamples=0)
+    assert scores["false_alarms"] == 0
+    assert scores["found"] == pytest.approx(1 / 3)
+
+
 def test_doubt_is_what_the_likeliest_class_leaves():
     assert softmax_doubt([[0.7, 0.2, 0.1], [1, 0, 0]]) == pytest.approx([0.3, 0])
 

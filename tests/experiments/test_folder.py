@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from helpers import ONCE
 
 from stm_keras.errors import InputError, OutputError, UsageError
 from stm_keras.experiments.plan import make_sweep
@@ -14,6 +15,8 @@ from stm_keras.experiments.sweep import (
     sweep_rows,
     write_jobs,
 )
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 GRID = {"grid": {"train.weight_decay": (0.01, 0.05)}, "seeds": 2}
 NAMES = [

@@ -1,6 +1,7 @@
 """What a sweep is made of."""
 
 import pytest
+from helpers import ONCE
 
 from stm_keras.errors import ConfigError, InputError, UsageError
 from stm_keras.experiments.plan import (
@@ -12,7 +13,10 @@ from stm_keras.experiments.plan import (
     read_values,
 )
 
+pytestmark = ONCE  # no backend changes what is tested here
 
+
+@pytest.mark.smoke
 def test_a_grid_has_every_combination_and_goes_through_it_once_before_the_next_seed():
     sweep = make_sweep(
         {"seeds": 2, "grid": {"train.weight_decay": (0.01, 0.05), "train.epochs": (3,)}}
@@ -28,6 +32,7 @@ def test_a_grid_has_every_combination_and_goes_through_it_once_before_the_next_s
     assert found[3].seed == 1
 
 
+@pytest.mark.smoke
 def test_a_member_is_a_command_of_train_with_whole_paths(tmp_path):
     sweep = make_sweep(
         {"data": "scans.h5", "grid": {"augment.cut": (0.5,), "backend": ("jax", "torch")}}

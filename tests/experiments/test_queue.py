@@ -1,9 +1,12 @@
 """How a sweep is handed to SLURM; tests/slurm does it for real."""
 
 import pytest
+from helpers import ONCE
 
 from stm_keras.errors import InputError
 from stm_keras.experiments.queue import array_text, begin_after, hand_over, queued
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 
 @pytest.mark.parametrize(
@@ -25,6 +28,7 @@ def handed_over(folder, numbers, concurrent, words=(), largest=1001, waiting=())
     return sent, list(hand_over(folder, numbers, concurrent, words, largest, waiting, send))
 
 
+@pytest.mark.smoke
 def test_a_command_has_the_limit_and_the_words_of_the_user(tmp_path):
     (command,), found = handed_over(tmp_path, [0, 2], 4, ["--gres=gpu:1"])
     assert found == [("a", 0, 4)]

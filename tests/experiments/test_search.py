@@ -5,12 +5,15 @@ import subprocess
 import sys
 
 import pytest
+from helpers import ONCE
 
 from stm_keras.errors import MissingExtraError
 from stm_keras.experiments import search
 from stm_keras.experiments.plan import make_sweep
 from stm_keras.experiments.sweep import begin_sweep, open_sweep, sweep_rows
 from stm_keras.signals import Preempted
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 SPACE = {
     "train.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},

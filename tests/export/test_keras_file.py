@@ -49,6 +49,7 @@ def predictors():
     }
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("name", ["cnn_small", "vit"])
 def test_an_exported_model_gives_the_same_logits_and_keeps_its_facts(
     predictors, name, tmp_path

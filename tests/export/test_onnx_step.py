@@ -78,6 +78,7 @@ def test_trees_are_written_as_well(tmp_path, monkeypatch):
     assert np.ptp(ours, axis=1).max() > 0.1
 
 
+@pytest.mark.smoke
 def test_a_stream_without_keras_gives_the_same_verdicts(exported):
     predictor, path = exported
     ours, theirs = LineStream(predictor, 48), OnnxStream(path, 48)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import made_up_dataset
+from helpers import ONCE, made_up_dataset
 
 from stm_keras.config import load_config
 from stm_keras.data.split import split_dataset
@@ -18,6 +18,8 @@ from stm_keras.inference.find_model import (
     is_model,
 )
 from stm_keras.runs import Run
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 DATASET = made_up_dataset(
     32, 8, images=np.zeros((32, 4, 6), np.uint8), lines=np.full(32, 4)

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
-from helpers import lattice_scans
+from helpers import ONCE, lattice_scans
 
 from stm_keras.data.preprocess import recorded_lines
 from stm_keras.inference.judge import scan_verdicts, verdict_of
 from stm_keras.inference.predictor import Predictor
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 FACTS = {
     "classes": list("abcd"),
@@ -39,6 +41,7 @@ def scans():
     return scans
 
 
+@pytest.mark.smoke
 def test_thresholds_are_those_of_the_lines_there_are(scans):
     whole, begun, _ = scan_verdicts(Live(None, FACTS), scans)
     assert whole.probabilities == pytest.approx((0.4, 0.2, 0.2, 0.2))
@@ -65,6 +68,7 @@ def test_lines_end_with_the_last_that_is_not_constant(scans):
     assert recorded_lines(np.zeros((2, 4, 5))).tolist() == [0, 0]
 
 
+@pytest.mark.smoke
 def test_one_scan_is_told_as_a_record(scans):
     told = verdict_of(Live(None, FACTS), scans[1])
     assert told["class"] == "a"

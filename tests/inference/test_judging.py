@@ -6,6 +6,7 @@ import warnings
 import h5py
 import numpy as np
 import pytest
+from helpers import ONCE
 from scan_files import sxm
 
 from stm_keras.data.preprocess import recorded_lines
@@ -14,6 +15,8 @@ from stm_keras.inference.find_files import Place, find_places
 from stm_keras.inference.predict_files import judge
 from stm_keras.inference.predictor import Predictor
 from stm_keras.inference.scan_result import KEYS
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 FACTS = {
     "classes": ["a", "b"],

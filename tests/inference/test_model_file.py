@@ -56,6 +56,7 @@ def test_facts_come_back_without_the_network(tiny_file):
     assert read_facts(tiny_file) == facts
 
 
+@pytest.mark.smoke
 def test_a_loaded_model_gives_the_same_logits(tmp_path):
     model = tiny_vit()
     save_model(model, tmp_path / "tiny.keras", FACTS_OF_TINY)
@@ -192,6 +193,7 @@ def lambda_model(path):
     keras.Model(inputs, outputs).save(path)
 
 
+@pytest.mark.smoke
 def test_a_lambda_is_never_loaded(tmp_path):
     lambda_model(tmp_path / "lambda.keras")
     with pytest.raises(

@@ -79,6 +79,7 @@ def test_the_last_live_verdict_is_that_of_the_scan(name, lost):
         assert told  # else it says little
 
 
+@pytest.mark.smoke
 @pytest.mark.filterwarnings("ignore:.*is higher than wide")
 @pytest.mark.parametrize("slow", ["down", "up"])
 @pytest.mark.parametrize("name", FRAMES)

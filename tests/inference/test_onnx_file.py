@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import check_error, stm
+from helpers import ONCE, check_error, stm
 
 from stm_keras.errors import InputError, MismatchError, StmKerasError
 from stm_keras.inference import onnx_session
@@ -17,6 +17,8 @@ from stm_keras.inference.onnx_scan import load_onnx
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 FACTS = {"format": 1, "classes": ["a", "b"], "pixels": 4, "max_lines": 3}
 SHIPPED = Path(__file__).parents[2] / "models" / "h_si100_small.onnx"

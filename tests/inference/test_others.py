@@ -3,11 +3,13 @@
 import h5py
 import numpy as np
 import pytest
-from helpers import SHARED, made_up_dataset
+from helpers import ONCE, SHARED, made_up_dataset
 
 from stm_keras.errors import DatasetError, InputError, MismatchError
 from stm_keras.inference import evaluate as subject
 from stm_keras.inference.evaluate import read_others, score_others, score_sources
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 
 class Oracle:

@@ -7,12 +7,15 @@ import threading
 
 import numpy as np
 import pytest
+from helpers import ONCE
 from PIL import Image
 from scan_files import ibw, mul, park, scala, surface, sxm
 
 from stm_keras.errors import NoImageError, ScanError, UnclearError
 from stm_keras.inference.find_files import LeftOut, find_places
 from stm_keras.readers import read_scan
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 SCAN = sxm({"Z": ("m", surface(), None)})
 

@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from helpers import ONCE
 
 from stm_keras.errors import DatasetError
 from stm_keras.inference.resample import fit_scan
 from stm_keras.scan import Scan
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 FACTS = {"pixels": 128, "max_lines": 128}
 

@@ -3,7 +3,7 @@
 import h5py
 import numpy as np
 import pytest
-from helpers import SHARED, lattice_scans, made_up_dataset
+from helpers import ONCE, SHARED, lattice_scans, made_up_dataset
 from PIL import Image
 
 from stm_keras.data.dataset import CLASSES
@@ -12,6 +12,8 @@ from stm_keras.data.preprocess import standardise_lines
 from stm_keras.errors import DatasetError, InputError
 from stm_keras.inference.inputs import read_scans, resample_heights
 from stm_keras.inference.scan_inputs import read_candidates
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 FACTS = {"pixels": 128, "max_lines": 128}
 SCANS = lattice_scans([0, 1, 2])

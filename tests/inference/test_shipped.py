@@ -2,9 +2,12 @@
 
 import json
 
+import keras
+import numpy as np
 import pytest
 from export_models import check_onnx
-from helpers import check_error, stm, write_dataset
+from helpers import check_error, lattice_scans, stm, write_dataset
+from scan_files import sxm
 
 from stm_keras.errors import InputError
 from stm_keras.inference import find_model as subject
@@ -69,12 +72,35 @@ def test_predict_without_a_model_takes_the_default(folder, tmp_path):
     check_error(stm("predict", scans), 3, "h_si100: no model of this name", "a_small")
 
 
+@pytest.mark.smoke
+def test_a_backend_asks_for_keras_and_an_onnx_file_has_none(tmp_path):
+    heights = lattice_scans([0])[0][:20] * 1e-12
+    path, backend = tmp_path / "a.sxm", keras.config.backend()
+    size = (5e-9, 5e-9 * 20 / 128)
+    path.write_bytes(sxm({"Z": ("m", heights, heights)}, size=size))
+
+    def judged(*arguments):
+        result = stm("predict", *arguments, "--json")
+        assert result.exit_code == 0, result.stderr
+        return [json.loads(line) for line in result.stdout.splitlines()]
+
+    light, heavy = judged(path), judged(path, "--backend", backend)
+    for one, other in zip(light, heavy, strict=True):
+        given = [list(record["probabilities"].values()) for record in (one, other)]
+        np.testing.assert_allclose(*given, atol=1e-4)
+    assert judged(path, "--model", subject.FOLDER / "h_si100.onnx") == light
+    assert judged(subject.FOLDER / "h_si100.onnx", path) == light
+    result = stm("predict", subject.FOLDER / "h_si100.onnx", path, "--backend", backend)
+    check_error(result, 2, "runs without Keras")
+
+
 def test_shipped_onnx_files_keep_the_standard():
     pytest.importorskip("onnx")
     for model in shipped_models():
         check_onnx(next(path for path in model.files if path.suffix == ".onnx"))
 
 
+@pytest.mark.smoke
 def test_the_shipped_models_are_whole():
     for model in shipped_models():
         assert model.card is not None, f"{model.name} has no card"

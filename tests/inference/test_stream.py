@@ -2,12 +2,22 @@
 
 import numpy as np
 import pytest
+from helpers import ONCE
 
 from stm_keras.data.preprocess import resample_scan, scale_lines, standardise_lines
-from stm_keras.data.resample import resample_line
+from stm_keras.data.resample import LineResampler, fit_heights, lines_of, resample_line
 from stm_keras.errors import InputError, MismatchError, UsageError
 from stm_keras.inference.stream import Stream
-from stm_keras.inference.verdict import sigmoid, softmax, temperature, threshold
+from stm_keras.inference.verdict import (
+    final_verdict,
+    sigmoid,
+    softmax,
+    temperature,
+    threshold,
+    too_few,
+)
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 FACTS = {"classes": ["a", "b", "c"], "pixels": 8, "max_lines": 6, "input": "scaled"}
 
@@ -31,6 +41,7 @@ def scan(lines=6, pixels=8, seed=0):
     return np.random.default_rng(seed).normal(size=(lines, pixels))
 
 
+@pytest.mark.smoke
 def test_lines_are_prepared_as_those_of_whole_scans():
     heights = scan()
     heights[2] = 0
@@ -97,6 +108,16 @@ def test_finer_lines_are_filtered_as_a_whole_scan_and_judged_when_the_last_is_th
     assert verdicts[0].probabilities == alone.probabilities
 
 
+@pytest.mark.parametrize("lost", [0.0, np.nan, 7.0])
+def test_lost_lines_of_a_file_are_left_out_of_what_is_fitted(lost):
+    heights = scan(6)
+    heights[[0, 3]] = lost  # 7 throughout is a line without a signal, too
+    fitted = fit_heights(heights, FACTS)
+    kept = fit_heights(heights[[1, 2, 4, 5]], FACTS, 6)
+    np.testing.assert_allclose(fitted.heights, kept.heights)
+    assert fitted.bounds.tolist() == [1, 2, 4, 5, 6]
+
+
 def test_lines_that_were_lost_do_not_count_beside_their_neighbours():
     heights = scan(12) + 50
     heights[[0, 3, 4, 11]] = 0
@@ -156,6 +177,48 @@ def test_unknown_is_a_probability_above_the_threshold():
     assert stream(unknown={"threshold": probability + 0.01}).push(line).unknown is False
 
 
+def test_a_threshold_is_not_beyond_itself():
+    line = scan()[0]
+    said = stream().push(line)
+    told = stream(unsure={"threshold": said.confidence}).push(line)
+    assert told.unsure is False
+    told = stream(unknown={"threshold": said.unknown_probability}).push(line)
+    assert told.unknown is False
+
+
+def test_as_many_lines_as_the_model_needs_are_enough():
+    told = stream(min_lines=3)
+    assert [told.push(line).verdict is None for line in scan(5)] == [True, True] + [
+        False
+    ] * 3
+    assert [too_few(lines, {"min_lines": 3}) is None for lines in (0, 2, 3)] == [
+        False,
+        False,
+        True,
+    ]
+    assert (
+        too_few(2, {"min_lines": 3})
+        == "2 of the 3 lines that the model needs were recorded"
+    )
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize(
+    ("held", "verdict"),
+    [
+        ((False, False, False), "dimers"),
+        ((True, False, False), "unsure"),
+        ((True, True, False), "unknown surface"),
+        ((False, True, True), "unknown size"),
+        ((True, True, True), "unknown size"),
+        ((None, None, None), "dimers"),
+    ],
+)
+def test_of_several_doubts_the_gravest_is_told(held, verdict):
+    assert final_verdict("dimers", *held) == verdict
+    assert final_verdict(None, *held) == "not judged"
+
+
 def change_scan(lines, where):
     """Heights whose fourth pixel stands out in some lines, which `step` calls a change."""
     heights = np.tile([1.0, -1, 1, -1.2, 1, -1, 1, -1], (lines, 1))
@@ -163,6 +226,7 @@ def change_scan(lines, where):
     return heights
 
 
+@pytest.mark.smoke
 def test_a_change_is_told_when_it_is_certain_with_its_line():
     told = stream(change={"threshold": 0.7, "delay": 2})
     verdicts = [told.push(line) for line in change_scan(12, [4])]
@@ -182,6 +246,38 @@ def test_the_line_of_a_change_is_one_of_the_scan_not_of_the_model():
     verdicts = [told.push(line) for line in change_scan(18, [9, 10, 11])]
     assert verdicts[-1].change_line == 9
     assert [verdict.line for verdict in verdicts if verdict.change] == [15]
+
+
+def test_where_lines_do_not_divide_a_change_begins_with_the_line_that_its_line_begins_in():
+    """Lines 0 to 5 of the model are 1 2/3 lines of the scan each, from 0, 1.67, 3.33 ..."""
+    begins = [0, 1, 3, 5, 6, 8]
+    facts = {**FACTS, "change": {"threshold": 0.55, "delay": 0, "refractory": 0}}
+    settings = facts["change"]
+    for line, begin in list(enumerate(begins))[1:]:
+        told = stream(10, size=(8, 6), change=settings)
+        changes = {
+            told.push(row).change_line for row in change_scan(10, [round(5 * line / 3)])
+        }
+        assert begin in changes, (line, changes)
+    fitted = fit_heights(scan(10), facts, 10, (8, 6))
+    assert fitted.bounds.tolist() == [*begins, 10]
+    assert lines_of(fitted.bounds, tuple(range(7))) == (*begins, 10)
+
+
+@pytest.mark.parametrize("lines", [7, 9, 10, 11, 13, 17])
+def test_lines_that_do_not_divide_are_filtered_as_a_whole_scan(lines):
+    heights = scan(lines)
+    frame = LineResampler(FACTS, 8, lines, aspect=6 / lines)
+    made = [row for line in heights for row in frame.push(line)]
+    np.testing.assert_allclose(made, resample_scan(heights, 6, 8), atol=1e-6)
+
+
+def test_a_line_between_lines_is_made_when_the_last_that_it_needs_is_there():
+    told = stream(10, size=(8, 6))
+    verdicts = [told.push(row).probabilities for row in scan(10)]
+    new = [line for line in range(1, 10) if verdicts[line] != verdicts[line - 1]]
+    # triangles end before lines 2, 3.67, 5.33, 7, 8.67, and the last with the scan
+    assert new == [1, 3, 5, 6, 8, 9]
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+from helpers import ONCE
 
 from stm_keras.data.dataset import CLASSES
 from stm_keras.inference.resample import cut_tiles, tiles_along
-from stm_keras.inference.sizes import taught_sizes, unknown_size, widest_nm
+from stm_keras.inference.sizes import taught_sizes, too_coarse, unknown_size, widest_nm
 from stm_keras.scan import Scan
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 FACTS = {"classes": list(CLASSES), "pixels": 16, "max_lines": 16}
 NOTTINGHAM = {
@@ -42,8 +45,10 @@ def test_the_range_is_that_of_the_model_file_or_of_its_training_data():
     ("width", "remark"),
     [
         (2.9, "2.9 nm wide, trained on 3 to 80 nm"),
+        (2.95, None),  # as good as 3
         (3, None),
         (80.4, None),
+        (82, "82 nm wide"),
         (1e4, "10000 nm"),
     ],
 )
@@ -66,6 +71,16 @@ def test_rows_need_two_pixels():
     assert widest_nm({**FACTS, "pixels": 128}) == pytest.approx(49.152)
     assert widest_nm({**FACTS, "pixels": 512, **NOTTINGHAM}) == 80
     assert widest_nm({**FACTS, "classes": ["a"]}) is None
+
+
+@pytest.mark.parametrize(("width", "coarse"), [(49, False), (49.3, True), (98, True)])
+def test_less_than_two_pixels_for_a_row_are_an_unknown_size(width, coarse):
+    size = (width * 1e-9, 1e-8)  # only along the lines, which the model looks at
+    assert too_coarse(FACTS, size, 128) is coarse
+    assert unknown_size(FACTS, size, 128) is (True if coarse else None)
+    assert not too_coarse({**FACTS, "classes": ["a", "b"]}, size, 128), "rows of what?"
+    assert not too_coarse(FACTS, None, 128)
+    assert not too_coarse(FACTS, size, None)
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
-from helpers import made_up_dataset
+from helpers import ONCE, made_up_dataset
 
 from stm_keras.inference import evaluate as subject
 from stm_keras.inference.evaluate import changed_scans, trust_scores
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 
 class Oracle:

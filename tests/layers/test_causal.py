@@ -76,6 +76,7 @@ def test_steps_over_lines_equal_the_call(case):
         assert [tuple(array.shape[1:]) for array in cache] == shapes
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("case", CASES)
 def test_no_line_knows_a_later_one(case):
     layer, inputs = made(case)

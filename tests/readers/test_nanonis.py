@@ -24,6 +24,7 @@ def write(tmp_path):
     return to_file
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("slow", ["down", "up"])
 def test_both_directions_lie_as_under_the_tip_whichever_way_was_scanned(write, slow):
     path = write(TOPOGRAPHY, slow)
@@ -36,6 +37,7 @@ def test_both_directions_lie_as_under_the_tip_whichever_way_was_scanned(write, s
         np.testing.assert_array_equal(scan.lines(), lines.astype("f4"))
 
 
+@pytest.mark.smoke
 def test_the_header_tells_everything_in_si(write):
     scan = read_scan(write(TOPOGRAPHY))
     assert scan.size == pytest.approx(SIZE)

@@ -61,6 +61,7 @@ def test_channels_are_known_under_their_many_names(title, expected):
     assert channel_of(title) == expected
 
 
+@pytest.mark.smoke
 def test_numbers_and_units_of_headers():
     assert [number(text) for text in ("1,5 V", " -2e-3x", ".5", "V", None, "1e999")] == (
         [1.5, -0.002, 0.5, None, None, None]
@@ -175,6 +176,7 @@ def test_what_is_unlike_a_scan_is_said():
     assert choose("a", Found("x", (current,), size=(1e-7, 1e-7)), "Current").warnings == ()
 
 
+@pytest.mark.smoke
 def test_the_suffix_is_never_trusted(tmp_path):
     made = {
         "nanonis": sxm({"Z": ("m", HEIGHTS, None)}),
@@ -197,6 +199,7 @@ def test_every_reader_has_a_module_with_read():
         assert callable(import_module(f"stm_keras.readers.{module}").read)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(
     ("data", "phrase"),
     [

@@ -27,6 +27,7 @@ def assert_same(first, second):
         assert values.tobytes() == second.parameters[name].tobytes(), name
 
 
+@pytest.mark.smoke
 def test_a_data_set_has_images_classes_of_lines_and_parameters():
     dataset = simulate(5, 0)
     assert dataset.images.shape == (5, 128, 128)
@@ -70,6 +71,7 @@ def test_parameters_stay_in_the_measured_ranges():
     assert 0.5 < low < high < 40
 
 
+@pytest.mark.smoke
 def test_the_first_scans_do_not_depend_on_how_many_are_asked_for():
     few, many = simulate(3, 4, SMALL), simulate(130, 4, SMALL)
     assert_same(few, many.take(np.arange(3)))

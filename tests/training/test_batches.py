@@ -55,6 +55,7 @@ def test_targets_belong_to_their_scans():
             assert target.argmax() == LABELS[index]
 
 
+@pytest.mark.smoke
 def test_a_batch_follows_from_seed_epoch_and_number():
     augment = AugmentConfig(min_lines=2)
     first, again = digest(read(make(augment), 3)), digest(read(make(augment), 3))
@@ -116,6 +117,7 @@ def test_simulated_scans_fill_their_share_of_every_batch():
         assert targets[3] == pytest.approx(1 / 3)
 
 
+@pytest.mark.smoke
 def test_every_line_has_a_target_until_the_scan_ends():
     images = IMAGES.astype(float)
     images[1, 4:] = 0

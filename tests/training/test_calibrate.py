@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import made_up_dataset
+from helpers import ONCE, made_up_dataset
 from streaming import shaken
 
 from stm_keras.data.split import split_dataset
@@ -13,6 +13,8 @@ from stm_keras.runs import Run
 from stm_keras.training import calibrate as subject
 from stm_keras.training.calibrate import calibrate, smooth, trust_facts
 from stm_keras.training.train import set_seed
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 CLASSES = ("individual atoms", "asymmetries/dimers", "rows", "generic defects")
 FACTS = {"classes": list(CLASSES), "pixels": 128, "max_lines": 128}

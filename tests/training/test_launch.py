@@ -1,10 +1,12 @@
 """How a process learns which of several it is, and what is refused before anything starts."""
 
 import pytest
-from helpers import stm
+from helpers import ONCE, stm
 
 from stm_keras.errors import UsageError
 from stm_keras.training.launch import Launch, check_parallel, find_launch, first_host
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 SLURM = {
     "SLURM_NTASKS": "4",

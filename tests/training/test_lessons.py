@@ -2,12 +2,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import made_up_dataset
+from helpers import ONCE, made_up_dataset
 
 from stm_keras.data.split import split_dataset
 from stm_keras.errors import DatasetError
 from stm_keras.simulate import SimulationConfig, clear_changes, simulate
 from stm_keras.training.targets import few_labels, make_lessons, voted_extra
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +24,7 @@ def voted():
     return made_up_dataset(**changes)
 
 
+@pytest.mark.smoke
 def test_classes_count_alike_as_those_of_the_predecessor():
     counts = [1664, 8312, 3202, 5754]
     labels = np.repeat(range(4), counts)
@@ -78,6 +81,7 @@ def test_votes_that_are_not_there_cannot_teach():
         make_lessons(made_up_dataset(8, voted=False), np.arange(8), soft=1.0)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("protocol", ["p1", "p2"])
 def test_further_scans_come_from_training_sessions_only(voted, protocol):
     split = split_dataset(voted, protocol, seed=0, fold=0, num_folds=3)

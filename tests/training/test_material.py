@@ -2,6 +2,7 @@ import subprocess
 
 import numpy as np
 import pytest
+from helpers import ONCE
 
 from stm_keras.config import load_config
 from stm_keras.data.dataset import CLASSES, Dataset
@@ -16,6 +17,8 @@ from stm_keras.training.run_data import (
     load_material,
     split_material,
 )
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 
 @pytest.fixture

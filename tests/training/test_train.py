@@ -79,6 +79,7 @@ def weights(run):
     return model.get_weights()
 
 
+@pytest.mark.smoke
 def test_a_run_keeps_everything(tmp_path, scans):
     config, run = run_of(tmp_path / "run", scans)
     predictor, dataset, split = train(config, run)
@@ -242,6 +243,7 @@ def test_the_average_of_the_weights_is_lent_and_given_back():
     assert np.array_equal(model.get_weights()[0], own)
 
 
+@pytest.mark.smoke
 def test_a_signal_between_epochs_loses_nothing(tmp_path, scans):
     config, run = run_of(tmp_path / "run", scans, "train.epochs=500")
     process = subprocess.Popen(

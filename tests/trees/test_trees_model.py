@@ -39,6 +39,7 @@ def file(learned, tmp_path):
     return tmp_path / "a.skops"
 
 
+@pytest.mark.smoke
 def test_trees_tell_lattices_apart(learned):
     trees, features, labels = learned
     found = trees.probabilities(features)
@@ -82,6 +83,7 @@ def test_scans_are_learned_whole_and_begun():
     assert whole_and_begun(scans, np.array([1]), 0, seed=1).shape[:2] == (1, 1)
 
 
+@pytest.mark.smoke
 def test_a_saved_file_is_the_same(learned, file):
     trees, features, _ = learned
     loaded, facts = load_trees(file)
@@ -104,6 +106,7 @@ class Harmful:
         return (print, ("code ran",))
 
 
+@pytest.mark.smoke
 def test_a_file_that_holds_other_types_is_not_loaded(tmp_path, capsys):
     import skops.io
 

@@ -6,10 +6,13 @@ import re
 import numpy as np
 import pytest
 from compare_parts import made_up_folder, part
+from helpers import ONCE
 
 from stm_keras.errors import InputError, MismatchError, OutputError, UsageError
 from stm_keras.experiments.compare.folder import Folder, digest
 from stm_keras.experiments.compare.report import collect, merge, write
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 
 def test_a_plan_is_read_back_and_more_sides_join_it(tmp_path):

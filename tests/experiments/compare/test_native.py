@@ -5,8 +5,11 @@ import sys
 import keras
 import numpy as np
 import pytest
+from helpers import ONCE
 
 from stm_keras.models import vit
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 SIZES = {"pixels": 5, "max_lines": 7, "layers": 2, "heads": 3, "dim": 12, "mlp_dim": 20}
 

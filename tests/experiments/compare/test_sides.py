@@ -1,11 +1,14 @@
 """Which sides a comparison has."""
 
 import pytest
+from helpers import ONCE
 
 from stm_keras.config import load_config
 from stm_keras.errors import UsageError
 from stm_keras.experiments.compare.scores import scored_sides
 from stm_keras.experiments.compare.sides import default_references, plan_sides
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 
 def test_sides_are_all_variants_and_names_say_which():

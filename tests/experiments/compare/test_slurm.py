@@ -4,9 +4,12 @@ import subprocess
 
 import pytest
 from compare_parts import made_up_folder, part
+from helpers import ONCE
 
 from stm_keras.errors import StmKerasError, UsageError
 from stm_keras.experiments.compare.slurm import submit, without_devices
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 FAKE = """\
 #!/bin/bash

@@ -2,11 +2,15 @@
 
 import pytest
 from compare_parts import part
+from helpers import ONCE
 
 from stm_keras.errors import MismatchError
 from stm_keras.experiments.compare.summary import cells, failures, spread, summarise
 
+pytestmark = ONCE  # no backend changes what is tested here
 
+
+@pytest.mark.smoke
 def test_a_side_is_compared_with_the_first_and_timed_against_the_reference():
     losses = {"logits": [0.0, 1.5], "losses": [1.0, 0.75], "logits_after": [0.0, 2.0]}
     rows = summarise(
