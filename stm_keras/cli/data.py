@@ -170,7 +170,7 @@ def info(file, output, channel, per_class, seed, verify, verbose, overwrite, as_
         )
         return
     from stm_keras.inference.find_files import is_dataset
-    from stm_keras.readers.sniff import scan_format
+    from stm_keras.readers.formats import scan_format
 
     if file.is_dir() and not is_dataset(file):
         click.get_current_context().exit(
@@ -210,7 +210,7 @@ def info(file, output, channel, per_class, seed, verify, verbose, overwrite, as_
 def _folder_info(folder, output, channel, as_json, verbose):
     """Show every scan of a folder; what cannot be read is told, and the others are shown."""
     from stm_keras.inference.find_files import LeftOut, find_places
-    from stm_keras.readers.sniff import scan_format
+    from stm_keras.readers.formats import scan_format
 
     if output is not None:
         raise UsageError(

@@ -11,11 +11,11 @@ from stm_keras.inference.resample import read_scan_file
 from stm_keras.memory import SCANS, borrow, charge, one_file
 from stm_keras.readers import CURE
 from stm_keras.readers.file_bytes import read_bytes
+from stm_keras.readers.formats import scan_format
 from stm_keras.readers.frames import SHAPES, as_frames
 from stm_keras.readers.pictures import MAGICS as PICTURES
 from stm_keras.readers.pictures import read_picture
 from stm_keras.readers.scan_file import WORK
-from stm_keras.readers.sniff import scan_format
 from stm_keras.readers.units import COUNTS, check_heights
 from stm_keras.scan import bridge_gaps
 

@@ -12,6 +12,7 @@ import struct
 import zipfile
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -24,12 +25,18 @@ from stm_keras.readers.file_bytes import (
     check_length,
     check_shape,
     damage,
-    read_bytes,
 )
-from stm_keras.readers.frames import FEWEST, SHAPES, as_frames, is_tall, number_scans
+from stm_keras.readers.frames import (
+    FEWEST,
+    SHAPES,
+    as_frames,
+    is_dataset,
+    is_tall,
+    number_scans,
+)
 from stm_keras.readers.mat5 import MAGIC as MATLAB
-from stm_keras.readers.mat5 import read_arrays
-from stm_keras.readers.scan_file import Found, Image, choose
+from stm_keras.readers.mat5 import read_arrays, read_names
+from stm_keras.readers.scan_file import Image, ScanFile
 from stm_keras.readers.units import channel_of
 from stm_keras.untrusted import plain_members
 
@@ -38,40 +45,40 @@ NPY = b"\x93NUMPY"
 LONGEST = 10000  # bytes of a header
 BLOCK = 1 << 20  # bytes that are unpacked at a time
 OBJECTS = "holds Python objects. Reading them could run code and is refused."
-FACTS = 64  # values of an array that may say something of the scan, at most
+MOST_VALUES = 64  # of an array that may be metadata of the scan
 
 
-def read(path, channel=None):
-    """Read one image of an array file, see `readers.read_scan`."""
-    return choose(path, parse(path, read_bytes(path)), channel)
+def is_scan(path: Path, head: bytes) -> bool:
+    """Tell whether a file of arrays holds scans: it is not a dataset or any other archive."""
+    if head.startswith(NPY):
+        return True
+    if head.startswith(MATLAB):
+        return not is_dataset(read_names(path))
+    try:
+        with path.open("rb") as file:
+            charge_list(file)
+            with zipfile.ZipFile(file) as archive:
+                names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False
+    plain = {name.removesuffix(".npy") for name in names if name.endswith(".npy")}
+    return bool(plain) and not is_dataset(plain)
 
 
-def parse(path, data):
-    """Find all images of an array file.
-
-    Args:
-        path: str or `Path`. Named in errors.
-        data: bytes of the file.
-
-    Returns:
-        `Found`.
-
-    Raises:
-        ScanError: The file is damaged, or holds no numbers of shape (lines, pixels) or
-            (scans, lines, pixels).
-    """
+def parse(path: Path, data: bytes) -> ScanFile:
+    """Find all images of an array file."""
     if data.startswith(NPY):
         with damage(path, "array"):
-            return _found(path, "npy", {"Z": read_npy(path, data)})
+            return _scan_file(path, "npy", {"Z": read_npy(path, data)})
     if data.startswith(MATLAB):
         with damage(path, "MATLAB file"):
-            return _found(path, "mat", read_arrays(path, data))
+            return _scan_file(path, "mat", read_arrays(path, data))
     with damage(path, "NPZ file"):
-        return _found(path, "npz", read_npz(path, data))
+        return _scan_file(path, "npz", read_npz(path, data))
 
 
-def read_npy(path, data):
-    """Read an array from the bytes of an NPY file, as many of them as there are."""
+def read_npy(path: Path, data: bytes) -> np.ndarray:
+    """Return the array of an NPY file."""
     shape, fortran, dtype, start = _npy_header(data)
     if dtype.hasobject:
         raise ScanError(f"{path}: {OBJECTS}")
@@ -89,19 +96,19 @@ def _npy_header(data):
     if not data.startswith(NPY) or length > LONGEST or start > len(data):
         raise ValueError("its header is cut short")
     try:
-        about = ast.literal_eval(data[start - length : start].decode("latin-1").strip())
-        shape = tuple(int(count) for count in about["shape"])
-        dtype = np.dtype(about["descr"])
+        header = ast.literal_eval(data[start - length : start].decode("latin-1").strip())
+        shape = tuple(int(count) for count in header["shape"])
+        dtype = np.dtype(header["descr"])
     except SyntaxError:
         raise ValueError("its header makes no sense") from None
     if min(shape, default=0) < 0 or dtype.itemsize == 0:
         raise ValueError("its header makes no sense")
-    return shape, bool(about["fortran_order"]), dtype, start
+    return shape, bool(header["fortran_order"]), dtype, start
 
 
-def read_npz(path, data):
+def read_npz(path: Path, data: bytes) -> dict:
     """Find the arrays of an NPZ file: dict of str to `Later`."""
-    found = {}
+    arrays = {}
     with _archive(data) as archive:
         entries = archive.infolist()
         if len(entries) > MOST:
@@ -120,8 +127,8 @@ def read_npz(path, data):
                 raise ScanError(f"{path}: {OBJECTS}")
             check_length(path, size, entry.file_size - start)
             read = partial(_read_entry, path, data, entry, start, dtype, shape, fortran)
-            found[entry.filename.removesuffix(".npy")] = Later(shape, dtype, read)
-    return found
+            arrays[entry.filename.removesuffix(".npy")] = Later(shape, dtype, read)
+    return arrays
 
 
 @contextmanager
@@ -140,26 +147,27 @@ def _read_entry(path, data, entry, start, dtype, shape, fortran):
     """Unpack an array straight into place."""
     charge(math.prod(shape) * dtype.itemsize, f"`{entry.filename[:40]}`")
     array = np.empty(math.prod(shape), dtype)
-    place, into = 0, memoryview(array.view(np.uint8))
+    position, buffer = 0, memoryview(array.view(np.uint8))
     with damage(path, "NPZ file"), _archive(data) as archive, archive.open(entry) as stream:
         stream.read(start)
-        while place < len(into):
-            count = stream.readinto(into[place : place + BLOCK])
+        while position < len(buffer):
+            count = stream.readinto(buffer[position : position + BLOCK])
             if not count:
                 raise EOFError("ends within an array")
-            place += count
+            position += count
         stream.read(1)  # at its end zipfile compares the checksum
     return array.reshape(shape, order="F" if fortran else "C")
 
 
-def _found(path, name, arrays):
-    told = {key: _told(value) for key, value in arrays.items()}
-    size = _numbers(told.get("size_nm"), 2)
+def _scan_file(path, name, arrays):
+    metadata = {key: _metadata(value) for key, value in arrays.items()}
+    size = _numbers(metadata.get("size_nm"), 2)
     size = None if size is None else tuple(value * 1e-9 for value in size)
-    bias, setpoint, time = (
-        _numbers(told.get(key), 1) for key in ("bias_V", "setpoint_A", "line_time_s")
+    bias, setpoint, line_time = (
+        (_numbers(metadata.get(key), 1) or [None])[0]
+        for key in ("bias_V", "setpoint_A", "line_time_s")
     )
-    found, others, unclear = {}, [], []
+    scans, others, unclear = {}, [], []
     for key, array in arrays.items():
         if isinstance(array, str) or array.dtype.kind not in "buif" or array.ndim < 2:
             continue
@@ -174,24 +182,23 @@ def _found(path, name, arrays):
             unclear.append(error)
             continue
         channel, direction, slow = channel_of(key)
-        slow = slow or _way(told.get("slow"))
-        line_time = time[0] if time else None
-        found[key] = [
+        slow = slow or _way(metadata.get("slow"))
+        scans[key] = [
             Image(heights, channel, "", direction, slow, line_time=line_time)
             for heights in frames
         ]
-    if not found:
+    if not scans:
         raise (unclear or (others if name == "npy" else []) or [_nothing(path, arrays)])[0]
-    images, doubt = number_scans(found)
+    images, doubt = number_scans(scans)
     if unclear:
         reason = str(unclear[0]).removeprefix(f"{path}: ").rstrip(".")
         doubt = f"{reason}. Or say which of the other arrays is meant with --channel"
-    return Found(
+    return ScanFile(
         format=name,
         images=images,
         size=size,
-        bias=bias[0] if bias else None,
-        setpoint=setpoint[0] if setpoint else None,
+        bias=bias,
+        setpoint=setpoint,
         doubt=doubt,
     )
 
@@ -214,7 +221,7 @@ def _check_frames(path, key, shape, size):
 
 def _nothing(path, arrays):
     shapes = ", ".join(
-        f"{' '.join(key.split())}: {'text' if isinstance(array, str) else _about(array)}"
+        f"{' '.join(key.split())}: {'text' if isinstance(array, str) else _shown(array)}"
         for key, array in list(arrays.items())[:8]
     )
     return NoImageError(
@@ -223,15 +230,15 @@ def _nothing(path, arrays):
     )
 
 
-def _about(array):
+def _shown(array):
     return f"{array.dtype} of shape {array.shape}"
 
 
-def _told(value):
-    """Return what may say something of the scan: text, or a small array; else None."""
+def _metadata(value):
+    """Return what may be metadata of the scan: text, or a small array; else None."""
     if isinstance(value, str):
         return value
-    return np.asarray(value) if math.prod(value.shape) <= FACTS else None
+    return np.asarray(value) if math.prod(value.shape) <= MOST_VALUES else None
 
 
 def _numbers(value, count):

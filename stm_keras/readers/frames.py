@@ -15,27 +15,23 @@ from stm_keras.readers.units import CHANNELS, channel_of
 FEWEST = 16  # lines and pixels of a frame: tables, curves and lines of spectra have fewer
 TALL = 2  # times as many lines as pixels are several scans, one below the other
 COLOURS = (3, 4)
+DATASET = {"images", "x_raw", "labels", "votes"}  # names that datasets have, scans do not
 SHAPES = "(lines, pixels) or (scans, lines, pixels)"
 ORDER = "Give it as (scans, lines, pixels)"
+
+
+def is_dataset(names: set) -> bool:
+    """Tell whether a file whose arrays have these names is a dataset, not a file of scans."""
+    return bool(names & DATASET)
 
 
 def as_frames(
     path: object, key: str, array: np.ndarray, matlab: bool = False
 ) -> np.ndarray:
-    """Look at an array as scans.
+    """Look at an array of any shape as scans: a view of shape `(scans, lines, pixels)`.
 
-    Args:
-        path: str or `Path`. Named in errors.
-        key: str. Name of the array, named in errors; "" where it has none.
-        array: array of any shape, or anything that has `shape`, `reshape` and `transpose`.
-        matlab: bool. Whether it is as MATLAB shows it: scans may lie along the last axis.
-
-    Returns:
-        A view of shape `(scans, lines, pixels)`.
-
-    Raises:
-        NoImageError: It has no frame: too few lines or pixels, or another number of axes.
-        UnclearError: It is not to be told where one scan ends and the next begins.
+    `array` may be anything that has `shape`, `reshape` and `transpose`. Takes and raises what
+    `frame_axes` does.
     """
     axes = frame_axes(path, key, array.shape, matlab)
     return array[None] if array.ndim == 2 else array.transpose(axes)
@@ -45,14 +41,17 @@ def frame_axes(path: object, key: str, shape: tuple, matlab: bool = False) -> tu
     """Tell which axes of an array are scans, lines and pixels.
 
     Args:
-        path, key, matlab: As for `as_frames`.
+        path: str or `Path`. Named in errors.
+        key: str. Name of the array, named in errors; "" where it has none.
         shape: tuple of int.
+        matlab: bool. Whether it is as MATLAB shows it: scans may lie along the last axis.
 
     Returns:
         tuple of int: axes in the order (scans, lines, pixels), or (lines, pixels).
 
     Raises:
-        As for `as_frames`.
+        NoImageError: It has no frame: too few lines or pixels, or another number of axes.
+        UnclearError: It does not say where one scan ends and the next begins.
     """
     what = f"{path}: `{key}`" if key else f"{path}:"
     received = f"Received: shape {tuple(map(int, shape))}."
@@ -172,8 +171,7 @@ def _are_scans(groups):
 
 def _numbers(name):
     """Return the numbers in a name, None where it has none."""
-    found = tuple(int(digits) for digits in re.findall(r"\d+", name))
-    return found or None
+    return tuple(int(digits) for digits in re.findall(r"\d+", name)) or None
 
 
 def _without_numbers(arrays):
@@ -182,9 +180,11 @@ def _without_numbers(arrays):
     for name, images in arrays.items():
         title = re.sub(r"[\s_-]*\d+", "", name.rpartition("/")[2])
         channel, direction, slow = channel_of(title)
-        told = {"direction": direction, "slow": slow or images[0].slow}
-        told = {"channel": channel, **told} if channel in CHANNELS else {}
-        renamed[name] = [replace(image, **told) for image in images]
+        if channel in CHANNELS:
+            own = {"channel": channel, "direction": direction}
+            own["slow"] = slow or images[0].slow
+            images = [replace(image, **own) for image in images]
+        renamed[name] = images
     return renamed
 
 

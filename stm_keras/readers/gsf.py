@@ -3,34 +3,20 @@
 Source: https://gwyddion.net/documentation/user-guide-en/gsf.html
 """
 
+from pathlib import Path
+
 import numpy as np
 
 from stm_keras.errors import ScanError
-from stm_keras.readers.file_bytes import check_length, check_shape, damage, read_bytes
-from stm_keras.readers.scan_file import Found, Image, choose, zero_filled
-from stm_keras.readers.units import channel_of, fact, si_unit
+from stm_keras.readers.file_bytes import check_length, check_shape, damage
+from stm_keras.readers.scan_file import Image, ScanFile, zero_filled
+from stm_keras.readers.units import channel_of, header_value, si_unit
 
 MAGIC = b"Gwyddion Simple Field 1.0\n"
 
 
-def read(path, channel=None):
-    """Read the image of a Gwyddion Simple Field, see `readers.read_scan`."""
-    return choose(path, parse(path, read_bytes(path)), channel)
-
-
-def parse(path, data):
-    """Find the image of a Gwyddion Simple Field.
-
-    Args:
-        path: str or `Path`. Named in errors.
-        data: bytes of the file.
-
-    Returns:
-        `Found`.
-
-    Raises:
-        ScanError: The file is damaged.
-    """
+def parse(path: Path, data: bytes) -> ScanFile:
+    """Find the image of a Gwyddion Simple Field."""
     with damage(path, "Gwyddion Simple Field"):
         end = data.find(b"\0", len(MAGIC))
         if end < 0:
@@ -47,7 +33,7 @@ def parse(path, data):
         factor, unit = si_unit(header.get("ZUnits"))
         name, direction, slow = channel_of(header.get("Title", "Z"))
         scale, lateral = si_unit(header.get("XYUnits"))
-        there = zero_filled(stored)
+        recorded = zero_filled(stored)
         image = Image(
             heights=stored,
             factor=factor,
@@ -55,11 +41,10 @@ def parse(path, data):
             unit=unit,
             direction=direction,
             slow=slow,
-            valid=there if there.any() else None,
+            valid=recorded if recorded.any() else None,
         )
-        size = [fact(header.get(name)) for name in ("XReal", "YReal")]
-        return Found(
-            format="gsf",
+        size = [header_value(header.get(name)) for name in ("XReal", "YReal")]
+        return ScanFile(
             images=(image,),
             size=None if None in size or lateral != "m" else tuple(s * scale for s in size),
         )

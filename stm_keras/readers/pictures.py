@@ -11,8 +11,8 @@ import numpy as np
 
 from stm_keras.errors import ScanError, StmKerasError, UnclearError
 from stm_keras.memory import borrow, charge
-from stm_keras.readers.file_bytes import damage, read_bytes
-from stm_keras.readers.scan_file import Found, Image, choose
+from stm_keras.readers.file_bytes import damage
+from stm_keras.readers.scan_file import Image, ScanFile
 from stm_keras.readers.tiff import real_values
 
 RAMP = np.arange(256)
@@ -25,56 +25,34 @@ FORMATS = ("PNG", "TIFF", "JPEG", "BMP")
 DEEP = ("I", "F")  # modes of more than 8 bits, and those that begin with I;16
 PLAIN = ("L", "LA", "RGB", "RGBA")
 DECODED = 24  # bytes of memory for a pixel, while Pillow unpacks a picture
-KEPT = 8  # bytes for a pixel of the heights behind it
+HEIGHT_BYTES = 8  # for a pixel of the heights behind it
 
 
-def read(path, channel=None):
-    """Read a picture as a scan, see `readers.read_scan`."""
-    return choose(path, parse(path, read_bytes(path)), channel)
-
-
-def parse(path, data):
-    """Find the image of a picture.
-
-    Args:
-        path: str or `Path`. Named in errors.
-        data: bytes of the file.
-
-    Returns:
-        `Found`.
-
-    Raises:
-        ScanError: The picture is damaged, or there are several in the file.
-    """
-    heights, known, format_ = read_picture(path, data)
-    remarks = []
-    if format_ == "jpeg":
-        remarks.append("JPEG changes heights in blocks of 8 pixels; export as PNG or TIFF")
-    if known is False:
-        remarks.insert(
-            0,
-            "unknown colours: heights are a guess, taken from the green channel; export "
-            "the scan in grey",
-        )
+def parse(path: Path, data: bytes) -> ScanFile:
+    """Find the image of a picture."""
+    heights, known, kind = read_picture(path, data)
+    notes = []
     if known is not None:
-        remarks.insert(
-            0,
-            "a picture has 8 bits: heights are coarse and have no unit; the scan file is better",
+        notes.append(
+            "a picture has 8 bits: heights are coarse and have no unit; the scan file is better"
         )
+    if known is False:
+        notes.append(
+            "unknown colours: heights are a guess, taken from the green channel; export "
+            "the scan in grey"
+        )
+    if kind == "jpeg":
+        notes.append("JPEG changes heights in blocks of 8 pixels; export as PNG or TIFF")
     image = Image(heights=heights, unit="")
-    return Found(format=format_, images=(image,), warnings=tuple(remarks))
+    return ScanFile(format=kind, images=(image,), warnings=tuple(notes))
 
 
 def read_picture(path: str | Path, data: bytes) -> tuple:
     """Read the heights behind a picture.
 
-    Args:
-        path: str or `Path`. Named in errors.
-        data: bytes of the file.
-
     Returns:
         Tuple of array `(lines, pixels)`; whether they are behind colours that are known, None
-        where there are none: numbers of more than 8 bits; and the format, "png".
+        where there are none: numbers of more than 8 bits; and the kind of picture, "png".
 
     Raises:
         ScanError: The picture is damaged.
@@ -87,7 +65,7 @@ def read_picture(path: str | Path, data: bytes) -> tuple:
         return values, None, "tiff"
     with open_picture(path, io.BytesIO(data)) as picture:
         width, height = picture.size
-        charge(width * height * KEPT, f"a picture of {width} x {height} pixels")
+        charge(width * height * HEIGHT_BYTES, f"a picture of {width} x {height} pixels")
         return *heights_of(picture), picture.format.lower()
 
 
@@ -122,8 +100,8 @@ def open_picture(
                         f"{path}: holds several pictures. Save one scan per file."
                     )
                 width, height = picture.size
-                said = f"a picture of {width} x {height} pixels"
-                with borrow(width * height * DECODED, said):
+                label = f"a picture of {width} x {height} pixels"
+                with borrow(width * height * DECODED, label):
                     yield picture
     except PermissionError:
         raise
@@ -153,14 +131,7 @@ def is_deep(picture: object) -> bool:
 
 
 def heights_of(picture: object) -> tuple:
-    """Unpack a picture: array `(lines, pixels)` of heights, and whether they are known.
-
-    Args:
-        picture: `PIL.Image.Image`.
-
-    Returns:
-        Tuple as the first two of `read_picture`.
-    """
+    """Unpack a `PIL.Image.Image`: the first two results of `read_picture`."""
     if is_deep(picture):
         return np.asarray(picture), None
     if picture.mode not in PLAIN:

@@ -45,11 +45,11 @@ class Target:
 
 def scans(path: Path, turn: int) -> str:
     """Read every scan of a file, and hold it against what can be."""
-    from stm_keras.readers import READERS, read_scans
+    from stm_keras.readers import read_scans
+    from stm_keras.readers.formats import FORMATS, scan_format
     from stm_keras.readers.info import scan_facts, scan_text
-    from stm_keras.readers.sniff import scan_format
 
-    check(scan_format(path) in {*READERS, "refused", None}, "format")
+    check(scan_format(path) in {*FORMATS, "refused", None}, "format")
     if turn % OFTEN == 0:
         command("info", path, "--json")
     try:

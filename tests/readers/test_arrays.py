@@ -11,7 +11,7 @@ from scipy.io import savemat
 
 from stm_keras.errors import NoImageError, ScanError
 from stm_keras.readers import read_scan
-from stm_keras.readers.sniff import scan_format
+from stm_keras.readers.formats import scan_format
 
 HEIGHTS = surface(20, 24)
 

@@ -7,7 +7,7 @@ from scan_files import scala, surface
 
 from stm_keras.errors import ScanError
 from stm_keras.readers import read_scan
-from stm_keras.readers.sniff import scan_format
+from stm_keras.readers.formats import scan_format
 
 HEIGHTS, OTHER = surface(), surface(seed=1)
 COUNTS, OTHERS = (np.round(heights * 1e12).astype(int) for heights in (HEIGHTS, OTHER))
