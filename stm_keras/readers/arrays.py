@@ -194,12 +194,7 @@ def _scan_file(path, name, arrays):
         reason = str(unclear[0]).removeprefix(f"{path}: ").rstrip(".")
         doubt = f"{reason}. Or say which of the other arrays is meant with --channel"
     return ScanFile(
-        format=name,
-        images=images,
-        size=size,
-        bias=bias,
-        setpoint=setpoint,
-        doubt=doubt,
+        format=name, images=images, size=size, bias=bias, setpoint=setpoint, doubt=doubt
     )
 
 

@@ -15,12 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.errors import ScanError
-from stm_keras.readers.file_bytes import (
-    check_length,
-    check_shape,
-    damage,
-    inflate,
-)
+from stm_keras.readers.file_bytes import check_length, check_shape, damage, inflate
 from stm_keras.readers.scan_file import Image, ScanFile, zero_filled
 from stm_keras.readers.units import header_value, number, positive
 

@@ -16,12 +16,7 @@ import numpy as np
 
 from stm_keras.errors import MissingExtraError, NoImageError, ScanError, require
 from stm_keras.memory import SCANS, budget, charge
-from stm_keras.readers.file_bytes import (
-    DAMAGE,
-    check_length,
-    check_shape,
-    damage,
-)
+from stm_keras.readers.file_bytes import DAMAGE, check_length, check_shape, damage
 from stm_keras.readers.scan_file import Image, ScanFile
 from stm_keras.readers.units import check_heights
 
