@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stm_keras.errors import NoImageError, ScanError
 from stm_keras.memory import SCANS, charge, one_file
-from stm_keras.readers.file_bytes import read_bytes
+from stm_keras.readers.file_bytes import damage, read_bytes
 from stm_keras.readers.formats import FORMATS, HEAD, known_formats, refusal, scan_format
 from stm_keras.readers.scan_file import ScanFile, choose, choose_each
 from stm_keras.scan import Scan
@@ -91,5 +91,7 @@ def _parse(path: Path) -> ScanFile:
         raise NoImageError(f"{path}: is {refused[0]}. {refused[1]}.")
     if name is None:
         raise ScanError(f"{path}: is of an unknown format. Known: {known_formats()}.")
-    scan_file = FORMATS[name].reader.parse(path, data)
+    row = FORMATS[name]
+    with damage(path, f"{row.title} file"):
+        scan_file = row.reader.parse(path, data)
     return scan_file if scan_file.format else replace(scan_file, format=name)

@@ -1,20 +1,21 @@
 """Read images from arrays: NPY, NPZ, and MATLAB files before version 7.3.
 
-An array tells neither its size nor its unit; an NPZ or MATLAB file may hold them beside
+An array has neither size nor unit; an NPZ or MATLAB file may hold them beside
 it under the names that `stm-keras info --json` prints: size_nm, bias_V, setpoint_A,
 line_time_s, slow.
 """
 
-import ast
 import io
 import math
-import struct
+import warnings
 import zipfile
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
+from numpy.lib import format as npy
 
 from stm_keras.errors import NoImageError, ScanError, UnclearError
 from stm_keras.memory import charge
@@ -42,9 +43,7 @@ from stm_keras.untrusted import plain_members
 
 MOST = 1000  # scans of a file
 NPY = b"\x93NUMPY"
-LONGEST = 10000  # bytes of a header
-BLOCK = 1 << 20  # bytes that are unpacked at a time
-OBJECTS = "holds Python objects. Reading them could run code and is refused."
+HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 MOST_VALUES = 64  # of an array that may be metadata of the scan
 
 
@@ -78,32 +77,30 @@ def parse(path: Path, data: bytes) -> ScanFile:
 
 
 def read_npy(path: Path, data: bytes) -> np.ndarray:
-    """Return the array of an NPY file."""
-    shape, fortran, dtype, start = _npy_header(data)
-    if dtype.hasobject:
-        raise ScanError(f"{path}: {OBJECTS}")
-    size = math.prod(shape)
+    """Return the array of an NPY file, as many of its bytes as there are."""
+    stream = io.BytesIO(data)
+    shape, fortran, dtype = _read_header(path, stream)
+    size, start = math.prod(shape), stream.tell()
     check_length(path, size * dtype.itemsize, len(data) - start)
     array = np.frombuffer(data, dtype, size, start)
     return array.reshape(shape, order="F" if fortran else "C")
 
 
-def _npy_header(data):
-    """Return shape, order, dtype and where the data begin; NumPy's own may warn."""
-    wide = data[6] > 1
-    (length,) = struct.unpack_from("<I" if wide else "<H", data, 8)
-    start = (12 if wide else 10) + length
-    if not data.startswith(NPY) or length > LONGEST or start > len(data):
-        raise ValueError("its header is cut short")
+def _read_header(path, stream):
+    """Return shape, order and dtype of an NPY array; after it the stream is at the numbers."""
     try:
-        header = ast.literal_eval(data[start - length : start].decode("latin-1").strip())
-        shape = tuple(int(count) for count in header["shape"])
-        dtype = np.dtype(header["descr"])
-    except SyntaxError:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers that Python 2 wrote
+            shape, fortran, dtype = HEADERS[npy.read_magic(stream)](stream)
+    except (SyntaxError, TokenError):
         raise ValueError("its header makes no sense") from None
     if min(shape, default=0) < 0 or dtype.itemsize == 0:
         raise ValueError("its header makes no sense")
-    return shape, bool(header["fortran_order"]), dtype, start
+    if dtype.hasobject:
+        raise ScanError(
+            f"{path}: holds Python objects. Reading them could run code and is refused."
+        )
+    return shape, fortran, dtype
 
 
 def read_npz(path: Path, data: bytes) -> dict:
@@ -121,12 +118,10 @@ def read_npz(path: Path, data: bytes) -> dict:
             if entry.file_size > entry.compress_size * DEFLATE + 1:
                 raise ScanError(f"{path}: is a damaged NPZ file. Save it again.")
             with archive.open(entry) as stream:
-                shape, fortran, dtype, start = _npy_header(stream.read(LONGEST + 12))
-            size = math.prod(shape) * dtype.itemsize
-            if dtype.hasobject:
-                raise ScanError(f"{path}: {OBJECTS}")
+                shape, _, dtype = _read_header(path, stream)
+                size, start = math.prod(shape) * dtype.itemsize, stream.tell()
             check_length(path, size, entry.file_size - start)
-            read = partial(_read_entry, path, data, entry, start, dtype, shape, fortran)
+            read = partial(_read_entry, path, data, entry, size)
             arrays[entry.filename.removesuffix(".npy")] = Later(shape, dtype, read)
     return arrays
 
@@ -143,20 +138,14 @@ def _archive(data):
         raise ValueError(str(error)) from None
 
 
-def _read_entry(path, data, entry, start, dtype, shape, fortran):
-    """Unpack an array straight into place."""
-    charge(math.prod(shape) * dtype.itemsize, f"`{entry.filename[:40]}`")
-    array = np.empty(math.prod(shape), dtype)
-    position, buffer = 0, memoryview(array.view(np.uint8))
+def _read_entry(path, data, entry, size):
+    charge(size, f"`{entry.filename[:40]}`")
     with damage(path, "NPZ file"), _archive(data) as archive, archive.open(entry) as stream:
-        stream.read(start)
-        while position < len(buffer):
-            count = stream.readinto(buffer[position : position + BLOCK])
-            if not count:
-                raise EOFError("ends within an array")
-            position += count
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            array = npy.read_array(stream, allow_pickle=False)
         stream.read(1)  # at its end zipfile compares the checksum
-    return array.reshape(shape, order="F" if fortran else "C")
+    return array
 
 
 def _scan_file(path, name, arrays):

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.errors import ScanError
-from stm_keras.readers.file_bytes import check_length, check_shape, damage, inflate
+from stm_keras.readers.file_bytes import check_length, check_shape, inflate
 from stm_keras.readers.scan_file import Image, ScanFile, zero_filled
 from stm_keras.readers.units import header_value, number, positive
 
@@ -30,24 +30,6 @@ CHANNELS += ("Amplitude", "CP", "AUX1")  # by bit of `Channelselectval`
 
 def parse(path: Path, data: bytes) -> ScanFile:
     """Find all images of a Createc file."""
-    with damage(path, "Createc file"):
-        return _parse(path, data)
-
-
-def parse_header(text: str) -> dict:
-    """Read lines of `name=value`, where one value may have several names.
-
-    Returns a dict of lower-case str to str, in which a name keeps its first value.
-    """
-    header = {}
-    for line in text.split("\n"):
-        names, equals, value = line.partition("=")
-        for name in names.split(" / ") if equals else ():
-            header.setdefault(name.strip().lower().replace("å", "a"), value.strip())
-    return header
-
-
-def _parse(path, data):
     plain = PLAIN.get(data[: data.find(b"]") + 1])
     start = HEADER
     if plain is None and data[HEADER : HEADER + 1] != DEFLATED:
@@ -101,6 +83,19 @@ def _parse(path, data):
         feedback=False if off else {"0": True}.get(header.get("chmode")),
         warnings=(note,) if sweeps > 1 else (),
     )
+
+
+def parse_header(text: str) -> dict:
+    """Read lines of `name=value`, where one value may have several names.
+
+    Returns a dict of lower-case str to str, in which a name keeps its first value.
+    """
+    header = {}
+    for line in text.split("\n"):
+        names, equals, value = line.partition("=")
+        for name in names.split(" / ") if equals else ():
+            header.setdefault(name.strip().lower().replace("å", "a"), value.strip())
+    return header
 
 
 def _order(header, count):

@@ -83,7 +83,7 @@ FORMATS = {
         "Createc", "createc", rb"\[Paramco|\[Paramet32\]|\[Parameter\]", suffixes=(".dat",)
     ),
     "gxsm": Format(
-        "GXSM 3 and 4",
+        "GXSM",
         "gxsm",
         rb"CDF[\x01\x02\x05]",
         "gxsm.netcdf_format",

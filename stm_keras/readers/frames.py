@@ -53,53 +53,53 @@ def frame_axes(path: object, key: str, shape: tuple, matlab: bool = False) -> tu
         NoImageError: It has no frame: too few lines or pixels, or another number of axes.
         UnclearError: It does not say where one scan ends and the next begins.
     """
-    what = f"{path}: `{key}`" if key else f"{path}:"
+    name = f"{path}: `{key}`" if key else f"{path}:"
     received = f"Received: shape {tuple(map(int, shape))}."
     if len(shape) == 4 and shape[-1] == 1:
-        raise UnclearError(f"{what} has an axis too many. Drop the last one. {received}")
+        raise UnclearError(f"{name} has an axis too many. Drop the last one. {received}")
     if len(shape) not in (2, 3) or 0 in shape:
-        raise NoImageError(f"{what} needs numbers of shape {SHAPES}. {received}")
+        raise NoImageError(f"{name} needs numbers of shape {SHAPES}. {received}")
     colours = len(shape) == 3 and min(shape[:2]) >= FEWEST and shape[2] in COLOURS
     if colours and key != "images":  # which are scans, also three or four of them
         raise UnclearError(
-            f"{what} is either a picture in colour or has its scans along the last axis. "
+            f"{name} is either a picture in colour or has its scans along the last axis. "
             f"{ORDER}, or a picture in grey. {received}"
         )
     axes = tuple(range(len(shape)))
     if len(shape) == 3:
-        axes = _stack_axes(what, shape, matlab, received)
+        axes = _stack_axes(name, shape, matlab, received)
     lines, pixels = (shape[axis] for axis in axes[-2:])
     if min(lines, pixels) < FEWEST:
         raise NoImageError(
-            f"{what} is not the frame of a scan: {lines} lines of {pixels} pixels. It needs "
+            f"{name} is not the frame of a scan: {lines} lines of {pixels} pixels. It needs "
             f"numbers of shape {SHAPES}, at least {FEWEST} lines of {FEWEST} pixels. {received}"
         )
     if len(shape) == 3 and lines > pixels:
         raise UnclearError(
-            f"{what} is {shape[axes[0]]} scans that are higher than wide, or its axes are in "
+            f"{name} is {shape[axes[0]]} scans that are higher than wide, or its axes are in "
             f"another order. {ORDER}: lines run along the last axis. {received}"
         )
     return axes
 
 
-def _stack_axes(what, shape, matlab, received):
+def _stack_axes(name, shape, matlab, received):
     """Choose the axis of the scans: frames are square, or the scans come first."""
     first, last = shape[1] == shape[2], shape[0] == shape[1]
     if matlab and last and not first:
         return 2, 0, 1
     if matlab and first == last:
         raise UnclearError(
-            f"{what} does not tell which axis counts the scans. Save scans of as many lines as "
+            f"{name} does not say which axis counts the scans. Save scans of as many lines as "
             f"pixels, such as 128 x 128 x scans, or as `images` in HDF5. {received}"
         )
     if last and not first:
         raise UnclearError(
-            f"{what} seems to have its scans along the last axis. {ORDER}: "
+            f"{name} seems to have its scans along the last axis. {ORDER}: "
             f"numpy.moveaxis(array, -1, 0). {received}"
         )
     if shape[2] < FEWEST <= min(shape[:2]):
         raise UnclearError(
-            f"{what} has lines of {shape[2]} pixels, or its scans along the last axis. {ORDER}. "
+            f"{name} has lines of {shape[2]} pixels, or its scans along the last axis. {ORDER}. "
             f"{received}"
         )
     return 0, 1, 2

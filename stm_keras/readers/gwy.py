@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.errors import NoImageError, ScanError
-from stm_keras.readers.file_bytes import check_length, check_shape, damage
+from stm_keras.readers.file_bytes import check_length, check_shape
 from stm_keras.readers.metadata import read_metadata
 from stm_keras.readers.scan_file import Image, ScanFile, zero_filled
 from stm_keras.readers.units import channel_of, si_unit
@@ -31,11 +31,25 @@ NOT_HEIGHTS = re.compile(r"error|amplitude|deflection|displacement", re.IGNORECA
 
 def parse(path: Path, data: bytes) -> ScanFile:
     """Find all images of a Gwyddion file."""
-    with damage(path, "Gwyddion file"):
-        kind, content, _ = _object(data, len(MAGIC), len(data), 0)
-        if kind != "GwyContainer":
-            raise ScanError(f"{path}: is a Gwyddion file of {kind[:40]!r}, not of images.")
-        return _parse(path, content)
+    kind, content, _ = _object(data, len(MAGIC), len(data), 0)
+    if kind != "GwyContainer":
+        raise ScanError(f"{path}: is a Gwyddion file of {kind[:40]!r}, not of images.")
+    numbers = (re.fullmatch(r"/(\d+)/data", key) for key in content)
+    numbers = sorted(int(match.group(1)) for match in numbers if match)
+    images, frames, others = [], [], []
+    for number in numbers:
+        header = _header(content, number)
+        image, offset = _image(path, content, number, header)
+        other = _no_frame(content[f"/{number}/data"], header)
+        if other:
+            others.append(other)
+            continue
+        images.append(image)
+        frames.append((image.heights.shape, image.size, offset, header.get("Date")))
+    if not images:
+        reason = others[0] if others else "only curves or volumes"
+        raise NoImageError(f"{path}: holds no image, {reason}. Give a scan.")
+    return ScanFile(images=_in_scans(images, frames))
 
 
 def _object(data, start, end, depth):
@@ -98,25 +112,6 @@ def _value(data, start, end, code, depth):
 def _check(needed, size):
     if needed > size:
         raise ValueError(f"cut short: {size} bytes where {needed} are promised")
-
-
-def _parse(path, content):
-    numbers = (re.fullmatch(r"/(\d+)/data", key) for key in content)
-    numbers = sorted(int(match.group(1)) for match in numbers if match)
-    images, frames, others = [], [], []
-    for number in numbers:
-        header = _header(content, number)
-        image, offset = _image(path, content, number, header)
-        other = _no_frame(content[f"/{number}/data"], header)
-        if other:
-            others.append(other)
-            continue
-        images.append(image)
-        frames.append((image.heights.shape, image.size, offset, header.get("Date")))
-    if not images:
-        reason = others[0] if others else "only curves or volumes"
-        raise NoImageError(f"{path}: holds no image, {reason}. Give a scan.")
-    return ScanFile(images=_in_scans(images, frames))
 
 
 def _image(path, content, number, header):

@@ -65,9 +65,9 @@ def parse(path: Path, data: bytes) -> ScanFile:
         except gwyddionpy.ConversionError as error:
             reason = str(error).splitlines()[0].replace(str(source), "")
             reason = re.sub(r"^gwyconvert: cannot load '':", "", reason).strip(" :'\"")
-            what = f"is a {FORMATS[name].title} scan that " if name in MODULES else ""
+            kind = f"is a {FORMATS[name].title} scan that " if name in MODULES else ""
             raise ScanError(
-                f"{path}: {what}cannot be read by Gwyddion ({reason[:160]}): damaged, cut "
+                f"{path}: {kind}cannot be read by Gwyddion ({reason[:160]}): damaged, cut "
                 "short, or of an unknown format. Copy it again, or export it as .gwy."
             ) from None
         except (OSError, UnicodeError) as error:

@@ -13,7 +13,7 @@ import numpy as np
 from stm_keras.errors import NoImageError, ScanError
 from stm_keras.readers.file_bytes import check_shape, damage
 from stm_keras.readers.hdf5_open import text_of
-from stm_keras.readers.netcdf import read_variables, variable_names
+from stm_keras.readers.netcdf import finite_number, read_variables, variable_names
 from stm_keras.readers.scan_file import Image, ScanFile, zero_filled
 from stm_keras.readers.units import channel_of, si_unit
 
@@ -21,7 +21,7 @@ OWN_FIELDS = ("FloatField", "DoubleField")  # names that no other program uses
 FIELDS = (*OWN_FIELDS, "H", "Intensity")
 BIASES = ("rpspmc_hwi_Bias", "sranger_mk2_hwi_bias", "sranger_hwi_bias")
 SPEEDS = ("rpspmc_hwi_scan_speed_x", "sranger_mk2_hwi_scan_speed_x")
-SETPOINTS = {  # and what tells whether the feedback went by it
+SETPOINTS = {  # and the mode that says whether the feedback used it
     "sranger_mk2_hwi_mix0_set_point": "sranger_mk2_hwi_mix0_current_mix_transform_mode",
     "rpspmc_hwi_mix0_set_point": "rpspmc_hwi_mix0_current_mix_transform_mode",
     "rpspmc_hwi_Z_Servo_SetPoint": "rpspmc_hwi_Z_Servo_Transfer_Mode",
@@ -134,7 +134,4 @@ def _setpoint(variables):
 def _scalar(variables, name):
     if name not in variables:
         return None
-    values = np.ravel(variables[name][0])
-    if not values.size or values.dtype.kind not in "iuf":
-        return None
-    return float(values[0]) if np.isfinite(values[0]) else None
+    return finite_number(np.ravel(variables[name][0])[:1])

@@ -28,7 +28,7 @@ from stm_keras.readers.netcdf import MOST
 from stm_keras.readers.scan_file import Image, ScanFile
 from stm_keras.readers.units import channel_of, positive, quantity, si_unit
 
-UNSURE = "an HDF5 file does not tell which line is the top one: look at it"
+UNSURE = "an HDF5 file does not say which line is the top one: look at it"
 KERAS = {"model_weights", "layers", "_layer_checkpoint_dependencies"}
 STACKS = "If they are, name it `images`, of shape (scans, lines, pixels)"
 OTHER_UNITS = (

@@ -1,7 +1,7 @@
 """Read Igor binary waves (.ibw) that are images, with the igor2 library.
 
-A wave is stored [x, y] with y upwards. Igor does not tell what its axes mean: names, labels
-and the note that a program wrote (Asylum's tells nearly all) are all there is.
+A wave is stored [x, y] with y upwards. Igor does not say what its axes mean: names, labels
+and the note that a program wrote (Asylum's says nearly all) are all there is.
 """
 
 import io
@@ -13,14 +13,14 @@ import numpy as np
 
 from stm_keras.errors import NoImageError, ScanError, require
 from stm_keras.memory import charge
-from stm_keras.readers.file_bytes import check_length, check_shape, damage
+from stm_keras.readers.file_bytes import check_length, check_shape
 from stm_keras.readers.metadata import read_metadata
 from stm_keras.readers.scan_file import Image, ScanFile
 from stm_keras.readers.units import channel_of, si_unit
 
 HEADER = {1: 118, 2: 126, 3: 130, 5: 384}  # bytes that the checksum is over, by version
 FEWEST = 10  # pixels and lines of an image
-UNITS = {  # of Asylum's channels, by how their names begin; a wave tells one for them all
+UNITS = {  # of Asylum's channels, by how their names begin; a wave has one for them all
     **dict.fromkeys(("Height", "ZSensor", "Deflection", "Amplitude"), "m"),
     **dict.fromkeys(("UserIn", "Potential"), "V"),
     "Current": "A",
@@ -41,30 +41,9 @@ def is_wave(path: Path, head: bytes) -> bool:
 
 def parse(path: Path, data: bytes) -> ScanFile:
     """Find all images of an Igor wave."""
-    with damage(path, "Igor wave"):
-        _check_sizes(path, data)
-        charge(2 * len(data), "an Igor wave")
-        wave = require("igor2.binarywave", "spm").load(io.BytesIO(data))["wave"]
-        return _parse(path, wave)
-
-
-def _check_sizes(path, data):
-    """Check that the parts of a wave are in the file, before a library believes it."""
-    order = "<" if data[1:2] == b"\0" else ">"
-    version = struct.unpack_from(f"{order}h", data)[0]
-    if version != 5:
-        raise NoImageError(
-            f"{path}: is an Igor wave of version {version}, which holds a curve, not an "
-            "image. Give a file of a scan."
-        )
-    parts = struct.unpack_from(f"{order}iiii4i4ii", data, 4)
-    needed = 64 + sum(parts)
-    if min(parts) < 0:
-        raise ScanError(f"{path}: is a damaged Igor wave. Copy it again.")
-    check_length(path, needed, len(data))
-
-
-def _parse(path, wave):
+    _check_sizes(path, data)
+    charge(2 * len(data), "an Igor wave")
+    wave = require("igor2.binarywave", "spm").load(io.BytesIO(data))["wave"]
     stored, header = np.asarray(wave["wData"]), wave["wave_header"]
     if stored.dtype.kind not in "iuf":
         raise ScanError(f"{path}: is an Igor wave of {stored.dtype}, not of heights.")
@@ -121,6 +100,22 @@ def _parse(path, wave):
         setpoint=metadata.get("setpoint"),
         angle=metadata.get("angle"),
     )
+
+
+def _check_sizes(path, data):
+    """Check that the parts of a wave are in the file, before a library believes it."""
+    order = "<" if data[1:2] == b"\0" else ">"
+    version = struct.unpack_from(f"{order}h", data)[0]
+    if version != 5:
+        raise NoImageError(
+            f"{path}: is an Igor wave of version {version}, which holds a curve, not an "
+            "image. Give a file of a scan."
+        )
+    parts = struct.unpack_from(f"{order}iiii4i4ii", data, 4)
+    needed = 64 + sum(parts)
+    if min(parts) < 0:
+        raise ScanError(f"{path}: is a damaged Igor wave. Copy it again.")
+    check_length(path, needed, len(data))
 
 
 def _unit_of(title):

@@ -16,7 +16,7 @@ import numpy as np
 
 from stm_keras.errors import MissingExtraError, NoImageError, ScanError, require
 from stm_keras.memory import SCANS, budget, charge
-from stm_keras.readers.file_bytes import DAMAGE, check_length, check_shape, damage
+from stm_keras.readers.file_bytes import DAMAGE, check_length, check_shape
 from stm_keras.readers.scan_file import Image, ScanFile
 from stm_keras.readers.units import check_heights
 
@@ -47,24 +47,23 @@ def parse(path: Path, data: bytes) -> ScanFile:
             f"{path}: is a MATRIX file of curves, {channel}, not an image. Give a .Z_mtrx or "
             ".I_mtrx file."
         )
-    with damage(path, "MATRIX file"):
-        planned, counts = read_counts(path, data)
-        try:
-            result, reason = _with_index(path, data, planned, channel)
-        except DAMAGE as error:  # what the library makes of a damaged index
-            result = None
-            reason = f"the index is damaged ({str(error) or type(error).__name__})"
-        if result is not None:
-            if not len(counts) or any(_has_heights(path, each) for each in result.images):
-                return result
-            reason = "the index is damaged (it gives no height that can be)"
-        name = CHANNELS.get(channel, channel)
-        images, assumed = guess_images(path, planned, counts, name)
-        warning = (
-            f"{reason}: assumed {assumed}; heights are in counts of the converter, size, "
-            "bias and setpoint are unknown"
-        )
-        return ScanFile(images=tuple(images), warnings=(warning,))
+    planned, counts = read_counts(path, data)
+    try:
+        result, reason = _with_index(path, data, planned, channel)
+    except DAMAGE as error:  # what the library makes of a damaged index
+        result = None
+        reason = f"the index is damaged ({str(error) or type(error).__name__})"
+    if result is not None:
+        if not len(counts) or any(_has_heights(path, each) for each in result.images):
+            return result
+        reason = "the index is damaged (it gives no height that can be)"
+    name = CHANNELS.get(channel, channel)
+    images, assumed = guess_images(path, planned, counts, name)
+    warning = (
+        f"{reason}: assumed {assumed}; heights are in counts of the converter, size, "
+        "bias and setpoint are unknown"
+    )
+    return ScanFile(images=tuple(images), warnings=(warning,))
 
 
 def _has_heights(path, image):

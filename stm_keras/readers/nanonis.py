@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.errors import ScanError
-from stm_keras.readers.file_bytes import check_length, check_shape, damage
+from stm_keras.readers.file_bytes import check_length, check_shape
 from stm_keras.readers.scan_file import Image, ScanFile
 from stm_keras.readers.units import believable, channel_of, header_value, quantity, si_unit
 
@@ -22,40 +22,6 @@ TYPES = {"": ">f4", "FLOAT MSBFIRST": ">f4", "FLOAT LSBFIRST": "<f4"}
 
 def parse(path: Path, data: bytes) -> ScanFile:
     """Find all images of a Nanonis file."""
-    with damage(path, "Nanonis file"):
-        return _parse(path, data)
-
-
-def parse_header(text: str) -> dict:
-    """Split a header into its entries: dict of str to str, lines joined by newlines."""
-    header, key = {}, None
-    for line in text.splitlines():
-        match = re.match(r"^:(.+):\s*$", line)
-        if match:
-            key = match.group(1)
-            header[key] = []
-        elif key is not None:
-            header[key].append(line)
-    return {key: "\n".join(lines).strip("\n") for key, lines in header.items()}
-
-
-def stored_images(table: str) -> list:
-    """List what `DATA_INFO` says is stored: tuples (name, unit, direction).
-
-    Some programs separate the columns by runs of spaces instead of tabs.
-    """
-    stored = []
-    for line in table.split("\n")[1:]:
-        cells = [cell for cell in re.split(r"\t+|\s{2,}", line.strip()) if cell]
-        if len(cells) < 4:
-            continue
-        _, name, unit, ways = cells[:4]
-        both = ("forward", "backward") if ways.lower() == "both" else (ways.lower(),)
-        stored += [(name, unit, "backward" if w[:4] == "back" else "forward") for w in both]
-    return stored
-
-
-def _parse(path, data):
     end = data.find(END)
     start = data.find(START, max(end, 0)) + len(START)
     if end < 0 or start < len(START):
@@ -115,6 +81,35 @@ def _parse(path, data):
         feedback=feedback,
         warnings=_warnings(times),
     )
+
+
+def parse_header(text: str) -> dict:
+    """Split a header into its entries: dict of str to str, lines joined by newlines."""
+    header, key = {}, None
+    for line in text.splitlines():
+        match = re.match(r"^:(.+):\s*$", line)
+        if match:
+            key = match.group(1)
+            header[key] = []
+        elif key is not None:
+            header[key].append(line)
+    return {key: "\n".join(lines).strip("\n") for key, lines in header.items()}
+
+
+def stored_images(table: str) -> list:
+    """List what `DATA_INFO` says is stored: tuples (name, unit, direction).
+
+    Some programs separate the columns by runs of spaces instead of tabs.
+    """
+    stored = []
+    for line in table.split("\n")[1:]:
+        cells = [cell for cell in re.split(r"\t+|\s{2,}", line.strip()) if cell]
+        if len(cells) < 4:
+            continue
+        _, name, unit, ways = cells[:4]
+        both = ("forward", "backward") if ways.lower() == "both" else (ways.lower(),)
+        stored += [(name, unit, "backward" if w[:4] == "back" else "forward") for w in both]
+    return stored
 
 
 def _rows(table):

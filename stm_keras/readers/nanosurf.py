@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.errors import NoImageError, ScanError
-from stm_keras.readers.file_bytes import check_length, check_shape, damage
+from stm_keras.readers.file_bytes import check_length, check_shape
 from stm_keras.readers.scan_file import Image, ScanFile, zero_filled
 from stm_keras.readers.units import channel_of, header_value, number, quantity, si_unit
 
@@ -20,23 +20,6 @@ FEWEST = 8  # lines of an image; below, it is a set of curves
 
 def parse(path: Path, data: bytes) -> ScanFile:
     """Find all images of a Nanosurf file."""
-    with damage(path, "Nanosurf file"):
-        return _parse(path, data)
-
-
-def parse_header(text: str) -> dict:
-    """Read an ini-like header: dict of section to dict of str to str."""
-    header, section = {}, None
-    for line in text.splitlines():
-        if line.startswith("["):
-            section = header.setdefault(line.strip("[] \t"), {})
-        elif section is not None and "=" in line:
-            name, _, value = line.partition("=")
-            section[name.strip()] = value.strip()
-    return header
-
-
-def _parse(path, data):
     end = data.find(MARK)
     if end < 0:
         raise ScanError(
@@ -73,6 +56,18 @@ def _parse(path, data):
         setpoint=quantity(settings.get("Setpoint"), "A"),
         angle=header_value(settings.get("Rotation")),
     )
+
+
+def parse_header(text: str) -> dict:
+    """Read an ini-like header: dict of section to dict of str to str."""
+    header, section = {}, None
+    for line in text.splitlines():
+        if line.startswith("["):
+            section = header.setdefault(line.strip("[] \t"), {})
+        elif section is not None and "=" in line:
+            name, _, value = line.partition("=")
+            section[name.strip()] = value.strip()
+    return header
 
 
 def _members(index):

@@ -172,7 +172,12 @@ def _number_in_si(own, attributes, names, symbol):
 
 
 def _number(attributes, name):
-    value = np.ravel(attributes.get(name, ()))
+    return finite_number(attributes.get(name, ()))
+
+
+def finite_number(value: object) -> float | None:
+    """Return the one finite number that an attribute or variable holds, or None."""
+    value = np.ravel(value)
     fine = value.size == 1 and value.dtype.kind in "fiu" and np.isfinite(value[0])
     return float(value[0]) if fine else None
 

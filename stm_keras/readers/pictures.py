@@ -73,19 +73,13 @@ def read_picture(path: str | Path, data: bytes) -> tuple:
 def open_picture(
     path: str | Path,
     file: object,
-    what: str = "a damaged picture",
+    kind: str = "a damaged picture",
     error: type[StmKerasError] = ScanError,
 ) -> Iterator:
     """Open a picture with Pillow, if it is one and there is one in the file.
 
-    Args:
-        path: str or `Path`. Named in errors.
-        file: binary file, or the path once more.
-        what: str. What one is that cannot be read.
-        error: class of the error for a damaged one.
-
-    Yields:
-        `PIL.Image.Image`, whose pixels are not unpacked yet.
+    Yields a `PIL.Image.Image`, whose pixels are not unpacked yet. `file` is a binary file, or
+    the path once more; a picture that cannot be read raises `error` and is called `kind`.
     """
     from PIL import Image as Pillow
 
@@ -93,7 +87,7 @@ def open_picture(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with np.errstate(all="ignore"), Pillow.open(file, formats=FORMATS) as picture:
-                # How many there are it would count one by one, each time from the first.
+                # To count them it would go through all, each time from the first.
                 if getattr(picture, "is_animated", False):
                     unclear = UnclearError if error is ScanError else error
                     raise unclear(
@@ -122,7 +116,7 @@ def open_picture(
         struct.error,
     ) as reason:
         text = (str(reason) or "unreadable").splitlines()[0].split("<")[0].strip()
-        raise error(f"{path}: is {what} ({text[:160]}). Export it again.") from None
+        raise error(f"{path}: is {kind} ({text[:160]}). Export it again.") from None
 
 
 def is_deep(picture: object) -> bool:

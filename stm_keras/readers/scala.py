@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.errors import NoImageError, ScanError
-from stm_keras.readers.file_bytes import check_length, check_shape, damage, read_bytes
+from stm_keras.readers.file_bytes import check_length, check_shape, read_bytes
 from stm_keras.readers.metadata import read_metadata
 from stm_keras.readers.scan_file import Image, ScanFile, zero_filled
 from stm_keras.readers.units import channel_of, header_value, number, si_unit
@@ -26,33 +26,6 @@ LONGEST = 100  # letters of the name of a file
 CHANNELS = {"Z": "Z", "I": "Current"}
 
 
-def is_parameters(head: bytes) -> bool:
-    """Tell whether a file begins as the parameters of a SCALA scan."""
-    return head.startswith(b";") and MAGIC in head[:200]
-
-
-def has_parameters(path: Path, head: bytes) -> bool:
-    """Tell whether a file of numbers has parameters beside it that name it."""
-    return parameters_of(path) is not None
-
-
-def parameters_of(path: Path) -> Path | None:
-    """Find the parameters that name a file of numbers."""
-    if not NUMBERS.search(path.name):
-        return None
-    for suffix in PARAMETERS:
-        beside = path.with_suffix(suffix)
-        try:
-            with beside.open("rb") as file:
-                data = file.read(LARGEST)
-        except OSError:
-            continue
-        names = {entries[8].lower() for entries in _parse_text(data)[1]}
-        if is_parameters(data) and path.name.lower() in names:
-            return beside
-    return None
-
-
 def parse(path: Path, data: bytes) -> ScanFile:
     """Find all images of a SCALA scan; of a file of numbers, the one image in it."""
     parameters, only = path, None
@@ -63,12 +36,7 @@ def parse(path: Path, data: bytes) -> ScanFile:
                 f"{path}: needs its parameter file (.par) beside it. Copy both."
             )
         parameters, only, data = beside, path, read_bytes(beside)
-    with damage(path, "SCALA parameter file"):
-        return _parse(path, parameters, data[:LARGEST], only)
-
-
-def _parse(path, parameters, data, only):
-    header, channels = _parse_text(data)
+    header, channels = _parse_text(data[:LARGEST])
     if not channels:
         raise NoImageError(
             f"{path}: is a SCALA file of spectra, without an image. Give a file of a scan."
@@ -99,6 +67,33 @@ def _parse(path, parameters, data, only):
         angle=metadata.get("angle"),
         warnings=tuple(f"{name[:40]} is not beside it and is left out" for name in missing),
     )
+
+
+def is_parameters(head: bytes) -> bool:
+    """Tell whether a file begins as the parameters of a SCALA scan."""
+    return head.startswith(b";") and MAGIC in head[:200]
+
+
+def has_parameters(path: Path, head: bytes) -> bool:
+    """Tell whether a file of numbers has parameters beside it that name it."""
+    return parameters_of(path) is not None
+
+
+def parameters_of(path: Path) -> Path | None:
+    """Find the parameters that name a file of numbers."""
+    if not NUMBERS.search(path.name):
+        return None
+    for suffix in PARAMETERS:
+        beside = path.with_suffix(suffix)
+        try:
+            with beside.open("rb") as file:
+                data = file.read(LARGEST)
+        except OSError:
+            continue
+        names = {entries[8].lower() for entries in _parse_text(data)[1]}
+        if is_parameters(data) and path.name.lower() in names:
+            return beside
+    return None
 
 
 def _parse_text(data):
@@ -138,8 +133,8 @@ def _beside(path, name):
 
 def _numbers(path, beside, lines, pixels):
     data = read_bytes(beside)
-    what = f"for {beside.name} its parameters promise"
-    check_length(path, 2 * lines * pixels, len(data), what)
+    promise = f"for {beside.name} its parameters promise"
+    check_length(path, 2 * lines * pixels, len(data), promise)
     return np.frombuffer(data, ">i2", lines * pixels).reshape(lines, pixels)[::-1]
 
 

@@ -57,7 +57,7 @@ class Image:
 
     @property
     def name(self) -> str:
-        """The channel, told from others that the file calls the same: "Z", "Z (2)"."""
+        """The channel, numbered where the file calls others the same: "Z", "Z (2)"."""
         return self.channel if self.copy == 1 else f"{self.channel} ({self.copy})"
 
     @property
@@ -203,7 +203,7 @@ def _scan(path, scan_file, image, warnings):
         )
     if image.slow is None:
         warnings.append(
-            "the file does not tell whether it was scanned downwards or upwards; lines are "
+            "the file does not say whether it was scanned downwards or upwards; lines are "
             "taken from the top"
         )
     size, bias, setpoint, angle = (

@@ -11,7 +11,7 @@ from stm_keras.readers.metadata import read_metadata
 HEIGHTS, OTHER = surface(20, 24), surface(20, 24, seed=1)
 COUNTS, OTHERS = (np.round(heights * 1e13).astype(int) for heights in (HEIGHTS, OTHER))
 FILES = SHARED.parent / "cases" / "scan_files"
-TELL_NOT = "does not tell whether it was scanned"
+TELL_NOT = "does not say whether it was scanned"
 
 
 @pytest.fixture
