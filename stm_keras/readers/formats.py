@@ -109,10 +109,10 @@ FORMATS = {
         holds="anything",
     ),
     "netcdf": Format(  # recognised by the functions of "gxsm" and "hdf5"
-        "netCDF of xarray", "netcdf", suffixes=(".nc",)
+        "xarray netCDF", "netcdf", suffixes=(".nc",)
     ),
     "array": Format(
-        "arrays",
+        "array",
         "arrays",
         rb"\x93NUMPY|MATLAB 5\.0|PK",
         "arrays.is_scan",
@@ -128,14 +128,14 @@ FORMATS = {
         extra="gwyddion",
     ),
     "text": Format(
-        "text exports",
+        "text export",
         "text",
         recognise="text.text_format",
         suffixes=(".txt", ".asc", ".xyz"),
         holds="exports",
     ),
     "numbers": Format(  # a text without a header; recognised by the function of "text"
-        "text exports", "text", suffixes=(".txt", ".asc", ".xyz"), holds="exports"
+        "text export", "text", suffixes=(".txt", ".asc", ".xyz"), holds="exports"
     ),
     "wsxm": Format(
         "WSxM",
@@ -166,7 +166,7 @@ FORMATS = {
         "JPK", "gwyddion", suffixes=(".jpk",), extra="gwyddion"
     ),
     "picture": Format(
-        "pictures",
+        "picture",
         "pictures",
         rb"\x89PNG|\xff\xd8\xff|BM|" + TIFF,
         suffixes=(".png", ".tif", ".jpg", ".bmp"),

@@ -127,7 +127,10 @@ def _image(path, content, number, header):
     if unit == "A" and (channel == "Z" or channel.lower().startswith("topo")):
         # SCALA calls all of its channels topographic
         channel = "Current"
-    metadata = read_metadata(header, lines, pixels)
+    metadata, ways = (
+        read_metadata(header, lines, pixels),
+        {"direction": direction, "slow": slow},
+    )
     scale, lateral = si_unit(_unit(field, "si_unit_xy"))
     size = None
     if lateral == "m" and "xreal" in field and "yreal" in field:
@@ -137,11 +140,9 @@ def _image(path, content, number, header):
         factor=factor,
         channel=channel,
         unit=unit,
-        direction=direction or metadata.get("direction"),
-        slow=slow or metadata.get("slow"),
         valid=_recorded(heights, content.get(f"/{number}/mask")),
         size=size,
-        **{key: metadata.get(key) for key in ("bias", "setpoint", "angle", "line_time")},
+        **metadata | {key: way for key, way in ways.items() if way},
     )
     return image, (field.get("xoff", 0.0), field.get("yoff", 0.0))
 

@@ -17,6 +17,7 @@ from stm_keras.errors import (
     require,
 )
 from stm_keras.memory import charge, limited
+from stm_keras.readers.file_bytes import damage
 from stm_keras.readers.formats import FORMATS, scan_format
 from stm_keras.readers.gwy import parse as parse_gwy
 from stm_keras.readers.hdf5_open import is_hdf5
@@ -78,7 +79,8 @@ def parse(path: Path, data: bytes) -> ScanFile:
             )
         _check_module(path, name, module)
         charge(target.stat().st_size, "converted by Gwyddion")
-        return parse_gwy(path, target.read_bytes())
+        with damage(path, "Gwyddion file"):
+            return parse_gwy(path, target.read_bytes())
 
 
 def _check_module(path, name, module):

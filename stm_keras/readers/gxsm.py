@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.errors import NoImageError, ScanError
-from stm_keras.readers.file_bytes import check_shape, damage
+from stm_keras.readers.file_bytes import check_shape
 from stm_keras.readers.hdf5_open import text_of
 from stm_keras.readers.netcdf import finite_number, read_variables, variable_names
 from stm_keras.readers.scan_file import Image, ScanFile, zero_filled
@@ -37,11 +37,7 @@ def netcdf_format(path: Path, head: bytes) -> str:
 
 def parse(path: Path, data: bytes) -> ScanFile:
     """Find the image of a GXSM file."""
-    with damage(path, "netCDF file"):
-        return _parse(path, read_variables(path, data)[0])
-
-
-def _parse(path, variables):
+    variables, _ = read_variables(path, data)
     key = next((name for name in FIELDS if name in variables), None)
     if key is None:
         raise ScanError(

@@ -76,17 +76,17 @@ def parse(path: Path, data: bytes) -> ScanFile:
     metadata = read_metadata(note, stored.shape[1], stored.shape[0])
     images = []
     for title, layer in zip(titles, layers, strict=True):
-        name, direction, slow = channel_of(title)
+        channel, direction, slow = channel_of(title)
         factor, unit = si_unit(_unit_of(title) or _text(header["dataUnits"]))
+        ways = {"direction": direction, "slow": slow}
+        ways = {key: way for key, way in ways.items() if way}
         images.append(
             Image(
                 heights=layer.T[::-1],
                 factor=factor,
-                channel=name,
+                channel=channel,
                 unit=unit,
-                direction=direction or metadata.get("direction", "forward"),
-                slow=slow or metadata.get("slow"),
-                line_time=metadata.get("line_time"),
+                **{"direction": "forward"} | metadata | ways,
             )
         )
     size = tuple(
@@ -96,9 +96,6 @@ def parse(path: Path, data: bytes) -> ScanFile:
     return ScanFile(
         images=tuple(images),
         size=size if all(unit for _, unit in laterals) else None,
-        bias=metadata.get("bias"),
-        setpoint=metadata.get("setpoint"),
-        angle=metadata.get("angle"),
     )
 
 

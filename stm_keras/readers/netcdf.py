@@ -33,12 +33,7 @@ MOST_ENTRIES = 10000  # entries of one list
 LONGEST_HEADER = 1 << 20  # bytes that are looked through for names
 FEWEST = 16  # lines and pixels of an image
 MOST = 64  # images of a file
-WAYS = {
-    "forward": "forward",
-    "backward": "backward",
-    "right": "forward",
-    "left": "backward",
-}
+WAYS = {"right": "forward", "left": "backward"}  # as rhkpy may call directions
 METADATA = {  # of a scan: names of the attribute, SI unit
     "bias": (("bias", "RHK_Bias"), "V"),
     "setpoint": (("setpoint", "RHK_Current"), "A"),
@@ -48,19 +43,18 @@ METADATA = {  # of a scan: names of the attribute, SI unit
 
 def parse(path: Path, data: bytes) -> ScanFile:
     """Find all images of a netCDF file that xarray wrote."""
-    with damage(path, "netCDF file"):
-        variables, attributes = read_variables(path, data)
-        images = []
-        for name in variables:
-            if len(images) < MOST:
-                images += _images(name, variables, attributes)
-        if not images:
-            raise NoImageError(
-                f"{path}: is a netCDF file without an image: no variable has two axes of "
-                f"{FEWEST} or more. Give a file of a scan."
-            )
-        for image in images:
-            check_shape(path, *image.heights.shape)
+    variables, attributes = read_variables(path, data)
+    images = []
+    for name in variables:
+        if len(images) < MOST:
+            images += _images(name, variables, attributes)
+    if not images:
+        raise NoImageError(
+            f"{path}: is a netCDF file without an image: no variable has two axes of "
+            f"{FEWEST} or more. Give a file of a scan."
+        )
+    for image in images:
+        check_shape(path, *image.heights.shape)
     flags = [_number(own, "feedback_active") for _, own, _ in variables.values()]
     return ScanFile(images=tuple(images), feedback=False if 0.0 in flags else None)
 
@@ -132,12 +126,11 @@ def _images(name, variables, attributes):
 def _ways(variables, axis, count):
     """Return the directions along an axis: list of str, empty where they are none."""
     labels, _, _ = variables.get(axis, (np.empty(0), {}, ()))
-    if labels.dtype.kind == "S" and labels.ndim == 2:  # letters, of classic netCDF
-        texts = [text_of(label) for label in labels]
-    else:
-        texts = [text_of(label) for label in np.ravel(labels)[:count]]
-    ways = [WAYS.get(text.lower()) for text in texts]
-    return ways if len(ways) == count and None not in ways else []
+    if labels.dtype.kind != "S" or labels.ndim != 2:  # not letters, of classic netCDF
+        labels = np.ravel(labels)[:count]
+    ways = [text_of(label).lower() for label in labels]
+    ways = [WAYS.get(way, way) for way in ways]
+    return ways if len(ways) == count and {*ways} <= {"forward", "backward"} else []
 
 
 def _coordinate(variables, axis, count):

@@ -62,9 +62,6 @@ def parse(path: Path, data: bytes) -> ScanFile:
         format="scala",
         images=tuple(images),
         size=None if None in size else tuple(abs(value) * 1e-9 for value in size),
-        bias=metadata.get("bias"),
-        setpoint=metadata.get("setpoint"),
-        angle=metadata.get("angle"),
         warnings=tuple(f"{name[:40]} is not beside it and is left out" for name in missing),
     )
 
@@ -144,13 +141,12 @@ def _image(entries, stored, metadata):
     factor, unit = si_unit(entries[7])
     channel = CHANNELS.get(letter) or {"m": "Z", "A": "Current"}.get(unit)
     recorded = zero_filled(stored)
+    direction = {"f": "forward", "b": "backward"}.get(direction[:1].lower())
     return Image(
-        valid=recorded if recorded.any() else None,
         heights=stored,
         factor=(highest - lowest) / (most - least) * factor,
         channel=channel or channel_of(entries[9] or letter)[0],
         unit=unit,
-        direction={"f": "forward", "b": "backward"}.get(direction[:1].lower()),
-        slow=metadata.get("slow"),
-        line_time=metadata.get("line_time"),
+        valid=recorded if recorded.any() else None,
+        **metadata | {"direction": direction},
     )

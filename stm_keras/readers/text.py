@@ -13,7 +13,7 @@ import numpy as np
 
 from stm_keras.errors import NoImageError, ScanError
 from stm_keras.memory import charge
-from stm_keras.readers.file_bytes import check_shape, damage
+from stm_keras.readers.file_bytes import check_shape
 from stm_keras.readers.scan_file import Image, ScanFile
 from stm_keras.readers.units import NUMBER, channel_of, number, quantity, si_unit
 
@@ -69,14 +69,13 @@ def parse(path: Path, data: bytes) -> ScanFile:
     text = _decoded(data)
     if text is None:
         raise ScanError(f"{path}: is not a text of numbers.")
-    with damage(path, "text export"):
-        if max(map(len, io.StringIO(text))) > LONGEST:
-            raise ValueError(f"a line of more than {LONGEST} characters")
-        header, title, body = _split(text)
-        table = _table(path, body)
-        if table.shape[1] == 3 and "x-pixels" not in header:
-            return _points(path, table, title)
-        return _matrix(path, table, header, _named(text) or "numbers")
+    if max(map(len, io.StringIO(text))) > LONGEST:
+        raise ValueError(f"a line of more than {LONGEST} characters")
+    header, title, body = _split(text)
+    table = _table(path, body)
+    if table.shape[1] == 3 and "x-pixels" not in header:
+        return _points(path, table, title)
+    return _matrix(path, table, header, _named(text) or "numbers")
 
 
 def _decoded(data):
