@@ -234,7 +234,7 @@ def _folder_info(folder, output, channel, as_json, verbose):
 def _scan_info(file, output, channel, overwrite, as_json, named=False):
     """Show every scan of a file; return the exit code."""
     from stm_keras.readers import each_scan
-    from stm_keras.readers.info import scan_facts, scan_text
+    from stm_keras.readers.info import scan_metadata, scan_text
 
     count, scans = each_scan(file, channel)
     code = 0
@@ -246,7 +246,7 @@ def _scan_info(file, output, channel, overwrite, as_json, named=False):
                 click.echo(json.dumps({**facts, "error": str(scan)}, allow_nan=False))
             continue
         if as_json:
-            click.echo(json.dumps(scan_facts(scan, count), allow_nan=False))
+            click.echo(json.dumps(scan_metadata(scan, count), allow_nan=False))
         else:
             name, end = f"{file}\n" * named, "\n" * (named or index < count - 1)
             click.echo(name + scan_text(scan, count) + end)

@@ -116,12 +116,9 @@ def number_scans(arrays: dict) -> tuple:
     Names of channels make one scan of several arrays; numbers in their names, or folders
     within the file, make several.
 
-    Args:
-        arrays: dict of str, name of an array, to list of `Image`, one for each scan in it.
-
-    Returns:
-        Tuple of tuple of `Image` with their `index`, and str: why no image may be taken
-        unless the user names one, "" where it is clear.
+    `arrays` is a dict of names of arrays to lists of `Image`, one for each scan in them.
+    Returns a tuple of `Image` with their `index`, and why no image may be taken unless the
+    user names one, "" where it is clear.
     """
     if len(arrays) == 1 or _is_one_scan(arrays):
         return _indexed(arrays, dict.fromkeys(arrays, 0)), ""

@@ -253,17 +253,14 @@ def text_of(value: object) -> str:
 
 
 def check_heaps(source) -> int:
-    """Refuse a file with a heap whose objects do not fill it one after the other.
-
-    Args:
-        source: bytes of the file, or the file opened to be read in binary mode.
+    """Refuse a file, or its bytes, with a heap whose objects do not fill it one by one.
 
     Returns:
         int: bytes of the longest text or list that lies in one: as many names as a file has
         may all stand for the same.
 
     Raises:
-        ValueError: There is one.
+        ValueError: There is such a heap.
     """
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     size = file.seek(0, io.SEEK_END)

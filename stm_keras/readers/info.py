@@ -36,7 +36,7 @@ def image_name(scan: Scan) -> str:
     return " ".join(word for word in (scan.channel, scan.direction, scan.slow) if word)
 
 
-def scan_facts(scan: Scan, scans: int = 1) -> dict:
+def scan_metadata(scan: Scan, scans: int = 1) -> dict:
     """Return what `stm-keras info --json` prints of a scan; None where the file does not say.
 
     `scans` is how many its file holds.

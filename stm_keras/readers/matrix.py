@@ -17,7 +17,7 @@ import numpy as np
 from stm_keras.errors import MissingExtraError, NoImageError, ScanError, require
 from stm_keras.memory import SCANS, budget, charge
 from stm_keras.readers.file_bytes import DAMAGE, check_length, check_shape
-from stm_keras.readers.scan_file import Image, ScanFile
+from stm_keras.readers.scan_file import Image, ScanFile, levelled
 from stm_keras.readers.units import check_heights
 
 MAGIC = b"ONTMATRX0101"
@@ -127,10 +127,9 @@ def _with_index(path, data, planned, channel):
     with tempfile.TemporaryDirectory() as folder:
         name = path.name if "--" in path.name else f"scan--1_1.{channel}_mtrx"
         (Path(folder) / name).write_bytes(data)
+        stem = name.rpartition("--")[0]
         for number, part in enumerate(parts, 1):
-            shutil.copyfile(
-                part, Path(folder) / f"{name.rpartition('--')[0]}_{number:04d}.mtrx"
-            )
+            shutil.copyfile(part, Path(folder) / f"{stem}_{number:04d}.mtrx")
         traces, message = matrix.open(str(Path(folder) / name))
     if not traces or matrix.object_type != "image" or matrix.axis is None:
         return None, f"the index does not help ({' '.join(str(message).split())})"
@@ -179,25 +178,19 @@ def _images(path, matrix, planned, channel):
         )
         return ScanFile(images=tuple(images), warnings=(warning,)), None
     feedback = matrix.param.get("EEPA::Regulator.Feedback_Loop_Enabled")
-    return (
-        ScanFile(
-            images=tuple(images),
-            size=(setting("XYScanner.Width"), setting("XYScanner.Height")),
-            bias=setting("GapVoltageControl.Voltage"),
-            setpoint=setting("Regulator.Setpoint_1"),
-            angle=setting("XYScanner.Angle"),
-            feedback=bool(feedback[0]) if feedback else None,
-        ),
-        None,
+    scan_file = ScanFile(
+        images=tuple(images),
+        size=(setting("XYScanner.Width"), setting("XYScanner.Height")),
+        bias=setting("GapVoltageControl.Voltage"),
+        setpoint=setting("Regulator.Setpoint_1"),
+        angle=setting("XYScanner.Angle"),
+        feedback=bool(feedback[0]) if feedback else None,
     )
+    return scan_file, None
 
 
 def read_counts(path: Path, data: bytes) -> tuple:
-    """Read what was planned and what was recorded of a result file.
-
-    Returns:
-        Tuple of int, planned numbers, and int32 array of those recorded.
-    """
+    """Return how many numbers were planned, and an int32 array of those recorded."""
     planned = recorded = stored = None
     start, end = len(MAGIC), len(data)
     while start + 8 <= end:
@@ -223,12 +216,8 @@ def read_counts(path: Path, data: bytes) -> tuple:
 def guess_images(path: Path, planned: int, counts: np.ndarray, channel: str) -> tuple:
     """Make images of bare numbers: square, and so that neighbouring lines are alike.
 
-    Args:
-        planned: int. Numbers that a complete scan has.
-        counts: int array of those recorded.
-
-    Returns:
-        Tuple of list of `Image` and str, what was assumed.
+    Of `planned` numbers that a complete scan has, `counts` were recorded. Returns a list of
+    `Image` and, as str, what was assumed.
     """
     best = None
     for along, across in RETRACES:
@@ -243,7 +232,7 @@ def guess_images(path: Path, planned: int, counts: np.ndarray, channel: str) -> 
             f"{path}: the index (.mtrx) is missing and no square image has {planned} "
             "points. Copy the index of the session into the folder of the file."
         )
-    _, along, across, side = best
+    _, along, across, side = best  # sweeps along a line, scans up and down, pixels
     check_shape(path, side, side)
     charge(8 * planned, "the images that it plans")
     frame = np.full((side * across, along, side), np.nan)
@@ -282,8 +271,6 @@ def _likeness(counts, side, along):
     lines = counts[:whole].reshape(-1, along, side)[:side, 0].astype(np.float64)
     if len(lines) < 3:
         return 0.0
-    lines = lines - lines.mean(1, keepdims=True)
-    ramp = np.linspace(-1, 1, side)
-    lines = lines - (lines @ ramp / (ramp @ ramp))[:, None] * ramp
+    lines = levelled(lines)
     power = (lines[1:] ** 2).sum() * (lines[:-1] ** 2).sum()
     return float((lines[1:] * lines[:-1]).sum() / np.sqrt(power + 1e-30))

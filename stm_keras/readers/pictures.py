@@ -20,7 +20,6 @@ GWYDDION = {0: (0, 0, 0), 88: (168, 40, 15), 175: (243, 194, 93), 255: (255, 255
 NEAR = 3  # steps of 256 that a colour of a known map may be off
 BLOCK = 1 << 16  # pixels that are looked at at a time: they take 100 bytes each
 
-MAGICS = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM")
 FORMATS = ("PNG", "TIFF", "JPEG", "BMP")
 DEEP = ("I", "F")  # modes of more than 8 bits, and those that begin with I;16
 PLAIN = ("L", "LA", "RGB", "RGBA")

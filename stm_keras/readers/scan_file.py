@@ -156,16 +156,9 @@ def choose_each(
 def choose(path: str | Path, scan_file: ScanFile, channel: str | None = None) -> Scan:
     """Take one image of a file, of its first scan that has one.
 
-    Args:
-        path: str or `Path`. Named in errors.
-        scan_file: `ScanFile`.
-        channel: str. A channel with or without its ways, such as "Current" or
-            "Z backward up"; of several that fit, the forward and first one. None is the
-            topography, or, where that is flat because the tip was kept at one height,
-            the current.
-
-    Returns:
-        `Scan`.
+    `channel` is a channel with or without its ways, such as "Current" or "Z backward up"; of
+    several that fit, the forward and first one is taken. None is the topography, or, where
+    that is flat because the tip was kept at one height, the current.
 
     Raises:
         ScanError: There is no such image, or nothing of it was recorded.
@@ -355,8 +348,13 @@ def _bends(image):
     if not np.isfinite(largest):
         return True  # taking it says so
     lines = lines / largest  # so that no square can overflow
-    lines = lines - lines.mean(1, keepdims=True)
-    ramp = np.linspace(-1, 1, lines.shape[1])
-    lines = lines - (lines @ ramp / (ramp @ ramp))[:, None] * ramp
+    lines = levelled(lines)
     least = FLAT / largest if image.unit == "m" else 0.0
     return bool(np.median(lines.std(1)) > max(least, ROUNDING))
+
+
+def levelled(lines: np.ndarray) -> np.ndarray:
+    """Take the mean and the slope out of each line of an array `(lines, pixels)`."""
+    lines = lines - lines.mean(1, keepdims=True)
+    ramp = np.linspace(-1, 1, lines.shape[1])
+    return lines - (lines @ ramp / (ramp @ ramp))[:, None] * ramp

@@ -8,7 +8,7 @@ from scan_files import createc, sxm
 
 from stm_keras.errors import ScanError
 from stm_keras.readers import read_scan
-from stm_keras.readers.info import scan_facts
+from stm_keras.readers.info import scan_metadata
 from stm_keras.readers.scan_file import Image, ScanFile, choose
 from stm_keras.readers.units import quantity
 
@@ -83,7 +83,7 @@ def test_what_cannot_be_is_not_told_and_noted(name, value, note):
     scan = choose("a", found(**{name: value}))
     assert getattr(scan, name) is None
     assert f"{note} and is left out" in scan.warnings
-    json.dumps(scan_facts(scan), allow_nan=False)
+    json.dumps(scan_metadata(scan), allow_nan=False)
 
 
 @pytest.mark.parametrize("name", FINE)
@@ -137,7 +137,7 @@ def test_what_cannot_be_read_is_missing_with_one_note(entry, text, name, note, t
     scan = read_scan(path)
     assert getattr(scan, name) is None
     assert scan.warnings == (f"{note} and is left out",)
-    json.dumps(scan_facts(scan), allow_nan=False)
+    json.dumps(scan_metadata(scan), allow_nan=False)
 
 
 @pytest.mark.parametrize(("entry", "text", "name"), UNTOLD)
