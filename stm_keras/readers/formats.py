@@ -6,6 +6,7 @@ The content decides: suffixes lie, or mean two things. A new format is a module 
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -66,6 +67,8 @@ class Format:
         return getattr(import_module(f"{__package__}.{module}"), function)(path, head)
 
 
+converted = partial(Format, module="gwyddion", extra="gwyddion")  # by its own program
+
 # The first row that fits a file is its format.
 FORMATS = {
     "nanonis": Format(
@@ -119,13 +122,11 @@ FORMATS = {
         suffixes=(".npy", ".npz", ".mat"),
         holds="anything",
     ),
-    "rhk": Format(
+    "rhk": converted(
         "RHK",
-        "gwyddion",
-        rb"(?s)STiMage|..S\0T\0i\0M\0a\0g\0e\0",
+        begins=rb"(?s)STiMage|..S\0T\0i\0M\0a\0g\0e\0",
         suffixes=(".sm4",),
         claims=(".sm2", ".sm3", ".sm4"),
-        extra="gwyddion",
     ),
     "text": Format(
         "text export",
@@ -137,34 +138,18 @@ FORMATS = {
     "numbers": Format(  # a text without a header; recognised by the function of "text"
         "text export", "text", suffixes=(".txt", ".asc", ".xyz"), holds="exports"
     ),
-    "wsxm": Format(
-        "WSxM",
-        "gwyddion",
-        rb"WSxM file copyright",
-        suffixes=(".stp", ".top"),
-        extra="gwyddion",
+    "wsxm": converted("WSxM", begins=rb"WSxM file copyright", suffixes=(".stp", ".top")),
+    "nanoscope": converted(
+        "NanoScope", begins=rb"[\\?]\*File list", suffixes=(".spm", ".000")
     ),
-    "nanoscope": Format(
-        "NanoScope",
-        "gwyddion",
-        rb"[\\?]\*File list",
-        suffixes=(".spm", ".000"),
-        extra="gwyddion",
-    ),
-    "mul": Format(
+    "mul": converted(
         "SPECS and Aarhus",
-        "gwyddion",
-        rb"\x01\0\x03\0{3}",
+        begins=rb"\x01\0\x03\0{3}",
         suffixes=(".mul",),
         claims=(".mul", ".flm"),  # the latter, films, are refused by name
-        extra="gwyddion",
     ),
-    "park": Format(
-        "Park", "gwyddion", TIFF, "tiff.maker", suffixes=(".tiff",), extra="gwyddion"
-    ),
-    "jpk": Format(  # recognised by the function of "park"
-        "JPK", "gwyddion", suffixes=(".jpk",), extra="gwyddion"
-    ),
+    "park": converted("Park", begins=TIFF, recognise="tiff.maker", suffixes=(".tiff",)),
+    "jpk": converted("JPK", suffixes=(".jpk",)),  # recognised by the function of "park"
     "picture": Format(
         "picture",
         "pictures",
@@ -172,9 +157,7 @@ FORMATS = {
         suffixes=(".png", ".tif", ".jpg", ".bmp"),
         holds="exports",
     ),
-    "gwyddion 1": Format(
-        "Gwyddion 1", "gwyddion", rb"GWYO", suffixes=(".gwy",), extra="gwyddion"
-    ),
+    "gwyddion 1": converted("Gwyddion 1", begins=rb"GWYO", suffixes=(".gwy",)),
     "igor": Format(
         "Igor", "igor", recognise="igor.is_wave", suffixes=(".ibw",), extra="spm"
     ),
@@ -191,12 +174,8 @@ FORMATS = {
         suffixes=(".par", ".tf0"),
         holds="parts",
     ),
-    "unknown": Format(
-        "what else Gwyddion reads",
-        "gwyddion",
-        recognise="gwyddion.may_read",
-        holds="unknown",
-        extra="gwyddion",
+    "unknown": converted(
+        "what else Gwyddion reads", recognise="gwyddion.may_read", holds="unknown"
     ),
 }
 

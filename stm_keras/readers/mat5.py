@@ -2,7 +2,7 @@
 
 Only arrays of real numbers and of letters are taken; objects, cells and structures are
 passed over, and nothing in the file is run. SciPy reads such files too, but is not part of a
-plain installation, and unpacks what a file promises before it looks at it.
+plain installation.
 
 Source: MAT-File Format, The MathWorks, chapter 1 (level 5).
 """

@@ -95,6 +95,18 @@ def test_suffixes_that_claim_a_scan_belong_to_one_title():
     assert len(dict(claims)) == len(set(claims))
 
 
+def test_a_file_whose_suffix_claims_a_scan_is_not_passed_over(tmp_path):
+    for name in ("film.flm", "old.SM2", "notes.txt"):
+        (tmp_path / name).write_bytes(b"hello")
+    left_out = LeftOut()
+    places = list(find_places([tmp_path], left_out=left_out))
+    assert {place.path.name: place.named for place in places} == {
+        "film.flm": True,
+        "old.SM2": True,
+    }
+    assert [path.name for path in left_out.files] == ["notes.txt"]
+
+
 def test_readers_are_imported_when_they_are_needed(tmp_path):
     (tmp_path / "a.sxm").write_bytes(sxm({"Z": ("m", HEIGHTS, None)}))
     code = (
