@@ -36,20 +36,20 @@ def parse(path: Path, data: bytes) -> ScanFile:
         raise ScanError(f"{path}: is a Gwyddion file of {kind[:40]!r}, not of images.")
     numbers = (re.fullmatch(r"/(\d+)/data", key) for key in content)
     numbers = sorted(int(match.group(1)) for match in numbers if match)
-    images, frames, others = [], [], []
+    pairs, others = [], []
     for number in numbers:
         header = _header(content, number)
         image, offset = _image(path, content, number, header)
         other = _no_frame(content[f"/{number}/data"], header)
         if other:
             others.append(other)
-            continue
-        images.append(image)
-        frames.append((image.heights.shape, image.size, offset, header.get("Date")))
-    if not images:
+        else:
+            frame = (image.heights.shape, image.size, offset, header.get("Date"))
+            pairs.append((frame, image))
+    if not pairs:
         reason = others[0] if others else "only curves or volumes"
         raise NoImageError(f"{path}: holds no image, {reason}. Give a scan.")
-    return ScanFile(images=_in_scans(images, frames))
+    return ScanFile(images=_in_scans(pairs))
 
 
 def _object(data, start, end, depth):
@@ -172,46 +172,43 @@ def _no_frame(field, header):
     return None
 
 
-def _in_scans(images, frames):
-    """Number the scans of a file: tuple of `Image`.
+def _in_scans(pairs):
+    """Number the scans of a file, whose images come with their frames: tuple of `Image`.
 
     Images of one size at one place are channels and directions of one scan, unless its
     topography is there twice. Where none is called a topography, those in metres are.
     """
-    named = {
-        frame for image, frame in zip(images, frames, strict=True) if image.channel == "Z"
-    }
-    images = [
-        replace(image, channel="Z")
-        if frame not in named
-        and image.unit == "m"
-        and not NOT_HEIGHTS.search(image.channel)
-        else image
-        for image, frame in zip(images, frames, strict=True)
+    named = {frame for frame, image in pairs if image.channel == "Z"}
+    pairs = [
+        (frame, image if frame in named else _as_topography(image))
+        for frame, image in pairs
     ]
     returned = {  # what was scanned back was scanned forth, too (JPK marks one of the two)
-        (frame, image.channel)
-        for image, frame in zip(images, frames, strict=True)
-        if image.direction == "backward"
+        (frame, image.channel) for frame, image in pairs if image.direction == "backward"
     }
-    images = [
-        replace(image, direction="forward")
+    pairs = [
+        (frame, replace(image, direction="forward"))
         if image.direction is None and (frame, image.channel) in returned
-        else image
-        for image, frame in zip(images, frames, strict=True)
+        else (frame, image)
+        for frame, image in pairs
     ]
-    labels = [(frame, image.label) for image, frame in zip(images, frames, strict=True)]
     scans = Counter()  # of each frame: as many as it has topographies of one label
-    for (frame, label), count in Counter(labels).items():
+    labels = Counter((frame, image.label) for frame, image in pairs)
+    for (frame, label), count in labels.items():
         if label.split()[0] == "Z":
             scans[frame] = max(scans[frame], count)
     order, seen, numbered = {}, Counter(), []
-    for image, frame, label in zip(images, frames, labels, strict=True):
-        turn = seen[label]
-        seen[label] += 1
+    for frame, image in pairs:
+        turn = seen[frame, image.label]
+        seen[frame, image.label] += 1
         key = (frame, min(turn, scans[frame] - 1) if scans[frame] else turn)
         numbered.append(replace(image, index=order.setdefault(key, len(order))))
     return tuple(numbered)
+
+
+def _as_topography(image):
+    heights = image.unit == "m" and not NOT_HEIGHTS.search(image.channel)
+    return replace(image, channel="Z") if heights else image
 
 
 def _unit(field, key):

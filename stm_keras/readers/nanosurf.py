@@ -10,8 +10,9 @@ import numpy as np
 
 from stm_keras.errors import NoImageError, ScanError
 from stm_keras.readers.file_bytes import check_length, check_shape
+from stm_keras.readers.metadata import read_metadata
 from stm_keras.readers.scan_file import Image, ScanFile, zero_filled
-from stm_keras.readers.units import channel_of, header_value, number, quantity, si_unit
+from stm_keras.readers.units import channel_of, header_value, number, si_unit
 
 MARK = b"#!"
 DTYPES = {8: "i1", 16: "<i2", 32: "<i4"}
@@ -27,7 +28,6 @@ def parse(path: Path, data: bytes) -> ScanFile:
         )
     header = parse_header(data[:end].decode("latin-1"))
     index, settings = header["DataSet"], header.get("DataSet-Info", {})
-    slow = {"down": "down", "up": "up"}.get(settings.get("Scan direction", "").lower())
     start, images, size = end + len(MARK), [], None
     for group, member in _members(index):
         entry = header.get(index.get(f"Gr{group}-Ch{member}", ""))
@@ -44,18 +44,13 @@ def parse(path: Path, data: bytes) -> ScanFile:
         stated = (header_value(entry.get("Dim0Range")), header_value(entry["Dim1Range"]))
         size = size or (stated if all(stated) else None)
         title = index.get(f"Gr{group}-Name", "")
-        images.append(_image(entry, stored[::-1], bits, title, slow, settings))
+        metadata = read_metadata(settings, lines, pixels)
+        images.append(_image(entry, stored[::-1], bits, title, metadata))
     if not images:
         raise NoImageError(
             f"{path}: is a Nanosurf file of curves, without an image. Give a file of a scan."
         )
-    return ScanFile(
-        images=tuple(images),
-        size=size,
-        bias=quantity(settings.get("Tip voltage"), "V"),
-        setpoint=quantity(settings.get("Setpoint"), "A"),
-        angle=header_value(settings.get("Rotation")),
-    )
+    return ScanFile(images=tuple(images), size=size)
 
 
 def parse_header(text: str) -> dict:
@@ -76,17 +71,16 @@ def _members(index):
             yield group, member
 
 
-def _image(entry, stored, bits, group, slow, settings):
+def _image(entry, stored, bits, group, metadata):
     span, least = number(entry["Dim2Range"]), number(entry["Dim2Min"])
     factor, unit = si_unit(entry.get("Dim2Unit"))
+    direction = "backward" if "backward" in group.lower() else "forward"
     return Image(
         heights=stored,
         factor=span / 2.0**bits * factor,
         offset=(0.5 * span + least) * factor,
         channel=channel_of(entry.get("Dim2Name", ""))[0],
         unit=unit,
-        direction="backward" if "backward" in group.lower() else "forward",
-        slow=slow,
         valid=zero_filled(stored),
-        line_time=quantity(settings.get("Time/Line"), "s"),
+        **metadata | {"direction": direction},
     )

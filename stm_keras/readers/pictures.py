@@ -1,7 +1,6 @@
 """Read pictures of scans (PNG, TIFF, JPEG, BMP): the last resort, for heights are lost."""
 
 import io
-import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ import numpy as np
 
 from stm_keras.errors import ScanError, StmKerasError, UnclearError
 from stm_keras.memory import borrow, charge
-from stm_keras.readers.file_bytes import damage
+from stm_keras.readers.file_bytes import DAMAGE, damage
 from stm_keras.readers.scan_file import Image, ScanFile
 from stm_keras.readers.tiff import real_values
 
@@ -102,18 +101,7 @@ def open_picture(
         most = 2 * Pillow.MAX_IMAGE_PIXELS
         text = f"{path}: is a picture of more than {most} pixels. Save it smaller."
         raise error(text) from None
-    except (
-        ArithmeticError,
-        AttributeError,
-        EOFError,
-        LookupError,
-        OSError,
-        RuntimeError,
-        SyntaxError,
-        TypeError,
-        ValueError,
-        struct.error,
-    ) as reason:
+    except (*DAMAGE, OSError, SyntaxError) as reason:
         text = (str(reason) or "unreadable").splitlines()[0].split("<")[0].strip()
         raise error(f"{path}: is {kind} ({text[:160]}). Export it again.") from None
 
