@@ -170,7 +170,7 @@ def info(file, output, channel, per_class, seed, verify, verbose, overwrite, as_
         )
         return
     from stm_keras.inference.find_files import is_dataset
-    from stm_keras.readers.sniff import scan_format
+    from stm_keras.readers.formats import scan_format
 
     if file.is_dir() and not is_dataset(file):
         click.get_current_context().exit(
@@ -210,7 +210,7 @@ def info(file, output, channel, per_class, seed, verify, verbose, overwrite, as_
 def _folder_info(folder, output, channel, as_json, verbose):
     """Show every scan of a folder; what cannot be read is told, and the others are shown."""
     from stm_keras.inference.find_files import LeftOut, find_places
-    from stm_keras.readers.sniff import scan_format
+    from stm_keras.readers.formats import scan_format
 
     if output is not None:
         raise UsageError(
@@ -234,7 +234,7 @@ def _folder_info(folder, output, channel, as_json, verbose):
 def _scan_info(file, output, channel, overwrite, as_json, named=False):
     """Show every scan of a file; return the exit code."""
     from stm_keras.readers import each_scan
-    from stm_keras.readers.info import scan_facts, scan_text
+    from stm_keras.readers.info import scan_metadata, scan_text
 
     count, scans = each_scan(file, channel)
     code = 0
@@ -246,7 +246,7 @@ def _scan_info(file, output, channel, overwrite, as_json, named=False):
                 click.echo(json.dumps({**facts, "error": str(scan)}, allow_nan=False))
             continue
         if as_json:
-            click.echo(json.dumps(scan_facts(scan, count), allow_nan=False))
+            click.echo(json.dumps(scan_metadata(scan, count), allow_nan=False))
         else:
             name, end = f"{file}\n" * named, "\n" * (named or index < count - 1)
             click.echo(name + scan_text(scan, count) + end)

@@ -15,10 +15,9 @@ from stm_keras.data.validate import assemble, canonical
 from stm_keras.errors import DatasetError, InputError
 from stm_keras.files import atomic
 from stm_keras.memory import VARIABLE, one_file
-from stm_keras.readers import READERS
+from stm_keras.readers.formats import FORMATS, known_formats, refusal, scan_format
 from stm_keras.readers.hdf5_open import names_of
 from stm_keras.readers.mat5 import MAGIC as OLD_MATLAB
-from stm_keras.readers.sniff import refusal, scan_format
 from stm_keras.terminal import shell
 
 SHAPE = (128, 128)
@@ -154,17 +153,16 @@ def _what_else(path, head):
     told, kind = refusal(head), scan_format(path)
     if told:
         return f"is {told[0]}. Give a dataset: {KNOWN}"
-    if kind in READERS and kind not in ("unknown", "array", "picture", "hdf5"):
+    if kind in FORMATS and kind not in ("unknown", "array", "picture", "hdf5"):
         return (
-            f"is a microscope's file, {READERS[kind][1]}, not a dataset. `stm-keras predict` "
+            f"is a microscope's file, {FORMATS[kind].label}, not a dataset. `stm-keras predict` "
             f"judges a scan as it is; a dataset has labels, too: {KNOWN}"
         )
-    scans = ", ".join(dict.fromkeys(text for _, text in READERS.values()))
-    return f"is of an unknown format. Scans: {scans}. Datasets: {KNOWN}"
+    return f"is of an unknown format. Scans: {known_formats()}. Datasets: {KNOWN}"
 
 
 def _sniff_hdf5(path, head):
-    if scan_format(path) == "gxsm":
+    if scan_format(path) in ("gxsm", "netcdf"):
         raise DatasetError(f"{path}: {_what_else(path, head)}.")
     with open_file(path) as file:
         names = names_of(file)

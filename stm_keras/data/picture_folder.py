@@ -21,9 +21,8 @@ from stm_keras.data.raw import Found, block_scans, listed_keys
 from stm_keras.data.validate import canonical
 from stm_keras.errors import DatasetError
 from stm_keras.memory import SCANS, charge, one_file
-from stm_keras.readers import READERS
+from stm_keras.readers.formats import FORMATS, scan_format
 from stm_keras.readers.pictures import heights_of, is_deep, open_picture
-from stm_keras.readers.sniff import scan_format
 from stm_keras.untrusted import read_data
 
 TEXTS = ("session", "campaign", "run", "name")
@@ -122,9 +121,9 @@ def _measure(table, number, path, lines, pixels):
         hint = " Write / between folders." if "\\" in str(path) else ""
         raise DatasetError(f"{table}: line {number}: there is no picture {path}.{hint}")
     kind = scan_format(path)
-    if kind in READERS and kind not in ("picture", "unknown"):
+    if kind in FORMATS and kind not in ("picture", "unknown"):
         raise DatasetError(
-            f"{path}: is a microscope's file, {READERS[kind][1]}, not a picture. A table takes "
+            f"{path}: is a microscope's file, {FORMATS[kind].label}, not a picture. A table takes "
             "PNG, TIFF, JPEG and BMP. Export it, or judge it with `stm-keras predict`."
         )
     with _opened(path) as picture:

@@ -17,32 +17,9 @@ from stm_keras.errors import (
     StmKerasError,
     UnclearError,
 )
-from stm_keras.readers.sniff import scan_format
+from stm_keras.readers.formats import FORMATS, claims_to_be_a_scan, scan_format
 
-MICROSCOPES = {  # formats that hold nothing but scans; damage in one of them is told
-    "nanonis",
-    "matrix",
-    "createc",
-    "gxsm",
-    "nanosurf",
-    "gwyddion",
-    "gwyddion 1",
-    "gsf",
-    "igor",
-    "rhk",
-    "wsxm",
-    "nanoscope",
-    "mul",
-    "park",
-    "jpk",
-    "scala",
-}
 LONGEST = 1 << 16  # characters of a name in a list; no system takes as many
-EXPORTS = ("picture", "text", "numbers")  # formats of what is also there as a scan, mostly
-SUFFIXES = {  # names that claim to be a scan, whatever is in the file
-    *(".sxm", ".z_mtrx", ".i_mtrx", ".sm2", ".sm3", ".sm4", ".nid"),
-    *(".gwy", ".gsf", ".mul", ".flm"),
-}
 DATASETS = {".h5", ".hdf5", ".npz", ".mat"}
 SHARDS = ("shards.json", "shards.part")  # the latter while they are being written
 PAUSE = 0.05  # s until what is done is handed out while a list comes in slowly
@@ -190,7 +167,7 @@ def _folder(folder, left_out, seen):
         if place is None:
             left_out.files[path] = "not a scan"
             continue
-        is_export = not place.named and scan_format(path) in EXPORTS
+        is_export = not place.named and _holds(path) == "exports"
         (exports if is_export else found).append(place)
     if known or found:
         left_out.exports += [place.path for place in exports]
@@ -290,16 +267,22 @@ def _is_new(path, seen):
 
 def _look(path, left_out):
     """Return the `Place` of a file in a folder, None where it is no scan."""
-    suffix = path.suffix.lower()
-    try:
-        kind = scan_format(path)
-    except ScanError:
-        kind = None
-    if kind in MICROSCOPES or suffix in SUFFIXES:
+    holds = _holds(path)
+    if holds == "scans" or claims_to_be_a_scan(path):
         return Place(path, in_folder=True, left_out=left_out)
-    if kind in (*EXPORTS, "array", "hdf5") or (kind is None and suffix in DATASETS):
+    is_dataset_file = holds is None and path.suffix.lower() in DATASETS
+    if holds in ("exports", "anything") or is_dataset_file:
         return Place(path, named=False, in_folder=True, left_out=left_out)
     return None
+
+
+def _holds(path):
+    """Return what a file may hold, as the table of formats says; None for what is not in it."""
+    try:
+        row = FORMATS.get(scan_format(path))
+    except ScanError:
+        return None
+    return row.holds if row else None
 
 
 def _names(lines):

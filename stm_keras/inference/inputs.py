@@ -11,11 +11,10 @@ from stm_keras.inference.resample import read_scan_file
 from stm_keras.memory import SCANS, borrow, charge, one_file
 from stm_keras.readers import CURE
 from stm_keras.readers.file_bytes import read_bytes
+from stm_keras.readers.formats import FORMATS, scan_format
 from stm_keras.readers.frames import SHAPES, as_frames
-from stm_keras.readers.pictures import MAGICS as PICTURES
 from stm_keras.readers.pictures import read_picture
 from stm_keras.readers.scan_file import WORK
-from stm_keras.readers.sniff import scan_format
 from stm_keras.readers.units import COUNTS, check_heights
 from stm_keras.scan import bridge_gaps
 
@@ -73,7 +72,7 @@ def read_heights(path):
                 start = file.read(8)
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}).") from None
-    if start.startswith(PICTURES) and scan_format(path) == "picture":
+    if FORMATS["picture"].fits(path, start) and scan_format(path) == "picture":
         return _picture(path)[None]
     if start.startswith(b"\x93NUMPY"):
         return _array(path)

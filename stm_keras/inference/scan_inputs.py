@@ -19,9 +19,9 @@ from stm_keras.inference.resample import cut_tiles, fit_lines
 from stm_keras.inference.sizes import NANO, ROW_NM, taught_sizes, too_coarse, widest_nm
 from stm_keras.memory import SCANS, borrow, one_file
 from stm_keras.readers import CURE, each_scan
+from stm_keras.readers.formats import scan_format
 from stm_keras.readers.info import image_name
 from stm_keras.readers.scan_file import FEW, WORK
-from stm_keras.readers.sniff import scan_format
 from stm_keras.scan import Scan, bridge_gaps
 
 UNITS = ("m", "A", "")  # of what is judged without being asked for by its name

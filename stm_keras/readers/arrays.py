@@ -1,19 +1,21 @@
 """Read images from arrays: NPY, NPZ, and MATLAB files before version 7.3.
 
-An array tells neither its size nor its unit; an NPZ or MATLAB file may hold them beside
+An array has neither size nor unit; an NPZ or MATLAB file may hold them beside
 it under the names that `stm-keras info --json` prints: size_nm, bias_V, setpoint_A,
 line_time_s, slow.
 """
 
-import ast
 import io
 import math
-import struct
+import warnings
 import zipfile
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
+from numpy.lib import format as npy
 
 from stm_keras.errors import NoImageError, ScanError, UnclearError
 from stm_keras.memory import charge
@@ -24,84 +26,86 @@ from stm_keras.readers.file_bytes import (
     check_length,
     check_shape,
     damage,
-    read_bytes,
 )
-from stm_keras.readers.frames import FEWEST, SHAPES, as_frames, is_tall, number_scans
+from stm_keras.readers.frames import (
+    FEWEST,
+    SHAPES,
+    as_frames,
+    is_dataset,
+    is_tall,
+    number_scans,
+)
 from stm_keras.readers.mat5 import MAGIC as MATLAB
-from stm_keras.readers.mat5 import read_arrays
-from stm_keras.readers.scan_file import Found, Image, choose
+from stm_keras.readers.mat5 import read_arrays, read_names
+from stm_keras.readers.scan_file import Image, ScanFile
 from stm_keras.readers.units import channel_of
 from stm_keras.untrusted import plain_members
 
 MOST = 1000  # scans of a file
 NPY = b"\x93NUMPY"
-LONGEST = 10000  # bytes of a header
-BLOCK = 1 << 20  # bytes that are unpacked at a time
-OBJECTS = "holds Python objects. Reading them could run code and is refused."
-FACTS = 64  # values of an array that may say something of the scan, at most
+HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+MOST_VALUES = 64  # of an array that may be metadata of the scan
 
 
-def read(path, channel=None):
-    """Read one image of an array file, see `readers.read_scan`."""
-    return choose(path, parse(path, read_bytes(path)), channel)
+def is_scan(path: Path, head: bytes) -> bool:
+    """Tell whether a file of arrays holds scans: it is not a dataset or any other archive."""
+    if head.startswith(NPY):
+        return True
+    if head.startswith(MATLAB):
+        return not is_dataset(read_names(path))
+    try:
+        with path.open("rb") as file:
+            charge_list(file)
+            with zipfile.ZipFile(file) as archive:
+                names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False
+    plain = {name.removesuffix(".npy") for name in names if name.endswith(".npy")}
+    return bool(plain) and not is_dataset(plain)
 
 
-def parse(path, data):
-    """Find all images of an array file.
-
-    Args:
-        path: str or `Path`. Named in errors.
-        data: bytes of the file.
-
-    Returns:
-        `Found`.
-
-    Raises:
-        ScanError: The file is damaged, or holds no numbers of shape (lines, pixels) or
-            (scans, lines, pixels).
-    """
+def parse(path: Path, data: bytes) -> ScanFile:
+    """Find all images of an array file."""
     if data.startswith(NPY):
         with damage(path, "array"):
-            return _found(path, "npy", {"Z": read_npy(path, data)})
+            return _scan_file(path, "npy", {"Z": read_npy(path, data)})
     if data.startswith(MATLAB):
         with damage(path, "MATLAB file"):
-            return _found(path, "mat", read_arrays(path, data))
+            return _scan_file(path, "mat", read_arrays(path, data))
     with damage(path, "NPZ file"):
-        return _found(path, "npz", read_npz(path, data))
+        return _scan_file(path, "npz", read_npz(path, data))
 
 
-def read_npy(path, data):
-    """Read an array from the bytes of an NPY file, as many of them as there are."""
-    shape, fortran, dtype, start = _npy_header(data)
-    if dtype.hasobject:
-        raise ScanError(f"{path}: {OBJECTS}")
-    size = math.prod(shape)
+def read_npy(path: Path, data: bytes) -> np.ndarray:
+    """Return the array of an NPY file, as many of its bytes as there are."""
+    stream = io.BytesIO(data)
+    shape, fortran, dtype = _read_header(path, stream)
+    size, start = math.prod(shape), stream.tell()
     check_length(path, size * dtype.itemsize, len(data) - start)
     array = np.frombuffer(data, dtype, size, start)
     return array.reshape(shape, order="F" if fortran else "C")
 
 
-def _npy_header(data):
-    """Return shape, order, dtype and where the data begin; NumPy's own may warn."""
-    wide = data[6] > 1
-    (length,) = struct.unpack_from("<I" if wide else "<H", data, 8)
-    start = (12 if wide else 10) + length
-    if not data.startswith(NPY) or length > LONGEST or start > len(data):
-        raise ValueError("its header is cut short")
+def _read_header(path, stream):
+    """Return shape, order and dtype of an NPY array; after it the stream is at the numbers."""
     try:
-        about = ast.literal_eval(data[start - length : start].decode("latin-1").strip())
-        shape = tuple(int(count) for count in about["shape"])
-        dtype = np.dtype(about["descr"])
-    except SyntaxError:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers that Python 2 wrote
+            shape, fortran, dtype = HEADERS[npy.read_magic(stream)](stream)
+    except (SyntaxError, TokenError):
         raise ValueError("its header makes no sense") from None
     if min(shape, default=0) < 0 or dtype.itemsize == 0:
         raise ValueError("its header makes no sense")
-    return shape, bool(about["fortran_order"]), dtype, start
+    if dtype.hasobject:
+        raise ScanError(
+            f"{path}: holds Python objects. Reading them could run code and is refused."
+        )
+    return shape, fortran, dtype
 
 
-def read_npz(path, data):
+def read_npz(path: Path, data: bytes) -> dict:
     """Find the arrays of an NPZ file: dict of str to `Later`."""
-    found = {}
+    arrays = {}
     with _archive(data) as archive:
         entries = archive.infolist()
         if len(entries) > MOST:
@@ -114,14 +118,12 @@ def read_npz(path, data):
             if entry.file_size > entry.compress_size * DEFLATE + 1:
                 raise ScanError(f"{path}: is a damaged NPZ file. Save it again.")
             with archive.open(entry) as stream:
-                shape, fortran, dtype, start = _npy_header(stream.read(LONGEST + 12))
-            size = math.prod(shape) * dtype.itemsize
-            if dtype.hasobject:
-                raise ScanError(f"{path}: {OBJECTS}")
+                shape, _, dtype = _read_header(path, stream)
+                size, start = math.prod(shape) * dtype.itemsize, stream.tell()
             check_length(path, size, entry.file_size - start)
-            read = partial(_read_entry, path, data, entry, start, dtype, shape, fortran)
-            found[entry.filename.removesuffix(".npy")] = Later(shape, dtype, read)
-    return found
+            read = partial(_read_entry, path, data, entry, size)
+            arrays[entry.filename.removesuffix(".npy")] = Later(shape, dtype, read)
+    return arrays
 
 
 @contextmanager
@@ -136,30 +138,25 @@ def _archive(data):
         raise ValueError(str(error)) from None
 
 
-def _read_entry(path, data, entry, start, dtype, shape, fortran):
-    """Unpack an array straight into place."""
-    charge(math.prod(shape) * dtype.itemsize, f"`{entry.filename[:40]}`")
-    array = np.empty(math.prod(shape), dtype)
-    place, into = 0, memoryview(array.view(np.uint8))
+def _read_entry(path, data, entry, size):
+    charge(size, f"`{entry.filename[:40]}`")
     with damage(path, "NPZ file"), _archive(data) as archive, archive.open(entry) as stream:
-        stream.read(start)
-        while place < len(into):
-            count = stream.readinto(into[place : place + BLOCK])
-            if not count:
-                raise EOFError("ends within an array")
-            place += count
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            array = npy.read_array(stream, allow_pickle=False)
         stream.read(1)  # at its end zipfile compares the checksum
-    return array.reshape(shape, order="F" if fortran else "C")
+    return array
 
 
-def _found(path, name, arrays):
-    told = {key: _told(value) for key, value in arrays.items()}
-    size = _numbers(told.get("size_nm"), 2)
+def _scan_file(path, name, arrays):
+    metadata = {key: _metadata(value) for key, value in arrays.items()}
+    size = _numbers(metadata.get("size_nm"), 2)
     size = None if size is None else tuple(value * 1e-9 for value in size)
-    bias, setpoint, time = (
-        _numbers(told.get(key), 1) for key in ("bias_V", "setpoint_A", "line_time_s")
+    bias, setpoint, line_time = (
+        (_numbers(metadata.get(key), 1) or [None])[0]
+        for key in ("bias_V", "setpoint_A", "line_time_s")
     )
-    found, others, unclear = {}, [], []
+    scans, others, unclear = {}, [], []
     for key, array in arrays.items():
         if isinstance(array, str) or array.dtype.kind not in "buif" or array.ndim < 2:
             continue
@@ -174,25 +171,19 @@ def _found(path, name, arrays):
             unclear.append(error)
             continue
         channel, direction, slow = channel_of(key)
-        slow = slow or _way(told.get("slow"))
-        line_time = time[0] if time else None
-        found[key] = [
+        slow = slow or _way(metadata.get("slow"))
+        scans[key] = [
             Image(heights, channel, "", direction, slow, line_time=line_time)
             for heights in frames
         ]
-    if not found:
+    if not scans:
         raise (unclear or (others if name == "npy" else []) or [_nothing(path, arrays)])[0]
-    images, doubt = number_scans(found)
+    images, doubt = number_scans(scans)
     if unclear:
         reason = str(unclear[0]).removeprefix(f"{path}: ").rstrip(".")
         doubt = f"{reason}. Or say which of the other arrays is meant with --channel"
-    return Found(
-        format=name,
-        images=images,
-        size=size,
-        bias=bias[0] if bias else None,
-        setpoint=setpoint[0] if setpoint else None,
-        doubt=doubt,
+    return ScanFile(
+        format=name, images=images, size=size, bias=bias, setpoint=setpoint, doubt=doubt
     )
 
 
@@ -214,7 +205,7 @@ def _check_frames(path, key, shape, size):
 
 def _nothing(path, arrays):
     shapes = ", ".join(
-        f"{' '.join(key.split())}: {'text' if isinstance(array, str) else _about(array)}"
+        f"{' '.join(key.split())}: {'text' if isinstance(array, str) else _shown(array)}"
         for key, array in list(arrays.items())[:8]
     )
     return NoImageError(
@@ -223,15 +214,15 @@ def _nothing(path, arrays):
     )
 
 
-def _about(array):
+def _shown(array):
     return f"{array.dtype} of shape {array.shape}"
 
 
-def _told(value):
-    """Return what may say something of the scan: text, or a small array; else None."""
+def _metadata(value):
+    """Return what may be metadata of the scan: text, or a small array; else None."""
     if isinstance(value, str):
         return value
-    return np.asarray(value) if math.prod(value.shape) <= FACTS else None
+    return np.asarray(value) if math.prod(value.shape) <= MOST_VALUES else None
 
 
 def _numbers(value, count):

@@ -1,8 +1,8 @@
 """Read Createc scans (.dat): a text header and little-endian counts of the converters.
 
 Today they are deflated floats ([Paramco32]); before, they were plain floats ([Paramet32]) and
-integers of 16 bits ([Parameter]). Images are stored as they lay, backward ones already
-mirrored; lines that were not recorded are zeros, at the top of an up scan.
+integers of 16 bits ([Parameter]). Row 0 of a stored image is the top line, backward images are
+mirrored already; lines that were not recorded are zeros, at the top of an up scan.
 
 Source: Gwyddion's module createc, for the versions and the bits of channels. (It scales the
 current with the factor of Z, and integers with a further 1/65536.)
@@ -15,15 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.errors import ScanError
-from stm_keras.readers.file_bytes import (
-    check_length,
-    check_shape,
-    damage,
-    inflate,
-    read_bytes,
-)
-from stm_keras.readers.scan_file import Found, Image, choose, zero_filled
-from stm_keras.readers.units import fact, number, positive
+from stm_keras.readers.file_bytes import check_length, check_shape, inflate
+from stm_keras.readers.scan_file import Image, ScanFile, zero_filled
+from stm_keras.readers.units import header_value, number, positive
 
 HEADER = 16384  # bytes
 DEFLATED = b"\x78"
@@ -34,46 +28,11 @@ CHANNELS = ("Z", "Current", "ADC1", "ADC2", "ADC3", "dI/dV", "d2I/dV2", "df", "D
 CHANNELS += ("Amplitude", "CP", "AUX1")  # by bit of `Channelselectval`
 
 
-def read(path, channel=None):
-    """Read one image of a Createc file, see `readers.read_scan`."""
-    return choose(path, parse(path, read_bytes(path)), channel)
-
-
-def parse(path: str | Path, data: bytes) -> Found:
-    """Find all images of a Createc file.
-
-    Args:
-        path: str or `Path`. Named in errors.
-        data: bytes of the file.
-
-    Returns:
-        `Found`.
-
-    Raises:
-        ScanError: The file is damaged, or of a kind that holds no image.
-    """
-    with damage(path, "Createc file"):
-        return _parse(path, data)
-
-
-def parse_header(text):
-    """Read lines of `name=value`, where one value may have several names.
-
-    Returns:
-        dict of lower-case str to str. A name keeps its first value.
-    """
-    header = {}
-    for line in text.split("\n"):
-        names, equals, value = line.partition("=")
-        for name in names.split(" / ") if equals else ():
-            header.setdefault(name.strip().lower().replace("å", "a"), value.strip())
-    return header
-
-
-def _parse(path, data):
-    stored = PLAIN.get(data[: data.find(b"]") + 1])
+def parse(path: Path, data: bytes) -> ScanFile:
+    """Find all images of a Createc file."""
+    plain = PLAIN.get(data[: data.find(b"]") + 1])
     start = HEADER
-    if stored is None and data[HEADER : HEADER + 1] != DEFLATED:
+    if plain is None and data[HEADER : HEADER + 1] != DEFLATED:
         start = data.find(b"DATA" + DEFLATED) + 4
         if start < 4:
             raise ScanError(
@@ -85,9 +44,9 @@ def _parse(path, data):
         int(header[key]) if key in header else 1 for key in ("num.x", "num.y", "channels")
     )
     check_shape(path, lines, pixels, count)
-    dtype = np.dtype(stored or "<f4")
+    dtype = np.dtype(plain or "<f4")
     needed = dtype.itemsize * (1 + lines * pixels * count)  # one value before the images
-    raw = data[start:] if stored else inflate(path, data[start:], needed)
+    raw = data[start:] if plain else inflate(path, data[start:], needed)
     check_length(path, needed, len(raw))
     block = np.frombuffer(raw, dtype, needed // dtype.itemsize)[1:]
     slow = {"1": "down", "2": "up"}.get(header.get("scanymode"))
@@ -109,22 +68,34 @@ def _parse(path, data):
                 direction=direction,
                 slow=slow,
                 valid=None if complete else zero_filled(heights),
-                line_time=fact(header.get("sec/line:")),
+                line_time=header_value(header.get("sec/line:")),
             )
         )
     off = header.get("chmode") == "1" or header.get("fboff") == "1"
-    many = f"each line was scanned {sweeps} times; P2 is the second" if sweeps > 1 else None
-    return Found(
-        format="createc",
+    note = f"each line was scanned {sweeps} times; P2 is the second"
+    return ScanFile(
         images=tuple(images),
         size=_size(header, (lines, pixels), volt),
         # Scans at several voltages (Scantype 2) have one for each sweep.
         bias=None if header.get("scantype") == "2" else _bias(header),
         setpoint=_setpoint(header),
-        angle=fact(header.get("rotation")),
+        angle=header_value(header.get("rotation")),
         feedback=False if off else {"0": True}.get(header.get("chmode")),
-        warnings=(many,) if many else (),
+        warnings=(note,) if sweeps > 1 else (),
     )
+
+
+def parse_header(text: str) -> dict:
+    """Read lines of `name=value`, where one value may have several names.
+
+    Returns a dict of lower-case str to str, in which a name keeps its first value.
+    """
+    header = {}
+    for line in text.split("\n"):
+        names, equals, value = line.partition("=")
+        for name in names.split(" / ") if equals else ():
+            header.setdefault(name.strip().lower().replace("å", "a"), value.strip())
+    return header
 
 
 def _order(header, count):
@@ -141,9 +112,9 @@ def _order(header, count):
     chosen = chosen or range(count // ways)
     order = []
     for image in range(count):
-        turn, place = divmod(image, len(chosen))
+        turn, position = divmod(image, len(chosen))
         sweep, way = divmod(turn, ways)
-        bit = chosen[place]
+        bit = chosen[position]
         name = CHANNELS[bit] if bit < len(CHANNELS) else f"channel {bit + 1}"
         name = f"P{sweep + 1} {name}" if sweep else name
         order.append((name, ("forward", "backward")[way]))
@@ -151,9 +122,9 @@ def _order(header, count):
 
 
 def _volt(header, bits):
-    """Return V per count of the converters, of so many bits unless the header tells."""
-    told = re.match(r"\d+", header.get("dac-type", ""))
-    return FULL_SCALE / 2.0 ** min(int(told.group()) if told else bits, 64)
+    """Return V per count of the converters, of so many bits unless the header says it."""
+    stated = re.match(r"\d+", header.get("dac-type", ""))
+    return FULL_SCALE / 2.0 ** min(int(stated.group()) if stated else bits, 64)
 
 
 def _factors(header, volt):
@@ -175,23 +146,23 @@ def _decades(header):
 
 
 def _size(header, shape, volt):
-    """Return (width, height) in m, or None: from steps of the converters, else as told.
+    """Return (width, height) in m, or None: from steps of the converters, else as stated.
 
-    Real files tell the same both ways; where they differ, this is what Gwyddion shows.
+    Real files agree both ways; where they differ, this is what Gwyddion shows.
     """
-    stepped, told = [], []
+    stepped, stated = [], []
     for axis, points in zip("xy", reversed(shape), strict=True):
         keys = (f"delta {axis}", f"gain{axis}", f"{axis}piezoconst")
         values = [number(header.get(key)) for key in keys]
         step = None if None in values else abs(math.prod(values)) * volt
         stepped.append(None if step is None else step * points * ANGSTROM)
-        length = fact(header.get(f"length {axis}[a]"))
-        told.append(None if length is None else length * ANGSTROM)
-    return positive(*stepped) or (tuple(told) if all(told) else None)
+        length = header_value(header.get(f"length {axis}[a]"))
+        stated.append(None if length is None else length * ANGSTROM)
+    return positive(*stepped) or (tuple(stated) if all(stated) else None)
 
 
 def _bias(header):
-    value = fact(header.get("biasvoltage", header.get("biasvolt[mv]")))
+    value = header_value(header.get("biasvoltage", header.get("biasvolt[mv]")))
     return None if value is None else value * 1e-3
 
 
@@ -200,7 +171,7 @@ def _setpoint(header):
     phase = "4" if header.get("pllon") == "1" else "0"
     if header.get("fbchannel", phase) != "0":
         return None
-    told = (fact(header.get(key)) for key in ("current[a]", "setpoint"))
+    stated = (header_value(header.get(key)) for key in ("current[a]", "setpoint"))
     kept = number(header.get("fblogiset"))  # mV behind the amplifier
     kept = kept * 1e-3 / 10.0 ** _decades(header) if kept else None
-    return next((value for value in told if value), kept)
+    return next((value for value in stated if value), kept)

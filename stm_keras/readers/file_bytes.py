@@ -1,4 +1,4 @@
-"""Get the bytes of a scan file, and turn what is wrong with them into one line."""
+"""Read the bytes of a scan file, and turn what is wrong with them into one line."""
 
 import io
 import re
@@ -45,10 +45,7 @@ DAMAGE = (
 class Later:
     """An array of a file that is read when it is first looked at; NumPy takes it as one.
 
-    Args:
-        shape: tuple of int.
-        dtype: dtype.
-        read: function without arguments that returns the array, and charges its memory.
+    `read` is a function without arguments that returns the array, and charges its memory.
     """
 
     def __init__(self, shape: tuple, dtype: object, read: Callable[[], np.ndarray]):
@@ -66,10 +63,10 @@ class Later:
         for index in range(self.shape[0]):
             yield Later(self.shape[1:], self.dtype, lambda i=index: np.asarray(self)[i])
 
-    def __getitem__(self, place):
-        if place is None:
+    def __getitem__(self, index: object):
+        if index is None:
             return Later((1, *self.shape), self.dtype, lambda: np.asarray(self)[None])
-        return np.asarray(self)[place]
+        return np.asarray(self)[index]
 
     def transpose(self, axes: tuple) -> "Later":
         """Return the array with its axes in another order, read as late."""
@@ -77,17 +74,11 @@ class Later:
         return Later(shape, self.dtype, lambda: np.asarray(self).transpose(axes))
 
 
-def read_bytes(path):
+def read_bytes(path: str | Path) -> bytes:
     """Read a whole file at once, so that one being written does not change underneath.
 
-    Args:
-        path: str or `Path`.
-
-    Returns:
-        bytes.
-
     Raises:
-        ScanError: The file is missing, empty, no ordinary file, may not be read, or is a
+        ScanError: The file is missing, empty, not an ordinary file, may not be read, or is a
             pointer that Git LFS left in its place.
         StmKerasError: It is larger than the memory that one file may take.
     """
@@ -97,7 +88,7 @@ def read_bytes(path):
     if not path.exists():
         raise ScanError(f"{path}: does not exist. Give the path of a scan file.")
     if not path.is_file():
-        raise ScanError(f"{path}: is no ordinary file. Give a scan file.")
+        raise ScanError(f"{path}: is not an ordinary file. Give a scan file.")
     try:
         size = path.stat().st_size
         charge(size, "to be read")
@@ -108,17 +99,15 @@ def read_bytes(path):
     if not data:
         raise ScanError(f"{path}: is empty. Copy it again from the microscope's computer.")
     if data.startswith(POINTER):
-        raise ScanError(f"{path}: is a Git LFS pointer, not the scan. Type: git lfs pull")
+        raise ScanError(f"{path}: is a Git LFS pointer, not the scan. Run: git lfs pull")
     return data
 
 
 @contextmanager
-def damage(path, what):
+def damage(path: object, kind: str) -> Iterator:
     """Turn what parsing raises for damaged bytes into a `ScanError`.
 
-    Args:
-        path: str or `Path`. Named in the error.
-        what: str. What the file seems to be, such as "Nanonis file".
+    `kind` is what the file seems to be, such as "Nanonis file".
     """
     try:
         with np.errstate(all="ignore"):
@@ -131,50 +120,36 @@ def damage(path, what):
         reason = re.sub(NOT_READ, r"\1 is not a number", reason) or type(error).__name__
         reason = reason.splitlines()[0]
         raise ScanError(
-            f"{path}: is a damaged {what} ({reason[:160]}). Copy it again from the "
+            f"{path}: is a damaged {kind} ({reason[:160]}). Copy it again from the "
             "microscope's computer."
         ) from None
 
 
 def charge_list(file: BinaryIO) -> None:
-    """Charge the list of a zip archive: `zipfile` reads it whole, entry by entry.
-
-    Args:
-        file: binary file, left at its beginning.
-    """
+    """Charge the list of a zip archive, which `zipfile` reads whole. Leaves the file at 0."""
     size = file.seek(0, io.SEEK_END)
     file.seek(max(size - LONGEST_END, 0))
     end = file.read()
-    place = end.rfind(b"PK\5\6")
-    if place >= 0 and len(end) >= place + 16:
-        listed = struct.unpack_from("<I", end, place + 12)[0]
+    start = end.rfind(b"PK\5\6")
+    if start >= 0 and len(end) >= start + 16:
+        listed = struct.unpack_from("<I", end, start + 12)[0]
         charge(min(listed, size) * ENTRY, "the list of its members")
     file.seek(0)
 
 
-def check_length(path, needed, there, what="its header promises"):
-    """Raise a `ScanError` unless a file has as many bytes of data as it should.
-
-    Args:
-        path: str or `Path`. Named in the error.
-        needed: int. Bytes that there should be.
-        there: int. Bytes that there are.
-        what: str. Who says so.
-    """
-    if there < needed:
+def check_length(
+    path: object, needed: int, size: int, who: str = "its header promises"
+) -> None:
+    """Raise a `ScanError` unless a file has as many bytes of data as `who` says it should."""
+    if size < needed:
         raise ScanError(
-            f"{path}: is cut short: {there} bytes of data where {what} {needed}. Copy it "
+            f"{path}: is cut short: {size} bytes of data where {who} {needed}. Copy it "
             "again in binary mode, or wait until it is written."
         )
 
 
-def check_shape(path, lines, pixels, images=1):
-    """Raise a `ScanError` unless a header's image is one that can be.
-
-    Args:
-        path: str or `Path`. Named in the error.
-        lines, pixels, images: int. What the header says.
-    """
+def check_shape(path: object, lines: int, pixels: int, images: int = 1) -> None:
+    """Raise a `ScanError` unless a header's image is one that can be."""
     if lines < 1 or pixels < 2 or images < 1 or lines * pixels > MAX_PIXELS:
         raise ScanError(
             f"{path}: has an impossible header: {images} images of {lines} lines x "
@@ -184,11 +159,6 @@ def check_shape(path, lines, pixels, images=1):
 
 def inflate(path: object, data: bytes, needed: int) -> memoryview:
     """Unpack deflated bytes, no more than are needed.
-
-    Args:
-        path: str or `Path`. Named in the error.
-        data: bytes.
-        needed: int. Bytes that should come out.
 
     Returns:
         Bytes in memory, at most `needed` of them: fewer where the stream is cut.
@@ -204,14 +174,14 @@ def inflate(path: object, data: bytes, needed: int) -> memoryview:
             "that its header promises. Copy it again in binary mode."
         )
     charge(needed, "unpacked")
-    unpacked, place, stream = memoryview(bytearray(needed)), 0, zlib.decompressobj()
+    unpacked, size, stream = memoryview(bytearray(needed)), 0, zlib.decompressobj()
     packed = memoryview(data)
     for start in range(0, len(packed), PIECE):
         piece = packed[start : start + PIECE]
-        while len(piece) and place < needed:  # a limit of 0 would be none
-            part = stream.decompress(piece, needed - place)
-            unpacked[place : place + len(part)] = part
-            place, piece = place + len(part), stream.unconsumed_tail
-        if place == needed or stream.eof:
+        while len(piece) and size < needed:  # a limit of 0 would be none
+            part = stream.decompress(piece, needed - size)
+            unpacked[size : size + len(part)] = part
+            size, piece = size + len(part), stream.unconsumed_tail
+        if size == needed or stream.eof:
             break
-    return unpacked[:place]
+    return unpacked[:size]

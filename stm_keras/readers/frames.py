@@ -15,27 +15,23 @@ from stm_keras.readers.units import CHANNELS, channel_of
 FEWEST = 16  # lines and pixels of a frame: tables, curves and lines of spectra have fewer
 TALL = 2  # times as many lines as pixels are several scans, one below the other
 COLOURS = (3, 4)
+DATASET = {"images", "x_raw", "labels", "votes"}  # names that datasets have, scans do not
 SHAPES = "(lines, pixels) or (scans, lines, pixels)"
 ORDER = "Give it as (scans, lines, pixels)"
+
+
+def is_dataset(names: set) -> bool:
+    """Tell whether a file whose arrays have these names is a dataset, not a file of scans."""
+    return bool(names & DATASET)
 
 
 def as_frames(
     path: object, key: str, array: np.ndarray, matlab: bool = False
 ) -> np.ndarray:
-    """Look at an array as scans.
+    """Look at an array of any shape as scans: a view of shape `(scans, lines, pixels)`.
 
-    Args:
-        path: str or `Path`. Named in errors.
-        key: str. Name of the array, named in errors; "" where it has none.
-        array: array of any shape, or anything that has `shape`, `reshape` and `transpose`.
-        matlab: bool. Whether it is as MATLAB shows it: scans may lie along the last axis.
-
-    Returns:
-        A view of shape `(scans, lines, pixels)`.
-
-    Raises:
-        NoImageError: It has no frame: too few lines or pixels, or another number of axes.
-        UnclearError: It is not to be told where one scan ends and the next begins.
+    `array` may be anything that has `shape`, `reshape` and `transpose`. Takes and raises what
+    `frame_axes` does.
     """
     axes = frame_axes(path, key, array.shape, matlab)
     return array[None] if array.ndim == 2 else array.transpose(axes)
@@ -45,62 +41,65 @@ def frame_axes(path: object, key: str, shape: tuple, matlab: bool = False) -> tu
     """Tell which axes of an array are scans, lines and pixels.
 
     Args:
-        path, key, matlab: As for `as_frames`.
+        path: str or `Path`. Named in errors.
+        key: str. Name of the array, named in errors; "" where it has none.
         shape: tuple of int.
+        matlab: bool. Whether it is as MATLAB shows it: scans may lie along the last axis.
 
     Returns:
         tuple of int: axes in the order (scans, lines, pixels), or (lines, pixels).
 
     Raises:
-        As for `as_frames`.
+        NoImageError: It has no frame: too few lines or pixels, or another number of axes.
+        UnclearError: It does not say where one scan ends and the next begins.
     """
-    what = f"{path}: `{key}`" if key else f"{path}:"
+    name = f"{path}: `{key}`" if key else f"{path}:"
     received = f"Received: shape {tuple(map(int, shape))}."
     if len(shape) == 4 and shape[-1] == 1:
-        raise UnclearError(f"{what} has an axis too many. Drop the last one. {received}")
+        raise UnclearError(f"{name} has an axis too many. Drop the last one. {received}")
     if len(shape) not in (2, 3) or 0 in shape:
-        raise NoImageError(f"{what} needs numbers of shape {SHAPES}. {received}")
+        raise NoImageError(f"{name} needs numbers of shape {SHAPES}. {received}")
     colours = len(shape) == 3 and min(shape[:2]) >= FEWEST and shape[2] in COLOURS
     if colours and key != "images":  # which are scans, also three or four of them
         raise UnclearError(
-            f"{what} is either a picture in colour or has its scans along the last axis. "
+            f"{name} is either a picture in colour or has its scans along the last axis. "
             f"{ORDER}, or a picture in grey. {received}"
         )
     axes = tuple(range(len(shape)))
     if len(shape) == 3:
-        axes = _stack_axes(what, shape, matlab, received)
+        axes = _stack_axes(name, shape, matlab, received)
     lines, pixels = (shape[axis] for axis in axes[-2:])
     if min(lines, pixels) < FEWEST:
         raise NoImageError(
-            f"{what} is not the frame of a scan: {lines} lines of {pixels} pixels. It needs "
+            f"{name} is not the frame of a scan: {lines} lines of {pixels} pixels. It needs "
             f"numbers of shape {SHAPES}, at least {FEWEST} lines of {FEWEST} pixels. {received}"
         )
     if len(shape) == 3 and lines > pixels:
         raise UnclearError(
-            f"{what} is {shape[axes[0]]} scans that are higher than wide, or its axes are in "
+            f"{name} is {shape[axes[0]]} scans that are higher than wide, or its axes are in "
             f"another order. {ORDER}: lines run along the last axis. {received}"
         )
     return axes
 
 
-def _stack_axes(what, shape, matlab, received):
+def _stack_axes(name, shape, matlab, received):
     """Choose the axis of the scans: frames are square, or the scans come first."""
     first, last = shape[1] == shape[2], shape[0] == shape[1]
     if matlab and last and not first:
         return 2, 0, 1
     if matlab and first == last:
         raise UnclearError(
-            f"{what} does not tell which axis counts the scans. Save scans of as many lines as "
+            f"{name} does not say which axis counts the scans. Save scans of as many lines as "
             f"pixels, such as 128 x 128 x scans, or as `images` in HDF5. {received}"
         )
     if last and not first:
         raise UnclearError(
-            f"{what} seems to have its scans along the last axis. {ORDER}: "
+            f"{name} seems to have its scans along the last axis. {ORDER}: "
             f"numpy.moveaxis(array, -1, 0). {received}"
         )
     if shape[2] < FEWEST <= min(shape[:2]):
         raise UnclearError(
-            f"{what} has lines of {shape[2]} pixels, or its scans along the last axis. {ORDER}. "
+            f"{name} has lines of {shape[2]} pixels, or its scans along the last axis. {ORDER}. "
             f"{received}"
         )
     return 0, 1, 2
@@ -117,12 +116,9 @@ def number_scans(arrays: dict) -> tuple:
     Names of channels make one scan of several arrays; numbers in their names, or folders
     within the file, make several.
 
-    Args:
-        arrays: dict of str, name of an array, to list of `Image`, one for each scan in it.
-
-    Returns:
-        Tuple of tuple of `Image` with their `index`, and str: why no image may be taken
-        unless the user names one, "" where it is clear.
+    `arrays` is a dict of names of arrays to lists of `Image`, one for each scan in them.
+    Returns a tuple of `Image` with their `index`, and why no image may be taken unless the
+    user names one, "" where it is clear.
     """
     if len(arrays) == 1 or _is_one_scan(arrays):
         return _indexed(arrays, dict.fromkeys(arrays, 0)), ""
@@ -172,8 +168,7 @@ def _are_scans(groups):
 
 def _numbers(name):
     """Return the numbers in a name, None where it has none."""
-    found = tuple(int(digits) for digits in re.findall(r"\d+", name))
-    return found or None
+    return tuple(int(digits) for digits in re.findall(r"\d+", name)) or None
 
 
 def _without_numbers(arrays):
@@ -182,9 +177,11 @@ def _without_numbers(arrays):
     for name, images in arrays.items():
         title = re.sub(r"[\s_-]*\d+", "", name.rpartition("/")[2])
         channel, direction, slow = channel_of(title)
-        told = {"direction": direction, "slow": slow or images[0].slow}
-        told = {"channel": channel, **told} if channel in CHANNELS else {}
-        renamed[name] = [replace(image, **told) for image in images]
+        if channel in CHANNELS:
+            own = {"channel": channel, "direction": direction}
+            own["slow"] = slow or images[0].slow
+            images = [replace(image, **own) for image in images]
+        renamed[name] = images
     return renamed
 
 

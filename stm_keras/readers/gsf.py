@@ -3,63 +3,47 @@
 Source: https://gwyddion.net/documentation/user-guide-en/gsf.html
 """
 
+from pathlib import Path
+
 import numpy as np
 
 from stm_keras.errors import ScanError
-from stm_keras.readers.file_bytes import check_length, check_shape, damage, read_bytes
-from stm_keras.readers.scan_file import Found, Image, choose, zero_filled
-from stm_keras.readers.units import channel_of, fact, si_unit
+from stm_keras.readers.file_bytes import check_length, check_shape
+from stm_keras.readers.scan_file import Image, ScanFile, zero_filled
+from stm_keras.readers.units import channel_of, header_value, si_unit
 
 MAGIC = b"Gwyddion Simple Field 1.0\n"
 
 
-def read(path, channel=None):
-    """Read the image of a Gwyddion Simple Field, see `readers.read_scan`."""
-    return choose(path, parse(path, read_bytes(path)), channel)
-
-
-def parse(path, data):
-    """Find the image of a Gwyddion Simple Field.
-
-    Args:
-        path: str or `Path`. Named in errors.
-        data: bytes of the file.
-
-    Returns:
-        `Found`.
-
-    Raises:
-        ScanError: The file is damaged.
-    """
-    with damage(path, "Gwyddion Simple Field"):
-        end = data.find(b"\0", len(MAGIC))
-        if end < 0:
-            raise ScanError(f"{path}: is cut short in its header. Copy it again.")
-        header = {}
-        for line in data[len(MAGIC) : end].decode("utf-8", "replace").split("\n"):
-            name, _, value = line.partition("=")
-            header[name.strip()] = value.strip()
-        pixels, lines = int(header["XRes"]), int(header["YRes"])
-        check_shape(path, lines, pixels)
-        start = end + 4 - end % 4  # one to four zeros end the header
-        check_length(path, 4 * lines * pixels, len(data) - start)
-        stored = np.frombuffer(data, "<f4", lines * pixels, start).reshape(lines, pixels)
-        factor, unit = si_unit(header.get("ZUnits"))
-        name, direction, slow = channel_of(header.get("Title", "Z"))
-        scale, lateral = si_unit(header.get("XYUnits"))
-        there = zero_filled(stored)
-        image = Image(
-            heights=stored,
-            factor=factor,
-            channel=name,
-            unit=unit,
-            direction=direction,
-            slow=slow,
-            valid=there if there.any() else None,
-        )
-        size = [fact(header.get(name)) for name in ("XReal", "YReal")]
-        return Found(
-            format="gsf",
-            images=(image,),
-            size=None if None in size or lateral != "m" else tuple(s * scale for s in size),
-        )
+def parse(path: Path, data: bytes) -> ScanFile:
+    """Find the image of a Gwyddion Simple Field."""
+    end = data.find(b"\0", len(MAGIC))
+    if end < 0:
+        raise ScanError(f"{path}: is cut short in its header. Copy it again.")
+    header = {}
+    for line in data[len(MAGIC) : end].decode("utf-8", "replace").split("\n"):
+        name, _, value = line.partition("=")
+        header[name.strip()] = value.strip()
+    pixels, lines = int(header["XRes"]), int(header["YRes"])
+    check_shape(path, lines, pixels)
+    start = end + 4 - end % 4  # one to four zeros end the header
+    check_length(path, 4 * lines * pixels, len(data) - start)
+    stored = np.frombuffer(data, "<f4", lines * pixels, start).reshape(lines, pixels)
+    factor, unit = si_unit(header.get("ZUnits"))
+    name, direction, slow = channel_of(header.get("Title", "Z"))
+    scale, lateral = si_unit(header.get("XYUnits"))
+    recorded = zero_filled(stored)
+    image = Image(
+        heights=stored,
+        factor=factor,
+        channel=name,
+        unit=unit,
+        direction=direction,
+        slow=slow,
+        valid=recorded if recorded.any() else None,
+    )
+    size = [header_value(header.get(name)) for name in ("XReal", "YReal")]
+    return ScanFile(
+        images=(image,),
+        size=None if None in size or lateral != "m" else tuple(s * scale for s in size),
+    )

@@ -10,16 +10,17 @@ import re
 import struct
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from stm_keras.errors import NoImageError, ScanError
-from stm_keras.readers.file_bytes import check_length, check_shape, damage, read_bytes
-from stm_keras.readers.meta import settings
-from stm_keras.readers.scan_file import Found, Image, choose, zero_filled
+from stm_keras.readers.file_bytes import check_length, check_shape
+from stm_keras.readers.metadata import read_metadata
+from stm_keras.readers.scan_file import Image, ScanFile, zero_filled
 from stm_keras.readers.units import channel_of, si_unit
 
-MAGIC, OLD = b"GWYP", b"GWYO"
+MAGIC = b"GWYP"
 FIXED = {"b": "<?", "c": "<B", "i": "<i", "q": "<q", "d": "<d"}
 ARRAYS = {"C": "u1", "I": "<i4", "Q": "<i8", "D": "<f8"}
 DEEPEST = 20  # objects within objects
@@ -28,119 +29,93 @@ OWN = re.compile(r"direction|scan_?dir|line type", re.IGNORECASE)  # not to be i
 NOT_HEIGHTS = re.compile(r"error|amplitude|deflection|displacement", re.IGNORECASE)
 
 
-def read(path, channel=None):
-    """Read one image of a Gwyddion file, see `readers.read_scan`."""
-    return choose(path, parse(path, read_bytes(path)), channel)
+def parse(path: Path, data: bytes) -> ScanFile:
+    """Find all images of a Gwyddion file."""
+    kind, content, _ = _object(data, len(MAGIC), len(data), 0)
+    if kind != "GwyContainer":
+        raise ScanError(f"{path}: is a Gwyddion file of {kind[:40]!r}, not of images.")
+    numbers = (re.fullmatch(r"/(\d+)/data", key) for key in content)
+    numbers = sorted(int(match.group(1)) for match in numbers if match)
+    pairs, others = [], []
+    for number in numbers:
+        header = _header(content, number)
+        image, offset = _image(path, content, number, header)
+        other = _no_frame(content[f"/{number}/data"], header)
+        if other:
+            others.append(other)
+        else:
+            frame = (image.heights.shape, image.size, offset, header.get("Date"))
+            pairs.append((frame, image))
+    if not pairs:
+        reason = others[0] if others else "only curves or volumes"
+        raise NoImageError(f"{path}: holds no image, {reason}. Give a scan.")
+    return ScanFile(images=_in_scans(pairs))
 
 
-def parse(path, data, name="gwyddion"):
-    """Find all images of a Gwyddion file.
-
-    Args:
-        path: str or `Path`. Named in errors.
-        data: bytes of the file.
-        name: str. Format of what was converted.
-
-    Returns:
-        `Found`.
-
-    Raises:
-        ScanError: The file is damaged, or holds no image.
-    """
-    if data.startswith(OLD):
-        raise ScanError(
-            f"{path}: was saved by Gwyddion 1. Open it in Gwyddion of today and save it again."
-        )
-    with damage(path, "Gwyddion file"):
-        kind, content, _ = _object(data, len(MAGIC), len(data), 0)
-        if kind != "GwyContainer":
-            raise ScanError(f"{path}: is a Gwyddion file of {kind[:40]!r}, not of images.")
-        return _parse(path, content, name)
-
-
-def _object(data, place, end, depth):
+def _object(data, start, end, depth):
     """Read one object: tuple of its type, dict of its components, and where it ends."""
     if depth > DEEPEST:
         raise ValueError("objects within objects without end")
-    kind, place = _string(data, place, end)
-    (size,) = struct.unpack_from("<I", data, place)
-    place += 4
-    if size > end - place:
+    kind, start = _string(data, start, end)
+    (size,) = struct.unpack_from("<I", data, start)
+    start += 4
+    if size > end - start:
         raise ValueError(
-            f"cut short: {kind} ends {size - end + place} bytes after the file"
+            f"cut short: {kind} ends {size - end + start} bytes after the file"
         )
-    end, content = place + size, {}
-    while place < end:
-        name, place = _string(data, place, end)
-        code = chr(data[place])
-        content[name], place = _value(data, place + 1, end, code, depth)
+    end, content = start + size, {}
+    while start < end:
+        name, start = _string(data, start, end)
+        code = chr(data[start])
+        content[name], start = _value(data, start + 1, end, code, depth)
     return kind, content, end
 
 
-def _string(data, place, end):
-    stop = data.find(b"\0", place, end)
+def _string(data, start, end):
+    stop = data.find(b"\0", start, end)
     if stop < 0:
         raise ValueError("a text without an end")
-    return data[place:stop].decode("utf-8", "replace"), stop + 1
+    return data[start:stop].decode("utf-8", "replace"), stop + 1
 
 
-def _value(data, place, end, code, depth):
+def _value(data, start, end, code, depth):
     if code in FIXED:
         size = struct.calcsize(FIXED[code])
-        _check(size, end - place)
-        (value,) = struct.unpack_from(FIXED[code], data, place)
-        return (chr(value) if code == "c" else value), place + size
+        _check(size, end - start)
+        (value,) = struct.unpack_from(FIXED[code], data, start)
+        return (chr(value) if code == "c" else value), start + size
     if code == "s":
-        return _string(data, place, end)
+        return _string(data, start, end)
     if code == "o":
-        _, content, place = _object(data, place, end, depth + 1)
-        return content, place
-    _check(4, end - place)
-    (count,) = struct.unpack_from("<I", data, place)
-    place += 4
+        _, content, start = _object(data, start, end, depth + 1)
+        return content, start
+    _check(4, end - start)
+    (count,) = struct.unpack_from("<I", data, start)
+    start += 4
     if code in ARRAYS:
         dtype = np.dtype(ARRAYS[code])
-        _check(count * dtype.itemsize, end - place)
-        return np.frombuffer(data, dtype, count, place), place + count * dtype.itemsize
-    _check(count, end - place)  # every text or object has a byte at least
+        _check(count * dtype.itemsize, end - start)
+        return np.frombuffer(data, dtype, count, start), start + count * dtype.itemsize
+    _check(count, end - start)  # every text or object has a byte at least
     items = []
     for _ in range(count):
         if code == "S":
-            item, place = _string(data, place, end)
+            item, start = _string(data, start, end)
         elif code == "O":
-            _, item, place = _object(data, place, end, depth + 1)
+            _, item, start = _object(data, start, end, depth + 1)
         else:
             raise ValueError(f"a component of unknown type {code!r}")
         items.append(item)
-    return items, place
+    return items, start
 
 
-def _check(needed, there):
-    if needed > there:
-        raise ValueError(f"cut short: {there} bytes where {needed} are promised")
+def _check(needed, size):
+    if needed > size:
+        raise ValueError(f"cut short: {size} bytes where {needed} are promised")
 
 
-def _parse(path, content, name):
-    numbers = (re.fullmatch(r"/(\d+)/data", key) for key in content)
-    numbers = sorted(int(found.group(1)) for found in numbers if found)
-    images, frames, others = [], [], []
-    for number in numbers:
-        meta = _meta(content, number)
-        image, offset = _image(path, content, number, meta)
-        other = _no_frame(content[f"/{number}/data"], meta)
-        if other:
-            others.append(other)
-            continue
-        images.append(image)
-        frames.append((image.heights.shape, image.size, offset, meta.get("Date")))
-    if not images:
-        reason = others[0] if others else "only curves or volumes"
-        raise NoImageError(f"{path}: holds no image, {reason}. Give a scan.")
-    return Found(format=name, images=_in_scans(images, frames))
-
-
-def _image(path, content, number, meta):
-    """Return an image with all that is told of it, and where its frame lies."""
+def _image(path, content, number, header):
+    """Return an image with all that the file says of it, and the offset of its frame."""
     field = content[f"/{number}/data"]
     pixels, lines = field["xres"], field["yres"]
     check_shape(path, lines, pixels)
@@ -152,7 +127,10 @@ def _image(path, content, number, meta):
     if unit == "A" and (channel == "Z" or channel.lower().startswith("topo")):
         # SCALA calls all of its channels topographic
         channel = "Current"
-    told = settings(meta, lines, pixels)
+    metadata, ways = (
+        read_metadata(header, lines, pixels),
+        {"direction": direction, "slow": slow},
+    )
     scale, lateral = si_unit(_unit(field, "si_unit_xy"))
     size = None
     if lateral == "m" and "xreal" in field and "yreal" in field:
@@ -162,33 +140,30 @@ def _image(path, content, number, meta):
         factor=factor,
         channel=channel,
         unit=unit,
-        direction=direction or told.get("direction"),
-        slow=slow or told.get("slow"),
         valid=_recorded(heights, content.get(f"/{number}/mask")),
         size=size,
-        **{key: told.get(key) for key in ("bias", "setpoint", "angle", "line_time")},
+        **metadata | {key: way for key, way in ways.items() if way},
     )
     return image, (field.get("xoff", 0.0), field.get("yoff", 0.0))
 
 
-def _meta(content, number):
-    """Return what is told of an image; of one of which nothing is, what the file tells.
+def _header(content, number):
+    """Return the header of an image; of one that has none, that of another image.
 
-    A channel that was computed from others has no header of its own. Its direction is not
-    theirs.
+    A channel that was computed from others has none of its own. Its direction is not theirs.
     """
     own = content.get(f"/{number}/meta")
     if isinstance(own, dict) and own:
         return {key: str(value) for key, value in own.items()}
-    metas = (value for key, value in content.items() if re.fullmatch(r"/\d+/meta", key))
-    other = next((meta for meta in metas if isinstance(meta, dict) and meta), {})
+    headers = (value for key, value in content.items() if re.fullmatch(r"/\d+/meta", key))
+    other = next((each for each in headers if isinstance(each, dict) and each), {})
     return {key: str(value) for key, value in other.items() if not OWN.search(key)}
 
 
-def _no_frame(field, meta):
+def _no_frame(field, header):
     """Tell what an array is that is not a frame of a surface: str, or None."""
     lateral = _unit(field, "si_unit_xy")
-    if meta.get("Line type", "0") != "0":
+    if header.get("Line type", "0") != "0":
         return "but spectra along a line"
     if lateral and si_unit(lateral)[1] != "m":
         return f"but an array over {' '.join(lateral.split())[:20]}, not over metres"
@@ -197,46 +172,43 @@ def _no_frame(field, meta):
     return None
 
 
-def _in_scans(images, frames):
-    """Number the scans of a file: tuple of `Image`.
+def _in_scans(pairs):
+    """Number the scans of a file, whose images come with their frames: tuple of `Image`.
 
     Images of one size at one place are channels and directions of one scan, unless its
     topography is there twice. Where none is called a topography, those in metres are.
     """
-    named = {
-        frame for image, frame in zip(images, frames, strict=True) if image.channel == "Z"
-    }
-    images = [
-        replace(image, channel="Z")
-        if frame not in named
-        and image.unit == "m"
-        and not NOT_HEIGHTS.search(image.channel)
-        else image
-        for image, frame in zip(images, frames, strict=True)
+    named = {frame for frame, image in pairs if image.channel == "Z"}
+    pairs = [
+        (frame, image if frame in named else _as_topography(image))
+        for frame, image in pairs
     ]
     returned = {  # what was scanned back was scanned forth, too (JPK marks one of the two)
-        (frame, image.channel)
-        for image, frame in zip(images, frames, strict=True)
-        if image.direction == "backward"
+        (frame, image.channel) for frame, image in pairs if image.direction == "backward"
     }
-    images = [
-        replace(image, direction="forward")
+    pairs = [
+        (frame, replace(image, direction="forward"))
         if image.direction is None and (frame, image.channel) in returned
-        else image
-        for image, frame in zip(images, frames, strict=True)
+        else (frame, image)
+        for frame, image in pairs
     ]
-    labels = [(frame, image.label) for image, frame in zip(images, frames, strict=True)]
     scans = Counter()  # of each frame: as many as it has topographies of one label
-    for (frame, label), count in Counter(labels).items():
+    labels = Counter((frame, image.label) for frame, image in pairs)
+    for (frame, label), count in labels.items():
         if label.split()[0] == "Z":
             scans[frame] = max(scans[frame], count)
     order, seen, numbered = {}, Counter(), []
-    for image, frame, label in zip(images, frames, labels, strict=True):
-        turn = seen[label]
-        seen[label] += 1
+    for frame, image in pairs:
+        turn = seen[frame, image.label]
+        seen[frame, image.label] += 1
         key = (frame, min(turn, scans[frame] - 1) if scans[frame] else turn)
         numbered.append(replace(image, index=order.setdefault(key, len(order))))
     return tuple(numbered)
+
+
+def _as_topography(image):
+    heights = image.unit == "m" and not NOT_HEIGHTS.search(image.channel)
+    return replace(image, channel="Z") if heights else image
 
 
 def _unit(field, key):
@@ -250,5 +222,5 @@ def _recorded(heights, mask):
     masked = mask.get("data") if isinstance(mask, dict) else None
     if masked is not None and len(masked) == heights.size:
         valid &= ~(masked.reshape(heights.shape) > 0)
-    there = zero_filled(heights)
-    return valid & there if there.any() else valid
+    filled = zero_filled(heights)
+    return valid & filled if filled.any() else valid

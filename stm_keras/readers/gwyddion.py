@@ -17,12 +17,15 @@ from stm_keras.errors import (
     require,
 )
 from stm_keras.memory import charge, limited
-from stm_keras.readers.file_bytes import read_bytes
+from stm_keras.readers.file_bytes import damage
+from stm_keras.readers.formats import FORMATS, scan_format
 from stm_keras.readers.gwy import parse as parse_gwy
-from stm_keras.readers.scan_file import choose
+from stm_keras.readers.hdf5_open import is_hdf5
+from stm_keras.readers.scan_file import ScanFile
 
 SECONDS = 60
-MODULES = {"park": ("psia", "Park"), "jpk": ("jpkscan", "JPK")}  # which must have read it
+MODULES = {"park": "psia", "jpk": "jpkscan"}  # of Gwyddion, which must have read these
+NEVER = (b"PK", b"\x80", b"\x1f\x8b", b"%PDF", b"MATLAB 5.0")  # beginnings of other files
 PROBES = """
     aistfile anfatec ardf asciiexport asdfile assing-afm attocube bcrfile burleigh
     burleigh_bii burleigh_exp createc csmfile dimensionfile dmefile ecsfile ezdfile femtoscan
@@ -35,26 +38,14 @@ PROBES = """
 """  # modules of Gwyddion for files of scanning probe microscopes
 
 
-def read(path, channel=None):
-    """Read one image of a file that Gwyddion knows, see `readers.read_scan`."""
-    return choose(path, parse(path, read_bytes(path)), channel)
+def may_read(path: Path, head: bytes) -> bool:
+    """Tell whether binary content that no other row knows may be given to Gwyddion."""
+    return b"\0" in head and not head.startswith(NEVER) and not is_hdf5(head)
 
 
-def parse(path, data, name="gwyddion"):
-    """Find all images of a file that Gwyddion knows.
-
-    Args:
-        path: str or `Path`. Gwyddion goes by its suffix too.
-        data: bytes of the file.
-        name: str. What the format is called here.
-
-    Returns:
-        `Found`.
-
-    Raises:
-        ScanError: gwyddionpy is not installed, Gwyddion does not know the file, it is not
-            of a scanning probe microscope, or it holds no image.
-    """
+def parse(path: Path, data: bytes) -> ScanFile:
+    """Find all images of a file that Gwyddion knows, which goes by its suffix too."""
+    name = scan_format(path)
     try:
         gwyddionpy = require("gwyddionpy", "gwyddion")
     except MissingExtraError as error:
@@ -75,9 +66,9 @@ def parse(path, data, name="gwyddion"):
         except gwyddionpy.ConversionError as error:
             reason = str(error).splitlines()[0].replace(str(source), "")
             reason = re.sub(r"^gwyconvert: cannot load '':", "", reason).strip(" :'\"")
-            what = f"is a {MODULES[name][1]} scan that " if name in MODULES else ""
+            kind = f"is a {FORMATS[name].title} scan that " if name in MODULES else ""
             raise ScanError(
-                f"{path}: {what}cannot be read by Gwyddion ({reason[:160]}): damaged, cut "
+                f"{path}: {kind}cannot be read by Gwyddion ({reason[:160]}): damaged, cut "
                 "short, or of an unknown format. Copy it again, or export it as .gwy."
             ) from None
         except (OSError, UnicodeError) as error:
@@ -88,18 +79,18 @@ def parse(path, data, name="gwyddion"):
             )
         _check_module(path, name, module)
         charge(target.stat().st_size, "converted by Gwyddion")
-        return parse_gwy(path, target.read_bytes(), name)
+        with damage(path, "Gwyddion file"):
+            return parse_gwy(path, target.read_bytes())
 
 
 def _check_module(path, name, module):
-    """See that Gwyddion took a file for what it is, and that it is a probe's."""
-    if module is None:  # an older converter does not tell
+    """Check that Gwyddion took a file for what it is, and that it is a probe's."""
+    if module is None:  # an older converter does not say
         return
-    wanted, maker = MODULES.get(name, (module, ""))
-    if module != wanted:
+    if module != MODULES.get(name, module):
         raise ScanError(
-            f"{path}: is a {maker} scan in a TIFF file, in which Gwyddion finds no more than "
-            "pictures. Export it as .gwy."
+            f"{path}: is a {FORMATS[name].title} scan in a TIFF file, in which Gwyddion finds no "
+            "more than pictures. Export it as .gwy."
         )
     if module not in PROBES.split():
         raise NoImageError(

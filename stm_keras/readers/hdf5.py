@@ -1,4 +1,4 @@
-"""Read images from HDF5: fastspm, NXstm (NeXus), MATLAB v7.3, netCDF 4, and plain arrays.
+"""Read images from HDF5: fastspm, NXstm (NeXus), MATLAB v7.3, and plain arrays.
 
 Such files rarely say what is up. Of NeXus files the first row is the bottom line; MATLAB
 keeps arrays with the axes exchanged.
@@ -9,27 +9,26 @@ from pathlib import Path
 
 import numpy as np
 
-from stm_keras.errors import NoImageError, UnclearError
-from stm_keras.readers.file_bytes import Later, check_shape, read_bytes
-from stm_keras.readers.frames import FEWEST, is_tall, number_scans
+from stm_keras.errors import NoImageError, ScanError, UnclearError
+from stm_keras.readers.file_bytes import Later, check_shape
+from stm_keras.readers.frames import FEWEST, is_dataset, is_tall, number_scans
+from stm_keras.readers.gxsm import OWN_FIELDS
 from stm_keras.readers.hdf5_open import (
     arrays,
     attribute,
     child,
-    is_netcdf,
     is_stored,
     later,
     names_of,
     open_hdf5,
-    read_variables,
     text_of,
 )
 from stm_keras.readers.hdf5_parts import read_values
-from stm_keras.readers.netcdf import MOST, find
-from stm_keras.readers.scan_file import Found, Image, choose
+from stm_keras.readers.netcdf import MOST
+from stm_keras.readers.scan_file import Image, ScanFile
 from stm_keras.readers.units import channel_of, positive, quantity, si_unit
 
-UNSURE = "an HDF5 file does not tell which line is the top one: look at it"
+UNSURE = "an HDF5 file does not say which line is the top one: look at it"
 KERAS = {"model_weights", "layers", "_layer_checkpoint_dependencies"}
 STACKS = "If they are, name it `images`, of shape (scans, lines, pixels)"
 OTHER_UNITS = (
@@ -37,29 +36,25 @@ OTHER_UNITS = (
 )
 
 
-def read(path, channel=None):
-    """Read one image of an HDF5 file, see `readers.read_scan`."""
-    return choose(path, parse(path, read_bytes(path)), channel)
+def hdf5_format(path: Path, head: bytes) -> str | None:
+    """Tell GXSM's files and those of netCDF from other HDF5; None for datasets."""
+    name = None
+    try:
+        with open_hdf5(path, path.open("rb")) as file:
+            names = set(names_of(file))
+            if names & set(OWN_FIELDS):
+                return "gxsm"
+            if is_dataset(names):
+                return None
+            name = "hdf5"
+            return "netcdf" if "_NCProperties" in file.attrs else name
+    except ScanError:  # reading it says what is damaged
+        return name
 
 
-def parse(path: str | Path, data: bytes) -> Found:
-    """Find all images of an HDF5 file.
-
-    Args:
-        path: str or `Path`. Named in errors.
-        data: bytes of the file.
-
-    Returns:
-        `Found`.
-
-    Raises:
-        NoImageError: It has no two-dimensional array of numbers along lengths.
-        UnclearError: It has arrays of three axes, of which nothing tells what they are.
-        ScanError: The file is damaged.
-    """
+def parse(path: Path, data: bytes) -> ScanFile:
+    """Find all images of an HDF5 file."""
     with open_hdf5(path, data) as file:
-        if is_netcdf(file):
-            return find(path, *read_variables(path, data, file))
         names = names_of(file)
         if KERAS & set(names):
             raise NoImageError(f"{path}: holds the weights of a Keras model. Give a scan.")
@@ -89,8 +84,7 @@ def parse(path: str | Path, data: bytes) -> Found:
                 "holds an image that is much higher than wide, or several scans one below the "
                 "other. Put all scans into one array `images` of shape (scans, lines, pixels)"
             )
-        return Found(
-            format="hdf5",
+        return ScanFile(
             images=images,
             bias=_attribute(file, "V", "bias", "bias_V", "Bias"),
             setpoint=_attribute(file, "A", "setpoint", "setpoint_A", "Setpoint"),
@@ -104,26 +98,26 @@ def _nexus(path, data, members, names):
     images, entries = [], list(dict.fromkeys(name.partition("/")[0] for name in names))
     for index, entry in enumerate(entries):
         own = {k: m for k, m in members.items() if k.partition("/")[0] == entry}
-        facts = {
+        metadata = {
             "bias": _field(own, "V", "bias_voltage", "sample_bias", "bias"),
             "setpoint": _field(own, "A", "set_point", "setpoint", "current_setpoint"),
             "angle": _field(own, "deg", "scan_angle", "scan_angle_x", "scan_angle_n"),
         }
-        told = positive(*(_field(own, "m", f"scan_range_{axis}") for axis in "xy"))
+        stated = positive(*(_field(own, "m", f"scan_range_{axis}") for axis in "xy"))
         for name in (name for name in names if name in own):
             image = _image(path, data, name, own[name], "y" in own[name].parent)
-            size = told or _size(own[name].parent)
-            images.append(replace(image, index=index, size=size, **facts))
-    return Found(format="nexus", images=tuple(images), warnings=(UNSURE,))
+            size = stated or _size(own[name].parent)
+            images.append(replace(image, index=index, size=size, **metadata))
+    return ScanFile(format="nexus", images=tuple(images), warnings=(UNSURE,))
 
 
-def is_image(member):
+def is_image(member: "h5py.Dataset") -> bool:  # noqa: F821  h5py takes long to import
     """Tell whether an HDF5 dataset can be an image."""
     shape = member.shape
     return len(shape) == 2 and min(shape) >= FEWEST and member.dtype.kind in "fiu"
 
 
-def is_stack(member: "h5py.Dataset") -> bool:  # noqa: F821  h5py takes long to import
+def is_stack(member: "h5py.Dataset") -> bool:  # noqa: F821
     """Tell whether an HDF5 dataset can be scans, or a cube of spectra."""
     shape = member.shape
     return (
@@ -177,7 +171,7 @@ def _image(path, data, name, member, upwards=False):
     if title in ("data", "value") and groups:  # NeXus names the group, not the array
         title = groups[-1]
     channel, direction, slow = channel_of(title)
-    for group in reversed(groups):  # "z_forward/z": the way may be told by the path alone
+    for group in reversed(groups):  # "z_forward/z": only the path may say which way
         _, way, axis = channel_of(group)
         direction, slow = direction or way, slow or axis
     factor, unit = si_unit(text_of(attribute(member, "units", "")))

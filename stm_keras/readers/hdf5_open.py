@@ -1,4 +1,9 @@
-"""Open HDF5 files in memory, and take only arrays whose data are really in them."""
+"""Open HDF5 files in memory, and take only arrays whose data are really in them.
+
+HDF5 is a library in C that crashes, or goes on without end, over single wrong bytes: heaps of
+texts, types and lists of names are looked at before it reads them, see `hdf5_parts` for the
+packed parts of arrays.
+"""
 
 import io
 import math
@@ -12,12 +17,11 @@ from stm_keras.readers.file_bytes import DEFLATE, Later, damage
 from stm_keras.readers.hdf5_parts import Parts, read_values
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
+OFFSETS = (0, 512, 1024, 2048)  # where the header may begin; MATLAB puts its own first
 HEAP = b"GCOL\1\0\0\0"  # magic, version, reserved
 LARGEST_SEARCHED = 1 << 30  # bytes looked through; heaps of larger files are believed
-BLOCK = 1 << 20
+BLOCK = 1 << 20  # bytes that are searched at a time
 UNSEEN = 1 << 24  # bytes that a text has at most in a file that is believed
-
-PLACES = (0, 512, 1024, 2048)  # where the header may begin; MATLAB puts its own first
 SMALL = 1 << 20  # bytes that may be declared without being stored
 MOST = 2000  # arrays looked at in one file
 LINKS = 20000  # names looked at in one file
@@ -26,25 +30,25 @@ OBJECT = 64  # bytes of a text in memory beside its letters
 longest_text: ContextVar[int] = ContextVar("longest_text", default=UNSEEN)  # of the file
 
 
-def is_hdf5(head):
+def is_hdf5(head: bytes) -> bool:
     """Tell whether a file begins as an HDF5 file does."""
-    return any(head[place : place + len(MAGIC)] == MAGIC for place in PLACES)
+    return any(head[start : start + len(MAGIC)] == MAGIC for start in OFFSETS)
 
 
 @contextmanager
-def open_hdf5(path, data, what="HDF5 file", checked=False):
+def open_hdf5(path, data, kind="HDF5 file", checked=False):
     """Open an HDF5 file; yields an `h5py.File`.
 
     Args:
         path: str or `Path`. Named in errors.
         data: bytes of the file, or the file opened to be read.
-        what: str. What it seems to be.
+        kind: str. What it seems to be.
         checked: bool. Whether its heaps were looked through before.
     """
     import h5py
 
     source = io.BytesIO(data) if isinstance(data, bytes) else data
-    with damage(path, what), source, limited():
+    with damage(path, kind), source, limited():
         if not checked:
             longest_text.set(check_heaps(data))
         try:
@@ -63,23 +67,22 @@ def names_of(group: "h5py.Group", attributes: bool = False) -> list:  # noqa: F8
     """
     from h5py import h5, h5a, h5g
 
-    found, about = [], group.id.get_create_plist()
+    names, creation = [], group.id.get_create_plist()
     if attributes:
-        tracked = about.get_attr_creation_order()
+        tracked = creation.get_attr_creation_order()
     else:
-        tracked = isinstance(group.id, h5g.GroupID) and about.get_link_creation_order()
-    which = h5.INDEX_CRT_ORDER if tracked else h5.INDEX_NAME
-    how = {"order": h5.ITER_NATIVE}
+        tracked = isinstance(group.id, h5g.GroupID) and creation.get_link_creation_order()
+    index = h5.INDEX_CRT_ORDER if tracked else h5.INDEX_NAME
 
     def take(name, *_):
-        found.append(name)
-        return len(found) >= LINKS or None
+        names.append(name)
+        return len(names) >= LINKS or None
 
     if attributes:
-        h5a.iterate(group.id, take, index_type=which, **how)
+        h5a.iterate(group.id, take, index_type=index, order=h5.ITER_NATIVE)
     else:
-        group.id.links.iterate(take, idx_type=which, **how)
-    texts = [name.decode("utf-8", "surrogateescape") for name in found]
+        group.id.links.iterate(take, idx_type=index, order=h5.ITER_NATIVE)
+    texts = [name.decode("utf-8", "surrogateescape") for name in names]
     return texts if tracked else sorted(texts)
 
 
@@ -93,19 +96,16 @@ def child(group: "h5py.Group", name: str) -> object | None:  # noqa: F821  h5py 
 
 
 def arrays(file: "h5py.File") -> dict:  # noqa: F821
-    """List the arrays of a file by name: links to elsewhere are not followed.
+    """List the arrays whose data are in a file: dict of name to `h5py.Dataset`.
 
-    Each object is looked at once, however many names it has: groups that hold one another
-    have names without end.
-
-    Returns:
-        dict of str to `h5py.Dataset`, of those whose data are in the file.
+    Links to elsewhere are not followed. Each object is looked at once, however many names it
+    has: groups that hold one another have names without end.
     """
     import h5py
 
-    found, seen, links = {}, set(), 0
+    members, seen, links = {}, set(), 0
     open_groups = [("", file, iter(names_of(file)))]
-    while open_groups and links < LINKS and len(found) < MOST:
+    while open_groups and links < LINKS and len(members) < MOST:
         prefix, group, names = open_groups[-1]
         name = next(names, None)
         if name is None:
@@ -115,26 +115,23 @@ def arrays(file: "h5py.File") -> dict:  # noqa: F821
         member = child(group, name)
         if member is None:
             continue
-        # The address that the link tells. HDF5 itself, asked for that of an object, goes
+        # The address is that of the link. HDF5 itself, asked for that of an object, goes
         # through all that the object holds, and crashes over a damaged list of parts.
         address = group.id.links.get_info(name.encode("utf-8", "surrogateescape")).u
         if address in seen:
             continue
         seen.add(address)
         if isinstance(member, h5py.Dataset) and is_stored(member):
-            found[prefix + name] = member
+            members[prefix + name] = member
         elif isinstance(member, h5py.Group) and len(open_groups) <= DEEPEST:
             open_groups.append((f"{prefix}{name}/", member, iter(names_of(member))))
-    return found
+    return members
 
 
 def later(path: object, data: bytes, member: "h5py.Dataset") -> Later:  # noqa: F821
     """Return an array of an HDF5 file that is read when it is looked at.
 
-    Args:
-        path: str or `Path`. Named in errors.
-        data: bytes of the file.
-        member: `h5py.Dataset`, which need not stay open.
+    `data` are the bytes of the file; `member` need not stay open.
     """
     name = member.name
 
@@ -152,22 +149,17 @@ def read_all(member: "h5py.Dataset") -> object:  # noqa: F821
     most = OBJECT + 4 * longest_text.get()  # all may be the longest, and are copied
     if member.ndim == 0 or most * member.size <= left():
         return read_values(member)
-    found, parts, start = np.empty(member.shape, object), Parts(member), 0
+    texts, parts, start = np.empty(member.shape, object), Parts(member), 0
     charge(member.nbytes + parts.work, parts.name)
-    while start < len(found):
+    while start < len(texts):
         some = slice(start, start + max(left() // most, 1))
-        found[some] = parts.read((some,))
-        charge(sum(len(text) + OBJECT for text in found[some].flat), parts.name)
+        texts[some] = parts.read((some,))
+        charge(sum(len(text) + OBJECT for text in texts[some].flat), parts.name)
         start = some.stop
-    return found
+    return texts
 
 
-def is_netcdf(file) -> bool:
-    """Tell whether a library of netCDF wrote an open `h5py.File`."""
-    return "_NCProperties" in file.attrs
-
-
-def is_stored(member):
+def is_stored(member: "h5py.Dataset") -> bool:  # noqa: F821
     """Tell whether an array's data lie in the file: its header may promise terabytes."""
     if member.shape is None or member.is_virtual or member.external:
         return False
@@ -187,14 +179,11 @@ def _is_text(kind):
     return kind.get_class() == h5t.STRING and kind.is_variable_str()
 
 
-def is_plain(kind):
+def is_plain(kind: "h5py.h5t.TypeID") -> bool:  # noqa: F821
     """Tell whether an HDF5 type is a number or a text: HDF5 crashes over some others.
 
     A single damaged byte makes a text a sequence of made-up numbers, which HDF5 1.14 cannot
     convert and does not refuse.
-
-    Args:
-        kind: `h5py.h5t.TypeID`.
     """
     from h5py import h5t
 
@@ -204,37 +193,29 @@ def is_plain(kind):
     )
 
 
-def attribute(thing, name, default=None):
+def attribute(owner, name, default=None):
     """Read an attribute that is a number or a text, or a few of them.
 
-    Args:
-        thing: open `h5py.File`, group or dataset.
-        name: str.
-        default: what to return where there is none, or one of another kind.
+    `owner` is an open `h5py.File`, group or dataset; `default` stands for an attribute that is
+    not there or of another kind.
     """
     from h5py import h5a
 
-    if name not in thing.attrs:
+    if name not in owner.attrs:
         return default
-    found = h5a.open(thing.id, name.encode())
-    if not is_plain(found.get_type()) or found.get_storage_size() > SMALL:
+    opened = h5a.open(owner.id, name.encode())
+    if not is_plain(opened.get_type()) or opened.get_storage_size() > SMALL:
         return default
-    if _is_text(found.get_type()) and math.prod(found.shape) * longest_text.get() > left():
+    if (
+        _is_text(opened.get_type())
+        and math.prod(opened.shape) * longest_text.get() > left()
+    ):
         return default
-    return thing.attrs[name]
+    return owner.attrs[name]
 
 
 def read_variables(path: object, data: bytes, file: "h5py.File") -> tuple:  # noqa: F821
-    """Read a netCDF 4 file as `netcdf3.read_variables` does classic ones; large arrays later.
-
-    Args:
-        path: str or `Path`. Named in errors.
-        data: bytes of the file.
-        file: open `h5py.File` of them.
-
-    Returns:
-        Tuple of two dicts, of the variables and of the attributes of the file.
-    """
+    """Read a netCDF 4 file as `netcdf.read_variables` does classic ones; large arrays later."""
     members = arrays(file)
     axes = {}  # by number, where netCDF wrote one
     for name, member in members.items():
@@ -253,12 +234,12 @@ def read_variables(path: object, data: bytes, file: "h5py.File") -> tuple:  # no
     return variables, _attributes(file)
 
 
-def _attributes(thing):
-    found = {name: attribute(thing, name) for name in names_of(thing, True)[:MOST]}
-    return {name: value for name, value in found.items() if value is not None}
+def _attributes(owner):
+    values = {name: attribute(owner, name) for name in names_of(owner, True)[:MOST]}
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def text_of(value):
+def text_of(value: object) -> str:
     """Return an attribute or array of letters as str, without what fills it up."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace").strip("\0 ")
@@ -272,26 +253,23 @@ def text_of(value):
 
 
 def check_heaps(source) -> int:
-    """Refuse a file with a heap whose objects do not fill it one after the other.
-
-    Args:
-        source: bytes of the file, or the file opened to be read in binary mode.
+    """Refuse a file, or its bytes, with a heap whose objects do not fill it one by one.
 
     Returns:
         int: bytes of the longest text or list that lies in one: as many names as a file has
         may all stand for the same.
 
     Raises:
-        ValueError: There is one.
+        ValueError: There is such a heap.
     """
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     size = file.seek(0, io.SEEK_END)
     longest = 0 if size <= LARGEST_SEARCHED else UNSEEN
     if size <= LARGEST_SEARCHED:
-        width, place = _width_of_lengths(file), _find(file, 0)
-        while place >= 0:
-            end, length = _walk(file, place, width, size)
-            place, longest = _find(file, end), max(longest, length)
+        width, start = _width_of_lengths(file), _find(file, 0)
+        while start >= 0:
+            end, length = _walk(file, start, width, size)
+            start, longest = _find(file, end), max(longest, length)
     file.seek(0)
     return longest
 
@@ -301,9 +279,9 @@ def _find(file, begin):
     while True:
         file.seek(begin)
         block = file.read(BLOCK)
-        place = block.find(HEAP)
-        if place >= 0:
-            return begin + place
+        start = block.find(HEAP)
+        if start >= 0:
+            return begin + start
         if len(block) < BLOCK:
             return -1
         begin += len(block) - len(HEAP) + 1
@@ -313,30 +291,30 @@ def _width_of_lengths(file):
     """Return how many bytes a size takes in a file, as its superblock says."""
     file.seek(0)
     head = file.read(1 << 16)
-    place = head.find(MAGIC)
-    if place < 0 or place + 15 > len(head):
+    start = head.find(MAGIC)
+    if start < 0 or start + 15 > len(head):
         return 8
-    width = head[place + (14 if head[place + 8] < 2 else 10)]
+    width = head[start + (14 if head[start + 8] < 2 else 10)]
     return width if width in (2, 4, 8) else 8
 
 
-def _walk(file, place, width, size):
+def _walk(file, start, width, size):
     """Go through a heap as HDF5 does; return where it ends, and its longest object."""
-    file.seek(place + 8)
+    file.seek(start + 8)
     end = int.from_bytes(file.read(width), "little")
     head = _aligned(8 + width)
-    if not head <= end <= size - place:
-        raise ValueError(f"the heap at byte {place} is {end} bytes long")
-    file.seek(place)
-    heap, at, longest = file.read(end), head, 0
-    while at + head <= end:  # a rest that is too small for an object is none
-        number = int.from_bytes(heap[at : at + 2], "little")
-        length = int.from_bytes(heap[at + 8 : at + 8 + width], "little")
+    if not head <= end <= size - start:
+        raise ValueError(f"the heap at byte {start} is {end} bytes long")
+    file.seek(start)
+    heap, position, longest = file.read(end), head, 0
+    while position + head <= end:  # a rest that is too small for an object is none
+        number = int.from_bytes(heap[position : position + 2], "little")
+        length = int.from_bytes(heap[position + 8 : position + 8 + width], "little")
         step = head + _aligned(length) if number else length  # 0 is the free space
-        if not head <= step <= end - at:
-            raise ValueError(f"an object of {length} bytes in the heap at byte {place}")
-        at, longest = at + step, max(longest, length if number else 0)
-    return place + end, longest
+        if not head <= step <= end - position:
+            raise ValueError(f"an object of {length} bytes in the heap at byte {start}")
+        position, longest = position + step, max(longest, length if number else 0)
+    return start + end, longest
 
 
 def _aligned(length):

@@ -31,17 +31,17 @@ class Parts:
     def __init__(self, member: "h5py.Dataset"):  # noqa: F821  h5py takes long to import
         self.member, self.chunks = member, member.chunks
         self.name = f"`{member.name[-40:]}`"
-        about = member.id.get_create_plist()
-        self.filters = [about.get_filter(index)[0] for index in range(about.get_nfilters())]
-        strange = set(self.filters) - {DEFLATED, SHUFFLED, SUMMED, LZF}
+        creation = member.id.get_create_plist()
+        self.filters = [creation.get_filter(i)[0] for i in range(creation.get_nfilters())]
+        unknown = set(self.filters) - {DEFLATED, SHUFFLED, SUMMED, LZF}
         packings = [each for each in self.filters if each in (DEFLATED, LZF)]
-        if strange or len(packings) > 1 or len(set(self.filters)) < len(self.filters):
+        if unknown or len(packings) > 1 or len(set(self.filters)) < len(self.filters):
             raise ValueError(
                 f"{self.name} is packed in a way that is not read (HDF5 filters "
                 f"{self.filters}): save it with gzip, or not packed"
             )
         self.size = math.prod(self.chunks or ()) * _stored_size(member)
-        self._seen = set()
+        self._checked = set()
         if self.chunks:
             grid = math.prod(map(len, self._ranges(())))
             if grid > FEW and grid > member.id.get_num_chunks():
@@ -52,27 +52,24 @@ class Parts:
         """Bytes that HDF5 takes beside the array while it unpacks."""
         return self.size * UNPACKED if self.chunks else 0
 
-    def read(self, place: tuple = ()) -> object:
-        """Read some of the array, or all.
-
-        Args:
-            place: tuple of slices with a step of 1, of the first axes.
+    def read(self, slices: tuple = ()) -> object:
+        """Read some of the array, or all: slices of the first axes, with a step of 1.
 
         Raises:
             ValueError: A part of it is damaged.
         """
-        for offset in product(*self._ranges(place)) if self.chunks else ():
-            if offset not in self._seen:
+        for offset in product(*self._ranges(slices)) if self.chunks else ():
+            if offset not in self._checked:
                 self._check(offset)
-                self._seen.add(offset)
-        return self.member[place]
+                self._checked.add(offset)
+        return self.member[slices]
 
-    def _ranges(self, place):
+    def _ranges(self, slices):
         """Return where the parts begin that some of the array is in: a range for each axis."""
-        whole = (slice(None),) * (self.member.ndim - len(place))
+        whole = (slice(None),) * (self.member.ndim - len(slices))
         ranges = []
         for each, count, step in zip(
-            (*place, *whole), self.member.shape, self.chunks, strict=True
+            (*slices, *whole), self.member.shape, self.chunks, strict=True
         ):
             start, stop, _ = each.indices(count)
             ranges.append(range(start // step * step, stop, step))
@@ -80,16 +77,17 @@ class Parts:
 
     def _check(self, offset):
         """Raise a `ValueError` unless a part unpacks to its size."""
-        about = self.member.id.get_chunk_info_by_coord(offset)
-        if about.byte_offset is None:  # not stored: it holds what fills gaps
+        stored_part = self.member.id.get_chunk_info_by_coord(offset)
+        if stored_part.byte_offset is None:  # not stored: it holds what fills gaps
             return
-        done = [f for bit, f in enumerate(self.filters) if not about.filter_mask >> bit & 1]
+        skipped = stored_part.filter_mask
+        done = [code for bit, code in enumerate(self.filters) if not skipped >> bit & 1]
         size, packed = self.size, None
         for code in done:  # in the order of writing
             if packed is None:
                 size += CHECKSUM * (code == SUMMED)
             packed = packed or {DEFLATED: _deflated, LZF: _lzf}.get(code)
-        stored = about.size
+        stored = stored_part.size
         wrong = stored != size
         if packed is not None:
             after = done[done.index(DEFLATED if packed is _deflated else LZF) :]
@@ -108,9 +106,8 @@ def _stored_size(member):
 
     kind = member.id.get_type()
     if kind.get_class() == h5t.STRING and kind.is_variable_str():
-        return (
-            8 + member.file.id.get_create_plist().get_sizes()[0]
-        )  # length, number, address
+        address = member.file.id.get_create_plist().get_sizes()[0]
+        return 8 + address  # length and number beside it
     return kind.get_size()
 
 
@@ -142,19 +139,19 @@ def _deflated(data, most):
 
 def _lzf(data, most):
     """Return the size that bytes packed by LZF unpack to; -1 of damaged ones."""
-    data, place, size = bytes(data), 0, 0
+    data, position, size = bytes(data), 0, 0
     try:
-        while place < len(data) and size <= most:
-            control = data[place]
+        while position < len(data) and size <= most:
+            control = data[position]
             if control < 32:  # so many bytes as they are, and one more
-                place, size = place + control + 2, size + control + 1
+                position, size = position + control + 2, size + control + 1
                 continue
             long = control >> 5 == 7
-            length = (control >> 5) + 2 + (data[place + 1] if long else 0)
-            back = ((control & 31) << 8 | data[place + 1 + long]) + 1
+            length = (control >> 5) + 2 + (data[position + 1] if long else 0)
+            back = ((control & 31) << 8 | data[position + 1 + long]) + 1
             if back > size:
                 return -1
-            place, size = place + 2 + long, size + length
+            position, size = position + 2 + long, size + length
     except IndexError:
         return -1
-    return size if place == len(data) else -1
+    return size if position == len(data) else -1

@@ -1,25 +1,26 @@
 """Read Igor binary waves (.ibw) that are images, with the igor2 library.
 
-A wave is stored [x, y] with y upwards. Igor does not tell what its axes mean: names, labels
-and the note that a program wrote (Asylum's tells nearly all) are all there is.
+A wave is stored [x, y] with y upwards. Igor does not say what its axes mean: names, labels
+and the note that a program wrote (Asylum's says nearly all) are all there is.
 """
 
 import io
 import re
 import struct
+from pathlib import Path
 
 import numpy as np
 
 from stm_keras.errors import NoImageError, ScanError, require
 from stm_keras.memory import charge
-from stm_keras.readers.file_bytes import check_length, check_shape, damage, read_bytes
-from stm_keras.readers.meta import settings
-from stm_keras.readers.scan_file import Found, Image, choose
+from stm_keras.readers.file_bytes import check_length, check_shape
+from stm_keras.readers.metadata import read_metadata
+from stm_keras.readers.scan_file import Image, ScanFile
 from stm_keras.readers.units import channel_of, si_unit
 
 HEADER = {1: 118, 2: 126, 3: 130, 5: 384}  # bytes that the checksum is over, by version
 FEWEST = 10  # pixels and lines of an image
-UNITS = {  # of Asylum's channels, by how their names begin; a wave tells one for them all
+UNITS = {  # of Asylum's channels, by how their names begin; a wave has one for them all
     **dict.fromkeys(("Height", "ZSensor", "Deflection", "Amplitude"), "m"),
     **dict.fromkeys(("UserIn", "Potential"), "V"),
     "Current": "A",
@@ -28,62 +29,21 @@ UNITS = {  # of Asylum's channels, by how their names begin; a wave tells one fo
 }
 
 
-def is_igor(head):
+def is_wave(path: Path, head: bytes) -> bool:
     """Tell whether a file begins as an Igor wave: its header sums up to zero."""
     for order in "<>":
         version = struct.unpack_from(f"{order}h", head)[0] if len(head) >= 2 else 0
         size = HEADER.get(version)
         if size and len(head) >= size:
-            return (
-                int(np.frombuffer(head, f"{order}i2", size // 2).sum(dtype=int)) % 65536
-                == 0
-            )
+            return not np.frombuffer(head, f"{order}i2", size // 2).sum(dtype=int) % 65536
     return False
 
 
-def read(path, channel=None):
-    """Read one image of an Igor wave, see `readers.read_scan`."""
-    return choose(path, parse(path, read_bytes(path)), channel)
-
-
-def parse(path, data):
-    """Find all images of an Igor wave.
-
-    Args:
-        path: str or `Path`. Named in errors.
-        data: bytes of the file.
-
-    Returns:
-        `Found`.
-
-    Raises:
-        ScanError: The file is damaged, or the wave is a curve or a grid.
-        MissingExtraError: igor2 is not installed.
-    """
-    with damage(path, "Igor wave"):
-        _check_sizes(path, data)
-        charge(2 * len(data), "an Igor wave")
-        wave = require("igor2.binarywave", "spm").load(io.BytesIO(data))["wave"]
-        return _parse(path, wave)
-
-
-def _check_sizes(path, data):
-    """See that the parts of a wave are in the file, before a library believes it."""
-    order = "<" if data[1:2] == b"\0" else ">"
-    version = struct.unpack_from(f"{order}h", data)[0]
-    if version != 5:
-        raise NoImageError(
-            f"{path}: is an Igor wave of version {version}, which holds a curve, not an "
-            "image. Give a file of a scan."
-        )
-    parts = struct.unpack_from(f"{order}iiii4i4ii", data, 4)
-    needed = 64 + sum(parts)
-    if min(parts) < 0:
-        raise ScanError(f"{path}: is a damaged Igor wave. Copy it again.")
-    check_length(path, needed, len(data))
-
-
-def _parse(path, wave):
+def parse(path: Path, data: bytes) -> ScanFile:
+    """Find all images of an Igor wave."""
+    _check_sizes(path, data)
+    charge(2 * len(data), "an Igor wave")
+    wave = require("igor2.binarywave", "spm").load(io.BytesIO(data))["wave"]
     stored, header = np.asarray(wave["wData"]), wave["wave_header"]
     if stored.dtype.kind not in "iuf":
         raise ScanError(f"{path}: is an Igor wave of {stored.dtype}, not of heights.")
@@ -105,41 +65,54 @@ def _parse(path, wave):
         titles = [label for label in labels if label][: stored.shape[2]]
         layers = [stored[..., i] for i in range(len(titles))]
     steps = [abs(float(step)) for step in np.ravel(header["sfA"])[:2]]
-    ends = [si_unit(_text(ends)) for ends in np.asarray(header["dimUnits"])[:2]]
-    strange = [unit for _, unit in ends if unit not in ("", "m")]
-    if strange:
+    laterals = [si_unit(_text(unit)) for unit in np.asarray(header["dimUnits"])[:2]]
+    others = [unit for _, unit in laterals if unit not in ("", "m")]
+    if others:
         raise NoImageError(
-            f"{path}: is an Igor wave over {strange[0][:20]}, not over metres: spectra, not an "
+            f"{path}: is an Igor wave over {others[0][:20]}, not over metres: spectra, not an "
             "image. Give a file of a scan."
         )
-    told = settings(_note(_text(wave.get("note", b""))), stored.shape[1], stored.shape[0])
+    note = _note(_text(wave.get("note", b"")))
+    metadata = read_metadata(note, stored.shape[1], stored.shape[0])
     images = []
     for title, layer in zip(titles, layers, strict=True):
-        name, direction, slow = channel_of(title)
+        channel, direction, slow = channel_of(title)
         factor, unit = si_unit(_unit_of(title) or _text(header["dataUnits"]))
+        ways = {"direction": direction, "slow": slow}
+        ways = {key: way for key, way in ways.items() if way}
         images.append(
             Image(
                 heights=layer.T[::-1],
                 factor=factor,
-                channel=name,
+                channel=channel,
                 unit=unit,
-                direction=direction or told.get("direction", "forward"),
-                slow=slow or told.get("slow"),
-                line_time=told.get("line_time"),
+                **{"direction": "forward"} | metadata | ways,
             )
         )
     size = tuple(
         step * count * factor
-        for step, count, (factor, _) in zip(steps, stored.shape[:2], ends, strict=True)
+        for step, count, (factor, _) in zip(steps, stored.shape[:2], laterals, strict=True)
     )
-    return Found(
-        format="igor",
+    return ScanFile(
         images=tuple(images),
-        size=size if all(unit for _, unit in ends) else None,
-        bias=told.get("bias"),
-        setpoint=told.get("setpoint"),
-        angle=told.get("angle"),
+        size=size if all(unit for _, unit in laterals) else None,
     )
+
+
+def _check_sizes(path, data):
+    """Check that the parts of a wave are in the file, before a library believes it."""
+    order = "<" if data[1:2] == b"\0" else ">"
+    version = struct.unpack_from(f"{order}h", data)[0]
+    if version != 5:
+        raise NoImageError(
+            f"{path}: is an Igor wave of version {version}, which holds a curve, not an "
+            "image. Give a file of a scan."
+        )
+    parts = struct.unpack_from(f"{order}iiii4i4ii", data, 4)
+    needed = 64 + sum(parts)
+    if min(parts) < 0:
+        raise ScanError(f"{path}: is a damaged Igor wave. Copy it again.")
+    check_length(path, needed, len(data))
 
 
 def _unit_of(title):
@@ -151,14 +124,14 @@ def _unit_of(title):
 
 def _note(text):
     """Read the wave note, lines of `name: value` or `name = value`."""
-    found = {}
+    note = {}
     for line in text.replace("\r", "\n").split("\n")[:5000]:
         for sign in (":", "="):
-            name, there, value = line.partition(sign)
-            if there:
-                found.setdefault(name.strip(), value.strip())
+            name, separator, value = line.partition(sign)
+            if separator:
+                note.setdefault(name.strip(), value.strip())
                 break
-    return found
+    return note
 
 
 def _text(value):

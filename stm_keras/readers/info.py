@@ -19,28 +19,16 @@ def scan_source(scan: Scan | None) -> dict:
         `slow` ("down", "up"), `unit` (SI), `angle` (degrees), `size_nm` (width and height),
         `bias` (V) and `setpoint` (A); None where the file does not say.
     """
+    keys = ("image", "direction", "slow", "unit", "angle", "size_nm", "bias", "setpoint")
     if scan is None:
-        keys = (
-            "image",
-            "direction",
-            "slow",
-            "unit",
-            "angle",
-            "size_nm",
-            "bias",
-            "setpoint",
-        )
         return dict.fromkeys(keys)
-    return {
-        "image": image_name(scan),
-        "direction": scan.direction,
-        "slow": scan.slow,
-        "unit": scan.unit or None,
-        "angle": _short(scan.angle),
-        "size_nm": None if scan.size is None else [_short(v * NANO) for v in scan.size],
-        "bias": _short(scan.bias),
-        "setpoint": _short(scan.setpoint),
-    }
+    values = (
+        *(image_name(scan), scan.direction, scan.slow, scan.unit or None),
+        _short(scan.angle),
+        None if scan.size is None else [_short(v * NANO) for v in scan.size],
+        *(_short(scan.bias), _short(scan.setpoint)),
+    )
+    return dict(zip(keys, values, strict=True))
 
 
 def image_name(scan: Scan) -> str:
@@ -48,15 +36,10 @@ def image_name(scan: Scan) -> str:
     return " ".join(word for word in (scan.channel, scan.direction, scan.slow) if word)
 
 
-def scan_facts(scan: Scan, scans: int = 1) -> dict:
-    """Return what `stm-keras info --json` prints of a scan.
+def scan_metadata(scan: Scan, scans: int = 1) -> dict:
+    """Return what `stm-keras info --json` prints of a scan; None where the file does not say.
 
-    Args:
-        scan: `Scan`.
-        scans: int. How many its file holds.
-
-    Returns:
-        dict; None where the file does not say.
+    `scans` is how many its file holds.
     """
     source = scan_source(scan)
     return {

@@ -1,7 +1,8 @@
 """Read the arrays of an old MATLAB file (version 5 to 7, not 7.3).
 
 Only arrays of real numbers and of letters are taken; objects, cells and structures are
-passed over, and nothing in the file is run.
+passed over, and nothing in the file is run. SciPy reads such files too, but is not part of a
+plain installation.
 
 Source: MAT-File Format, The MathWorks, chapter 1 (level 5).
 """
@@ -27,43 +28,35 @@ LONGEST = 4096  # letters of a text
 BEGINNING = 4096  # bytes of an array that hold its name
 
 
-def read_arrays(path, data):
-    """Read all arrays of numbers, and texts.
+def read_arrays(path: str | Path, data: bytes) -> dict:
+    """Read all arrays of numbers, and texts: dict of str to `Later` or str, in file order.
 
-    Args:
-        path: str or `Path`. Named in errors.
-        data: bytes of the file.
-
-    Returns:
-        dict of str to `Later` or str, in the order of the file. As MATLAB shows them: an
-        image's first axis is its lines.
+    They are as MATLAB shows them: an image's first axis is its lines.
 
     Raises:
         ValueError, struct.error: The file is damaged.
     """
     order = ">" if data[126:128] == b"MI" else "<"
-    found, place, data = {}, HEADER, memoryview(data)
-    while place + 8 <= len(data) and len(found) < MOST:
-        kind, size = struct.unpack_from(f"{order}II", data, place)
-        body = data[place + 8 : place + 8 + size]
+    arrays, start, data = {}, HEADER, memoryview(data)
+    while start + 8 <= len(data) and len(arrays) < MOST:
+        kind, size = struct.unpack_from(f"{order}II", data, start)
+        body = data[start + 8 : start + 8 + size]
         if len(body) < size:
             raise ValueError(f"ends after {len(body)} of {size} bytes of an array")
-        place += 8 + size
+        start += 8 + size
         head, packed = body[:BEGINNING], kind == PACKED
         if packed:
             head = zlib.decompressobj().decompress(body, BEGINNING + 8)
             kind, size = struct.unpack_from(f"{order}II", head)
             head = head[8:]
         if kind == MATRIX:
-            read = (
-                partial(_unpacked, path, body, size)
-                if packed
-                else partial(memoryview, body)
-            )
+            read = partial(memoryview, body)
+            if packed:
+                read = partial(_unpacked, path, body, size)
             name, value = _matrix(path, head, size, order, read)
             if value is not None:
-                found[name] = value
-    return found
+                arrays[name] = value
+    return arrays
 
 
 def _unpacked(path, body, size):
@@ -71,18 +64,11 @@ def _unpacked(path, body, size):
 
 
 def read_names(path: str | Path) -> set:
-    """List the names of a file's arrays, of which only the beginnings are read.
+    """List the names of a file's arrays, reading only their beginnings.
 
-    Args:
-        path: str or `Path`.
-
-    Returns:
-        set of str; of a damaged file, those before the damage.
-
-    Raises:
-        OSError: The file cannot be read.
+    Of a damaged file these are the names before the damage.
     """
-    found = set()
+    names = set()
     with Path(path).open("rb") as file:
         order = ">" if file.read(HEADER)[126:128] == b"MI" else "<"
         try:
@@ -94,30 +80,30 @@ def read_names(path: str | Path) -> set:
                     body = zlib.decompressobj().decompress(body, BEGINNING)
                     kind, body = struct.unpack_from(f"{order}I", body)[0], body[8:]
                 if kind == MATRIX:
-                    found.add(_about(body, order)[0])
+                    names.add(_header(body, order)[0])
                 file.seek(after)
         except (struct.error, zlib.error, ValueError, LookupError):
-            return found
-    return found
+            return names
+    return names
 
 
-def _about(body, order):
+def _header(body, order):
     """Return name, flags, shape and where the values of an array begin."""
-    flags, place = _element(body, 0, order)
-    shape, place = _element(body, place, order)
-    name, place = _element(body, place, order)
+    flags, start = _element(body, 0, order)
+    shape, start = _element(body, start, order)
+    name, start = _element(body, start, order)
     with np.errstate(invalid="ignore"):  # a damaged name may be of any kind of numbers
         name = bytes(name.astype("u1")).decode("latin-1")
-    return name, int(flags[0]), shape, place
+    return name, int(flags[0]), shape, start
 
 
 def _matrix(path, head, size, order, read):
     """Return the name of an array, and the array, which is read later; or a text."""
-    name, flags, shape, place = _about(head, order)
+    name, flags, shape, start = _header(head, order)
     kind, complex_ = flags & 255, flags & 0x800
     if complex_ or (kind != LETTERS and kind not in NUMBERS):
         return name, None
-    dtype, length, start, _ = _tag(head, place, order)
+    dtype, length, start, _ = _tag(head, start, order)
     shape, count = tuple(shape.tolist()), length // dtype.itemsize
     if kind == LETTERS:
         letters = np.frombuffer(read()[start:], dtype, min(count, LONGEST))
@@ -135,23 +121,23 @@ def _matrix(path, head, size, order, read):
     return name, Later(shape, dtype, values)
 
 
-def _element(body, place, order):
+def _element(body, start, order):
     """Read one element: tuple of its array and where the next begins."""
-    dtype, size, start, after = _tag(body, place, order)
+    dtype, size, start, after = _tag(body, start, order)
     if size > len(body) - start:
         raise ValueError("ends within an array")
     return np.frombuffer(body, dtype, size // dtype.itemsize, start), after
 
 
-def _tag(body, place, order):
-    """Read what stands before an element: dtype, bytes, its place, and that of the next."""
-    (first,) = struct.unpack_from(f"{order}I", body, place)
+def _tag(body, start, order):
+    """Read what stands before an element: dtype, bytes, its start, and that of the next."""
+    (first,) = struct.unpack_from(f"{order}I", body, start)
     if first >> 16:  # a small one, its length and type in one word
-        kind, size, start = first & 0xFFFF, first >> 16, place + 4
-        after = place + 8
+        kind, size = first & 0xFFFF, first >> 16
+        start, after = start + 4, start + 8
     else:
         kind = first
-        (size,) = struct.unpack_from(f"{order}I", body, place + 4)
-        start = place + 8
+        (size,) = struct.unpack_from(f"{order}I", body, start + 4)
+        start += 8
         after = start + size + -size % 8
     return np.dtype(TYPES[kind]).newbyteorder(order), size, start, after

@@ -16,14 +16,8 @@ import numpy as np
 
 from stm_keras.errors import MissingExtraError, NoImageError, ScanError, require
 from stm_keras.memory import SCANS, budget, charge
-from stm_keras.readers.file_bytes import (
-    DAMAGE,
-    check_length,
-    check_shape,
-    damage,
-    read_bytes,
-)
-from stm_keras.readers.scan_file import Found, Image, choose
+from stm_keras.readers.file_bytes import DAMAGE, check_length, check_shape
+from stm_keras.readers.scan_file import Image, ScanFile, levelled
 from stm_keras.readers.units import check_heights
 
 MAGIC = b"ONTMATRX0101"
@@ -35,32 +29,15 @@ CHANNELS = {"I": "Current"}  # what suffixes call otherwise
 MOST = 200  # files of a folder that are looked into for an index
 
 
-def is_index(head):
+def is_index(head: bytes) -> bool:
     """Tell whether a MATRIX file is an index, which holds no image."""
     return head.startswith(MAGIC) and not head.startswith(MAGIC + RESULT)
 
 
-def read(path, channel=None):
-    """Read one image of a MATRIX file, see `readers.read_scan`."""
-    return choose(path, parse(path, read_bytes(path)), channel)
-
-
-def parse(path, data):
-    """Find all images of a MATRIX result file; the index is looked for beside it.
-
-    Args:
-        path: str or `Path`. Its folder may hold the index.
-        data: bytes of the file.
-
-    Returns:
-        `Found`.
-
-    Raises:
-        ScanError: The file is damaged, empty, a curve, or no image can be made of it.
-    """
-    path = Path(path)
-    named = re.search(r"\.([^.]+)_mtrx$", path.name)
-    channel = named.group(1) if named else "Z"
+def parse(path: Path, data: bytes) -> ScanFile:
+    """Find all images of a MATRIX result file; the index is looked for beside it."""
+    match = re.search(r"\.([^.]+)_mtrx$", path.name)
+    channel = match.group(1) if match else "Z"
     if is_index(data):
         raise NoImageError(
             f"{path}: is the index of a MATRIX session. Give a scan, such as its .Z_mtrx."
@@ -70,24 +47,23 @@ def parse(path, data):
             f"{path}: is a MATRIX file of curves, {channel}, not an image. Give a .Z_mtrx or "
             ".I_mtrx file."
         )
-    with damage(path, "MATRIX file"):
-        planned, counts = read_counts(path, data)
-        try:
-            found, reason = _with_index(path, data, planned, channel)
-        except DAMAGE as error:  # what the library makes of a damaged index
-            found = None
-            reason = f"the index is damaged ({str(error) or type(error).__name__})"
-        if found is not None:
-            if not len(counts) or any(_has_heights(path, each) for each in found.images):
-                return found
-            reason = "the index is damaged (it gives no height that can be)"
-        name = CHANNELS.get(channel, channel)
-        images, assumed = guess_images(path, planned, counts, name)
-        warning = (
-            f"{reason}: assumed {assumed}; heights are in counts of the converter, size, "
-            "bias and setpoint are unknown"
-        )
-        return Found(format="matrix", images=tuple(images), warnings=(warning,))
+    planned, counts = read_counts(path, data)
+    try:
+        result, reason = _with_index(path, data, planned, channel)
+    except DAMAGE as error:  # what the library makes of a damaged index
+        result = None
+        reason = f"the index is damaged ({str(error) or type(error).__name__})"
+    if result is not None:
+        if not len(counts) or any(_has_heights(path, each) for each in result.images):
+            return result
+        reason = "the index is damaged (it gives no height that can be)"
+    name = CHANNELS.get(channel, channel)
+    images, assumed = guess_images(path, planned, counts, name)
+    warning = (
+        f"{reason}: assumed {assumed}; heights are in counts of the converter, size, "
+        "bias and setpoint are unknown"
+    )
+    return ScanFile(images=tuple(images), warnings=(warning,))
 
 
 def _has_heights(path, image):
@@ -99,36 +75,32 @@ def _has_heights(path, image):
     return np.isfinite(values).any()
 
 
-def find_index(path):
-    """Find the parts of the index that names a result file.
+def find_index(path: Path) -> list:
+    """Find the parts of the index that names a result file, in order.
 
-    Args:
-        path: `Path` of the result file.
-
-    Returns:
-        list of `Path`, in order: those that the name of the file leads to, else those
-        whose content names it, should someone have renamed them. Empty without any.
+    They are those that the name of the file leads to, else those whose content names it,
+    should someone have renamed them.
     """
     prefix = path.name.rpartition("--")[0]
-    given = sorted(path.parent.glob(f"{_escaped(prefix)}_[0-9]*.mtrx")) if prefix else []
-    given = [part for part in given if _is_index_file(part)]
-    if given and given[0].name == f"{prefix}_0001.mtrx":
-        return given
+    parts = _parts(path.parent, prefix) if prefix else []
+    if parts and parts[0].name == f"{prefix}_0001.mtrx":
+        return parts
     name = path.name.encode("utf-16-le")
     try:
-        others = [p for p in path.parent.iterdir() if p.suffix.lower() != path.suffix][
-            :MOST
-        ]
+        others = [p for p in path.parent.iterdir() if p.suffix.lower() != path.suffix]
     except OSError:
         return []
-    for other in sorted(others):
+    for other in sorted(others[:MOST]):
         if _is_index_file(other) and name in other.read_bytes():
-            stem = re.fullmatch(r"(.*)_\d{4}\.mtrx", other.name)
-            parts = [other]
-            if stem:
-                parts = sorted(other.parent.glob(f"{_escaped(stem.group(1))}_[0-9]*.mtrx"))
-            return [part for part in parts if _is_index_file(part)]
+            match = re.fullmatch(r"(.*)_\d{4}\.mtrx", other.name)
+            return _parts(other.parent, match.group(1)) if match else [other]
     return []
+
+
+def _parts(folder, prefix):
+    escaped = re.sub(r"([\[*?])", r"[\1]", prefix)
+    parts = sorted(folder.glob(f"{escaped}_[0-9]*.mtrx"))
+    return [part for part in parts if _is_index_file(part)]
 
 
 def _is_index_file(path):
@@ -141,12 +113,8 @@ def _is_index_file(path):
         return False
 
 
-def _escaped(text):
-    return re.sub(r"([\[*?])", r"[\1]", text)
-
-
 def _with_index(path, data, planned, channel):
-    """Return a `Found`, or None and the reason why the index gives none."""
+    """Return a `ScanFile` and None, or None and the reason why the index gives none."""
     parts = find_index(path)
     if not parts:
         return None, "the index (.mtrx) of the session is missing"
@@ -159,13 +127,12 @@ def _with_index(path, data, planned, channel):
     with tempfile.TemporaryDirectory() as folder:
         name = path.name if "--" in path.name else f"scan--1_1.{channel}_mtrx"
         (Path(folder) / name).write_bytes(data)
+        stem = name.rpartition("--")[0]
         for number, part in enumerate(parts, 1):
-            shutil.copyfile(
-                part, Path(folder) / f"{name.rpartition('--')[0]}_{number:04d}.mtrx"
-            )
-        traces, said = matrix.open(str(Path(folder) / name))
+            shutil.copyfile(part, Path(folder) / f"{stem}_{number:04d}.mtrx")
+        traces, message = matrix.open(str(Path(folder) / name))
     if not traces or matrix.object_type != "image" or matrix.axis is None:
-        return None, f"the index does not help ({' '.join(str(said).split())})"
+        return None, f"the index does not help ({' '.join(str(message).split())})"
     return _images(path, matrix, planned, channel)
 
 
@@ -182,7 +149,7 @@ def _images(path, matrix, planned, channel):
     charge(8 * planned, "the images that it plans")
     known = matrix.param.get("BREF") == path.name
     raster = setting("XYScanner.Raster_Time")
-    unit = {"Meter": "m", "Ampere": "A", "Volt": "V", "Hertz": "Hz"}
+    units = {"Meter": "m", "Ampere": "A", "Volt": "V", "Hertz": "Hz"}
     images = []
     for trace in matrix.traces:
         picture, _ = matrix.select_image(trace)
@@ -193,12 +160,12 @@ def _images(path, matrix, planned, channel):
             whole[: len(stored)] = stored
         else:
             whole[lines - len(stored) :] = stored
-        said = str(picture.channel_name_and_unit[1])
+        stated = str(picture.channel_name_and_unit[1])
         images.append(
             Image(
                 heights=whole[::-1],
                 channel=CHANNELS.get(channel, channel),
-                unit=unit.get(said, said),
+                unit=units.get(stated, stated),
                 direction=direction,
                 slow=slow,
                 line_time=raster * points if raster and known else None,
@@ -209,73 +176,48 @@ def _images(path, matrix, planned, channel):
             "the index never names this file (renamed?): size, bias and setpoint are "
             "unknown, heights are scaled as at the end of the session"
         )
-        return Found(format="matrix", images=tuple(images), warnings=(warning,)), None
+        return ScanFile(images=tuple(images), warnings=(warning,)), None
     feedback = matrix.param.get("EEPA::Regulator.Feedback_Loop_Enabled")
-    return (
-        Found(
-            format="matrix",
-            images=tuple(images),
-            size=(setting("XYScanner.Width"), setting("XYScanner.Height")),
-            bias=setting("GapVoltageControl.Voltage"),
-            setpoint=setting("Regulator.Setpoint_1"),
-            angle=setting("XYScanner.Angle"),
-            feedback=bool(feedback[0]) if feedback else None,
-        ),
-        None,
+    scan_file = ScanFile(
+        images=tuple(images),
+        size=(setting("XYScanner.Width"), setting("XYScanner.Height")),
+        bias=setting("GapVoltageControl.Voltage"),
+        setpoint=setting("Regulator.Setpoint_1"),
+        angle=setting("XYScanner.Angle"),
+        feedback=bool(feedback[0]) if feedback else None,
     )
+    return scan_file, None
 
 
-def read_counts(path, data):
-    """Read what was planned and what was recorded.
-
-    Args:
-        path: str or `Path`. Named in errors.
-        data: bytes of a result file.
-
-    Returns:
-        Tuple of int, planned numbers, and int32 array of those recorded.
-
-    Raises:
-        ScanError: The file is cut short or nothing was recorded.
-    """
-    found = {}
-    place, end = len(MAGIC), len(data)
-    while place + 8 <= end:
-        name = data[place : place + 4]
-        (size,) = struct.unpack_from("<I", data, place + 4)
-        if name == b"TLKB":
-            place += 20  # its length, and a time of eight bytes and four more
-        elif name == b"CSED" and place + 36 <= end:
-            found["planned"], found["count"] = struct.unpack_from("<II", data, place + 28)
-            place += 8 + size
+def read_counts(path: Path, data: bytes) -> tuple:
+    """Return how many numbers were planned, and an int32 array of those recorded."""
+    planned = recorded = stored = None
+    start, end = len(MAGIC), len(data)
+    while start + 8 <= end:
+        name = data[start : start + 4]
+        (size,) = struct.unpack_from("<I", data, start + 4)
+        if name == RESULT:
+            start += 20  # its length, and a time of eight bytes and four more
+            continue
+        if name == b"CSED" and start + 36 <= end:
+            planned, recorded = struct.unpack_from("<II", data, start + 28)
         elif name == b"ATAD":
-            check_length(path, size, end - place - 8)
-            found["data"] = np.frombuffer(data, "<i4", size // 4, place + 8)
-            place += 8 + size
-        else:
-            place += 8 + size
-    if "planned" not in found or "data" not in found:
+            check_length(path, size, end - start - 8)
+            stored = np.frombuffer(data, "<i4", size // 4, start + 8)
+        start += 8 + size
+    if planned is None or stored is None:
         raise ScanError(f"{path}: is a MATRIX file cut short. Copy it again.")
-    check_length(path, 4 * found["count"], 4 * len(found["data"]))
-    if not found["count"] or not found["planned"]:
+    check_length(path, 4 * recorded, 4 * len(stored))
+    if not recorded or not planned:
         raise ScanError(f"{path}: is an empty scan: no point of it was recorded.")
-    return found["planned"], found["data"][: found["count"]]
+    return planned, stored[:recorded]
 
 
-def guess_images(path, planned, counts, channel):
+def guess_images(path: Path, planned: int, counts: np.ndarray, channel: str) -> tuple:
     """Make images of bare numbers: square, and so that neighbouring lines are alike.
 
-    Args:
-        path: str or `Path`. Named in errors.
-        planned: int. Numbers that a complete scan has.
-        counts: int array of those recorded.
-        channel: str.
-
-    Returns:
-        Tuple of list of `Image` and str, what was assumed.
-
-    Raises:
-        ScanError: No square image has so many points.
+    Of `planned` numbers that a complete scan has, `counts` were recorded. Returns a list of
+    `Image` and, as str, what was assumed.
     """
     best = None
     for along, across in RETRACES:
@@ -290,7 +232,7 @@ def guess_images(path, planned, counts, channel):
             f"{path}: the index (.mtrx) is missing and no square image has {planned} "
             "points. Copy the index of the session into the folder of the file."
         )
-    _, along, across, side = best
+    _, along, across, side = best  # sweeps along a line, scans up and down, pixels
     check_shape(path, side, side)
     charge(8 * planned, "the images that it plans")
     frame = np.full((side * across, along, side), np.nan)
@@ -316,9 +258,9 @@ def guess_images(path, planned, counts, channel):
                     slow=slow,
                 )
             )
-    said = {1: "without", 2: "with"}
+    words = {1: "without", 2: "with"}
     return images, (
-        f"{side} x {side} points, {said[along]} backward lines, {said[across]} a scan back "
+        f"{side} x {side} points, {words[along]} backward lines, {words[across]} a scan back "
         "down"
     )
 
@@ -329,8 +271,6 @@ def _likeness(counts, side, along):
     lines = counts[:whole].reshape(-1, along, side)[:side, 0].astype(np.float64)
     if len(lines) < 3:
         return 0.0
-    lines = lines - lines.mean(1, keepdims=True)
-    ramp = np.linspace(-1, 1, side)
-    lines = lines - (lines @ ramp / (ramp @ ramp))[:, None] * ramp
+    lines = levelled(lines)
     power = (lines[1:] ** 2).sum() * (lines[:-1] ** 2).sum()
     return float((lines[1:] * lines[:-1]).sum() / np.sqrt(power + 1e-30))

@@ -11,67 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.errors import ScanError
-from stm_keras.readers.file_bytes import check_length, check_shape, damage, read_bytes
-from stm_keras.readers.scan_file import Found, Image, choose
-from stm_keras.readers.units import believable, channel_of, fact, quantity, si_unit
+from stm_keras.readers.file_bytes import check_length, check_shape
+from stm_keras.readers.scan_file import Image, ScanFile
+from stm_keras.readers.units import believable, channel_of, header_value, quantity, si_unit
 
 END = b":SCANIT_END:"
 START = b"\x1a\x04"
 TYPES = {"": ">f4", "FLOAT MSBFIRST": ">f4", "FLOAT LSBFIRST": "<f4"}
 
 
-def read(path, channel=None):
-    """Read one image of a Nanonis file, see `readers.read_scan`."""
-    return choose(path, parse(path, read_bytes(path)), channel)
-
-
-def parse(path: str | Path, data: bytes) -> Found:
-    """Find all images of a Nanonis file.
-
-    Args:
-        path: str or `Path`. Named in errors.
-        data: bytes of the file.
-
-    Returns:
-        `Found`.
-
-    Raises:
-        ScanError: The file is damaged.
-    """
-    with damage(path, "Nanonis file"):
-        return _parse(path, data)
-
-
-def parse_header(text):
-    """Split a header into its entries: dict of str to str, lines joined by newlines."""
-    header, key = {}, None
-    for line in text.splitlines():
-        found = re.match(r"^:(.+):\s*$", line)
-        if found:
-            key = found.group(1)
-            header[key] = []
-        elif key is not None:
-            header[key].append(line)
-    return {key: "\n".join(lines).strip("\n") for key, lines in header.items()}
-
-
-def stored_images(table):
-    """List what `DATA_INFO` says is stored: tuples (name, unit, direction).
-
-    Some programs separate the columns by runs of spaces instead of tabs.
-    """
-    stored = []
-    for line in table.split("\n")[1:]:
-        cells = [cell for cell in re.split(r"\t+|\s{2,}", line.strip()) if cell]
-        if len(cells) < 4:
-            continue
-        _, name, unit, ways = cells[:4]
-        both = ("forward", "backward") if ways.lower() == "both" else (ways.lower(),)
-        stored += [(name, unit, "backward" if w[:4] == "back" else "forward") for w in both]
-    return stored
-
-
-def _parse(path, data):
+def parse(path: Path, data: bytes) -> ScanFile:
+    """Find all images of a Nanonis file."""
     end = data.find(END)
     start = data.find(START, max(end, 0)) + len(START)
     if end < 0 or start < len(START):
@@ -83,11 +33,11 @@ def _parse(path, data):
     pixels, lines = _pixels(path, header["SCAN_PIXELS"])
     stored = stored_images(header["DATA_INFO"])
     check_shape(path, lines, pixels, len(stored))
-    needed, there = 4 * lines * pixels * len(stored), len(data) - start
-    check_length(path, needed, there)
-    if there > needed:
+    needed, size = 4 * lines * pixels * len(stored), len(data) - start
+    check_length(path, needed, size)
+    if size > needed:
         raise ScanError(
-            f"{path}: holds {there} bytes of data where its header promises {needed}: line "
+            f"{path}: holds {size} bytes of data where its header promises {needed}: line "
             "ends were converted, or the header was edited. Copy it again in binary mode."
         )
     stored_as = " ".join(header.get("SCANIT_TYPE", "").split())
@@ -102,7 +52,7 @@ def _parse(path, data):
     )
     slow = header.get("SCAN_DIR", "").strip().lower()
     slow = slow if slow in ("down", "up") else None
-    times = [fact(word) for word in header.get("SCAN_TIME", "").split()]
+    times = [header_value(word) for word in header.get("SCAN_TIME", "").split()]
     times = dict(zip(("forward", "backward"), times, strict=False))
     bias = _biases(header, [name for name, _, _ in stored])
     images = []
@@ -123,15 +73,43 @@ def _parse(path, data):
             )
         )
     control, feedback = _controller(header.get("Z-CONTROLLER", ""))
-    return Found(
-        format="nanonis",
+    return ScanFile(
         images=tuple(images),
         size=_pair(header.get("SCAN_RANGE", "")),
         setpoint=quantity(control.get("Setpoint"), "A"),
-        angle=fact(header.get("SCAN_ANGLE")),
+        angle=header_value(header.get("SCAN_ANGLE")),
         feedback=feedback,
         warnings=_warnings(times),
     )
+
+
+def parse_header(text: str) -> dict:
+    """Split a header into its entries: dict of str to str, lines joined by newlines."""
+    header, key = {}, None
+    for line in text.splitlines():
+        match = re.match(r"^:(.+):\s*$", line)
+        if match:
+            key = match.group(1)
+            header[key] = []
+        elif key is not None:
+            header[key].append(line)
+    return {key: "\n".join(lines).strip("\n") for key, lines in header.items()}
+
+
+def stored_images(table: str) -> list:
+    """List what `DATA_INFO` says is stored: tuples (name, unit, direction).
+
+    Some programs separate the columns by runs of spaces instead of tabs.
+    """
+    stored = []
+    for line in table.split("\n")[1:]:
+        cells = [cell for cell in re.split(r"\t+|\s{2,}", line.strip()) if cell]
+        if len(cells) < 4:
+            continue
+        _, name, unit, ways = cells[:4]
+        both = ("forward", "backward") if ways.lower() == "both" else (ways.lower(),)
+        stored += [(name, unit, "backward" if w[:4] == "back" else "forward") for w in both]
+    return stored
 
 
 def _rows(table):
@@ -147,17 +125,17 @@ def _rows(table):
 
 
 def _controller(table):
-    """Return the Z controller that was at work, else the first, and whether one was."""
+    """Return the Z controller that was on, else the first, and whether one was on."""
     rows = _rows(table)
     active = [row for row in rows if row.get("on") == "1"]
-    told = [row for row in rows if row.get("on") in ("0", "1")]
-    return (active + rows + [{}])[0], bool(active) if told else None
+    stated = [row for row in rows if row.get("on") in ("0", "1")]
+    return (active + rows + [{}])[0], bool(active) if stated else None
 
 
 def _pass(name):
     """Return the number of the pass that a channel is of: [P2]_Z is of the second."""
-    found = re.match(r"\[P(\d+)\]", name)
-    return int(found.group(1)) if found else 1
+    match = re.match(r"\[P(\d+)\]", name)
+    return int(match.group(1)) if match else 1
 
 
 def _biases(header, names):
@@ -166,18 +144,27 @@ def _biases(header, names):
     A later pass may have a bias of its own, in a table with a row for each pass. Where rows
     and passes do not go together, that of later passes is not known.
     """
-    common = fact(header.get("BIAS"))
+    common = header_value(header.get("BIAS"))
     rows = _rows(header.get("Multipass-Config", ""))
     own = [
-        next((fact(row[key]) for key in row if re.match("bias.?override", key, re.I)), None)
+        next(
+            (
+                header_value(row[key])
+                for key in row
+                if re.match("bias.?override", key, re.I)
+            ),
+            None,
+        )
         for row in rows
     ]
     passes = sorted({_pass(name) for name in names})
     if len(own) == len(passes):
-        told = dict(zip(passes, own, strict=True))
-        return {p: common if told[p] is None else told[p] for p in passes}
+        return {
+            number: common if value is None else value
+            for number, value in zip(passes, own, strict=True)
+        }
     known = all(value is None for value in own)
-    return {p: common if known or p == 1 else None for p in passes}
+    return {number: common if known or number == 1 else None for number in passes}
 
 
 def _short(text):
@@ -195,7 +182,7 @@ def _pixels(path, text):
 
 
 def _pair(text):
-    values = tuple(fact(word) for word in text.split())
+    values = tuple(header_value(word) for word in text.split())
     if all(value is None for value in values):
         return None
     return values if len(values) == 2 else (math.nan, math.nan)

@@ -4,41 +4,56 @@ Images are stored from the bottom line up, backward ones already mirrored. Numbe
 header may have a comma. Lines that were not recorded are zeros.
 """
 
+from pathlib import Path
+
 import numpy as np
 
 from stm_keras.errors import NoImageError, ScanError
-from stm_keras.readers.file_bytes import check_length, check_shape, damage, read_bytes
-from stm_keras.readers.scan_file import Found, Image, choose, zero_filled
-from stm_keras.readers.units import channel_of, fact, number, quantity, si_unit
+from stm_keras.readers.file_bytes import check_length, check_shape
+from stm_keras.readers.metadata import read_metadata
+from stm_keras.readers.scan_file import Image, ScanFile, zero_filled
+from stm_keras.readers.units import channel_of, header_value, number, si_unit
 
 MARK = b"#!"
 DTYPES = {8: "i1", 16: "<i2", 32: "<i4"}
 FEWEST = 8  # lines of an image; below, it is a set of curves
 
 
-def read(path, channel=None):
-    """Read one image of a Nanosurf file, see `readers.read_scan`."""
-    return choose(path, parse(path, read_bytes(path)), channel)
+def parse(path: Path, data: bytes) -> ScanFile:
+    """Find all images of a Nanosurf file."""
+    end = data.find(MARK)
+    if end < 0:
+        raise ScanError(
+            f"{path}: is a Nanosurf file cut short in its header. Copy it again."
+        )
+    header = parse_header(data[:end].decode("latin-1"))
+    index, settings = header["DataSet"], header.get("DataSet-Info", {})
+    start, images, size = end + len(MARK), [], None
+    for group, member in _members(index):
+        entry = header.get(index.get(f"Gr{group}-Ch{member}", ""))
+        if entry is None:
+            continue
+        bits, pixels, lines = (int(entry[k]) for k in ("SaveBits", "Points", "Lines"))
+        check_shape(path, lines, pixels)
+        count = lines * pixels
+        check_length(path, count * bits // 8, len(data) - start)
+        stored = np.frombuffer(data, DTYPES[bits], count, start).reshape(lines, pixels)
+        start += count * bits // 8
+        if lines < FEWEST:
+            continue
+        stated = (header_value(entry.get("Dim0Range")), header_value(entry["Dim1Range"]))
+        size = size or (stated if all(stated) else None)
+        title = index.get(f"Gr{group}-Name", "")
+        metadata = read_metadata(settings, lines, pixels)
+        images.append(_image(entry, stored[::-1], bits, title, metadata))
+    if not images:
+        raise NoImageError(
+            f"{path}: is a Nanosurf file of curves, without an image. Give a file of a scan."
+        )
+    return ScanFile(images=tuple(images), size=size)
 
 
-def parse(path, data):
-    """Find all images of a Nanosurf file.
-
-    Args:
-        path: str or `Path`. Named in errors.
-        data: bytes of the file.
-
-    Returns:
-        `Found`.
-
-    Raises:
-        ScanError: The file is damaged, or holds curves alone.
-    """
-    with damage(path, "Nanosurf file"):
-        return _parse(path, data)
-
-
-def parse_header(text):
+def parse_header(text: str) -> dict:
     """Read an ini-like header: dict of section to dict of str to str."""
     header, section = {}, None
     for line in text.splitlines():
@@ -50,66 +65,22 @@ def parse_header(text):
     return header
 
 
-def _parse(path, data):
-    end = data.find(MARK)
-    if end < 0:
-        raise ScanError(
-            f"{path}: is a Nanosurf file cut short in its header. Copy it again."
-        )
-    header = parse_header(data[:end].decode("latin-1"))
-    index, about = header["DataSet"], header.get("DataSet-Info", {})
-    slow = {"down": "down", "up": "up"}.get(about.get("Scan direction", "").lower())
-    place, images, size = end + len(MARK), [], None
-    for group, member in _members(index):
-        entry = header.get(index.get(f"Gr{group}-Ch{member}", ""))
-        if entry is None:
-            continue
-        bits, pixels, lines = (int(entry[k]) for k in ("SaveBits", "Points", "Lines"))
-        check_shape(path, lines, pixels)
-        count = lines * pixels
-        check_length(path, count * bits // 8, len(data) - place)
-        stored = np.frombuffer(data, DTYPES[bits], count, place).reshape(lines, pixels)[
-            ::-1
-        ]
-        place += count * bits // 8
-        if lines < FEWEST:
-            continue
-        told = (fact(entry.get("Dim0Range")), fact(entry["Dim1Range"]))
-        size = size or (told if all(told) else None)
-        images.append(
-            _image(entry, stored, bits, index.get(f"Gr{group}-Name", ""), slow, about)
-        )
-    if not images:
-        raise NoImageError(
-            f"{path}: is a Nanosurf file of curves, without an image. Give a file of a scan."
-        )
-    return Found(
-        format="nanosurf",
-        images=tuple(images),
-        size=size,
-        bias=quantity(about.get("Tip voltage"), "V"),
-        setpoint=quantity(about.get("Setpoint"), "A"),
-        angle=fact(about.get("Rotation")),
-    )
-
-
 def _members(index):
     for group in range(min(int(index["GroupCount"]), 100)):
         for member in range(min(int(index.get(f"Gr{group}-Count", 0)), 100)):
             yield group, member
 
 
-def _image(entry, stored, bits, group, slow, about):
+def _image(entry, stored, bits, group, metadata):
     span, least = number(entry["Dim2Range"]), number(entry["Dim2Min"])
     factor, unit = si_unit(entry.get("Dim2Unit"))
+    direction = "backward" if "backward" in group.lower() else "forward"
     return Image(
         heights=stored,
         factor=span / 2.0**bits * factor,
         offset=(0.5 * span + least) * factor,
         channel=channel_of(entry.get("Dim2Name", ""))[0],
         unit=unit,
-        direction="backward" if "backward" in group.lower() else "forward",
-        slow=slow,
         valid=zero_filled(stored),
-        line_time=quantity(about.get("Time/Line"), "s"),
+        **metadata | {"direction": direction},
     )

@@ -1,62 +1,53 @@
-"""Read images from netCDF files that xarray writes, of rhkpy and spym above all.
+"""Read netCDF files: the images that xarray writes, of rhkpy and spym above all.
 
 Such a file names its axes and gives each a coordinate: y grows upwards, so a first line with
 the least y is the bottom one. spym calls the axes of lines and pixels `..._x` and `..._y` and
 has the top line first; rhkpy keeps both directions on an axis `scandir`.
+
+netCDF 4 is HDF5, see `hdf5_open`; the classic kind (versions 1, 2 and 5) is read here, for
+SciPy knows no version 5 and is not part of a plain installation.
+
+Source: https://docs.unidata.ucar.edu/netcdf-c/current/file_format_specifications.html
 """
 
 import math
 import struct
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from stm_keras.errors import NoImageError
-from stm_keras.readers.file_bytes import Later, check_shape
-from stm_keras.readers.hdf5_open import text_of
-from stm_keras.readers.scan_file import Found, Image
+from stm_keras.readers import hdf5_open
+from stm_keras.readers.file_bytes import DAMAGE, Later, check_shape, damage
+from stm_keras.readers.hdf5_open import is_hdf5, open_hdf5, text_of
+from stm_keras.readers.scan_file import Image, ScanFile
 from stm_keras.readers.units import channel_of, positive, si_unit
 
 MAGIC = b"CDF"
 TYPES = {1: "i1", 2: "S1", 3: ">i2", 4: ">i4", 5: ">f4", 6: ">f8"}
+TYPES |= {7: "u1", 8: ">u2", 9: ">u4", 10: ">i8", 11: ">u8"}
 DIMENSIONS, VARIABLES, ATTRIBUTES = 10, 11, 12
 MOST_ENTRIES = 10000  # entries of one list
-
+LONGEST_HEADER = 1 << 20  # bytes that are looked through for names
 FEWEST = 16  # lines and pixels of an image
 MOST = 64  # images of a file
-WAYS = {
-    "forward": "forward",
-    "backward": "backward",
-    "right": "forward",
-    "left": "backward",
-}
-FACTS = {  # name in a Found: names of the attribute, SI unit
+WAYS = {"right": "forward", "left": "backward"}  # as rhkpy may call directions
+METADATA = {  # of a scan: names of the attribute, SI unit
     "bias": (("bias", "RHK_Bias"), "V"),
     "setpoint": (("setpoint", "RHK_Current"), "A"),
     "angle": (("scan_angle", "scan angle", "RHK_Angle"), "deg"),
 }
 
 
-def find(path: str | Path, variables: dict, about: dict) -> Found:
-    """Find all images among the variables of a netCDF file.
-
-    Args:
-        path: str or `Path`. Named in errors.
-        variables: dict of str to tuple of array, dict of attributes, and tuple of the names
-            of its axes (str; None where the file does not say).
-        about: dict. Attributes of the whole file.
-
-    Returns:
-        `Found`.
-
-    Raises:
-        ScanError: There is no image.
-    """
+def parse(path: Path, data: bytes) -> ScanFile:
+    """Find all images of a netCDF file that xarray wrote."""
+    variables, attributes = read_variables(path, data)
     images = []
     for name in variables:
         if len(images) < MOST:
-            images += _images(name, variables, about)
+            images += _images(name, variables, attributes)
     if not images:
         raise NoImageError(
             f"{path}: is a netCDF file without an image: no variable has two axes of "
@@ -65,12 +56,25 @@ def find(path: str | Path, variables: dict, about: dict) -> Found:
     for image in images:
         check_shape(path, *image.heights.shape)
     flags = [_number(own, "feedback_active") for _, own, _ in variables.values()]
-    return Found(
-        format="netcdf", images=tuple(images), feedback=False if 0.0 in flags else None
-    )
+    return ScanFile(images=tuple(images), feedback=False if 0.0 in flags else None)
 
 
-def _images(name, variables, about):
+def read_variables(path: Path, data: bytes) -> tuple[dict, dict]:
+    """Read all variables of a netCDF file of any version.
+
+    Returns:
+        Tuple of two dicts: str to tuple of array, dict of attributes (str or array), and
+        tuple of the names of its axes (None where the file does not say); and the attributes
+        of the whole file.
+    """
+    if is_hdf5(data[:4096]):
+        with open_hdf5(path, data, "netCDF file") as file:
+            return hdf5_open.read_variables(path, data, file)
+    with damage(path, "netCDF file"):
+        return read_classic(data)
+
+
+def _images(name, variables, attributes):
     """List the images of one variable: one, or one for each direction."""
     array, own, axes = variables[name]
     if array.dtype.kind not in "fiu" or array.ndim not in (2, 3) or len(axes) < array.ndim:
@@ -92,17 +96,19 @@ def _images(name, variables, about):
     )
     upwards = rows == "y" and lines is not None and lines[-1] > lines[0]
 
-    def read(place):
-        heights = np.asarray(array) if place is None else np.asarray(array)[:, :, place]
+    def read(index):
+        heights = np.asarray(array) if index is None else np.asarray(array)[:, :, index]
         heights = heights.T if swapped else heights
         return heights[::-1] if upwards else heights
 
-    facts = {key: _fact(own, about, *which) for key, which in FACTS.items()}
+    metadata = {
+        key: _number_in_si(own, attributes, *names) for key, names in METADATA.items()
+    }
     period = _number(own, "time_per_point")
     return [
         Image(
             heights=Later(
-                shape, array.dtype, partial(read, None if way is None else place)
+                shape, array.dtype, partial(read, None if way is None else index)
             ),
             factor=factor,
             channel=channel,
@@ -111,21 +117,20 @@ def _images(name, variables, about):
             slow=slow,
             size=positive(_span(pixels), _span(lines)),
             line_time=None if period is None else period * shape[1],
-            **facts,
+            **metadata,
         )
-        for place, way in enumerate(ways)
+        for index, way in enumerate(ways)
     ]
 
 
 def _ways(variables, axis, count):
     """Return the directions along an axis: list of str, empty where they are none."""
     labels, _, _ = variables.get(axis, (np.empty(0), {}, ()))
-    if labels.dtype.kind == "S" and labels.ndim == 2:  # letters, of classic netCDF
-        texts = [text_of(label) for label in labels]
-    else:
-        texts = [text_of(label) for label in np.ravel(labels)[:count]]
-    ways = [WAYS.get(text.lower()) for text in texts]
-    return ways if len(ways) == count and None not in ways else []
+    if labels.dtype.kind != "S" or labels.ndim != 2:  # not letters, of classic netCDF
+        labels = np.ravel(labels)[:count]
+    ways = [text_of(label).lower() for label in labels]
+    ways = [WAYS.get(way, way) for way in ways]
+    return ways if len(ways) == count and {*ways} <= {"forward", "backward"} else []
 
 
 def _coordinate(variables, axis, count):
@@ -141,69 +146,100 @@ def _coordinate(variables, axis, count):
 
 
 def _span(values):
-    """Return how long an axis is whose pixels lie at these places."""
+    """Return how long an axis is whose pixels have these coordinates."""
     if values is None:
         return None
     return abs(values[-1] - values[0]) * len(values) / (len(values) - 1)
 
 
-def _fact(own, about, names, symbol):
-    """Return a number that a variable tells, else the file, in SI, or None."""
-    for told in (own, about):
+def _number_in_si(own, attributes, names, symbol):
+    """Return a number that a variable's attributes hold, else those of the file, in SI."""
+    for each in (own, attributes):
         for name in names:
-            value = _number(told, name)
+            value = _number(each, name)
             if value is not None:
-                unit = told.get(f"{name}_units", told.get(f"{name} units", symbol))
+                unit = each.get(f"{name}_units", each.get(f"{name} units", symbol))
                 factor, unit = si_unit(text_of(unit))
                 return value * factor if unit == symbol else None
     return None
 
 
-def _number(told, name):
-    value = np.ravel(told.get(name, ()))
+def _number(attributes, name):
+    return finite_number(attributes.get(name, ()))
+
+
+def finite_number(value: object) -> float | None:
+    """Return the one finite number that an attribute or variable holds, or None."""
+    value = np.ravel(value)
     fine = value.size == 1 and value.dtype.kind in "fiu" and np.isfinite(value[0])
     return float(value[0]) if fine else None
 
 
-TYPES |= {7: "u1", 8: ">u2", 9: ">u4", 10: ">i8", 11: ">u8"}
+def variable_names(path: Path) -> set:
+    """List the variables of a classic netCDF file; of a damaged one, those before the damage."""
+    names = set()
+    with path.open("rb") as file:
+        data = file.read(LONGEST_HEADER)
+    try:
+        for name, *_ in _read_header(data)[1]:
+            names.add(name)
+    except DAMAGE:
+        return names
+    return names
 
 
-def read_variables(data: bytes) -> tuple:
-    """Read all variables that do not grow.
-
-    Args:
-        data: bytes of the file.
-
-    Returns:
-        Tuple of two dicts: str to tuple of array, dict of attributes (str or array), and
-        tuple of the names of its axes; and the attributes of the whole file.
+def read_classic(data: bytes) -> tuple[dict, dict]:
+    """Read all variables of a classic netCDF file that do not grow, as `read_variables` does.
 
     Raises:
         ValueError: The file is damaged.
     """
-    header = _Header(data)
-    growing = header.count()
-    axes = [(header.name(), header.count()) for _ in range(header.list_of(DIMENSIONS))]
-    about = _attributes(header)
+    attributes, header, records = _read_header(data)
     variables = {}
-    for _ in range(header.list_of(VARIABLES)):
-        name = header.name()
-        own = [axes[header.count()] for _ in range(header.list_length())]
-        shape = [size for _, size in own]
-        attributes = _attributes(header)
-        dtype = np.dtype(TYPES[header.integer()])
-        header.count()
-        begin = header.offset()
+    for name, axes, shape, own, dtype, begin in header:
         if shape and shape[0] == 0:
-            if growing != 1:  # records of several variables would be interleaved
+            if records != 1:  # records of several variables would be interleaved
                 continue
             shape[0] = 1
         size = math.prod(shape)
         if size * dtype.itemsize > len(data) - begin or begin < 0:
             raise ValueError(f"ends before the data of {name}")
         array = np.frombuffer(data, dtype, size, begin).reshape(shape)
-        variables[name] = array, attributes, tuple(axis for axis, _ in own)
-    return variables, about
+        variables[name] = array, own, axes
+    return variables, attributes
+
+
+def _read_header(data: bytes) -> tuple[dict, Iterator, int]:
+    """Read the header of a classic netCDF file.
+
+    Returns:
+        Tuple of the attributes of the file; an iterator of its variables, each with its name,
+        names of its axes, shape, attributes, dtype and offset of its data; and how many
+        records it has.
+    """
+    header = _Header(data)
+    records = header.count()
+    axes = [(header.name(), header.count()) for _ in range(header.list_of(DIMENSIONS))]
+    attributes = _attributes(header)
+
+    def variables():
+        for _ in range(header.list_of(VARIABLES)):
+            name = header.name()
+            own_axes = [axes[header.count()] for _ in range(header.list_length())]
+            own = _attributes(header)
+            dtype = np.dtype(TYPES[header.integer()])
+            header.count()
+            shape = [size for _, size in own_axes]
+            yield (
+                name,
+                tuple(axis for axis, _ in own_axes),
+                shape,
+                own,
+                dtype,
+                header.offset(),
+            )
+
+    return attributes, variables(), records
 
 
 class _Header:
@@ -212,15 +248,15 @@ class _Header:
     def __init__(self, data):
         self.data = data
         self.version = data[3]
-        self.place = 4
+        self.position = 4
         if data[:3] != MAGIC or self.version not in (1, 2, 5):
             raise ValueError("no netCDF header")
 
     def take(self, size):
-        if size < 0 or self.place + size > len(self.data):
+        if size < 0 or self.position + size > len(self.data):
             raise ValueError("ends in its header")
-        piece = self.data[self.place : self.place + size]
-        self.place += size
+        piece = self.data[self.position : self.position + size]
+        self.position += size
         return piece
 
     def integer(self):
@@ -239,9 +275,9 @@ class _Header:
         return length
 
     def list_of(self, kind):
-        found, length = self.integer(), self.list_length()
-        if found != kind and (found or length):
-            raise ValueError(f"entry of kind {found} in its header")
+        entry, length = self.integer(), self.list_length()
+        if entry != kind and (entry or length):
+            raise ValueError(f"entry of kind {entry} in its header")
         return length
 
     def name(self):

@@ -1,7 +1,6 @@
 """Read pictures of scans (PNG, TIFF, JPEG, BMP): the last resort, for heights are lost."""
 
 import io
-import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +10,8 @@ import numpy as np
 
 from stm_keras.errors import ScanError, StmKerasError, UnclearError
 from stm_keras.memory import borrow, charge
-from stm_keras.readers.file_bytes import damage, read_bytes
-from stm_keras.readers.scan_file import Found, Image, choose
+from stm_keras.readers.file_bytes import DAMAGE, damage
+from stm_keras.readers.scan_file import Image, ScanFile
 from stm_keras.readers.tiff import real_values
 
 RAMP = np.arange(256)
@@ -20,61 +19,38 @@ GWYDDION = {0: (0, 0, 0), 88: (168, 40, 15), 175: (243, 194, 93), 255: (255, 255
 NEAR = 3  # steps of 256 that a colour of a known map may be off
 BLOCK = 1 << 16  # pixels that are looked at at a time: they take 100 bytes each
 
-MAGICS = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM")
 FORMATS = ("PNG", "TIFF", "JPEG", "BMP")
 DEEP = ("I", "F")  # modes of more than 8 bits, and those that begin with I;16
 PLAIN = ("L", "LA", "RGB", "RGBA")
 DECODED = 24  # bytes of memory for a pixel, while Pillow unpacks a picture
-KEPT = 8  # bytes for a pixel of the heights behind it
+HEIGHT_BYTES = 8  # for a pixel of the heights behind it
 
 
-def read(path, channel=None):
-    """Read a picture as a scan, see `readers.read_scan`."""
-    return choose(path, parse(path, read_bytes(path)), channel)
-
-
-def parse(path, data):
-    """Find the image of a picture.
-
-    Args:
-        path: str or `Path`. Named in errors.
-        data: bytes of the file.
-
-    Returns:
-        `Found`.
-
-    Raises:
-        ScanError: The picture is damaged, or there are several in the file.
-    """
-    heights, known, format_ = read_picture(path, data)
-    remarks = []
-    if format_ == "jpeg":
-        remarks.append("JPEG changes heights in blocks of 8 pixels; export as PNG or TIFF")
-    if known is False:
-        remarks.insert(
-            0,
-            "unknown colours: heights are a guess, taken from the green channel; export "
-            "the scan in grey",
-        )
+def parse(path: Path, data: bytes) -> ScanFile:
+    """Find the image of a picture."""
+    heights, known, kind = read_picture(path, data)
+    notes = []
     if known is not None:
-        remarks.insert(
-            0,
-            "a picture has 8 bits: heights are coarse and have no unit; the scan file is better",
+        notes.append(
+            "a picture has 8 bits: heights are coarse and have no unit; the scan file is better"
         )
+    if known is False:
+        notes.append(
+            "unknown colours: heights are a guess, taken from the green channel; export "
+            "the scan in grey"
+        )
+    if kind == "jpeg":
+        notes.append("JPEG changes heights in blocks of 8 pixels; export as PNG or TIFF")
     image = Image(heights=heights, unit="")
-    return Found(format=format_, images=(image,), warnings=tuple(remarks))
+    return ScanFile(format=kind, images=(image,), warnings=tuple(notes))
 
 
 def read_picture(path: str | Path, data: bytes) -> tuple:
     """Read the heights behind a picture.
 
-    Args:
-        path: str or `Path`. Named in errors.
-        data: bytes of the file.
-
     Returns:
         Tuple of array `(lines, pixels)`; whether they are behind colours that are known, None
-        where there are none: numbers of more than 8 bits; and the format, "png".
+        where there are none: numbers of more than 8 bits; and the kind of picture, "png".
 
     Raises:
         ScanError: The picture is damaged.
@@ -87,7 +63,7 @@ def read_picture(path: str | Path, data: bytes) -> tuple:
         return values, None, "tiff"
     with open_picture(path, io.BytesIO(data)) as picture:
         width, height = picture.size
-        charge(width * height * KEPT, f"a picture of {width} x {height} pixels")
+        charge(width * height * HEIGHT_BYTES, f"a picture of {width} x {height} pixels")
         return *heights_of(picture), picture.format.lower()
 
 
@@ -95,19 +71,13 @@ def read_picture(path: str | Path, data: bytes) -> tuple:
 def open_picture(
     path: str | Path,
     file: object,
-    what: str = "a damaged picture",
+    kind: str = "a damaged picture",
     error: type[StmKerasError] = ScanError,
 ) -> Iterator:
     """Open a picture with Pillow, if it is one and there is one in the file.
 
-    Args:
-        path: str or `Path`. Named in errors.
-        file: binary file, or the path once more.
-        what: str. What one is that cannot be read.
-        error: class of the error for a damaged one.
-
-    Yields:
-        `PIL.Image.Image`, whose pixels are not unpacked yet.
+    Yields a `PIL.Image.Image`, whose pixels are not unpacked yet. `file` is a binary file, or
+    the path once more; a picture that cannot be read raises `error` and is called `kind`.
     """
     from PIL import Image as Pillow
 
@@ -115,15 +85,15 @@ def open_picture(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with np.errstate(all="ignore"), Pillow.open(file, formats=FORMATS) as picture:
-                # How many there are it would count one by one, each time from the first.
+                # To count them it would go through all, each time from the first.
                 if getattr(picture, "is_animated", False):
                     unclear = UnclearError if error is ScanError else error
                     raise unclear(
                         f"{path}: holds several pictures. Save one scan per file."
                     )
                 width, height = picture.size
-                said = f"a picture of {width} x {height} pixels"
-                with borrow(width * height * DECODED, said):
+                label = f"a picture of {width} x {height} pixels"
+                with borrow(width * height * DECODED, label):
                     yield picture
     except PermissionError:
         raise
@@ -131,20 +101,9 @@ def open_picture(
         most = 2 * Pillow.MAX_IMAGE_PIXELS
         text = f"{path}: is a picture of more than {most} pixels. Save it smaller."
         raise error(text) from None
-    except (
-        ArithmeticError,
-        AttributeError,
-        EOFError,
-        LookupError,
-        OSError,
-        RuntimeError,
-        SyntaxError,
-        TypeError,
-        ValueError,
-        struct.error,
-    ) as reason:
+    except (*DAMAGE, OSError, SyntaxError) as reason:
         text = (str(reason) or "unreadable").splitlines()[0].split("<")[0].strip()
-        raise error(f"{path}: is {what} ({text[:160]}). Export it again.") from None
+        raise error(f"{path}: is {kind} ({text[:160]}). Export it again.") from None
 
 
 def is_deep(picture: object) -> bool:
@@ -153,14 +112,7 @@ def is_deep(picture: object) -> bool:
 
 
 def heights_of(picture: object) -> tuple:
-    """Unpack a picture: array `(lines, pixels)` of heights, and whether they are known.
-
-    Args:
-        picture: `PIL.Image.Image`.
-
-    Returns:
-        Tuple as the first two of `read_picture`.
-    """
+    """Unpack a `PIL.Image.Image`: the first two results of `read_picture`."""
     if is_deep(picture):
         return np.asarray(picture), None
     if picture.mode not in PLAIN:

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.errors import NoImageError, ScanError
-from stm_keras.readers.file_bytes import check_length, check_shape, damage, read_bytes
-from stm_keras.readers.meta import settings
-from stm_keras.readers.scan_file import Found, Image, choose, zero_filled
-from stm_keras.readers.units import channel_of, fact, number, si_unit
+from stm_keras.readers.file_bytes import check_length, check_shape, read_bytes
+from stm_keras.readers.metadata import read_metadata
+from stm_keras.readers.scan_file import Image, ScanFile, zero_filled
+from stm_keras.readers.units import channel_of, header_value, number, si_unit
 
 MAGIC = b"Omicron SPM Control"
 PARAMETERS = (".par", ".PAR", ".Par")
@@ -26,14 +26,58 @@ LONGEST = 100  # letters of the name of a file
 CHANNELS = {"Z": "Z", "I": "Current"}
 
 
+def parse(path: Path, data: bytes) -> ScanFile:
+    """Find all images of a SCALA scan; of a file of numbers, the one image in it."""
+    parameters, only = path, None
+    if not is_parameters(data):
+        beside = parameters_of(path)
+        if beside is None:
+            raise ScanError(
+                f"{path}: needs its parameter file (.par) beside it. Copy both."
+            )
+        parameters, only, data = beside, path, read_bytes(beside)
+    header, channels = _parse_text(data[:LARGEST])
+    if not channels:
+        raise NoImageError(
+            f"{path}: is a SCALA file of spectra, without an image. Give a file of a scan."
+        )
+    pixels, lines = (abs(int(header[f"Image Size in {axis}"])) for axis in "XY")
+    check_shape(path, lines, pixels, len(channels))
+    size = tuple(header_value(header.get(f"Field {axis} Size in nm")) for axis in "XY")
+    metadata = read_metadata(header, lines, pixels)
+    images, missing = [], []
+    for entries in channels:
+        beside = only or _beside(parameters, entries[8])
+        if only and entries[8].lower() != only.name.lower():
+            continue
+        if beside is None:
+            missing.append(entries[8])
+            continue
+        images.append(_image(entries, _numbers(path, beside, lines, pixels), metadata))
+    if not images:
+        raise ScanError(
+            f"{path}: names {', '.join(missing)[:80]}, which is not beside it. Copy both files."
+        )
+    return ScanFile(
+        format="scala",
+        images=tuple(images),
+        size=None if None in size else tuple(abs(value) * 1e-9 for value in size),
+        warnings=tuple(f"{name[:40]} is not beside it and is left out" for name in missing),
+    )
+
+
 def is_parameters(head: bytes) -> bool:
     """Tell whether a file begins as the parameters of a SCALA scan."""
     return head.startswith(b";") and MAGIC in head[:200]
 
 
-def parameters_of(path: str | Path) -> Path | None:
-    """Find the parameters that name a file of numbers: `Path`, or None."""
-    path = Path(path)
+def has_parameters(path: Path, head: bytes) -> bool:
+    """Tell whether a file of numbers has parameters beside it that name it."""
+    return parameters_of(path) is not None
+
+
+def parameters_of(path: Path) -> Path | None:
+    """Find the parameters that name a file of numbers."""
     if not NUMBERS.search(path.name):
         return None
     for suffix in PARAMETERS:
@@ -49,86 +93,20 @@ def parameters_of(path: str | Path) -> Path | None:
     return None
 
 
-def read(path, channel=None):
-    """Read one image of a SCALA scan, see `readers.read_scan`."""
-    return choose(path, parse(path, read_bytes(path)), channel)
-
-
-def parse(path: str | Path, data: bytes) -> Found:
-    """Find all images of a SCALA scan.
-
-    Args:
-        path: str or `Path`. Of the parameters or of one of the files of numbers.
-        data: bytes of it.
-
-    Returns:
-        `Found`; of a file of numbers, the one image in it.
-
-    Raises:
-        ScanError: The files are damaged or do not fit, or one of the two is missing.
-    """
-    path = parameters = Path(path)
-    only = None
-    if not is_parameters(data):
-        beside = parameters_of(path)
-        if beside is None:
-            raise ScanError(
-                f"{path}: needs its parameter file (.par) beside it. Copy both."
-            )
-        parameters, only, data = beside, path, read_bytes(beside)
-    with damage(path, "SCALA parameter file"):
-        return _parse(path, parameters, data[:LARGEST], only)
-
-
-def _parse(path, parameters, data, only):
-    meta, channels = _parse_text(data)
-    if not channels:
-        raise NoImageError(
-            f"{path}: is a SCALA file of spectra, without an image. Give a file of a scan."
-        )
-    pixels, lines = (abs(int(meta[f"Image Size in {axis}"])) for axis in "XY")
-    check_shape(path, lines, pixels, len(channels))
-    size = tuple(fact(meta.get(f"Field {axis} Size in nm")) for axis in "XY")
-    told = settings(meta, lines, pixels)
-    images, missing = [], []
-    for entries in channels:
-        beside = only or _beside(parameters, entries[8])
-        if only and entries[8].lower() != only.name.lower():
-            continue
-        if beside is None:
-            missing.append(entries[8])
-            continue
-        images.append(_image(entries, _numbers(path, beside, lines, pixels), told))
-    if not images:
-        raise ScanError(
-            f"{path}: names {', '.join(missing)[:80]}, which is not beside it. Copy both files."
-        )
-    return Found(
-        format="scala",
-        images=tuple(images),
-        size=None if None in size else tuple(abs(value) * 1e-9 for value in size),
-        bias=told.get("bias"),
-        setpoint=told.get("setpoint"),
-        angle=told.get("angle"),
-        warnings=tuple(f"{name[:40]} is not beside it and is left out" for name in missing),
-    )
-
-
 def _parse_text(data):
-    """Read parameters: dict of str to str, units after the numbers, and channels.
+    """Read parameters: dict of str to str, units after the numbers, and a list for channels.
 
-    Returns:
-        Tuple of the dict and a list of lists of str, the entries of each channel.
+    Of each channel the list has a list of its entries.
     """
     lines = data.decode("latin-1").splitlines()
-    meta, channels = {}, []
+    header, channels = {}, []
     for index, line in enumerate(lines):
         name, colon, value = line.partition(":")
         if not colon or line[:1] in ("", ";") or line[0].isspace():
             continue
         value, _, comment = value.partition(";")
         unit = re.match(r"\s*\[([^\]]*)\]", comment)
-        meta.setdefault(
+        header.setdefault(
             name.strip(), f"{value.strip()} {unit.group(1) if unit else ''}".strip()
         )
         if name.strip() == CHANNEL:
@@ -137,7 +115,7 @@ def _parse_text(data):
             if len(entries) == ENTRIES:
                 entries[8] = re.split(r"[/\\]", entries[8])[-1]
                 channels.append(entries)
-    return meta, channels
+    return header, channels
 
 
 def _beside(path, name):
@@ -152,24 +130,23 @@ def _beside(path, name):
 
 def _numbers(path, beside, lines, pixels):
     data = read_bytes(beside)
-    what = f"for {beside.name} its parameters promise"
-    check_length(path, 2 * lines * pixels, len(data), what)
+    promise = f"for {beside.name} its parameters promise"
+    check_length(path, 2 * lines * pixels, len(data), promise)
     return np.frombuffer(data, ">i2", lines * pixels).reshape(lines, pixels)[::-1]
 
 
-def _image(entries, stored, told):
+def _image(entries, stored, metadata):
     letter, direction = entries[:2]
     least, most, lowest, highest = (number(entry) for entry in entries[2:6])
     factor, unit = si_unit(entries[7])
     channel = CHANNELS.get(letter) or {"m": "Z", "A": "Current"}.get(unit)
-    there = zero_filled(stored)
+    recorded = zero_filled(stored)
+    direction = {"f": "forward", "b": "backward"}.get(direction[:1].lower())
     return Image(
-        valid=there if there.any() else None,
         heights=stored,
         factor=(highest - lowest) / (most - least) * factor,
         channel=channel or channel_of(entries[9] or letter)[0],
         unit=unit,
-        direction={"f": "forward", "b": "backward"}.get(direction[:1].lower()),
-        slow=told.get("slow"),
-        line_time=told.get("line_time"),
+        valid=recorded if recorded.any() else None,
+        **metadata | {"direction": direction},
     )

@@ -1,4 +1,4 @@
-"""What a reader found in a file, and the one image of it that is meant."""
+"""What a reader finds in a scan file, and the one image of it that is meant."""
 
 import math
 import re
@@ -34,7 +34,7 @@ class Image:
         channel, unit, direction, slow, line_time: As in `Scan`.
         valid: bool array, or None: where heights are finite.
         size, bias, setpoint, angle: As in `Scan`, of this image; None where the file says
-            it once for all of them, see `Found`.
+            it once for all of them, see `ScanFile`.
         index: int. Number of the scan in a file that holds several.
         copy: int. From 2 on where earlier images of the scan are called the same.
     """
@@ -57,16 +57,16 @@ class Image:
 
     @property
     def name(self) -> str:
-        """The channel, told from others that the file calls the same: "Z", "Z (2)"."""
+        """The channel, numbered where the file calls others the same: "Z", "Z (2)"."""
         return self.channel if self.copy == 1 else f"{self.channel} ({self.copy})"
 
     @property
-    def label(self):
-        """Name that `read` knows this image by, such as "Z backward up"."""
+    def label(self) -> str:
+        """The name by which `read_scan` knows this image, such as "Z backward up"."""
         words = [self.name, self.direction, self.slow]
         return " ".join(word for word in words if word)
 
-    def there(self):
+    def recorded(self) -> np.ndarray:
         """Tell which pixels were recorded: bool array of the shape of the heights."""
         finite = np.isfinite(np.asarray(self.heights))
         return finite if self.valid is None else finite & self.valid
@@ -82,23 +82,23 @@ class Image:
         return values
 
     @property
-    def pixels(self):
+    def pixels(self) -> int:
         """Number of pixels of the frame."""
         return math.prod(self.heights.shape)
 
     @property
-    def extent(self):
+    def extent(self) -> str:
         """Lines and pixels in words."""
         return "a scan of {} x {} pixels".format(*self.heights.shape)
 
 
 @dataclass(frozen=True)
-class Found:
+class ScanFile:
     """All that a scan file holds.
 
     Args:
-        format: str. Name of the reader.
         images: tuple of `Image`.
+        format: str. What `Scan.format` says; "" for the name in the table of formats.
         size, bias, setpoint, angle: As in `Scan`, of every image that has none of its own.
         feedback: bool. Whether the tip followed the surface; None where the file does
             not say.
@@ -107,8 +107,8 @@ class Found:
             the file is clear.
     """
 
-    format: str
     images: tuple
+    format: str = ""
     size: tuple | None = None
     bias: float | None = None
     setpoint: float | None = None
@@ -118,11 +118,10 @@ class Found:
     doubt: str = ""
 
 
-def choose_each(path: str | Path, found: "Found", channel: str | None = None) -> Iterator:
-    """Take one image of each scan of a file, one after the other.
-
-    Args:
-        path, found, channel: As for `choose`.
+def choose_each(
+    path: str | Path, scan_file: ScanFile, channel: str | None = None
+) -> Iterator[Scan | ScanError]:
+    """Take one image of each scan of a file, one after the other, as `choose` does.
 
     Yields:
         `Scan`, one for each `index` in their order; where a scan has no such image, or nothing
@@ -131,62 +130,56 @@ def choose_each(path: str | Path, found: "Found", channel: str | None = None) ->
     Raises:
         ScanError: The file holds no image, or none of its scans can be taken.
     """
-    if found.doubt and channel is not None:  # the other arrays were not meant
-        meant = _named(path, found.images, channel).label
-        found = replace(found, images=tuple(i for i in found.images if i.label == meant))
-    groups, failed = {}, []
-    for image in found.images:
+    if scan_file.doubt and channel is not None:  # the other arrays are not meant
+        label = _named(path, scan_file.images, channel).label
+        images = tuple(image for image in scan_file.images if image.label == label)
+        scan_file = replace(scan_file, images=images)
+    groups, errors = {}, []
+    for image in scan_file.images:
         groups.setdefault(image.index, []).append(image)
     for index in sorted(groups) or [0]:
-        own = replace(found, images=tuple(groups.get(index, ())))
+        one_scan = replace(scan_file, images=tuple(groups.get(index, ())))
         try:
-            scan = replace(choose(path, own, channel), index=index)
+            scan = replace(choose(path, one_scan, channel), index=index)
         except ScanError as error:
             scan = error
-        if isinstance(scan, ScanError) and failed is not None:
-            failed.append(scan)  # until one of them can be taken
+        if isinstance(scan, ScanError) and errors is not None:
+            errors.append(scan)  # until one of the scans can be taken
             continue
-        yield from failed or ()
-        failed = None
+        yield from errors or ()
+        errors = None
         yield scan
-    if failed:
-        raise failed[0]
+    if errors:
+        raise errors[0]
 
 
-def choose(path: str | Path, found: Found, channel: str | None = None) -> Scan:
+def choose(path: str | Path, scan_file: ScanFile, channel: str | None = None) -> Scan:
     """Take one image of a file, of its first scan that has one.
 
-    Args:
-        path: str or `Path`. Named in errors.
-        found: `Found`.
-        channel: str. A channel with or without its ways, such as "Current" or
-            "Z backward up"; of several that fit, the forward and first one. None is the
-            topography, or, where that is flat because the tip was kept at one height,
-            the current.
-
-    Returns:
-        `Scan`.
+    `channel` is a channel with or without its ways, such as "Current" or "Z backward up"; of
+    several that fit, the forward and first one is taken. None is the topography, or, where
+    that is flat because the tip was kept at one height, the current.
 
     Raises:
         ScanError: There is no such image, or nothing of it was recorded.
     """
-    if not found.images:
+    if not scan_file.images:
         raise ScanError(f"{path}: holds no image. Give a file of a scan.")
-    if found.doubt and channel is None:
-        raise UnclearError(f"{path}: {found.doubt}.")
-    found = replace(found, images=distinct(found.images))
-    warnings = list(found.warnings)
+    if scan_file.doubt and channel is None:
+        raise UnclearError(f"{path}: {scan_file.doubt}.")
+    scan_file = replace(scan_file, images=distinct(scan_file.images))
+    warnings = list(scan_file.warnings)
     if channel is None:
-        image, remark = _preferred(found)
+        image, remark = _preferred(scan_file)
         warnings += [remark] if remark else []
     else:
-        image = _named(path, found.images, channel)
+        image = _named(path, scan_file.images, channel)
     check_shape(path, *image.heights.shape)
     with borrow(image.pixels * WORK, image.extent):
-        return _scan(path, found, image, warnings)
+        return _scan(path, scan_file, image, warnings)
 
 
-def _scan(path, found, image, warnings):
+def _scan(path, scan_file, image, warnings):
     heights = image.values()
     valid = np.isfinite(heights)
     if image.valid is not None:
@@ -196,31 +189,26 @@ def _scan(path, found, image, warnings):
             f"{path}: no line of {image.label} was recorded: the scan was stopped before "
             "its first line, or never begun. Give another file or channel."
         )
-    scans = len({other.index for other in found.images})
+    scans = len({other.index for other in scan_file.images})
     if scans > 1:
         warnings.append(
             f"the file holds {scans} scans, and this is one: read_scans gives all"
         )
     if image.slow is None:
         warnings.append(
-            "the file does not tell whether it was scanned downwards or upwards; lines are "
+            "the file does not say whether it was scanned downwards or upwards; lines are "
             "taken from the top"
         )
     size, bias, setpoint, angle = (
-        getattr(found if getattr(image, name) is None else image, name)
+        getattr(scan_file if getattr(image, name) is None else image, name)
         for name in ("size", "bias", "setpoint", "angle")
     )
-    facts, notes = believable(
-        size=size,
-        bias=bias,
-        setpoint=setpoint,
-        line_time=image.line_time,
-        angle=angle,
+    metadata, notes = believable(
+        size=size, bias=bias, setpoint=setpoint, line_time=image.line_time, angle=angle
     )
     check_heights(path, image.label, heights[valid], image.unit)
-    warnings += notes
-    own = [other for other in found.images if other.index == image.index]
-    warnings += _oddities(image, facts["size"])
+    same_scan = [other for other in scan_file.images if other.index == image.index]
+    warnings += notes + _oddities(image, metadata["size"])
     return Scan(
         heights=heights,
         valid=valid,
@@ -228,25 +216,18 @@ def _scan(path, found, image, warnings):
         unit=image.unit,
         direction=image.direction,
         slow=image.slow,
-        **facts,
+        **metadata,
         path=str(path),
         index=image.index,
-        format=found.format,
-        images=tuple(other.label for other in own),
-        channels=tuple(dict.fromkeys(other.name for other in own)),
+        format=scan_file.format,
+        images=tuple(other.label for other in same_scan),
+        channels=tuple(dict.fromkeys(other.name for other in same_scan)),
         warnings=tuple(warnings),
     )
 
 
 def distinct(images: tuple) -> tuple:
-    """Number images of one scan that a file calls the same, so that each can be asked for.
-
-    Args:
-        images: tuple of `Image`.
-
-    Returns:
-        tuple of `Image`; no two of one `index` have one label.
-    """
+    """Number images of one scan that a file calls the same, so that each has its own label."""
     taken, numbered = set(), []
     for image in images:
         while (image.index, image.label.lower()) in taken:
@@ -277,22 +258,19 @@ def _oddities(image, size):
     return odd
 
 
-def zero_filled(heights):
+def zero_filled(heights: np.ndarray) -> np.ndarray:
     """Tell which pixels were recorded where a program fills up with zeros.
 
-    Args:
-        heights: array of shape `(lines, pixels)`, as stored.
-
-    Returns:
-        bool array of the same shape. Only a line of nothing but exact zeros was not.
+    Only lines of nothing but exact zeros were not. Takes and returns an array of shape
+    `(lines, pixels)`.
     """
     heights = np.asarray(heights)
     return np.broadcast_to((heights != 0).any(1)[:, None], heights.shape)
 
 
-def _preferred(found):
-    """Return the image to look at, and why if it is not the topography."""
-    images = sorted(found.images, key=_rank)
+def _preferred(scan_file):
+    """Return the image to take, and why if it is not the topography."""
+    images = sorted(scan_file.images, key=_rank)
     topography = [image for image in images if image.channel == "Z"]
     topography = topography or [  # heights by another name: "Height Sensor", "ZSensor"
         image
@@ -303,15 +281,15 @@ def _preferred(found):
         best = _other(images) or images[0]
         return best, f"there is no topography; {best.label} is taken"
     first, reason = topography[0], None
-    if found.feedback is False:
+    if scan_file.feedback is False:
         reason = "the feedback was off (constant height)"
-    elif not first.there().any():
+    elif not first.recorded().any():
         reason = "no line of the topography was recorded"
     elif not _varies(first):
         reason = "the topography is flat (constant height)"
     other = reason and _other(images)
     if not other:
-        recorded = [image for image in topography if image.there().any()]
+        recorded = [image for image in topography if image.recorded().any()]
         return (recorded or topography)[0], None
     return other, f"{reason}; {other.label} is taken"
 
@@ -330,24 +308,24 @@ def _named(path, images, channel):
     "[P1]_Z".
     """
     words = channel.split()
-    ways = [word.lower() for word in words if word.lower() in WAYS]
+    ways = {word.lower() for word in words if word.lower() in WAYS}
     name = " ".join(word for word in words if word.lower() not in WAYS)
-    title, *told = channel_of(re.sub("^p1 ", "", channel, flags=re.I))
+    title, *title_ways = channel_of(re.sub("^p1 ", "", channel, flags=re.I))
     ordered = sorted(images, key=_rank)
-    found = [image for image in ordered if image.label.lower() == channel.lower()]
-    for wanted, needed in ((name, set(ways)), (title, set(told) - {None})):
-        found = found or [
+    matches = [image for image in ordered if image.label.lower() == channel.lower()]
+    for wanted, needed in ((name, ways), (title, set(title_ways) - {None})):
+        matches = matches or [
             image
             for image in ordered
             if wanted.lower() in ("", image.name.lower())
             and needed <= {image.direction, image.slow}
         ]
-    if not found:
+    if not matches:
         raise ScanError(
             f"{path}: no channel {channel!r}. Channels: "
             f"{', '.join(image.label for image in images)}."
         )
-    return found[0]
+    return matches[0]
 
 
 def _rank(image):
@@ -362,16 +340,21 @@ def _varies(image):
 
 
 def _bends(image):
-    rows = np.flatnonzero(image.there().all(1))
+    rows = np.flatnonzero(image.recorded().all(1))
     lines = image.values(rows[:: -(-len(rows) // SAMPLE) or 1])
     largest = np.abs(lines).max(initial=0.0)
     if not largest:
         return False
     if not np.isfinite(largest):
-        return True  # which is told when it is taken
+        return True  # taking it says so
     lines = lines / largest  # so that no square can overflow
-    lines = lines - lines.mean(1, keepdims=True)
-    ramp = np.linspace(-1, 1, lines.shape[1])
-    lines = lines - (lines @ ramp / (ramp @ ramp))[:, None] * ramp
+    lines = levelled(lines)
     least = FLAT / largest if image.unit == "m" else 0.0
     return bool(np.median(lines.std(1)) > max(least, ROUNDING))
+
+
+def levelled(lines: np.ndarray) -> np.ndarray:
+    """Take the mean and the slope out of each line of an array `(lines, pixels)`."""
+    lines = lines - lines.mean(1, keepdims=True)
+    ramp = np.linspace(-1, 1, lines.shape[1])
+    return lines - (lines @ ramp / (ramp @ ramp))[:, None] * ramp

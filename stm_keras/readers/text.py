@@ -7,16 +7,17 @@ other texts are left alone.
 
 import io
 import re
+from pathlib import Path
 
 import numpy as np
 
 from stm_keras.errors import NoImageError, ScanError
 from stm_keras.memory import charge
-from stm_keras.readers.file_bytes import check_shape, damage, read_bytes
-from stm_keras.readers.scan_file import Found, Image, choose
+from stm_keras.readers.file_bytes import check_shape
+from stm_keras.readers.scan_file import Image, ScanFile
 from stm_keras.readers.units import NUMBER, channel_of, number, quantity, si_unit
 
-HEADERS = {  # what stands in the first lines: what the export is called
+HEADERS = {  # words of the first lines: what the export is called
     "WSxM ASCII Matrix": "wsxm text",
     "WSxM ASCII XYZ": "wsxm text",
     "File Format = ASCII": "spip text",
@@ -36,15 +37,11 @@ SIZES = (  # names of width and height in headers, and their unit where none sta
 )
 
 
-def text_format(head: bytes) -> str | None:
+def text_format(path: Path, head: bytes) -> str | None:
     """Tell whether a file begins as a scan in text.
 
-    Args:
-        head: bytes: the first few thousand of the file.
-
-    Returns:
-        str: "text" for an export with a header that is known, "numbers" for a bare matrix
-        or list of points; None for every other text.
+    It is "text" for an export with a header that is known, "numbers" for a bare matrix or list
+    of points; None for every other text.
     """
     text = _decoded(head)
     if text is None:
@@ -66,36 +63,19 @@ def text_format(head: bytes) -> str | None:
     return "numbers" if len(rows[0]) >= FEWEST else None
 
 
-def read(path, channel=None):
-    """Read the image of a text export, see `readers.read_scan`."""
-    return choose(path, parse(path, read_bytes(path)), channel)
-
-
-def parse(path, data: bytes) -> Found:
-    """Find the image of a text export.
-
-    Args:
-        path: str or `Path`. Named in errors.
-        data: bytes of the file.
-
-    Returns:
-        `Found`. Row 0 is the first line of the file.
-
-    Raises:
-        ScanError: The text is no table of numbers, cut short, or its points lie on no grid.
-    """
+def parse(path: Path, data: bytes) -> ScanFile:
+    """Find the image of a text export."""
     charge(len(data) * READ, "a text of numbers")
     text = _decoded(data)
     if text is None:
         raise ScanError(f"{path}: is not a text of numbers.")
-    with damage(path, "text export"):
-        if max(map(len, io.StringIO(text))) > LONGEST:
-            raise ValueError(f"a line of more than {LONGEST} characters")
-        header, title, body = _split(text)
-        table = _table(path, body)
-        if table.shape[1] == 3 and "x-pixels" not in header:
-            return _points(path, table, title)
-        return _matrix(path, table, header, _named(text) or "numbers")
+    if max(map(len, io.StringIO(text))) > LONGEST:
+        raise ValueError(f"a line of more than {LONGEST} characters")
+    header, title, body = _split(text)
+    table = _table(path, body)
+    if table.shape[1] == 3 and "x-pixels" not in header:
+        return _points(path, table, title)
+    return _matrix(path, table, header, _named(text) or "numbers")
 
 
 def _decoded(data):
@@ -188,7 +168,7 @@ def _matrix(path, table, header, name):
         direction=direction,
         slow=slow,
     )
-    return Found(format=name, images=(image,), size=_size(header))
+    return ScanFile(format=name, images=(image,), size=_size(header))
 
 
 def _size(header):
@@ -206,10 +186,10 @@ def _unit(table, header):
             return si_unit(header[key])
     if "bit2nm" in header:
         return number(header["bit2nm"]) * 1e-9, "m"
-    told = re.match(rf"\s*({NUMBER})\s*(\S+)", header.get("z amplitude", ""))
-    if told:  # WSxM: only where the numbers have the range that it tells
-        factor, unit = si_unit(told.group(2))
-        if abs(np.ptp(table) - number(told.group(1))) <= FITS * np.ptp(table):
+    match = re.match(rf"\s*({NUMBER})\s*(\S+)", header.get("z amplitude", ""))
+    if match:  # WSxM: only where the numbers have the range that it states
+        factor, unit = si_unit(match.group(2))
+        if abs(np.ptp(table) - number(match.group(1))) <= FITS * np.ptp(table):
             return factor, unit
     return 1.0, ""
 
@@ -231,20 +211,20 @@ def _points(path, table, title):
     rest = np.flatnonzero(np.diff(table[:, 1 - fast]))
     pixels = int(rest[0]) + 1 if len(rest) else len(table)
     lines = len(table) // pixels
-    wrong = ScanError(
+    error = ScanError(
         f"{path}: is a list of {len(table)} points that do not lie on a grid, or that is cut "
         "short. Export a matrix of numbers."
     )
     if pixels < FEWEST_LINES or lines < FEWEST_LINES or lines * pixels != len(table):
-        raise wrong
+        raise error
     check_shape(path, lines, pixels)
     grid = table.reshape(lines, pixels, 3)
     columns, rows = grid[..., fast], grid[..., 1 - fast].T
     steps = [(axis[0, -1] - axis[0, 0]) / (axis.shape[1] - 1) for axis in (columns, rows)]
     for axis, step in zip((columns, rows), steps, strict=True):
-        wanted = axis[0, 0] + step * np.arange(axis.shape[1])
-        if not np.abs(axis - wanted).max() < ON_GRID * abs(step):
-            raise wrong
+        expected = axis[0, 0] + step * np.arange(axis.shape[1])
+        if not np.abs(axis - expected).max() < ON_GRID * abs(step):
+            raise error
     heights = grid[..., 2][:, :: 1 if steps[0] > 0 else -1]
     units = [si_unit(unit) for unit in re.findall(r"\[([^\]]*)\]", title)]
     size, (factor, unit) = None, (1.0, "")
@@ -254,4 +234,4 @@ def _points(path, table, title):
             width = abs(steps[0]) * pixels * units[fast][0]
             size = (width, abs(steps[1]) * lines * units[1 - fast][0])
     image = Image(heights=heights, factor=factor, unit=unit)
-    return Found(format="xyz", images=(image,), size=size)
+    return ScanFile(format="xyz", images=(image,), size=size)

@@ -1,4 +1,4 @@
-"""Look into TIFF files: scans in their clothes, and real numbers that Pillow cannot read.
+"""Look into TIFF files: scans hidden in them, and real numbers that Pillow cannot read.
 
 Park and JPK keep a scan in TIFF tags of their own, beside a coloured preview.
 
@@ -8,6 +8,7 @@ Source: TIFF revision 6.0, https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/t
 import io
 import struct
 import zlib
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -31,24 +32,18 @@ KINDS = {(3, 16): "f2", (3, 32): "f4", (3, 64): "f8", (2, 8): "i1", (2, 64): "i8
 KINDS |= {(2, 16): "i2", (2, 32): "i4", (1, 16): "u2", (1, 32): "u4", (1, 64): "u8"}
 
 
-def maker(file: BinaryIO) -> str | None:
+def maker(path: Path, head: bytes) -> str | None:
     """Tell whose scan a TIFF file holds: "park", "jpk", or None for a plain picture."""
     try:
-        for directory in _directories(file):
-            for tag in directory:
-                if tag in MAKERS:
-                    return MAKERS[tag]
+        with path.open("rb") as file:
+            tags = (tag for directory in _directories(file) for tag in directory)
+            return next((MAKERS[tag] for tag in tags if tag in MAKERS), None)
     except (struct.error, OSError, OverflowError):
         return None
-    return None
 
 
-def real_values(path, file: BinaryIO) -> np.ndarray | None:
-    """Read a TIFF file of one channel of numbers that are no shades of grey.
-
-    Args:
-        path: str or `Path`. Named in errors.
-        file: binary file.
+def real_values(path: Path, file: BinaryIO) -> np.ndarray | None:
+    """Read a TIFF file of one channel of numbers that are not shades of grey.
 
     Returns:
         array of shape `(lines, pixels)`; None where Pillow reads the file as it is: 8 or
@@ -62,28 +57,28 @@ def real_values(path, file: BinaryIO) -> np.ndarray | None:
         if _at(file, 0, 4) not in ORDERS:
             return None
         directories = list(_directories(file))
-        found = directories[0] if directories else {}
+        tags = directories[0] if directories else {}
         order = ORDERS[_at(file, 0, 4)]
-        bits, kind = (_numbers(file, order, found.get(tag)) for tag in (BITS, KIND))
-        samples = _numbers(file, order, found.get(SAMPLES)) or (1,)
+        bits, kind = (_numbers(file, order, tags.get(tag)) for tag in (BITS, KIND))
+        samples = _numbers(file, order, tags.get(SAMPLES)) or (1,)
         dtype = KINDS.get(((kind or (1,))[0], (bits or (1,))[0]))
         if samples != (1,) or dtype in (None, "u2", "i2", "i4", "f4"):
             return None
         if len(directories) > 1:
             raise ScanError(f"{path}: holds several pictures. Save one scan per file.")
-        return _strips(path, file, order, found, order + dtype)
+        return _strips(path, file, order, tags, order + dtype)
     except (struct.error, LookupError, ValueError, OverflowError, zlib.error) as error:
         raise ScanError(f"{path}: is a damaged TIFF ({error}). Export it again.") from None
 
 
-def _strips(path, file, order, found, dtype):
+def _strips(path, file, order, tags, dtype):
     def numbers(tag, default=()):
-        return _numbers(file, order, found.get(tag)) or default
+        return _numbers(file, order, tags.get(tag)) or default
 
     (lines,), (pixels,) = numbers(HEIGHT), numbers(WIDTH)
     check_shape(path, lines, pixels)
     packing, predictor = numbers(PACKING, (1,))[0], numbers(PREDICTOR, (1,))[0]
-    if packing not in (1, *DEFLATED) or predictor != 1 or TILES in found:
+    if packing not in (1, *DEFLATED) or predictor != 1 or TILES in tags:
         raise ScanError(
             f"{path}: is a TIFF of {np.dtype(dtype).name}, packed in a way that is not read. "
             "Save it without compression, or as 32-bit float."
@@ -102,7 +97,7 @@ def _strips(path, file, order, found, dtype):
 
 
 def _directories(file):
-    """Yield the first directories of a TIFF file: dict of tag to (type, count, place)."""
+    """Yield the first directories of a TIFF file: dict of tag to (type, count, offset)."""
     order = ORDERS.get(_at(file, 0, 4))
     seen, offset = set(), order and struct.unpack(f"{order}I", _at(file, 4, 4))[0]
     while offset and offset not in seen and len(seen) < DIRECTORIES:
@@ -122,16 +117,16 @@ def _numbers(file, order, entry):
     """Return the whole numbers of a tag: tuple of int; () where there is none."""
     if entry is None or entry[0] not in CODES:
         return ()
-    kind, count, place = entry
+    kind, count, start = entry
     size = struct.calcsize(CODES[kind])
     charge(min(count, file.seek(0, io.SEEK_END)) * LISTED, "the list of its strips")
     if count * size > 4:
-        (place,) = struct.unpack(f"{order}I", _at(file, place, 4))
-    raw = _at(file, place, count * size)
+        (start,) = struct.unpack(f"{order}I", _at(file, start, 4))
+    raw = _at(file, start, count * size)
     raw = raw[: len(raw) // size * size]
     return struct.unpack(f"{order}{len(raw) // size}{CODES[kind]}", raw)
 
 
-def _at(file, place, count):
-    file.seek(place)
+def _at(file, offset, count):
+    file.seek(offset)
     return file.read(count)

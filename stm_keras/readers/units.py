@@ -1,4 +1,7 @@
-"""What headers of scan files say in words: numbers with units, names of channels."""
+"""What headers of scan files say in words: numbers with units, names of channels.
+
+What no microscope measures is not believed: see `LIMITS` and `HEIGHT_LIMITS`.
+"""
 
 import math
 import re
@@ -7,14 +10,14 @@ import numpy as np
 
 from stm_keras.errors import ScanError
 
-FACTS = {  # of a scan: least and most by its amount, the unit, and why no more is believed
+LIMITS = {  # of a scan's metadata: least and most amount, the unit, and why no more
     "size": (1e-11, 1e-1, "m"),  # from a fifth of an atom to ten centimetres
     "bias": (0.0, 1e4, "V"),  # field emission takes some hundred
     "setpoint": (0.0, 1.0, "A"),  # a tunnelling current is below a microampere
     "line_time": (1e-7, 1e5, "s"),  # the fastest scanners take microseconds; a day is 86400
     "angle": (0.0, 720.0, "degrees"),  # from -180 or from 0, and a turn more
 }
-HEIGHTS = {  # of an image, by its unit
+HEIGHT_LIMITS = {  # of an image, by its unit
     "m": 1e-3,  # a piezo reaches micrometres, a motor some more
     "A": 1.0,
     "V": 1e6,
@@ -26,7 +29,6 @@ HEIGHTS = {  # of an image, by its unit
     "W": 1e6,
 }
 COUNTS = 2.0**64  # of a converter, or of what has no unit that is known
-NAMES = {"line_time": "line time"}
 
 PREFIXES = {"f": -15, "p": -12, "n": -9, "u": -6, "µ": -6, "μ": -6, "m": -3, "": 0}
 PREFIXES |= {"k": 3, "M": 6, "G": 9}
@@ -66,46 +68,38 @@ PASS = r"\[p(\d+)\] ?"  # of several over one line
 UNIT = r" ?[(\[](?:[fpnuµm]?[mav]|å|hz)[)\]]$"
 
 
-def number(text):
-    """Return the number a text begins with, with point or comma, or None."""
-    found = re.match(rf"\s*({WHOLE})", str(text or ""))
-    if not found:
+def number(text: str | None) -> float | None:
+    """Return the finite number that a text begins with, with point or comma, or None."""
+    match = re.match(rf"\s*({WHOLE})", str(text or ""))
+    if not match:
         return None
-    value = float(found.group(1).replace(",", "."))
+    value = float(match.group(1).replace(",", "."))
     return value if math.isfinite(value) else None
 
 
-def fact(text: str | None) -> float | None:
-    """Read what a header says of a scan, for `believable` to judge.
+def header_value(text: str | None) -> float | None:
+    """Read a number and perhaps a unit behind it as a header says it, for `believable`.
 
-    Args:
-        text: str or None: a number with point or comma, and perhaps a unit behind it.
-
-    Returns:
-        float, not always finite: NaN where there is something that is no number. None where
-        there is nothing, or a word for "unknown".
+    It may have a comma for a point. NaN stands for what is not a number, None for nothing or a
+    word for "unknown".
     """
     text = str("" if text is None else text).strip()
     if text.lower() in UNKNOWN:
         return None
-    found = re.fullmatch(rf"({NUMBER})\D*", text)
-    return float(found.group(1).replace(",", ".")) if found else math.nan
+    match = re.fullmatch(rf"({NUMBER})\D*", text)
+    return float(match.group(1).replace(",", ".")) if match else math.nan
 
 
-def positive(*values):
+def positive(*values: float | None) -> tuple | None:
     """Return floats as a tuple if all are positive and finite, else None."""
     fine = all(v is not None and math.isfinite(v) and v > 0 for v in values)
     return tuple(float(v) for v in values) if fine else None
 
 
 def si_unit(text: str | None) -> tuple:
-    """Split a unit into its factor and SI symbol.
+    """Split a unit such as "nm", "pA", "Å" or "nanometer" into its factor and SI symbol.
 
-    Args:
-        text: str, such as "nm", "pA", "mV", "Å" or "nanometer".
-
-    Returns:
-        Tuple of float and str; (1.0, text) for a unit that is not known.
+    Of a unit that is not known it returns (1.0, text).
     """
     text = str(text or "").strip().strip("()[]").strip()
     word = text.lower().removesuffix("s") if len(text) > 3 else ""
@@ -122,35 +116,25 @@ def si_unit(text: str | None) -> tuple:
     return 1.0, text
 
 
-def quantity(text, symbol):
-    """Read a number with a unit, such as "1,5 nA", in SI.
+def quantity(text: str | None, symbol: str) -> float | None:
+    """Read a number with a unit, such as "1,5 nA", in SI, as `header_value` does.
 
-    Args:
-        text: str or None.
-        symbol: str. The SI symbol it must have.
-
-    Returns:
-        float, as of `fact`; None where it is no such quantity: a setpoint in Hz is no current.
+    It is None where the unit is not of this SI symbol: a setpoint in Hz is not a current.
     """
-    found = re.match(rf"\s*({WHOLE}|{NO_NUMBER})\s*(\S+)", str(text or ""), re.I)
-    if not found:
+    match = re.match(rf"\s*({WHOLE}|{NO_NUMBER})\s*(\S+)", str(text or ""), re.I)
+    if not match:
         return None
-    factor, unit = si_unit(found.group(2))
-    value = fact(found.group(1))
+    factor, unit = si_unit(match.group(2))
+    value = header_value(match.group(1))
     return None if unit != symbol or value is None else value * factor
 
 
-def channel_of(title: str) -> tuple:
+def channel_of(title: str) -> tuple[str, str | None, str | None]:
     """Tell what a channel's title says: name, direction, and way of the slow axis.
 
-    Args:
-        title: str, such as "Z (Forward)", "7-100 Z TraceUp", "Topography [Left]" or
-            "[P2]_Z".
-
-    Returns:
-        Tuple of str and two of str or None. The name is "Z" or "Current" where the whole
-        title says no more than that, else the title without its ways; of a later pass over
-        the same lines, it begins with "P2 ".
+    Titles are such as "Z (Forward)", "7-100 Z TraceUp", "Topography [Left]" or "[P2]_Z". The
+    name is "Z" or "Current" where the whole title says no more than that, else the title
+    without its ways; of a later pass over the same lines, it begins with "P2 ".
     """
     title = " ".join(str(title).replace("_", " ").split())
     low = title.lower()
@@ -171,52 +155,45 @@ def channel_of(title: str) -> tuple:
     return name, direction, slow.group(1) if slow else None
 
 
-def believable(**facts: object) -> tuple:
+def believable(**metadata: object) -> tuple[dict, list]:
     """Leave out what a scan cannot say of itself.
 
     Args:
-        **facts: `size` (two numbers), `bias`, `setpoint`, `line_time` and `angle`, each in the
-            unit of `FACTS`; None where not told, NaN where no number.
+        **metadata: `size` (two numbers), `bias`, `setpoint`, `line_time` and `angle`, each in
+            the unit of `LIMITS`; None where the file does not say, NaN for what is not a number.
 
     Returns:
         Tuple of a dict with the same names, of float, tuple of float or None; and a list of
         str: a note on each that was left out.
     """
-    kept, notes = {}, []
-    for name, value in facts.items():
-        least, most, unit = FACTS[name]
+    believed, notes = dict.fromkeys(metadata), []
+    for name, value in metadata.items():
         values = value if isinstance(value, tuple) else (value,)
         if any(each is None for each in values) or (name == "size" and not any(values)):
-            kept[name] = None  # it is not told, or by zeros
-            continue
+            continue  # the file does not say, or says zeros
+        least, most, unit = LIMITS[name]
         values = tuple(map(float, values))
+        signed = name not in ("size", "line_time")
+        amounts = tuple(map(abs, values)) if signed else values
+        label = name.replace("_", " ")
         if any(map(math.isnan, values)):
-            what = "two numbers" if name == "size" else "a number"
-            notes.append(f"the {NAMES.get(name, name)} is not {what}: not believed")
-            kept[name] = None
-            continue
-        signed = name in ("size", "line_time")  # the others may be negative
-        amounts = values if signed else tuple(map(abs, values))
-        if all(math.isfinite(each) and least <= each <= most for each in amounts):
-            kept[name] = values if isinstance(value, tuple) else values[0]
-            continue
-        shown = " x ".join(f"{each:.3g}" for each in values)
-        notes.append(f"the {NAMES.get(name, name)} {shown} {unit} cannot be: not believed")
-        kept[name] = None
-    return kept, notes
+            kind = "two numbers" if name == "size" else "a number"
+            notes.append(f"the {label} is not {kind} and is left out")
+        elif all(math.isfinite(each) and least <= each <= most for each in amounts):
+            believed[name] = values if isinstance(value, tuple) else values[0]
+        else:
+            shown = " x ".join(f"{each:.3g}" for each in values)
+            notes.append(f"the {label} {shown} {unit} is impossible and is left out")
+    return believed, notes
 
 
 def check_heights(path: object, label: str, heights: np.ndarray, unit: str) -> None:
-    """Raise a `ScanError` where heights are none that a microscope measures.
+    """Raise a `ScanError` where recorded heights are not such as a microscope measures.
 
-    Args:
-        path: str or `Path`. Named in the error.
-        label: str. Which image.
-        heights: float array, those that were recorded; finite.
-        unit: str. SI.
+    `label` names the image in the error; `heights` are finite, in `unit` (SI).
     """
     largest = float(max(heights.max(initial=0.0), -heights.min(initial=0.0)))
-    if largest > HEIGHTS.get(unit, COUNTS):
+    if largest > HEIGHT_LIMITS.get(unit, COUNTS):
         raise ScanError(
             f"{path}: {label} is damaged, or in another unit than it says: up to {largest:.3g} "
             f"{unit or 'counts'}. Copy it again from the microscope's computer."

@@ -120,7 +120,7 @@ def test_info_json_is_null_where_the_file_does_not_say(tmp_path):
     for key in ("size_nm", "slow", "bias_V", "setpoint_A", "line_time_s", "angle_deg"):
         assert facts[key] is None
     assert facts["recorded_lines"] == 128
-    assert "does not tell whether it was scanned downwards" in facts["warnings"][0]
+    assert "does not say whether it was scanned downwards" in facts["warnings"][0]
 
 
 def test_info_is_readable_and_names_the_lines_that_exist(write):

@@ -45,11 +45,11 @@ class Target:
 
 def scans(path: Path, turn: int) -> str:
     """Read every scan of a file, and hold it against what can be."""
-    from stm_keras.readers import READERS, read_scans
-    from stm_keras.readers.info import scan_facts, scan_text
-    from stm_keras.readers.sniff import scan_format
+    from stm_keras.readers import read_scans
+    from stm_keras.readers.formats import FORMATS, scan_format
+    from stm_keras.readers.info import scan_metadata, scan_text
 
-    check(scan_format(path) in {*READERS, "refused", None}, "format")
+    check(scan_format(path) in {*FORMATS, "refused", None}, "format")
     if turn % OFTEN == 0:
         command("info", path, "--json")
     try:
@@ -71,7 +71,7 @@ def scans(path: Path, turn: int) -> str:
         within("size", scan.size, *SIDES)
         for name, (least, most) in PHYSICAL.items():
             within(name, getattr(scan, name), least, most)
-        json.dumps(scan_facts(scan, len(found)), allow_nan=False)
+        json.dumps(scan_metadata(scan, len(found)), allow_nan=False)
         scan_text(scan, len(found))
     return "read"
 

@@ -11,7 +11,7 @@ from scipy.io import savemat
 
 from stm_keras.errors import NoImageError, ScanError
 from stm_keras.readers import read_scan
-from stm_keras.readers.sniff import scan_format
+from stm_keras.readers.formats import scan_format
 
 HEIGHTS = surface(20, 24)
 
@@ -52,7 +52,7 @@ def test_hdf5_of_an_instrument_names_channels_and_directions(tmp_path):
     scan = read_scan(tmp_path / "a.h5")
     np.testing.assert_array_equal(scan.heights, HEIGHTS)
     assert scan.images == ("Z backward", "Current forward", "Z forward")
-    assert "does not tell which line is the top one" in scan.warnings[0]
+    assert "does not say which line is the top one" in scan.warnings[0]
 
 
 def test_nexus_begins_at_the_bottom(tmp_path):

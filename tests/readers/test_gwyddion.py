@@ -54,7 +54,7 @@ def test_channels_are_known_by_what_programs_call_them(tmp_path):
     assert scan.images == ("Z forward", "Z backward")
     assert scan.size == pytest.approx((3.2e-9, 2.4e-9))
     assert (scan.bias, scan.setpoint) == (-1.5, pytest.approx(5e-11))
-    assert "does not tell whether it was scanned downwards or upwards" in scan.warnings[0]
+    assert "does not say whether it was scanned downwards or upwards" in scan.warnings[0]
     np.testing.assert_array_equal(read_scan(path, "Z backward").heights, BACKWARD)
 
 

@@ -7,7 +7,7 @@ from scan_files import gxsm4, netcdf3, surface
 
 from stm_keras.errors import ScanError
 from stm_keras.readers import read_scan
-from stm_keras.readers.netcdf import read_variables
+from stm_keras.readers.netcdf import read_classic
 
 COUNTS = np.round(surface() * 1e12).astype("f4")
 
@@ -118,7 +118,7 @@ def test_variables_of_netcdf3_are_those_scipy_wrote(tmp_path):
     from scipy.io import netcdf_file
 
     netcdf3(tmp_path / "a.nc", COUNTS)
-    own, _ = read_variables((tmp_path / "a.nc").read_bytes())
+    own, _ = read_classic((tmp_path / "a.nc").read_bytes())
     with netcdf_file(tmp_path / "a.nc", mmap=False) as file:
         assert list(own) == list(file.variables)
         for name, variable in file.variables.items():

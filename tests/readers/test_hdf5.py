@@ -7,7 +7,7 @@ from scan_files import nexus, rhkpy_netcdf3, spym_netcdf4, surface
 
 from stm_keras.errors import NoImageError
 from stm_keras.readers import read_scan, read_scans
-from stm_keras.readers.sniff import scan_format
+from stm_keras.readers.formats import scan_format
 
 Z, CURRENT = surface(20, 24), surface(20, 24, seed=1)
 
@@ -62,7 +62,7 @@ def test_images_of_rhkpy_begin_at_the_bottom_and_hold_both_directions(tmp_path):
 
 def test_images_of_spym_begin_at_the_top(tmp_path):
     spym_netcdf4(tmp_path / "a.nc", Z, CURRENT)
-    assert scan_format(tmp_path / "a.nc") == "hdf5"
+    assert scan_format(tmp_path / "a.nc") == "netcdf"
     scan = read_scan(tmp_path / "a.nc")
     np.testing.assert_array_equal(scan.heights, Z)
     assert scan.images == ("LIA Current forward", "Z forward")

@@ -12,9 +12,9 @@ from scan_files import createc, ibw, nid, surface, sxm
 
 from stm_keras.data.preprocess import remove_line_trend
 from stm_keras.errors import ScanError
-from stm_keras.readers import READERS, read_scan
-from stm_keras.readers.scan_file import Found, Image, choose, choose_each
-from stm_keras.readers.sniff import scan_format
+from stm_keras.readers import read_scan
+from stm_keras.readers.formats import FORMATS, scan_format
+from stm_keras.readers.scan_file import Image, ScanFile, choose, choose_each
 from stm_keras.readers.units import channel_of, number, quantity, si_unit
 
 FOLDER = SHARED / "spm"
@@ -93,7 +93,7 @@ def image(channel="Z", direction="forward", slow="down", heights=HEIGHTS, unit="
 
 
 def test_the_forward_topography_is_taken_wherever_it_stands():
-    found = Found("x", (image("Current", unit="A"), image(direction="backward"), image()))
+    found = ScanFile((image("Current", unit="A"), image(direction="backward"), image()))
     scan = choose("a", found)
     assert (scan.channel, scan.direction, scan.warnings) == ("Z", "forward", ())
     assert choose("a", found, "current").channel == "Current"
@@ -103,16 +103,15 @@ def test_the_forward_topography_is_taken_wherever_it_stands():
 
 def test_of_two_topographies_the_recorded_one_is_taken():
     empty = image(heights=np.full((12, 16), np.nan), slow="up")
-    assert choose("a", Found("x", (empty, image()))).slow == "down"
+    assert choose("a", ScanFile((empty, image()))).slow == "down"
     with pytest.raises(ScanError, match="a: no line of Z forward up was recorded"):
-        choose("a", Found("x", (empty,)))
+        choose("a", ScanFile((empty,)))
     with pytest.raises(ScanError, match="a: holds no image"):
-        choose("a", Found("x", ()))
+        choose("a", ScanFile(()))
 
 
 def test_two_images_never_carry_one_label():
-    found = Found(
-        "x",
+    found = ScanFile(
         (image(), image(heights=HEIGHTS * 2), image(heights=HEIGHTS * 3), image("Z (2)")),
     )
     scan = choose("a", found)
@@ -128,7 +127,7 @@ def test_two_images_never_carry_one_label():
 
 
 def test_scans_of_a_file_number_their_images_each_for_itself():
-    found = Found("x", (image(), replace(image(heights=HEIGHTS * 2), index=1)))
+    found = ScanFile((image(), replace(image(heights=HEIGHTS * 2), index=1)))
     scans = list(choose_each("a", found))
     assert [scan.images for scan in scans] == [("Z forward down",)] * 2
     assert [scan.index for scan in scans] == [0, 1]
@@ -136,11 +135,11 @@ def test_scans_of_a_file_number_their_images_each_for_itself():
 
 
 def test_an_exact_name_beats_a_part_of_it():
-    found = Found("x", (image("LIA Current", unit="A"), image("Current", unit="A")))
+    found = ScanFile((image("LIA Current", unit="A"), image("Current", unit="A")))
     assert choose("a", found, "current").channel == "Current"
     assert choose("a", found).channel == "Current"
     assert choose("a", found, "LIA current").channel == "LIA Current"
-    found = Found("x", (image("Z error"), image("Z error", "backward"), image()))
+    found = ScanFile((image("Z error"), image("Z error", "backward"), image()))
     assert choose("a", found).channel == "Z"
     assert choose("a", found, "Topography").channel == "Z"
     assert choose("a", found, "topography [Right]").direction == "forward"
@@ -149,19 +148,19 @@ def test_an_exact_name_beats_a_part_of_it():
 
 
 def test_heights_by_another_name_are_topography():
-    found = Found("x", (image("Amplitude", unit="V"), image("Height Sensor")))
+    found = ScanFile((image("Amplitude", unit="V"), image("Height Sensor")))
     scan = choose("a", found)
     assert (scan.channel, scan.unit) == ("Height Sensor", "m")
 
 
 def test_forward_is_taken_before_what_tells_no_direction():
-    found = Found("x", (image(direction="backward"), image(direction=None), image()))
+    found = ScanFile((image(direction="backward"), image(direction=None), image()))
     assert choose("a", found).direction == "forward"
 
 
 def test_sizes_that_cannot_be_are_none():
     for size in ((0.0, 1e-9), (float("nan"), 1e-9), (-1e-9, 1e-9), (None, 1e-9)):
-        assert choose("a", Found("x", (image(),), size=size)).size is None
+        assert choose("a", ScanFile((image(),), size=size)).size is None
 
 
 def test_what_is_unlike_a_scan_is_said():
@@ -170,10 +169,10 @@ def test_what_is_unlike_a_scan_is_said():
         (image(), (1e-5, 8e-6), "the frame is 10 x 8 \N{MICRO SIGN}m wide, too large"),
         (image("Phase", unit="deg"), None, "Phase forward down is in deg: neither heights"),
     ):
-        warnings = choose("a", Found("x", (odd,), size=size)).warnings
+        warnings = choose("a", ScanFile((odd,), size=size)).warnings
         assert any(text.startswith(phrase) for text in warnings)
     current = image("Current", unit="A")
-    assert choose("a", Found("x", (current,), size=(1e-7, 1e-7)), "Current").warnings == ()
+    assert choose("a", ScanFile((current,), size=(1e-7, 1e-7)), "Current").warnings == ()
 
 
 @pytest.mark.smoke
@@ -192,11 +191,10 @@ def test_the_suffix_is_never_trusted(tmp_path):
             assert read_scan(path).format == name
 
 
-def test_every_reader_has_a_module_with_read():
-    from importlib import import_module
-
-    for module, _ in READERS.values():
-        assert callable(import_module(f"stm_keras.readers.{module}").read)
+def test_every_format_has_a_reader_and_is_recognised_by_some_row():
+    for row in FORMATS.values():
+        assert callable(row.reader.parse)
+        assert row.fits(Path("no file"), b"neither of these") in (False, None)
 
 
 @pytest.mark.smoke
@@ -233,7 +231,7 @@ def test_what_is_no_file_is_refused(tmp_path):
     with pytest.raises(ScanError, match="is a folder"):
         read_scan(tmp_path)
     os.mkfifo(tmp_path / "pipe.sxm")
-    with pytest.raises(ScanError, match="is no ordinary file"):
+    with pytest.raises(ScanError, match="is not an ordinary file"):
         read_scan(tmp_path / "pipe.sxm")
     (tmp_path / "a.sxm").touch()
     with (tmp_path / "a.sxm").open("r+b") as file:

@@ -7,7 +7,7 @@ from scan_files import scala, surface
 
 from stm_keras.errors import ScanError
 from stm_keras.readers import read_scan
-from stm_keras.readers.sniff import scan_format
+from stm_keras.readers.formats import scan_format
 
 HEIGHTS, OTHER = surface(), surface(seed=1)
 COUNTS, OTHERS = (np.round(heights * 1e12).astype(int) for heights in (HEIGHTS, OTHER))
@@ -81,10 +81,10 @@ def test_what_does_not_fit_is_refused(tmp_path):
     for old, new, phrase in (
         ("Image Size in X : 16", "Image Size in X : 17", "is cut short: 384 bytes"),
         ("Image Size in X : 16", "Image Size in X : 99999999", "impossible header"),
-        ("Image Size in X : 16", "", "is a damaged SCALA parameter file"),
-        ("  32767", "  -32767", "is a damaged SCALA parameter file|no line"),
+        ("Image Size in X : 16", "", "is a damaged Omicron SCALA file"),
+        ("  32767", "  -32767", "is a damaged Omicron SCALA file|no line"),
         ("Topographic Channel", "Spectroscopic Channel", "of spectra, without an image"),
-        ("  -32767 ;Minimum raw value", "  none ;", "is a damaged SCALA"),
+        ("  -32767 ;Minimum raw value", "  none ;", "is a damaged Omicron SCALA"),
         ("m1.tf0", "9" * 400, "which is not beside it"),
     ):
         path.write_text(text.replace(old, new))

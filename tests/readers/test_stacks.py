@@ -152,8 +152,8 @@ REFUSED = {  # name: how to write it, what the line says
         ),
         r"holds several pictures\. Save one scan per file",
     ),
-    "mat, cube": (lambda p: mat5(p, a=CUBE), r"does not tell which axis counts the scans"),
-    "mat, odd": (lambda p: packed_mat5(p, a=LAST[:20]), r"does not tell which axis counts"),
+    "mat, cube": (lambda p: mat5(p, a=CUBE), r"does not say which axis counts the scans"),
+    "mat, odd": (lambda p: packed_mat5(p, a=LAST[:20]), r"does not say which axis counts"),
     "mat v7.3": (
         lambda p: mat73(p, a=LAST),
         r"`a` \(6, 24, 24\) may be scans.* name it `im",

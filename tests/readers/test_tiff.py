@@ -11,7 +11,7 @@ from scan_files import jpk, park, surface, tiff
 from stm_keras.errors import ScanError
 from stm_keras.inference.inputs import read_heights
 from stm_keras.readers import read_scan
-from stm_keras.readers.sniff import scan_format
+from stm_keras.readers.formats import scan_format
 from stm_keras.readers.tiff import maker, real_values
 
 HEIGHTS = surface(20, 24)
@@ -62,10 +62,10 @@ def test_several_cut_or_impossible_arrays_are_refused(write):
             read_scan(write(data))
 
 
-def test_directories_that_go_round_or_never_end_are_left():
-    assert maker(io.BytesIO(b"II*\0\x08\0\0\0\0\0\x08\0\0\0")) is None
-    assert maker(io.BytesIO(b"II*\0\x08\0\0\0\xff\xff")) is None
-    assert maker(io.BytesIO(b"MM\0*\xff\xff\xff\xff")) is None
+def test_directories_that_go_round_or_never_end_are_left(write):
+    assert maker(write(b"II*\0\x08\0\0\0\0\0\x08\0\0\0"), b"") is None
+    assert maker(write(b"II*\0\x08\0\0\0\xff\xff"), b"") is None
+    assert maker(write(b"MM\0*\xff\xff\xff\xff"), b"") is None
     assert real_values("a", io.BytesIO(b"not a TIFF")) is None
 
 

@@ -1,4 +1,4 @@
-"""Scan settings behind the many names that programs give them.
+"""Metadata of a scan behind the many names that programs give them.
 
 Gwyddion passes the header of a file on as it was written, and Igor keeps it in a wave's
 note: pairs of texts whose names differ from maker to maker.
@@ -8,9 +8,9 @@ import math
 import re
 from collections.abc import Mapping
 
-from stm_keras.readers.units import fact, number, quantity
+from stm_keras.readers.units import header_value, number, quantity
 
-WAYS = {  # what is said of a way: which axis, and how it ran
+WAYS = {  # values of `WAY_NAMES`: which axis, and how it ran
     **dict.fromkeys(("up", "bottomtotop", "upward", "upwards"), ("slow", "up")),
     **dict.fromkeys(("down", "toptobottom", "downward", "downwards"), ("slow", "down")),
     **dict.fromkeys(("forward", "trace", "right", "lefttoright"), ("direction", "forward")),
@@ -41,11 +41,11 @@ SYMBOLS = {"Volt": "V", "Ampere": "A"}
 BARE = ("tipvoltage", "surfacevoltage")  # Asylum writes all numbers in SI, without units
 
 
-def settings(meta: Mapping, lines: int, pixels: int) -> dict:
-    """Find what a header tells of a scan.
+def read_metadata(header: Mapping, lines: int, pixels: int) -> dict:
+    """Find what a header says of a scan.
 
     Args:
-        meta: mapping of str to str: names and values as a program wrote them.
+        header: mapping of str to str: names and values as a program wrote them.
         lines, pixels: int. Of the image.
 
     Returns:
@@ -53,17 +53,17 @@ def settings(meta: Mapping, lines: int, pixels: int) -> dict:
         setpoint (A), line_time (s, of one line in one direction), angle (degrees).
     """
     known = {}
-    for name, value in meta.items():
+    for name, value in header.items():
         plain, unit = _plain(str(name))
         known.setdefault(plain, f"{value} {unit}".strip())
-    found = _ways(known)
-    found["bias"] = _bias(known)
-    found["setpoint"] = _first(known, SETPOINTS, "A")
-    found["angle"] = next((fact(known[a]) for a in ANGLES if a in known), None)
+    metadata = _ways(known)
+    metadata["bias"] = _bias(known)
+    metadata["setpoint"] = _first(known, SETPOINTS, "A")
+    metadata["angle"] = next((header_value(known[a]) for a in ANGLES if a in known), None)
     if "unitnumber" in known and "tilt" in known:  # Aarhus: the angle of the lines
-        found["angle"] = fact(known["tilt"])
-    found["line_time"] = _line_time(known, lines, pixels)
-    return {name: value for name, value in found.items() if value is not None}
+        metadata["angle"] = header_value(known["tilt"])
+    metadata["line_time"] = _line_time(known, lines, pixels)
+    return {name: value for name, value in metadata.items() if value is not None}
 
 
 def _plain(name):
@@ -79,36 +79,37 @@ def _plain(name):
 
 
 def _ways(known):
-    found = {}
+    ways = {}
     for name in WAY_NAMES:
         way = WAYS.get(re.sub(r"[\s_-]", "", known.get(name, "")).lower())
         if way:
-            found.setdefault(*way)
-    for name, ways in FLAGS.items():
+            ways.setdefault(*way)
+    for name, slow in FLAGS.items():
         value = known.get(name, "").lower()
         if value in YES + NO:
-            found.setdefault("slow", ways[value in YES])
+            ways.setdefault("slow", slow[value in YES])
     if "scanymode" in known:  # Createc
         slow = {"1": "down", "2": "up"}.get(known["scanymode"])
-        found.setdefault("slow", slow)
-    return found
+        ways.setdefault("slow", slow)
+    return ways
 
 
 def _bias(known):
     """Return the bias; of the two of Park's software, the one that is not 0."""
     values = [quantity(known.get(name), "V") for name in BIASES]
-    values += [fact(known.get(name)) for name in BARE]
-    values = _told(values)
+    values += [header_value(known.get(name)) for name in BARE]
+    values = _not_none(values)
     return next((value for value in values if value), values[0] if values else None)
 
 
-def _told(values):
-    """Return those that are there as a list, what is no number last."""
+def _not_none(values):
+    """Return the values that are there as a list, NaN last."""
     return sorted((v for v in values if v is not None), key=math.isnan)
 
 
 def _first(known, names, symbol):
-    return next(iter(_told(quantity(known.get(name), symbol) for name in names)), None)
+    values = _not_none(quantity(known.get(name), symbol) for name in names)
+    return next(iter(values), None)
 
 
 def _line_time(known, lines, pixels):

@@ -6,12 +6,12 @@ from helpers import SHARED
 from scan_files import ibw, jpk, mul, nanoscope, park, surface, wsxm
 
 from stm_keras.readers import read_scan, read_scans
-from stm_keras.readers.meta import settings
+from stm_keras.readers.metadata import read_metadata
 
 HEIGHTS, OTHER = surface(20, 24), surface(20, 24, seed=1)
 COUNTS, OTHERS = (np.round(heights * 1e13).astype(int) for heights in (HEIGHTS, OTHER))
 FILES = SHARED.parent / "cases" / "scan_files"
-TELL_NOT = "does not tell whether it was scanned"
+TELL_NOT = "does not say whether it was scanned"
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def likeness(one, other):
 )
 def test_settings_are_known_under_their_many_names(meta, told):
     told = {"slow": "up", "direction": "backward"} if told == "up backward" else told
-    assert settings(meta, 50, 100) == pytest.approx(told)
+    assert read_metadata(meta, 50, 100) == pytest.approx(told)
 
 
 def test_wsxm(write):
