@@ -105,7 +105,7 @@ def audit(dataset, split=None, progress=None):
         DatasetError: The dataset is empty, or a sharded one and too large, or the split is
             that of another one.
     """
-    if hasattr(dataset.images, "rows") and len(dataset) > MOST:
+    if hasattr(dataset.images, "select") and len(dataset) > MOST:
         raise DatasetError(
             f"{dataset.source or 'dataset'}: an audit compares all scans with all, {MOST:,} at "
             f"most. Received: {len(dataset):,} in shards. Audit one shard: it is a dataset."

@@ -37,7 +37,7 @@ OBJECTS = {  # what holds more where it is there
 }
 
 
-def complete_facts(facts):
+def complete_metadata(facts):
     """Add to the facts of a network the format and how heights become its input.
 
     Args:
@@ -51,7 +51,7 @@ def complete_facts(facts):
     return facts
 
 
-def check_facts(facts, path, place):
+def check_metadata(facts, path, place):
     """Return what was read from a model file if it can be worked with.
 
     What is not known here stays as it is: a newer stm-keras may say more.

@@ -32,7 +32,7 @@ def summary(dataset):
         "pixels": int(images.shape[2]),
         "dtype": str(images.dtype),
         "bytes": int(np.prod(images.shape, dtype=object)) * images.dtype.itemsize,
-        "heights": recorded_heights(dataset),
+        "heights": recorded_heights(images, dataset.lines),
         "classes": _classes(dataset),
         "no_class": int((dataset.labels < 0).sum()),
         "aborted": int((dataset.lines < images.shape[1]).sum()),
@@ -93,19 +93,22 @@ def _table(facts):
     return table
 
 
-def recorded_heights(dataset):
-    """Return the lowest and the highest recorded height: list of float, or None."""
-    if getattr(dataset.images, "heights", None):  # shards tell
-        return list(dataset.images.heights)
+def recorded_heights(images: object, lines: np.ndarray) -> list | None:
+    """Return the lowest and the highest recorded height: list of float, or None.
+
+    `images` has the shape `(scans, lines, pixels)`; `lines`, `(scans,)`, were recorded.
+    """
+    if getattr(images, "heights", None):  # shards tell
+        return list(images.heights)
     lowest, highest = [], []
-    for start in range(0, len(dataset), _BLOCK):
-        images = np.asarray(dataset.images[start : start + _BLOCK])
-        lines = dataset.lines[start : start + _BLOCK]
-        recorded = images[np.arange(images.shape[1]) < lines[:, None]]
-        recorded = recorded[np.isfinite(recorded)]
-        if recorded.size:
-            lowest.append(recorded.min())
-            highest.append(recorded.max())
+    for start in range(0, len(lines), _BLOCK):
+        block = np.asarray(images[start : start + _BLOCK])
+        recorded = np.arange(block.shape[1]) < lines[start : start + _BLOCK, None]
+        heights = block[recorded]
+        heights = heights[np.isfinite(heights)]
+        if heights.size:
+            lowest.append(heights.min())
+            highest.append(heights.max())
     return [float(min(lowest)), float(max(highest))] if lowest else None
 
 

@@ -19,7 +19,7 @@ TEXTS = ("source", "kind", "licence")
 
 
 @dataclass(frozen=True)
-class OtherSurfaces:
+class UnknownSurfaces:
     """Scans of other surfaces.
 
     Args:
@@ -83,7 +83,7 @@ def names_sources(path: str | Path) -> bool:
         return {"images", "source"} <= set(names_of(file))
 
 
-def read_other_surfaces(path: str | Path) -> OtherSurfaces:
+def read_unknown_surfaces(path: str | Path) -> UnknownSurfaces:
     """Read scans of other surfaces from HDF5.
 
     Args:
@@ -92,7 +92,7 @@ def read_other_surfaces(path: str | Path) -> OtherSurfaces:
             `tiles` `(parts, lines, pixels)` and `tile_of` `(parts,)`.
 
     Returns:
-        `OtherSurfaces`.
+        `UnknownSurfaces`.
 
     Raises:
         DatasetError: The file is damaged, lacks something, or its arrays do not fit.
@@ -134,7 +134,7 @@ def read_other_surfaces(path: str | Path) -> OtherSurfaces:
         images = np.concatenate([images, tiles])
         texts = {key: np.concatenate([v, v[of]]) for key, v in texts.items()}
         part_of = np.concatenate([part_of, of])
-    return OtherSurfaces(images, **texts, part_of=part_of, name=path.name)
+    return UnknownSurfaces(images, **texts, part_of=part_of, name=path.name)
 
 
 def _heights(path, stored):

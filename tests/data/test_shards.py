@@ -263,7 +263,7 @@ def test_an_index_of_another_version_is_refused(folder):
 @pytest.mark.parametrize(
     ("changes", "phrase"),
     [
-        ({"format": "tar"}, "is no index of shards"),
+        ({"format": "tar"}, "is not an index of shards"),
         ({"scans": 12}, "is damaged (its shards do not add up). Copy or make it again."),
         ({"shards": []}, "is damaged (`shards`: list should have at least 1 item"),
         ({"shards": [{"file": "a"}]}, "is damaged ("),
@@ -393,7 +393,7 @@ def test_a_shard_that_somebody_else_wrote_is_refused(folder):
     with h5py.File(path, "w") as file:
         file["images"] = 1
     resize(folder, path.name)
-    fails(folder, "shard-000001.h5: is no shard that stm-keras wrote.")
+    fails(folder, "shard-000001.h5: is not a shard that stm-keras wrote.")
 
 
 def flip(folder):
