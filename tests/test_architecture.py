@@ -219,7 +219,6 @@ MAY_PARSE = {  # what comes from elsewhere goes through untrusted.py; these file
     "inference/inputs.py": {"np.load"},  # a bare array, never of objects
     "readers/arrays.py": {"zipfile.ZipFile"},  # within the budget of a file
     "readers/sniff.py": {"zipfile.ZipFile"},  # names alone
-    "data/npz.py": {"zipfile.ZipFile"},
 }
 
 

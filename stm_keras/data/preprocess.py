@@ -3,15 +3,14 @@
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-QUANTUM = (
-    0.35  # of the step of its numbers: rounding a slope leaves less (1 / sqrt(12) of it)
-)
+QUANTUM = 0.35  # of the step of its numbers: rounding a slope leaves less (1 / sqrt(12))
 CHUNK = 256  # scans looked at at a time
 FEW = 17  # pixels in which a line with a signal mostly has a smaller step
 
 
-def remove_line_trend(heights):
+def remove_line_trend(heights: ArrayLike) -> np.ndarray:
     """Take the least-squares straight line out of every scan line.
 
     Each line is treated alone, so a line can be levelled before the next exists.
@@ -27,7 +26,7 @@ def remove_line_trend(heights):
     return heights - mean[..., None] - slope[..., None] * ramp
 
 
-def line_trend(heights):
+def line_trend(heights: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Return what `remove_line_trend` takes out of every line: its height and its slope.
 
     A tip change often shows there first, as a step from one line to the next.
@@ -46,13 +45,13 @@ def line_trend(heights):
     return step, slope * (ramp[-1] - ramp[0])
 
 
-def recorded_lines(images):
+def recorded_lines(images: ArrayLike) -> np.ndarray:
     """Count the lines up to the last that is not constant: int array `(scans,)`."""
     images = np.asarray(images)
     return last_lines(images != images[:, :, :1])
 
 
-def pack_lines(images):
+def pack_lines(images: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Put the lines with a signal one after the other: a lost line changes nothing.
 
     Args:
@@ -74,7 +73,7 @@ def pack_lines(images):
     return packed, seen
 
 
-def unpack_lines(values, seen):
+def unpack_lines(values: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """Give each line of a scan what was said after the last line with a signal up to it.
 
     Args:
@@ -84,20 +83,15 @@ def unpack_lines(values, seen):
     Returns:
         array of the shape of `values`; 0 before the first line with a signal.
     """
-    place = seen.reshape(*seen.shape, *[1] * (values.ndim - 2))
-    found = np.take_along_axis(values, np.maximum(place - 1, 0), 1)
-    return np.where(place > 0, found, 0).astype(values.dtype)
+    count = seen.reshape(*seen.shape, *[1] * (values.ndim - 2))
+    latest = np.take_along_axis(values, np.maximum(count - 1, 0), 1)
+    return np.where(count > 0, latest, 0).astype(values.dtype)
 
 
-def usable_lines(images, lines=None):
-    """Count the lines with a signal of each scan, 1 at least.
+def usable_lines(images: object, lines: int | None = None) -> np.ndarray:
+    """Count the lines with a signal of each scan, 1 at least: int array `(scans,)`.
 
-    Args:
-        images: array-like of shape `(scans, lines, pixels)`; read some scans at a time.
-        lines: int. Lines to look at, None for all.
-
-    Returns:
-        int array of shape `(scans,)`.
+    `images`, `(scans, lines, pixels)`, are read some at a time; `lines` are looked at.
     """
     parts = [
         has_signal(np.asarray(images[start : start + CHUNK])[:, :lines]).sum(1)
@@ -106,7 +100,7 @@ def usable_lines(images, lines=None):
     return np.maximum(np.concatenate([np.zeros(0, int), *parts]), 1)
 
 
-def last_lines(lines):
+def last_lines(lines: ArrayLike) -> np.ndarray:
     """Count the lines up to the last that is not all 0: int array `(scans,)`."""
     there = np.asarray(lines).any(-1)
     last = there.shape[1] - there[:, ::-1].argmax(1)
@@ -123,7 +117,7 @@ def _trend(heights):
     return mean, slope, ramp
 
 
-def has_signal(heights):
+def has_signal(heights: ArrayLike) -> np.ndarray:
     """Tell which lines show more than a straight line and the steps of its numbers.
 
     A constant and a slope leave no more than rounding, and a slope in whole numbers, of a
@@ -187,7 +181,7 @@ def _in_steps(scaled, deviation, precision):
     return ~small.any(-1, keepdims=True)
 
 
-def standardise_lines(heights):
+def standardise_lines(heights: ArrayLike) -> np.ndarray:
     """Level every line and scale it to mean 0 and standard deviation 1.
 
     A line without a signal, see `has_signal`, becomes 0, as a line that was not recorded.
@@ -204,7 +198,7 @@ def standardise_lines(heights):
     return np.where(flat, 0, levelled / np.where(flat, 1, deviation)).astype(np.float32)
 
 
-def scale_lines(heights, total=None):
+def scale_lines(heights: ArrayLike, total: tuple | None = None) -> object:
     """Level every line and divide it by the running scale of the lines so far.
 
     The scale is the geometric mean of the standard deviations of this line and those
@@ -232,19 +226,14 @@ def scale_lines(heights, total=None):
     return scaled if total is None else (scaled, (sums[..., -1:], counts[..., -1:]))
 
 
-def resample_pixels(lines, pixels):
+def resample_pixels(lines: ArrayLike, pixels: int) -> np.ndarray:
     """Resample every line to another number of pixels with a triangle filter.
 
     Going down, the triangle is as wide as two new pixels (antialiased); a box
     filter would beat with the pixel grid and draw stripes. Going up, it is linear
     interpolation.
 
-    Args:
-        lines: float array of shape `(..., old pixels)`.
-        pixels: int. New number of pixels.
-
-    Returns:
-        float32 array of shape `(..., pixels)`.
+    float array `(..., old pixels)` to float32 array `(..., pixels)`.
     """
     lines = np.asarray(lines, np.float32)
     if lines.shape[-1] == pixels:
@@ -252,23 +241,14 @@ def resample_pixels(lines, pixels):
     return lines @ triangle_weights(lines.shape[-1], pixels)
 
 
-def resample_scan(heights, lines, pixels):
-    """Resample a whole scan along both axes with a triangle filter.
-
-    Args:
-        heights: float array of shape `(..., old lines, old pixels)`.
-        lines: int. New number of lines.
-        pixels: int. New number of pixels.
-
-    Returns:
-        float32 array of shape `(..., lines, pixels)`.
-    """
+def resample_scan(heights: ArrayLike, lines: int, pixels: int) -> np.ndarray:
+    """Resample scans `(..., lines, pixels)` along both axes with a triangle filter; float32."""
     turned = np.swapaxes(resample_pixels(heights, pixels), -1, -2)
     return np.swapaxes(resample_pixels(turned, lines), -1, -2)
 
 
 @lru_cache(maxsize=16)
-def triangle_weights(old, new, dtype="float32"):
+def triangle_weights(old: int, new: int, dtype: str = "float32") -> np.ndarray:
     """Weights of a triangle filter from `old` to `new` samples, `(old, new)`, read only."""
     scale = old / new
     width = max(scale, 1.0)

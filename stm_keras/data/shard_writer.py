@@ -84,7 +84,9 @@ def write_shards(
                 _remove(folder)
             if not (folder / BEGUN).exists():
                 with atomic(folder / BEGUN) as temporary:
-                    temporary.write_text(json.dumps(settings, allow_nan=False) + "\n")
+                    temporary.write_text(
+                        json.dumps(settings, allow_nan=False) + "\n", encoding="utf-8"
+                    )
             jobs = [
                 (folder / f"shard-{start // shard_size:06}.h5", start, scans)
                 for start in range(0, count, shard_size)

@@ -113,7 +113,7 @@ WRONG = [
     ({"temperature": {"lines": [1], "values": [0]}}, "`temperature.values` must be"),
     ({"temperature": {"lines": [4, 1], "values": [1, 1]}}, "rising numbers of lines"),
     ({"temperature": {"lines": [1, 4], "values": [1]}}, "must be 2 numbers from 0.001"),
-    ({"temperature": []}, "`temperature` is no object"),
+    ({"temperature": []}, "`temperature` is not an object"),
     ({"unknown": {"threshold": "high"}}, "`unknown.threshold` must be a probability"),
     ({"unknown": {"lines": [1], "thresholds": [7]}}, "`unknown.thresholds` must be"),
     ({"change": {}}, "`change.threshold` must be a probability"),
@@ -121,7 +121,7 @@ WRONG = [
     ({"change": {"threshold": 0.5, "delay": -1}}, "`change.delay` must be a number of l"),
     ({"size_nm": [80, 3]}, "`size_nm` must be two widths in nm"),
     ({"min_lines": 9}, "`min_lines` must be a number of lines from 1 to 8"),
-    ({"training": {"environment": []}}, "`training.environment` is no object"),
+    ({"training": {"environment": []}}, "`training.environment` is not an object"),
     ({"format": True}, "is of a newer stm-keras"),
     ({"input": ["scaled"]}, "is of a newer stm-keras"),
 ]
