@@ -94,10 +94,10 @@ def draw_scan(
 
     Args:
         heights: array of shape `(lines, pixels)`, any unit.
-        lines: int. Recorded lines.
-        change_line: int. First line with a new tip, or -1.
-        width: int. Pixels of the picture.
-        aspect: float. How much longer a pixel is along the slow axis than along a line.
+        lines: recorded ones.
+        change_line: first line with a new tip, or -1.
+        width: pixels of the picture.
+        aspect: how much longer a pixel is along the slow axis than along a line.
 
     Returns:
         uint8 array of shape `(rows, width, 3)`, at most twice as high as wide.

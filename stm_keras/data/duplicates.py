@@ -82,7 +82,7 @@ def find_duplicates(
     Args:
         images: array-like of shape `(scans, lines, pixels)`, read in blocks.
         lines: int array of shape `(scans,)`. Recorded lines, all by default.
-        progress: function of (done, total), or None.
+        progress: takes what is done, and the total.
 
     Raises:
         DatasetError: `images` or `lines` has another shape.
@@ -112,18 +112,18 @@ def find_duplicates(
 
 
 class _Progress:
-    """Tells a callable how much is done."""
+    """Tells a callable how much is done, and at the end that all is."""
 
     def __init__(self, report, total):
-        self.report, self.total, self.done = report, total, 0
+        self.report, self.total, self.done = report or (lambda done, total: None), total, 0
 
     def advance(self):
         self.done += 1
-        if self.report and self.done < self.total:
+        if self.done < self.total:
             self.report(self.done, self.total)
 
     def finish(self):
-        if self.report and self.total:
+        if self.total:
             self.report(self.total, self.total)
 
 
@@ -230,12 +230,9 @@ class NearestScans:
     def search(self, block, start, changed, threshold, rows):
         """Find scans like those of a block `(block, SIZE, SIZE)`.
 
-        Args:
-            start: int. Index of the block's first scan among all.
-            changed: bool. The block was turned or zoomed. If not, a pair is found from
-                its first scan only.
-            threshold: float. Least similarity.
-            rows: int. Least number of lines of the overlap with structure in both.
+        `start` is the index of the block's first scan among all. Of a block that was changed,
+        turned or zoomed, each scan is compared with all; else a pair is found from its
+        first scan only. At least `rows` lines of the overlap have structure in both.
 
         Returns:
             list of tuples (first scan, second scan, flip, shift, similarity).

@@ -8,7 +8,7 @@ import numpy as np
 
 from stm_keras.data.dataset import CLASSES, Dataset
 from stm_keras.data.hdf5_arrays import StoredImages, member, open_file, values
-from stm_keras.data.raw import RawDataset, blocks_of
+from stm_keras.data.raw import RawDataset, bad_scans, blocks_of
 from stm_keras.errors import DatasetError
 from stm_keras.readers.frames import frame_axes
 from stm_keras.readers.hdf5_open import attribute, child, names_of
@@ -158,16 +158,11 @@ class _Sink(io.FileIO):
 
 
 def _check_heights(dataset, scans, block):
-    if block.dtype.kind != "f" or float(np.abs(block).max(initial=0)) <= COUNTS:
-        return
-    recorded = np.arange(block.shape[1]) < dataset.lines[scans, None]
-    largest = np.where(recorded, np.abs(block).max(2), 0).max(1).astype(float)  # NaN stays
-    bad = ~(largest <= COUNTS)
+    not_finite, too_large = bad_scans(block, dataset.lines[scans], COUNTS)
+    bad = not_finite | too_large
     if bad.any():
         first = bad.argmax()
-        what = (
-            f"heights above {COUNTS:.2g}" if np.isfinite(largest[first]) else "NaN or inf"
-        )
+        what = "NaN or inf" if not_finite[first] else f"heights above {COUNTS:.2g}"
         raise DatasetError(
             f"`dataset` holds {what} in recorded lines of scan {scans.start + first}. Remove "
             "it, or tell in `lines` how many lines were recorded."

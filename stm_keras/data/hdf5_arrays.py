@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from stm_keras.data.dataset import LazyArray
-from stm_keras.data.raw import block_scans, listed_keys
+from stm_keras.data.raw import block_scans, clean, listed_keys
 from stm_keras.errors import DatasetError, InputError
 from stm_keras.memory import borrow, charge, limited
 from stm_keras.readers.hdf5_open import (
@@ -35,13 +35,7 @@ class StoredImages(LazyArray):
     The file is opened at the first use in each process: an open HDF5 file survives
     neither pickling nor a fork. Indexing gives 0 for what is not finite.
 
-    Args:
-        path: Of the file.
-        key: Name of the HDF5 dataset.
-        shape: tuple (scans, lines, pixels).
-        stored_dtype: dtype in the file.
-        dtype: dtype that indexing gives, or None for that of the file.
-        axes: Axis of the HDF5 dataset that holds scans, lines and pixels.
+    `axes` are those of the HDF5 dataset `key` that hold scans, lines and pixels.
     """
 
     def __init__(self, path, key, shape, stored_dtype, dtype=None, axes=(0, 1, 2)):
@@ -91,15 +85,10 @@ class StoredImages(LazyArray):
         for run in np.split(order, breaks):
             for part in (run[i : i + step] for i in range(0, len(run), step)):
                 first = int(indices[part[0]])
-                rows[part] = self._clean(self.read(first, first + len(part)))
+                block = self.read(first, first + len(part))
+                with np.errstate(over="ignore", invalid="ignore"):
+                    rows[part] = clean(block.astype(self.dtype, copy=False))
         return rows
-
-    def _clean(self, block):
-        with np.errstate(over="ignore", invalid="ignore"):
-            block = block.astype(self.dtype, copy=False)
-        if self.stored_dtype.kind != "f" or np.isfinite(block).all():
-            return block
-        return np.where(np.isfinite(block), block, self.dtype.type(0))
 
     def _open(self):
         process, parts = self._opened or (None, None)

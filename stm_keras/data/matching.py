@@ -42,12 +42,8 @@ def reduce_scans(images: np.ndarray, lines: np.ndarray) -> np.ndarray:
     Columns of one value at the left and right, as the fill of a panned copy, are left
     out before the lines are levelled: they would tilt every line.
 
-    Args:
-        images: array of shape `(scans, lines, pixels)`.
-        lines: int array of shape `(scans,)`. Recorded lines.
-
-    Returns:
-        float32 array of shape `(scans, SIZE, SIZE)`, 0 where nothing was recorded.
+    `images` are `(scans, lines, pixels)`, of which `lines`, `(scans,)`, were recorded. What was
+    not is 0 in the result: float32 array `(scans, SIZE, SIZE)`.
     """
     recorded = np.arange(images.shape[1]) < lines[:, None]
     images = np.where(np.isfinite(images) & recorded[:, :, None], images, 0)
@@ -123,9 +119,8 @@ def find_shifts(first: np.ndarray, second: np.ndarray, count: int = 2) -> tuple:
     """Find the most likely shifts between pairs of scans by phase correlation.
 
     Args:
-        first, second: complex arrays of shape `(pairs, 2, rows, columns)` from
-            `coarse_spectra`.
-        count: int. Shifts for each of the two spectra.
+        first, second: `(pairs, 2, rows, columns)`, from `coarse_spectra`.
+        count: shifts for each of the two spectra.
 
     Returns:
         Tuple of int array `(pairs, 2 * count, 2)`, shift along lines and pixels in

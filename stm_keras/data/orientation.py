@@ -14,22 +14,13 @@ _CLEAR = 0.6
 
 @dataclass(frozen=True)
 class Orientation:
-    """Along which axis the lines of a set of scans run.
+    """Along which axis the lines of a set of scans run."""
 
-    Args:
-        axis: str. "lines" where rows are scan lines, as they should be, "pixels"
-            where columns are, "unclear" where neither noise nor levelling tells.
-        scans: int. Scans that could be judged.
-        noise: float. Share of them in which rows differ like scan lines do.
-        levelled_lines, levelled_pixels: float. Share of them in which every row
-            (column) has the same mean, and columns (rows) have not.
-    """
-
-    axis: str
-    scans: int
-    noise: float
-    levelled_lines: float
-    levelled_pixels: float
+    axis: str  # "lines" where rows are scan lines, "pixels" where columns are, or "unclear"
+    scans: int  # that could be judged
+    noise: float  # share of them in which rows differ like scan lines do
+    levelled_lines: float  # in which every row has the same mean, and columns have not
+    levelled_pixels: float  # the other way round
 
     def to_json(self) -> dict:
         return asdict(self)
@@ -67,9 +58,7 @@ def measure_orientation(images: np.ndarray, lines: np.ndarray) -> tuple:
     transposed ones in 99.2 % of cases, be they pictures, standardised or tilted; by the
     majority of 20 scans of a session always.
 
-    Args:
-        images: array of shape `(scans, lines, pixels)`.
-        lines: int array of shape `(scans,)`. Recorded lines.
+    `images` are `(scans, lines, pixels)`; `lines`, `(scans,)`, were recorded.
 
     Returns:
         Tuple of float arrays `(scans,)`: the logarithm of the noise between rows

@@ -13,13 +13,8 @@ FEW = 17  # pixels in which a line with a signal mostly has a smaller step
 def remove_line_trend(heights: ArrayLike) -> np.ndarray:
     """Take the least-squares straight line out of every scan line.
 
-    Each line is treated alone, so a line can be levelled before the next exists.
-
-    Args:
-        heights: array of shape `(..., pixels)`, any unit, any real dtype.
-
-    Returns:
-        float64 array of the same shape. Each line has zero mean and zero slope.
+    Each line is treated alone, so a line can be levelled before the next exists. `heights` of
+    any unit and real dtype, `(..., pixels)`, become float64 with zero mean and zero slope.
     """
     heights = np.asarray(heights, np.float64)
     mean, slope, ramp = _trend(heights)
@@ -54,12 +49,10 @@ def recorded_lines(images: ArrayLike) -> np.ndarray:
 def pack_lines(images: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Put the lines with a signal one after the other: a lost line changes nothing.
 
-    Args:
-        images: array of shape `(scans, lines, pixels)`. Heights, any unit.
-
     Returns:
-        Tuple of an array of that shape, with 0 in the lines that are left over at the end;
-        and an int array `(scans, lines)`: how many lines with a signal there are up to each.
+        Tuple of an array like `images`, `(scans, lines, pixels)`, with 0 in the lines that are
+        left over at the end; and an int array `(scans, lines)`: how many lines with a signal
+        there are up to each.
     """
     images = np.asarray(images)
     there = has_signal(images)
@@ -76,12 +69,8 @@ def pack_lines(images: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
 def unpack_lines(values: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """Give each line of a scan what was said after the last line with a signal up to it.
 
-    Args:
-        values: array of shape `(scans, lines, ...)`, of packed lines.
-        seen: int array `(scans, lines)`, as of `pack_lines`.
-
-    Returns:
-        array of the shape of `values`; 0 before the first line with a signal.
+    `values`, `(scans, lines, ...)`, are of packed lines, `seen` as of `pack_lines`; the result
+    is 0 before the first line with a signal.
     """
     count = seen.reshape(*seen.shape, *[1] * (values.ndim - 2))
     latest = np.take_along_axis(values, np.maximum(count - 1, 0), 1)
@@ -121,13 +110,8 @@ def has_signal(heights: ArrayLike) -> np.ndarray:
     """Tell which lines show more than a straight line and the steps of its numbers.
 
     A constant and a slope leave no more than rounding, and a slope in whole numbers, of a
-    picture or a converter, leaves steps of one: neither tells anything of the tip.
-
-    Args:
-        heights: array of shape `(..., pixels)`, any unit, any real dtype; finite.
-
-    Returns:
-        bool array of shape `(...)`.
+    picture or a converter, leaves steps of one: neither tells anything of the tip. Finite
+    `heights` of any unit and real dtype, `(..., pixels)`, give a bool array `(...)`.
     """
     return ~_level(heights)[2][..., 0]
 
@@ -186,13 +170,7 @@ def standardise_lines(heights: ArrayLike) -> np.ndarray:
 
     A line without a signal, see `has_signal`, becomes 0, as a line that was not recorded.
     Neither the unit nor the scale of the heights matters, so 8-bit pictures and heights in
-    metres give the same input.
-
-    Args:
-        heights: array of shape `(..., pixels)`, any unit, any real dtype.
-
-    Returns:
-        float32 array of the same shape.
+    metres give the same input: float32 of the same shape `(..., pixels)`.
     """
     levelled, deviation, flat = _level(heights)
     return np.where(flat, 0, levelled / np.where(flat, 1, deviation)).astype(np.float32)

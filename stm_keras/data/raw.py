@@ -32,24 +32,18 @@ HINTS = {  # what a coding of labels looks like: what to do
 class RawDataset:
     """A dataset as its file holds it, before anything is checked.
 
-    Args:
-        images: an object with `shape` (scans, lines, pixels), `dtype` and `blocks()`, which
-            yields tuples (slice of scans, slice of pixels, array) that cover all images.
-        arrays: dict of str to array. `labels`, `votes` and any other field of a `Dataset`.
-        classes: None where the file names none.
-        parameters: dict of str to array.
-        source: Where the scans come from, or None where the file does not say.
-        own: Whether `save_dataset` wrote the file.
-        keys: Names of all that is in the file.
+    `images` has `shape` (scans, lines, pixels), `dtype` and `blocks()`, which yields tuples
+    (slice of scans, slice of pixels, array) that cover all images; `arrays` has `labels`,
+    `votes` and any other field of a `Dataset`.
     """
 
     images: object
     arrays: dict
-    classes: tuple | None = None
+    classes: tuple | None = None  # None where the file names none, and so below
     parameters: dict | None = None
     source: str | None = None
-    own: bool = False
-    keys: tuple = ()
+    own: bool = False  # whether `save_dataset` wrote the file
+    keys: tuple = ()  # names of all that is in the file
 
 
 def check_images(path: Path, images: object, shape: tuple | None) -> None:
@@ -265,8 +259,14 @@ class StreamedImages(LazyArray):
         while index >= self._scans.stop:
             self._block = None  # before the next one, or two were in memory
             self._scans, _, self._block = next(self._blocks)
-        scan = self._block[index - self._scans.start].astype(self.dtype)
-        return scan if scan.dtype.kind != "f" else np.where(np.isfinite(scan), scan, 0)
+        return clean(self._block[index - self._scans.start].astype(self.dtype))
+
+
+def clean(heights: np.ndarray) -> np.ndarray:
+    """Return heights with 0 for what is not finite."""
+    if heights.dtype.kind != "f" or np.isfinite(heights).all():
+        return heights
+    return np.where(np.isfinite(heights), heights, heights.dtype.type(0))
 
 
 def loaded_bytes(images: object) -> int:
@@ -291,14 +291,9 @@ def load_images(
     holds them as float32 or, as MATLAB does, as float64. Pixels of lines that were
     not recorded become 0 where they are not finite.
 
-    Args:
-        path: Named in errors.
-        images: as in `RawDataset`.
-        lines: int array of shape `(scans,)`. Recorded lines.
-        lazy: Whether images stay in their file, to be read when indexed.
-        streamed: Whether they will be read in order, so that they may stay in a file
-            that can only be read so, where they need more memory than is left.
-        most: The largest height that is believed.
+    Those that are `lazy` stay in their file, to be read when indexed; those that are
+    `streamed`, to be read in order, may stay in a file that can only be read so, where they
+    need more memory than is left. `most` is the largest height that is believed.
 
     Raises:
         DatasetError: A recorded line holds NaN, inf or more than is believed.
@@ -329,8 +324,23 @@ class _InexactError(Exception):
     """A dtype cannot hold a value."""
 
 
+def bad_scans(
+    heights: np.ndarray, lines: np.ndarray, most: float = COUNTS
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tell which scans hold NaN or inf in recorded lines, and which more than `most`.
+
+    `heights` are `(scans, lines, pixels)`; two bool arrays `(scans,)` come back.
+    """
+    largest = np.abs(heights).max(initial=0)
+    if heights.dtype.kind != "f" or (np.isfinite(largest) and largest <= most):
+        return np.zeros(len(heights), bool), np.zeros(len(heights), bool)
+    recorded = (np.arange(heights.shape[1]) < lines[:, None])[:, :, None]
+    finite = np.isfinite(heights)
+    large = finite & (np.abs(heights) > most)
+    return (~finite & recorded).any((1, 2)), (large & recorded).any((1, 2))
+
+
 def _load(path, images, lines, dtype, lazy, most):
-    recorded = np.arange(images.shape[1]) < lines[:, None]  # (scans, lines)
     not_finite, too_large = np.zeros((2, images.shape[0]), bool)
     small = images.dtype.kind in "bui" and images.dtype.itemsize <= 2
     out = None if lazy else np.empty(images.shape, dtype)
@@ -339,16 +349,12 @@ def _load(path, images, lines, dtype, lazy, most):
             values = block.astype(dtype, copy=False)
         if not small and dtype == np.float32 and block.dtype.itemsize > 4:
             _check_exact(values, block)
-        if dtype.kind == "f" and not small:
-            finite = np.isfinite(values)
-            if not finite.all():
-                values = np.where(finite, values, dtype.type(0))
-                not_finite[scans] |= (~finite & recorded[scans][:, :, None]).any((1, 2))
-            if np.abs(values).max(initial=0) > most:
-                large = np.abs(values) > most
-                too_large[scans] |= (large & recorded[scans][:, :, None]).any((1, 2))
+        if not small:
+            bad = bad_scans(values, lines[scans], most)
+            not_finite[scans] |= bad[0]
+            too_large[scans] |= bad[1]
         if out is not None:
-            out[scans, :, pixels] = values
+            out[scans, :, pixels] = clean(values)
     if not_finite.any():
         raise DatasetError(
             f"{path}: {not_finite.sum()} of {len(lines)} scans hold NaN or inf in recorded "

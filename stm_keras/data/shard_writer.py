@@ -47,16 +47,15 @@ def write_shards(
     """Write the shards of a dataset that are missing, then the index.
 
     Args:
-        folder: str or `Path`. New, empty, or begun by the same command.
-        settings: dict, JSON-ready. What was asked for: a folder with other settings is
-            left alone.
-        count: int. Scans.
-        shard_size: int. Scans of a shard; the last may have fewer.
-        work: callable of a list of (`Path`, first scan, scans), the shards to write. It
-            yields what `write_shard` returns of each, in that order.
-        overwrite: bool. Whether a finished dataset, or one begun with other settings, may
-            be replaced.
-        progress: callable of (scans done, scans in all), or None.
+        folder: New, empty, or begun by the same command.
+        settings: What was asked for, JSON-ready: a folder with others is left alone.
+        count: Scans.
+        shard_size: Scans of a shard; the last may have fewer.
+        work: Takes a list of (`Path`, first scan, scans), the shards to write, and yields
+            what `write_shard` returns of each, in that order.
+        overwrite: Whether a finished dataset, or one begun with other settings, may be
+            replaced.
+        progress: Takes scans done and scans in all.
 
     Returns:
         Tuple of `ShardIndex` and int: the scans that were there already.

@@ -21,7 +21,7 @@ import numpy as np
 from stm_keras.data.dataset import Dataset, LazyArray, merge_labels
 from stm_keras.data.hdf5 import FORMAT
 from stm_keras.data.hdf5_arrays import DAMAGE, damaged, member, open_unlocked, values
-from stm_keras.data.raw import RawDataset
+from stm_keras.data.raw import RawDataset, blocks_of, clean
 from stm_keras.data.shard_index import INDEX, read_index
 from stm_keras.data.validate import validate_dataset
 from stm_keras.errors import DatasetError, InputError
@@ -188,10 +188,8 @@ def _other_layout(path, what):
 class ShardFiles:
     """The shards of a dataset, few of them open at a time.
 
-    Args:
-        paths: list of `Path`.
-        sizes: list of int. Bytes that each must have.
-        starts: int array `(shards + 1,)`. First row of each shard, and the end.
+    Each must have so many bytes; `starts`, `(shards + 1,)`, are the first row of each, and
+    the end.
     """
 
     def __init__(self, paths, sizes, starts):
@@ -263,11 +261,8 @@ class _File:
 class _Sharded(LazyArray):
     """Rows of all shards, or some of them in an order of their own.
 
-    Args:
-        files: `ShardFiles`.
-        row: tuple of int. Shape of a row.
-        stored_dtype: dtype in the files, and what indexing gives until `in_dtype`.
-        **layout: what a child needs to find its rows, kept as attributes.
+    A row has the shape `row`. `layout` is what a child needs to find its rows; it is kept as
+    attributes.
     """
 
     def __init__(self, files, row, stored_dtype, **layout):
@@ -314,21 +309,16 @@ class _Sharded(LazyArray):
 class ShardedImages(_Sharded):
     """Scans, each deflated into a chunk of its own. Indexing gives 0 for what is not finite.
 
-    Attributes:
-        offsets: uint64 array `(scans,)`. Where each scan lies in its shard.
-        sizes: uint32 array `(scans,)`. Bytes it has there.
-        shuffled: bool. Whether the bytes of its pixels are sorted by their rank.
-        digest: str. SHA-256 of all shards.
-        heights: list of the lowest and the highest recorded height, or None.
+    `offsets` and `sizes`, `(scans,)`, tell where each lies in its shard, in bytes; `shuffled`
+    whether the bytes of its pixels are sorted by their rank; `digest` is the SHA-256 of all
+    shards; `heights` are the lowest and the highest that were recorded, or None.
     """
 
     checked = True  # `save_dataset` lets no NaN into recorded lines
 
     def blocks(self) -> Iterator[tuple]:
         """Yield (slice of scans, slice of pixels, array)."""
-        for start in range(0, len(self), 256):
-            scans = slice(start, min(start + 256, len(self)))
-            yield scans, slice(None), self[scans]
+        return blocks_of(self)
 
     def select(self, indices: np.ndarray) -> "ShardedImages":
         """Return some scans without reading them."""
@@ -357,18 +347,14 @@ class ShardedImages(_Sharded):
         if self.shuffled:  # (bytes of a number, pixels): all first bytes come first
             ranks = np.frombuffer(data, np.uint8).reshape(self.stored_dtype.itemsize, -1)
             data = ranks.T.tobytes()
-        heights = np.frombuffer(data, self.stored_dtype).reshape(self.shape[1:])
-        if self.stored_dtype.kind != "f" or np.isfinite(heights).all():
-            return heights
-        return np.where(np.isfinite(heights), heights, heights.dtype.type(0))
+        return clean(np.frombuffer(data, self.stored_dtype).reshape(self.shape[1:]))
 
 
 class ShardedArray(_Sharded):
     """Rows of a small array, which lie one after the other in each shard.
 
-    Attributes:
-        offsets: int array `(shards,)`. Where the array begins in each shard.
-        table: array. What stored values mean, or None for what they are.
+    `offsets`, `(shards,)`, tell where it begins in each; `table` what stored values mean, or
+    None for what they are.
     """
 
     table = None

@@ -42,10 +42,8 @@ def validate_dataset(
 ) -> Dataset:
     """Check everything a file holds and make a `Dataset` of it.
 
-    Args:
-        path: Named in errors, and the source where the file names none.
-        raw: `RawDataset`.
-        merge, shape, lazy_above, streamed: As for `load_dataset`.
+    `path` is named in errors, and is the source where the file names none; all else is as
+    for `load_dataset`.
 
     Raises:
         DatasetError: Anything does not fit.
