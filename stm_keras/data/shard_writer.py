@@ -7,12 +7,14 @@ index. A shard comes into the folder whole, so one that is there is not made aga
 import json
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from stm_keras.data.dataset import Dataset
 from stm_keras.data.hdf5 import ARRAYS, read_hdf5
+from stm_keras.data.hdf5_arrays import open_file
 from stm_keras.data.load import save_dataset
 from stm_keras.data.raw import RawDataset
 from stm_keras.data.shard_index import (
@@ -25,6 +27,7 @@ from stm_keras.data.shard_index import (
     file_sha256,
     read_index,
 )
+from stm_keras.data.shards import ShardedImages, ShardFiles, locate_scans
 from stm_keras.data.summary import recorded_heights
 from stm_keras.errors import DatasetError, InputError, OutputError, UsageError
 from stm_keras.files import atomic, check_folder, locked
@@ -200,7 +203,13 @@ def _read_shard(path, scans):
     if not path.is_file():
         return None
     try:
-        layout, shard = _describe(path, read_hdf5(path))
+        raw = read_hdf5(path)
+        with open_file(path) as file:
+            located = locate_scans(path, file["images"])
+        files = ShardFiles([path], [path.stat().st_size], np.array([0, len(raw.images)]))
+        row, dtype = raw.images.shape[1:], raw.images.dtype
+        images = ShardedImages(files, row, dtype, **located, digest="", heights=None)
+        layout, shard = _describe(path, replace(raw, images=images))
     except (DatasetError, InputError):  # it is written again
         return None
     return (layout, shard) if shard.scans == scans else None

@@ -142,13 +142,13 @@ def _read_open_shard(path, file, index, shard):
         )
     lazy = {key for key in names if key in LAZY or key.startswith("parameters/")}
     return {
-        **_locate_scans(path, images),
+        **locate_scans(path, images),
         "arrays": {key: values(path, file, key) for key in names - lazy},
         "lazy": {key: _locate_array(path, file[key], shard.scans) for key in lazy},
     }
 
 
-def _locate_scans(path, images):
+def locate_scans(path, images):
     """Return offset and size of each scan of a shard, and whether its bytes are shuffled."""
     plist = images.id.get_create_plist()
     filters = [plist.get_filter(n)[0] for n in range(plist.get_nfilters())]
