@@ -8,7 +8,7 @@ import numpy as np
 
 from stm_keras.data.dataset import CLASSES, Dataset
 from stm_keras.data.hdf5_arrays import StoredImages, member, open_file, values
-from stm_keras.data.raw import RawDataset, bad_scans, blocks_of
+from stm_keras.data.raw import RawDataset, bad_scans, blocks_of, must
 from stm_keras.errors import DatasetError
 from stm_keras.readers.frames import frame_axes
 from stm_keras.readers.hdf5_open import attribute, child, names_of
@@ -75,10 +75,8 @@ def _matlab_axes(path, images):
     shape = images.shape[::-1]  # as MATLAB shows it, such as 128 x 128 x scans
     axes = frame_axes(path, "images", shape, matlab=True)
     if len(axes) == 2:
-        raise DatasetError(
-            f"{path}: `images` must have shape (scans, lines, pixels). Received: one image of "
-            f"shape {shape}."
-        )
+        wanted = "have shape (scans, lines, pixels)"
+        raise must(path, "images", wanted, f"one image of shape {shape}")
     return tuple(2 - axis for axis in axes)
 
 

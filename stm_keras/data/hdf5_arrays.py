@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from stm_keras.data.dataset import LazyArray
-from stm_keras.data.raw import block_scans, clean, listed_keys
+from stm_keras.data.raw import block_scans, clean, listed_keys, must
 from stm_keras.errors import DatasetError, InputError
 from stm_keras.memory import borrow, charge, limited
 from stm_keras.readers.hdf5_open import (
@@ -164,16 +164,14 @@ def member(path: str | Path, file: h5py.Group, key: str) -> h5py.Dataset:
     array = file[key]
     if not isinstance(array, h5py.Dataset) or array.shape is None:
         kind = "an empty one" if isinstance(array, h5py.Dataset) else "a group"
-        raise DatasetError(f"{path}: `{key}` must be an array. Received: {kind}.")
+        raise must(path, key, "be an array", kind)
     if array.is_virtual or array.external:
         raise DatasetError(
             f"{path}: the data of `{key}` are in another file, which is not followed. Copy "
             "them into this file."
         )
     if not is_plain(array.id.get_type()):
-        raise DatasetError(
-            f"{path}: `{key}` must hold numbers or text. Received: dtype {array.dtype}."
-        )
+        raise must(path, key, "hold numbers or text", f"dtype {array.dtype}")
     if not (is_stored(array) and _all_chunks(array)):
         raise DatasetError(
             f"{path}: `{key}` has shape {array.shape}, but only "

@@ -10,7 +10,7 @@ import numpy as np
 from stm_keras.data.dataset import CLASSES, SIX_CLASSES
 from stm_keras.data.hdf5 import ARRAYS, squeeze_list
 from stm_keras.data.hdf5_arrays import StoredImages, member, open_file
-from stm_keras.data.raw import InMemoryImages, RawDataset, listed_keys
+from stm_keras.data.raw import InMemoryImages, RawDataset, listed_keys, must
 from stm_keras.errors import DatasetError
 from stm_keras.readers.file_bytes import damage, read_bytes
 from stm_keras.readers.frames import as_frames
@@ -80,10 +80,8 @@ def read_old_matlab(path: Path, lines: int) -> RawDataset:
 
 def _count_scans(path, shape, lines):
     if len(shape) != 2 or shape[1] % lines:
-        raise DatasetError(
-            f"{path}: `x_raw` must have one row per pixel and {lines} columns per "
-            f"scan, as h5py shows it. Received: shape {shape}."
-        )
+        wanted = f"have one row per pixel and {lines} columns per scan, as h5py shows it"
+        raise must(path, "x_raw", wanted, f"shape {shape}")
     return shape[1] // lines
 
 
@@ -102,15 +100,13 @@ def _scan_votes(path, stored, scans, lines):
     columns = (scans * lines, scans)
     rows = (len(SIX_CLASSES), len(CLASSES))
     if stored.ndim != 2 or stored.shape[0] not in rows or stored.shape[1] not in columns:
-        raise DatasetError(
-            f"{path}: `y` must have 6 or 4 rows, one per class, and {columns[0]} columns, "
-            f"one per line, or {scans}, one per scan, as h5py shows it. Received: shape "
-            f"{stored.shape}."
+        wanted = (
+            f"have 6 or 4 rows, one per class, and {columns[0]} columns, one per line, or "
+            f"{scans}, one per scan, as h5py shows it"
         )
+        raise must(path, "y", wanted, f"shape {stored.shape}")
     if stored.dtype.kind not in "biuf":
-        raise DatasetError(
-            f"{path}: `y` must hold numbers. Received: dtype {stored.dtype}."
-        )
+        raise must(path, "y", "hold numbers", f"dtype {stored.dtype}")
     if stored.shape[1] == scans:
         return _as_float32(stored.T)
     votes = np.empty((scans, stored.shape[0]), np.float32)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from stm_keras.data.hdf5 import ARRAYS
-from stm_keras.data.raw import BLOCK_BYTES, RawDataset, listed_keys
+from stm_keras.data.raw import BLOCK_BYTES, RawDataset, listed_keys, must
 from stm_keras.errors import DatasetError
 from stm_keras.memory import charge
 from stm_keras.readers.file_bytes import DEFLATE, charge_list
@@ -118,9 +118,7 @@ def _read_header(path, member, stream):
             'refused. Save numbers, or text as `array.astype("U")`.'
         )
     if dtype.kind not in "biufUS":
-        raise DatasetError(
-            f"{path}: `{key}` must hold numbers or text. Received: dtype {dtype}."
-        )
+        raise must(path, key, "hold numbers or text", f"dtype {dtype}")
     declared = math.prod(shape) * dtype.itemsize
     if declared != member.file_size - stream.tell() or min(shape, default=0) < 0:
         raise DatasetError(

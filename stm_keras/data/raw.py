@@ -46,22 +46,29 @@ class RawDataset:
     keys: tuple = ()  # names of all that is in the file
 
 
+def must(
+    path: object, key: str, wanted: str, received: object, advice: str = ""
+) -> DatasetError:
+    """Return the error for an array that is not as it must be."""
+    return DatasetError(
+        f"{path}: `{key}` must {wanted}. Received: {received}. {advice}".rstrip()
+    )
+
+
 def check_images(path: Path, images: object, shape: tuple | None) -> None:
     """See that images are scans of one size, `shape` (lines, pixels) or any, at least one."""
     received = tuple(images.shape)
     if images.dtype.kind not in "biuf":
-        raise DatasetError(
-            f"{path}: `images` must hold real numbers. Received: dtype {images.dtype}."
-        )
+        raise must(path, "images", "hold real numbers", f"dtype {images.dtype}")
     if len(received) != 3 or (shape is not None and received[1:] != tuple(shape)):
-        wanted, size = "(scans, lines, pixels)", ""
+        wanted = "have shape (scans, lines, pixels)"
         if shape is not None:
-            wanted = f"(scans, {shape[0]}, {shape[1]})"
-            size = f": {shape[0]} lines of {shape[1]} pixels per scan"
-        raise DatasetError(
-            f"{path}: `images` must have shape {wanted}{size}. Received: shape {received}. "
-            f"{_cure(received, shape)}"
-        )
+            lines, pixels = shape
+            wanted = (
+                f"have shape (scans, {lines}, {pixels}): {lines} lines of {pixels} pixels"
+            )
+            wanted += " per scan"
+        raise must(path, "images", wanted, f"shape {received}", _cure(received, shape))
     if 0 in received:
         raise DatasetError(
             f"{path}: `images` is empty (shape {received}). A dataset has at least one scan."
@@ -87,16 +94,12 @@ def check_lengths(path: Path, count: int, arrays: Mapping) -> None:
     """See that every array has one entry for each of `count` scans."""
     for key, array in arrays.items():
         if array.ndim == 0 or len(array) != count:
-            raise DatasetError(
-                f"{path}: `{key}` must have one entry for each of the {count} scans of "
-                f"`images`. Received: shape {array.shape}."
-            )
+            wanted = f"have one entry for each of the {count} scans of `images`"
+            raise must(path, key, wanted, f"shape {array.shape}")
         if array.ndim != 1 and key in ("labels", "lines", "raters", "unanimous", *TEXTS):
             kind = "column" if array.size == count else "one-hot" if key == "labels" else ""
-            raise DatasetError(
-                f"{path}: `{key}` must have shape ({count},). Received: shape "
-                f"{array.shape}. {HINTS.get(kind, '')}".rstrip()
-            )
+            shape = f"shape {array.shape}"
+            raise must(path, key, f"have shape ({count},)", shape, HINTS.get(kind, ""))
 
 
 def check_votes(path: Path, votes: np.ndarray | None) -> np.ndarray | None:
@@ -104,10 +107,8 @@ def check_votes(path: Path, votes: np.ndarray | None) -> np.ndarray | None:
     if votes is None:
         return None
     if votes.ndim != 2 or votes.dtype.kind not in "biuf":
-        raise DatasetError(
-            f"{path}: `votes` must be numbers of shape (scans, classes). Received: shape "
-            f"{votes.shape}, dtype {votes.dtype}."
-        )
+        received = f"shape {votes.shape}, dtype {votes.dtype}"
+        raise must(path, "votes", "be numbers of shape (scans, classes)", received)
     wrong = ~((votes >= 0) & (votes <= 1)).all(1)
     if wrong.any():
         raise DatasetError(
@@ -129,10 +130,7 @@ def whole(
         return None
     if array.dtype.kind not in "biuf":
         hint = HINTS["text"] if key == "labels" and array.dtype.kind in "USO" else ""
-        raise DatasetError(
-            f"{path}: `{key}` must be whole numbers. Received: dtype {array.dtype}. "
-            f"{hint}".rstrip()
-        )
+        raise must(path, key, "be whole numbers", f"dtype {array.dtype}", hint)
     with np.errstate(invalid="ignore"):
         wrong = (array != np.floor(array)) | (abs(array.astype(np.float64)) > 2**53)
     if not wrong.any():
@@ -143,10 +141,8 @@ def whole(
             return array.astype(np.int64)
     limits = "" if low is None else f" from {low}" + ("" if high is None else f" to {high}")
     first = np.argwhere(wrong)[0]
-    raise DatasetError(
-        f"{path}: `{key}` must be whole numbers{limits}. Received: "
-        f"{array[tuple(first)]} for scan {first[0]}."
-    )
+    received = f"{array[tuple(first)]} for scan {first[0]}"
+    raise must(path, key, f"be whole numbers{limits}", received)
 
 
 def check_labels(path: Path, labels: np.ndarray | None, classes: tuple, own: bool) -> None:
@@ -156,10 +152,13 @@ def check_labels(path: Path, labels: np.ndarray | None, classes: tuple, own: boo
     wrong = (labels < (-1 if own else 0)) | (labels >= len(classes))
     if wrong.any():
         from_one = FROM_ONE if (labels.min(), labels.max()) == (1, len(classes)) else ""
-        raise DatasetError(
-            f"{path}: `labels` must be 0 to {len(classes) - 1} for the {len(classes)} "
-            f"classes {listed(classes)}. Received: {labels[wrong][0]} for scan "
-            f"{wrong.argmax()}. {from_one}".rstrip()
+        count = len(classes)
+        raise must(
+            path,
+            "labels",
+            f"be 0 to {count - 1} for the {count} classes {listed(classes)}",
+            f"{labels[wrong][0]} for scan {wrong.argmax()}",
+            from_one,
         )
 
 
@@ -176,10 +175,12 @@ def count_classes(path: Path, labels: np.ndarray, known: Mapping) -> int:
     if there[0] == 1:
         raise DatasetError(f"{path}: {FROM_ONE} Received: {received}.")
     numbers = " or ".join(f"0 to {count - 1}" for count in sorted(known))
+    advice = (
+        "Add `classes`, the name of each number (in a CSV file: names in place of numbers)."
+    )
     raise DatasetError(
         f"{path}: `labels` without `classes` must be {numbers}, each at least once. Received: "
-        f"{received}. Add "
-        "`classes`, the name of each number (in a CSV file: names in place of numbers)."
+        f"{received}. {advice}"
     )
 
 

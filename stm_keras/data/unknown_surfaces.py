@@ -8,7 +8,7 @@ import numpy as np
 
 from stm_keras.data.hdf5_arrays import member, open_file, values
 from stm_keras.data.preprocess import recorded_lines
-from stm_keras.data.raw import listed_keys
+from stm_keras.data.raw import listed_keys, must
 from stm_keras.errors import DatasetError
 from stm_keras.memory import charge
 from stm_keras.readers.hdf5_open import names_of
@@ -131,14 +131,12 @@ def read_unknown_surfaces(path: str | Path) -> UnknownSurfaces:
 def _read_heights(path, file: h5py.Group, key):
     array = member(path, file, key)
     if array.ndim != 3 or not array.shape[0] or array.dtype.kind not in "fiu":
-        raise DatasetError(
-            f"{path}: {array.name} must hold numbers of shape (scans, lines, pixels). "
-            f"Received: shape {array.shape}, {array.dtype}."
-        )
-    charge(3 * 4 * array.size, f"`{array.name}`")
+        wanted = "hold numbers of shape (scans, lines, pixels)"
+        raise must(path, key, wanted, f"shape {array.shape}, {array.dtype}")
+    charge(3 * 4 * array.size, f"`{key}`")
     heights = np.asarray(read_values(array), np.float32)
     if not np.isfinite(heights).all():
-        raise DatasetError(f"{path}: {array.name} holds NaN or inf. Set such lines to 0.")
+        raise DatasetError(f"{path}: `{key}` holds NaN or inf. Set such lines to 0.")
     largest = np.abs(heights).max((1, 2), keepdims=True)  # no unit matters
     return heights / np.where(largest > 0, largest, 1)
 
@@ -146,10 +144,8 @@ def _read_heights(path, file: h5py.Group, key):
 def _read_texts(path, file: h5py.Group, key, count):
     texts = np.asarray(values(path, file, key))
     if texts.shape != (count,):
-        raise DatasetError(
-            f"{path}: `{key}` must hold one text for each of {count} scans. "
-            f"Received: shape {texts.shape}."
-        )
+        wanted = f"hold one text for each of {count} scans"
+        raise must(path, key, wanted, f"shape {texts.shape}")
     return np.array(
         [each.decode() if isinstance(each, bytes) else str(each) for each in texts.tolist()]
     )

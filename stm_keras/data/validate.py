@@ -26,6 +26,7 @@ from stm_keras.data.raw import (
     listed_keys,
     load_images,
     loaded_bytes,
+    must,
     whole,
 )
 from stm_keras.errors import DatasetError
@@ -74,10 +75,8 @@ def validate_dataset(
         path, "line_labels", arrays.get("line_labels"), -1, len(classes) - 1
     )
     if line_labels is not None and line_labels.shape != images.shape[:2]:
-        raise DatasetError(
-            f"{path}: `line_labels` must have shape {images.shape[:2]}. Received: "
-            f"{line_labels.shape}."
-        )
+        wanted = f"have shape {images.shape[:2]}"
+        raise must(path, "line_labels", wanted, line_labels.shape)
     if order is not None:
         votes = None if votes is None else votes[:, np.argsort(order)]
         table = np.append(order, -1)  # the last entry is that of -1
@@ -136,10 +135,7 @@ def _class_names(path, names, votes, labels):
     names = tuple(str(name) for name in names)
     keys = [canonical(name) for name in names]
     if len(set(keys)) < max(2, len(keys)) or "" in keys:
-        raise DatasetError(
-            f"{path}: `classes` must be two or more different names. Received: "
-            f"{listed(names)}."
-        )
+        raise must(path, "classes", "be two or more different names", listed(names))
     if count not in (None, len(names)):
         raise DatasetError(
             f"{path}: `votes` has {count} columns for {len(names)} classes. They must be "
