@@ -190,11 +190,8 @@ def _count_leaks(split, pairs):
     groups = {name: pairs.groups[np.asarray(split.parts[name], int)] for name in PARTS}
     held_out = np.concatenate([groups[name] for name in PARTS if name != "train"])
     leaked = held_out[np.isin(held_out, groups["train"])]
-    return {
-        "protocol": split.protocol,
-        "groups": len(np.unique(leaked)),
-        "held_out": len(leaked),
-    }
+    groups = len(np.unique(leaked))
+    return {"protocol": split.protocol, "groups": groups, "held_out": len(leaked)}
 
 
 def _count_labels(dataset):

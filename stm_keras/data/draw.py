@@ -92,15 +92,9 @@ def draw_scan(
 ) -> np.ndarray:
     """Draw one scan: levelled line by line, 2-98 % of its heights from dark to bright.
 
-    Args:
-        heights: array of shape `(lines, pixels)`, any unit.
-        lines: recorded ones.
-        change_line: first line with a new tip, or -1.
-        width: pixels of the picture.
-        aspect: how much longer a pixel is along the slow axis than along a line.
-
-    Returns:
-        uint8 array of shape `(rows, width, 3)`, at most twice as high as wide.
+    `heights` are `(lines, pixels)` of any unit, of which `lines` were recorded; `aspect` tells
+    how much longer a pixel is along the slow axis than along a line. Returns a uint8 array
+    `(rows, width, 3)`, at most twice as high as wide.
     """
     heights = np.asarray(heights, np.float64)
     rows = round(min(width * aspect * heights.shape[0] / heights.shape[1], 2 * width))

@@ -25,22 +25,18 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Pairs of scans that show the same patch of a surface.
+    """Pairs of scans that show the same patch of a surface, sorted.
 
-    Args:
-        first, second: int arrays of shape `(pairs,)`. Indices of scans, first < second,
-            sorted. Exact copies are paired with the first of them only.
-        kind: str array of shape `(pairs,)`, from `KINDS`.
-        score: float array of shape `(pairs,)`, `THRESHOLD` to 1.
-        groups: int array of shape `(scans,)`. Scans that are paired, also by way of
-            others, have the same number.
+    Exact copies are paired with the first of them only.
     """
 
-    first: np.ndarray
+    first: np.ndarray  # int (pairs,): indices of scans, first < second
     second: np.ndarray
-    kind: np.ndarray
-    score: np.ndarray
-    groups: np.ndarray
+    kind: np.ndarray  # str (pairs,), from `KINDS`
+    score: np.ndarray  # float (pairs,), `THRESHOLD` to 1
+    groups: (
+        np.ndarray
+    )  # int (scans,): the same number for scans that are paired, also by others
 
     def __len__(self):
         return len(self.first)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -62,8 +63,7 @@ def read_pictures(table: Path, lines: int = 128, pixels: int = 128) -> RawDatase
     return RawDataset(images=images, arrays={"lines": recorded, **arrays}, classes=classes)
 
 
-@dataclass(frozen=True)
-class Picture:
+class Picture(NamedTuple):
     """What the header of a picture tells."""
 
     path: Path
@@ -175,13 +175,11 @@ def read_table(path: Path) -> tuple[dict, tuple | None, list]:
     - one column per class with the share of votes, 0 to 1. The names of the classes
       are compared by letters and digits only: `tip_change` is `tip change`.
     - optional: `session`, `campaign`, `run`, `name` (else the name of the file),
-      `raters`, `lines` (recorded lines of the 128).
-
-    Other columns are left alone.
+      `raters`, `lines` (recorded lines of the 128). Other columns are left alone.
 
     Returns:
-        Tuple of dict of str to array, tuple of class names or None where numbers do
-        not tell, and list of the line of the table each picture is on.
+        dict of str to array, the class names or None where numbers do not tell, and the line
+        of the table each picture is on.
 
     Raises:
         DatasetError: The file is not such a table.

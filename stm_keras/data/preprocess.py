@@ -78,10 +78,7 @@ def unpack_lines(values: np.ndarray, seen: np.ndarray) -> np.ndarray:
 
 
 def usable_lines(images: object, lines: int | None = None) -> np.ndarray:
-    """Count the lines with a signal of each scan, 1 at least: int array `(scans,)`.
-
-    `images`, `(scans, lines, pixels)`, are read some at a time; `lines` are looked at.
-    """
+    """Count the lines with a signal of scans, 1 at least, of some lines or all: int `(scans,)`."""
     parts = [
         has_signal(np.asarray(images[start : start + CHUNK])[:, :lines]).sum(1)
         for start in range(0, len(images), CHUNK)
@@ -205,13 +202,10 @@ def scale_lines(heights: ArrayLike, total: tuple | None = None) -> object:
 
 
 def resample_pixels(lines: ArrayLike, pixels: int) -> np.ndarray:
-    """Resample every line to another number of pixels with a triangle filter.
+    """Resample lines `(..., old pixels)` to so many pixels with a triangle filter; float32.
 
-    Going down, the triangle is as wide as two new pixels (antialiased); a box
-    filter would beat with the pixel grid and draw stripes. Going up, it is linear
-    interpolation.
-
-    float array `(..., old pixels)` to float32 array `(..., pixels)`.
+    Going down, the triangle is as wide as two new pixels (antialiased); a box filter would beat
+    with the pixel grid and draw stripes. Going up, it is linear interpolation.
     """
     lines = np.asarray(lines, np.float32)
     if lines.shape[-1] == pixels:

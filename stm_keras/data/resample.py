@@ -26,7 +26,7 @@ class LineResampler:
         pixels: of a line of the scan.
         lines: of the complete scan. None where that is not known: it is taken as square, and
             the lines go on for as long as they are pushed.
-        aspect: how much longer a pixel is along the slow axis than along a line.
+        aspect: as of `aspect_of`.
     """
 
     def __init__(
@@ -90,21 +90,14 @@ class LineResampler:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A scan in the lines and pixels of a model.
+    """A scan in the lines and pixels of a model."""
 
-    Args:
-        heights: float64 array of shape `(max_lines, pixels)`. Heights from their median, as
-            parts of the largest; lines that are not there are 0.
-        bounds: int array of shape `(lines that are there + 1,)`. Line of the scan with which
-            each of these begins, and with which the last ends.
-        planned: int. Lines of the model that the complete scan has.
-        left: int. Recorded lines that are not judged, since the scan is higher than wide.
-    """
-
+    # (max_lines, pixels), from their median, as parts of the largest; 0 where there is no line.
     heights: np.ndarray
+    # (lines that are there + 1,): line of the scan with which each begins; the end of the last.
     bounds: np.ndarray
-    planned: int
-    left: int = 0
+    planned: int  # lines of the model that the complete scan has
+    left: int = 0  # recorded lines that are not judged, since the scan is higher than wide
 
 
 def fit_heights(
@@ -115,18 +108,15 @@ def fit_heights(
 ) -> Fitted:
     """Bring recorded lines to the lines and pixels of a model.
 
-    Lines without a signal, constant or no more than a slope, were lost and do not count.
+    Lines without a signal, constant or no more than a slope, were lost and do not count. Without
+    a usable line the heights are all 0, and the bounds are `[0]`.
 
     Args:
         lines: array of shape `(lines, pixels)`, in the order of acquisition, any unit; NaN
             where not recorded.
         facts: metadata of the model: `pixels` and `max_lines`.
         planned: lines that the complete scan has; None for those there are.
-        size: tuple (width, height) of the complete scan; None where that is not known: pixels
-            are taken as square.
-
-    Returns:
-        `Fitted`. Without a usable line its heights are all 0, and its bounds are `[0]`.
+        size: (width, height) of the complete scan; None where pixels are taken as square.
 
     Raises:
         MismatchError: It is not a scan.

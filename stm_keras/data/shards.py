@@ -8,11 +8,10 @@ parameters stay in the shards.
 import hashlib
 import math
 import os
-import threading
 import zlib
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import h5py
@@ -192,16 +191,16 @@ class ShardFiles:
     the end.
     """
 
-    def __init__(self, paths, sizes, starts):
-        self.__setstate__({"paths": paths, "sizes": sizes, "starts": starts})
+    def __init__(self, paths: list, sizes: list, starts: np.ndarray):
+        self.paths, self.sizes, self.starts = paths, sizes, starts
+        self._file = lru_cache(MOST_OPEN)(self._open)
 
-    def __getstate__(self):
-        return {"paths": self.paths, "sizes": self.sizes, "starts": self.starts}
+    def __reduce__(self):
+        return type(self), (self.paths, self.sizes, self.starts)
 
-    def __setstate__(self, state):
-        self.__dict__.update(state)
-        self._open = OrderedDict()
-        self._lock = threading.Lock()
+    @property
+    def open_files(self) -> int:
+        return self._file.cache_info().currsize
 
     def read(self, shard: int, offset: int, size: int) -> bytes:
         """Read `size` bytes of a shard.
@@ -219,21 +218,13 @@ class ShardFiles:
             raise DatasetError(f"{self.paths[shard]}: is cut short. Copy it again.")
         return data
 
-    def _file(self, shard):
-        with self._lock:
-            file = self._open.get(shard)
-            if file is None:
-                path = self.paths[shard]
-                file = _File(path)
-                if file.size != self.sizes[shard]:
-                    raise DatasetError(
-                        f"{path}: changed since it was loaded. Load it again."
-                    )
-                self._open[shard] = file
-                while len(self._open) > MOST_OPEN:
-                    self._open.popitem(last=False)
-            self._open.move_to_end(shard)
-            return file
+    def _open(self, shard):
+        file = _File(self.paths[shard])
+        if file.size != self.sizes[shard]:
+            raise DatasetError(
+                f"{self.paths[shard]}: changed since it was loaded. Load it again."
+            )
+        return file
 
 
 class _File:
