@@ -3,6 +3,7 @@
 import hashlib
 import math
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -46,7 +47,7 @@ class Dataset:
         source: str. File or command the scans come from.
     """
 
-    images: object
+    images: Any
     labels: np.ndarray
     classes: tuple[str, ...]
     lines: np.ndarray
@@ -118,14 +119,14 @@ class Dataset:
             chunk = np.asarray(self.images[start : start + 256])
             if chunk.dtype == np.float64 and (chunk == chunk.astype(np.float32)).all():
                 chunk = chunk.astype(np.float32)  # as a file would keep such heights
-            state.update(np.ascontiguousarray(chunk))
+            state.update(np.ascontiguousarray(chunk).data)
         for array in (self.labels, self.lines):
-            state.update(np.ascontiguousarray(array, dtype="<i8"))
+            state.update(np.ascontiguousarray(array, dtype="<i8").data)
         state.update("\n".join(self.classes).encode())
         return state.hexdigest()
 
 
-def read_images(images: object, indices: np.ndarray) -> np.ndarray:
+def read_images(images: Any, indices: np.ndarray) -> np.ndarray:
     """Index images `(scans, lines, pixels)` in any order, repeats and all.
 
     HDF5 wants increasing indices without repeats.
@@ -209,7 +210,7 @@ class LazyArray:
         return np.where(index < 0, index + len(self), index)
 
 
-def select_rows(array: object, indices: np.ndarray) -> object:
+def select_rows(array: Any, indices: np.ndarray) -> Any:
     """Return some rows of an array, of a sharded one without reading them; None of None."""
     if array is None:
         return None

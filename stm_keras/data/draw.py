@@ -49,7 +49,7 @@ def contact_sheets(
     """
     if per_class < 1:
         raise UsageError(f"`per_class` must be 1 or more. Received: {per_class}.")
-    folder = check_folder(folder)
+    target = Path(check_folder(folder))
     rng = np.random.default_rng(seed)
     sheets = []
     for label, name in [*enumerate(dataset.classes), (-1, "no single class")]:
@@ -57,7 +57,7 @@ def contact_sheets(
         if len(scans):
             slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
             number = len(dataset.classes) if label < 0 else label
-            sheets.append((folder / f"{number}-{slug}.png", name, scans))
+            sheets.append((target / f"{number}-{slug}.png", name, scans))
     for path, _, _ in sheets:
         if path.exists() and not overwrite:
             raise OutputError(f"{path}: exists already. Add --overwrite to replace it.")

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -47,7 +48,7 @@ class Duplicates:
 
 
 def duplicate_groups(
-    images: object, lines: ArrayLike | None = None, progress: Progress | None = None
+    images: Any, lines: ArrayLike | None = None, progress: Progress | None = None
 ) -> np.ndarray:
     """Number scans so that all that show the same patch of a surface share a number.
 
@@ -58,7 +59,7 @@ def duplicate_groups(
 
 
 def find_duplicates(
-    images: object, lines: ArrayLike | None = None, progress: Progress | None = None
+    images: Any, lines: ArrayLike | None = None, progress: Progress | None = None
 ) -> Duplicates:
     """Find pairs of scans that show the same patch of a surface in the same tip state.
 
@@ -83,14 +84,14 @@ def find_duplicates(
     Raises:
         DatasetError: `images` or `lines` has another shape.
     """
-    lines = _check(images, lines)
+    recorded = _check(images, lines)
     views = [("", None), ("rotated", None), *(("zoomed", factor) for factor in ZOOMS)]
-    progress = _Progress(progress, -(-len(lines) // _BLOCK) * (1 + len(views)))
-    upright, turned, digests = _reduce(images, lines, progress)
+    steps = _Progress(progress, -(-len(recorded) // _BLOCK) * (1 + len(views)))
+    upright, turned, digests = _reduce(images, recorded, steps)
     pairs, unique = _exact_pairs(upright, digests)
     scans = np.flatnonzero(unique & (upright.any(-1).sum(-1) >= MIN_LINES))
     upright, turned = upright[scans], turned[scans]
-    nearest = NearestScans(upright) if len(scans) > 1 else None
+    nearest: Any = NearestScans(upright) if len(scans) > 1 else None
     for kind, factor in views if nearest else ():
         view = turned if kind == "rotated" else upright
         for start in range(0, len(scans), _BLOCK):
@@ -102,9 +103,9 @@ def find_duplicates(
                 moved = "shifted" if np.abs(shift).max() > 1 else "same place"
                 name = kind or ("flipped" if flip else moved)
                 pairs.append((scans[first], scans[second], name, score))
-            progress.advance()
-    progress.finish()
-    return _collect(pairs, len(lines))
+            steps.advance()
+    steps.finish()
+    return _collect(pairs, len(recorded))
 
 
 class _Progress:

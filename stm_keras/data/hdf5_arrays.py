@@ -190,7 +190,7 @@ def values(path: str | Path, file: h5py.Group, key: str) -> np.ndarray:
     """
     array = member(path, file, key)
     if not h5py.check_string_dtype(array.dtype):
-        return read_all(array)
+        return np.asarray(read_all(array))
     try:
         raw = np.array(read_all(array), object)
         texts = [text.decode() for text in raw.ravel()]

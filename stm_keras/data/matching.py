@@ -99,8 +99,8 @@ def coarse_spectra(scans: np.ndarray) -> np.ndarray:
 
     complex64 array of shape `(scans, 2, rows, columns)`, each of unit power.
     """
-    spectra = [_whiten(_band(scans * window), 1) for window in (1, _MIDDLE)]
-    spectra = np.stack(spectra, axis=1)
+    windows = (1, _MIDDLE)
+    spectra = np.stack([_whiten(_band(scans * each), 1) for each in windows], axis=1)
     power = (np.abs(spectra) ** 2 * _TWICE).sum((-2, -1), keepdims=True)
     return spectra / (np.sqrt(power) + 1e-12)
 

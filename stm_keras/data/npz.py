@@ -5,7 +5,6 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from tokenize import TokenError
-from typing import IO
 
 import numpy as np
 from numpy.lib import format as npy
@@ -128,10 +127,10 @@ def _read_header(path, member, stream):
     return shape, fortran, dtype
 
 
-def _read_values(stream: IO[bytes], shape: tuple, dtype: np.dtype) -> np.ndarray:
+def _read_values(stream, shape, dtype):
     """Read the next values of a member straight into an array, so they are in memory once."""
     array = np.empty(shape, dtype)
-    rest = memoryview(array.reshape(-1).view(np.uint8)) if array.nbytes else b""
+    rest = array.reshape(-1).view(np.uint8).data if array.nbytes else b""
     while len(rest):
         count = stream.readinto(rest)
         if not count:

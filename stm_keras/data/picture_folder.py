@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -189,7 +189,7 @@ def read_table(path: Path) -> tuple[dict, tuple | None, list]:
     keys = [canonical(column) for column in header]
     column = {key: [row[i] for row in rows] for i, key in enumerate(keys)}
     classes = _vote_classes(path, keys)
-    arrays = {"file": column["file"]}
+    arrays: dict[str, Any] = {"file": column["file"]}
     for file in _repeated(column["file"]):
         raise DatasetError(
             f"{path}: names the picture {file} twice. Keep one line for each."

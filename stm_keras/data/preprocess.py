@@ -1,6 +1,7 @@
 """Turn heights into model input, the one way for loader, simulator and live lines."""
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -77,7 +78,7 @@ def unpack_lines(values: np.ndarray, seen: np.ndarray) -> np.ndarray:
     return np.where(count > 0, latest, 0).astype(values.dtype)
 
 
-def usable_lines(images: object, lines: int | None = None) -> np.ndarray:
+def usable_lines(images: Any, lines: int | None = None) -> np.ndarray:
     """Count the lines with a signal of scans, 1 at least, of some lines or all: int `(scans,)`."""
     parts = [
         has_signal(np.asarray(images[start : start + CHUNK])[:, :lines]).sum(1)
@@ -86,7 +87,7 @@ def usable_lines(images: object, lines: int | None = None) -> np.ndarray:
     return np.maximum(np.concatenate([np.zeros(0, int), *parts]), 1)
 
 
-def last_lines(lines: ArrayLike) -> np.ndarray:
+def last_lines(lines):
     """Count the lines up to the last that is not all 0: int array `(scans,)`."""
     there = np.asarray(lines).any(-1)
     last = there.shape[1] - there[:, ::-1].argmax(1)

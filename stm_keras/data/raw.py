@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,7 @@ class RawDataset:
     `votes` and any other field of a `Dataset`.
     """
 
-    images: object
+    images: Any
     arrays: dict
     classes: tuple | None = None  # None where the file names none, and so below
     parameters: dict | None = None
@@ -47,7 +48,7 @@ class RawDataset:
 
 
 def must(
-    path: object, key: str, wanted: str, received: object, advice: str = ""
+    path: str | Path, key: str, wanted: str, received: object, advice: str = ""
 ) -> DatasetError:
     """Return the error for an array that is not as it must be."""
     return DatasetError(
@@ -55,7 +56,7 @@ def must(
     )
 
 
-def check_images(path: Path, images: object, shape: tuple | None) -> None:
+def check_images(path: str | Path, images: Any, shape: tuple | None) -> None:
     """See that images are scans of one size, `shape` (lines, pixels) or any, at least one."""
     received = tuple(images.shape)
     if images.dtype.kind not in "biuf":
@@ -90,7 +91,7 @@ def scans_last(shape: tuple, pixels: int) -> bool:
     return shape[0] == shape[1] and shape[2] != pixels
 
 
-def check_lengths(path: Path, count: int, arrays: Mapping) -> None:
+def check_lengths(path: str | Path, count: int, arrays: Mapping) -> None:
     """See that every array has one entry for each of `count` scans."""
     for key, array in arrays.items():
         if array.ndim == 0 or len(array) != count:
@@ -102,7 +103,7 @@ def check_lengths(path: Path, count: int, arrays: Mapping) -> None:
             raise must(path, key, f"have shape ({count},)", shape, HINTS.get(kind, ""))
 
 
-def check_votes(path: Path, votes: np.ndarray | None) -> np.ndarray | None:
+def check_votes(path: str | Path, votes: np.ndarray | None) -> Any:
     """Return votes, float `(scans, classes)` from 0 to 1, or None for None."""
     if votes is None:
         return None
@@ -119,12 +120,12 @@ def check_votes(path: Path, votes: np.ndarray | None) -> np.ndarray | None:
 
 
 def whole(
-    path: Path,
+    path: str | Path,
     key: str,
     array: np.ndarray | None,
     low: int | None = None,
     high: int | None = None,
-) -> np.ndarray | None:
+) -> Any:
     """Return an int64 array of whole numbers from `low` to `high`, or None for None."""
     if array is None:
         return None
@@ -145,7 +146,9 @@ def whole(
     raise must(path, key, f"be whole numbers{limits}", received)
 
 
-def check_labels(path: Path, labels: np.ndarray | None, classes: tuple, own: bool) -> None:
+def check_labels(
+    path: str | Path, labels: np.ndarray | None, classes: tuple, own: bool
+) -> None:
     """See that labels are numbers of classes; in our `own` files also -1, no single class."""
     if labels is None:
         return
@@ -162,7 +165,7 @@ def check_labels(path: Path, labels: np.ndarray | None, classes: tuple, own: boo
         )
 
 
-def count_classes(path: Path, labels: np.ndarray, known: Mapping) -> int:
+def count_classes(path: str | Path, labels: np.ndarray, known: Mapping) -> int:
     """Count the classes of labels that nobody names: one of the numbers in `known`.
 
     A coding is never guessed: each class must be there, or it might be another coding.
@@ -185,7 +188,7 @@ def count_classes(path: Path, labels: np.ndarray, known: Mapping) -> int:
 
 
 def check_agreement(
-    path: Path, labels: np.ndarray | None, votes: np.ndarray | None
+    path: str | Path, labels: np.ndarray | None, votes: np.ndarray | None
 ) -> None:
     """See that labels count classes from 0, as the columns of votes do."""
     if labels is None or votes is None:
@@ -220,7 +223,7 @@ def block_scans(shape: tuple, itemsize: int) -> int:
     return int(max(1, BLOCK_BYTES // max(1, itemsize * shape[1] * shape[2])))
 
 
-def blocks_of(images: object) -> Iterator[tuple]:
+def blocks_of(images: Any) -> Iterator[tuple]:
     """Yield (slice of scans, slice of pixels, array) for images that can be indexed."""
     step = block_scans(images.shape, images.dtype.itemsize)
     for start in range(0, images.shape[0], step):
@@ -244,7 +247,7 @@ class StreamedImages(LazyArray):
     Going back means to begin again: for what is written or judged in order.
     """
 
-    def __init__(self, images: object, dtype: np.dtype):
+    def __init__(self, images: Any, dtype: np.dtype):
         self.images, self.shape, self.dtype = images, images.shape, np.dtype(dtype)
         self._blocks, self._scans, self._block = None, slice(0, 0), None
 
@@ -270,7 +273,7 @@ def clean(heights: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(heights), heights, heights.dtype.type(0))
 
 
-def loaded_bytes(images: object) -> int:
+def loaded_bytes(images: Any) -> int:
     """Return how much memory images may need that are read from a file."""
     exact = images.dtype.kind == "b" or images.dtype == np.uint8
     most = 1 if exact else 4 if images.dtype.itemsize <= 2 or images.dtype == "f4" else 8
@@ -278,13 +281,13 @@ def loaded_bytes(images: object) -> int:
 
 
 def load_images(
-    path: Path,
-    images: object,
+    path: str | Path,
+    images: Any,
     lines: np.ndarray,
     lazy: bool = False,
     streamed: bool = False,
     most: float = COUNTS,
-) -> object:
+) -> Any:
     """Read and check images in the smallest dtype that holds them exactly.
 
     8-bit pictures stay uint8; all else becomes float32, or float64 where float32

@@ -40,7 +40,9 @@ class LineResampler:
         # A line of the model is a triangle of lines of the scan, `_width` to either side.
         self._scale = self.judged / self.wanted
         self._width = max(self._scale, 1.0)
-        self._lines = deque(maxlen=2 * int(np.ceil(self._width)) + 2)  # the latest
+        self._lines: deque[np.ndarray] = deque(
+            maxlen=2 * int(np.ceil(self._width)) + 2
+        )  # the latest
         self.seen = 0  # lines of the scan
         self.made = 0  # lines of the model
 

@@ -47,9 +47,9 @@ def load_shards(
     """
     raw, fields, parameters = read_shards(folder)
     dataset = validate_dataset(folder, raw, merge, shape, 0)
-    labels = fields.get("line_labels")
-    if labels is not None and len(dataset.classes) != len(raw.classes):
-        count = len(raw.classes)  # the last entry is that of -1
+    labels, count = fields.get("line_labels"), len(raw.classes or ())
+    if labels is not None and len(dataset.classes) != count:
+        # The last entry is that of -1.
         table = merge_labels(np.append(np.arange(count), -1)).astype(np.int8)
         labels = labels.mapped(table)
     return replace(
@@ -298,13 +298,13 @@ class _Sharded(LazyArray):
 
 
 class ShardedImages(_Sharded):
-    """Scans, each deflated into a chunk of its own. Indexing gives 0 for what is not finite.
+    """Scans, each deflated into a chunk of its own. Indexing gives 0 for what is not finite."""
 
-    `offsets` and `sizes`, `(scans,)`, tell where each lies in its shard, in bytes; `shuffled`
-    whether the bytes of its pixels are sorted by their rank; `digest` is the SHA-256 of all
-    shards; `heights` are the lowest and the highest that were recorded, or None.
-    """
-
+    offsets: np.ndarray  # (scans,): where each lies in its shard, in bytes
+    sizes: np.ndarray  # (scans,): bytes that it has there
+    shuffled: bool  # whether the bytes of its pixels are sorted by their rank
+    digest: str  # SHA-256 of all shards
+    heights: list | None  # the lowest and the highest that were recorded
     checked = True  # `save_dataset` lets no NaN into recorded lines
 
     def blocks(self) -> Iterator[tuple]:
@@ -315,7 +315,7 @@ class ShardedImages(_Sharded):
         """Return some scans without reading them."""
         some = super().select(indices)
         state = hashlib.sha256(self.digest.encode())
-        state.update(np.ascontiguousarray(some.selected, "<i8"))
+        state.update(np.ascontiguousarray(some.selected, "<i8").data)
         return some._with(digest=state.hexdigest(), heights=None)
 
     def _read_part(self, shard, indices, rows, positions):
@@ -342,13 +342,10 @@ class ShardedImages(_Sharded):
 
 
 class ShardedArray(_Sharded):
-    """Rows of a small array, which lie one after the other in each shard.
+    """Rows of a small array, which lie one after the other in each shard."""
 
-    `offsets`, `(shards,)`, tell where it begins in each; `table` what stored values mean, or
-    None for what they are.
-    """
-
-    table = None
+    offsets: np.ndarray  # (shards,): where it begins in each
+    table: np.ndarray | None = None  # what stored values mean, or None for what they are
 
     def mapped(self, table: np.ndarray) -> "ShardedArray":
         """Return the same rows with each value replaced by `table[value]`."""

@@ -144,11 +144,9 @@ def split_dataset(
         return _assign(labels[scans], drawn, shares, (seed, *seeds), len(dataset.classes))
 
     every = slice(None)
-    tried = PARTS
+    whole = fold is None and not fractions[2]  # nothing is kept for a test
     if fold is None:
-        if not fractions[2]:  # nothing is kept for a test
-            fractions, tried = fractions[:2], PARTS[:2]
-        parts = assign(every, fractions)
+        parts = assign(every, fractions[:2] if whole else fractions)
     else:
         if not 0 <= fold < len(names):
             raise UsageError(
@@ -161,7 +159,8 @@ def split_dataset(
         parts = np.full(len(labels), PARTS.index("test"))
         parts[~tested] = assign(~tested, (1 - VALIDATION, VALIDATION), fold)
     indices = {name: usable[parts == number] for number, name in enumerate(PARTS)}
-    _check_parts(dataset, {name: indices[name] for name in tried}, protocol, groups)
+    filled = {name: indices[name] for name in PARTS[: 2 if whole else 3]}
+    _check_parts(dataset, filled, protocol, groups)
     note = _note(protocol, None if fold is None else names[fold], seed, indices, groups)
     return Split(protocol, int(seed), fold, indices, groups, note)
 

@@ -1,5 +1,7 @@
 """Say what a dataset holds."""
 
+from typing import Any
+
 import numpy as np
 
 from stm_keras.data.dataset import Dataset
@@ -86,7 +88,7 @@ def _table(counts):
     return table
 
 
-def recorded_heights(images: object, lines: np.ndarray) -> list | None:
+def recorded_heights(images: Any, lines: np.ndarray) -> list | None:
     """Return the lowest and the highest recorded height: list of float, or None.
 
     `images` has the shape `(scans, lines, pixels)`; `lines`, `(scans,)`, were recorded.

@@ -34,7 +34,7 @@ from stm_keras.memory import left
 
 
 def validate_dataset(
-    path: Path,
+    path: str | Path,
     raw: RawDataset,
     merge: bool,
     shape: tuple | None,
