@@ -261,7 +261,6 @@ MAY_PARSE = {  # what comes from elsewhere goes through untrusted.py; these file
     "trees/file.py": {"zipfile.ZipFile"},
     "inference/inputs.py": {"np.load"},  # a bare array, never of objects
     "readers/arrays.py": {"zipfile.ZipFile"},  # within the budget of a file
-    "data/npz.py": {"zipfile.ZipFile"},
 }
 
 

@@ -1,14 +1,16 @@
 """Look for what makes the scores of a dataset wrong: leaks, mix-ups, damage, imbalance."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from stm_keras.data.audit_findings import find_all
-from stm_keras.data.duplicates import find_duplicates
+from stm_keras.data.audit_findings import Finding, describe_findings
+from stm_keras.data.dataset import Dataset
+from stm_keras.data.duplicates import Duplicates, find_duplicates
 from stm_keras.data.orientation import judge_orientation, measure_orientation
 from stm_keras.data.preprocess import standardise_lines
-from stm_keras.data.split import PARTS, split_dataset
+from stm_keras.data.split import PARTS, Split, split_dataset
 from stm_keras.errors import DatasetError
 
 _BLOCK = 256
@@ -41,32 +43,20 @@ class Audit:
     """
 
     source: str
-    findings: tuple
+    findings: tuple[Finding, ...]
     duplicates: dict
     orientation: dict
     damage: dict
     labels: dict
-    sessions: tuple
+    sessions: tuple[dict, ...]
     votes: dict
 
-    def to_json(self):
+    def to_json(self) -> dict:
         """Return a dict of what JSON knows."""
-        return {
-            "source": self.source,
-            "findings": [vars(finding) for finding in self.findings],
-            "duplicates": self.duplicates,
-            "orientation": self.orientation,
-            "damage": self.damage,
-            "labels": self.labels,
-            "sessions": list(self.sessions),
-            "votes": self.votes,
-        }
+        findings = [vars(finding) for finding in self.findings]
+        return {**vars(self), "findings": findings, "sessions": list(self.sessions)}
 
-    def rows(self):
-        """Return the findings as rows of text: severity, subject, sentence."""
-        return [(f.severity, f.subject, f.text) for f in self.findings]
-
-    def session_rows(self):
+    def session_rows(self) -> list:
         """Return the table of classes per session, its header first."""
         header = ("session", "scans", *self.labels["counts"])
         rows = [
@@ -75,10 +65,10 @@ class Audit:
         ]
         return [header, *rows]
 
-    def text(self):
+    def text(self) -> str:
         """Return all findings, and classes per session, as lines of text."""
-        width = max(len(subject) for _, subject, _ in self.rows())
-        lines = [f"{s:<7}  {subject:<{width}}  {text}" for s, subject, text in self.rows()]
+        width = max(len(finding.subject) for finding in self.findings)
+        lines = [f"{f.severity:<7}  {f.subject:<{width}}  {f.text}" for f in self.findings]
         if self.sessions:
             table = self.session_rows()
             widths = [max(map(len, column)) for column in zip(*table, strict=True)]
@@ -90,7 +80,11 @@ class Audit:
         return "\n".join(lines)
 
 
-def audit(dataset, split=None, progress=None):
+def audit(
+    dataset: Dataset,
+    split: Split | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Audit:
     """Audit a dataset: would its scores mean anything?
 
     Args:
@@ -98,14 +92,11 @@ def audit(dataset, split=None, progress=None):
         split: `Split` to check for duplicates on both sides, besides P1 and P2.
         progress: function of (done, total), or None.
 
-    Returns:
-        `Audit`.
-
     Raises:
         DatasetError: The dataset is empty, or a sharded one and too large, or the split is
             that of another one.
     """
-    if hasattr(dataset.images, "rows") and len(dataset) > MOST:
+    if hasattr(dataset.images, "select") and len(dataset) > MOST:
         raise DatasetError(
             f"{dataset.source or 'dataset'}: an audit compares all scans with all, {MOST:,} at "
             f"most. Received: {len(dataset):,} in shards. Audit one shard: it is a dataset."
@@ -113,15 +104,17 @@ def audit(dataset, split=None, progress=None):
     if not len(dataset):
         raise DatasetError(f"{dataset.source or 'dataset'}: holds no scans to audit.")
     _check_split(dataset, split)
-    damage, orientation = _look_at_images(dataset)
-    found = find_duplicates(dataset.images, dataset.lines, progress)
-    duplicates = _judge_duplicates(dataset, found, split)
+    damage, orientation = _check_images(dataset)
+    pairs = find_duplicates(dataset.images, dataset.lines, progress)
+    duplicates = _count_duplicates(dataset, pairs, split)
     labels = _count_labels(dataset)
     sessions = _count_sessions(dataset)
     votes = _count_votes(dataset)
     return Audit(
         source=dataset.source,
-        findings=find_all(duplicates, orientation, damage, labels, sessions, votes),
+        findings=describe_findings(
+            duplicates, orientation, damage, labels, sessions, votes
+        ),
         duplicates=duplicates,
         orientation=orientation.to_json(),
         damage=damage,
@@ -142,7 +135,7 @@ def _check_split(dataset, split):
         )
 
 
-def _look_at_images(dataset):
+def _check_images(dataset):
     damage = dict.fromkeys(
         ("not_finite", "constant_scans", "constant_lines", "scans_with_constant_lines"), 0
     )
@@ -165,23 +158,22 @@ def _look_at_images(dataset):
     return damage, judge_orientation(noise, levelled)
 
 
-def _judge_duplicates(dataset, found, split):
-    sizes = np.bincount(found.groups)
+def _count_duplicates(dataset, pairs: Duplicates, split):
+    sizes = np.bincount(pairs.groups)
     across = exact = None
     if dataset.session is not None:
-        apart = dataset.session[found.first] != dataset.session[found.second]
+        apart = dataset.session[pairs.first] != dataset.session[pairs.second]
         across = int(apart.sum())
-        exact = int((apart & (found.kind == "exact")).sum())
-    leaks = {name: _leak(_try_split(dataset, name), found) for name in ("p1", "p2")}
-    leaks["given"] = _leak(split, found)
+        exact = int((apart & (pairs.kind == "exact")).sum())
+    splits = {name: _try_split(dataset, name) for name in ("p1", "p2")} | {"given": split}
     return {
-        "pairs": len(found),
-        "kinds": found.counts(),
+        "pairs": len(pairs),
+        "kinds": pairs.counts(),
         "groups": int((sizes > 1).sum()),
         "scans": int(sizes[sizes > 1].sum()),
         "across_sessions": across,
         "exact_across": exact,
-        "leaks": leaks,
+        "leaks": {name: _count_leaks(each, pairs) for name, each in splits.items()},
     }
 
 
@@ -192,18 +184,14 @@ def _try_split(dataset, protocol):
         return None
 
 
-def _leak(split, found):
+def _count_leaks(split, pairs):
     if split is None:
         return None
-    groups = {name: found.groups[np.asarray(split.parts[name], int)] for name in PARTS}
-    trained = np.unique(groups["train"])
-    held = np.concatenate([groups[name] for name in PARTS if name != "train"])
-    leaked = held[np.isin(held, trained)]
-    return {
-        "protocol": split.protocol,
-        "groups": len(np.unique(leaked)),
-        "held_out": len(leaked),
-    }
+    groups = {name: pairs.groups[np.asarray(split.parts[name], int)] for name in PARTS}
+    held_out = np.concatenate([groups[name] for name in PARTS if name != "train"])
+    leaked = held_out[np.isin(held_out, groups["train"])]
+    groups = len(np.unique(leaked))
+    return {"protocol": split.protocol, "groups": groups, "held_out": len(leaked)}
 
 
 def _count_labels(dataset):
@@ -222,16 +210,11 @@ def _count_sessions(dataset):
         return ()
     rows = []
     for session in np.unique(dataset.session):
-        chosen = dataset.session == session
-        labels = dataset.labels[chosen & dataset.single_class()]
+        scans = dataset.session == session
+        labels = dataset.labels[scans & dataset.single_class()]
         counts = np.bincount(labels, minlength=len(dataset.classes)).tolist()
-        rows.append(
-            {
-                "session": str(session),
-                "scans": int(chosen.sum()),
-                "counts": dict(zip(dataset.classes, counts, strict=True)),
-            }
-        )
+        counts = dict(zip(dataset.classes, counts, strict=True))
+        rows.append({"session": str(session), "scans": int(scans.sum()), "counts": counts})
     return tuple(rows)
 
 

@@ -5,21 +5,31 @@ that end early are what a live model meets. All are drawn from one generator a b
 batch is the same on every backend and after every restart.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from stm_keras.data.preprocess import remove_line_trend, standardise_lines
+from stm_keras.settings import AugmentConfig
+
+Rng = np.random.Generator
 
 
-def augment_batch(heights, settings, rng, prepare=standardise_lines, fixed=None):
+def augment_batch(
+    heights: np.ndarray,
+    settings: AugmentConfig,
+    rng: Rng,
+    prepare: Callable = standardise_lines,
+    fixed: np.ndarray | None = None,
+) -> np.ndarray:
     """Vary a batch of scans and turn it into model input.
 
     The geometry is changed in heights, and each line is scaled once, after it.
 
     Args:
         heights: array of shape `(batch, lines, pixels)`, any unit.
-        settings: A `stm_keras.settings.AugmentConfig`.
-        rng: `numpy.random.Generator`.
-        prepare: callable that turns heights into model input, as in `INPUTS`.
+        settings, rng: what to do, and where to draw it from.
+        prepare: turns heights into model input, as in `INPUTS`.
         fixed: bool array of shape `(batch,)`, or None. Scans whose lines keep their
             places, because each has a label of its own or some are missing.
 
@@ -43,17 +53,8 @@ def augment_batch(heights, settings, rng, prepare=standardise_lines, fixed=None)
     return lose_lines(prepare(scans), settings, rng)
 
 
-def transform_scans(scans, settings, rng):
-    """Turn, zoom and pan each scan; what was outside is mirrored in.
-
-    Args:
-        scans: float32 array of shape `(batch, lines, pixels)`.
-        settings: A `stm_keras.settings.AugmentConfig`.
-        rng: `numpy.random.Generator`.
-
-    Returns:
-        float32 array of the same shape.
-    """
+def transform_scans(scans: np.ndarray, settings: AugmentConfig, rng: Rng) -> np.ndarray:
+    """Turn, zoom and pan scans `(batch, lines, pixels)`; what was outside is mirrored in."""
     batch, lines, pixels = scans.shape
     tilted = rng.random(batch) < settings.rotate
     angle = np.where(tilted, rng.uniform(0, 2 * np.pi, batch), 0)
@@ -63,6 +64,7 @@ def transform_scans(scans, settings, rng):
     cosine = (np.cos(angle) * scale).astype(np.float32)
     sine = (np.sin(angle) * scale).astype(np.float32)
     origin = (shift + ((lines - 1) / 2, (pixels - 1) / 2)).astype(np.float32)
+    # For each pixel of the result: its row and column from the middle, and where it was.
     row = np.arange(lines, dtype=np.float32)[:, None] - np.float32((lines - 1) / 2)
     column = np.arange(pixels, dtype=np.float32) - np.float32((pixels - 1) / 2)
     turned = np.empty_like(levelled)
@@ -75,14 +77,14 @@ def transform_scans(scans, settings, rng):
     return turned
 
 
-def flip_scans(scans, rng):
+def flip_scans(scans: np.ndarray, rng: Rng) -> np.ndarray:
     """Mirror each scan left to right, top to bottom, both or not at all."""
     choice = rng.integers(0, 4, len(scans))
     mirrored = np.where((choice & 1)[:, None, None] == 1, scans[:, :, ::-1], scans)
     return np.where((choice & 2)[:, None, None] == 2, mirrored[:, ::-1], mirrored)
 
 
-def add_noise(scans, largest, rng):
+def add_noise(scans: np.ndarray, largest: float, rng: Rng) -> np.ndarray:
     """Add white noise of up to `largest` times the spread of each scan.
 
     The spread is the median over lines, which one wild line does not move.
@@ -94,17 +96,8 @@ def add_noise(scans, largest, rng):
     return scans + noise * level[:, None, None].astype(np.float32) * recorded
 
 
-def lose_lines(inputs, settings, rng):
-    """Set lost lines to 0: some anywhere, and in some scans all after a random line.
-
-    Args:
-        inputs: float32 array of shape `(batch, lines, pixels)`.
-        settings: A `stm_keras.settings.AugmentConfig`.
-        rng: `numpy.random.Generator`.
-
-    Returns:
-        float32 array of the same shape.
-    """
+def lose_lines(inputs: np.ndarray, settings: AugmentConfig, rng: Rng) -> np.ndarray:
+    """Set lost lines to 0: some anywhere, and in some scans all after a random line."""
     batch, lines, _ = inputs.shape
     lost = rng.random((batch, lines)) < settings.line_dropout
     fewest = min(settings.min_lines, lines)
@@ -131,7 +124,8 @@ def _sample(scan, row, column):
     return upper * (1 - down) + lower * down
 
 
-def _mirror(place, size):
+def _mirror(position, size):
+    """Return where a position outside `0..size - 1` lies in the mirror image there."""
     period = max(2 * (size - 1), 1)
-    place = np.abs(place) % period
-    return np.minimum(place, period - place)
+    position = np.abs(position) % period
+    return np.minimum(position, period - position)

@@ -1,9 +1,12 @@
 """A set of scans with labels, in memory or on disk."""
 
 import hashlib
+import math
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 CLASSES = ("individual atoms", "asymmetries/dimers", "rows", "generic defects")
 SIX_CLASSES = (
@@ -44,9 +47,9 @@ class Dataset:
         source: str. File or command the scans come from.
     """
 
-    images: object
+    images: Any
     labels: np.ndarray
-    classes: tuple
+    classes: tuple[str, ...]
     lines: np.ndarray
     votes: np.ndarray | None = None
     raters: np.ndarray | None = None
@@ -57,79 +60,76 @@ class Dataset:
     name: np.ndarray | None = None
     line_labels: np.ndarray | None = None
     change_line: np.ndarray | None = None
-    parameters: dict = field(default_factory=dict)
+    parameters: dict[str, np.ndarray] = field(default_factory=dict)
     source: str = ""
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, indices):
+    def take(self, indices: ArrayLike) -> "Dataset":
         """Return the scans at `indices` (int array, in any order).
 
         They are in memory, but for those of a sharded dataset, which stay in its files.
         """
         indices = np.asarray(indices, int)
         changes = {
-            f.name: rows_of(value, indices)
+            f.name: select_rows(value, indices)
             for f in fields(self)
             if f.name != "images" and hasattr(value := getattr(self, f.name), "shape")
         }
-        sharded = hasattr(self.images, "rows")
-        changes["images"] = (rows_of if sharded else read_images)(self.images, indices)
-        changes["parameters"] = {k: rows_of(v, indices) for k, v in self.parameters.items()}
+        sharded = hasattr(self.images, "select")
+        changes["images"] = (select_rows if sharded else read_images)(self.images, indices)
+        changes["parameters"] = {
+            key: select_rows(value, indices) for key, value in self.parameters.items()
+        }
         return replace(self, **changes)
 
-    def single_class(self):
+    def single_class(self) -> np.ndarray:
         """Tell which scans are complete and of one class: bool array `(scans,)`."""
         return (self.labels >= 0) & (self.lines == self.images.shape[1])
 
-    def full_agreement(self):
+    def full_agreement(self) -> np.ndarray:
         """Tell which single-class scans have no rater against: bool array."""
         unanimous = True if self.unanimous is None else self.unanimous
         return self.single_class() & unanimous
 
-    def consensus(self):
+    def consensus(self) -> np.ndarray:
         """Tell which single-class scans two or more raters agree on: bool array.
 
-        Without votes nothing is known of raters and no scan is one of these.
+        Without votes nothing is known of raters, and no scan is one of these.
         """
         if self.unanimous is None or self.raters is None:
             return np.zeros(len(self), bool)
         return self.full_agreement() & (self.raters >= 2)
 
-    def counts(self):
+    def counts(self) -> np.ndarray:
         """Count the single-class scans of each class: int array `(classes,)`."""
         labels = self.labels[self.single_class()]
         return np.bincount(labels, minlength=len(self.classes))
 
-    def digest(self):
+    def digest(self) -> str:
         """Return a SHA-256 over images and labels, the same for every file format.
 
-        Of shards it takes those of the files from their index, to read nothing: another
+        That of shards is made of those in their index, so that no image is read: another
         number than that of one file with the same scans.
         """
-        told = getattr(self.images, "digest", None)
-        state = hashlib.sha256(b"" if told is None else told.encode())
-        for start in range(0, len(self) if told is None else 0, 256):
+        indexed = getattr(self.images, "digest", None)
+        state = hashlib.sha256(b"" if indexed is None else indexed.encode())
+        for start in range(0, len(self) if indexed is None else 0, 256):
             chunk = np.asarray(self.images[start : start + 256])
             if chunk.dtype == np.float64 and (chunk == chunk.astype(np.float32)).all():
-                chunk = chunk.astype(np.float32)  # as storage keeps such heights
-            state.update(np.ascontiguousarray(chunk))
+                chunk = chunk.astype(np.float32)  # as a file would keep such heights
+            state.update(np.ascontiguousarray(chunk).data)
         for array in (self.labels, self.lines):
-            state.update(np.ascontiguousarray(array, dtype="<i8"))
+            state.update(np.ascontiguousarray(array, dtype="<i8").data)
         state.update("\n".join(self.classes).encode())
         return state.hexdigest()
 
 
-def read_images(images, indices):
-    """Index images in any order, also where HDF5 wants increasing indices.
+def read_images(images: Any, indices: np.ndarray) -> np.ndarray:
+    """Index images `(scans, lines, pixels)` in any order, repeats and all.
 
-    Args:
-        images: array-like of shape `(scans, lines, pixels)`.
-        indices: int array.
-
-    Returns:
-        array of shape `(len(indices), lines, pixels)`.
+    HDF5 wants increasing indices without repeats.
     """
     if isinstance(images, np.ndarray):
         return images[indices]
@@ -137,19 +137,12 @@ def read_images(images, indices):
     return images[unique][inverse]
 
 
-def merge_votes(votes):
-    """Merge votes for six classes into votes for four: the larger of each pair.
-
-    Args:
-        votes: float array of shape `(scans, 6)`.
-
-    Returns:
-        float array of shape `(scans, 4)`.
-    """
+def merge_votes(votes: np.ndarray) -> np.ndarray:
+    """Merge votes `(scans, 6)` into `(scans, 4)`: the larger of each pair of classes."""
     return np.stack([votes[:, list(group)].max(1) for group in MERGED], axis=1)
 
 
-def merge_labels(labels):
+def merge_labels(labels: np.ndarray) -> np.ndarray:
     """Map labels of six classes to four; -1 stays -1. int array `(scans,)`."""
     table = np.empty(len(SIX_CLASSES) + 1, int)
     for merged, group in enumerate(MERGED):
@@ -158,25 +151,23 @@ def merge_labels(labels):
     return table[labels]
 
 
-def labels_from_votes(votes):
+def labels_from_votes(votes: np.ndarray) -> np.ndarray:
     """Return the class that alone has more than half of the votes, else -1.
 
-    Args:
-        votes: float array of shape `(scans, classes)`. A scan may carry several
-            classes, or none.
-
-    Returns:
-        int array of shape `(scans,)`.
+    A scan may carry several classes, or none: `(scans, classes)` to int array `(scans,)`.
     """
     above = votes > 0.5
     return np.where(above.sum(1) == 1, above.argmax(1), -1)
 
 
-class StoredRows:
-    """Index rows that lie in files: by int, slice, int array or bool mask.
+class LazyArray:
+    """An array whose rows stay in files; indexed by int, slice, int array or bool mask.
 
-    A child has `shape`, `dtype` and `_pick(positions)`, which reads rows.
+    A child has `shape`, `dtype` and `_read_rows(indices)`.
     """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
 
     @property
     def ndim(self):
@@ -184,7 +175,7 @@ class StoredRows:
 
     @property
     def nbytes(self):
-        return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+        return math.prod(self.shape) * self.dtype.itemsize
 
     def __len__(self):
         return self.shape[0]
@@ -193,17 +184,20 @@ class StoredRows:
         index, *rest = index if isinstance(index, tuple) else (index,)
         if isinstance(index, int | np.integer):
             row = range(len(self))[index]
-            return self._pick(np.array([row]))[0][tuple(rest)]
+            return self._read_rows(np.array([row]))[0][tuple(rest)]
         if isinstance(index, slice):
-            positions = np.asarray(range(len(self))[index], int)
+            indices = np.asarray(range(len(self))[index], int)
         else:
-            positions = self._positions(np.asarray(index))
-        return self._pick(positions)[(slice(None), *rest)]
+            indices = self._check_indices(np.asarray(index))
+        return self._read_rows(indices)[(slice(None), *rest)]
 
     def __array__(self, dtype=None, copy=None):
         return self[:].astype(self.dtype if dtype is None else dtype, copy=False)
 
-    def _positions(self, index):
+    def _read_rows(self, indices):
+        raise NotImplementedError
+
+    def _check_indices(self, index):
         if index.dtype == bool:
             if index.shape != (len(self),):
                 raise IndexError(f"mask of shape {index.shape} for {len(self)} scans")
@@ -216,16 +210,8 @@ class StoredRows:
         return np.where(index < 0, index + len(self), index)
 
 
-def rows_of(array, indices):
-    """Return some scans of an array, of a sharded one without reading them.
-
-    Args:
-        array: array-like of shape `(scans, ...)`, or None.
-        indices: int array.
-
-    Returns:
-        array-like of shape `(len(indices), ...)`, or None for None.
-    """
+def select_rows(array: Any, indices: np.ndarray) -> Any:
+    """Return some rows of an array, of a sharded one without reading them; None of None."""
     if array is None:
         return None
-    return array.rows(indices) if hasattr(array, "rows") else array[indices]
+    return array.select(indices) if hasattr(array, "select") else array[indices]

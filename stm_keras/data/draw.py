@@ -1,18 +1,19 @@
 """Draw the scans of each class on a contact sheet, to see at a glance what data hold."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 
-from stm_keras.data.dataset import read_images
+from stm_keras.data.dataset import Dataset, read_images
 from stm_keras.data.preprocess import remove_line_trend, resample_scan
 from stm_keras.errors import OutputError, UsageError
 from stm_keras.files import atomic, check_folder
+from stm_keras.scan import Scan
 from stm_keras.terminal import one_line
 
-WIDTH = 512
-
-TILE = 128  # pixels
+WIDTH = 512  # pixels of one scan
+TILE = 128  # pixels of one on a sheet
 _COLUMNS = 8
 _GAP = 10
 _CAPTION = 30
@@ -26,23 +27,21 @@ _BROWN = np.stack(  # the colours most SPM programs show topography in
 ).astype(np.uint8)
 
 
-def contact_sheets(dataset, folder, per_class=24, seed=0, overwrite=False):
+def contact_sheets(
+    dataset: Dataset,
+    folder: str | Path,
+    per_class: int = 24,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> list[Path]:
     """Draw one PNG of scans per class, and one of the scans without a single class.
 
     The scans come from as many sessions as there are, in the order of the dataset.
     Lines that were not recorded are hatched; a tip change, where known, is marked at
     both edges.
 
-    Args:
-        dataset: `Dataset`.
-        folder: str or `Path`. Made where it is missing.
-        per_class: int. Most scans on a sheet.
-        seed: int. Which scans are drawn.
-        overwrite: bool. Whether existing sheets may be replaced.
-
-    Returns:
-        list of `Path`, in the order of the classes. A class without scans has no
-        sheet.
+    At most `per_class` scans are on a sheet, drawn by `seed`. A class without scans has no
+    sheet.
 
     Raises:
         UsageError: `per_class` is below 1.
@@ -50,7 +49,7 @@ def contact_sheets(dataset, folder, per_class=24, seed=0, overwrite=False):
     """
     if per_class < 1:
         raise UsageError(f"`per_class` must be 1 or more. Received: {per_class}.")
-    folder = check_folder(folder)
+    target = Path(check_folder(folder))
     rng = np.random.default_rng(seed)
     sheets = []
     for label, name in [*enumerate(dataset.classes), (-1, "no single class")]:
@@ -58,7 +57,7 @@ def contact_sheets(dataset, folder, per_class=24, seed=0, overwrite=False):
         if len(scans):
             slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
             number = len(dataset.classes) if label < 0 else label
-            sheets.append((folder / f"{number}-{slug}.png", name, scans))
+            sheets.append((target / f"{number}-{slug}.png", name, scans))
     for path, _, _ in sheets:
         if path.exists() and not overwrite:
             raise OutputError(f"{path}: exists already. Add --overwrite to replace it.")
@@ -70,31 +69,45 @@ def contact_sheets(dataset, folder, per_class=24, seed=0, overwrite=False):
     return [path for path, _, _ in sheets]
 
 
-def draw_scan(heights, lines, change_line=-1, width=TILE, aspect=1.0):
+def save_picture(scan: Scan, path: str | Path, overwrite: bool = False) -> None:
+    """Write a scan as PNG: top of the frame on top, lines levelled, what is missing hatched.
+
+    Raises:
+        OutputError: The file exists, or cannot be written.
+    """
+    from PIL import Image
+
+    frame = scan.frame()
+    picture = draw_scan(frame, len(frame), width=WIDTH, aspect=scan.aspect)
+    with atomic(path, overwrite) as temporary:
+        Image.fromarray(picture).save(temporary, "PNG")
+
+
+def draw_scan(
+    heights: np.ndarray,
+    lines: int,
+    change_line: int = -1,
+    width: int = TILE,
+    aspect: float = 1.0,
+) -> np.ndarray:
     """Draw one scan: levelled line by line, 2-98 % of its heights from dark to bright.
 
-    Args:
-        heights: array of shape `(lines, pixels)`, any unit.
-        lines: int. Recorded lines.
-        change_line: int. First line with a new tip, or -1.
-        width: int. Pixels of the picture.
-        aspect: float. How much longer a pixel is along the slow axis than along a line.
-
-    Returns:
-        uint8 array of shape `(rows, width, 3)`, at most twice as high as wide.
+    `heights` are `(lines, pixels)` of any unit, of which `lines` were recorded; `aspect` tells
+    how much longer a pixel is along the slow axis than along a line. Returns a uint8 array
+    `(rows, width, 3)`, at most twice as high as wide.
     """
     heights = np.asarray(heights, np.float64)
     rows = round(min(width * aspect * heights.shape[0] / heights.shape[1], 2 * width))
     rows = max(rows, 1)
-    known = np.isfinite(heights).all(1) & (np.arange(len(heights)) < lines)
-    levelled = remove_line_trend(np.where(known[:, None], heights, 0))
-    low, high = np.percentile(levelled[known], (2, 98)) if known.any() else (0, 0)
-    if high - low <= _rounding(heights[known]):
+    recorded = np.isfinite(heights).all(1) & (np.arange(len(heights)) < lines)
+    levelled = remove_line_trend(np.where(recorded[:, None], heights, 0))
+    low, high = np.percentile(levelled[recorded], (2, 98)) if recorded.any() else (0, 0)
+    if high - low <= _rounding(heights[recorded]):
         levelled, low, high = np.zeros_like(levelled), -1, 1
     values = np.clip((levelled - low) / (high - low), 0, 1) * 255
     picture = _BROWN[resample_scan(values, rows, width).round().astype(np.uint8)]
     source = np.minimum(np.arange(rows) * len(heights) // rows, len(heights) - 1)
-    missing = ~known[source]
+    missing = ~recorded[source]
     row, column = np.mgrid[:rows, :width]
     hatch = np.where(((row + column) % 8 < 2)[..., None], _HATCH, _BLANK)
     picture[missing] = hatch[missing]
@@ -119,7 +132,7 @@ def _choose(dataset, scans, count, rng):
     scans = rng.permutation(scans)
     if dataset.session is not None:
         session = dataset.session[scans]
-        turn = np.empty(len(scans), int)
+        turn = np.empty(len(scans), int)  # the how-manieth of its session each is
         for name in np.unique(session):
             members = np.flatnonzero(session == name)
             turn[members] = np.arange(len(members))
@@ -149,8 +162,8 @@ def _draw_sheet(dataset, scans, name, total):
     start = _GAP + draw.textlength(name, fonts[20]) + 12
     count = f"{len(scans)} of {total:,} scans" if total > 1 else "1 scan"
     draw.text((start, 17), count, _FAINT, fonts[12])
-    for place, (scan, tile) in enumerate(zip(scans, tiles, strict=True)):
-        row, column = divmod(place, columns)
+    for position, (scan, tile) in enumerate(zip(scans, tiles, strict=True)):
+        row, column = divmod(position, columns)
         left, top = _GAP + column * (TILE + _GAP), _TITLE + row * height
         sheet.paste(Image.fromarray(tile), (left, top))
         below = top + len(tile) + 3
@@ -184,22 +197,3 @@ def _fit(text, draw, font):
     while text and draw.textlength("..." + text, font) > TILE:
         text = text[1:]
     return "..." + text
-
-
-def save_picture(scan, path, overwrite=False):
-    """Write a scan as PNG: top of the frame on top, lines levelled, what is missing hatched.
-
-    Args:
-        scan: `Scan`.
-        path: str or `Path`.
-        overwrite: bool. Whether an existing file may be replaced.
-
-    Raises:
-        OutputError: The file exists, or cannot be written.
-    """
-    from PIL import Image
-
-    frame = scan.frame()
-    picture = draw_scan(frame, len(frame), width=WIDTH, aspect=scan.aspect)
-    with atomic(path, overwrite) as temporary:
-        Image.fromarray(picture).save(temporary, "PNG")

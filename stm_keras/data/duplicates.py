@@ -1,66 +1,66 @@
 """Find scans that show the same patch of a surface: copies, and scans done again."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from stm_keras.data import matching
 from stm_keras.errors import DatasetError
 
-_CHUNK = 64  # pairs at a time, so that they stay in the processor's cache
-_CLOSEST = {"as is": 12, "changed": 6}  # for each scan, flip and kind of descriptor
-_TRIALS = {"as is": 80, "changed": 12}  # shifts tried for each scan
-
 KINDS = ("exact", "same place", "shifted", "flipped", "rotated", "zoomed")
 THRESHOLD = 0.74
-MIN_LINES = 12  # of match.SIZE: fewer lines with structure prove nothing
+MIN_LINES = 12  # of matching.SIZE: fewer lines with structure prove nothing
 ZOOMS = (1.05, 1.1, 1.15)
-_BLOCK = 128
+_BLOCK = 128  # scans read at a time
+_CHUNK = 64  # pairs at a time, so that they stay in the processor's cache
+# For each scan. "changed": it was turned or zoomed first.
+_CLOSEST = {"as is": 12, "changed": 6}  # other scans, for each flip and kind of descriptor
+_TRIALS = {"as is": 80, "changed": 12}  # shifts of all these
+
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Pairs of scans that show the same patch of a surface.
+    """Pairs of scans that show the same patch of a surface, sorted.
 
-    Args:
-        first, second: int arrays of shape `(pairs,)`. Indices of scans, first < second,
-            sorted. Exact copies are paired with the first of them only.
-        kind: str array of shape `(pairs,)`, from `KINDS`.
-        score: float array of shape `(pairs,)`, `THRESHOLD` to 1.
-        groups: int array of shape `(scans,)`. Scans that are paired, also by way of
-            others, have the same number.
+    Exact copies are paired with the first of them only.
     """
 
-    first: np.ndarray
+    first: np.ndarray  # int (pairs,): indices of scans, first < second
     second: np.ndarray
-    kind: np.ndarray
-    score: np.ndarray
-    groups: np.ndarray
+    kind: np.ndarray  # str (pairs,), from `KINDS`
+    score: np.ndarray  # float (pairs,), `THRESHOLD` to 1
+    groups: (
+        np.ndarray
+    )  # int (scans,): the same number for scans that are paired, also by others
 
     def __len__(self):
         return len(self.first)
 
-    def counts(self):
-        """Count the pairs of each kind that occurs: dict of str to int."""
+    def counts(self) -> dict[str, int]:
+        """Count the pairs of each kind that occurs."""
         return {kind: n for kind in KINDS if (n := int((self.kind == kind).sum()))}
 
 
-def duplicate_groups(images, lines=None, progress=None):
+def duplicate_groups(
+    images: Any, lines: ArrayLike | None = None, progress: Progress | None = None
+) -> np.ndarray:
     """Number scans so that all that show the same patch of a surface share a number.
 
-    Where sessions are unknown, these are the groups of a split.
-
-    Args:
-        images, lines, progress: As in `find_duplicates`.
-
-    Returns:
-        int array of shape `(scans,)`, counted from 0 by the first scan of each group.
+    Where sessions are unknown, these are the groups of a split: int array `(scans,)`,
+    counted from 0 by the first scan of each group.
     """
     return find_duplicates(images, lines, progress).groups
 
 
-def find_duplicates(images, lines=None, progress=None):
+def find_duplicates(
+    images: Any, lines: ArrayLike | None = None, progress: Progress | None = None
+) -> Duplicates:
     """Find pairs of scans that show the same patch of a surface in the same tip state.
 
     A pair is a duplicate if, after the best flip, quarter turn, zoom (to about 1.17)
@@ -79,52 +79,49 @@ def find_duplicates(images, lines=None, progress=None):
     Args:
         images: array-like of shape `(scans, lines, pixels)`, read in blocks.
         lines: int array of shape `(scans,)`. Recorded lines, all by default.
-        progress: function of (done, total), or None.
-
-    Returns:
-        `Duplicates`.
+        progress: takes what is done, and the total.
 
     Raises:
         DatasetError: `images` or `lines` has another shape.
     """
-    lines = _check(images, lines)
-    blocks = -(-len(lines) // _BLOCK)
+    recorded = _check(images, lines)
     views = [("", None), ("rotated", None), *(("zoomed", factor) for factor in ZOOMS)]
-    steps = _Steps(progress, blocks * (1 + len(views)))
-    upright, turned, digests = _read(images, lines, steps)
+    steps = _Progress(progress, -(-len(recorded) // _BLOCK) * (1 + len(views)))
+    upright, turned, digests = _reduce(images, recorded, steps)
     pairs, unique = _exact_pairs(upright, digests)
     scans = np.flatnonzero(unique & (upright.any(-1).sum(-1) >= MIN_LINES))
     upright, turned = upright[scans], turned[scans]
-    neighbours = Neighbours(upright) if len(scans) > 1 else None
-    for kind, factor in views if neighbours else ():
-        seen = turned if kind == "rotated" else upright
+    nearest: Any = NearestScans(upright) if len(scans) > 1 else None
+    for kind, factor in views if nearest else ():
+        view = turned if kind == "rotated" else upright
         for start in range(0, len(scans), _BLOCK):
-            block = seen[start : start + _BLOCK]
+            block = view[start : start + _BLOCK]
             block = matching.zoom(block, factor) if factor else block
-            for first, second, flip, shift, score in neighbours.search(
+            for first, second, flip, shift, score in nearest.search(
                 block, start, changed=bool(kind), threshold=THRESHOLD, rows=MIN_LINES
             ):
-                name = kind or ("flipped" if flip else _moved(shift))
+                moved = "shifted" if np.abs(shift).max() > 1 else "same place"
+                name = kind or ("flipped" if flip else moved)
                 pairs.append((scans[first], scans[second], name, score))
             steps.advance()
     steps.finish()
-    return _collect(pairs, len(lines))
+    return _collect(pairs, len(recorded))
 
 
-class _Steps:
-    """Tells `progress` how much is done."""
+class _Progress:
+    """Tells a callable how much is done, and at the end that all is."""
 
-    def __init__(self, progress, total):
-        self.progress, self.total, self.done = progress, total, 0
+    def __init__(self, report, total):
+        self.report, self.total, self.done = report or (lambda done, total: None), total, 0
 
     def advance(self):
         self.done += 1
-        if self.progress and self.done < self.total:
-            self.progress(self.done, self.total)
+        if self.done < self.total:
+            self.report(self.done, self.total)
 
     def finish(self):
-        if self.progress and self.total:
-            self.progress(self.total, self.total)
+        if self.total:
+            self.report(self.total, self.total)
 
 
 def _check(images, lines):
@@ -144,7 +141,7 @@ def _check(images, lines):
     return lines
 
 
-def _read(images, lines, steps):
+def _reduce(images, lines, progress):
     """Reduce all scans, upright and turned by 90 degrees, and digest their bytes."""
     upright = np.empty((len(lines), matching.SIZE, matching.SIZE), np.float32)
     turned = np.empty_like(upright)
@@ -158,7 +155,7 @@ def _read(images, lines, steps):
         turned[part] = matching.reduce_scans(sideways, np.full(len(block), block.shape[2]))
         for scan, count in zip(block, lines[part], strict=True):
             digests.append(hashlib.sha256(np.ascontiguousarray(scan[:count])).digest())
-        steps.advance()
+        progress.advance()
     return upright, turned, digests
 
 
@@ -174,18 +171,14 @@ def _exact_pairs(upright, digests):
     return pairs, unique
 
 
-def _moved(shift):
-    return "shifted" if np.abs(shift).max() > 1 else "same place"
-
-
 def _collect(pairs, count):
     best = {}
     for one, two, kind, score in pairs:
         pair = (int(min(one, two)), int(max(one, two)))
         if pair not in best or score > best[pair][1]:
             best[pair] = (kind, min(float(score), 1.0))
-    found = [(*pair, *best[pair]) for pair in sorted(best)]
-    first, second, kind, score = zip(*found, strict=True) if found else ((),) * 4
+    rows = [(*pair, *best[pair]) for pair in sorted(best)]
+    first, second, kind, score = zip(*rows, strict=True) if rows else ((),) * 4
     return Duplicates(
         first=np.array(first, int),
         second=np.array(second, int),
@@ -212,19 +205,18 @@ def _connect(first, second, count):
     return np.unique(roots, return_inverse=True)[1]
 
 
-class Neighbours:
-    """Reduced scans with all that is needed to find one of them fast.
+class NearestScans:
+    """Reduced scans `(scans, SIZE, SIZE)` with all that finds one of them fast.
 
     Of all pairs only the closest by power spectrum are compared, and of these only
-    the most likely shifts. The numbers above find nearly as much as many more do.
-
-    Args:
-        scans: float32 array of shape `(scans, SIZE, SIZE)` from `match.reduce_scans`.
+    the most likely shifts. `_CLOSEST` and `_TRIALS` find nearly as much as many more do.
     """
 
     def __init__(self, scans):
         self.scans = scans
         blocks = [scans[start : start + 256] for start in range(0, len(scans), 256)]
+        # (scans, 6 windows, rows, columns). Mean and spread are made alike for a spectrum
+        # and its mirror image, so that one of a flipped scan is normalised as it should be.
         self.descriptors = np.concatenate([matching.describe(block) for block in blocks])
         self.mean, self.spread = self.descriptors.mean(0), self.descriptors.var(0)
         self.mean = (self.mean + self.mean[:, ::-1]) / 2
@@ -233,15 +225,11 @@ class Neighbours:
         self.spectra = np.concatenate([matching.coarse_spectra(block) for block in blocks])
 
     def search(self, block, start, changed, threshold, rows):
-        """Find scans like those of a block.
+        """Find scans like those of a block `(block, SIZE, SIZE)`.
 
-        Args:
-            block: float array of shape `(block, SIZE, SIZE)`.
-            start: int. Index of the block's first scan among all.
-            changed: bool. The block was turned or zoomed. If not, a pair is found from
-                its first scan only.
-            threshold: float. Least similarity.
-            rows: int. Least number of lines of the overlap with structure in both.
+        `start` is the index of the block's first scan among all. Of a block that was changed,
+        turned or zoomed, each scan is compared with all; else a pair is found from its
+        first scan only. At least `rows` lines of the overlap have structure in both.
 
         Returns:
             list of tuples (first scan, second scan, flip, shift, similarity).
@@ -262,12 +250,17 @@ class Neighbours:
         return [(*pair, *how) for pair, how in best.items()]
 
     def _trials(self, block, start, changed):
-        """Most likely shifts: int array of (own, other, flip, down, right, height)."""
+        """Return the most likely shifts: int array `(trials, 6)`.
+
+        A row is (scan of the block, other scan, flip, shift down and right, 1e6 times the
+        height of the peak).
+        """
         spectra = matching.coarse_spectra(block)
-        found = []
+        tried = []
         for mirrored, pairs in enumerate(self._candidates(block, start, changed)):
             for at in range(0, len(pairs), _CHUNK):
                 own, other = pairs[at : at + _CHUNK].T
+                # A scan flipped along both axes has the power spectrum that it had.
                 for flip in ((0, 3), (1, 2))[mirrored]:
                     flipped = matching.flip_spectra(self.spectra[other], flip)
                     shifts, heights = matching.find_shifts(spectra[own], flipped)
@@ -275,36 +268,39 @@ class Neighbours:
                     trials[:, :, 0], trials[:, :, 1] = own[:, None], other[:, None]
                     trials[:, :, 2], trials[:, :, 3:5] = flip, shifts
                     trials[:, :, 5] = 1e6 * heights
-                    found.append(trials.reshape(-1, 6))
-        if not found:
+                    tried.append(trials.reshape(-1, 6))
+        if not tried:
             return np.empty((0, 6), int)
-        found = np.concatenate(found)
-        found = found[np.lexsort((-found[:, 5], found[:, 0]))]
-        rank = np.arange(len(found)) - np.searchsorted(found[:, 0], found[:, 0])
-        return found[rank < _TRIALS["changed" if changed else "as is"]]
+        tried = np.concatenate(tried)
+        tried = tried[np.lexsort((-tried[:, 5], tried[:, 0]))]
+        # The rank of each among those of its scan, the highest peak first.
+        rank = np.arange(len(tried)) - np.searchsorted(tried[:, 0], tried[:, 0])
+        return tried[rank < _TRIALS["changed" if changed else "as is"]]
 
     def _candidates(self, block, start, changed):
         """Yield int arrays of (own, other), the closest scans, unmirrored and mirrored."""
         spectra = matching.describe(block)
         own = np.arange(start, start + len(block))[:, None]
         others = np.arange(len(self.scans))
-        barred = own == others if changed else own >= others
+        excluded = own == others if changed else own >= others  # (block, scans)
         count = min(_CLOSEST["changed" if changed else "as is"], len(self.scans))
         for mirrored in (False, True):
             parts = self._normalise(spectra[:, :, ::-1] if mirrored else spectra)
-            whole = self._closeness(parts, [(0, 0), (1, 1)])
-            measures = [whole]
-            if not mirrored and not changed:  # a corner here is the opposite one there
+            # The scan with the scan, its middle with the middle.
+            measures = [self._closeness(parts, [(0, 0), (1, 1)])]
+            if not mirrored and not changed:
+                # After a large shift a corner here shows the opposite one there.
                 measures.append(self._closeness(parts, [(2, 5), (3, 4), (4, 3), (5, 2)]))
-            picked = np.zeros(barred.shape, bool)
+            picked = np.zeros(excluded.shape, bool)
             for closeness in measures:
-                closeness[barred] = -np.inf
+                closeness[excluded] = -np.inf
                 top = np.argpartition(closeness, -count, axis=1)[:, -count:]
                 np.put_along_axis(picked, top, True, axis=1)
-            yield np.argwhere(picked & ~barred)
+            yield np.argwhere(picked & ~excluded)
 
-    def _closeness(self, parts, which):
-        products = (parts[:, own] @ self.descriptors[:, other].T for own, other in which)
+    def _closeness(self, parts, windows):
+        """Return the best correlation over pairs of windows: array `(block, scans)`."""
+        products = (parts[:, own] @ self.descriptors[:, other].T for own, other in windows)
         closeness = next(products)
         for product in products:
             np.maximum(closeness, product, out=closeness)

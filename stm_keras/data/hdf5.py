@@ -1,15 +1,16 @@
 """Read and write datasets in HDF5, the format of this project."""
 
 import io
+from pathlib import Path
 
 import h5py
 import numpy as np
 
-from stm_keras.data.dataset import CLASSES
+from stm_keras.data.dataset import CLASSES, Dataset
 from stm_keras.data.hdf5_arrays import StoredImages, member, open_file, values
-from stm_keras.data.matlab import as_matlab, stack_of
-from stm_keras.data.raw import Found, blocks_of
+from stm_keras.data.raw import RawDataset, bad_scans, blocks_of, must
 from stm_keras.errors import DatasetError
+from stm_keras.readers.frames import frame_axes
 from stm_keras.readers.hdf5_open import attribute, child, names_of
 from stm_keras.readers.units import COUNTS
 
@@ -31,17 +32,11 @@ ARRAYS = (
 AXES = "scan, line (slow axis, row 0 is the first recorded), pixel (fast axis)"
 
 
-def read_hdf5(path):
-    """Read a dataset from HDF5.
-
-    Args:
-        path: `Path`.
-
-    Returns:
-        A `Found`, its images still in the file.
+def read_hdf5(path: Path) -> RawDataset:
+    """Read a dataset from HDF5, MATLAB's v7.3 included; its images stay in the file.
 
     Raises:
-        DatasetError: The file is damaged or is no dataset.
+        DatasetError: The file is damaged or is not a dataset.
     """
     with open_file(path) as file:
         own = attribute(file, "format") == FORMAT
@@ -50,25 +45,23 @@ def read_hdf5(path):
                 f"{path}: was written in version {file.attrs['version']} of the format; "
                 f"this stm-keras reads version {VERSION}. Update stm-keras."
             )
-        stored = member(path, file, "images")
+        images = member(path, file, "images")
         names, source = names_of(file), attribute(file, "source")
-        matlab = "MATLAB_class" in stored.attrs
-
-        def array(key):
-            value = values(path, file, key)
-            return as_matlab(key, value.T) if matlab else value
-
+        matlab = "MATLAB_class" in images.attrs
+        arrays = {key: values(path, file, key) for key in ARRAYS if key in names}
+        if matlab:  # whose axes HDF5 shows in reverse
+            arrays = {key: squeeze_list(key, array.T) for key, array in arrays.items()}
         parameters = {}
         group = child(file, "parameters")
         if group is not None:
             if not isinstance(group, h5py.Group):
                 raise DatasetError(f"{path}: `parameters` must be a group of arrays.")
             parameters = {key: values(path, group, key) for key in names_of(group)}
-        return Found(
-            images=stack_of(path, stored)
-            if matlab
-            else StoredImages(path, "images", stored.shape, stored.dtype),
-            arrays={key: array(key) for key in ARRAYS if key in names},
+        axes = _matlab_axes(path, images) if matlab else (0, 1, 2)
+        shape = tuple(images.shape[axis] for axis in axes) if matlab else images.shape
+        return RawDataset(
+            images=StoredImages(path, "images", shape, images.dtype, axes=axes),
+            arrays=arrays,
             classes=_classes(path, file, names),
             parameters=parameters,
             source=_text(source) if isinstance(source, str | bytes) else None,
@@ -77,14 +70,27 @@ def read_hdf5(path):
         )
 
 
-def write_hdf5(dataset, path):
+def _matlab_axes(path, images):
+    """Return where scans, lines and pixels lie in images that MATLAB wrote: three axes."""
+    shape = images.shape[::-1]  # as MATLAB shows it, such as 128 x 128 x scans
+    axes = frame_axes(path, "images", shape, matlab=True)
+    if len(axes) == 2:
+        wanted = "have shape (scans, lines, pixels)"
+        raise must(path, "images", wanted, f"one image of shape {shape}")
+    return tuple(2 - axis for axis in axes)
+
+
+def squeeze_list(key: str, array: np.ndarray) -> np.ndarray:
+    """Return a field in our shape: MATLAB makes a list of labels a row or a column."""
+    if key in ("votes", "line_labels") or array.ndim != 2 or 1 not in array.shape:
+        return array
+    return array.ravel()
+
+
+def write_hdf5(dataset: Dataset, path: Path) -> None:
     """Write a dataset to an HDF5 file.
 
     One chunk holds one scan, so that scans read in any order cost one chunk each.
-
-    Args:
-        dataset: `Dataset`.
-        path: `Path`.
 
     Raises:
         DatasetError: A recorded line holds NaN, inf or more than is believed.
@@ -150,16 +156,11 @@ class _Sink(io.FileIO):
 
 
 def _check_heights(dataset, scans, block):
-    if block.dtype.kind != "f" or float(np.abs(block).max(initial=0)) <= COUNTS:
-        return
-    recorded = np.arange(block.shape[1]) < dataset.lines[scans, None]
-    largest = np.where(recorded, np.abs(block).max(2), 0).max(1).astype(float)  # NaN stays
-    bad = ~(largest <= COUNTS)
+    not_finite, too_large = bad_scans(block, dataset.lines[scans], COUNTS)
+    bad = not_finite | too_large
     if bad.any():
         first = bad.argmax()
-        what = (
-            f"heights above {COUNTS:.2g}" if np.isfinite(largest[first]) else "NaN or inf"
-        )
+        what = "NaN or inf" if not_finite[first] else f"heights above {COUNTS:.2g}"
         raise DatasetError(
             f"`dataset` holds {what} in recorded lines of scan {scans.start + first}. Remove "
             "it, or tell in `lines` how many lines were recorded."

@@ -3,35 +3,35 @@
 import re
 from pathlib import Path
 
+from stm_keras.data.dataset import Dataset
 from stm_keras.data.hdf5 import ARRAYS, read_hdf5, write_hdf5
 from stm_keras.data.hdf5_arrays import open_file
 from stm_keras.data.matlab import read_matlab, read_old_matlab
 from stm_keras.data.npz import read_npz
 from stm_keras.data.picture_folder import find_table
-from stm_keras.data.raw import Found, check_lengths
+from stm_keras.data.raw import RawDataset, check_lengths
 from stm_keras.data.shard_index import is_sharded
 from stm_keras.data.shards import load_shards
-from stm_keras.data.validate import assemble, canonical
+from stm_keras.data.validate import canonical, validate_dataset
 from stm_keras.errors import DatasetError, InputError
 from stm_keras.files import atomic
 from stm_keras.memory import VARIABLE, one_file
 from stm_keras.readers.formats import FORMATS, known_formats, refusal, scan_format
-from stm_keras.readers.hdf5_open import names_of
+from stm_keras.readers.hdf5_open import is_hdf5, names_of
 from stm_keras.readers.mat5 import MAGIC as OLD_MATLAB
 from stm_keras.terminal import shell
 
 SHAPE = (128, 128)
-HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 NOT_DATASETS = {  # how a file begins: what it is, what to do
     b"\x93NUMPY": ("one bare array", "Save images and labels with numpy.savez"),
-    b"version https://git-lfs": ("a Git LFS pointer, not the data", "Type: git lfs pull"),
+    b"version https://git-lfs": ("a Git LFS pointer, not the data", "Run: git lfs pull"),
     b"\x80\x04": ("a Python pickle, which is never opened", "Save it with numpy.savez"),
     b"\x80\x05": ("a Python pickle, which is never opened", "Save it with numpy.savez"),
     b"\x89PNG": ("one picture", "Give the folder, with a CSV file of labels"),
     b"\xff\xd8\xff": ("one picture", "Give the folder, with a CSV file of labels"),
     b"\x1f\x8b": ("a gzip archive", "Unpack it first"),
 }
-CURE = "type `stm-keras convert THIS -o NEW.h5`: that is read piece by piece"
+CURE = "run `stm-keras convert THIS -o NEW.h5`: that is read piece by piece"
 CURES = {
     "old matlab": "save it in MATLAB with save(..., '-v7.3'), which is read piece by piece",
     "hdf5": "give fewer scans",
@@ -41,7 +41,13 @@ CURES = {
 KNOWN = "HDF5, NPZ, MATLAB, a folder of shards or of pictures with a CSV file"
 
 
-def load_dataset(path, merge=True, lazy_above=None, shape=SHAPE, streamed=False):
+def load_dataset(
+    path: str | Path,
+    merge: bool = True,
+    lazy_above: int | None = None,
+    shape: tuple[int, int] | None = SHAPE,
+    streamed: bool = False,
+) -> Dataset:
     """Read scans with labels from a file or folder, whatever its name ends in.
 
     Six classes become four where `merge` says so: of votes the larger counts, labels
@@ -64,18 +70,17 @@ def load_dataset(path, merge=True, lazy_above=None, shape=SHAPE, streamed=False)
 
     Raises:
         InputError: The file is missing or cannot be read.
-        DatasetError: The file is damaged, or is no usable dataset.
+        DatasetError: The file is damaged, or is not a usable dataset.
     """
     path = Path(path)
     try:
         kind = sniff(path)
-        with one_file(
-            path, CURES.get(kind, CURE).replace("THIS", shell([str(path)])), DatasetError
-        ):
+        cure = CURES.get(kind, CURE).replace("THIS", shell([str(path)]))
+        with one_file(path, cure, DatasetError):
             if kind == "shards":
                 return load_shards(path, merge, shape)
-            found = read_found(kind, path, *(SHAPE if shape is None else shape))
-            return assemble(path, found, merge, shape, lazy_above, streamed)
+            raw = read_raw(kind, path, *(SHAPE if shape is None else shape))
+            return validate_dataset(path, raw, merge, shape, lazy_above, streamed)
     except PermissionError:
         raise InputError(f"{path}: may not be read. Change its permissions.") from None
     except MemoryError:
@@ -85,7 +90,7 @@ def load_dataset(path, merge=True, lazy_above=None, shape=SHAPE, streamed=False)
         ) from None
 
 
-def save_dataset(dataset, path, overwrite=False):
+def save_dataset(dataset: Dataset, path: str | Path, overwrite: bool = False) -> None:
     """Write a dataset to HDF5, so that `load_dataset` gives it back.
 
     The file has the arrays of `Dataset` under their names, one chunk per scan, and
@@ -108,11 +113,8 @@ def save_dataset(dataset, path, overwrite=False):
         write_hdf5(dataset, temporary)
 
 
-def sniff(path):
+def sniff(path: Path) -> str:
     """Tell the format of a dataset from its content.
-
-    Args:
-        path: `Path`.
 
     Returns:
         str: "hdf5", "matlab", "old matlab", "npz", "shards", "folder" or "table".
@@ -126,12 +128,12 @@ def sniff(path):
     if not path.exists():
         raise InputError(f"{path}: does not exist. Look at the path.")
     if not path.is_file():
-        raise InputError(f"{path}: is no ordinary file. Give a file or a folder.")
+        raise InputError(f"{path}: is not an ordinary file. Give a file or a folder.")
     with path.open("rb") as stream:
         head = stream.read(4096)
     if not head:
         raise DatasetError(f"{path}: is empty. Copy or make it again.")
-    if any(head[i : i + 8] == HDF5_MAGIC for i in (0, 512, 1024, 2048)):
+    if is_hdf5(head):
         return _sniff_hdf5(path, head)
     if head.startswith(b"MATLAB 7.3"):
         raise DatasetError(f"{path}: is cut short: a MATLAB header alone. Copy it again.")
@@ -149,10 +151,10 @@ def sniff(path):
 
 
 def _what_else(path, head):
-    """Say what a file is that is no dataset, and what to do with it."""
-    told, kind = refusal(head), scan_format(path)
-    if told:
-        return f"is {told[0]}. Give a dataset: {KNOWN}"
+    """Say what a file is that is not a dataset, and what to do with it."""
+    reason, kind = refusal(head), scan_format(path)
+    if reason:
+        return f"is {reason[0]}. Give a dataset: {KNOWN}"
     if kind in FORMATS and kind not in ("unknown", "array", "picture", "hdf5"):
         return (
             f"is a microscope's file, {FORMATS[kind].label}, not a dataset. `stm-keras predict` "
@@ -171,23 +173,17 @@ def _sniff_hdf5(path, head):
     return "hdf5"
 
 
-def read_found(kind: str, path: Path, lines: int, pixels: int) -> Found:
-    """Read a dataset of which nothing is checked yet.
+def read_raw(kind: str, path: Path, lines: int, pixels: int) -> RawDataset:
+    """Read a dataset of a `kind` that `sniff` tells, but shards; nothing is checked yet.
 
-    Args:
-        kind: str. As `sniff` tells it, but "shards".
-        path: `Path`.
-        lines, pixels: int. Size of a scan, where the file does not tell.
-
-    Returns:
-        `Found`.
+    A scan has so many lines and pixels where the file does not tell.
     """
     if kind == "hdf5":
         return read_hdf5(path)
     if kind == "matlab":
         return read_matlab(path, lines)
     if kind == "old matlab":
-        return read_old_matlab(path, lines, ARRAYS)
+        return read_old_matlab(path, lines)
     if kind == "npz":
         return read_npz(path)
     from stm_keras.data.picture_folder import read_pictures  # Pillow is rarely needed

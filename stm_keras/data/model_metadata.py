@@ -1,8 +1,10 @@
-"""What every model file says of itself, whatever its format, and how that is checked.
+"""The metadata in every model file, whatever its format, and how they are checked.
 
 By hand and not by pydantic, whose import alone takes a third of the time of a verdict. All
 that judging reads is looked at here, once, so that nothing after it needs to ask again.
 """
+
+from pathlib import Path
 
 from stm_keras.data.preprocess import INPUTS
 from stm_keras.errors import InputError
@@ -37,89 +39,82 @@ OBJECTS = {  # what holds more where it is there
 }
 
 
-def complete_facts(facts):
-    """Add to the facts of a network the format and how heights become its input.
+def complete_metadata(metadata: dict) -> dict:
+    """Add to what a network knows of itself the format and how heights become its input.
 
-    Args:
-        facts: dict, JSON-ready, with at least `classes`, `pixels` and `max_lines`.
-
-    Returns:
-        dict.
+    It is JSON-ready and has at least `classes`, `pixels` and `max_lines`.
     """
-    facts = {"input": "standardised", **facts, "format": FORMAT}
-    facts.setdefault("preprocessing", PREPROCESSING[facts["input"]])
-    return facts
+    metadata = {"input": "standardised", **metadata, "format": FORMAT}
+    metadata.setdefault("preprocessing", PREPROCESSING[metadata["input"]])
+    return metadata
 
 
-def check_facts(facts, path, place):
+def check_metadata(metadata: object, path: str | Path, place: str) -> dict:
     """Return what was read from a model file if it can be worked with.
 
-    What is not known here stays as it is: a newer stm-keras may say more.
-
-    Args:
-        facts: what JSON gave.
-        path: str or `Path` of the file.
-        place: str. What is damaged if it cannot, as "stm_keras.json is damaged".
-
-    Returns:
-        dict.
+    What is not known here stays as it is: a newer stm-keras may say more. `place` is what is
+    damaged if it cannot, as "stm_keras.json is damaged".
 
     Raises:
-        InputError: It is no object, of a newer stm-keras, lacks something, or a value makes
-            no sense.
+        InputError: It is not an object, is of a newer stm-keras, lacks something, or a value
+            makes no sense.
     """
-    if not isinstance(facts, dict):
-        raise InputError(f"{path}: {place} (no object).")
-    known = _whole(facts.get("format"), FORMAT, FORMAT)
-    taken = facts.get("input", "standardised")
+    if not isinstance(metadata, dict):
+        raise InputError(f"{path}: {place} (not an object).")
+    known = _whole(metadata.get("format"), FORMAT, FORMAT)
+    taken = metadata.get("input", "standardised")
     if not known or not isinstance(taken, str) or taken not in INPUTS:
         raise InputError(f"{path}: is of a newer stm-keras. Install the newest.")
     for key, kind in NEEDED.items():
-        if not isinstance(facts.get(key), kind):
+        if not isinstance(metadata.get(key), kind):
             raise InputError(f"{path}: {place} (no `{key}`).")
-    for fault in _faults(facts):
+    for fault in _faults(metadata):
         raise InputError(f"{path}: {place} ({fault}).")
-    return facts
+    return metadata
 
 
-def _faults(facts):
-    """Yield what is wrong with facts that have all that is needed, in few words."""
-    classes, most = facts["classes"], facts["max_lines"]
+def _faults(metadata):
+    """Yield what is wrong with metadata that have all that is needed, in few words."""
+    classes, most = metadata["classes"], metadata["max_lines"]
     names = {name for name in classes if isinstance(name, str) and len(name.strip()) > 0}
     if not 2 <= len(classes) == len(names) <= MOST_CLASSES:
         yield f"`classes` must be 2 to {MOST_CLASSES} different names"
     if any(len(name) > LONGEST_NAME for name in names):
         yield f"a name of `classes` is longer than {LONGEST_NAME} characters"
     for key, fewest in (("pixels", 2), ("max_lines", 1)):
-        if not _whole(facts[key], fewest, MOST):
-            yield _must(key, f"a number from {fewest} to {MOST}", facts[key])
-    if most * facts["pixels"] > MOST_VALUES:
-        yield f"scans of {most} lines x {facts['pixels']} pixels are too large to be true"
-    if not _whole(facts.get("min_lines", 1), 1, most):
-        yield _must("min_lines", f"a number of lines from 1 to {most}", facts["min_lines"])
-    if facts.get("parameters") is not None and not _whole(facts["parameters"], 0, 2**40):
-        yield _must("parameters", "a number of weights", facts["parameters"])
-    yield from _no_objects(facts, OBJECTS)
+        if not _whole(metadata[key], fewest, MOST):
+            yield _must(key, f"a number from {fewest} to {MOST}", metadata[key])
+    if most * metadata["pixels"] > MOST_VALUES:
+        yield f"scans of {most} lines x {metadata['pixels']} pixels are too large to be true"
+    if not _whole(metadata.get("min_lines", 1), 1, most):
+        yield _must(
+            "min_lines", f"a number of lines from 1 to {most}", metadata["min_lines"]
+        )
+    if metadata.get("parameters") is not None and not _whole(
+        metadata["parameters"], 0, 2**40
+    ):
+        yield _must("parameters", "a number of weights", metadata["parameters"])
+    yield from _no_objects(metadata, OBJECTS)
     for name, columns in TABLES.items():
-        yield from _faults_of_table(name, facts.get(name) or {}, columns)
-    change = {"threshold": 0.0} if facts.get("change") is None else facts["change"]
+        yield from _faults_of_table(name, metadata.get(name) or {}, columns)
+    change = {"threshold": 0.0} if metadata.get("change") is None else metadata["change"]
     if not _number(change.get("threshold"), *SHARE):
         yield _must("change.threshold", "a probability", change.get("threshold"))
     for key in ("delay", "refractory"):
         if not _whole(change.get(key, 0), 0, MOST):
             yield _must(f"change.{key}", "a number of lines", change[key])
-    size = facts.get("size_nm")
+    size = metadata.get("size_nm")
     if size is not None:
         pair = isinstance(size, list) and len(size) == 2
         if not pair or not all(_number(v, 1e-6, 1e9) for v in size) or size[0] > size[1]:
             yield _must("size_nm", "two widths in nm, the smaller first", size)
 
 
-def _no_objects(place, wanted, before=""):
+def _no_objects(table, wanted, before=""):
     for key, inner in wanted.items():
-        if not isinstance(place.get(key), dict | None):
-            yield f"`{before}{key}` is no object"
-        yield from _no_objects(place.get(key) or {}, inner, f"{before}{key}.")
+        if not isinstance(table.get(key), dict | None):
+            yield f"`{before}{key}` is not an object"
+        yield from _no_objects(table.get(key) or {}, inner, f"{before}{key}.")
 
 
 def _faults_of_table(name, table, columns):

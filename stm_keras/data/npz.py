@@ -1,93 +1,79 @@
-"""Read datasets from NPZ archives, straight into place and without any pickle."""
+"""Read datasets from NPZ archives, block by block and without any pickle."""
 
-import struct
+import math
 import zipfile
-import zlib
-from contextlib import contextmanager
+from collections.abc import Iterator
+from pathlib import Path
 from tokenize import TokenError
 
 import numpy as np
 from numpy.lib import format as npy
 
 from stm_keras.data.hdf5 import ARRAYS
-from stm_keras.data.raw import BLOCK_BYTES, Found, listed_keys
+from stm_keras.data.raw import BLOCK_BYTES, RawDataset, listed_keys, must
 from stm_keras.errors import DatasetError
 from stm_keras.memory import charge
 from stm_keras.readers.file_bytes import DEFLATE, charge_list
-from stm_keras.untrusted import plain_members
+from stm_keras.untrusted import open_archive
+
+WHAT = "an NPZ file, as numpy.savez writes it"
+HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
-def read_npz(path):
-    """Read a dataset from an NPZ archive with `images` and `labels` or `votes`.
-
-    Args:
-        path: `Path`.
-
-    Returns:
-        A `Found`, its images still in the file.
+def read_npz(path: Path) -> RawDataset:
+    """Read a dataset from an NPZ archive; its images stay in the file.
 
     Raises:
-        DatasetError: The archive is damaged, holds Python objects, or has no
-            `images`.
+        DatasetError: The archive is damaged, holds Python objects, or has no `images`.
     """
     with path.open("rb") as file:
         charge_list(file)
-    with _damage(path), zipfile.ZipFile(path) as archive:
-        infos = {
-            info.filename.removesuffix(".npy"): info for info in plain_members(archive)
-        }
-        if "images" not in infos:
+    with open_archive(path, WHAT, DatasetError) as archive:
+        members = {each.filename.removesuffix(".npy"): each for each in archive.infolist()}
+        if "images" not in members:
             raise DatasetError(
-                f"{path}: has no `images`. Found: {listed_keys(infos)}. An NPZ dataset has "
+                f"{path}: has no `images`. Found: {listed_keys(members)}. An NPZ dataset has "
                 "`images` with `labels` or `votes`: name the scans so."
             )
         arrays = {
-            key: _read_array(path, archive, infos[key])
+            key: _read_array(path, archive, members[key])
             for key in (*ARRAYS, "classes", "source")
-            if key in infos
+            if key in members
         }
-        images = NpzImages(path, archive, infos["images"])
+        images = NpzImages(path, archive, members["images"])
     classes, source = arrays.pop("classes", None), arrays.pop("source", None)
-    return Found(
+    return RawDataset(
         images=images,
         arrays=arrays,
         classes=None if classes is None else tuple(classes.astype(np.str_).ravel()),
         source=None if source is None else str(source),
-        keys=tuple(infos),
+        keys=tuple(members),
     )
 
 
 class NpzImages:
-    """Images in an NPZ archive, which can only be read in order.
+    """Images in an NPZ archive, which can only be read in order."""
 
-    Args:
-        path: `Path` of the archive.
-        archive: open `zipfile.ZipFile`.
-        info: `zipfile.ZipInfo` of the array.
-    """
-
-    def __init__(self, path, archive, info):
+    def __init__(self, path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo):
         self.path = path
-        self.info = info
-        with archive.open(info) as stream:
-            self.shape, self.fortran, self.dtype = _header(path, info, stream)
-        self.ndim = len(self.shape)
+        self.member = member
+        with archive.open(member) as stream:
+            self.shape, self.fortran, self.dtype = _read_header(path, member, stream)
 
-    def blocks(self):
+    def blocks(self) -> Iterator[tuple]:
         """Yield (slice of scans, slice of pixels, array), in the order of the file."""
+        # In Fortran's order the file holds (pixels, lines, scans): a block is some pixels
+        # of all scans.
         stored = self.shape[::-1] if self.fortran else self.shape
-        row = self.dtype.itemsize * stored[1] * stored[2]
-        step = max(1, BLOCK_BYTES // row)
+        step = max(1, BLOCK_BYTES // (self.dtype.itemsize * stored[1] * stored[2]))
         with (
-            _damage(self.path),
-            zipfile.ZipFile(self.path) as archive,
-            archive.open(self.info) as stream,
+            open_archive(self.path, WHAT, DatasetError) as archive,
+            archive.open(self.member) as stream,
         ):
-            _header(self.path, self.info, stream)
+            _read_header(self.path, self.member, stream)
             for start in range(0, stored[0], step):
                 rows = slice(start, min(start + step, stored[0]))
-                block = np.empty((rows.stop - start, *stored[1:]), self.dtype)
-                _fill(stream, block)
+                block = _read_values(stream, (rows.stop - start, *stored[1:]), self.dtype)
                 if self.fortran:
                     yield slice(None), rows, block.transpose(2, 1, 0)
                 else:
@@ -95,86 +81,59 @@ class NpzImages:
             stream.read(1)  # at its end zipfile compares the checksum
 
 
-def _read_array(path, archive, info):
-    with archive.open(info) as stream:
-        shape, fortran, dtype = _header(path, info, stream)
-        charge(info.file_size, f"`{info.filename}`")
-        array = np.empty(shape[::-1] if fortran else shape, dtype)
-        _fill(stream, array)
+def _read_array(path, archive, member):
+    with archive.open(member) as stream:
+        shape, fortran, dtype = _read_header(path, member, stream)
+        charge(member.file_size, f"`{member.filename}`")
+        array = _read_values(stream, shape[::-1] if fortran else shape, dtype)
         stream.read(1)
-    if dtype.kind == "U" and dtype.itemsize and array.size:
+    if dtype.kind == "U" and array.nbytes:
         letters = np.frombuffer(array.tobytes(), dtype.str[0] + "u4")
         if letters.max() >= 0x110000:
-            key = info.filename.removesuffix(".npy")
+            key = member.filename.removesuffix(".npy")
             raise DatasetError(f"{path}: `{key}` is damaged: no letters. Make it again.")
     return array.T if fortran else array
 
 
-def _header(path, info, stream):
+def _read_header(path, member, stream):
     """Return shape, order and dtype of an array, if its data can be in the archive."""
-    key = info.filename.removesuffix(".npy")
-    kept = min(info.compress_size, path.stat().st_size)
-    if info.file_size > kept * (DEFLATE if info.compress_type else 1):
+    key = member.filename.removesuffix(".npy")
+    stored = min(member.compress_size, path.stat().st_size)
+    if member.file_size > stored * (DEFLATE if member.compress_type else 1):
         raise DatasetError(
-            f"{path}: `{key}` declares {info.file_size} bytes, but only {kept} are stored. "
-            "The file is damaged: make it again."
+            f"{path}: `{key}` declares {member.file_size} bytes, but only {stored} are "
+            "stored. The file is damaged: make it again."
         )
     try:
-        version = npy.read_magic(stream)
-        readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-        shape, fortran, dtype = readers[version](stream)
+        shape, fortran, dtype = HEADERS[npy.read_magic(stream)](stream)
     except (ValueError, KeyError, TypeError, SyntaxError, TokenError) as error:
         reason = str(error).splitlines()[0]
-        raise DatasetError(f"{path}: `{key}` is no plain NumPy array ({reason}).") from None
+        raise DatasetError(
+            f"{path}: `{key}` is not a plain NumPy array ({reason})."
+        ) from None
     if dtype.hasobject:
         raise DatasetError(
             f"{path}: `{key}` holds Python objects. Reading them could run code and is "
             'refused. Save numbers, or text as `array.astype("U")`.'
         )
     if dtype.kind not in "biufUS":
-        raise DatasetError(
-            f"{path}: `{key}` must hold numbers or text. Received: dtype {dtype}."
-        )
-    declared = int(np.prod(shape, dtype=object)) * dtype.itemsize
-    if declared != info.file_size - stream.tell() or min(shape, default=0) < 0:
+        raise must(path, key, "hold numbers or text", f"dtype {dtype}")
+    declared = math.prod(shape) * dtype.itemsize
+    if declared != member.file_size - stream.tell() or min(shape, default=0) < 0:
         raise DatasetError(
             f"{path}: `{key}` declares {declared} bytes (shape {shape}, {dtype}), but "
-            f"holds {info.file_size - stream.tell()}. The file is damaged: make it again."
+            f"holds {member.file_size - stream.tell()}. The file is damaged: make it again."
         )
     return shape, fortran, dtype
 
 
-def _fill(stream, array):
-    if not array.nbytes:
-        return
-    target = memoryview(array.reshape(-1).view(np.uint8))
-    position = 0
-    while position < len(target):
-        count = stream.readinto(target[position:])
+def _read_values(stream, shape, dtype):
+    """Read the next values of a member straight into an array, so they are in memory once."""
+    array = np.empty(shape, dtype)
+    rest = array.reshape(-1).view(np.uint8).data if array.nbytes else b""
+    while len(rest):
+        count = stream.readinto(rest)
         if not count:
-            raise EOFError
-        position += count
-
-
-@contextmanager
-def _damage(path):
-    """Turn what zipfile says of a damaged archive into one line."""
-    try:
-        yield
-    except NotImplementedError as error:
-        raise DatasetError(f"{path}: {error}. Save it with numpy.savez.") from None
-    except PermissionError:
-        raise
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        struct.error,
-        EOFError,
-        OSError,
-        RuntimeError,
-        ValueError,
-    ) as error:
-        reason = repr(str(error) or "unexpected end")[1:-1]
-        raise DatasetError(
-            f"{path}: is damaged or cut short ({reason}). Copy the file again."
-        ) from None
+            raise EOFError("unexpected end")
+        rest = rest[count:]
+    return array

@@ -14,40 +14,24 @@ _CLEAR = 0.6
 
 @dataclass(frozen=True)
 class Orientation:
-    """Along which axis the lines of a set of scans run.
+    """Along which axis the lines of a set of scans run."""
 
-    Args:
-        axis: str. "lines" where rows are scan lines, as they should be, "pixels"
-            where columns are, "unclear" where neither noise nor levelling tells.
-        scans: int. Scans that could be judged.
-        noise: float. Share of them in which rows differ like scan lines do.
-        levelled_lines, levelled_pixels: float. Share of them in which every row
-            (column) has the same mean, and columns (rows) have not.
-    """
+    axis: str  # "lines" where rows are scan lines, "pixels" where columns are, or "unclear"
+    scans: int  # that could be judged
+    noise: float  # share of them in which rows differ like scan lines do
+    levelled_lines: float  # in which every row has the same mean, and columns have not
+    levelled_pixels: float  # the other way round
 
-    axis: str
-    scans: int
-    noise: float
-    levelled_lines: float
-    levelled_pixels: float
-
-    def to_json(self):
+    def to_json(self) -> dict:
         return asdict(self)
 
 
-def judge_orientation(noise, levelled):
+def judge_orientation(noise: np.ndarray, levelled: np.ndarray) -> Orientation:
     """Decide for a whole dataset from what `measure_orientation` gave per scan.
 
     The noise decides where most scans agree, because levelling may have been done
     along the wrong axis after a mix-up; levelling decides where the noise is silent, as
     on simulated or filtered scans.
-
-    Args:
-        noise, levelled: float arrays of shape `(scans,)`, NaN for scans that could not
-            be judged.
-
-    Returns:
-        `Orientation`.
     """
     known = np.isfinite(noise)
     noise, levelled = noise[known], levelled[known]
@@ -64,7 +48,7 @@ def judge_orientation(noise, levelled):
     return Orientation(axis, len(noise), share, lines, pixels)
 
 
-def measure_orientation(images, lines):
+def measure_orientation(images: np.ndarray, lines: np.ndarray) -> tuple:
     """Measure along which axis the lines of each scan run.
 
     Neighbouring pixels are milliseconds apart and low-passed by the feedback loop,
@@ -74,9 +58,7 @@ def measure_orientation(images, lines):
     transposed ones in 99.2 % of cases, be they pictures, standardised or tilted; by the
     majority of 20 scans of a session always.
 
-    Args:
-        images: array of shape `(scans, lines, pixels)`.
-        lines: int array of shape `(scans,)`. Recorded lines.
+    `images` are `(scans, lines, pixels)`; `lines`, `(scans,)`, were recorded.
 
     Returns:
         Tuple of float arrays `(scans,)`: the logarithm of the noise between rows
@@ -95,9 +77,12 @@ def measure_orientation(images, lines):
         spread = block.std((1, 2))
         usable = np.isfinite(spread) & (spread > 0)
         block, scans = block[usable] / spread[usable, None, None], scans[usable]
+        # (2, scans): how far the means of rows, and of columns, lie apart.
         means = np.stack([block.mean(2).std(1), block.mean(1).std(1)])
         flat = means < _LEVELLED
         levelled[scans] = np.where(flat[0] == flat[1], 0, np.where(flat[0], 1, -1))
+        # Third differences along an axis: white noise has them, a lattice of several pixels
+        # and a slope have next to none. Axis 1 is from line to line, 2 from pixel to pixel.
         rows = _level_both(block)
         roughness = [(np.diff(rows, 3, axis) ** 2).mean((1, 2)) for axis in (1, 2)]
         noise[scans] = np.log((roughness[0] + 1e-12) / (roughness[1] + 1e-12))
@@ -105,5 +90,6 @@ def measure_orientation(images, lines):
 
 
 def _level_both(block):
+    """Take the straight line out of every row, then out of every column."""
     block = remove_line_trend(block).swapaxes(1, 2)
     return remove_line_trend(block).swapaxes(1, 2)

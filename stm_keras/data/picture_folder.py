@@ -9,15 +9,17 @@ import csv
 import io
 import warnings
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from stm_keras.data.dataset import CLASSES, SIX_CLASSES
 from stm_keras.data.preprocess import resample_scan
-from stm_keras.data.raw import Found, block_scans, listed_keys
+from stm_keras.data.raw import TEXTS, RawDataset, block_scans, listed_keys
 from stm_keras.data.validate import canonical
 from stm_keras.errors import DatasetError
 from stm_keras.memory import SCANS, charge, one_file
@@ -25,7 +27,6 @@ from stm_keras.readers.formats import FORMATS, scan_format
 from stm_keras.readers.pictures import heights_of, is_deep, open_picture
 from stm_keras.untrusted import read_data
 
-TEXTS = ("session", "campaign", "run", "name")
 NUMBERS = ("raters", "lines")
 CELLS = 32  # bytes of memory for a byte of the table
 DELIMITERS = (",", ";", "\t")
@@ -34,20 +35,14 @@ HELP = (
     "A CSV file has a column `file` and either `label` (number or class name) or one "
     "column of votes per class, named as the class."
 )
-
-WHAT = "damaged or no PNG, TIFF, JPEG or BMP picture"
+WHAT = "damaged or not a PNG, TIFF, JPEG or BMP picture"
 RESAMPLED = 16  # bytes of memory for a pixel, beside what unpacking takes
 
 
-def read_pictures(table, lines=128, pixels=128):
-    """Read a dataset from pictures and the CSV file that labels them.
+def read_pictures(table: Path, lines: int = 128, pixels: int = 128) -> RawDataset:
+    """Read a dataset from pictures, resampled to `lines` and `pixels`, and their CSV file.
 
-    Args:
-        table: `Path` of the CSV file. See `table.read_table` for its columns.
-        lines, pixels: int. Size the pictures are resampled to.
-
-    Returns:
-        A `Found`, its images still in the pictures.
+    The images stay in the pictures.
 
     Raises:
         DatasetError: The table or a picture is missing, damaged or does not fit.
@@ -64,33 +59,29 @@ def read_pictures(table, lines=128, pixels=128):
         shape=(len(pictures), lines, pixels),
         dtype=np.dtype(np.float32 if deep else np.uint8),
     )
-    return Found(images=images, arrays={"lines": recorded, **arrays}, classes=classes)
+    return RawDataset(images=images, arrays={"lines": recorded, **arrays}, classes=classes)
 
 
-@dataclass(frozen=True)
-class Picture:
-    """What the header of a picture tells: path, recorded lines, more than 8 bits."""
+class Picture(NamedTuple):
+    """What the header of a picture tells."""
 
-    path: object
-    lines: int
-    deep: bool
+    path: Path
+    lines: int  # recorded
+    deep: bool  # more than 8 bits
 
 
 @dataclass(frozen=True)
 class PictureImages:
     """Scans in pictures, decoded and resampled when they are read.
 
-    Args:
-        pictures: tuple of `Picture`.
-        shape: tuple (scans, lines, pixels).
-        dtype: uint8, or float32 if any picture has more than 8 bits.
+    They are uint8, or float32 if any picture has more than 8 bits.
     """
 
-    pictures: tuple
-    shape: tuple
+    pictures: tuple[Picture, ...]
+    shape: tuple[int, int, int]
     dtype: np.dtype
 
-    def blocks(self):
+    def blocks(self) -> Iterator[tuple]:
         """Yield (slice of scans, slice of pixels, array); warn of unknown colours."""
         guessed = []
         step = block_scans(self.shape, 4)
@@ -116,7 +107,6 @@ class PictureImages:
 
 
 def _measure(table, number, path, lines, pixels):
-    """Read the header of a picture."""
     if not path.is_file():
         hint = " Write / between folders." if "\\" in str(path) else ""
         raise DatasetError(f"{table}: line {number}: there is no picture {path}.{hint}")
@@ -155,14 +145,8 @@ def _opened(path):
         yield picture
 
 
-def find_table(folder):
-    """Return the CSV file of a folder of pictures.
-
-    Args:
-        folder: `Path`.
-
-    Returns:
-        `Path` of `labels.csv`, or of the only CSV file.
+def find_table(folder: Path) -> Path:
+    """Return the CSV file of a folder of pictures: `labels.csv`, or the only one.
 
     Raises:
         DatasetError: There is none, or more than one and no `labels.csv`.
@@ -172,14 +156,14 @@ def find_table(folder):
     if not tables:
         raise DatasetError(f"{folder}: is a folder without a CSV file of labels. {HELP}")
     if len(tables) > 1 and not named:
-        found = ", ".join(path.name for path in tables)
+        names = ", ".join(path.name for path in tables)
         raise DatasetError(
-            f"{folder}: holds several CSV files ({found}). Name one of them `labels.csv`."
+            f"{folder}: holds several CSV files ({names}). Name one of them `labels.csv`."
         )
     return (named or tables)[0]
 
 
-def read_table(path):
+def read_table(path: Path) -> tuple[dict, tuple | None, list]:
     """Read names, labels and votes of pictures.
 
     The first line names the columns, in any order, separated by comma, semicolon or
@@ -190,26 +174,21 @@ def read_table(path):
     - one column per class with the share of votes, 0 to 1. The names of the classes
       are compared by letters and digits only: `tip_change` is `tip change`.
     - optional: `session`, `campaign`, `run`, `name` (else the name of the file),
-      `raters`, `lines` (recorded lines of the 128).
-
-    Other columns are left alone.
-
-    Args:
-        path: `Path`.
+      `raters`, `lines` (recorded lines of the 128). Other columns are left alone.
 
     Returns:
-        Tuple of dict of str to array, tuple of class names or None where numbers do
-        not tell, and list of the line of the table each picture is on.
+        dict of str to array, the class names or None where numbers do not tell, and the line
+        of the table each picture is on.
 
     Raises:
-        DatasetError: The file is no such table.
+        DatasetError: The file is not such a table.
     """
     charge(path.stat().st_size * CELLS, "its cells")
     header, rows, numbers = _read_rows(path)
     keys = [canonical(column) for column in header]
     column = {key: [row[i] for row in rows] for i, key in enumerate(keys)}
     classes = _vote_classes(path, keys)
-    arrays = {"file": column["file"]}
+    arrays: dict[str, Any] = {"file": column["file"]}
     for file in _repeated(column["file"]):
         raise DatasetError(
             f"{path}: names the picture {file} twice. Keep one line for each."
@@ -245,7 +224,7 @@ def _read_rows(path):
                 rows.append([cell.strip() for cell in row])
                 numbers.append(reader.line_num)
     except (UnicodeError, csv.Error) as error:
-        raise DatasetError(f"{path}: is no CSV text in UTF-8 ({error}). {HELP}") from None
+        raise DatasetError(f"{path}: is not CSV text in UTF-8 ({error}). {HELP}") from None
     keys = [canonical(name) for name in header]
     if "file" not in keys:
         raise DatasetError(
@@ -297,7 +276,7 @@ def _labels(path, cells, numbers, classes):
     for cell, number in zip(cells, numbers, strict=True):
         if canonical(cell) not in known:
             raise DatasetError(
-                f"{path}: line {number}: `label` {cell!r} is no class. Known: "
+                f"{path}: line {number}: `label` {cell!r} is not a class. Known: "
                 f"{'; or '.join(', '.join(names) for names in tables)}."
             )
     raise DatasetError(

@@ -1,33 +1,28 @@
 """Turn heights into model input, the one way for loader, simulator and live lines."""
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-QUANTUM = (
-    0.35  # of the step of its numbers: rounding a slope leaves less (1 / sqrt(12) of it)
-)
+QUANTUM = 0.35  # of the step of its numbers: rounding a slope leaves less (1 / sqrt(12))
 CHUNK = 256  # scans looked at at a time
 FEW = 17  # pixels in which a line with a signal mostly has a smaller step
 
 
-def remove_line_trend(heights):
+def remove_line_trend(heights: ArrayLike) -> np.ndarray:
     """Take the least-squares straight line out of every scan line.
 
-    Each line is treated alone, so a line can be levelled before the next exists.
-
-    Args:
-        heights: array of shape `(..., pixels)`, any unit, any real dtype.
-
-    Returns:
-        float64 array of the same shape. Each line has zero mean and zero slope.
+    Each line is treated alone, so a line can be levelled before the next exists. `heights` of
+    any unit and real dtype, `(..., pixels)`, become float64 with zero mean and zero slope.
     """
     heights = np.asarray(heights, np.float64)
     mean, slope, ramp = _trend(heights)
     return heights - mean[..., None] - slope[..., None] * ramp
 
 
-def line_trend(heights):
+def line_trend(heights: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Return what `remove_line_trend` takes out of every line: its height and its slope.
 
     A tip change often shows there first, as a step from one line to the next.
@@ -46,21 +41,19 @@ def line_trend(heights):
     return step, slope * (ramp[-1] - ramp[0])
 
 
-def recorded_lines(images):
+def recorded_lines(images: ArrayLike) -> np.ndarray:
     """Count the lines up to the last that is not constant: int array `(scans,)`."""
     images = np.asarray(images)
     return last_lines(images != images[:, :, :1])
 
 
-def pack_lines(images):
+def pack_lines(images: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Put the lines with a signal one after the other: a lost line changes nothing.
 
-    Args:
-        images: array of shape `(scans, lines, pixels)`. Heights, any unit.
-
     Returns:
-        Tuple of an array of that shape, with 0 in the lines that are left over at the end;
-        and an int array `(scans, lines)`: how many lines with a signal there are up to each.
+        Tuple of an array like `images`, `(scans, lines, pixels)`, with 0 in the lines that are
+        left over at the end; and an int array `(scans, lines)`: how many lines with a signal
+        there are up to each.
     """
     images = np.asarray(images)
     there = has_signal(images)
@@ -74,31 +67,19 @@ def pack_lines(images):
     return packed, seen
 
 
-def unpack_lines(values, seen):
+def unpack_lines(values: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """Give each line of a scan what was said after the last line with a signal up to it.
 
-    Args:
-        values: array of shape `(scans, lines, ...)`, of packed lines.
-        seen: int array `(scans, lines)`, as of `pack_lines`.
-
-    Returns:
-        array of the shape of `values`; 0 before the first line with a signal.
+    `values`, `(scans, lines, ...)`, are of packed lines, `seen` as of `pack_lines`; the result
+    is 0 before the first line with a signal.
     """
-    place = seen.reshape(*seen.shape, *[1] * (values.ndim - 2))
-    found = np.take_along_axis(values, np.maximum(place - 1, 0), 1)
-    return np.where(place > 0, found, 0).astype(values.dtype)
+    count = seen.reshape(*seen.shape, *[1] * (values.ndim - 2))
+    latest = np.take_along_axis(values, np.maximum(count - 1, 0), 1)
+    return np.where(count > 0, latest, 0).astype(values.dtype)
 
 
-def usable_lines(images, lines=None):
-    """Count the lines with a signal of each scan, 1 at least.
-
-    Args:
-        images: array-like of shape `(scans, lines, pixels)`; read some scans at a time.
-        lines: int. Lines to look at, None for all.
-
-    Returns:
-        int array of shape `(scans,)`.
-    """
+def usable_lines(images: Any, lines: int | None = None) -> np.ndarray:
+    """Count the lines with a signal of scans, 1 at least, of some lines or all: int `(scans,)`."""
     parts = [
         has_signal(np.asarray(images[start : start + CHUNK])[:, :lines]).sum(1)
         for start in range(0, len(images), CHUNK)
@@ -123,17 +104,12 @@ def _trend(heights):
     return mean, slope, ramp
 
 
-def has_signal(heights):
+def has_signal(heights: ArrayLike) -> np.ndarray:
     """Tell which lines show more than a straight line and the steps of its numbers.
 
     A constant and a slope leave no more than rounding, and a slope in whole numbers, of a
-    picture or a converter, leaves steps of one: neither tells anything of the tip.
-
-    Args:
-        heights: array of shape `(..., pixels)`, any unit, any real dtype; finite.
-
-    Returns:
-        bool array of shape `(...)`.
+    picture or a converter, leaves steps of one: neither tells anything of the tip. Finite
+    `heights` of any unit and real dtype, `(..., pixels)`, give a bool array `(...)`.
     """
     return ~_level(heights)[2][..., 0]
 
@@ -187,24 +163,18 @@ def _in_steps(scaled, deviation, precision):
     return ~small.any(-1, keepdims=True)
 
 
-def standardise_lines(heights):
+def standardise_lines(heights: ArrayLike) -> np.ndarray:
     """Level every line and scale it to mean 0 and standard deviation 1.
 
     A line without a signal, see `has_signal`, becomes 0, as a line that was not recorded.
     Neither the unit nor the scale of the heights matters, so 8-bit pictures and heights in
-    metres give the same input.
-
-    Args:
-        heights: array of shape `(..., pixels)`, any unit, any real dtype.
-
-    Returns:
-        float32 array of the same shape.
+    metres give the same input: float32 of the same shape `(..., pixels)`.
     """
     levelled, deviation, flat = _level(heights)
     return np.where(flat, 0, levelled / np.where(flat, 1, deviation)).astype(np.float32)
 
 
-def scale_lines(heights, total=None):
+def scale_lines(heights: ArrayLike, total: tuple | None = None) -> object:
     """Level every line and divide it by the running scale of the lines so far.
 
     The scale is the geometric mean of the standard deviations of this line and those
@@ -232,19 +202,11 @@ def scale_lines(heights, total=None):
     return scaled if total is None else (scaled, (sums[..., -1:], counts[..., -1:]))
 
 
-def resample_pixels(lines, pixels):
-    """Resample every line to another number of pixels with a triangle filter.
+def resample_pixels(lines: ArrayLike, pixels: int) -> np.ndarray:
+    """Resample lines `(..., old pixels)` to so many pixels with a triangle filter; float32.
 
-    Going down, the triangle is as wide as two new pixels (antialiased); a box
-    filter would beat with the pixel grid and draw stripes. Going up, it is linear
-    interpolation.
-
-    Args:
-        lines: float array of shape `(..., old pixels)`.
-        pixels: int. New number of pixels.
-
-    Returns:
-        float32 array of shape `(..., pixels)`.
+    Going down, the triangle is as wide as two new pixels (antialiased); a box filter would beat
+    with the pixel grid and draw stripes. Going up, it is linear interpolation.
     """
     lines = np.asarray(lines, np.float32)
     if lines.shape[-1] == pixels:
@@ -252,23 +214,14 @@ def resample_pixels(lines, pixels):
     return lines @ triangle_weights(lines.shape[-1], pixels)
 
 
-def resample_scan(heights, lines, pixels):
-    """Resample a whole scan along both axes with a triangle filter.
-
-    Args:
-        heights: float array of shape `(..., old lines, old pixels)`.
-        lines: int. New number of lines.
-        pixels: int. New number of pixels.
-
-    Returns:
-        float32 array of shape `(..., lines, pixels)`.
-    """
+def resample_scan(heights: ArrayLike, lines: int, pixels: int) -> np.ndarray:
+    """Resample scans `(..., lines, pixels)` along both axes with a triangle filter; float32."""
     turned = np.swapaxes(resample_pixels(heights, pixels), -1, -2)
     return np.swapaxes(resample_pixels(turned, lines), -1, -2)
 
 
 @lru_cache(maxsize=16)
-def triangle_weights(old, new, dtype="float32"):
+def triangle_weights(old: int, new: int, dtype: str = "float32") -> np.ndarray:
     """Weights of a triangle filter from `old` to `new` samples, `(old, new)`, read only."""
     scale = old / new
     width = max(scale, 1.0)

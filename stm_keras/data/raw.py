@@ -1,13 +1,19 @@
-"""Check the arrays of a dataset; every error names the file and what was received."""
+"""What a file holds before anything is checked, the checks, and how images get into memory.
+
+Every error names the file and what was received.
+"""
 
 import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from stm_keras.data.dataset import StoredRows, labels_from_votes
+from stm_keras.data.dataset import LazyArray, labels_from_votes
 from stm_keras.errors import DatasetError
-from stm_keras.memory import charge, left, shown
+from stm_keras.memory import VARIABLE, charge, left, shown
 from stm_keras.readers.units import COUNTS
 
 BLOCK_BYTES = 4 << 20
@@ -23,34 +29,50 @@ HINTS = {  # what a coding of labels looks like: what to do
 }
 
 
-def check_images(path, images, shape):
-    """See that images are scans of one size, at least one.
+@dataclass(frozen=True)
+class RawDataset:
+    """A dataset as its file holds it, before anything is checked.
 
-    Args:
-        path: str or `Path`. Named in errors, here and below.
-        images: array-like with `shape` and `dtype`.
-        shape: tuple (lines, pixels), or None for any.
-
-    Raises:
-        DatasetError: They are not.
+    `images` has `shape` (scans, lines, pixels), `dtype` and `blocks()`, which yields tuples
+    (slice of scans, slice of pixels, array) that cover all images; `arrays` has `labels`,
+    `votes` and any other field of a `Dataset`.
     """
-    wanted = (
-        "(scans, lines, pixels)" if shape is None else f"(scans, {shape[0]}, {shape[1]})"
+
+    images: Any
+    arrays: dict
+    classes: tuple | None = None  # None where the file names none, and so below
+    parameters: dict | None = None
+    source: str | None = None
+    own: bool = False  # whether `save_dataset` wrote the file
+    keys: tuple = ()  # names of all that is in the file
+
+
+def must(
+    path: str | Path, key: str, wanted: str, received: object, advice: str = ""
+) -> DatasetError:
+    """Return the error for an array that is not as it must be."""
+    return DatasetError(
+        f"{path}: `{key}` must {wanted}. Received: {received}. {advice}".rstrip()
     )
+
+
+def check_images(path: str | Path, images: Any, shape: tuple | None) -> None:
+    """See that images are scans of one size, `shape` (lines, pixels) or any, at least one."""
+    received = tuple(images.shape)
     if images.dtype.kind not in "biuf":
+        raise must(path, "images", "hold real numbers", f"dtype {images.dtype}")
+    if len(received) != 3 or (shape is not None and received[1:] != tuple(shape)):
+        wanted = "have shape (scans, lines, pixels)"
+        if shape is not None:
+            lines, pixels = shape
+            wanted = (
+                f"have shape (scans, {lines}, {pixels}): {lines} lines of {pixels} pixels"
+            )
+            wanted += " per scan"
+        raise must(path, "images", wanted, f"shape {received}", _cure(received, shape))
+    if 0 in received:
         raise DatasetError(
-            f"{path}: `images` must hold real numbers. Received: dtype {images.dtype}."
-        )
-    if len(images.shape) != 3 or (shape is not None and images.shape[1:] != tuple(shape)):
-        size = "" if shape is None else f": {shape[0]} lines of {shape[1]} pixels per scan"
-        raise DatasetError(
-            f"{path}: `images` must have shape {wanted}{size}. Received: shape "
-            f"{tuple(images.shape)}. {_cure(tuple(images.shape), shape)}"
-        )
-    if 0 in images.shape:
-        raise DatasetError(
-            f"{path}: `images` is empty (shape {tuple(images.shape)}). A dataset has at "
-            "least one scan."
+            f"{path}: `images` is empty (shape {received}). A dataset has at least one scan."
         )
 
 
@@ -69,40 +91,25 @@ def scans_last(shape: tuple, pixels: int) -> bool:
     return shape[0] == shape[1] and shape[2] != pixels
 
 
-def check_lengths(path, count, arrays):
-    """See that every array has one entry per scan.
-
-    Args:
-        path: str or `Path`. Named in errors.
-        count: int. Number of scans.
-        arrays: dict of str to array.
-
-    Raises:
-        DatasetError: The length of an array is another.
-    """
+def check_lengths(path: str | Path, count: int, arrays: Mapping) -> None:
+    """See that every array has one entry for each of `count` scans."""
     for key, array in arrays.items():
         if array.ndim == 0 or len(array) != count:
-            raise DatasetError(
-                f"{path}: `{key}` must have one entry for each of the {count} scans of "
-                f"`images`. Received: shape {array.shape}."
-            )
+            wanted = f"have one entry for each of the {count} scans of `images`"
+            raise must(path, key, wanted, f"shape {array.shape}")
         if array.ndim != 1 and key in ("labels", "lines", "raters", "unanimous", *TEXTS):
             kind = "column" if array.size == count else "one-hot" if key == "labels" else ""
-            raise DatasetError(
-                f"{path}: `{key}` must have shape ({count},). Received: shape "
-                f"{array.shape}. {HINTS.get(kind, '')}".rstrip()
-            )
+            shape = f"shape {array.shape}"
+            raise must(path, key, f"have shape ({count},)", shape, HINTS.get(kind, ""))
 
 
-def check_votes(path, votes):
+def check_votes(path: str | Path, votes: np.ndarray | None) -> Any:
     """Return votes, float `(scans, classes)` from 0 to 1, or None for None."""
     if votes is None:
         return None
     if votes.ndim != 2 or votes.dtype.kind not in "biuf":
-        raise DatasetError(
-            f"{path}: `votes` must be numbers of shape (scans, classes). Received: shape "
-            f"{votes.shape}, dtype {votes.dtype}."
-        )
+        received = f"shape {votes.shape}, dtype {votes.dtype}"
+        raise must(path, "votes", "be numbers of shape (scans, classes)", received)
     wrong = ~((votes >= 0) & (votes <= 1)).all(1)
     if wrong.any():
         raise DatasetError(
@@ -112,16 +119,19 @@ def check_votes(path, votes):
     return votes if votes.dtype in (np.float32, np.float64) else votes.astype(np.float32)
 
 
-def whole(path, key, array, low=None, high=None):
+def whole(
+    path: str | Path,
+    key: str,
+    array: np.ndarray | None,
+    low: int | None = None,
+    high: int | None = None,
+) -> Any:
     """Return an int64 array of whole numbers from `low` to `high`, or None for None."""
     if array is None:
         return None
     if array.dtype.kind not in "biuf":
         hint = HINTS["text"] if key == "labels" and array.dtype.kind in "USO" else ""
-        raise DatasetError(
-            f"{path}: `{key}` must be whole numbers. Received: dtype {array.dtype}. "
-            f"{hint}".rstrip()
-        )
+        raise must(path, key, "be whole numbers", f"dtype {array.dtype}", hint)
     with np.errstate(invalid="ignore"):
         wrong = (array != np.floor(array)) | (abs(array.astype(np.float64)) > 2**53)
     if not wrong.any():
@@ -132,74 +142,55 @@ def whole(path, key, array, low=None, high=None):
             return array.astype(np.int64)
     limits = "" if low is None else f" from {low}" + ("" if high is None else f" to {high}")
     first = np.argwhere(wrong)[0]
-    raise DatasetError(
-        f"{path}: `{key}` must be whole numbers{limits}. Received: "
-        f"{array[tuple(first)]} for scan {first[0]}."
-    )
+    received = f"{array[tuple(first)]} for scan {first[0]}"
+    raise must(path, key, f"be whole numbers{limits}", received)
 
 
-def check_labels(path, labels, classes, own):
-    """See that labels are numbers of classes.
-
-    Args:
-        labels: int array, or None.
-        classes: tuple of str.
-        own: bool. Whether -1, "no single class", may be there.
-
-    Raises:
-        DatasetError: A label is out of range.
-    """
+def check_labels(
+    path: str | Path, labels: np.ndarray | None, classes: tuple, own: bool
+) -> None:
+    """See that labels are numbers of classes; in our `own` files also -1, no single class."""
     if labels is None:
         return
     wrong = (labels < (-1 if own else 0)) | (labels >= len(classes))
     if wrong.any():
         from_one = FROM_ONE if (labels.min(), labels.max()) == (1, len(classes)) else ""
-        raise DatasetError(
-            f"{path}: `labels` must be 0 to {len(classes) - 1} for the {len(classes)} "
-            f"classes {listed(classes)}. Received: {labels[wrong][0]} for scan "
-            f"{wrong.argmax()}. {from_one}".rstrip()
+        count = len(classes)
+        raise must(
+            path,
+            "labels",
+            f"be 0 to {count - 1} for the {count} classes {listed(classes)}",
+            f"{labels[wrong][0]} for scan {wrong.argmax()}",
+            from_one,
         )
 
 
-def count_classes(path: object, labels: np.ndarray, known: dict) -> int:
-    """Tell how many classes labels have that nobody names: as many as there are in all.
+def count_classes(path: str | Path, labels: np.ndarray, known: Mapping) -> int:
+    """Count the classes of labels that nobody names: one of the numbers in `known`.
 
-    A coding is never guessed: where a class has no scan, it might be another coding.
-
-    Args:
-        path: str or `Path`. Named in errors.
-        labels: int array of shape `(scans,)`.
-        known: dict of int, number of classes, to their names.
-
-    Raises:
-        DatasetError: They are not the numbers 0 to 3, or 0 to 5, each at least once.
+    A coding is never guessed: each class must be there, or it might be another coding.
     """
     there = np.unique(labels).tolist()
     for count in known:
         if there == list(range(count)):
             return count
-    shown = ", ".join(map(str, there[:8])) + (", ..." if len(there) > 8 else "")
+    received = ", ".join(map(str, there[:8])) + (", ..." if len(there) > 8 else "")
     if there[0] == 1:
-        raise DatasetError(f"{path}: {FROM_ONE} Received: {shown}.")
+        raise DatasetError(f"{path}: {FROM_ONE} Received: {received}.")
     numbers = " or ".join(f"0 to {count - 1}" for count in sorted(known))
+    advice = (
+        "Add `classes`, the name of each number (in a CSV file: names in place of numbers)."
+    )
     raise DatasetError(
         f"{path}: `labels` without `classes` must be {numbers}, each at least once. Received: "
-        f"{shown}. Add "
-        "`classes`, the name of each number (in a CSV file: names in place of numbers)."
+        f"{received}. {advice}"
     )
 
 
-def check_agreement(path: object, labels: np.ndarray | None, votes: object) -> None:
-    """See that labels count classes as the columns of votes do.
-
-    Args:
-        path: str or `Path`. Named in errors.
-        labels: int array of shape `(scans,)`, or None.
-        votes: float array of shape `(scans, classes)`, or None.
-
-    Raises:
-        DatasetError: Every label is one more than what its votes say.
-    """
+def check_agreement(
+    path: str | Path, labels: np.ndarray | None, votes: np.ndarray | None
+) -> None:
+    """See that labels count classes from 0, as the columns of votes do."""
     if labels is None or votes is None:
         return
     voted = labels_from_votes(votes)
@@ -211,7 +202,7 @@ def check_agreement(path: object, labels: np.ndarray | None, votes: object) -> N
         )
 
 
-def listed(values):
+def listed(values: Iterable) -> str:
     """Return names or numbers as one line of text."""
     return ", ".join(
         f"{value:g}" if isinstance(value, np.floating) else repr(str(value))[1:-1]
@@ -219,45 +210,20 @@ def listed(values):
     )
 
 
-def listed_keys(keys, most=20):
+def listed_keys(keys: Iterable, most: int = 20) -> str:
     """Return names in backticks as one line of text; of many only the first."""
     keys = list(keys)
-    shown = [f"`{repr(str(key))[1:-1]}`" for key in keys[:most]]
+    names = [f"`{repr(str(key))[1:-1]}`" for key in keys[:most]]
     more = [f"{len(keys) - most} more"] if len(keys) > most else []
-    return ", ".join(shown + more) or "nothing"
+    return ", ".join(names + more) or "nothing"
 
 
-@dataclass(frozen=True)
-class Found:
-    """What a reader found in a file, before anything was checked.
-
-    Args:
-        images: an object with `shape`, `dtype` and `blocks()`, which yields tuples
-            (slice of scans, slice of pixels, array) that cover all images.
-        arrays: dict of str to array. `labels`, `votes` and any other field of a
-            `Dataset`, as the file has them.
-        classes: sequence of str, or None where the file names none.
-        parameters: dict of str to array.
-        source: str. Where the scans come from, or None where the file does not say.
-        own: bool. Whether `save_dataset` wrote the file.
-        keys: tuple of str. Names of all that is in the file.
-    """
-
-    images: object
-    arrays: dict
-    classes: tuple | None = None
-    parameters: dict | None = None
-    source: str | None = None
-    own: bool = False
-    keys: tuple = ()
-
-
-def block_scans(shape, itemsize):
-    """Number of scans that make a block of about `BLOCK_BYTES`."""
+def block_scans(shape: tuple, itemsize: int) -> int:
+    """Count the scans that make a block of about `BLOCK_BYTES`."""
     return int(max(1, BLOCK_BYTES // max(1, itemsize * shape[1] * shape[2])))
 
 
-def blocks_of(images):
+def blocks_of(images: Any) -> Iterator[tuple]:
     """Yield (slice of scans, slice of pixels, array) for images that can be indexed."""
     step = block_scans(images.shape, images.dtype.itemsize)
     for start in range(0, images.shape[0], step):
@@ -265,44 +231,63 @@ def blocks_of(images):
         yield scans, slice(None), images[scans]
 
 
-class StreamedImages(StoredRows):
+class InMemoryImages:
+    """Scans that are in memory already, as `RawDataset` takes them."""
+
+    def __init__(self, array: np.ndarray):
+        self.array, self.shape, self.dtype = array, array.shape, array.dtype
+
+    def blocks(self) -> Iterator[tuple]:
+        return blocks_of(self.array)
+
+
+class StreamedImages(LazyArray):
     """Scans that can only be read from the first to the last, which look like an array.
 
     Going back means to begin again: for what is written or judged in order.
-
-    Args:
-        images: as in `Found`.
-        dtype: dtype that indexing gives.
     """
 
-    def __init__(self, images, dtype):
+    def __init__(self, images: Any, dtype: np.dtype):
         self.images, self.shape, self.dtype = images, images.shape, np.dtype(dtype)
-        self._rest, self._scans, self._block = None, slice(0, 0), None
+        self._blocks, self._scans, self._block = None, slice(0, 0), None
 
-    def _pick(self, positions):
-        picked = np.empty((len(positions), *self.shape[1:]), self.dtype)
-        for place in np.argsort(positions, kind="stable"):
-            picked[place] = self._scan(positions[place])
-        return picked
+    def _read_rows(self, indices):
+        rows = np.empty((len(indices), *self.shape[1:]), self.dtype)
+        for position in np.argsort(indices, kind="stable"):
+            rows[position] = self._scan(indices[position])
+        return rows
 
-    def _scan(self, position):
-        if self._rest is None or position < self._scans.start:
-            self._rest, self._scans = self.images.blocks(), slice(0, 0)
-        while position >= self._scans.stop:
-            self._block = None  # before the next one
-            self._scans, _, self._block = next(self._rest)
-        scan = self._block[position - self._scans.start].astype(self.dtype)
-        return scan if scan.dtype.kind != "f" else np.where(np.isfinite(scan), scan, 0)
+    def _scan(self, index):
+        if self._blocks is None or index < self._scans.start:
+            self._blocks, self._scans = self.images.blocks(), slice(0, 0)
+        while index >= self._scans.stop:
+            self._block = None  # before the next one, or two were in memory
+            self._scans, _, self._block = next(self._blocks)
+        return clean(self._block[index - self._scans.start].astype(self.dtype))
 
 
-def loaded_bytes(images) -> int:
+def clean(heights: np.ndarray) -> np.ndarray:
+    """Return heights with 0 for what is not finite."""
+    if heights.dtype.kind != "f" or np.isfinite(heights).all():
+        return heights
+    return np.where(np.isfinite(heights), heights, heights.dtype.type(0))
+
+
+def loaded_bytes(images: Any) -> int:
     """Return how much memory images may need that are read from a file."""
     exact = images.dtype.kind == "b" or images.dtype == np.uint8
     most = 1 if exact else 4 if images.dtype.itemsize <= 2 or images.dtype == "f4" else 8
     return math.prod(images.shape) * most
 
 
-def load_images(path, images, lines, lazy=False, streamed=False, most=COUNTS):
+def load_images(
+    path: str | Path,
+    images: Any,
+    lines: np.ndarray,
+    lazy: bool = False,
+    streamed: bool = False,
+    most: float = COUNTS,
+) -> Any:
     """Read and check images in the smallest dtype that holds them exactly.
 
     8-bit pictures stay uint8; all else becomes float32, or float64 where float32
@@ -310,18 +295,9 @@ def load_images(path, images, lines, lazy=False, streamed=False, most=COUNTS):
     holds them as float32 or, as MATLAB does, as float64. Pixels of lines that were
     not recorded become 0 where they are not finite.
 
-    Args:
-        path: str or `Path`. Named in errors.
-        images: as in `Found`.
-        lines: int array of shape `(scans,)`. Recorded lines.
-        lazy: bool. Leave the images in their file.
-        streamed: bool. Whether they will be read in order, so that they may stay in a file
-            that can only be read so, where they need more memory than is left.
-        most: float. The largest height that is believed.
-
-    Returns:
-        array of shape `(scans, lines, pixels)`, or, if lazy, an object that reads
-        them when indexed.
+    Those that are `lazy` stay in their file, to be read when indexed; those that are
+    `streamed`, to be read in order, may stay in a file that can only be read so, where they
+    need more memory than is left. `most` is the largest height that is believed.
 
     Raises:
         DatasetError: A recorded line holds NaN, inf or more than is believed.
@@ -333,7 +309,7 @@ def load_images(path, images, lines, lazy=False, streamed=False, most=COUNTS):
         if getattr(images, "fortran", False):  # its blocks are of pixels, not of scans
             raise DatasetError(
                 f"{path}: has its images column by column, so they cannot be read scan by "
-                "scan. Save numpy.ascontiguousarray(images), or set STM_KERAS_MEMORY="
+                f"scan. Save numpy.ascontiguousarray(images), or set {VARIABLE}="
                 f"{shown(2 * loaded_bytes(images)).replace(' ', '')}."
             )
         lazy = True
@@ -343,18 +319,33 @@ def load_images(path, images, lines, lazy=False, streamed=False, most=COUNTS):
         return _load(path, images, lines, np.dtype(np.uint8), lazy, most)
     try:
         return _load(path, images, lines, np.dtype(np.float32), lazy, most)
-    except _Inexact:
+    except _InexactError:
         pass  # and only then read again: the error keeps the first array in memory
     return _load(path, images, lines, np.dtype(np.float64), lazy, most)
 
 
-class _Inexact(Exception):
+class _InexactError(Exception):
     """A dtype cannot hold a value."""
 
 
+def bad_scans(
+    heights: np.ndarray, lines: np.ndarray, most: float = COUNTS
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tell which scans hold NaN or inf in recorded lines, and which more than `most`.
+
+    `heights` are `(scans, lines, pixels)`; two bool arrays `(scans,)` come back.
+    """
+    largest = np.abs(heights).max(initial=0)
+    if heights.dtype.kind != "f" or (np.isfinite(largest) and largest <= most):
+        return np.zeros(len(heights), bool), np.zeros(len(heights), bool)
+    recorded = (np.arange(heights.shape[1]) < lines[:, None])[:, :, None]
+    finite = np.isfinite(heights)
+    large = finite & (np.abs(heights) > most)
+    return (~finite & recorded).any((1, 2)), (large & recorded).any((1, 2))
+
+
 def _load(path, images, lines, dtype, lazy, most):
-    recorded = np.arange(images.shape[1]) < lines[:, None]
-    bad, huge = np.zeros((2, images.shape[0]), bool)
+    not_finite, too_large = np.zeros((2, images.shape[0]), bool)
     small = images.dtype.kind in "bui" and images.dtype.itemsize <= 2
     out = None if lazy else np.empty(images.shape, dtype)
     for scans, pixels, block in () if lazy and small else images.blocks():
@@ -362,26 +353,23 @@ def _load(path, images, lines, dtype, lazy, most):
             values = block.astype(dtype, copy=False)
         if not small and dtype == np.float32 and block.dtype.itemsize > 4:
             _check_exact(values, block)
-        if dtype.kind == "f" and not small:
-            values, wrong = _fill_gaps(values)
-            if wrong is not None:
-                bad[scans] |= (wrong & recorded[scans][:, :, None]).any((1, 2))
-            if np.abs(values).max(initial=0) > most:
-                wrong = np.abs(values) > most
-                huge[scans] |= (wrong & recorded[scans][:, :, None]).any((1, 2))
+        if not small:
+            bad = bad_scans(values, lines[scans], most)
+            not_finite[scans] |= bad[0]
+            too_large[scans] |= bad[1]
         if out is not None:
-            out[scans, :, pixels] = values
-    if bad.any():
+            out[scans, :, pixels] = clean(values)
+    if not_finite.any():
         raise DatasetError(
-            f"{path}: {bad.sum()} of {len(bad)} scans hold NaN or inf in recorded lines; "
-            f"the first is scan {bad.argmax()}. Remove them, or tell in `lines` how many "
-            "lines were recorded."
+            f"{path}: {not_finite.sum()} of {len(lines)} scans hold NaN or inf in recorded "
+            f"lines; the first is scan {not_finite.argmax()}. Remove them, or tell in `lines` "
+            "how many lines were recorded."
         )
-    if huge.any():
+    if too_large.any():
         raise DatasetError(
-            f"{path}: {huge.sum()} of {len(huge)} scans hold heights above {most:.2g} in "
-            f"recorded lines; the first is scan {huge.argmax()}. Remove them, or save heights "
-            "in metres."
+            f"{path}: {too_large.sum()} of {len(lines)} scans hold heights above {most:.2g} "
+            f"in recorded lines; the first is scan {too_large.argmax()}. Remove them, or save "
+            "heights in metres."
         )
     if lazy and not hasattr(images, "in_dtype"):
         return StreamedImages(images, dtype)
@@ -391,11 +379,4 @@ def _load(path, images, lines, dtype, lazy, most):
 def _check_exact(values, block):
     same = values == block
     if not same.all() and not np.isnan(block[~same]).all():
-        raise _Inexact
-
-
-def _fill_gaps(values):
-    finite = np.isfinite(values)
-    if finite.all():
-        return values, None
-    return np.where(finite, values, values.dtype.type(0)), ~finite
+        raise _InexactError

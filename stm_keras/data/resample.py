@@ -22,11 +22,11 @@ class LineResampler:
     """Lines of a scan in, lines of a model out, as soon as they are certain.
 
     Args:
-        facts: dict of the model: `pixels` and `max_lines`.
-        pixels: int. Pixels of a line of the scan.
-        lines: int. Lines that the complete scan has. None where that is not known: it is
-            taken as square, and the lines go on for as long as they are pushed.
-        aspect: float. How much longer a pixel is along the slow axis than along a line.
+        facts: metadata of the model: `pixels` and `max_lines`.
+        pixels: of a line of the scan.
+        lines: of the complete scan. None where that is not known: it is taken as square, and
+            the lines go on for as long as they are pushed.
+        aspect: as of `aspect_of`.
     """
 
     def __init__(
@@ -37,9 +37,12 @@ class LineResampler:
         self.judged = square if lines is None else min(lines, square)
         self.wanted = min(max(1, round(self.judged * ratio)), facts["max_lines"])
         self.ends = lines is not None
+        # A line of the model is a triangle of lines of the scan, `_width` to either side.
         self._scale = self.judged / self.wanted
         self._width = max(self._scale, 1.0)
-        self._lines = deque(maxlen=2 * int(np.ceil(self._width)) + 2)  # the latest
+        self._lines: deque[np.ndarray] = deque(
+            maxlen=2 * int(np.ceil(self._width)) + 2
+        )  # the latest
         self.seen = 0  # lines of the scan
         self.made = 0  # lines of the model
 
@@ -53,25 +56,18 @@ class LineResampler:
         return line * self.judged // self.wanted
 
     def push(self, line: np.ndarray) -> list:
-        """Take the next line.
-
-        Args:
-            line: float array of shape `(pixels of the model,)`.
-
-        Returns:
-            list of arrays of that shape: lines of the model that this one completes.
-        """
+        """Take the next line, float `(pixels of the model,)`; return those it completes."""
         if self.complete:  # a scan that is higher than wide: its first square is judged
             return []
         self._lines.append(line)
         self.seen += 1
-        found = []
+        completed = []
         while self.complete or self._last(self.made) < self.seen:
             if self.ends and self.made == self.wanted:
                 break
-            found.append(self._weigh(self.made))
+            completed.append(self._weigh(self.made))
             self.made += 1
-        return found
+        return completed
 
     def first(self) -> np.ndarray:
         """Return the first line of the model from the lines there are, before it is certain."""
@@ -96,21 +92,14 @@ class LineResampler:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A scan in the lines and pixels of a model.
+    """A scan in the lines and pixels of a model."""
 
-    Args:
-        heights: float64 array of shape `(max_lines, pixels)`. Heights from their median, as
-            parts of the largest; lines that are not there are 0.
-        bounds: int array of shape `(lines that are there + 1,)`. Line of the scan with which
-            each of these begins, and with which the last ends.
-        planned: int. Lines of the model that the complete scan has.
-        left: int. Recorded lines that are not judged, since the scan is higher than wide.
-    """
-
+    # (max_lines, pixels), from their median, as parts of the largest; 0 where there is no line.
     heights: np.ndarray
+    # (lines that are there + 1,): line of the scan with which each begins; the end of the last.
     bounds: np.ndarray
-    planned: int
-    left: int = 0
+    planned: int  # lines of the model that the complete scan has
+    left: int = 0  # recorded lines that are not judged, since the scan is higher than wide
 
 
 def fit_heights(
@@ -121,18 +110,15 @@ def fit_heights(
 ) -> Fitted:
     """Bring recorded lines to the lines and pixels of a model.
 
-    Lines without a signal, constant or no more than a slope, were lost and do not count.
+    Lines without a signal, constant or no more than a slope, were lost and do not count. Without
+    a usable line the heights are all 0, and the bounds are `[0]`.
 
     Args:
         lines: array of shape `(lines, pixels)`, in the order of acquisition, any unit; NaN
             where not recorded.
-        facts: dict of the model: `pixels` and `max_lines`.
-        planned: int. Lines that the complete scan has; None for those there are.
-        size: tuple (width, height) of the complete scan; None where that is not known: pixels
-            are taken as square.
-
-    Returns:
-        `Fitted`. Without a usable line its heights are all 0, and its bounds are `[0]`.
+        facts: metadata of the model: `pixels` and `max_lines`.
+        planned: lines that the complete scan has; None for those there are.
+        size: (width, height) of the complete scan; None where pixels are taken as square.
 
     Raises:
         MismatchError: It is not a scan.
@@ -148,11 +134,12 @@ def fit_heights(
     fitted = np.zeros((facts["max_lines"], facts["pixels"]))
     usable = np.isfinite(lines).all(1)
     usable[usable] = has_signal(lines[usable])
-    there = np.flatnonzero(usable)
-    if not len(there):
+    recorded = np.flatnonzero(usable)
+    if not len(recorded):
         return Fitted(fitted, np.zeros(1, int), taken.wanted)
-    kept = there[: taken.judged]
+    kept = recorded[: taken.judged]
     heights = lines[kept].astype(np.float64)
+    # Of any unit, so that neither squares overflow nor an offset takes the digits.
     heights = heights / np.abs(heights).max()
     heights = heights - np.median(heights)
     heights = heights / np.abs(heights).max()
@@ -161,34 +148,23 @@ def fit_heights(
     fitted[: len(made)] = made
     starts = [kept[taken.begin(line)] for line in range(len(made))]
     bounds = np.array([*starts, kept[taken.seen - 1] + 1])
-    return Fitted(fitted, bounds, taken.wanted, len(there) - len(kept))
+    return Fitted(fitted, bounds, taken.wanted, len(recorded) - len(kept))
 
 
 def fit_scan_lines(scan: Scan, facts: dict, bridged: np.ndarray | None = None) -> Fitted:
-    """Bring a scan of a microscope to the lines and pixels of a model.
+    """Bring a scan of a microscope to a model; the bounds are lines of `scan.lines()`.
 
-    Args:
-        scan: `Scan`.
-        facts: dict of the model: `pixels` and `max_lines`.
-        bridged: float array, what `bridge_gaps(scan.lines())` gave, if that is at hand.
-
-    Returns:
-        `Fitted`, whose bounds are lines of `scan.lines()`.
+    `bridged` is what `bridge_gaps(scan.lines())` gave, if that is at hand.
     """
     lines = bridge_gaps(scan.lines()) if bridged is None else bridged
     return fit_heights(lines, facts, len(scan.heights), scan.size)
 
 
-def lines_of(bounds: np.ndarray, places: tuple | None) -> tuple | None:
-    """Return the lines of a scan with which lines of the model begin.
-
-    Args:
-        bounds: int array, as of `Fitted`.
-        places: tuple of int, lines of the model; or None.
-    """
-    if places is None:
+def lines_of(bounds: np.ndarray, lines: tuple | None) -> tuple | None:
+    """Return the lines of a scan with which lines of the model begin, bounds as of `Fitted`."""
+    if lines is None:
         return None
-    return tuple(int(bounds[min(place, len(bounds) - 1)]) for place in places)
+    return tuple(int(bounds[min(line, len(bounds) - 1)]) for line in lines)
 
 
 def lines_seen(bounds: np.ndarray, lines: int) -> int:
@@ -197,15 +173,7 @@ def lines_seen(bounds: np.ndarray, lines: int) -> int:
 
 
 def resample_line(lines: np.ndarray, pixels: int) -> np.ndarray:
-    """Resample lines to another number of pixels, in float64.
-
-    Args:
-        lines: array of shape `(..., old pixels)`.
-        pixels: int.
-
-    Returns:
-        float64 array of shape `(..., pixels)`; the lines as they are where nothing changes.
-    """
+    """Resample lines `(..., old pixels)` to so many pixels, in float64."""
     if lines.shape[-1] == pixels:
         return lines
     # An offset of micrometres times weights of float32 would drown picometres.
@@ -216,12 +184,7 @@ def resample_line(lines: np.ndarray, pixels: int) -> np.ndarray:
 def aspect_of(size: tuple | None, lines: int | None, pixels: int | None) -> float:
     """Return how much longer a pixel is along the slow axis than along a line.
 
-    Args:
-        size: tuple (width, height) of the frame, or None: pixels are square.
-        lines, pixels: int, or None where they are not known.
-
-    Returns:
-        float.
+    `size` is (width, height) of the frame; pixels are square where anything is not known.
 
     Raises:
         UsageError: The size is not two positive numbers.

@@ -1,50 +1,64 @@
 """Write sharded datasets, so that a command that was interrupted can go on.
 
-Until all shards are there, the folder has a journal instead of an index: a line with what
-was asked for, then a line for every finished shard.
+Until all shards are there, the folder has a file with what was asked for instead of the
+index. A shard comes into the folder whole, so one that is there is not made again.
 """
 
 import json
 import os
-from dataclasses import asdict
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from stm_keras.data.hdf5 import ARRAYS
+from stm_keras.data.dataset import Dataset
+from stm_keras.data.hdf5 import ARRAYS, read_hdf5
+from stm_keras.data.hdf5_arrays import open_file
 from stm_keras.data.load import save_dataset
+from stm_keras.data.raw import RawDataset
 from stm_keras.data.shard_index import (
+    BEGUN,
     INDEX,
-    JOURNAL,
     LARGEST,
     Shard,
     ShardIndex,
+    ShardLayout,
     file_sha256,
     read_index,
 )
+from stm_keras.data.shards import ShardedImages, ShardFiles, locate_scans
 from stm_keras.data.summary import recorded_heights
-from stm_keras.errors import InputError, OutputError, UsageError
+from stm_keras.errors import DatasetError, InputError, OutputError, UsageError
 from stm_keras.files import atomic, check_folder, locked
+from stm_keras.records import check_record
 from stm_keras.untrusted import parse_json, read_json, read_text
 
 LOCK = ".lock"
 SHARD_SIZE = 8192  # scans: about 90 MB of a file, 140 MB of memory of a process
 
 
-def write_shards(folder, settings, count, shard_size, work, overwrite=False, progress=None):
+def write_shards(
+    folder: str | Path,
+    settings: dict,
+    count: int,
+    shard_size: int,
+    work: Callable[[list[tuple]], Iterable[tuple]],
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[ShardIndex, int]:
     """Write the shards of a dataset that are missing, then the index.
 
     Args:
-        folder: str or `Path`. New, empty, or begun by the same command.
-        settings: dict, JSON-ready. What was asked for: a folder with other settings is
-            left alone.
-        count: int. Scans.
-        shard_size: int. Scans of a shard; the last may have fewer.
-        work: callable of a list of (`Path`, first scan, scans), the shards to write. It
-            yields what `write_shard` returns of each, in that order.
-        overwrite: bool. Whether a finished dataset, or one begun with other settings, may
-            be replaced.
-        progress: callable of (scans done, scans in all), or None.
+        folder: New, empty, or begun by the same command.
+        settings: What was asked for, JSON-ready: a folder with others is left alone.
+        count: Scans.
+        shard_size: Scans of a shard; the last may have fewer.
+        work: Takes a list of (`Path`, first scan, scans), the shards to write, and yields
+            what `write_shard` returns of each, in that order.
+        overwrite: Whether a finished dataset, or one begun with other settings, may be
+            replaced.
+        progress: Takes scans done and scans in all.
 
     Returns:
         Tuple of `ShardIndex` and int: the scans that were there already.
@@ -65,77 +79,69 @@ def write_shards(folder, settings, count, shard_size, work, overwrite=False, pro
     )
     with locked(folder / LOCK, refusal):
         try:
-            if (folder / INDEX).exists():
-                if _asked(folder) == settings and not overwrite:
-                    return read_index(folder), count
+            same = _settings_of(folder) == settings
+            if (folder / INDEX).exists() and same and not overwrite:
+                return read_index(folder), count
+            if (folder / INDEX).exists() or not same:
                 _remove(folder)
-            elif (folder / JOURNAL).exists() and _asked(folder) != settings:
-                _remove(folder)
-            facts, shards = _begin(folder, settings)
-            done = sum(shard.scans for shard in shards)
-            found = done
+            if not (folder / BEGUN).exists():
+                with atomic(folder / BEGUN) as temporary:
+                    temporary.write_text(
+                        json.dumps(settings, allow_nan=False) + "\n", encoding="utf-8"
+                    )
             jobs = [
                 (folder / f"shard-{start // shard_size:06}.h5", start, scans)
-                for start in range(done, count, shard_size)
+                for start in range(0, count, shard_size)
                 for scans in [min(shard_size, count - start)]
             ]
-            for job, (known, shard) in zip(jobs, work(jobs), strict=True):
-                facts = known if facts is None else facts
-                if {**known, "source": None} != {**facts, "source": None}:
-                    raise OutputError(f"{job[0]}: has other arrays than the first shard.")
-                _note(folder, {"facts": known, **asdict(shard)})
-                shards.append(shard)
-                done += shard.scans
+            done = {path: _read_shard(path, scans) for path, _, scans in jobs}
+            missing = [job for job in jobs if done[job[0]] is None]
+            before = scans_done = count - sum(scans for _, _, scans in missing)
+            for (path, _, scans), written in zip(missing, work(missing), strict=True):
+                done[path] = written
+                scans_done += scans
                 if progress:
-                    progress(done, count)
-            index = ShardIndex(**facts, settings=settings, shards=tuple(shards))
+                    progress(scans_done, count)
+            index = _make_index(done, settings)
             with atomic(folder / INDEX, overwrite=True) as temporary:
                 temporary.write_text(index.to_json(), encoding="utf-8")
-            (folder / JOURNAL).unlink()
-            return index, found
+            (folder / BEGUN).unlink()
+            return index, before
         finally:
             for temporary in folder.glob(".shard-*.h5"):  # of workers that were killed
                 temporary.unlink(missing_ok=True)
             (folder / LOCK).unlink(missing_ok=True)
 
 
-def write_shard(dataset, path):
-    """Write a `Dataset` as one shard.
-
-    Args:
-        dataset: `Dataset`, in memory.
-        path: `Path`. An existing file is replaced.
+def write_shard(dataset: Dataset, path: Path) -> tuple[dict, Shard]:
+    """Write a `Dataset` in memory as one shard; an existing file is replaced.
 
     Returns:
-        Tuple of dict, what the index says of all shards alike, and `Shard`.
+        Tuple of dict, a `ShardLayout` as JSON, and `Shard`.
     """
     save_dataset(dataset, path, overwrite=True)
-    facts = {
-        "shape": list(dataset.images.shape[1:]),
-        "dtype": str(dataset.images.dtype),
-        "classes": list(dataset.classes),
-        "fields": [name for name in ARRAYS if getattr(dataset, name) is not None],
-        "parameters": sorted(dataset.parameters),
-        "source": dataset.source,
-    }
-    size = path.stat().st_size
-    heights = recorded_heights(dataset)
-    return facts, Shard(path.name, len(dataset), size, file_sha256(path), heights)
+    arrays = {name: getattr(dataset, name) for name in ARRAYS}
+    raw = RawDataset(
+        images=dataset.images,
+        arrays={name: array for name, array in arrays.items() if array is not None},
+        classes=dataset.classes,
+        parameters=dataset.parameters,
+        source=dataset.source,
+    )
+    return _describe(path, raw)
 
 
 def save_shards(
-    dataset, folder, shard_size=SHARD_SIZE, settings=None, overwrite=False, progress=None
-):
+    dataset: Dataset,
+    folder: str | Path,
+    shard_size: int = SHARD_SIZE,
+    settings: dict | None = None,
+    overwrite: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[ShardIndex, int]:
     """Write a dataset as shards; one larger than memory is read shard by shard.
 
-    Args:
-        dataset: `Dataset`.
-        folder: str or `Path`.
-        shard_size, overwrite, progress: As for `write_shards`.
-        settings: dict, JSON-ready. What the dataset was made from.
-
-    Returns:
-        As of `write_shards`.
+    `settings` tell what the dataset was made from; the rest is as for `write_shards`.
     """
 
     def work(jobs):
@@ -148,30 +154,24 @@ def save_shards(
     )
 
 
-def check_shards_folder(folder, settings, overwrite=False):
+def check_shards_folder(folder: Path, settings: dict, overwrite: bool = False) -> None:
     """See that shards may be written to a folder.
-
-    Args:
-        folder: `Path`.
-        settings: dict, JSON-ready, `shard_size` included; as for `write_shards`.
-        overwrite: bool.
 
     Raises:
         OutputError: It holds something else, or shards of other settings.
     """
     if folder.is_file():
         raise OutputError(f"{folder}: is a file. Give a folder for the shards.")
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if not folder.is_dir() or all(path.name == LOCK for path in folder.iterdir()):
         return
-    asked = _asked(folder)
-    if asked is None:
-        if any(path.name != LOCK for path in folder.iterdir()):
-            raise OutputError(
-                f"{folder}: is not empty and holds no shards. Choose another folder."
-            )
-        return
-    settings = _plain(settings)
-    changed = sorted(key for key in asked | settings if asked.get(key) != settings.get(key))
+    earlier = _settings_of(folder)
+    if earlier is None:
+        raise OutputError(
+            f"{folder}: is not empty and holds no shards. Choose another folder."
+        )
+    changed = sorted(
+        key for key in earlier | settings if earlier.get(key) != settings.get(key)
+    )
     if changed and not overwrite:
         raise OutputError(
             f"{folder}: holds shards that were asked for differently: "
@@ -180,24 +180,71 @@ def check_shards_folder(folder, settings, overwrite=False):
         )
 
 
-def _asked(folder):
+def _settings_of(folder):
     """Return the settings of the shards in a folder, or None where there are none."""
-    index, journal = folder / INDEX, folder / JOURNAL
+    index, begun = folder / INDEX, folder / BEGUN
+    settings = {}
     try:
         if os.path.lexists(index):
-            settings = _object(read_json(index, limit=LARGEST)).get("settings")
-        elif os.path.lexists(journal):
-            first = read_text(journal, limit=LARGEST).partition("\n")[0]
-            settings = parse_json(first, str(journal))
+            table = read_json(index, limit=LARGEST)
+            settings = table.get("settings") if isinstance(table, dict) else {}
+        elif os.path.lexists(begun):  # earlier versions added a line for every shard
+            first = read_text(begun, limit=LARGEST).partition("\n")[0]
+            settings = parse_json(first, str(begun))
         else:
             return None
     except InputError:
-        return {}
-    return _object(settings)
+        pass
+    return settings if isinstance(settings, dict) else {}
 
 
-def _object(value):
-    return value if isinstance(value, dict) else {}
+def _read_shard(path, scans):
+    """Return what `write_shard` did of a shard that is there, whole and of so many scans."""
+    if not path.is_file():
+        return None
+    try:
+        raw = read_hdf5(path)
+        with open_file(path) as file:
+            located = locate_scans(path, file["images"])
+        files = ShardFiles([path], [path.stat().st_size], np.array([0, len(raw.images)]))
+        row, dtype = raw.images.shape[1:], raw.images.dtype
+        images = ShardedImages(files, row, dtype, **located, digest="", heights=None)
+        layout, shard = _describe(path, replace(raw, images=images))
+    except (DatasetError, InputError):  # it is written again
+        return None
+    return (layout, shard) if shard.scans == scans else None
+
+
+def _describe(path, raw):
+    layout = {
+        "shape": list(raw.images.shape[1:]),
+        "dtype": str(raw.images.dtype),
+        "classes": list(raw.classes or ()),
+        "fields": list(raw.arrays),
+        "parameters": sorted(raw.parameters),
+        "source": raw.source,
+    }
+    check_record(ShardLayout, layout, path, DatasetError)
+    if "lines" not in raw.arrays:
+        raise DatasetError(f"{path}: is not a shard that stm-keras wrote. Copy it again.")
+    shard = Shard(
+        file=path.name,
+        scans=len(raw.images),
+        bytes=path.stat().st_size,
+        sha256=file_sha256(path),
+        heights=recorded_heights(raw.images, raw.arrays["lines"]),
+    )
+    return layout, shard
+
+
+def _make_index(done, settings):
+    first = next(iter(done.values()))[0]
+    for path, (layout, _) in done.items():
+        if {**layout, "source": None} != {**first, "source": None}:
+            raise OutputError(f"{path}: has other arrays than the first shard.")
+    shards = [shard for _, shard in done.values()]
+    scans = sum(shard.scans for shard in shards)
+    return ShardIndex(**first, scans=scans, settings=settings, shards=shards)
 
 
 def _plain(settings):
@@ -205,48 +252,7 @@ def _plain(settings):
     return parse_json(json.dumps(settings, allow_nan=False), "settings")
 
 
-def _begin(folder, settings):
-    """Return the facts and the finished shards of a journal, or begin one."""
-    journal = folder / JOURNAL
-    facts, shards = None, []
-    if not journal.exists():
-        with atomic(journal) as temporary:
-            temporary.write_text(
-                json.dumps(settings, allow_nan=False) + "\n", encoding="utf-8"
-            )
-        return facts, shards
-    from stm_keras.data.shard_index import ShardFacts, ShardFile
-    from stm_keras.records import check_record
-
-    lines = read_text(journal, "the journal of a dataset", limit=LARGEST).split("\n")
-    good = [lines[0]]
-    for line in lines[1:-1]:  # what comes after the last newline was cut off
-        try:
-            row = parse_json(line, str(journal))
-            check_record(ShardFile, row, journal)
-            known = row.pop("facts", None)
-            check_record(ShardFacts, known, journal)
-        except InputError:  # from here on the shards are written again
-            break
-        path = folder / row["file"]
-        if not path.is_file() or path.stat().st_size != row["bytes"]:
-            break
-        facts = known if facts is None else facts
-        shards.append(Shard(**row))
-        good.append(line)
-    with atomic(journal, overwrite=True) as temporary:
-        temporary.write_text("\n".join(good) + "\n", encoding="utf-8")
-    return facts, shards
-
-
-def _note(folder, row):
-    with (folder / JOURNAL).open("a", encoding="utf-8") as journal:
-        journal.write(json.dumps(row, allow_nan=False) + "\n")
-
-
 def _remove(folder):
     """Remove the shards of other settings, index first: half of a dataset is none."""
-    for name in (INDEX, JOURNAL):
-        (folder / name).unlink(missing_ok=True)
-    for path in folder.glob("shard-*.h5"):
-        path.unlink()
+    for path in (folder / INDEX, folder / BEGUN, *folder.glob("shard-*.h5")):
+        path.unlink(missing_ok=True)

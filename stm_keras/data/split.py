@@ -7,13 +7,19 @@ seed, whatever the machine.
 import base64
 import re
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from stm_keras.data.dataset import Dataset
 from stm_keras.data.stratify import assign_groups, assign_scans
 from stm_keras.errors import DatasetError, UsageError
 
+PARTS = ("train", "validation", "test")
+PROTOCOLS = {"p1": "by scan", "p2": "by session", "p3": "by campaign"}
+VALIDATION = 0.15  # of what is not tested, where a fold is given
 CAMPAIGNS = {  # first and last month of the Nottingham sessions
     "2014 - Feb 2015": (201401, 201502),
     "Sep 2015": (201509, 201509),
@@ -21,12 +27,8 @@ CAMPAIGNS = {  # first and last month of the Nottingham sessions
 }
 MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec"
 SESSION = re.compile(r"(\d{4})([A-Z][a-z]{2})(\d{2})-\d{6}")
-
-PARTS = ("train", "validation", "test")
-PROTOCOLS = {"p1": "by scan", "p2": "by session", "p3": "by campaign"}
 MOST = 1 << 32  # scans of any dataset
 LISTED = 100_000  # scans of a part that split.json lists one by one
-VALIDATION = 0.15  # of what is not tested, where a fold is given
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,11 @@ class Split:
     protocol: str
     seed: int
     fold: int | None
-    parts: dict
+    parts: dict[str, np.ndarray]
     groups: np.ndarray | None
     note: str
 
-    def to_json(self):
+    def to_json(self) -> dict:
         """Return a dict of what JSON knows; `from_json` takes it back."""
         return {
             "protocol": self.protocol,
@@ -63,15 +65,11 @@ class Split:
         }
 
     @classmethod
-    def from_json(cls, saved, scans=None):
-        """Return the split that `to_json` gave.
-
-        Args:
-            saved: dict.
-            scans: int. Scans of the dataset, or None where that is not at hand.
+    def from_json(cls, saved: dict, scans: int | None = None) -> "Split":
+        """Return the split that `to_json` gave, of a dataset with so many scans.
 
         Raises:
-            DatasetError: It is none, or not of that dataset.
+            DatasetError: It is not a split, or not of that dataset.
         """
         most = MOST if scans is None else scans
         try:
@@ -94,14 +92,14 @@ class Split:
 
 
 def split_dataset(
-    dataset,
-    protocol="p2",
-    seed=0,
-    fold=None,
-    num_folds=5,
-    fractions=(0.7, 0.15, 0.15),
-    groups=None,
-):
+    dataset: Dataset,
+    protocol: str = "p2",
+    seed: int = 0,
+    fold: int | None = None,
+    num_folds: int = 5,
+    fractions: Sequence[float] = (0.7, 0.15, 0.15),
+    groups: ArrayLike | None = None,
+) -> Split:
     """Split the complete single-class scans of a dataset.
 
     P1 draws scans, so that siblings of one session are on both sides: comparable
@@ -118,7 +116,7 @@ def split_dataset(
             P3, which has folds only, then takes fold 0.
         num_folds: int. Folds of P1 and P2; P3 has one per campaign.
         fractions: three floats. Shares of train, validation and test. Without a test
-            part a model to ship learns from all there is.
+            part a model to ship trains on all there is.
         groups: array of shape `(scans,)`. What must stay together, instead of
             `dataset.session`.
 
@@ -135,56 +133,46 @@ def split_dataset(
     usable = np.flatnonzero(dataset.single_class())
     labels = np.asarray(dataset.labels)[usable]
     _check_classes(dataset, labels)
-    groups = None if protocol == "p1" else _groups(dataset, groups, protocol)
+    groups = None if protocol == "p1" else _check_groups(dataset, groups, protocol)
     ids = None if groups is None else _number(groups)[usable]
     names = fold_names(dataset, protocol, num_folds)
-    if protocol == "p3":
-        fold = 0 if fold is None else fold
-        campaigns = session_campaigns(dataset)[usable]
+    if protocol == "p3" and fold is None:
+        fold = 0
+
+    def assign(scans, shares, *seeds):  # the part of each scan: int array
+        drawn = None if ids is None else ids[scans]
+        return _assign(labels[scans], drawn, shares, (seed, *seeds), len(dataset.classes))
+
+    every = slice(None)
     whole = fold is None and not fractions[2]  # nothing is kept for a test
     if fold is None:
-        shares = fractions[:2] if whole else fractions
-        parts = _assign(labels, ids, shares, (seed,), len(dataset.classes))
+        parts = assign(every, fractions[:2] if whole else fractions)
     else:
         if not 0 <= fold < len(names):
             raise UsageError(
                 f"`fold` must be 0 to {len(names) - 1} under {protocol}. Received: {fold}."
             )
         if protocol == "p3":
-            tested = campaigns == names[fold]
+            tested = session_campaigns(dataset)[usable] == names[fold]
         else:
-            shares = np.full(num_folds, 1 / num_folds)
-            tested = _assign(labels, ids, shares, (seed,), len(dataset.classes)) == fold
-        rest = ~tested
-        shares = (1 - VALIDATION, VALIDATION)
-        drawn = None if ids is None else ids[rest]
-        parts = np.full(len(labels), 2)
-        parts[rest] = _assign(
-            labels[rest], drawn, shares, (seed, fold), len(dataset.classes)
-        )
+            tested = assign(every, np.full(num_folds, 1 / num_folds)) == fold
+        parts = np.full(len(labels), PARTS.index("test"))
+        parts[~tested] = assign(~tested, (1 - VALIDATION, VALIDATION), fold)
     indices = {name: usable[parts == number] for number, name in enumerate(PARTS)}
-    tried = {name: indices[name] for name in PARTS[: 2 if whole else 3]}
-    _check_parts(dataset, tried, protocol, groups)
+    filled = {name: indices[name] for name in PARTS[: 2 if whole else 3]}
+    _check_parts(dataset, filled, protocol, groups)
     note = _note(protocol, None if fold is None else names[fold], seed, indices, groups)
     return Split(protocol, int(seed), fold, indices, groups, note)
 
 
-def fold_names(dataset, protocol="p2", num_folds=5):
-    """Return the names of the folds: "0", "1", ... or, under P3, the campaigns.
-
-    Args:
-        dataset: `Dataset`.
-        protocol: str. "p1", "p2" or "p3".
-        num_folds: int.
-
-    Returns:
-        tuple of str.
-    """
+def fold_names(dataset: Dataset, protocol: str = "p2", num_folds: int = 5) -> tuple:
+    """Return the names of the folds: "0", "1", ... or, under P3, the campaigns."""
     if protocol != "p3":
         return tuple(str(number) for number in range(num_folds))
     names = set(session_campaigns(dataset)[dataset.single_class()].tolist())
-    order = {name: number for number, name in enumerate(CAMPAIGNS)}
-    return tuple(sorted(names, key=lambda name: (order.get(name, len(order)), name)))
+    known = list(CAMPAIGNS)
+    order = {name: known.index(name) if name in known else len(known) for name in names}
+    return tuple(sorted(names, key=lambda name: (order[name], name)))
 
 
 def _packed(indices):
@@ -243,7 +231,7 @@ def _check_classes(dataset, labels):
         )
 
 
-def _groups(dataset, groups, protocol):
+def _check_groups(dataset, groups, protocol):
     groups = dataset.session if groups is None else np.asarray(groups)
     if groups is None:
         raise DatasetError(
@@ -277,14 +265,14 @@ def _check_parts(dataset, parts, protocol, groups):
         for number, count in enumerate(counts):
             if count:
                 continue
-            which = dataset.single_class() & (dataset.labels == number)
-            held = f"{which.sum()} complete scans"
+            scans = dataset.single_class() & (dataset.labels == number)
+            there = f"{scans.sum()} complete scans"
             if groups is not None:
-                held += f" in {len(np.unique(groups[which]))} sessions or groups"
+                there += f" in {len(np.unique(groups[scans]))} sessions or groups"
             lacks = "would be empty" if not len(indices) else "would have no scan"
             raise DatasetError(
                 f"{dataset.source}: under protocol {protocol} the {name} part {lacks} of "
-                f"class {dataset.classes[number]!r}, which has {held}. Use another seed or "
+                f"class {dataset.classes[number]!r}, which has {there}. Use another seed or "
                 "protocol, fewer folds, other fractions, or add scans."
             )
 
@@ -292,20 +280,14 @@ def _check_parts(dataset, parts, protocol, groups):
 def _note(protocol, fold, seed, parts, groups):
     sizes = []
     for name, indices in parts.items():
-        held = "" if groups is None else f" in {len(np.unique(groups[indices]))} groups"
-        sizes.append(f"{name} {len(indices)} scans{held}")
+        within = "" if groups is None else f" in {len(np.unique(groups[indices]))} groups"
+        sizes.append(f"{name} {len(indices)} scans{within}")
     folded = "" if fold is None else f", fold {fold}"
     return f"{protocol} ({PROTOCOLS[protocol]}){folded}, seed {seed}: {', '.join(sizes)}"
 
 
-def session_campaigns(dataset):
+def session_campaigns(dataset: Dataset) -> np.ndarray:
     """Return the campaign of each scan: as saved, or from the Nottingham sessions.
-
-    Args:
-        dataset: `Dataset`.
-
-    Returns:
-        str array of shape `(scans,)`.
 
     Raises:
         DatasetError: The dataset has no campaigns and no sessions that tell them.

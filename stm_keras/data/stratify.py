@@ -1,6 +1,7 @@
 """Give scans or whole groups to parts so that every part has its share of each class."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 TRIES = 256
 KEPT = 8  # of the tries, improved further
@@ -8,17 +9,12 @@ EMPTY = 10.0  # penalty of a class that a part does not have
 STEPS = 200
 
 
-def assign_scans(labels, shares, seed, num_classes):
-    """Draw the part of each scan, class by class.
+def assign_scans(
+    labels: np.ndarray, shares: ArrayLike, seed: int | tuple, num_classes: int
+) -> np.ndarray:
+    """Draw the part of each scan, class by class: int array `(scans,)`.
 
-    Args:
-        labels: int array of shape `(scans,)`.
-        shares: floats of shape `(parts,)` that sum to 1.
-        seed: int or tuple of int.
-        num_classes: int.
-
-    Returns:
-        int array of shape `(scans,)`. Number of the part.
+    `shares`, `(parts,)`, sum to 1.
     """
     rng = np.random.default_rng(seed)
     parts = np.empty(len(labels), int)
@@ -30,24 +26,23 @@ def assign_scans(labels, shares, seed, num_classes):
     return parts
 
 
-def assign_groups(labels, groups, shares, seed, num_classes):
+def assign_groups(
+    labels: np.ndarray,
+    groups: np.ndarray,
+    shares: ArrayLike,
+    seed: int | tuple,
+    num_classes: int,
+) -> np.ndarray:
     """Give each group to one part, balanced by class and by size.
 
     Groups are very unequal, so a plain draw is often bad. Many orders of the groups
     are drawn; along each, every group goes where it helps most. The best few are
     improved by moving single groups, and the best of all is taken.
 
-    Args:
-        labels: int array of shape `(scans,)`.
-        groups: int array of shape `(scans,)`, 0 to number of groups - 1.
-        shares: floats of shape `(parts,)` that sum to 1.
-        seed: int or tuple of int.
-        num_classes: int.
-
-    Returns:
-        int array of shape `(scans,)`. Number of the part.
+    `labels` and `groups`, 0 to number of groups - 1, have the shape `(scans,)`; `shares`,
+    `(parts,)`, sum to 1. Returns the part of each scan: int array `(scans,)`.
     """
-    sizes = np.zeros((groups.max() + 1, num_classes + 1))
+    sizes = np.zeros((groups.max() + 1, num_classes + 1))  # (groups, classes and all)
     np.add.at(sizes, (groups, labels), 1)
     sizes[:, -1] = sizes.sum(1)  # the size of a part matters as much as a class
     sizes = sizes[:, sizes.any(0)]
@@ -58,7 +53,7 @@ def assign_groups(labels, groups, shares, seed, num_classes):
     costs = [_cost(_totals(part, sizes, len(shares)), shares).sum() for part in tried]
     kept = np.argsort(np.round(costs, 9), kind="stable")[:KEPT]
     improved = [_improve(tried[number], sizes, shares) for number in kept]
-    return min(improved, key=lambda found: found[0])[1][groups]
+    return min(improved, key=lambda cost_and_parts: cost_and_parts[0])[1][groups]
 
 
 def _whole_counts(count, shares):
@@ -82,7 +77,8 @@ def _greedy(sizes, shares, rng):
     tried = np.empty((TRIES, count), int)
     totals = np.zeros((TRIES, len(shares), sizes.shape[1]))
     for group in orders.T:
-        added = sizes[group][:, None]
+        added = sizes[group][:, None]  # (tries, 1, classes)
+        # By how much the chi-square of `_cost` grows, but for what is alike for all parts.
         growth = ((2 * totals + added) * added).sum(2) / shares
         part = np.round(growth, 12).argmin(1)
         tried[tries, group] = part

@@ -1,7 +1,10 @@
 """Say what a dataset holds."""
 
+from typing import Any
+
 import numpy as np
 
+from stm_keras.data.dataset import Dataset
 from stm_keras.data.split import session_campaigns
 from stm_keras.errors import StmKerasError
 
@@ -9,11 +12,10 @@ _BLOCK = 512
 _LABELS = 1 << 16  # scans whose line labels are in memory together
 
 
-def summary(dataset):
+def summary(dataset: Dataset) -> dict:
     """Count what a dataset holds.
 
-    Args:
-        dataset: `Dataset`. Images are read in blocks.
+    Images are read in blocks.
 
     Returns:
         dict of what JSON knows: `source`, `scans`, `lines`, `pixels`, `dtype`,
@@ -32,7 +34,7 @@ def summary(dataset):
         "pixels": int(images.shape[2]),
         "dtype": str(images.dtype),
         "bytes": int(np.prod(images.shape, dtype=object)) * images.dtype.itemsize,
-        "heights": recorded_heights(dataset),
+        "heights": recorded_heights(images, dataset.lines),
         "classes": _classes(dataset),
         "no_class": int((dataset.labels < 0).sum()),
         "aborted": int((dataset.lines < images.shape[1]).sum()),
@@ -50,62 +52,58 @@ def summary(dataset):
     }
 
 
-def summary_text(facts):
-    """Write what `summary` counted as lines of text.
-
-    Args:
-        facts: dict from `summary`.
-
-    Returns:
-        str.
-    """
-    low, high = facts["heights"] or (None, None)
-    size = f"{facts['lines']} lines x {facts['pixels']} pixels"
+def summary_text(counts: dict) -> str:
+    """Write what `summary` counted as lines of text."""
+    low, high = counts["heights"] or (None, None)
+    size = f"{counts['lines']} lines x {counts['pixels']} pixels"
     rows = [
-        ("source", facts["source"] or "unknown"),
-        ("scans", f"{facts['scans']:,} of {size}, {facts['aborted']:,} aborted"),
-        ("images", f"{facts['dtype']}, {facts['bytes'] / 1e6:,.1f} MB"),
+        ("source", counts["source"] or "unknown"),
+        ("scans", f"{counts['scans']:,} of {size}, {counts['aborted']:,} aborted"),
+        ("images", f"{counts['dtype']}, {counts['bytes'] / 1e6:,.1f} MB"),
         ("heights", "none recorded" if low is None else f"{low:.4g} to {high:.4g}"),
-        ("sessions", _sessions_text(facts)),
-        ("votes", _votes_text(facts)),
+        ("sessions", _sessions_text(counts)),
+        ("votes", _votes_text(counts)),
     ]
-    if facts["tip_changes"] is not None:
-        rows.append(("tip changes", f"in {facts['tip_changes']:,} scans"))
-    if facts["line_classes"] is not None:
-        rows.append(("lines", _pairs_text(facts["line_classes"])))
-    if facts["parameters"] is not None:
-        rows.append(("simulated", f"{len(facts['parameters'])} parameters a scan"))
-    rows.append(("digest", facts["digest"]))
+    if counts["tip_changes"] is not None:
+        rows.append(("tip changes", f"in {counts['tip_changes']:,} scans"))
+    if counts["line_classes"] is not None:
+        rows.append(("lines", _pairs_text(counts["line_classes"])))
+    if counts["parameters"] is not None:
+        rows.append(("simulated", f"{len(counts['parameters'])} parameters a scan"))
+    rows.append(("digest", counts["digest"]))
     text = [f"{name:<12} {value}" for name, value in rows]
-    return "\n".join([*text, "", *_table(facts)])
+    return "\n".join([*text, "", *_table(counts)])
 
 
-def _table(facts):
+def _table(counts):
     heads = {"scans": "scans", "single_class": "complete"}
-    if facts["unanimous"] is not None:
+    if counts["unanimous"] is not None:
         heads |= {"full_agreement": "no rater against", "consensus": "two or more agree"}
-    width = max(map(len, [*facts["classes"], "no single class"]))
+    width = max(map(len, [*counts["classes"], "no single class"]))
     table = ["  ".join([f"{'class':<{width}}", *heads.values()])]
-    for name, counts in facts["classes"].items():
-        numbers = [f"{counts[key]:>{len(head)},}" for key, head in heads.items()]
+    for name, scans in counts["classes"].items():
+        numbers = [f"{scans[key]:>{len(head)},}" for key, head in heads.items()]
         table.append("  ".join([f"{name:<{width}}", *numbers]))
-    table.append(f"{'no single class':<{width}}  {facts['no_class']:>5,}")
+    table.append(f"{'no single class':<{width}}  {counts['no_class']:>5,}")
     return table
 
 
-def recorded_heights(dataset):
-    """Return the lowest and the highest recorded height: list of float, or None."""
-    if getattr(dataset.images, "heights", None):  # shards tell
-        return list(dataset.images.heights)
+def recorded_heights(images: Any, lines: np.ndarray) -> list | None:
+    """Return the lowest and the highest recorded height: list of float, or None.
+
+    `images` has the shape `(scans, lines, pixels)`; `lines`, `(scans,)`, were recorded.
+    """
+    if getattr(images, "heights", None):  # shards tell
+        return list(images.heights)
     lowest, highest = [], []
-    for start in range(0, len(dataset), _BLOCK):
-        images = np.asarray(dataset.images[start : start + _BLOCK])
-        lines = dataset.lines[start : start + _BLOCK]
-        recorded = images[np.arange(images.shape[1]) < lines[:, None]]
-        recorded = recorded[np.isfinite(recorded)]
-        if recorded.size:
-            lowest.append(recorded.min())
-            highest.append(recorded.max())
+    for start in range(0, len(lines), _BLOCK):
+        block = np.asarray(images[start : start + _BLOCK])
+        recorded = np.arange(block.shape[1]) < lines[start : start + _BLOCK, None]
+        heights = block[recorded]
+        heights = heights[np.isfinite(heights)]
+        if heights.size:
+            lowest.append(heights.min())
+            highest.append(heights.max())
     return [float(min(lowest)), float(max(highest))] if lowest else None
 
 
@@ -118,8 +116,8 @@ def _classes(dataset):
     }
     return {
         name: {
-            part: int((chosen & (dataset.labels == label)).sum())
-            for part, chosen in parts.items()
+            part: int((scans & (dataset.labels == label)).sum())
+            for part, scans in parts.items()
         }
         for label, name in enumerate(dataset.classes)
     }
@@ -163,28 +161,28 @@ def _line_classes(dataset):
     return dict(zip(dataset.classes, counts.tolist(), strict=True))
 
 
-def _sessions_text(facts):
-    if facts["sessions"] is None:
+def _sessions_text(counts):
+    if counts["sessions"] is None:
         return "unknown"
-    text = f"{facts['sessions']:,}"
-    if facts["runs"] is not None:
-        text += f", {facts['runs']:,} runs"
-    if facts["campaigns"] is not None:
-        text += f"; campaigns: {_pairs_text(facts['campaigns'])}"
+    text = f"{counts['sessions']:,}"
+    if counts["runs"] is not None:
+        text += f", {counts['runs']:,} runs"
+    if counts["campaigns"] is not None:
+        text += f"; campaigns: {_pairs_text(counts['campaigns'])}"
     return text
 
 
-def _votes_text(facts):
-    if facts["raters"] is None and facts["unanimous"] is None:
+def _votes_text(counts):
+    if counts["raters"] is None and counts["unanimous"] is None:
         return "none, labels only"
     parts = []
-    if facts["raters"] is not None:
-        few = {number: n for number, n in facts["raters"].items() if int(number) < 4}
-        many = sum(facts["raters"].values()) - sum(few.values())
+    if counts["raters"] is not None:
+        few = {number: n for number, n in counts["raters"].items() if int(number) < 4}
+        many = sum(counts["raters"].values()) - sum(few.values())
         parts += [f"{n:,} rated by {number}" for number, n in few.items()]
         parts += [f"{many:,} by 4 or more"] if many else []
-    if facts["unanimous"] is not None:
-        parts.append(f"{facts['unanimous']:.0%} unanimous")
+    if counts["unanimous"] is not None:
+        parts.append(f"{counts['unanimous']:.0%} unanimous")
     return ", ".join(parts)
 
 

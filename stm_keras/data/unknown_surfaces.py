@@ -3,34 +3,34 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from stm_keras.data.hdf5_arrays import member, open_file, values
 from stm_keras.data.preprocess import recorded_lines
-from stm_keras.data.raw import listed_keys
+from stm_keras.data.raw import listed_keys, must
 from stm_keras.errors import DatasetError
 from stm_keras.memory import charge
 from stm_keras.readers.hdf5_open import names_of
 from stm_keras.readers.hdf5_parts import read_values
 
-APART = ("noise/blank", "unclear")  # kinds that neither teach nor score
-FULL = 32767.0  # of tiles in 16 bits
-TEXTS = ("source", "kind", "licence")
+EXCLUDED = ("noise/blank", "unclear")  # kinds that neither train nor score
+PROVENANCE = ("source", "kind", "licence")
 
 
 @dataclass(frozen=True)
-class OtherSurfaces:
+class UnknownSurfaces:
     """Scans of other surfaces.
 
     Args:
         images: float32 array of shape `(scans, lines, pixels)`. Heights; lines that were
             not recorded are 0.
         source: str array `(scans,)`. Whose scans they are: no scan of a source both
-            teaches and scores.
+            trains and scores.
         kind: str array `(scans,)`. What they show, "" unknown.
         licence: str array `(scans,)`. Of the source, "" unknown.
-        part_of: int array `(scans,)`. For a part of another scan, which only teaches, the
-            place of that scan; else -1.
+        part_of: int array `(scans,)`. For a part of another scan, which only trains, the
+            index of that scan; else -1.
         name: str. Of the file.
     """
 
@@ -52,7 +52,7 @@ class OtherSurfaces:
     @property
     def usable(self) -> np.ndarray:
         """Scans that show a surface, bool array `(scans,)`: neither blank nor unclear."""
-        return ~np.isin(self.kind, APART) & (self.lines > 0)
+        return ~np.isin(self.kind, EXCLUDED) & (self.lines > 0)
 
     @property
     def whole(self) -> np.ndarray:
@@ -60,17 +60,14 @@ class OtherSurfaces:
         return self.part_of < 0
 
     def licences(self) -> dict:
-        """Return the licence of each source, and how many usable scans are of it.
-
-        Returns:
-            dict of source to dict of `licence` and `scans`.
-        """
+        """Return a dict of source to `licence` and `scans`, the number of its usable ones."""
+        usable = self.usable
         return {
             str(source): {
                 "licence": str(self.licence[self.source == source][0]),
-                "scans": int(np.sum((self.source == source) & self.whole & self.usable)),
+                "scans": int(np.sum((self.source == source) & self.whole & usable)),
             }
-            for source in np.unique(self.source[self.usable])
+            for source in np.unique(self.source[usable])
         }
 
 
@@ -83,16 +80,12 @@ def names_sources(path: str | Path) -> bool:
         return {"images", "source"} <= set(names_of(file))
 
 
-def read_other_surfaces(path: str | Path) -> OtherSurfaces:
+def read_unknown_surfaces(path: str | Path) -> UnknownSurfaces:
     """Read scans of other surfaces from HDF5.
 
-    Args:
-        path: str or `Path` of a file with `images` `(scans, lines, pixels)` and `source`
-            `(scans,)`; it may hold `kind`, `licence`, and parts of scans that only teach:
-            `tiles` `(parts, lines, pixels)` and `tile_of` `(parts,)`.
-
-    Returns:
-        `OtherSurfaces`.
+    The file has `images` `(scans, lines, pixels)` and `source` `(scans,)`; it may hold
+    `kind`, `licence`, and parts of scans that only train: `tiles` `(parts, lines, pixels)`
+    and `tile_of` `(parts,)`.
 
     Raises:
         DatasetError: The file is damaged, lacks something, or its arrays do not fit.
@@ -101,63 +94,58 @@ def read_other_surfaces(path: str | Path) -> OtherSurfaces:
     if not path.is_file():
         raise DatasetError(f"{path}: no such file. Give an HDF5 file with other surfaces.")
     with open_file(path) as file:
-        held = set(names_of(file))
-        missing = [key for key in ("images", "source") if key not in held]
+        names = set(names_of(file))
+        missing = [key for key in ("images", "source") if key not in names]
         if missing:
             raise DatasetError(
                 f"{path}: scans of other surfaces need `{missing[0]}`: `images` (scans, "
                 "lines, pixels) and `source` (scans,), which says whose each is. "
-                f"Found: {listed_keys(held)}."
+                f"Found: {listed_keys(names)}."
             )
-        images = _heights(path, member(path, file, "images"))
+        images = _read_heights(path, file, "images")
         texts = {
-            key: _texts(path, file, key, len(images)) if key in held else None
-            for key in TEXTS
+            key: _read_texts(path, file, key, len(images))
+            if key in names
+            else np.full(len(images), "")
+            for key in PROVENANCE
         }
-        tiles, of = None, None
-        if {"tiles", "tile_of"} <= held:
-            tiles = _heights(path, member(path, file, "tiles"))
-            of = np.asarray(values(path, file, "tile_of"))
-    texts = {
-        key: np.full(len(images), "") if value is None else value
-        for key, value in texts.items()
-    }
-    part_of = np.full(len(images), -1)
-    if tiles is not None:
-        fits = of.shape == (len(tiles),) and of.dtype.kind in "iu"
-        fits = fits and tiles.shape[1:] == images.shape[1:]
-        if not fits or (len(of) and not 0 <= of.min() <= of.max() < len(images)):
-            raise DatasetError(
-                f"{path}: `tiles` and `tile_of` do not fit `images`: each tile is a scan of "
-                "the same size, and `tile_of` is the row of `images` that it is from."
-            )
-        images = np.concatenate([images, tiles])
-        texts = {key: np.concatenate([v, v[of]]) for key, v in texts.items()}
-        part_of = np.concatenate([part_of, of])
-    return OtherSurfaces(images, **texts, part_of=part_of, name=path.name)
-
-
-def _heights(path, stored):
-    if len(stored.shape) != 3 or not stored.shape[0] or stored.dtype.kind not in "fiu":
+        tiles, tile_of = images[:0], np.zeros(0, int)
+        if {"tiles", "tile_of"} <= names:
+            tiles = _read_heights(path, file, "tiles")
+            tile_of = np.asarray(values(path, file, "tile_of"))
+    fits = tile_of.shape == (len(tiles),) and tile_of.dtype.kind in "iu"
+    fits = fits and tiles.shape[1:] == images.shape[1:]
+    if not fits or ((tile_of < 0) | (tile_of >= len(images))).any():
         raise DatasetError(
-            f"{path}: {stored.name} must hold numbers of shape (scans, lines, pixels). "
-            f"Received: shape {stored.shape}, {stored.dtype}."
+            f"{path}: `tiles` and `tile_of` do not fit `images`: each tile is a scan of "
+            "the same size, and `tile_of` is the row of `images` that it is from."
         )
-    charge(3 * 4 * stored.size, f"`{stored.name}`")
-    heights = np.asarray(read_values(stored), np.float32)
+    return UnknownSurfaces(
+        images=np.concatenate([images, tiles]) if len(tiles) else images,
+        **{key: np.concatenate([text, text[tile_of]]) for key, text in texts.items()},
+        part_of=np.concatenate([np.full(len(images), -1), tile_of]),
+        name=path.name,
+    )
+
+
+def _read_heights(path, file: h5py.Group, key):
+    array = member(path, file, key)
+    if array.ndim != 3 or not array.shape[0] or array.dtype.kind not in "fiu":
+        wanted = "hold numbers of shape (scans, lines, pixels)"
+        raise must(path, key, wanted, f"shape {array.shape}, {array.dtype}")
+    charge(3 * 4 * array.size, f"`{key}`")
+    heights = np.asarray(read_values(array), np.float32)
     if not np.isfinite(heights).all():
-        raise DatasetError(f"{path}: {stored.name} holds NaN or inf. Set such lines to 0.")
+        raise DatasetError(f"{path}: `{key}` holds NaN or inf. Set such lines to 0.")
     largest = np.abs(heights).max((1, 2), keepdims=True)  # no unit matters
     return heights / np.where(largest > 0, largest, 1)
 
 
-def _texts(path, file, key, count):
-    found = np.asarray(values(path, file, key))
-    if found.shape != (count,):
-        raise DatasetError(
-            f"{path}: `{key}` must hold one text for each of {count} scans. "
-            f"Received: shape {found.shape}."
-        )
+def _read_texts(path, file: h5py.Group, key, count):
+    texts = np.asarray(values(path, file, key))
+    if texts.shape != (count,):
+        wanted = f"hold one text for each of {count} scans"
+        raise must(path, key, wanted, f"shape {texts.shape}")
     return np.array(
-        [each.decode() if isinstance(each, bytes) else str(each) for each in found.tolist()]
+        [each.decode() if isinstance(each, bytes) else str(each) for each in texts.tolist()]
     )

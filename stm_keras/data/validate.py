@@ -1,6 +1,7 @@
-"""Turn what a reader found into a checked `Dataset`."""
+"""Turn what a file holds into a checked `Dataset`."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from stm_keras.data.dataset import (
 )
 from stm_keras.data.raw import (
     TEXTS,
+    RawDataset,
     check_agreement,
     check_images,
     check_labels,
@@ -24,70 +26,74 @@ from stm_keras.data.raw import (
     listed_keys,
     load_images,
     loaded_bytes,
+    must,
     whole,
 )
 from stm_keras.errors import DatasetError
 from stm_keras.memory import left
 
 
-def assemble(path, found, merge, shape, lazy_above=None, streamed=False):
+def validate_dataset(
+    path: str | Path,
+    raw: RawDataset,
+    merge: bool,
+    shape: tuple | None,
+    lazy_above: int | None = None,
+    streamed: bool = False,
+) -> Dataset:
     """Check everything a file holds and make a `Dataset` of it.
 
-    Args:
-        path: `Path`. Named in errors, and the source where the file names none.
-        found: `Found`.
-        merge: bool. Whether six classes become four.
-        shape: tuple (lines, pixels) of every scan, or None for any.
-        lazy_above: int. Images of more bytes stay in their file, if it is HDF5; None for
-            those that need more memory than the file may take.
-        streamed: bool. As for `load_images`.
-
-    Returns:
-        `Dataset`.
+    `path` is named in errors, and is the source where the file names none; all else is as
+    for `load_dataset`.
 
     Raises:
         DatasetError: Anything does not fit.
     """
-    images, arrays = found.images, dict(found.arrays)
+    images, arrays = raw.images, raw.arrays
+    parameters = dict(raw.parameters or {})
     check_images(path, images, shape)
-    check_lengths(path, images.shape[0], {**arrays, **(found.parameters or {})})
+    check_lengths(path, images.shape[0], {**arrays, **parameters})
     votes = check_votes(path, arrays.get("votes"))
     labels = whole(path, "labels", arrays.get("labels"))
     if votes is None and labels is None:
         raise DatasetError(
-            f"{path}: has neither `labels` nor `votes`. Found: {listed_keys(found.keys)}. "
+            f"{path}: has neither `labels` nor `votes`. Found: {listed_keys(raw.keys)}. "
             "Add one of them."
         )
-    classes, order = _class_names(path, found.classes, votes, labels)
-    check_labels(path, labels, classes, found.own)
+    classes, order = _class_names(path, raw.classes, votes, labels)
+    check_labels(path, labels, classes, raw.own)
     check_agreement(path, labels, votes)
-    lines = _lines(path, arrays.get("lines"), images.shape)
-    unanimous = arrays.get("unanimous")
+    lines = whole(path, "lines", arrays.get("lines"), 0, images.shape[1])
+    if lines is None:
+        lines = np.full(images.shape[0], images.shape[1], np.int64)
+    unanimous = whole(path, "unanimous", arrays.get("unanimous"), 0, 1)
     if unanimous is not None:
-        unanimous = whole(path, "unanimous", unanimous, 0, 1).astype(bool)
+        unanimous = unanimous.astype(bool)
     elif votes is not None:
         unanimous = ((votes == 0) | (votes == 1)).all(1)
     line_labels = whole(
         path, "line_labels", arrays.get("line_labels"), -1, len(classes) - 1
     )
     if line_labels is not None and line_labels.shape != images.shape[:2]:
-        raise DatasetError(
-            f"{path}: `line_labels` must have shape {images.shape[:2]}. Received: "
-            f"{line_labels.shape}."
-        )
+        wanted = f"have shape {images.shape[:2]}"
+        raise must(path, "line_labels", wanted, line_labels.shape)
     if order is not None:
-        votes, labels, line_labels = _reorder(order, votes, labels, line_labels)
+        votes = None if votes is None else votes[:, np.argsort(order)]
+        table = np.append(order, -1)  # the last entry is that of -1
+        labels, line_labels = (
+            None if each is None else table[each] for each in (labels, line_labels)
+        )
     if labels is None:
         labels = labels_from_votes(votes)
-    parameters = dict(found.parameters or {})
     if merge and classes == SIX_CLASSES:
         classes = CLASSES
-        if votes is not None:  # merged with "bad/blurry", and asked for apart
-            parameters["tip_change_votes"] = votes[:, SIX_CLASSES.index("tip change")]
-        votes = None if votes is None else merge_votes(votes)
         labels = merge_labels(labels)
         line_labels = None if line_labels is None else merge_labels(line_labels)
-        if votes is not None:  # two of six classes may be one of four
+        if votes is not None:
+            # They are merged with those for "bad/blurry", and asked for apart.
+            parameters["tip_change_votes"] = votes[:, SIX_CLASSES.index("tip change")]
+            votes = merge_votes(votes)
+            # Two of six classes, neither with more than half, may be one of four.
             labels = np.where(labels < 0, labels_from_votes(votes), labels)
     change_line = whole(path, "change_line", arrays.get("change_line"), -1, images.shape[1])
     lazy_above = left() if lazy_above is None else lazy_above
@@ -104,17 +110,17 @@ def assemble(path, found, merge, shape, lazy_above=None, streamed=False):
         line_labels=None if line_labels is None else line_labels.astype(np.int8),
         change_line=change_line,
         parameters=parameters,
-        source=str(path) if found.source is None else found.source,
+        source=str(path) if raw.source is None else raw.source,
     )
 
 
-def canonical(name):
+def canonical(name: object) -> str:
     """Return a class name as names are compared: letters and digits only."""
     return re.sub(r"[^a-z0-9]+", " ", str(name).lower()).strip()
 
 
 def _class_names(path, names, votes, labels):
-    """Return the names of the classes and how to put the file's into their order."""
+    """Return the names of the classes, and the number that each of the file's has there."""
     count = None if votes is None else votes.shape[1]
     if names is None:
         known = {len(SIX_CLASSES): SIX_CLASSES, len(CLASSES): CLASSES}
@@ -129,10 +135,7 @@ def _class_names(path, names, votes, labels):
     names = tuple(str(name) for name in names)
     keys = [canonical(name) for name in names]
     if len(set(keys)) < max(2, len(keys)) or "" in keys:
-        raise DatasetError(
-            f"{path}: `classes` must be two or more different names. Received: "
-            f"{listed(names)}."
-        )
+        raise must(path, "classes", "be two or more different names", listed(names))
     if count not in (None, len(names)):
         raise DatasetError(
             f"{path}: `votes` has {count} columns for {len(names)} classes. They must be "
@@ -145,20 +148,6 @@ def _class_names(path, names, votes, labels):
         if sorted(keys) == sorted(wanted):
             return known, np.array([wanted.index(key) for key in keys])
     return names, None
-
-
-def _lines(path, lines, shape):
-    if lines is None:
-        return np.full(shape[0], shape[1], np.int64)
-    return whole(path, "lines", lines, 0, shape[1])
-
-
-def _reorder(order, votes, labels, line_labels):
-    table = np.append(order, -1)
-    if votes is not None:
-        votes = votes[:, np.argsort(order)]
-    labels, line_labels = (None if a is None else table[a] for a in (labels, line_labels))
-    return votes, labels, line_labels
 
 
 def _text(array):

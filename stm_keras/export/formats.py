@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from stm_keras import __version__
-from stm_keras.data.model_metadata import complete_facts
+from stm_keras.data.model_metadata import complete_metadata
 from stm_keras.errors import (
     MismatchError,
     MissingExtraError,
@@ -206,7 +206,7 @@ def export_model(predictor, path, kind=None, overwrite=False, variant=None, scor
     check_variant(kind, variant, scored)
     form = FORMATS[kind]
     write, read = WRITERS[kind]
-    facts = complete_facts(predictor.facts)
+    facts = complete_metadata(predictor.facts)
     facts["exported"] = {
         "stm_keras": __version__,
         "format": kind,

@@ -7,9 +7,9 @@ import numpy as np
 from stm_keras.data.dataset import read_images
 from stm_keras.data.preprocess import recorded_lines
 from stm_keras.data.unknown_surfaces import (
-    OtherSurfaces,
+    UnknownSurfaces,
     names_sources,
-    read_other_surfaces,
+    read_unknown_surfaces,
 )
 from stm_keras.errors import DatasetError, MismatchError
 from stm_keras.evaluation.abstention import score_rejection, score_unknown
@@ -282,7 +282,7 @@ def score_sources(
     """
     told = {}
     for path in filter(names_sources, dict.fromkeys(map(Path, paths))):
-        others = read_other_surfaces(path)
+        others = read_unknown_surfaces(path)
         check_size(predictor.facts, others.images.shape, path)
         known = np.concatenate(list(_strangeness(predictor, part.images)))
         chosen = np.flatnonzero(others.usable & others.whole)
@@ -302,7 +302,7 @@ def score_sources(
     return told
 
 
-def _of_sources(facts, known, other, place, others: OtherSurfaces, chosen, lines):
+def _of_sources(facts, known, other, place, others: UnknownSurfaces, chosen, lines):
     """Compare known scans with others after some lines, or after the last of a scan."""
     last = np.minimum(others.lines[chosen], lines)
     scores = other[np.arange(len(chosen)), last - 1]

@@ -226,14 +226,14 @@ def _read_dataset(path, facts, streamed):
 
 
 def _find(path, facts):
-    from stm_keras.data.load import read_found, sniff  # h5py takes long to import
+    from stm_keras.data.load import read_raw, sniff  # h5py takes long to import
 
     kind = sniff(path)
     if kind == "shards":
-        from stm_keras.data.shards import find_shards
+        from stm_keras.data.shards import read_shards
 
-        return find_shards(path)[0]
-    return read_found(kind, path, facts["max_lines"], facts["pixels"])
+        return read_shards(path)[0]
+    return read_raw(kind, path, facts["max_lines"], facts["pixels"])
 
 
 def _picture(path):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from stm_keras.backend import cheap_draws
 from stm_keras.data.dataset import CLASSES
-from stm_keras.data.model_metadata import FORMAT, check_facts, complete_facts
+from stm_keras.data.model_metadata import FORMAT, check_metadata, complete_metadata
 from stm_keras.errors import InputError, MismatchError
 from stm_keras.files import atomic
 from stm_keras.trees.file import read_tree_facts
@@ -41,7 +41,7 @@ def save_model(model, path, facts, overwrite=False):
     Raises:
         OutputError: The file exists, or cannot be written.
     """
-    facts = complete_facts(facts)
+    facts = complete_metadata(facts)
     with atomic(path, overwrite) as temporary:
         bare_model(model).save(temporary)
         with zipfile.ZipFile(temporary, "a") as archive:
@@ -84,7 +84,7 @@ def read_facts(path):
         if FACTS not in archive.namelist():
             return {}
         facts = parse_json(archive.read(FACTS), f"{path}: {FACTS}")
-    return check_facts(facts, path, f"{FACTS} is damaged")
+    return check_metadata(facts, path, f"{FACTS} is damaged")
 
 
 def answers_every_line(path):
@@ -173,7 +173,7 @@ def load_predictor(path):
                 f"{path}: does not name its {outputs[-1]} classes and is not of stm-keras."
             )
         facts = {"classes": list(CLASSES), "pixels": shape[2], "max_lines": shape[1] or 128}
-        check_facts({**facts, "format": FORMAT}, path, "it does not judge scans")
+        check_metadata({**facts, "format": FORMAT}, path, "it does not judge scans")
     if len(facts["classes"]) != outputs[-1] or facts["pixels"] != shape[2]:
         raise MismatchError(f"{path}: the network does not fit what the file says of it.")
     return Predictor(model, facts)

@@ -6,7 +6,7 @@ from math import prod
 from pathlib import Path
 from threading import Timer
 
-from stm_keras.data.model_metadata import check_facts
+from stm_keras.data.model_metadata import check_metadata
 from stm_keras.errors import InputError, MismatchError, require
 from stm_keras.inference.onnx_file import MOST_BYTES, MOST_VALUES, Network, Refused
 from stm_keras.memory import budget
@@ -157,7 +157,7 @@ def read_network(path):
     if FACTS not in network.metadata:
         raise InputError(f"{path}: is not of `stm-keras export`.")
     facts = parse_json(network.metadata[FACTS], f"{path}, metadata `{FACTS}`")
-    facts = check_facts(facts, path, "its metadata are damaged")
+    facts = check_metadata(facts, path, "its metadata are damaged")
     return data, network, facts
 
 

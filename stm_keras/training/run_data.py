@@ -128,7 +128,7 @@ def split_material(config, dataset, say):
         A `Split`.
     """
     protocol, groups = config.data.protocol, None
-    sharded = hasattr(dataset.images, "rows")
+    sharded = hasattr(dataset.images, "select")
     if protocol is None and sharded and dataset.session is None:
         protocol = "p1"
         say("The shards name no sessions, so scans are split one by one (p1).")

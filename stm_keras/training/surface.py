@@ -16,7 +16,7 @@ import numpy as np
 
 from stm_keras.data.split import Split
 from stm_keras.data.stratify import assign_groups
-from stm_keras.data.unknown_surfaces import read_other_surfaces
+from stm_keras.data.unknown_surfaces import read_unknown_surfaces
 from stm_keras.errors import DatasetError, MismatchError
 from stm_keras.evaluation.abstention import unknown_threshold
 from stm_keras.evaluation.calibration import with_min_lines
@@ -48,7 +48,7 @@ def teach_surfaces(predictor, known, others, groups=None, seed=0, say=None):
         predictor: `Predictor` of a `sequential` network with `model.surface` or without.
         known: `Dataset` of the known surface. Complete scans of one class choose
             thresholds and are scored; all teach. No scan that the model is tested on.
-        others: `stm_keras.data.unknown_surfaces.OtherSurfaces`.
+        others: `stm_keras.data.unknown_surfaces.UnknownSurfaces`.
         groups: array `(scans of known,)`. What is left out as a whole; None for sessions,
             and where there are none single scans.
         seed: int.
@@ -334,7 +334,7 @@ def load_surface_teachers(path, dataset):
     Raises:
         DatasetError, MismatchError: It cannot be read, or does not fit.
     """
-    others = read_other_surfaces(path)
+    others = read_unknown_surfaces(path)
     if others.images.shape[1:] != dataset.images.shape[1:]:
         raise MismatchError(
             f"{path}: other surfaces must have the size of the scans that train, "

@@ -91,7 +91,7 @@ def describe_surfaces(model, prepare, known, others, seed):
         model: `keras.Model` with a layer that describes lines.
         prepare: callable that turns heights into model input.
         known: `Dataset`.
-        others: `OtherSurfaces`.
+        others: `UnknownSurfaces`.
         seed: int.
 
     Returns:

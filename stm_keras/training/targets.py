@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stm_keras.data.dataset import rows_of
+from stm_keras.data.dataset import select_rows
 from stm_keras.data.preprocess import last_lines
 from stm_keras.data.split import session_campaigns
 from stm_keras.errors import DatasetError
@@ -165,7 +165,7 @@ def make_lessons(dataset, indices, *, soft=0.0, balanced=True, extra=None):
         indices=np.asarray(indices),
         state=state.astype(np.float32),
         weight=(weight / weight.mean()).astype(np.float32),
-        line_labels=rows_of(dataset.line_labels, indices),
+        line_labels=select_rows(dataset.line_labels, indices),
         change_line=change,
         change_known=known,
         fixed=fixed,

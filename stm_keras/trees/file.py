@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stm_keras.data.model_metadata import FORMAT, check_facts
+from stm_keras.data.model_metadata import FORMAT, check_metadata
 from stm_keras.errors import InputError, StmKerasError, require
 from stm_keras.files import atomic
 from stm_keras.trees.features import scan_features
@@ -88,7 +88,7 @@ def read_tree_facts(path):
         if not {FACTS, SCHEMA} <= set(archive.namelist()):
             raise InputError(f"{path}: is no .skops file of stm-keras.")
         facts = parse_json(archive.read(FACTS), f"{path}: {FACTS}")
-    return check_facts(facts, path, f"{FACTS} is damaged")
+    return check_metadata(facts, path, f"{FACTS} is damaged")
 
 
 def load_trees(path):

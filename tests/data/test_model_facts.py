@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers import leaves, replaced
 
-from stm_keras.data.model_metadata import check_facts
+from stm_keras.data.model_metadata import check_metadata
 from stm_keras.errors import InputError, StmKerasError
 from stm_keras.inference.judge import verdict_of
 from stm_keras.inference.onnx_model import OnnxModel
@@ -87,7 +87,7 @@ def use(facts):
 
 
 def test_good_facts_come_back_as_they_were():
-    assert check_facts(FACTS, "m.keras", "it is damaged") is FACTS
+    assert check_metadata(FACTS, "m.keras", "it is damaged") is FACTS
     assert use(FACTS)["class"] in FACTS["classes"]
 
 
@@ -97,7 +97,7 @@ def test_shipped_models_say_what_can_be_worked_with():
     for file in files:
         with zipfile.ZipFile(file) as archive:
             facts = json.loads(archive.read("stm_keras.json"))
-        assert check_facts(facts, file, "it is damaged") is facts
+        assert check_metadata(facts, file, "it is damaged") is facts
 
 
 WRONG = [
@@ -113,7 +113,7 @@ WRONG = [
     ({"temperature": {"lines": [1], "values": [0]}}, "`temperature.values` must be"),
     ({"temperature": {"lines": [4, 1], "values": [1, 1]}}, "rising numbers of lines"),
     ({"temperature": {"lines": [1, 4], "values": [1]}}, "must be 2 numbers from 0.001"),
-    ({"temperature": []}, "`temperature` is no object"),
+    ({"temperature": []}, "`temperature` is not an object"),
     ({"unknown": {"threshold": "high"}}, "`unknown.threshold` must be a probability"),
     ({"unknown": {"lines": [1], "thresholds": [7]}}, "`unknown.thresholds` must be"),
     ({"change": {}}, "`change.threshold` must be a probability"),
@@ -121,7 +121,7 @@ WRONG = [
     ({"change": {"threshold": 0.5, "delay": -1}}, "`change.delay` must be a number of l"),
     ({"size_nm": [80, 3]}, "`size_nm` must be two widths in nm"),
     ({"min_lines": 9}, "`min_lines` must be a number of lines from 1 to 8"),
-    ({"training": {"environment": []}}, "`training.environment` is no object"),
+    ({"training": {"environment": []}}, "`training.environment` is not an object"),
     ({"format": True}, "is of a newer stm-keras"),
     ({"input": ["scaled"]}, "is of a newer stm-keras"),
 ]
@@ -130,7 +130,7 @@ WRONG = [
 @pytest.mark.parametrize(("changes", "phrase"), WRONG)
 def test_what_makes_no_sense_is_named(changes, phrase):
     with pytest.raises(InputError) as told:
-        check_facts({**FACTS, **changes}, "m.keras", "stm_keras.json is damaged")
+        check_metadata({**FACTS, **changes}, "m.keras", "stm_keras.json is damaged")
     assert str(told.value).startswith("m.keras: ")
     assert phrase in str(told.value)
 
@@ -141,7 +141,7 @@ def test_any_value_may_be_odd():
     for _ in range(FUZZ):
         facts = replaced(FACTS, rng.choice(every), rng.choice(ODD))
         try:
-            use(check_facts(facts, "m.keras", "it is damaged"))
+            use(check_metadata(facts, "m.keras", "it is damaged"))
         except StmKerasError as error:
             told.append(str(error))
     assert len(told) > FUZZ / 3

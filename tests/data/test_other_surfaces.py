@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from helpers import SHARED
 
-from stm_keras.data.unknown_surfaces import names_sources, read_other_surfaces
+from stm_keras.data.unknown_surfaces import names_sources, read_unknown_surfaces
 from stm_keras.errors import DatasetError
 
 
@@ -30,7 +30,7 @@ def write(path, **changes):
 def test_parts_of_scans_are_of_the_source_of_their_scan(tmp_path):
     path = write(tmp_path / "others.h5")
     assert names_sources(path)
-    found = read_other_surfaces(path)
+    found = read_unknown_surfaces(path)
     assert found.source.tolist() == ["a/a", "a/a", "b/b", "b/b", "a/a", "b/b"]
     assert found.kind.tolist()[-2:] == ["molecules", "oxide"]
     assert found.whole.tolist() == [True] * 4 + [False] * 2
@@ -44,7 +44,7 @@ def test_parts_of_scans_are_of_the_source_of_their_scan(tmp_path):
 
 def test_less_is_needed(tmp_path):
     bare = dict.fromkeys(("kind", "licence", "tiles", "tile_of"))
-    found = read_other_surfaces(write(tmp_path / "bare.h5", **bare))
+    found = read_unknown_surfaces(write(tmp_path / "bare.h5", **bare))
     assert len(found) == 4
     assert found.usable.all()
     assert found.licences()["a/a"] == {"licence": "", "scans": 2}
@@ -64,21 +64,21 @@ def test_less_is_needed(tmp_path):
 )
 def test_what_does_not_fit_is_told(tmp_path, changes, told):
     with pytest.raises(DatasetError, match=told):
-        read_other_surfaces(write(tmp_path / "bad.h5", **changes))
+        read_unknown_surfaces(write(tmp_path / "bad.h5", **changes))
 
 
 def test_no_file_and_another_file(tmp_path):
     with pytest.raises(DatasetError, match="no such file"):
-        read_other_surfaces(tmp_path / "none.h5")
+        read_unknown_surfaces(tmp_path / "none.h5")
     assert not names_sources(tmp_path / "none.h5")
     (tmp_path / "text.h5").write_text("no HDF5")
     with pytest.raises(DatasetError):
-        read_other_surfaces(tmp_path / "text.h5")
+        read_unknown_surfaces(tmp_path / "text.h5")
 
 
 @pytest.mark.skipif(not (SHARED / "others.h5").exists(), reason="others.h5 is not here")
 def test_the_shared_scans():
-    found = read_other_surfaces(SHARED / "others.h5")
+    found = read_unknown_surfaces(SHARED / "others.h5")
     assert (len(found), found.whole.sum()) == (388, 112)
     assert np.sum(found.usable & found.whole) == 105
     assert len(found.licences()) == 16

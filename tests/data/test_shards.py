@@ -141,7 +141,7 @@ def test_few_files_are_open_at_a_time(folder, monkeypatch):
     order = np.random.default_rng(0).permutation(SCANS)
     for scan in order:
         np.testing.assert_array_equal(dataset.images[scan], made_up().images[scan])
-    assert len(dataset.images.files._open) == 2
+    assert dataset.images.files.open_files == 2
 
 
 def test_threads_read_at_the_same_time(folder, monkeypatch):
@@ -236,6 +236,57 @@ def test_memory_does_not_grow_with_what_is_read(tmp_path):
     assert peak < 1_500_000
 
 
+def begin(folder, *rows):
+    """Make of a finished dataset one that was interrupted."""
+    settings = json.loads((folder / "shards.json").read_text())["settings"]
+    lines = [json.dumps(line) for line in (settings, *rows)]
+    (folder / "shards.part").write_text("\n".join(lines) + "\n")
+    (folder / "shards.json").unlink()
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def damaged(folder):
+    flip(folder)
+
+
+def cut(folder):
+    path = folder / "shard-000001.h5"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def of_another_length(folder):
+    save_dataset(made_up(count=3), folder / "shard-000001.h5", overwrite=True)
+
+
+def of_another_program(folder):
+    with h5py.File(folder / "shard-000001.h5", "w") as file:
+        file["images"] = made_up(count=4).images
+
+
+@pytest.mark.parametrize("spoil", [damaged, cut, of_another_length, of_another_program])
+def test_only_a_shard_that_is_not_whole_is_written_again(folder, spoil):
+    before = contents(folder)
+    begin(folder)
+    spoil(folder)
+    index, kept = save_shards(made_up(), folder, shard_size=4)
+    assert kept == 7
+    assert index.scans == SCANS
+    assert contents(folder) == before
+
+
+def test_what_an_earlier_version_began_goes_on(folder):
+    before = contents(folder)
+    index = json.loads(before["shards.json"])
+    facts = {key: index[key] for key in ("shape", "dtype", "classes", "fields", "source")}
+    begin(folder, *({"facts": facts, **shard} for shard in index["shards"][:2]))
+    (folder / "shard-000002.h5").unlink()
+    assert save_shards(made_up(), folder, shard_size=4)[1] == 8
+    assert contents(folder) == before
+
+
 # what is wrong, in one line
 
 
@@ -264,7 +315,7 @@ def test_an_index_of_another_version_is_refused(folder):
 @pytest.mark.parametrize(
     ("changes", "phrase"),
     [
-        ({"format": "tar"}, "is no index of shards"),
+        ({"format": "tar"}, "is not an index of shards"),
         ({"scans": 12}, "is damaged (its shards do not add up). Copy or make it again."),
         ({"shards": []}, "is damaged (`shards`: list should have at least 1 item"),
         ({"shards": [{"file": "a"}]}, "is damaged ("),
@@ -394,7 +445,7 @@ def test_a_shard_that_somebody_else_wrote_is_refused(folder):
     with h5py.File(path, "w") as file:
         file["images"] = 1
     resize(folder, path.name)
-    fails(folder, "shard-000001.h5: is no shard that stm-keras wrote.")
+    fails(folder, "shard-000001.h5: is not a shard that stm-keras wrote.")
 
 
 def flip(folder):

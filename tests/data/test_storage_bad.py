@@ -185,7 +185,7 @@ BAD_BYTES = {  # name: content, what the line says
         r"unknown format\. Scans: Nanonis .* Datasets: HDF5, NPZ, MATLAB",
     ),
     "text": (b"Dear all,\nplease find attached", r"unknown format"),
-    "Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid", r"Type: git lfs pull"),
+    "Git LFS": (b"version https://git-lfs.github.com/spec/v1\noid", r"Run: git lfs pull"),
     "old MATLAB": (b"MATLAB 5.0 MAT-file, Platform", r"has no `x_raw`\. Found: nothing"),
     "pickle": (b"\x80\x04\x95", r"Python pickle, which is never opened"),
     "npy": (b"\x93NUMPY\x01\x00", r"one bare array\. Save images and labels with"),
@@ -198,11 +198,11 @@ BAD_BYTES = {  # name: content, what the line says
         b"MATLAB 7.3 MAT-file".ljust(512),
         r"cut short: a MATLAB header",
     ),
-    "cut NPZ": (npz_bytes()[:-30], r"damaged or cut short"),
-    "cut packed NPZ": (npz_bytes(np.savez_compressed)[:200], r"damaged or cut short"),
-    "damaged NPZ": (damaged_npz(), r"damaged or cut short \(Bad CRC-32"),
-    "encrypted NPZ": (encrypted_npz(), r"damaged or cut short.*encrypted"),
-    "promising NPZ": (promising_npz(), r"`(images|labels)`.*(declares|no plain)"),
+    "cut NPZ": (npz_bytes()[:-30], r"cannot be read \("),
+    "cut packed NPZ": (npz_bytes(np.savez_compressed)[:200], r"cannot be read \("),
+    "damaged NPZ": (damaged_npz(), r"cannot be read \(Bad CRC-32"),
+    "encrypted NPZ": (encrypted_npz(), r"cannot be read .*encrypted"),
+    "promising NPZ": (promising_npz(), r"`(images|labels)`.*(declares|not a plain)"),
     "lying NPZ": (lying_npz(), r"declares 2147483648 bytes, but only"),
     "objects": (
         npz_bytes(**{**GOOD, "labels": np.array([0, 1, None])}),
@@ -395,7 +395,7 @@ def test_paths_that_are_no_files_give_one_line(tmp_path):
     check_line(tmp_path, r"is a folder without a CSV file of labels.*`file`")
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe")
-        check_line(tmp_path / "pipe", r"is no ordinary file", InputError)
+        check_line(tmp_path / "pipe", r"is not an ordinary file", InputError)
 
 
 def test_a_file_that_may_not_be_read_gives_one_line(tmp_path, monkeypatch):
@@ -416,7 +416,7 @@ def test_what_does_not_fit_into_memory_gives_one_line(tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
         raise MemoryError
 
-    monkeypatch.setattr("stm_keras.data.load.assemble", refuse)
+    monkeypatch.setattr("stm_keras.data.load.validate_dataset", refuse)
     check_line(path, r"does not fit into the memory that is free\. Set STM_KERAS_MEMORY")
 
 

@@ -207,7 +207,7 @@ def test_what_is_larger_than_memory_is_converted_as_the_refusal_says(
     with pytest.raises(DatasetError, match="1.1 MB are allowed for one file") as error:
         load_dataset(source)
     told = re.search(
-        r"type `stm-keras (.*?)`: that is read piece by piece", str(error.value)
+        r"run `stm-keras (.*?)`: that is read piece by piece", str(error.value)
     )
     monkeypatch.chdir(tmp_path)
     words = shlex.split(told.group(1))  # as it is pasted into a shell

@@ -166,13 +166,13 @@ BAD_TABLES = {
     "absent": ("file,label\na.png,0\nz.png,1\n", r"line 3: there is no picture .*z\.png"),
     "class": (
         "file,label\na.png,atom\n",
-        r"line 2: `label` 'atom' is no class\. Known: ind",
+        r"line 2: `label` 'atom' is not a class\. Known: ind",
     ),
     "mixed": (
         "file,label\na.png,dimers\nb.bmp,generic defects\n",
         r"mixes the names of four",
     ),
-    "no label": ("file,label\na.png,\nb.bmp,rows\n", r"line 2: `label` '' is no class"),
+    "no label": ("file,label\na.png,\nb.bmp,rows\n", r"line 2: `label` '' is not a class"),
     "label 6": (
         "file,label\na.png,6\n",
         r"without `classes` must be 0 to 3 or 0 to 5, each .* Received: 6\.",
@@ -191,8 +191,8 @@ BAD_TABLES = {
         "file,individual atoms,asymmetries/dimers,rows,generic defects\na.png,0,2,0,0\n",
         r"`votes` are shares of raters",
     ),
-    "bytes": (b"file,label\n\xff\xfe,1\n", r"is no CSV text in UTF-8"),
-    "long": ("file,label\n" + "a" * 200_000 + ",1\n", r"is no CSV text .*field larger"),
+    "bytes": (b"file,label\n\xff\xfe,1\n", r"is not CSV text in UTF-8"),
+    "long": ("file,label\n" + "a" * 200_000 + ",1\n", r"is not CSV text .*field larger"),
 }
 
 
@@ -221,11 +221,11 @@ def cut(path):
 BAD_PICTURES = {
     "high": (lambda path: png(path, ramp(50, 40)), r"higher than wide \(40 x 50 pixels\)"),
     "stack": (stack, r"holds several pictures\. Save one scan per file"),
-    "cut": (cut, r"x\.png: is damaged or no PNG"),
-    "text": (lambda path: path.write_text("hello"), r"x\.png: is damaged or no PNG"),
+    "cut": (cut, r"x\.png: is damaged or not a PNG"),
+    "text": (lambda path: path.write_text("hello"), r"x\.png: is damaged or not a PNG"),
     "gif": (
         lambda path: Image.fromarray(ramp(9, 9)).save(path, format="GIF"),
-        r"is damaged or no PNG, TIFF, JPEG or BMP",
+        r"is damaged or not a PNG, TIFF, JPEG or BMP",
     ),
     "large": (
         lambda path: png(path, np.zeros((9000, 9000), "u1")),

@@ -79,11 +79,11 @@ def test_the_surface_page_says_what_the_file_says():
 @pytest.mark.skipif(not (SHARED / "others.h5").exists(), reason="others.h5 is not here")
 def test_real_scans_are_called_unknown_after_the_threshold_of_the_file():
     pytest.importorskip("onnxruntime")
-    from stm_keras.data.unknown_surfaces import read_other_surfaces
+    from stm_keras.data.unknown_surfaces import read_unknown_surfaces
     from stm_keras.inference.model_file import load_predictor
 
     predictor = load_predictor(MODELS["h_si100"].files[-1])
-    others = read_other_surfaces(SHARED / "others.h5")
+    others = read_unknown_surfaces(SHARED / "others.h5")
     chosen = np.flatnonzero(others.usable & others.whole & (others.lines == 128))[::4]
     heads = predictor.heads(others.images[chosen])["unknown"][:, -1]
     limit = predictor.facts["unknown"]["thresholds"][-1]
@@ -92,12 +92,12 @@ def test_real_scans_are_called_unknown_after_the_threshold_of_the_file():
 
 @pytest.mark.parametrize("fewest", [0, 129, -1, 1.5, True, "4", None])
 def test_a_number_of_lines_that_makes_no_sense_is_refused(fewest):
-    from stm_keras.data.model_metadata import FORMAT, check_facts
+    from stm_keras.data.model_metadata import FORMAT, check_metadata
 
     facts = {"format": FORMAT, "classes": ["a", "b"], "pixels": 128, "max_lines": 128}
-    assert check_facts({**facts, "min_lines": 4}, "x.keras", "it") == {
+    assert check_metadata({**facts, "min_lines": 4}, "x.keras", "it") == {
         **facts,
         "min_lines": 4,
     }
     with pytest.raises(InputError, match="`min_lines` must be a number of lines"):
-        check_facts({**facts, "min_lines": fewest}, "x.keras", "it")
+        check_metadata({**facts, "min_lines": fewest}, "x.keras", "it")

@@ -5,7 +5,7 @@ import pytest
 from helpers import lattice_scans, made_up_dataset
 from streaming import shaken
 
-from stm_keras.data.unknown_surfaces import OtherSurfaces
+from stm_keras.data.unknown_surfaces import UnknownSurfaces
 from stm_keras.errors import DatasetError, MismatchError
 from stm_keras.inference.model_file import load_predictor, save_model
 from stm_keras.inference.predictor import Predictor
@@ -66,7 +66,7 @@ def blobs(count, seed):
 
 def others(images, sources=4):
     count = len(images)
-    return OtherSurfaces(
+    return UnknownSurfaces(
         images=np.asarray(images, np.float32),
         source=np.array([f"lab {i % sources}" for i in range(count)]),
         kind=np.array(["hills", "molecules"])[np.arange(count) % 2],
