@@ -42,12 +42,12 @@ def analyze(runs, curves, csv_file, overwrite, as_json):
     """
     if curves is not None and curves.suffix.lower() != ".png":
         raise UsageError(f"`--curves` writes PNG. Received: {curves}. Name it .png.")
-    from stm_keras.experiments.sweep import is_sweep
+    from stm_keras.experiments.sweep import SweepFolder
 
-    if len(runs) == 1 and is_sweep(runs[0]):
+    if len(runs) == 1 and SweepFolder(runs[0]).exists():
         if curves is not None:
             raise UsageError("`--curves` is of runs: stm-keras analyze SWEEP/runs/*.")
-        return _sweep(runs[0], csv_file, overwrite, as_json)
+        return _sweep(SweepFolder(runs[0]), csv_file, overwrite, as_json)
     if csv_file is not None:
         raise UsageError("`--csv` writes the table of one sweep: its folder alone.")
     from stm_keras.evaluation.history import best_epochs, compare_runs, read_history
@@ -98,19 +98,12 @@ def table(rows):
 
 def _sweep(folder, csv_file, overwrite, as_json):
     """Show how far the runs of a sweep are."""
-    from stm_keras.experiments.queue import queued
-    from stm_keras.experiments.sweep import (
-        by_settings,
-        files_of,
-        open_sweep,
-        rows_csv,
-        sweep_rows,
-    )
+    from stm_keras.experiments.collect import mean_rows, rows_csv, sweep_rows
 
-    check_outputs({"--csv": csv_file}, files_of(folder))
-    sweep = open_sweep(folder)
-    rows = sweep_rows(folder, sweep, queued(folder))
-    summary = by_settings(rows, sweep)
+    check_outputs({"--csv": csv_file}, folder.files())
+    sweep = folder.open()
+    rows = sweep_rows(folder, sweep, folder.jobs.queued())
+    summary = mean_rows(rows, sweep)
     if csv_file is not None and rows:
         with atomic(csv_file, overwrite) as temporary:
             temporary.write_text(rows_csv(rows), encoding="utf-8")
