@@ -101,7 +101,7 @@ def _sweep(folder, csv_file, overwrite, as_json):
     from stm_keras.experiments.collect import mean_rows, rows_csv, sweep_rows
 
     check_outputs({"--csv": csv_file}, folder.files())
-    sweep = folder.open()
+    sweep = folder.sweep()
     rows = sweep_rows(folder, sweep, folder.jobs.queued())
     summary = mean_rows(rows, sweep)
     if csv_file is not None and rows:

@@ -95,7 +95,7 @@ def _requested(config, file, output, given):
                 f"may change. Received: {', '.join(fixed) or '--sweep or --output'}."
             )
         folder = SweepFolder(Path(config))
-        return folder, folder.open().model_copy(update=changes)
+        return folder, folder.sweep().model_copy(update=changes)
     table = {} if file is None else read_sweep(file)
     if config is not None:
         changes["config"] = str(config)
@@ -196,7 +196,7 @@ def _queue(folder, sweep, unfinished, as_json):
 def _run_here(folder, unfinished, local, as_json):
     from stm_keras.experiments.queue import Task, run_all
 
-    sweep, path = folder.open(), folder.path
+    sweep, path = folder.sweep(), folder.path
     done = _done_checks(folder, sweep)
     tasks = [
         Task(name, arguments, folder.log(name), done[name])
@@ -237,7 +237,7 @@ def _work(folder, worker):
     from stm_keras.experiments.search import work
 
     try:
-        made = work(folder, folder.open(), worker, click.echo)
+        made = work(folder, folder.sweep(), worker, click.echo)
     except Preempted as reason:
         options.say(f"Stopped by {reason}.")
         click.get_current_context().exit(EXIT_CODE)

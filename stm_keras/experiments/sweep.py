@@ -47,7 +47,7 @@ class SweepFolder(JsonFolder):
         """Tell whether the folder holds a sweep."""
         return self.file(SWEEP).is_file()
 
-    def open(self):
+    def sweep(self):
         """Read what was asked for: a `Sweep`.
 
         Raises:

@@ -54,7 +54,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_workers_share_the_trials_and_stop_together(folder):
-    sweep = folder.open()
+    sweep = folder.sweep()
     assert not search.is_over(folder, sweep)
     study = search.open_study(folder, sweep, worker=1)
     number, settings = search._new_trial(study, sweep, 1)  # begun by another worker
@@ -74,7 +74,7 @@ def test_workers_share_the_trials_and_stop_together(folder):
 
 def test_a_worker_that_has_to_leave_takes_its_trial_up_again(folder):
     folder.file("leaves").touch()
-    sweep = folder.open()
+    sweep = folder.sweep()
     with pytest.raises(Preempted):
         search.work(folder, sweep, 0)
     assert len(sweep_rows(folder, sweep, {})) == 2
@@ -85,7 +85,7 @@ def test_a_worker_that_has_to_leave_takes_its_trial_up_again(folder):
 
 def test_a_trial_that_fails_is_noted_and_the_next_is_tried(folder):
     folder.file("fails").touch()
-    sweep, said = folder.open(), []
+    sweep, said = folder.sweep(), []
     assert search.work(folder, sweep, 0, said.append) == 5
     assert "trial-0000-seed-0: failed, see" in said[0]
     assert search.is_over(folder, sweep)
@@ -95,4 +95,4 @@ def test_a_trial_that_fails_is_noted_and_the_next_is_tried(folder):
 def test_without_optuna_the_extra_is_named(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(MissingExtraError, match=r'pip install "\.\[search\]"'):
-        search.open_study(folder, folder.open())
+        search.open_study(folder, folder.sweep())

@@ -38,12 +38,12 @@ def finish(folder, name, validation, test):
 
 
 def test_a_sweep_read_again_is_the_same_and_may_go_on(folder):
-    sweep = folder.open()
+    sweep = folder.sweep()
     assert folder.write_jobs(sweep) == NAMES
     folder.file("logs", "one.log").write_text("begun\n")
     folder.start(sweep)
     folder.start(make_sweep({**GRID, "concurrent": 3, "sbatch": ["-p", "gpu"]}))
-    assert folder.open().concurrent == 3
+    assert folder.sweep().concurrent == 3
     lines = folder.file("manifest.tsv").read_text().splitlines()
     assert [line.split("\t")[0] for line in lines] == NAMES
     assert folder.file("common.sh").read_text().count("keep_going()") == 1
@@ -64,10 +64,10 @@ def test_a_folder_that_is_not_a_sweep_is_refused(tmp_path):
     with pytest.raises(OutputError, match="is not empty and not a sweep"):
         SweepFolder(tmp_path).start(make_sweep(GRID))
     with pytest.raises(InputError, match=r"is not a sweep \(no sweep.json\)"):
-        SweepFolder(tmp_path).open()
+        SweepFolder(tmp_path).sweep()
     (tmp_path / "sweep.json").write_text("{")
     with pytest.raises(InputError, match=r"sweep.json: is damaged"):
-        SweepFolder(tmp_path).open()
+        SweepFolder(tmp_path).sweep()
 
 
 @pytest.mark.parametrize(
@@ -84,14 +84,14 @@ def test_a_folder_that_is_not_a_sweep_is_refused(tmp_path):
 def test_the_log_tells_how_far_a_run_is(log, state, folder):
     if log:
         folder.log(NAMES[1]).write_text(log)
-    run = folder.runs(folder.open())[1]
+    run = folder.runs(folder.sweep())[1]
     assert run_state(run, folder.log(run.name)) == state
     queued = QueuedJob("7_1", "queued")
     assert run_state(run, folder.log(run.name), queued)[0] == "queued"
 
 
 def test_rows_come_best_first_and_seeds_are_averaged(folder):
-    sweep = folder.open()
+    sweep = folder.sweep()
     finish(folder, NAMES[0], 0.8, 0.7)
     finish(folder, NAMES[2], 0.9, 0.75)
     finish(folder, NAMES[3], 0.95, 0.6)

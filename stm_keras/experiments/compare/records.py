@@ -2,8 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, RootModel
+from pydantic import Field
 
+from stm_keras.experiments.compare.setups import Setup
 from stm_keras.records import Count, Place, Record, Share
 
 Positive = Annotated[float, Field(gt=0)]
@@ -11,31 +12,28 @@ Whole = Annotated[int, Field(gt=0, lt=2**31)]
 Natural = Annotated[int, Field(ge=0, lt=2**31)]
 
 
-class Side(Record):
-    """A row of a comparison."""
+class Numbers(Record):
+    """How much is measured: the part of plan.json that is not text."""
 
-    library: Literal["tensorflow", "jax", "torch", "native", "native-unmasked", "timm"]
-    precision: Literal["float32", "mixed_bfloat16"]
-    jit: Literal["auto", "true", "false", "eager"]
+    steps: Whole = 40  # over which losses are compared
+    repeats: Whole = 3  # rounds of timing over all setups
+    steps_per_round: Whole = 5
+    loading: Natural = 0  # batches fitted as they are made, to see how long training waits
+    cores: Natural = 0  # that a setup may use, 0 for all
+    epochs: Natural = 0  # of the runs that are scored, 0 for none
+    seeds: Whole = 3  # scored runs of a backend
 
 
-class Plan(Record):
+class PlanFile(Numbers):
     """What is compared: plan.json."""
 
     config: Place
-    sides: list[Side]
-    steps: Whole
-    repeats: Whole
-    steps_per_round: Whole
-    loading: Natural
-    cores: Natural
-    epochs: Natural
-    seeds: Whole = 3
+    sides: list[Setup]
     command: Place = ""
 
 
 class Material(Record):
-    """What all sides begin with: material.json."""
+    """What all setups start from: material.json."""
 
     data: Place
     split: Place
@@ -61,7 +59,7 @@ class Memory(Record):
 
 
 class Round(Record):
-    """What a side did in a round."""
+    """What a setup did in a round."""
 
     train: Clocks
     predict: Clocks
@@ -69,7 +67,7 @@ class Round(Record):
 
 
 class Machine(Record):
-    """Where a side ran."""
+    """Where a setup ran."""
 
     name: Place
     processor: Place
@@ -84,7 +82,7 @@ class Machine(Record):
 
 
 class Identity(Record):
-    """What a side began with."""
+    """What a setup started from."""
 
     data: Place
     split: Place
@@ -92,9 +90,9 @@ class Identity(Record):
 
 
 class Part(Record):
-    """What a side of a comparison measured, or why it did not: parts/SIDE.json."""
+    """What a setup measured, or why it did not: parts/SETUP.json."""
 
-    side: Side
+    side: Setup
     name: Place
     status: Literal["done", "failed"]
     session: Place
@@ -103,13 +101,13 @@ class Part(Record):
 
 
 class Failed(Part):
-    """A side that did not run."""
+    """A setup that did not run."""
 
     reason: Place
 
 
 class Agreement(Record):
-    """What a side computed."""
+    """What a setup computed."""
 
     logits: list[Share]
     losses: list[Share]
@@ -123,23 +121,23 @@ class Loading(Record):
     waited: float
 
 
-class Reached(Record):
+class SeedScores(Record):
     """Scores of a seed."""
 
     auroc: float
     balanced_accuracy: float
 
 
-class Seeds(Record):
+class Scored(Record):
     """Scores of several seeds."""
 
-    runs: dict[Place, Reached]
+    runs: dict[Place, SeedScores]
     failed: dict[Place, Place]
     epochs: Count
 
 
 class Done(Part):
-    """A side that ran."""
+    """A setup that ran."""
 
     parameters: Count
     weights: Place
@@ -151,10 +149,4 @@ class Done(Part):
     rounds: Annotated[list[Round], Field(min_length=1)]
     agreement: Agreement
     loading: Loading | None = None
-    scores: Seeds | None = None
-
-
-class Jobs(RootModel[dict[Place, Place]]):
-    """Numbers of SLURM jobs by name."""
-
-    model_config = ConfigDict(strict=True)
+    scores: Scored | None = None

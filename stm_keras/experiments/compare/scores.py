@@ -1,76 +1,75 @@
-"""Scores of a side: runs of several seeds, trained and judged as `stm-keras train` does."""
+"""Scores of a setup: runs of several seeds, trained and judged as `stm-keras train` does."""
 
 from stm_keras.errors import StmKerasError
-from stm_keras.experiments.compare.process import Process
+from stm_keras.experiments.compare.worker import Process
 from stm_keras.runs import Run
 
 SCORES = ("auroc", "balanced_accuracy")
 
 
-def scored_sides(sides):
-    """List the sides that are trained for scores: each backend and precision once.
+def scored_setups(setups):
+    """List the setups that are trained for scores: each backend and precision once.
 
     How a step is compiled changes its speed, not what is learnt.
     """
     chosen = {}
-    for side in sides:
-        if side.ours:
-            chosen.setdefault((side.library, side.precision), side)
+    for setup in setups:
+        if setup.uses_keras:
+            chosen.setdefault((setup.library, setup.precision), setup)
     return list(chosen.values())
 
 
-def score_sides(folder, plan, sides, say):
+def score_setups(folder, plan, setups, progress):
     """Train the runs that are not done, one after the other, and note their scores.
 
     An interrupted run goes on after its last epoch.
 
     Args:
-        folder: A `Folder`.
+        folder: A `ComparisonFolder`.
         plan: Its `Plan`.
-        sides: sequence of `Side` that were measured.
-        say: callable of str.
+        setups: sequence of `Setup` that were measured.
+        progress: callable of a str.
     """
-    for side in scored_sides(plan.sides):
-        part = folder.done(side)
-        if side not in sides or part is None:
+    for setup in scored_setups(plan.setups):
+        part = folder.done(setup)
+        if setup not in setups or part is None:
             continue
-        found, failed = {}, {}
-        first = plan.config.seed
-        for seed in range(first, first + plan.seeds):
+        scores, failed = {}, {}
+        for seed in range(plan.config.seed, plan.config.seed + plan.seeds):
             try:
-                found[str(seed)] = _scores_of(folder, plan, side, seed, say)
+                scores[str(seed)] = _scores(folder, plan, setup, seed, progress)
             except StmKerasError as error:
                 failed[str(seed)] = str(error)
-                say(f"{side.name}, seed {seed}: failed: {error}")
-        part["scores"] = {"runs": found, "failed": failed, "epochs": plan.epochs}
-        folder.write_json(f"parts/{side.slug}.json", part)
+                progress(f"{setup.name}, seed {seed}: failed: {error}")
+        part["scores"] = {"runs": scores, "failed": failed, "epochs": plan.epochs}
+        folder.write_part(setup, part)
 
 
-def _scores_of(folder, plan, side, seed, say):
-    done = Run(folder.file(run_name(side, seed))).read_json("evaluation.json", SCORES)
-    if done is None:
-        say(f"{side.name}, seed {seed}: training {plan.epochs} epochs.")
-        with Process(folder, side, plan.cores) as process:
-            done = process.ask("score", seed=seed)
-    if None in (done[key] for key in SCORES):
-        raise StmKerasError("its test scans tell no score")
-    return {key: done[key] for key in SCORES}
+def _scores(folder, plan, setup, seed, progress):
+    scores = Run(folder.file(run_name(setup, seed))).read_json("evaluation.json", SCORES)
+    if scores is None:
+        progress(f"{setup.name}, seed {seed}: training {plan.epochs} epochs.")
+        with Process(folder, setup, plan.cores) as process:
+            scores = process.call("score", seed=seed)
+    if None in (scores[key] for key in SCORES):
+        raise StmKerasError("its test scans give no score")
+    return {key: scores[key] for key in SCORES}
 
 
-def run_name(side, seed):
+def run_name(setup, seed):
     """Return the name of a run's folder, inside that of the comparison."""
-    return f"runs/{side.slug}-seed{seed}"
+    return f"runs/{setup.slug}-seed{seed}"
 
 
-def score_run(folder, plan, side, seed, say):
-    """Train one run on the split of the comparison and judge its test scans.
+def score_run(folder, plan, setup, seed, progress):
+    """Train one run on the split of the comparison and score its test scans.
 
     Args:
-        folder: A `Folder` that is prepared.
+        folder: A `ComparisonFolder` that is prepared.
         plan: Its `Plan`.
-        side: The `Side`, whose backend is in use.
+        setup: The `Setup`, whose backend is in use.
         seed: int. Of initial weights, order and augmentation.
-        say: callable of str.
+        progress: callable of a str.
 
     Returns:
         dict of "auroc" and "balanced_accuracy".
@@ -78,17 +77,14 @@ def score_run(folder, plan, side, seed, say):
     from stm_keras.training.report import finish
     from stm_keras.training.train import train
 
-    config = plan.config
-    jit = {"auto": "auto", "true": True}.get(side.jit, False)
-    changed = {"epochs": plan.epochs, "precision": side.precision, "jit_compile": jit}
-    settings = config.train.model_copy(update=changed)
-    config = config.model_copy(update={"train": settings, "seed": seed})
-    run = Run.start(folder.file(run_name(side, seed)), config)
+    changes = {"epochs": plan.epochs, **setup.train_settings}
+    settings = plan.config.train.model_copy(update=changes)
+    config = plan.config.model_copy(update={"train": settings, "seed": seed})
+    run = Run.start(folder.file(run_name(setup, seed)), config)
     if not run.file("split.json").exists():
-        run.write_json(
-            "split.json", {**folder.split(), "dataset": folder.material()["data"]}
-        )
+        split = {**folder.split(), "dataset": folder.material()["data"]}
+        run.write_json("split.json", split)
     with run.locked():
-        predictor, dataset, split = train(config, run, say)
-        scores = finish(run, predictor, dataset, split, say)
+        predictor, dataset, split = train(config, run, progress)
+        scores = finish(run, predictor, dataset, split, progress)
     return {key: scores[key] for key in SCORES}
