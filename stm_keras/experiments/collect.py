@@ -31,11 +31,6 @@ DATA_SETTINGS = {
 def run_state(run, log, queued=None):
     """Tell how far a run of a sweep is.
 
-    Args:
-        run: `PlannedRun`.
-        log: `Path` of its log.
-        queued: `QueuedJob` that makes it, or None.
-
     Returns:
         Tuple of str: "done", "running", "queued", "failed", "interrupted", "begun" or
         "missing"; int, how often it was started; str, the error it ended with, or "".
@@ -56,16 +51,7 @@ def run_state(run, log, queued=None):
 
 
 def sweep_rows(folder, sweep, queued):
-    """Collect what is known of each run of a sweep, the best first.
-
-    Args:
-        folder: `SweepFolder`.
-        sweep: Its `Sweep`.
-        queued: dict of name to `QueuedJob`, as of `JobFolder.queued`.
-
-    Returns:
-        list of dict, JSON-ready.
-    """
+    """Collect what is known of each run of a `SweepFolder`: list of dict, the best first."""
     rows = []
     for run in folder.runs(sweep):
         state, starts, error = run_state(run, folder.log(run.name), queued.get(run.name))
@@ -83,11 +69,7 @@ def sweep_rows(folder, sweep, queued):
 
 
 def mean_rows(rows, sweep):
-    """Average finished runs over their seeds, the best settings first.
-
-    Returns:
-        list of dict: the settings, `runs`, and mean and standard deviation of each score.
-    """
+    """Average finished runs over their seeds: list of dict, the best settings first."""
     groups = {}
     for row in rows:
         if row["state"] == "done":
@@ -121,15 +103,8 @@ def rows_csv(rows):
 def pool_folds(runs, dataset, seed=0):
     """Score each config and protocol of a benchmark on the test scans of all its folds.
 
-    Every scan is judged by the one model that did not see its fold.
-
-    Args:
-        runs: list of `PlannedRun`; those that are not done are left out and counted.
-        dataset: The `Dataset` they were trained on.
-        seed: int. Of the bootstrap.
-
-    Returns:
-        list of dict, JSON-ready, a row for each config and protocol.
+    Every scan is judged by the one model that did not see its fold. Runs that are not done
+    are left out and counted. Returns a list of dict, a row for each config and protocol.
 
     Raises:
         StmKerasError: A run was trained on other data.
@@ -216,17 +191,7 @@ def _mean_trust(runs):
 
 
 def repeat_command(folds, done, run, environment):
-    """Return the command that makes finished folds again, without paths of this machine.
-
-    Args:
-        folds: list of `PlannedRun`, all of one group and protocol.
-        done: list of `PlannedRun`, those that are finished.
-        run: The `Run` of one of them.
-        environment: dict, its environment.json.
-
-    Returns:
-        str.
-    """
+    """Return the command that makes finished folds again, without paths of this machine."""
     first = done[0]
     words = ["stm-keras", "benchmark", config_word(first.config), "--data", "scans.h5"]
     words += ["--protocols", first.protocol]

@@ -25,32 +25,20 @@ QUEUE_SETTINGS = ("concurrent", "sbatch")  # which do not change what comes out
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One training run of an experiment.
+    """One training run of an experiment; what is None is left to its config."""
 
-    Args:
-        path: `Path` of its folder.
-        config: `Path` of the config file.
-        settings: tuple of str `section.key=value`: what differs from the config.
-        data: Path of the dataset; here and below None leaves it to the config.
-        protocol, fold, seed, backend: As of `stm-keras train`.
-        variant: str. Name of a variant of a config in a benchmark, or empty.
-        variant_settings: tuple of str, its settings.
-        values: dict of dotted key to value: the point of a grid or a search.
-        result: str. Name of the file that a finished run has.
-    """
-
-    path: Path
+    path: Path  # its folder
     config: Path
-    settings: tuple[str, ...] = ()
-    data: Path | str | None = None
+    settings: tuple[str, ...] = ()  # section.key=value
+    data: Path | None = None
     protocol: str | None = None
     fold: int | None = None
     seed: int | None = None
     backend: str | None = None
-    variant: str = ""
+    variant: str = ""  # of a benchmark
     variant_settings: tuple[str, ...] = ()
-    values: dict = field(default_factory=dict)
-    result: str = "evaluation.json"
+    values: dict = field(default_factory=dict)  # point of a grid or a search
+    result: str = "evaluation.json"  # file that a finished run has
 
     @property
     def name(self):
@@ -143,10 +131,7 @@ def read_sweep(path):
 
 
 def make_sweep(table):
-    """Check a dict with the keys of `Sweep`, and the config of every run.
-
-    Returns:
-        `Sweep`.
+    """Make a `Sweep` of a dict, and check the config of every run.
 
     Raises:
         ConfigError: A key is unknown or a value is wrong, also one for a run.
@@ -187,12 +172,8 @@ def base_config(sweep):
 def sweep_runs(sweep, folder="."):
     """List the runs of a grid; of a search there are none before it begins.
 
-    Args:
-        sweep: `Sweep`.
-        folder: `Path` of the sweep. Jobs start elsewhere, so paths are made absolute.
-
-    Returns:
-        list of `PlannedRun`, seeds last: the first runs cover the grid once.
+    Seeds come last: the first runs cover the grid once. Jobs start elsewhere, so paths are
+    made absolute.
     """
     if sweep.space:
         return []
@@ -272,22 +253,9 @@ def benchmark_runs(
 ):
     """List the runs of a benchmark.
 
-    Args:
-        configs: sequence of `Path`.
-        protocols: sequence of str.
-        dataset: A `Dataset`. Under P3 each campaign is a fold.
-        folder: `Path` of the runs.
-        num_folds: int. Folds under P1 and P2.
-        only: sequence of str `config:protocol:fold`, each part of which may be left out
-            from the right. Empty for all.
-        variants: sequence of pairs of name and settings, as of `read_variant`: each config
-            is planned as it is and once with each of these.
-        data: `Path` of the dataset.
-        settings: sequence of str for every run; those of a variant win.
-        backend: str, or None.
-
-    Returns:
-        list of `PlannedRun`.
+    Each config is planned as it is and once with each of `variants`, pairs as of
+    `read_variant`. Under P3 each campaign of the dataset is a fold, else there are `num_folds`.
+    `only` are texts `config:protocol:fold`, each part of which may be left out from the right.
 
     Raises:
         UsageError: `only` names no run.
@@ -339,10 +307,7 @@ def read_values(text):
 
 
 def read_space(text):
-    """Read `section.key=low:high`, `low:high:log` or `one,other` of `--space`.
-
-    Returns:
-        Tuple of str and dict for a `Range`.
+    """Read `section.key=low:high`, `low:high:log` or `one,other` as key and dict for a `Range`.
 
     Raises:
         UsageError: It is something else.
@@ -370,10 +335,7 @@ def _split_values(text):
 
 
 def read_variant(text):
-    """Read "name:section.key=value,section.key=value" of `--vary`.
-
-    Returns:
-        Tuple of str and tuple of str.
+    """Read "name:section.key=value,section.key=value" as name and tuple of settings.
 
     Raises:
         UsageError: It is something else.

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,15 +35,10 @@ RUNNING = ("RUNNING", "COMPLETING", "CONFIGURING")
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """A job of an array that is not over.
+    """A job of an array that is not over."""
 
-    Args:
-        id: str. As SLURM writes it, such as "12_3".
-        state: str. "queued" or "running".
-    """
-
-    id: str
-    state: str
+    id: str  # such as "12_3"
+    state: str  # "queued" or "running"
 
 
 @dataclass(frozen=True)
@@ -65,14 +61,7 @@ class JobFolder(JsonFolder):
         return self.read_json(JOBS) or []
 
     def submit(self, names, lines, concurrent, options=()):
-        """Queue lines of the manifest, and note the arrays.
-
-        Args:
-            names: list of str. What each line of the manifest is called.
-            lines, concurrent, options: As of `submit_arrays`.
-
-        Returns:
-            dict of name to the id of its job.
+        """Queue lines of the manifest, and note the arrays; return the id of each by name.
 
         Raises:
             StmKerasError: SLURM refuses.
@@ -94,24 +83,13 @@ class JobFolder(JsonFolder):
         return ids
 
     def active_arrays(self, concurrent):
-        """Ask SLURM which arrays of the folder are not over.
-
-        Args:
-            concurrent: int. Jobs at a time where that was not noted.
-
-        Returns:
-            dict of str to int: the array, and how many of its jobs may run at a time.
-        """
+        """Ask SLURM which arrays are not over, and how many jobs of each may run: dict."""
         limits = {a["job"]: a.get("at_once", concurrent) for a in self.arrays()}
         active = Counter(job for job, _, _ in active_jobs()) if limits else {}
         return {job: min(limits[job], n) for job, n in active.items() if job in limits}
 
     def queued(self):
-        """Ask SLURM which lines of the manifest are queued or running.
-
-        Returns:
-            dict of name to `QueuedJob`; empty where there is no SLURM.
-        """
+        """Ask SLURM which lines are not over: dict of name to `QueuedJob`."""
         arrays = {array["job"]: array for array in self.arrays()}
         jobs = {}
         for job, task, state in active_jobs() if arrays else ():
@@ -126,17 +104,9 @@ def submit_arrays(folder, lines, concurrent, options, max_size, active, send):
     """Queue lines of a manifest so that never more run than asked for, in any number of arrays.
 
     SLURM counts within an array only. So each gets what those before leave of `concurrent`,
-    and where that is nothing, it begins when they are over.
-
-    Args:
-        folder: `Path` of the manifest.
-        lines: list of int. Lines of manifest.tsv, from 0.
-        concurrent: int. Jobs at a time.
-        options: sequence of str. Further options for sbatch.
-        max_size: int. SLURM's MaxArraySize: numbers of an array must be below.
-        active: dict of str to int: arrays of the folder that are not over, and how many jobs
-            of each may run at a time.
-        send: callable of a list of str, what follows `sbatch`, that returns the array's number.
+    and where that is nothing, it begins when they are over: `active` are the arrays that are
+    not over, and how many jobs of each may run. `send` gets what follows `sbatch` and returns
+    the array's number. `max_size` is SLURM's MaxArraySize: numbers of an array are below.
 
     Yields:
         Tuple of str, the array's number; int, the line that its job 0 stands for; int, how
@@ -226,12 +196,7 @@ def sbatch(arguments):
 
 
 def active_jobs():
-    """List the jobs of this user that are queued or running.
-
-    Returns:
-        list of tuple of str, the job; int or None, its number in an array; and str,
-        "queued" or "running". Empty where there is no SLURM.
-    """
+    """List the jobs of this user that are not over: tuples of job, number in array, state."""
     if shutil.which("squeue") is None:
         return []
     # not --jobs: SLURM refuses the whole question where it has forgotten one of them
@@ -257,34 +222,19 @@ def ask_slurm(command):
 
 @dataclass(frozen=True)
 class Task:
-    """One command to run here.
-
-    Args:
-        name: str. What messages call it.
-        arguments: list of str, of `stm-keras`.
-        log: `Path` that its output is added to.
-        done: callable that tells whether its result is there.
-    """
+    """One command to run here."""
 
     name: str
-    arguments: list
+    arguments: list[str]  # of `stm-keras`
     log: Path
-    done: object
+    done: Callable[[], bool]  # tells whether its result is there
 
 
 def run_all(tasks, at_once=1, progress=print):
-    """Run tasks, some at a time, and wait for them.
+    """Run tasks, some at a time, and return whether each is done: list of bool.
 
     Whatever ends this, Ctrl-C too, ends them as well: each is asked to stop and keeps the
     epochs that are done.
-
-    Args:
-        tasks: list of `Task`.
-        at_once: int.
-        progress: callable of a str, called as each ends.
-
-    Returns:
-        list of bool: whether each is done.
     """
     running, stopping, lock = set(), threading.Event(), threading.Lock()
 
@@ -321,15 +271,7 @@ def run_all(tasks, at_once=1, progress=print):
 
 
 def run_missing(runs, at_once=1, progress=print):
-    """Make those runs of a benchmark that are not there yet, with a log beside each.
-
-    Args:
-        runs: list of `PlannedRun`.
-        at_once, progress: As of `run_all`.
-
-    Returns:
-        list of `PlannedRun` that failed.
-    """
+    """Make the planned runs that are not there yet, and return those that failed."""
     missing = [run for run in runs if not run.done()]
     progress(f"{len(runs)} runs, {len(runs) - len(missing)} of them done.")
     tasks = [
@@ -341,10 +283,6 @@ def run_missing(runs, at_once=1, progress=print):
 
 
 def start(arguments, log):
-    """Start `stm-keras` in a process of its own, which writes to an open file.
-
-    Returns:
-        `subprocess.Popen`.
-    """
+    """Start `stm-keras` in a process of its own, which writes to an open file."""
     command = [sys.executable, "-m", "stm_keras", *arguments]
     return subprocess.Popen(command, stdout=log, stderr=log)

@@ -31,15 +31,6 @@ def is_over(folder, sweep):
 def work(folder, sweep, worker, progress=print):
     """Try trials until the search is over.
 
-    Args:
-        folder: `SweepFolder`.
-        sweep: Its `Sweep`.
-        worker: int. Which of the workers this is.
-        progress: callable of a str.
-
-    Returns:
-        int. Trials that this worker has made.
-
     Raises:
         Preempted: The process was asked to stop; the trial waits to be taken up again.
     """

@@ -70,13 +70,6 @@ class ComparisonFolder(JsonFolder):
     def start(self, plan, overwrite=False):
         """Start a comparison, or go on with the same one.
 
-        Args:
-            plan: A `Plan`.
-            overwrite: bool. Whether to measure all of its setups anew.
-
-        Returns:
-            The `Plan`, with the setups that the folder holds already.
-
         Raises:
             UsageError: The folder holds another comparison.
             OutputError: It holds something else, or cannot be written.
@@ -187,9 +180,6 @@ class ComparisonFolder(JsonFolder):
 
     def weights(self, path=None):
         """Read initial weights: dict of name to array, in the order of the model.
-
-        Args:
-            path: `Path` of another file than that of the folder.
 
         Raises:
             InputError: The file cannot be read.

@@ -6,11 +6,11 @@ import time
 import keras
 import numpy as np
 
-from stm_keras.backend import feed, predict
+from stm_keras.backend import devices, feed, predict
 from stm_keras.data.load import load_dataset
 from stm_keras.data.split import Split
-from stm_keras.experiments.compare import machine
 from stm_keras.experiments.compare.folder import TIMED_BATCHES, digest
+from stm_keras.experiments.compare.machine import devices_of, versions
 from stm_keras.experiments.compare.setups import EAGER
 from stm_keras.models import build_model
 from stm_keras.training.train import compile_model, set_seed
@@ -19,13 +19,7 @@ from stm_keras.training.warm_start import answers, freeze, make_batches
 
 
 class KerasTrainer:
-    """Train and predict with one backend.
-
-    Args:
-        folder: A `ComparisonFolder` that is prepared.
-        plan: Its `Plan`.
-        setup: The `Setup`; its backend is in use.
-    """
+    """Train and predict with one backend."""
 
     def __init__(self, folder, plan, setup):
         self.folder, self.plan, self.setup = folder, plan, setup
@@ -68,8 +62,8 @@ class KerasTrainer:
                 "computed": first.compute_dtype,
                 "logits": sorted({dtype(output.dtype) for output in outputs}),
             },
-            "devices": sorted({machine.device_of(array) for array in (*weights, *outputs)}),
-            "versions": machine.versions(self.setup.library),
+            "devices": devices_of([*weights, *outputs], devices()[0]),
+            "versions": versions(self.setup.library),
         }
 
     def train(self, count):
@@ -92,7 +86,7 @@ class KerasTrainer:
         batches = make_batches(config, dataset, split, heads, lambda text: None)
         with contextlib.closing(batches):
             start = time.perf_counter()
-            self.model.fit(feed(First(batches, count)), shuffle=False, verbose=0)
+            self.model.fit(feed(Repeated(batches, count)), shuffle=False, verbose=0)
             seconds = time.perf_counter() - start
         return {"seconds": seconds, "waited": batches.waited, "batches": count}
 
@@ -108,7 +102,7 @@ class KerasTrainer:
 
 
 class Repeated(keras.utils.PyDataset):
-    """Batches at hand, one after the other and again, without any work to make them."""
+    """So many batches, one after the other and again where there are fewer."""
 
     def __init__(self, batches, count):
         super().__init__()
@@ -119,13 +113,6 @@ class Repeated(keras.utils.PyDataset):
 
     def __getitem__(self, number):
         return self.batches[number % len(self.batches)]
-
-
-class First(Repeated):
-    """The first batches of an epoch."""
-
-    def __getitem__(self, number):
-        return self.batches[number]
 
 
 def _logits(model, scans):

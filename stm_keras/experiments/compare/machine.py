@@ -52,37 +52,13 @@ def processor():
     return names[0].strip() if names else "unknown processor"
 
 
-def device_of(array):
-    """Return where an array of TensorFlow, JAX or torch lies: "cpu", or "gpu: NAME"."""
-    library = type(array).__module__.partition(".")[0]
-    if library == "torch":
-        import torch
-
-        if array.device.type == "cpu":
-            return "cpu"
-        return f"gpu: {torch.cuda.get_device_name(array.device)}"
-    if library == "tensorflow":
-        import tensorflow as tf
-
-        device = tf.DeviceSpec.from_string(array.device)
-        if device.device_type == "CPU":
-            return "cpu"
-        card = tf.config.list_physical_devices(device.device_type)[device.device_index]
-        details = tf.config.experimental.get_device_details(card)
-        return f"{device.device_type.lower()}: {details.get('device_name', card.name)}"
-    device = min(array.devices(), key=lambda each: each.id)
-    return "cpu" if device.platform == "cpu" else f"{device.platform}: {device.device_kind}"
+def devices_of(arrays, gpu):
+    """List where arrays of TensorFlow, JAX or torch lie: "cpu", or the name of the GPU."""
+    return sorted({"cpu" if "cpu" in str(a.device).lower() else gpu for a in arrays})
 
 
 def peak_memory(library):
-    """Return the most memory that this process held so far.
-
-    Args:
-        library: str. As of a `Setup`.
-
-    Returns:
-        dict of "host" and "device" to GB (2^30 bytes); None where a device does not tell.
-    """
+    """Return the most memory that this process held so far."""
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     host = held / (2**30 if sys.platform == "darwin" else 2**20)
     device = _device_bytes(library)

@@ -26,12 +26,6 @@ DEVICE_OPTIONS = ("--gres", "--gpus", "-G")  # which that job does not need
 def prepare(folder, plan, weights=None, progress=print):
     """Make what every setup starts from, in a process of the first backend that works.
 
-    Args:
-        folder: A `ComparisonFolder`, started.
-        plan: Its `Plan`.
-        weights: `Path` of the weights.npz of another comparison, or None.
-        progress: callable of a str.
-
     Raises:
         UsageError: Data or weights are not those that the comparison started from.
         StmKerasError: A file cannot be read, or no backend could do it.
@@ -75,14 +69,7 @@ def prepare(folder, plan, weights=None, progress=print):
 
 
 def measure(folder, plan, setups, progress):
-    """Measure those setups that are not done, and write what each measured as its part.
-
-    Args:
-        folder: A `ComparisonFolder` that is prepared.
-        plan: Its `Plan`.
-        setups: sequence of `Setup`.
-        progress: callable of a str.
-    """
+    """Measure those setups that are not done, and write what each measured as its part."""
     waiting = [setup for setup in setups if folder.done(setup) is None]
     if waiting:
         progress(f"Measuring {', '.join(setup.name for setup in waiting)}.")
@@ -118,13 +105,9 @@ class _Session:
                     results[setup]["rounds"].append(self._call(setup, "round"))
                 self.progress(f"Round {number + 1} of {self.plan.repeats} is done.")
             for setup in list(self.processes):
-                if self.plan.loading and setup.uses_keras:
-                    results[setup]["loading"] = self._call(setup, "load")
-            for setup in list(self.processes):
-                agreement = self._call(setup, "agree")
-                if agreement is not None:
-                    result = {**results[setup], "agreement": agreement}
-                    self._write(setup, status="done", **result)
+                last = self._call(setup, "finish")
+                if last is not None:
+                    self._write(setup, status="done", **results[setup], **last)
                     self.processes.pop(setup).close()
                     self.progress(f"{setup.name}: done.")
 
@@ -146,18 +129,12 @@ class _Session:
 
 
 def submit(folder, plan, options=()):
-    """Queue what is not done on SLURM: a job for each library, then one that sums up.
+    """Queue what is not done on SLURM, and return the id of each job by its name.
+
+    There is a job for each library, then one that sums up.
 
     The last one starts when the others have ended, however they did, so that a crash or a
     time limit leaves a row with its reason. What is queued already is left alone.
-
-    Args:
-        folder: A `ComparisonFolder` that is prepared.
-        plan: Its `Plan`.
-        options: sequence of str, passed on to sbatch.
-
-    Returns:
-        dict of str to str: the id of each job, "merge" the last.
 
     Raises:
         UsageError: There is no sbatch here.

@@ -25,12 +25,6 @@ def prepare(folder, plan, weights=None, progress=print):
 
     The batches are those of `stm-keras train`, a function of seed, epoch and number.
 
-    Args:
-        folder: A `ComparisonFolder`.
-        plan: Its `Plan`.
-        weights: `Path` of the weights.npz of another comparison to start from, or None.
-        progress: callable of a str.
-
     Raises:
         MismatchError: The weights are of another network.
     """

@@ -13,7 +13,7 @@ Natural = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class Numbers(Record):
-    """How much is measured: the part of plan.json that is not text."""
+    """How much is measured."""
 
     steps: Whole = 40  # over which losses are compared
     repeats: Whole = 3  # rounds of timing over all setups
@@ -44,31 +44,23 @@ class Material(Record):
     batches: list[Place]
 
 
-class Clocks(Record):
-    """Seconds by two clocks."""
-
+class Clocks(Record):  # s
     wall: Positive
     cpu: Positive
 
 
-class Memory(Record):
-    """Gigabytes."""
-
+class Memory(Record):  # GB
     host: float
     device: float | None
 
 
 class Round(Record):
-    """What a setup did in a round."""
-
     train: Clocks
     predict: Clocks
     memory: Memory
 
 
 class Machine(Record):
-    """Where a setup ran."""
-
     name: Place
     processor: Place
     cores: Count | None
@@ -82,8 +74,6 @@ class Machine(Record):
 
 
 class Identity(Record):
-    """What a setup started from."""
-
     data: Place
     split: Place
     batches: list[Place]
@@ -107,30 +97,22 @@ class Failed(Part):
 
 
 class Agreement(Record):
-    """What a setup computed."""
-
     logits: list[Share]
     losses: list[Share]
     logits_after: list[Share]
 
 
 class Loading(Record):
-    """How long training waited for batches."""
-
     seconds: Positive
     waited: float
 
 
 class SeedScores(Record):
-    """Scores of a seed."""
-
     auroc: float
     balanced_accuracy: float
 
 
 class Scored(Record):
-    """Scores of several seeds."""
-
     runs: dict[Place, SeedScores]
     failed: dict[Place, Place]
     epochs: Count

@@ -32,10 +32,7 @@ COLOUR = {
 
 
 def collect(folder):
-    """Sum up the parts of a `ComparisonFolder`.
-
-    Returns:
-        dict, JSON-ready: "rows" as of `summarise`, "machines", "settings" and "command".
+    """Sum up the parts of a `ComparisonFolder`: rows, machines, settings and command.
 
     Raises:
         MismatchError: The parts cannot be compared.
@@ -72,13 +69,7 @@ def write(folder, comparison):
 
 
 def merge(sources, output, command="", overwrite=False):
-    """Copy the parts of several comparisons into one folder, where they can be compared.
-
-    Args:
-        sources: sequence of `ComparisonFolder`, of the same config and settings.
-        output: `ComparisonFolder`: new, or the only source, which is then as it was.
-        command: str. What was typed.
-        overwrite: bool. Whether the output may replace a comparison.
+    """Copy the parts of several comparisons into one folder, or check those of one folder.
 
     Raises:
         MismatchError: They compare other things.
@@ -164,14 +155,7 @@ def _machines(comparison):
 
 
 def plot_times(rows):
-    """Draw the time of a training step: each round, quartiles as a box, median as a line.
-
-    Args:
-        rows: list of dict, as of `summarise`, all of them done.
-
-    Returns:
-        `Figure`.
-    """
+    """Draw the time of a training step: each round, quartiles as a box, median as a line."""
     figure = Figure(figsize=(6.4, 1.2 + 0.42 * len(rows)), layout="constrained")
     axes = figure.subplots()
     style_axes(axes, "time of a training step", "ms", "")
@@ -192,14 +176,7 @@ def plot_times(rows):
 
 
 def plot_losses(rows):
-    """Draw the loss of each step, and its difference from that of the first of its precision.
-
-    Args:
-        rows: As of `plot_times`.
-
-    Returns:
-        `Figure`.
-    """
+    """Draw the loss of each step, and its difference from that of the first of its precision."""
     figure = Figure(figsize=(10, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     style_axes(left, "loss, no dropout", "step", "")

@@ -23,12 +23,6 @@ def score_setups(folder, plan, setups, progress):
     """Train the runs that are not done, one after the other, and note their scores.
 
     An interrupted run goes on after its last epoch.
-
-    Args:
-        folder: A `ComparisonFolder`.
-        plan: Its `Plan`.
-        setups: sequence of `Setup` that were measured.
-        progress: callable of a str.
     """
     for setup in scored_setups(plan.setups):
         part = folder.done(setup)
@@ -62,18 +56,7 @@ def run_name(setup, seed):
 
 
 def score_run(folder, plan, setup, seed, progress):
-    """Train one run on the split of the comparison and score its test scans.
-
-    Args:
-        folder: A `ComparisonFolder` that is prepared.
-        plan: Its `Plan`.
-        setup: The `Setup`, whose backend is in use.
-        seed: int. Of initial weights, order and augmentation.
-        progress: callable of a str.
-
-    Returns:
-        dict of "auroc" and "balanced_accuracy".
-    """
+    """Train one run on the split of the comparison and score its test scans."""
     from stm_keras.training.report import finish
     from stm_keras.training.train import train
 

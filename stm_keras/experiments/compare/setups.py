@@ -54,15 +54,6 @@ def plan_setups(backends, precisions, jits, references=()):
 
     A reference is either plain or compiled; it is compiled where "true" is asked for.
 
-    Args:
-        backends: sequence of str.
-        precisions: sequence of str.
-        jits: sequence of str of `JITS` and "eager".
-        references: sequence of str of `REFERENCES`.
-
-    Returns:
-        list of `Setup`.
-
     Raises:
         UsageError: A name is unknown, or nothing is left.
     """
@@ -92,15 +83,7 @@ def plan_setups(backends, precisions, jits, references=()):
 
 
 def default_references(model, installed):
-    """Choose the references of a `ModelConfig`: those that have the same network.
-
-    Args:
-        model: `ModelConfig`.
-        installed: callable of a module's name.
-
-    Returns:
-        list of str.
-    """
+    """Choose the references of a `ModelConfig`: those that have the same network."""
     if not has_reference(model):
         return []
     modules = {"native": "torch", "timm": "timm"}

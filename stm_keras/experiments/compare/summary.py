@@ -17,14 +17,7 @@ def summarise(parts, missing=()):
 
     The first setup of each precision is what others of that precision must agree with. Speed
     is relative to the first reference of the same precision where there is one, else to the
-    first setup.
-
-    Args:
-        parts: list of dict, as written by `measure`, each with a `label` that messages name.
-        missing: sequence of tuples of a setup's name and why it has no part.
-
-    Returns:
-        list of dict, JSON-ready, a row for each setup in the same order.
+    first setup. `missing` are pairs of a setup's name and why it has no part.
 
     Raises:
         MismatchError: Setups that ran had other data, another split, weights or dtypes.
@@ -222,14 +215,9 @@ COLUMNS = {  # title of a column to what its cell says of a row
 
 
 def cells(rows):
-    """Lay out rows as text.
+    """Lay out rows as text: titles, and a list of cells for each row.
 
-    Args:
-        rows: list of dict, as of `summarise`.
-
-    Returns:
-        Tuple of a list of str, the titles, and a list of lists of str. A column that says
-        nothing in any row is left out; a setup that did not run has only a name.
+    A column that says nothing in any row is left out; a setup that did not run has only a name.
     """
     body = []
     for row in rows:

@@ -5,8 +5,8 @@ from torch import nn
 from torch.nn import functional
 
 from stm_keras.errors import MissingExtraError
-from stm_keras.experiments.compare import machine
 from stm_keras.experiments.compare.folder import TIMED_BATCHES, digest
+from stm_keras.experiments.compare.machine import devices_of, versions
 
 NOT_DECAYED = ("class_token", "positions", "cls_token", "pos_embed")  # nor biases and norms
 EPSILON = 1e-7  # of Keras' AdamW
@@ -16,23 +16,20 @@ class NativeViT(nn.Module):
     """The network of `stm_keras.models.vit` as a PyTorch user would write it.
 
     A linear tokenizer, a class token, learned positions and `nn.TransformerEncoder`
-    with `norm_first=True`. As in ours, nothing is dropped from the attention weights.
-
-    Args:
-        num_classes, pixels, max_lines, layers, heads, dim, mlp_dim, dropout: As of `vit`.
-        masked: bool. Whether no token attends to lines of zeros, as in ours. Without,
-            PyTorch may choose faster attention.
+    with `norm_first=True`. As in ours, nothing is dropped from the attention weights, and if
+    `masked` no token attends to lines of zeros. Without, PyTorch may choose faster attention.
     """
 
     def __init__(
         self,
         num_classes,
-        pixels=128,
-        max_lines=128,
-        layers=6,
-        heads=8,
-        dim=256,
-        mlp_dim=1024,
+        *,
+        pixels,
+        max_lines,
+        layers,
+        heads,
+        dim,
+        mlp_dim,
         dropout=0.1,
         masked=False,
     ):
@@ -53,7 +50,7 @@ class NativeViT(nn.Module):
         )
         norm = nn.LayerNorm(dim, eps=1e-6)
         self.encoder = nn.TransformerEncoder(
-            block, layers, norm=norm, enable_nested_tensor=False
+            block, layers, norm, enable_nested_tensor=False
         )
         for layer in self.encoder.layers:
             layer.self_attn.dropout = 0.0
@@ -72,17 +69,10 @@ class NativeViT(nn.Module):
 
 
 class TimmViT(nn.Module):
-    """timm's ViT as our network: a patch is a line. It has no mask.
-
-    Args:
-        num_classes, pixels, max_lines, layers, heads, dim, mlp_dim, dropout: As of `vit`.
-
-    Raises:
-        MissingExtraError: timm is not installed.
-    """
+    """timm's ViT as our network: a patch is a line. It has no mask."""
 
     def __init__(
-        self, num_classes, pixels, max_lines, layers, heads, dim, mlp_dim, dropout=0.1
+        self, num_classes, *, pixels, max_lines, layers, heads, dim, mlp_dim, dropout=0.1
     ):
         super().__init__()
         try:
@@ -109,12 +99,7 @@ class TimmViT(nn.Module):
 
 
 def copy_weights(weights, network):
-    """Give a `NativeViT` or `TimmViT` the weights of `stm_keras.models.vit`.
-
-    Args:
-        weights: dict of a Keras variable's path to its NumPy array.
-        network: Of the same sizes, changed in place.
-    """
+    """Give a `NativeViT` or `TimmViT` the weights of `stm_keras.models.vit`."""
     timm = isinstance(network, TimmViT)
     arrays = {path: torch.tensor(array) for path, array in weights.items()}
     dim = arrays["class_token/class_token"].shape[-1]
@@ -157,21 +142,10 @@ def _assign(parameter, value):
 
 
 def native_step(network, settings, rates, precision="float32", compiled=False):
-    """Return a function that does one training step, as `compile_model` asks of Keras.
+    """Return a function that does one training step, as `compile_model` has Keras do it.
 
     AdamW with the run's learning rates, no decay of biases, norms, positions and class
     token, clipping of the global norm, label smoothing, a weight for each scan.
-
-    Args:
-        network: `torch.nn.Module` from lines to logits.
-        settings: A `stm_keras.settings.TrainConfig`.
-        rates: sequence of float. Learning rate of each step; the last one stays.
-        precision: str. "float32" or "mixed_bfloat16".
-        compiled: bool. Whether `torch.compile` compiles the network.
-
-    Returns:
-        callable of a batch of inputs, one-hot targets and weights, all NumPy arrays,
-        that returns the loss as a tensor.
     """
     decayed, others = [], []
     for name, weight in network.named_parameters():
@@ -225,19 +199,16 @@ def autocast(device, precision):
 
 
 class TorchTrainer:
-    """Train and predict without Keras.
-
-    Args:
-        folder: A `ComparisonFolder` that is prepared.
-        plan: Its `Plan`.
-        setup: The `Setup`, one of `REFERENCES`.
-    """
+    """Train and predict without Keras."""
 
     def __init__(self, folder, plan, setup):
         self.folder, self.plan, self.setup = folder, plan, setup
         self.material = folder.material()
         self.initial = folder.weights()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.gpu = (
+            f"gpu: {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+        )
         self.compiled = setup.jit == "true"
         self.network, self.step = self._build(plan.config.model.dropout)
         count = min(plan.steps_per_round, TIMED_BATCHES)
@@ -279,8 +250,8 @@ class TorchTrainer:
                 "computed": _dtype(outputs[0]),
                 "logits": ["float32"],  # as the loss takes them
             },
-            "devices": sorted({machine.device_of(array) for array in (*weights, *outputs)}),
-            "versions": machine.versions(self.setup.library),
+            "devices": devices_of([*weights, *outputs], self.gpu),
+            "versions": versions(self.setup.library),
         }
 
     def train(self, count):

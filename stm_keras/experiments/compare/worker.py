@@ -32,13 +32,7 @@ ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 
 class Process:
-    """The worker of one setup, until it is closed.
-
-    Args:
-        folder: A `ComparisonFolder`.
-        setup: A `Setup`.
-        cores: int. Cores that it may use, 0 for all.
-    """
+    """The worker of one setup, until it is closed."""
 
     def __init__(self, folder, setup, cores=0):
         self.log = folder.file("logs", f"{setup.slug}.log")
@@ -128,12 +122,7 @@ def main():
 
 
 class Worker:
-    """What a process can be asked for: each method returns a dict, JSON-ready.
-
-    Args:
-        folder: A `ComparisonFolder`.
-        setup: A `Setup`.
-    """
+    """What a process can be asked for: each method returns a dict, JSON-ready."""
 
     def __init__(self, folder, setup):
         self.folder, self.setup, self.plan = folder, setup, folder.plan()
@@ -186,13 +175,12 @@ class Worker:
             "memory": peak_memory(self.setup.library),
         }
 
-    def load(self):
-        """Time how long training waits for batches."""
-        return self.trainer.load(self.plan.loading)
-
-    def agree(self):
-        """Compute what all setups must agree on."""
-        return self.trainer.agree()
+    def finish(self):
+        """Time how long training waits for batches, and compute what all must agree on."""
+        loading = {}
+        if self.plan.loading and self.setup.uses_keras:
+            loading["loading"] = self.trainer.load(self.plan.loading)
+        return {**loading, "agreement": self.trainer.agree()}
 
     def score(self, seed):
         """Train a run and score its test scans."""
