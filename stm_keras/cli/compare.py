@@ -66,11 +66,11 @@ DEFAULT = "by config"
 @click.option(
     "--seeds", type=click.IntRange(1), default=3, show_default=True, help="Scored runs."
 )
-@click.option("--cores", type=click.IntRange(0), default=0, help="Cores of a side; 0: all.")
+@click.option("--cores", type=click.IntRange(0), default=0, help="Cores of a setup; 0: all.")
 @click.option("--weights", type=options.PATH, help="weights.npz of another comparison.")
 @click.option("--slurm", is_flag=True, help="Queue a job for each backend.")
 @click.option("--sbatch", multiple=True, help='Options for sbatch: "-p gpu --gres=gpu:1".')
-@click.option("--only", multiple=True, metavar="SIDE", help="Only this row (for a job).")
+@click.option("--only", multiple=True, metavar="SETUP", help="Only this row (for a job).")
 @click.option("--merge", is_flag=True, help="Join the folders given instead of CONFIG.")
 @options.overwrite
 @options.as_json
@@ -82,7 +82,7 @@ def compare(paths, data, output, only, merge, slurm, sbatch, overwrite, as_json,
     comparison.html, .md and .json: agreement, time to the first step, time of a step, scans
     a second, memory, and with --epochs scores of several seeds.
 
-    Start it again to go on, or with more backends: what is done is not done again. A side
+    Start it again to go on, or with more backends: what is done is not done again. A setup
     that fails is a row with the reason, and the exit code is then 3. --merge joins folders
     of several machines.
 
@@ -129,7 +129,7 @@ def _measure_only(folder, names):
     for name in names:
         if name not in known:
             raise UsageError(
-                f"`--only {name}`: is not a side of this comparison. Sides: "
+                f"`--only {name}`: is not a setup of this comparison. Setups: "
                 f"{', '.join(known)}."
             )
     setups = [known[name] for name in names]
@@ -241,7 +241,7 @@ def _show_jobs(folder, jobs, as_json):
 
 
 def _show(folder, comparison, as_json):
-    """Print the table, and exit with 3 where a side did not run."""
+    """Print the table, and exit with 3 where a setup did not run."""
     from stm_keras.cli.analyze import table
     from stm_keras.experiments.compare.summary import cells, conditions, failures
 

@@ -146,11 +146,11 @@ def test_a_job_measures_only_its_setups_and_joins_them_as_they_are(compared, tmp
     check_error(
         stm("compare", "--only", "mxnet", "-o", folder),
         2,
-        f"`--only mxnet`: is not a side of this comparison. Sides: {HERE}, timm.",
+        f"`--only mxnet`: is not a setup of this comparison. Setups: {HERE}, timm.",
     )
     result = stm("compare", "--merge", folder, "-o", tmp_path / "joined")
     assert result.exit_code == 3  # one side has failed
-    assert result.stdout.splitlines()[0].startswith("side ")
+    assert result.stdout.splitlines()[0].startswith("setup ")
     assert (tmp_path / "joined" / "comparison.html").exists()
 
 

@@ -134,7 +134,7 @@ def comparison_page(comparison):
 
 
 def _agreement(rows):
-    heads = ["side", "agrees with", "logits before", "loss, largest", "logits after"]
+    heads = ["setup", "agrees with", "logits before", "loss, largest", "logits after"]
     keys = ("logits_difference", "loss_difference", "logits_difference_after")
     body = []
     for row in rows:

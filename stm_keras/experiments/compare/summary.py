@@ -191,7 +191,7 @@ def _mean_scores(scored):
 
 
 COLUMNS = {  # title of a column to what its cell says of a row
-    "side": lambda row: row["side"],
+    "setup": lambda row: row["side"],
     "machine": lambda row: row["machine"] or EMPTY,
     "device": lambda row: ", ".join(row["devices"]),
     "weights": lambda row: f"{row['parameters']:,}",
@@ -277,10 +277,10 @@ def conditions(comparison):
         f"{'; '.join(machines)}. {settings['name']}, batch {settings['batch_size']}, "
         f"{settings['scans']} scans (sha256 {settings['data'][:12]}); {settings['repeats']} "
         f"rounds of {settings['steps_per_round']} steps. {', '.join(packages)}.",
-        f"Differences are the largest, from the first side of the same precision: of logits "
+        f"Differences are the largest, from the first setup of the same precision: of logits "
         f"before training, and of the loss over {settings['steps']} steps, with the same "
         "weights and batches and without dropout, which each backend draws otherwise. Speed "
-        f"is the time of {' or '.join(baselines) or 'none'} over that of a side, round by "
+        f"is the time of {' or '.join(baselines) or 'none'} over that of a setup, round by "
         "round: above 1 is faster.",
     ]
     alone = [row["side"] for row in done if not row["same_rounds"]]

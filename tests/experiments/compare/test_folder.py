@@ -107,7 +107,7 @@ def test_results_of_two_machines_are_joined_and_rows_carry_the_machine(tmp_path)
     assert comparison["rows"][0]["speed"]["wall"] == 1.0  # not against another machine
     write(both, comparison)
     text = both.file("comparison.md").read_text()
-    assert "| side | machine |" in text
+    assert "| setup | machine |" in text
     assert "| jax | gpu1 | cpu |" in text
     assert "`stm-keras compare --merge one two -o both`" in text
 
