@@ -182,39 +182,32 @@ def sweep_runs(sweep, folder="."):
         for values in itertools.product(*sweep.grid.values())
     ]
     pairs = itertools.product(range(sweep.seeds), points)
-    base = _sweep_base(sweep, folder)
     return [
-        _sweep_run(base, run_name(number, point, seed), point, seed)
+        _sweep_run(sweep, folder, run_name(number, point, seed), point, seed)
         for number, (seed, point) in enumerate(pairs)
     ]
 
 
 def trial_runs(sweep, folder, number, values):
     """Return the runs of a trial of a search: list of `PlannedRun`, one for each seed."""
-    base = _sweep_base(sweep, folder)
     return [
-        _sweep_run(base, f"trial-{int(number):04d}-seed-{seed}", values, seed)
+        _sweep_run(sweep, folder, f"trial-{int(number):04d}-seed-{seed}", values, seed)
         for seed in range(sweep.seeds)
     ]
 
 
-def _sweep_base(sweep, folder):
-    """Return the folder of a sweep, its dataset and its backend."""
-    data = None if sweep.data is None else Path(sweep.data).resolve()
-    return Path(folder).resolve(), data, sweep.backend
-
-
-def _sweep_run(base, name, values, seed):
-    folder, data, backend = base
+def _sweep_run(sweep, folder, name, values, seed):
+    folder = Path(folder).absolute()
+    settings = (
+        f"{key}={toml_value(value)}" for key, value in values.items() if key != BACKEND
+    )
     return PlannedRun(
         path=folder / "runs" / name,
         config=folder / "config.toml",
-        settings=tuple(
-            f"{key}={toml_value(value)}" for key, value in values.items() if key != BACKEND
-        ),
-        data=data,
+        settings=tuple(settings),
+        data=None if sweep.data is None else Path(sweep.data).absolute(),
         seed=seed,
-        backend=values.get(BACKEND, backend),
+        backend=values.get(BACKEND, sweep.backend),
         values=values,
     )
 

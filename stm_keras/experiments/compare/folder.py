@@ -161,6 +161,10 @@ class ComparisonFolder(JsonFolder):
             check_record(record, part, self.file("parts", name))
         return part
 
+    def run_path(self, setup, seed):
+        """Return the `Path` of the run that scores a setup."""
+        return self.file("runs", f"{setup.slug}-seed{seed}")
+
     def split(self):
         """Read which scans train, validate and test, as `Split.from_json` takes it."""
         saved = self.read_json("split.json")

@@ -12,9 +12,10 @@ from stm_keras.data.load import load_dataset
 from stm_keras.errors import StmKerasError, UsageError
 from stm_keras.experiments.compare.folder import digest
 from stm_keras.experiments.compare.machine import describe_machine
-from stm_keras.experiments.compare.scores import score_setups, scored_setups
+from stm_keras.experiments.compare.records import SCORES
 from stm_keras.experiments.compare.worker import Process
 from stm_keras.experiments.queue import JobFolder, require_sbatch, start_after
+from stm_keras.runs import Run
 
 MERGE = "merge"  # the job that sums up
 NO_WARNING = (
@@ -126,6 +127,50 @@ class _Session:
         machine = {**self.machine, "load": load}
         part = {"side": setup.model_dump(), "name": setup.name, "machine": machine}
         self.folder.write_part(setup, {**part, **self.session, **result})
+
+
+def scored_setups(setups):
+    """List the setups that are trained for scores: each backend and precision once.
+
+    How a step is compiled changes its speed, not what is learnt.
+    """
+    chosen = {}
+    for setup in setups:
+        if setup.uses_keras:
+            chosen.setdefault((setup.library, setup.precision), setup)
+    return list(chosen.values())
+
+
+def score_setups(folder, plan, setups, progress):
+    """Train the runs that are not done, one after the other, and note their scores.
+
+    An interrupted run goes on after its last epoch.
+    """
+    for setup in scored_setups(plan.setups):
+        part = folder.done(setup)
+        if setup not in setups or part is None:
+            continue
+        scores, failed = {}, {}
+        for seed in range(plan.config.seed, plan.config.seed + plan.seeds):
+            try:
+                scores[str(seed)] = _scores(folder, plan, setup, seed, progress)
+            except StmKerasError as error:
+                failed[str(seed)] = str(error)
+                progress(f"{setup.name}, seed {seed}: failed: {error}")
+        part["scores"] = {"runs": scores, "failed": failed, "epochs": plan.epochs}
+        folder.write_part(setup, part)
+
+
+def _scores(folder, plan, setup, seed, progress):
+    run = Run(folder.run_path(setup, seed))
+    scores = run.read_json("evaluation.json", SCORES)
+    if scores is None:
+        progress(f"{setup.name}, seed {seed}: training {plan.epochs} epochs.")
+        with Process(folder, setup, plan.cores) as process:
+            scores = process.call("score", seed=seed)
+    if None in (scores[key] for key in SCORES):
+        raise StmKerasError("its test scans give no score")
+    return {key: scores[key] for key in SCORES}
 
 
 def submit(folder, plan, options=()):

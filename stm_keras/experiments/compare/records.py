@@ -112,6 +112,9 @@ class SeedScores(Record):
     balanced_accuracy: float
 
 
+SCORES = tuple(SeedScores.model_fields)
+
+
 class Scored(Record):
     runs: dict[Place, SeedScores]
     failed: dict[Place, Place]

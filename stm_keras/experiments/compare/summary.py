@@ -3,7 +3,7 @@
 import numpy as np
 
 from stm_keras.errors import MismatchError
-from stm_keras.experiments.compare.scores import SCORES
+from stm_keras.experiments.compare.records import SCORES
 from stm_keras.experiments.compare.setups import REFERENCES
 
 OPTIONAL = ("device GB", "waits", "AUROC", "balanced accuracy")  # columns, without values

@@ -16,7 +16,9 @@ from pathlib import Path
 from stm_keras.errors import StmKerasError, TrainingError, require
 from stm_keras.experiments.compare.folder import ComparisonFolder
 from stm_keras.experiments.compare.machine import peak_memory
+from stm_keras.experiments.compare.records import SCORES
 from stm_keras.experiments.compare.setups import Setup
+from stm_keras.runs import Run
 from stm_keras.terminal import printable
 
 SOURCES = Path(__file__).resolve().parents[3]
@@ -183,10 +185,22 @@ class Worker:
         return {**loading, "agreement": self.trainer.agree()}
 
     def score(self, seed):
-        """Train a run and score its test scans."""
-        from stm_keras.experiments.compare.scores import score_run
+        """Train a run on the split of the comparison and score its test scans."""
+        from stm_keras.training.report import finish
+        from stm_keras.training.train import train
 
-        return score_run(self.folder, self.plan, self.setup, seed, _log)
+        config, folder = self.plan.config, self.folder
+        changes = {"epochs": self.plan.epochs, **self.setup.train_settings}
+        settings = config.train.model_copy(update=changes)
+        config = config.model_copy(update={"train": settings, "seed": seed})
+        run = Run.start(folder.run_path(self.setup, seed), config)
+        if not run.file("split.json").exists():
+            split = {**folder.split(), "dataset": folder.material()["data"]}
+            run.write_json("split.json", split)
+        with run.locked():
+            predictor, dataset, split = train(config, run, _log)
+            scores = finish(run, predictor, dataset, split, _log)
+        return {key: scores[key] for key in SCORES}
 
 
 def _timed(work, *arguments):

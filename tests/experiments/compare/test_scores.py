@@ -8,7 +8,7 @@ from helpers import FEW_LINES, ONCE
 
 from stm_keras.config import load_config
 from stm_keras.errors import MismatchError, TrainingError
-from stm_keras.experiments.compare import scores
+from stm_keras.experiments.compare import measure
 from stm_keras.experiments.compare.folder import ComparisonFolder, Plan, digest
 from stm_keras.experiments.compare.prepare import prepare
 from stm_keras.experiments.compare.setups import Setup
@@ -74,7 +74,7 @@ def test_a_seed_is_trained_and_judged_on_the_split_of_the_comparison(prepared, m
     folder, _ = prepared
     found = Worker(folder, SETUP).score(seed=5)
     assert 0 <= found["auroc"] <= 1
-    run = Run.open(folder.file(scores.run_name(SETUP, 5)))
+    run = Run.open(folder.run_path(SETUP, 5))
     assert run.config().seed == 5
     assert run.config().train.epochs == 1
     assert run.read_json("split.json")["parts"] == folder.read_json("split.json")["parts"]
@@ -100,13 +100,13 @@ def test_seeds_that_are_done_are_only_read_and_a_failure_is_noted(
             assert (method, seed) == ("score", 1)
             raise TrainingError("the loss is not finite")
 
-    monkeypatch.setattr(scores, "Process", Failing)
+    monkeypatch.setattr(measure, "Process", Failing)
     folder, plan = start(tmp_path, dataset_file, seeds=2)
     done = {"auroc": 0.75, "balanced_accuracy": 0.5}
-    folder.write_json(f"{scores.run_name(SETUP, 0)}/evaluation.json", done)
+    folder.write_json(f"runs/{SETUP.slug}-seed0/evaluation.json", done)
     folder.write_part(SETUP, part(SETUP.library))
     told = []
-    scores.score_setups(folder, plan, [SETUP], told.append)
+    measure.score_setups(folder, plan, [SETUP], told.append)
     found = folder.done(SETUP)["scores"]
     assert found["runs"] == {"0": done}
     assert found["failed"] == {"1": "the loss is not finite"}

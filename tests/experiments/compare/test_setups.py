@@ -4,7 +4,7 @@ import pytest
 
 from stm_keras.config import load_config
 from stm_keras.errors import UsageError
-from stm_keras.experiments.compare.scores import scored_setups
+from stm_keras.experiments.compare.measure import scored_setups
 from stm_keras.experiments.compare.setups import default_references, plan_setups
 
 
