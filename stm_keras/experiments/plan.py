@@ -291,12 +291,8 @@ def read_values(text):
     Raises:
         UsageError: It is something else.
     """
-    key, equals, values = text.partition("=")
-    if not equals or not key.isascii() or not key.strip() or not values.strip():
-        raise UsageError(
-            f"`--grid` takes section.key=value,value. Received: {shown(text)}."
-        )
-    return key.strip(), tuple(map(parse_value, _split_values(values)))
+    key, values = _split_key(text, "`--grid` takes section.key=value,value.")
+    return key, tuple(map(parse_value, _split_values(values)))
 
 
 def read_space(text):
@@ -305,21 +301,23 @@ def read_space(text):
     Raises:
         UsageError: It is something else.
     """
-    key, equals, values = text.partition("=")
-    wrong = UsageError(
-        "`--space` takes section.key=low:high, low:high:log or value,value. "
-        f"Received: {shown(text)}."
-    )
-    if not equals or not key.isascii() or not key.strip() or not values.strip():
-        raise wrong
+    usage = "`--space` takes section.key=low:high, low:high:log or value,value."
+    key, values = _split_key(text, usage)
     low, colon, rest = values.partition(":")
     if not colon:
-        return key.strip(), {"values": list(map(parse_value, _split_values(values)))}
+        return key, {"values": list(map(parse_value, _split_values(values)))}
     high, _, scale = rest.partition(":")
     low, high = parse_value(low), parse_value(high)
     if scale not in ("", "log") or isinstance(low, str) or isinstance(high, str):
-        raise wrong
-    return key.strip(), {"low": low, "high": high, "log": scale == "log"}
+        raise UsageError(f"{usage} Received: {shown(text)}.")
+    return key, {"low": low, "high": high, "log": scale == "log"}
+
+
+def _split_key(text, usage):
+    key, equals, values = text.partition("=")
+    if not equals or not key.isascii() or not key.strip() or not values.strip():
+        raise UsageError(f"{usage} Received: {shown(text)}.")
+    return key.strip(), values
 
 
 def _split_values(text):

@@ -176,10 +176,9 @@ def _scores(folder, plan, setup, seed, progress):
 def submit(folder, plan, options=()):
     """Queue what is not done on SLURM, and return the id of each job by its name.
 
-    There is a job for each library, then one that sums up.
-
-    The last one starts when the others have ended, however they did, so that a crash or a
-    time limit leaves a row with its reason. What is queued already is left alone.
+    There is a job for each library and one that sums up. It starts when the others have ended,
+    however they did, so that a crash or a time limit leaves a row with its reason. What is
+    queued already is left alone.
 
     Raises:
         UsageError: There is no sbatch here.

@@ -10,6 +10,7 @@ OPTIONAL = ("device GB", "waits", "AUROC", "balanced accuracy")  # columns, with
 EMPTY = "–"
 UNMASKED = ("timm", "native-unmasked")
 CLOCKS = ("wall", "cpu")
+WEIGHTS_HINT = " Start one with --weights FOLDER/weights.npz of the other."
 
 
 def summarise(parts, missing=()):
@@ -52,36 +53,28 @@ def check_same(parts):
     same_precision = {}
     for part in parts:
         first = parts[0]
-        values = {
-            "other data": [each["identity"]["data"] for each in (part, first)],
-            "another split": [each["identity"]["split"] for each in (part, first)],
-            "other initial weights": [each["weights"] for each in (part, first)],
-        }
-        for difference, (own, other) in values.items():
-            if own != other:
-                hint = ""
-                if difference == "other initial weights":
-                    hint = " Start one with --weights FOLDER/weights.npz of the other."
+        like = same_precision.setdefault(part["side"]["precision"], part)
+        for other, difference, value, hint in (
+            (first, "other data", lambda p: _sha256(p["identity"]["data"]), ""),
+            (first, "another split", lambda p: _sha256(p["identity"]["split"]), ""),
+            (first, "other initial weights", lambda p: _sha256(p["weights"]), WEIGHTS_HINT),
+            (like, "other dtypes", _dtypes, ""),
+            (first, "another network", lambda p: f"{p['parameters']:,} weights", ""),
+            (first, "another number of --steps", _steps, ""),
+        ):
+            if value(part) != value(other):
                 raise MismatchError(
-                    f"{part['label']}: {difference} than {first['label']} (sha256 "
-                    f"{own[:12]} and {other[:12]}): cannot be compared.{hint}"
+                    f"{part['label']}: {difference} than {other['label']} ({value(part)} "
+                    f"and {value(other)}): cannot be compared.{hint}"
                 )
-        known = same_precision.setdefault(part["side"]["precision"], part)
-        if part["dtypes"] != known["dtypes"]:
-            raise MismatchError(
-                f"{part['label']}: other dtypes than {known['label']} ("
-                f"{_dtypes(part)} and {_dtypes(known)}): cannot be compared."
-            )
-        if part["parameters"] != first["parameters"]:
-            raise MismatchError(
-                f"{part['label']}: {part['parameters']:,} weights, and {first['label']} has "
-                f"{first['parameters']:,}: cannot be compared."
-            )
-        if len(part["agreement"]["losses"]) != len(first["agreement"]["losses"]):
-            raise MismatchError(
-                f"{part['label']}: another number of --steps than {first['label']}: cannot "
-                "be compared."
-            )
+
+
+def _sha256(digest):
+    return f"sha256 {digest[:12]}"
+
+
+def _steps(part):
+    return f"{len(part['agreement']['losses'])} steps"
 
 
 def _dtypes(part):

@@ -233,13 +233,9 @@ class TorchTrainer:
 
     def describe(self):
         """Return weights, dtypes and devices, the last asked of the arrays themselves."""
-        outputs = []
-        first = next(m for m in self.network.modules() if hasattr(m, "bias"))
-        hook = first.register_forward_hook(lambda *call: outputs.append(call[2]))
         with torch.inference_mode(), autocast(self.device, self.setup.precision):
             batch = torch.from_numpy(self.batches[0][0][:1]).to(self.device)
-            outputs.append(self.network(batch))
-        hook.remove()
+            logits = self.network(batch)  # as they come from its last layer
         weights = list(self.network.parameters())
         return {
             "parameters": sum(weight.numel() for weight in weights),
@@ -247,10 +243,10 @@ class TorchTrainer:
             "dtypes": {
                 "input": _dtype(batch),
                 "weights": sorted({_dtype(weight) for weight in weights}),
-                "computed": _dtype(outputs[0]),
+                "computed": _dtype(logits),
                 "logits": ["float32"],  # as the loss takes them
             },
-            "devices": devices_of([*weights, *outputs], self.gpu),
+            "devices": devices_of([*weights, logits], self.gpu),
             "versions": versions(self.setup.library),
         }
 
