@@ -104,10 +104,10 @@ def compare(paths, data, output, only, merge, slurm, sbatch, overwrite, as_json,
             check_outputs({"--output": output}, paths)
         sources = [ComparisonFolder(path) for path in paths]
         merge_folders(sources, folder, _command(), overwrite)
-    elif only:
-        _measure_only(folder, only)
     else:
         try:
+            if only:
+                _measure_only(folder, only)
             jobs = _measure(folder, paths, data, overwrite, slurm, sbatch, given)
         except KeyboardInterrupt:
             options.say(f"\nInterrupted. Run the same command to go on in {output}.")

@@ -193,12 +193,12 @@ def _mean_trust(runs):
 def repeat_command(folds, done, run, environment):
     """Return the command that makes finished folds again, without paths of this machine."""
     first = done[0]
-    words = ["stm-keras", "benchmark", config_word(first.config), "--data", "scans.h5"]
-    words += ["--protocols", first.protocol]
+    command = ["stm-keras", "benchmark", config_word(first.config), "--data", "scans.h5"]
+    command += ["--protocols", first.protocol]
     if first.variant:
-        words += ["--vary", f"{first.variant}:{','.join(first.variant_settings)}"]
+        command += ["--vary", f"{first.variant}:{','.join(first.variant_settings)}"]
     if len(done) < len(folds) or first.variant:
-        words += [word for each in done for word in ("--only", each.key)]
+        command += [part for each in done for part in ("--only", each.key)]
     used = run.config()
     # the config file may be elsewhere, where runs were brought together
     config = first.config if first.config.exists() else None
@@ -206,7 +206,7 @@ def repeat_command(folds, done, run, environment):
         section, _, name = key.rpartition(".")
         values = getattr(used, section) if section else used
         if key not in DATA_SETTINGS and section != "simulate" and hasattr(values, name):
-            words += ["--set", f"{key}={toml_value(getattr(values, name))}"]
+            command += ["--set", f"{key}={toml_value(getattr(values, name))}"]
     if environment["backend"] in BACKENDS:  # trees have none
-        words += ["--backend", environment["backend"]]
-    return shell(words)
+        command += ["--backend", environment["backend"]]
+    return shell(command)

@@ -57,12 +57,12 @@ class PlannedRun:
 
     def arguments(self):
         """Return the arguments of `stm-keras` that make this run: list of str."""
-        words = ["train", str(self.config), "-o", str(self.path)]
-        words += _option("--data", self.data)
-        words += _option("--protocol", self.protocol) + _option("--fold", self.fold)
+        arguments = ["train", str(self.config), "-o", str(self.path)]
+        arguments += _option("--data", self.data)
+        arguments += _option("--protocol", self.protocol) + _option("--fold", self.fold)
         for setting in (*self.settings, *self.variant_settings):
-            words += ["--set", setting]
-        return words + _option("--seed", self.seed) + _option("--backend", self.backend)
+            arguments += ["--set", setting]
+        return arguments + _option("--seed", self.seed) + _option("--backend", self.backend)
 
     def done(self):
         """Tell whether the run has its result."""
@@ -226,9 +226,9 @@ def jobs(folder, sweep):
     another.
     """
     if sweep.space:
-        words = ["submit", str(Path(folder).resolve()), "--worker"]
+        arguments = ["submit", str(Path(folder).resolve()), "--worker"]
         count = min(sweep.concurrent, sweep.trials)
-        return {f"worker-{number}": [*words, str(number)] for number in range(count)}
+        return {f"worker-{number}": [*arguments, str(number)] for number in range(count)}
     return {run.name: run.arguments() for run in sweep_runs(sweep, folder)}
 
 

@@ -145,13 +145,13 @@ def start_after(options, jobs):
     """Add to options for sbatch that jobs must be over, however they end: list of str."""
     if not jobs:
         return list(options)
-    others, conditions, words = [], [f"afterany:{':'.join(jobs)}"], iter(options)
-    for word in words:  # of several such options sbatch would take the last alone
+    others, conditions, rest = [], [f"afterany:{':'.join(jobs)}"], iter(options)
+    for word in rest:  # of several such options sbatch would take the last alone
         option, _, value = word.partition("=")
         if option == "--dependency":
-            conditions.append(value or next(words, ""))
+            conditions.append(value or next(rest, ""))
         elif word.startswith("-d") and not word.startswith("--"):
-            conditions.append(word[2:] or next(words, ""))
+            conditions.append(word[2:] or next(rest, ""))
         else:
             others.append(word)
     return [*others, f"--dependency={','.join(conditions)}"]

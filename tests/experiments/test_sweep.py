@@ -46,7 +46,7 @@ def test_a_sweep_read_again_is_the_same_and_may_go_on(folder):
     assert folder.sweep().concurrent == 3
     lines = folder.file("manifest.tsv").read_text().splitlines()
     assert [line.split("\t")[0] for line in lines] == NAMES
-    assert folder.file("common.sh").read_text().count("keep_going()") == 1
+    assert folder.file("common.sh").read_text().count("run_and_requeue()") == 1
 
 
 def test_another_sweep_in_the_same_folder_is_refused_once_one_was_begun(folder):

@@ -188,8 +188,8 @@ def submit(folder, plan, options=()):
     path = str(folder.path.resolve())
     jobs, unfinished = {}, set()
     for setup in plan.setups:
-        words = jobs.setdefault(setup.library, ["compare", "--output", path])
-        words += ["--only", setup.name]
+        arguments = jobs.setdefault(setup.library, ["compare", "--output", path])
+        arguments += ["--only", setup.name]
         if _unfinished(folder, plan, setup):
             unfinished.add(setup.library)
     jobs[MERGE] = ["compare", "--merge", path, "--output", path]
