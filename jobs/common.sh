@@ -46,6 +46,8 @@ run_and_requeue() {
     exit "$code"
 }
 
+keep_going() { run_and_requeue "$@"; } # its name in jobs that 0.1.0 queued, which wait with their own script
+
 forward_signal() {
     echo "SIG$1 received; forwarding it"
     asked=$1
