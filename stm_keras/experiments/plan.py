@@ -233,18 +233,9 @@ def jobs(folder, sweep):
 
 
 def benchmark_runs(
-    configs,
-    protocols,
-    dataset,
-    folder,
-    num_folds=5,
-    only=(),
-    variants=(),
-    data=None,
-    settings=(),
-    backend=None,
+    configs, protocols, dataset, folder, num_folds=5, only=(), variants=(), **common
 ):
-    """List the runs of a benchmark.
+    """List the runs of a benchmark; `common` are fields of every `PlannedRun`.
 
     Each config is planned as it is and once with each of `variants`, pairs as of
     `read_variant`. Under P3 each campaign of the dataset is a fold, else there are `num_folds`.
@@ -262,16 +253,14 @@ def benchmark_runs(
             stem = config.stem + ("+" if variant else "") + variant
             runs += [
                 PlannedRun(
-                    path=folder / f"{stem}-{protocol}-fold{fold}",
-                    config=config,
-                    settings=tuple(settings),
-                    data=data,
+                    folder / f"{stem}-{protocol}-fold{fold}",
+                    config,
                     protocol=protocol,
                     fold=fold,
-                    backend=backend,
                     variant=variant,
                     variant_settings=changed,
                     result="predictions.npz",
+                    **common,
                 )
                 for protocol, count in counts.items()
                 for fold in range(count)

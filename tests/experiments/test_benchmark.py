@@ -109,7 +109,7 @@ class Ended:
 
 def test_each_missing_fold_is_a_process_and_failures_are_told(data, tmp_path, monkeypatch):
     folds = benchmark_runs(
-        CONFIGS[:1], ["p2"], data[1], tmp_path, 3, settings=["seed=4"], backend="jax"
+        CONFIGS[:1], ["p2"], data[1], tmp_path, 3, settings=("seed=4",), backend="jax"
     )
     finish(folds[0], data[1])
     called, told = [], []
@@ -220,7 +220,7 @@ def test_a_variant_is_a_setting_or_several():
 def test_variants_are_compared_with_their_config_fold_by_fold(data, tmp_path, monkeypatch):
     variants = [("short", ("train.epochs=2",))]
     folds = benchmark_runs(
-        CONFIGS[:1], ["p2"], data[1], tmp_path, 3, variants=variants, settings=["seed=4"]
+        CONFIGS[:1], ["p2"], data[1], tmp_path, 3, variants=variants, settings=("seed=4",)
     )
     assert [fold.key for fold in folds][::3] == ["small:p2:0", "small+short:p2:0"]
     assert folds[3].path == tmp_path / "small+short-p2-fold0"
