@@ -21,13 +21,13 @@ export TMPDIR=$scratch
 export KERAS_HOME=$scratch/keras MPLCONFIGDIR=$scratch/matplotlib XDG_CACHE_HOME=$scratch/cache
 export JAX_COMPILATION_CACHE_DIR=$scratch/jax TORCHINDUCTOR_CACHE_DIR=$scratch/torch TRITON_CACHE_DIR=$scratch/triton
 
-# keep_going COMMAND...: run it and pass SLURM's signals on to it. Where it stops in good order
+# run_and_requeue COMMAND...: run it and pass SLURM's signals on to it. Where it stops in good order
 # because it was asked to (exit code 75), or the signal ended it, the job queues itself again; the
 # same command goes on.
-keep_going() {
+run_and_requeue() {
     local code asked=
-    trap 'pass_on USR1' USR1
-    trap 'pass_on TERM' TERM
+    trap 'forward_signal USR1' USR1
+    trap 'forward_signal TERM' TERM
     "$@" & child=$! # bash runs traps while it waits, not while a command runs before its eyes
     while :; do
         wait "$child"
@@ -41,18 +41,20 @@ keep_going() {
     fi
     echo "start ${SLURM_RESTART_COUNT:-0} of job ${this_job:-none} ended with exit code $code"
     if [ -n "$this_job" ] && { [ "$code" = 75 ] || [ "$code" -gt 128 -a -n "$asked" ]; }; then
-        queue_again
+        requeue
     fi
     exit "$code"
 }
 
-pass_on() {
-    echo "SIG$1 came; passing it on"
+keep_going() { run_and_requeue "$@"; } # its name in jobs that 0.1.0 queued, which wait with their own script
+
+forward_signal() {
+    echo "SIG$1 received; forwarding it"
     asked=$1
     kill -"$1" "$child" 2>/dev/null
 }
 
-queue_again() {
+requeue() {
     local restarts=${SLURM_RESTART_COUNT:-0} most=${STM_KERAS_MAX_RESTARTS:-50}
     if [ "$restarts" -ge "$most" ]; then
         echo "Error: started again $restarts times already. Look at the log above, then: sbatch as before." >&2

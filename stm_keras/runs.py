@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import ClassVar
 
 from stm_keras.config import differences, dump_config, load_config
 from stm_keras.errors import InputError, OutputError, UsageError
@@ -66,14 +67,55 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Run:
-    """The directory of one training run.
+class JsonFolder:
+    """A folder of JSON and text files: of a run, a sweep, jobs or a comparison.
 
     Args:
-        path: `Path` of the directory.
+        path: `Path` of the folder.
     """
 
     path: Path
+    kind: ClassVar[str] = "a folder of stm-keras"  # for messages
+    records: ClassVar[dict] = {}  # name of a file to the record that it must hold
+
+    def file(self, *names):
+        """Return the `Path` of a file of the folder."""
+        return self.path.joinpath(*names)
+
+    def write_text(self, name, text):
+        """Write a file whole or not at all."""
+        with atomic(self.file(name), overwrite=True) as temporary:
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+    def write_json(self, name, value):
+        """Write a JSON file whole or not at all."""
+        self.write_text(name, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+    def read_json(self, name, keys=()):
+        """Read a JSON file that must hold some keys, or return None where there is none.
+
+        Raises:
+            InputError: The file is damaged.
+        """
+        path = self.file(name)
+        if not os.path.lexists(path):
+            return None
+        value = read_json(path, self.kind, limit=LARGEST)
+        missing = [key for key in keys if not isinstance(value, dict) or key not in value]
+        if missing:
+            raise InputError(f"{path}: is damaged (no {missing[0]}).")
+        record = self.records.get(name)
+        if record is not None:
+            check_record(record, value, path)
+        return value
+
+
+@dataclass(frozen=True)
+class Run(JsonFolder):
+    """The directory of one training run."""
+
+    kind: ClassVar[str] = "a file of a run"
+    records: ClassVar[dict] = RECORDS
 
     @classmethod
     def start(cls, path, config):
@@ -114,10 +156,6 @@ class Run:
             raise InputError(f"{path}: is no run (no config.toml).")
         return cls(path)
 
-    def file(self, name):
-        """Return the `Path` of a file of the run."""
-        return self.path / name
-
     def files(self):
         """Return the paths of what makes up the run, there or not: list of `Path`."""
         return [self.file(name) for name in FILES]
@@ -125,36 +163,6 @@ class Run:
     def config(self):
         """Read the config of the run."""
         return load_config(self.file("config.toml"))
-
-    def write_text(self, name, text):
-        """Write a file of the run whole or not at all."""
-        with atomic(self.file(name), overwrite=True) as temporary:
-            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-
-    def write_json(self, name, value):
-        """Write a JSON file of the run whole or not at all."""
-        self.write_text(name, json.dumps(value, indent=1, allow_nan=False) + "\n")
-
-    def read_json(self, name, keys=()):
-        """Read a JSON file of the run, or return None where there is none.
-
-        Args:
-            name: str. Name of the file.
-            keys: sequence of str that the file must hold.
-
-        Raises:
-            InputError: The file is damaged.
-        """
-        path = self.file(name)
-        if not os.path.lexists(path):
-            return None
-        value = read_json(path, "a file of a run", limit=LARGEST)
-        missing = [key for key in keys if not isinstance(value, dict) or key not in value]
-        if missing:
-            raise InputError(f"{path}: is damaged (no {missing[0]}).")
-        if name in RECORDS:
-            check_record(RECORDS[name], value, path)
-        return value
 
     def scores(self):
         """Read evaluation.json with all that can be shown of it, None where there is none."""

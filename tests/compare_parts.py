@@ -1,8 +1,8 @@
 """Made-up results of a comparison, and a config that is compared in seconds."""
 
 from stm_keras.config import load_config
-from stm_keras.experiments.compare.folder import Folder, Plan
-from stm_keras.experiments.compare.sides import Side
+from stm_keras.experiments.compare.folder import ComparisonFolder, Plan
+from stm_keras.experiments.compare.setups import Setup
 
 TINY_VIT = (
     *("model.name=vit", "model.layers=1", "model.heads=2", "model.dim=8"),
@@ -11,9 +11,9 @@ TINY_VIT = (
 
 
 def part(library="jax", times=(1.0, 2.0, 4.0), **changes):
-    """Make up what a side measured; keys of `changes` win, `jit` and `precision` of the side."""
+    """Make up what a setup measured; `jit` and `precision` of `changes` are the setup's."""
     chosen = {key: changes.pop(key) for key in ("jit", "precision") if key in changes}
-    side = Side(library, **chosen)
+    setup = Setup(library=library, **chosen)
     name = changes.pop("machine", "here")
     rounds = [
         {
@@ -24,12 +24,12 @@ def part(library="jax", times=(1.0, 2.0, 4.0), **changes):
         }
         for time in times
     ]
-    computed = "bfloat16" if side.precision == "mixed_bfloat16" else "float32"
+    computed = "bfloat16" if setup.precision == "mixed_bfloat16" else "float32"
     return {
-        "side": side.to_json(),
-        "name": side.name,
+        "side": setup.model_dump(),
+        "name": setup.name,
         "status": "done",
-        "place": f"{name} ({side.name})",
+        "label": f"{name} ({setup.name})",
         "session": "one",
         "batch_size": 32,
         "machine": machine(name),
@@ -72,17 +72,19 @@ def made_up_folder(path, parts, **plan):
         **plan: Fields of the `Plan` that differ.
 
     Returns:
-        `Folder`.
+        `ComparisonFolder`.
     """
-    folder = Folder(path)
-    sides = tuple(dict.fromkeys(Side(**each["side"]) for each in parts))
+    folder = ComparisonFolder(path)
+    setups = tuple(dict.fromkeys(Setup(**each["side"]) for each in parts))
     config = load_config(settings=[*TINY_VIT, "data.path=scans.h5"])
-    folder.start(Plan(**{"config": config, "sides": sides, "steps": 2, **plan}))
-    told = dict.fromkeys(("data", "split", "weights", "split_note"), "d" * 64)
-    folder.write_json("material.json", {**told, "classes": [], "scans": 96, "batches": []})
+    folder.start(Plan(**{"config": config, "setups": setups, "steps": 2, **plan}))
+    hashes = dict.fromkeys(("data", "split", "weights", "split_note"), "d" * 64)
+    folder.write_json(
+        "material.json", {**hashes, "classes": [], "scans": 96, "batches": []}
+    )
     folder.write_json("split.json", {})
     folder.file("weights.npz").write_bytes(b"")
     for each in parts:
-        saved = {k: v for k, v in each.items() if k not in ("place", "batch_size")}
-        folder.write_json(f"parts/{Side(**each['side']).slug}.json", saved)
+        saved = {k: v for k, v in each.items() if k not in ("label", "batch_size")}
+        folder.write_part(Setup(**each["side"]), saved)
     return folder

@@ -76,7 +76,7 @@ OUTSIDE = {  # what a part may import at the top of a file, beside the standard 
 BACKENDS = {"tensorflow", "jax", "torch"}
 MAY_NAME_BACKENDS = {"backend.py", "writers.py", "onnx_scan.py"}
 # a comparison asks each backend's arrays where they lie, and has a network without Keras
-MAY_NAME_BACKENDS |= {"machine.py", "native.py"}
+MAY_NAME_BACKENDS |= {"machine.py", "torch_trainer.py"}
 MAY_NAME_BACKENDS |= {"parallel.py"}  # Keras itself distributes under JAX only
 FILES = sorted(ROOT.rglob("*.py"))
 NAMES = {  # of modules, each with its file
@@ -203,7 +203,7 @@ def test_files_say_what_they_are_for_and_are_neither_long_nor_tiny():
     assert not offenders, "\n".join(["", *offenders])
 
 
-CHANNELS = {"team.py", "worker.py", "process.py"}  # between processes of one command
+CHANNELS = {"team.py", "worker.py"}  # between processes of one command
 OWN_JSON = {"config.py", "doctor.py", "model_file.py"}  # texts, or what Keras reads again
 
 
@@ -252,8 +252,7 @@ def reaches_a_terminal(node, path):
 PARSERS = {"json.load", "json.loads", "zipfile.ZipFile", "np.load", "numpy.load"}
 MAY_PARSE = {  # what comes from elsewhere goes through untrusted.py; these files do not
     "untrusted.py": PARSERS,
-    "experiments/compare/process.py": {"json.loads"},  # lines of our own processes
-    "experiments/compare/worker.py": {"json.loads"},
+    "experiments/compare/worker.py": {"json.loads"},  # lines of our own processes
     "training/team.py": {"json.loads"},
     "export/variants.py": {"zipfile.ZipFile"},  # files that were just written
     "export/writers.py": {"zipfile.ZipFile"},

@@ -21,7 +21,7 @@ from stm_keras.config import load_config
 from stm_keras.data.load import load_dataset
 from stm_keras.errors import InputError
 from stm_keras.experiments.plan import make_sweep
-from stm_keras.experiments.sweep import begin_sweep, open_sweep, write_jobs
+from stm_keras.experiments.sweep import SweepFolder
 from stm_keras.inference import evaluate
 from stm_keras.runs import Run
 
@@ -167,15 +167,15 @@ def test_a_run_that_training_goes_on_with(run, dataset_file):
 def benchmark(tmp_path, dataset_file, monkeypatch):
     """Command that scores two folds, which are made up."""
     from stm_keras.data.split import split_dataset
-    from stm_keras.experiments.plan import plan
+    from stm_keras.experiments.plan import benchmark_runs
     from stm_keras.training.report import save_predictions
 
     config = tmp_path / "small.toml"
     config.write_text("")
     dataset = load_dataset(dataset_file)
-    for fold in plan([config], ["p1"], dataset, tmp_path / "runs", 2):
+    for fold in benchmark_runs([config], ["p1"], dataset, tmp_path / "runs", 2):
         run = Run.start(fold.path, load_config())
-        split = split_dataset(dataset, "p1", fold=fold.number, num_folds=2)
+        split = split_dataset(dataset, "p1", fold=fold.fold, num_folds=2)
         run.write_json("split.json", {**split.to_json(), "dataset": dataset.digest()})
         test = split.parts["test"]
         said = np.eye(4)[dataset.labels[test]] * 0.8 + 0.05
@@ -221,8 +221,9 @@ def test_the_results_of_a_benchmark(benchmark, tmp_path):
 
 def test_a_sweep(tmp_path):
     folder = tmp_path / "sweep"
-    begin_sweep(folder, make_sweep({"grid": {"train.weight_decay": (0.01, 0.05)}}))
-    names = write_jobs(folder, open_sweep(folder))
+    sweep = make_sweep({"grid": {"train.weight_decay": (0.01, 0.05)}})
+    SweepFolder(folder).start(sweep)
+    names = SweepFolder(folder).write_jobs(sweep)
     (folder / "jobs.json").write_text(
         json.dumps([{"job": "1", "first": 0, "names": names}])
     )
@@ -239,7 +240,7 @@ def test_a_sweep(tmp_path):
 def test_a_search(tmp_path):
     folder = tmp_path / "search"
     space = {"train.weight_decay": {"low": 0.01, "high": 0.1}}
-    begin_sweep(folder, make_sweep({"space": space, "seeds": 2}))
+    SweepFolder(folder).start(make_sweep({"space": space, "seeds": 2}))
     (folder / "trials").mkdir()
     (folder / "trials" / "0000.json").write_text('{"train.weight_decay": 0.05}')
     assert not offences(folder, ["trials/0000.json", "sweep.json"], [["analyze", folder]])

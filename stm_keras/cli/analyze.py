@@ -42,12 +42,12 @@ def analyze(runs, curves, csv_file, overwrite, as_json):
     """
     if curves is not None and curves.suffix.lower() != ".png":
         raise UsageError(f"`--curves` writes PNG. Received: {curves}. Name it .png.")
-    from stm_keras.experiments.sweep import is_sweep
+    from stm_keras.experiments.sweep import SweepFolder
 
-    if len(runs) == 1 and is_sweep(runs[0]):
+    if len(runs) == 1 and SweepFolder(runs[0]).exists():
         if curves is not None:
             raise UsageError("`--curves` is of runs: stm-keras analyze SWEEP/runs/*.")
-        return _sweep(runs[0], csv_file, overwrite, as_json)
+        return _show_sweep(SweepFolder(runs[0]), csv_file, overwrite, as_json)
     if csv_file is not None:
         raise UsageError("`--csv` writes the table of one sweep: its folder alone.")
     from stm_keras.evaluation.history import best_epochs, compare_runs, read_history
@@ -75,9 +75,9 @@ def analyze(runs, curves, csv_file, overwrite, as_json):
     if as_json:
         click.echo(json.dumps(rows, allow_nan=False))
     elif len(runs) == 1 and rows:
-        click.echo(_one(rows[0]))
+        click.echo(_one_run(rows[0]))
     elif rows:
-        click.echo(_several(rows))
+        click.echo(_several_runs(rows))
     if code:
         click.get_current_context().exit(code)
     return None
@@ -96,21 +96,14 @@ def table(rows):
     )
 
 
-def _sweep(folder, csv_file, overwrite, as_json):
+def _show_sweep(folder, csv_file, overwrite, as_json):
     """Show how far the runs of a sweep are."""
-    from stm_keras.experiments.queue import queued
-    from stm_keras.experiments.sweep import (
-        by_settings,
-        files_of,
-        open_sweep,
-        rows_csv,
-        sweep_rows,
-    )
+    from stm_keras.experiments.collect import mean_rows, rows_csv, sweep_rows
 
-    check_outputs({"--csv": csv_file}, files_of(folder))
-    sweep = open_sweep(folder)
-    rows = sweep_rows(folder, sweep, queued(folder))
-    summary = by_settings(rows, sweep)
+    check_outputs({"--csv": csv_file}, folder.files())
+    sweep = folder.sweep()
+    rows = sweep_rows(folder, sweep, folder.jobs.queued())
+    summary = mean_rows(rows, sweep)
     if csv_file is not None and rows:
         with atomic(csv_file, overwrite) as temporary:
             temporary.write_text(rows_csv(rows), encoding="utf-8")
@@ -133,28 +126,27 @@ def _test_scores(run):
     scores = run.read_json("evaluation.json", ("auroc", "balanced_accuracy", "n"))
     if scores is None:
         return None
-    shown = {
-        key: scores.get(key) for key in ("auroc", "balanced_accuracy", "n", "protocol")
-    }
-    return {**shown, "refit": (run.path / AGAIN / "best.keras").exists()}
+    keys = ("auroc", "balanced_accuracy", "n", "protocol")
+    scores = {key: scores.get(key) for key in keys}
+    return {**scores, "refit": (run.path / AGAIN / "best.keras").exists()}
 
 
-def _one(row):
+def _one_run(row):
     text = table([{"score": name, **values} for name, values in row["scores"].items()])
     test = row["test"]
     protocol = ((test or {}).get("protocol") or "-").upper()
     if test is None:
         return f"{text}\nnot scored on its test scans yet"
     if test["refit"]:
-        text += "\nThe epochs are of the first training; the model scored learnt once more, from"
-        text += " the validation scans too."
+        text += "\nThe epochs are those of the first training; the model that was scored was then"
+        text += " trained once more, on the validation scans too."
     return (
         f"{text}\ntest: AUROC {_cell(test['auroc'])}, balanced accuracy "
         f"{_cell(test['balanced_accuracy'])} ({test['n']} scans, {protocol})"
     )
 
 
-def _several(rows):
+def _several_runs(rows):
     return table(
         [
             {

@@ -2,6 +2,7 @@
 
 import json
 import os
+from functools import partial
 
 import click
 
@@ -72,8 +73,9 @@ def benchmark(
     from stm_keras.config import load_config
     from stm_keras.data.load import load_dataset
     from stm_keras.data.split import PROTOCOLS
-    from stm_keras.experiments.benchmark import pool_folds, train_folds
-    from stm_keras.experiments.plan import plan, read_variant
+    from stm_keras.experiments.collect import pool_folds
+    from stm_keras.experiments.plan import benchmark_runs, read_variant
+    from stm_keras.experiments.queue import run_missing
     from stm_keras.inference.find_model import shipped_models
     from stm_keras.reports.benchmark import merge_rows, results_page
 
@@ -82,21 +84,25 @@ def benchmark(
     chosen = protocols.split(",")
     for name in chosen:
         if name not in PROTOCOLS:
-            raise click.BadParameter(f"{name} is no protocol: {', '.join(PROTOCOLS)}")
+            raise click.BadParameter(f"{name} is not a protocol: {', '.join(PROTOCOLS)}")
     for config in configs if train else ():
         load_config(config, settings)
     dataset = load_dataset(data)
-    varied = [read_variant(text) for text in variants]
-    every = plan(configs, chosen, dataset, runs, folds, variants=varied)
-    wanted = every
-    if only:
-        wanted = plan(configs, chosen, dataset, runs, folds, only, varied)
-    failed = []
-    if train:
-        arguments = [word for setting in settings for word in ("--set", setting)]
-        arguments += ["--backend", backend] if backend else []
-        failed = train_folds(wanted, data, arguments, jobs, options.say)
-    rows = pool_folds(every, dataset)
+    planned = partial(
+        benchmark_runs,
+        configs,
+        chosen,
+        dataset,
+        runs,
+        folds,
+        variants=[read_variant(text) for text in variants],
+        data=data,
+        settings=settings,
+        backend=backend,
+    )
+    wanted = planned(only=only)
+    failed = run_missing(wanted, jobs, options.say) if train else []
+    rows = pool_folds(planned(), dataset)
     if results is not None:
         rows = merge_rows(before, rows)
         with atomic(results, overwrite=True) as temporary:
@@ -114,7 +120,7 @@ def benchmark(
     click.echo(text)
     if failed:
         raise StmKerasError(
-            f"{len(failed)} runs failed: {', '.join(f.key for f in failed)}."
+            f"{len(failed)} runs failed: {', '.join(r.key for r in failed)}."
         )
 
 

@@ -66,11 +66,11 @@ DEFAULT = "by config"
 @click.option(
     "--seeds", type=click.IntRange(1), default=3, show_default=True, help="Scored runs."
 )
-@click.option("--cores", type=click.IntRange(0), default=0, help="Cores of a side; 0: all.")
+@click.option("--cores", type=click.IntRange(0), default=0, help="Cores of a setup; 0: all.")
 @click.option("--weights", type=options.PATH, help="weights.npz of another comparison.")
 @click.option("--slurm", is_flag=True, help="Queue a job for each backend.")
 @click.option("--sbatch", multiple=True, help='Options for sbatch: "-p gpu --gres=gpu:1".')
-@click.option("--only", multiple=True, metavar="SIDE", help="Only this row (for a job).")
+@click.option("--only", multiple=True, metavar="SETUP", help="Only this row (for a job).")
 @click.option("--merge", is_flag=True, help="Join the folders given instead of CONFIG.")
 @options.overwrite
 @options.as_json
@@ -82,7 +82,7 @@ def compare(paths, data, output, only, merge, slurm, sbatch, overwrite, as_json,
     comparison.html, .md and .json: agreement, time to the first step, time of a step, scans
     a second, memory, and with --epochs scores of several seeds.
 
-    Start it again to go on, or with more backends: what is done is not done again. A side
+    Start it again to go on, or with more backends: what is done is not done again. A setup
     that fails is a row with the reason, and the exit code is then 3. --merge joins folders
     of several machines.
 
@@ -92,22 +92,25 @@ def compare(paths, data, output, only, merge, slurm, sbatch, overwrite, as_json,
         stm-keras compare vit --data scans.h5 -o vit --slurm --sbatch "-p gpu"
         stm-keras compare --merge here there -o both
     """
-    from stm_keras.experiments.compare.folder import Folder
+    from stm_keras.experiments.compare.folder import ComparisonFolder
     from stm_keras.experiments.compare.report import collect, write
-    from stm_keras.experiments.compare.report import merge as join
+    from stm_keras.experiments.compare.report import merge as merge_folders
 
-    folder = Folder(output)
+    folder = ComparisonFolder(output)
     if merge:
         if not paths:
             raise UsageError("`--merge`: give the folders to join.")
         if [path.resolve() for path in paths] != [output.resolve()]:
             check_outputs({"--output": output}, paths)
-        join(list(map(Folder, paths)), folder, _typed(), overwrite)
+        sources = [ComparisonFolder(path) for path in paths]
+        merge_folders(sources, folder, _command(), overwrite)
     else:
         try:
-            jobs = _measure(folder, paths, data, only, overwrite, slurm, sbatch, given)
+            if only:
+                _measure_only(folder, only)
+            jobs = _measure(folder, paths, data, overwrite, slurm, sbatch, given)
         except KeyboardInterrupt:
-            options.say(f"\nInterrupted. Type the same command to go on in {output}.")
+            options.say(f"\nInterrupted. Run the same command to go on in {output}.")
             click.get_current_context().exit(130)
         if slurm:
             _show_jobs(folder, jobs, as_json)
@@ -117,42 +120,54 @@ def compare(paths, data, output, only, merge, slurm, sbatch, overwrite, as_json,
     _show(folder, comparison, as_json)
 
 
-def _measure(folder, paths, data, only, overwrite, slurm, sbatch, given):
-    """Measure what is not done; or queue it, and return the numbers of the jobs."""
+def _measure_only(folder, names):
+    """Measure some setups of a comparison, as a job does, and exit."""
+    from stm_keras.experiments.compare.measure import measure
+
+    plan = folder.plan()
+    known = {setup.name: setup for setup in plan.setups}
+    for name in names:
+        if name not in known:
+            raise UsageError(
+                f"`--only {name}`: is not a setup of this comparison. Setups: "
+                f"{', '.join(known)}."
+            )
+    setups = [known[name] for name in names]
+    measure(folder, plan, setups, options.say)
+    failed = any(folder.done(setup) is None for setup in setups)
+    click.get_current_context().exit(3 if failed else 0)
+
+
+def _measure(folder, paths, data, overwrite, slurm, sbatch, given):
+    """Measure what is not done; or queue it, and return the ids of the jobs."""
     from stm_keras.config import find_config
     from stm_keras.experiments.compare.folder import MATERIAL
-    from stm_keras.experiments.compare.measure import measure, prepare
+    from stm_keras.experiments.compare.measure import measure, prepare, submit
 
-    if only:
-        plan = folder.plan()
-        sides = _named(plan, only)
-        measure(folder, plan, sides, options.say)
-        failed = any(folder.done(side) is None for side in sides)
-        click.get_current_context().exit(3 if failed else 0)
-    asked = _plan(paths, data, given)
-    kept = folder.file(MATERIAL).exists() and not overwrite
-    read = [find_config(paths[0]), data, None if kept else given["weights"]]
+    plan = _plan(paths, data, given)
+    weights = given["weights"]
+    ignored = folder.file(MATERIAL).exists() and not overwrite
+    read = [find_config(paths[0]), data, None if ignored else weights]
     check_outputs({"--output": [folder.path, *folder.files()]}, read)
     with folder.locked():
-        plan = folder.start(asked, overwrite)
-        prepare(folder, plan, given["weights"], options.say)
+        plan = folder.start(plan, overwrite)
+        prepare(folder, plan, weights, options.say)
         if slurm:
-            from stm_keras.experiments.compare.slurm import submit
-
-            words = [word for text in sbatch for word in shlex.split(text)]
-            return submit(folder, plan, words)
-        measure(folder, plan, plan.sides, options.say)
+            return submit(
+                folder, plan, [word for text in sbatch for word in shlex.split(text)]
+            )
+        measure(folder, plan, plan.setups, options.say)
     return None
 
 
 def _plan(paths, data, given):
     """Return what is to be compared, a `Plan`."""
     from stm_keras.config import load_config
-    from stm_keras.experiments.compare.folder import Plan
-    from stm_keras.experiments.compare.sides import (
-        can_refer,
+    from stm_keras.experiments.compare.folder import NUMBERS, Plan
+    from stm_keras.experiments.compare.setups import (
         default_references,
-        plan_sides,
+        has_reference,
+        plan_setups,
     )
 
     if len(paths) != 1 or data is None:
@@ -160,34 +175,35 @@ def _plan(paths, data, given):
     settings = [*given["settings"], ("data.path", str(data.resolve()))]
     if given["batch_size"]:
         settings.append(("train.batch_size", given["batch_size"]))
-    resolved = load_config(paths[0], settings)
-    if resolved.model.name == "trees":
-        raise UsageError("`trees` is no network: there is no backend to compare.")
-    jits = [*_list(given["jit"]), *(["eager"] if given["eager"] else [])]
+    config = load_config(paths[0], settings)
+    if config.model.name == "trees":
+        raise UsageError("`trees` is not a network: there is no backend to compare.")
+    jits = [*_split(given["jit"]), *(["eager"] if given["eager"] else [])]
     references = given["reference"]
     if references == DEFAULT:
-        references = default_references(resolved.model, find_spec)
+        references = default_references(config.model, find_spec)
     else:
-        references = [] if references == "none" else _list(references)
-        if references and not can_refer(resolved.model):
+        references = [] if references == "none" else _split(references)
+        if references and not has_reference(config.model):
             raise UsageError(
                 "`--reference` is for a vit with linear tokenizer and learned positions. "
-                f"Received: model.name={resolved.model.name}. Take --reference none."
+                f"Received: model.name={config.model.name}. Use --reference none."
             )
-    sides = plan_sides(
-        _list(given["backends"]), _list(given["precision"]), jits, references
+    backends, precisions = _split(given["backends"]), _split(given["precision"])
+    return Plan(
+        config=config,
+        setups=tuple(plan_setups(backends, precisions, jits, references)),
+        command=_command(),
+        **{key: given[key] for key in NUMBERS},
     )
-    keys = ("steps", "repeats", "steps_per_round", "loading", "cores", "epochs", "seeds")
-    chosen = {key: given[key] for key in keys}
-    return Plan(config=resolved, sides=tuple(sides), command=_typed(), **chosen)
 
 
-def _list(text):
+def _split(text):
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
-def _typed():
-    """Return the command line, with the names of files instead of their places."""
+def _command():
+    """Return the command line, with the names of files instead of their paths."""
     from stm_keras.config import config_word, find_config
 
     context = click.get_current_context()
@@ -215,16 +231,6 @@ def _typed():
     return shell(words)
 
 
-def _named(plan, names):
-    known = {side.name: side for side in plan.sides}
-    for name in names:
-        if name not in known:
-            raise UsageError(
-                f"`--only {name}`: is no side of this comparison. Sides: {', '.join(known)}."
-            )
-    return [known[name] for name in names]
-
-
 def _show_jobs(folder, jobs, as_json):
     if as_json:
         click.echo(json.dumps({"folder": str(folder.path), "jobs": jobs}, allow_nan=False))
@@ -235,7 +241,7 @@ def _show_jobs(folder, jobs, as_json):
 
 
 def _show(folder, comparison, as_json):
-    """Print the table, and exit with 3 where a side did not run."""
+    """Print the table, and exit with 3 where a setup did not run."""
     from stm_keras.cli.analyze import table
     from stm_keras.experiments.compare.summary import cells, conditions, failures
 
@@ -252,4 +258,4 @@ def _show(folder, comparison, as_json):
         options.say(f"Did not run: {text}")
     if failed:
         click.get_current_context().exit(3)
-    folder.tidy()
+    folder.remove_batches()

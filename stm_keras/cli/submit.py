@@ -34,12 +34,12 @@ from stm_keras.terminal import shell
 @click.option("--set", "settings", multiple=True, help="section.key=value for every run.")
 @click.option("--backend", type=click.Choice(BACKENDS))
 @click.option("--concurrent", type=click.IntRange(1), help="Jobs at a time. [8]")
-@click.option("--sbatch", help='Words for sbatch, such as "--gres=gpu:1 --time=4:00:00".')
+@click.option("--sbatch", help='Options for sbatch: "--gres=gpu:1 --time=4:00:00".')
 @click.option("--local", type=click.IntRange(1), help="Run here, so many at a time.")
 @click.option("--dry-run", is_flag=True, help="Print what would be queued, and stop.")
 @click.option("--worker", type=int, hidden=True)  # of a search, in a job
 @options.as_json
-def submit(config, file, output, local, dry_run, worker, as_json, **asked):
+def submit(config, file, output, local, dry_run, worker, as_json, **given):
     """Queue many runs of CONFIG on SLURM, or run them here.
 
     \b
@@ -55,188 +55,190 @@ def submit(config, file, output, local, dry_run, worker, as_json, **asked):
     array; `stm-keras analyze` shows the table as runs finish. Name the folder alone to queue
     what failed or is missing: runs that are done or still queued are left alone.
     """
-    from stm_keras.experiments import sweep as folders
+    from stm_keras.experiments.sweep import SweepFolder
 
     if worker is not None:
-        return _work(config, worker)
-    folder, sweep = _asked(config, file, output, asked)
-    check_outputs({"--output": [folder, *folders.files_of(folder)]}, [file, sweep.data])
-    if not dry_run or folders.is_sweep(folder):
-        folders.begin_sweep(folder, sweep)
+        return _work(SweepFolder(config), worker)
+    folder, sweep = _requested(config, file, output, given)
+    check_outputs({"--output": [folder.path, *folder.files()]}, [file, sweep.data])
+    if not dry_run or folder.exists():
+        folder.start(sweep)
     if dry_run:
-        return _show(folder, sweep, _todo(folder, sweep), local)
-    refusal = f"{folder}: another process queues or runs this sweep. Wait for it."
-    with locked(folder / LOCK, refusal):  # else both would take what is not done
-        todo = _todo(folder, sweep)
+        return _show(folder, sweep, _unfinished(folder, sweep), local)
+    refusal = f"{folder.path}: another process queues or runs this sweep. Wait for it."
+    with locked(folder.file(LOCK), refusal):  # else both would take what is not done
+        jobs = _unfinished(folder, sweep)
         if local is not None:
-            return _here(folder, todo, local, as_json)
-        return _queue(folder, sweep, todo, as_json)
+            return _run_here(folder, jobs, local, as_json)
+        return _queue(folder, sweep, jobs, as_json)
 
 
-def _asked(config, file, output, asked):
+def _requested(config, file, output, given):
     """Bring together sweep file, options and the folder of a sweep that goes on."""
-    from stm_keras.experiments.plan import (
-        make_sweep,
-        read_space,
-        read_sweep,
-        read_values,
-    )
-    from stm_keras.experiments.sweep import is_sweep, open_sweep
+    from stm_keras.experiments.plan import make_sweep, read_space, read_sweep, read_values
+    from stm_keras.experiments.sweep import SweepFolder
 
-    grid = dict(read_values(text) for text in asked.pop("grid"))
-    space = dict(read_space(text) for text in asked.pop("space"))
-    sbatch = asked.pop("sbatch")
-    given = {key: value for key, value in asked.items() if value not in (None, ())}
-    given |= {"grid": grid} if grid else {}
-    given |= {"space": space} if space else {}
-    given |= {} if sbatch is None else {"sbatch": shlex.split(sbatch)}
-    if "data" in given:
-        given["data"] = str(given["data"])
-    if config is not None and is_sweep(config):
-        fixed = sorted(set(given) - {"concurrent", "sbatch"})
+    changes = {
+        "grid": dict(read_values(text) for text in given.pop("grid")),
+        "space": dict(read_space(text) for text in given.pop("space")),
+        "sbatch": tuple(shlex.split(given.pop("sbatch") or "")),
+        **given,
+    }
+    changes = {key: value for key, value in changes.items() if value not in (None, (), {})}
+    if "data" in changes:
+        changes["data"] = str(changes["data"])
+    if config is not None and SweepFolder(config).exists():
+        fixed = sorted(set(changes) - {"concurrent", "sbatch"})
         if fixed or file is not None or output is not None:
             raise UsageError(
                 f"{config}: is a sweep, whose runs are fixed; only --concurrent and --sbatch "
                 f"may change. Received: {', '.join(fixed) or '--sweep or --output'}."
             )
-        return Path(config), open_sweep(config).model_copy(
-            update={**given, "sbatch": tuple(given["sbatch"])} if sbatch else given
-        )
+        folder = SweepFolder(Path(config))
+        return folder, folder.sweep().model_copy(update=changes)
     table = {} if file is None else read_sweep(file)
     if config is not None:
-        given["config"] = str(config)
+        changes["config"] = str(config)
     if output is None:
         raise UsageError("Say where the sweep goes: -o sweeps/NAME.")
-    return output, make_sweep({**table, **given})
+    return SweepFolder(output), make_sweep({**table, **changes})
 
 
-def _todo(folder, sweep):
-    """Choose the jobs to queue: dict of name to words."""
-    from stm_keras.experiments.plan import jobs
-    from stm_keras.experiments.queue import queued
-    from stm_keras.experiments.sweep import is_done
+def _unfinished(folder, sweep):
+    """Return the jobs that are neither done nor queued: dict of name to arguments."""
+    from stm_keras.experiments.plan import jobs, sweep_runs
 
-    waiting = queued(folder)
+    queued = folder.jobs.queued()
     if sweep.space:
         from stm_keras.experiments.search import is_over
 
         if is_over(folder, sweep):
             return {}
+    done = {run.name for run in sweep_runs(sweep, folder.path) if run.done()}
     return {
-        name: words
-        for name, words in jobs(folder, sweep).items()
-        if name not in waiting and not is_done(folder, name)
+        name: arguments
+        for name, arguments in jobs(folder.path, sweep).items()
+        if name not in queued and name not in done
     }
 
 
-def _numbers(folder, sweep, todo):
-    """Return the names of all jobs, and the numbers of those to queue."""
+def _lines(folder, sweep, unfinished):
+    """Return the names of all jobs, and the lines of the manifest to queue."""
     from stm_keras.experiments.plan import jobs
 
-    names = list(jobs(folder, sweep))
-    numbers = [number for number, name in enumerate(names) if name in todo]
-    if not numbers:
+    names = list(jobs(folder.path, sweep))
+    lines = [line for line, name in enumerate(names) if name in unfinished]
+    if not lines:
         click.echo(
-            f"{folder}: all {len(names)} are done or queued. Look: stm-keras analyze {folder}"
+            f"{folder.path}: all {len(names)} are done or queued. To look at them: stm-keras "
+            f"analyze {folder.path}"
         )
-    return names, numbers
+    return names, lines
 
 
-def _show(folder, sweep, todo, local):
+def _show(folder, sweep, unfinished, local):
     """Print what would be queued, or run here."""
-    from stm_keras.experiments.queue import hand_over, max_array_size, not_over
-    from stm_keras.experiments.sweep import is_sweep
+    from stm_keras.experiments.queue import max_array_size, submit_arrays
 
     if local is not None:
-        for name, words in todo.items():
-            click.echo(f"{name}: {shell(['stm-keras', *words])}")
+        for name, arguments in unfinished.items():
+            click.echo(f"{name}: {shell(['stm-keras', *arguments])}")
         return
-    names, numbers = _numbers(folder, sweep, todo)
-    if not numbers:
+    names, lines = _lines(folder, sweep, unfinished)
+    if not lines:
         return
-    largest, shown = max_array_size(), []
+    commands = []
 
-    def show(command):
-        shown.append(shell(["sbatch", "--parsable", *command]))
-        return f"JOB{len(shown)}"  # a number that only SLURM knows
+    def record(arguments):
+        commands.append(shell(["sbatch", "--parsable", *arguments]))
+        return f"JOB{len(commands)}"  # a number that only SLURM knows
 
-    arguments = folder, numbers, sweep.concurrent, sweep.sbatch, largest
-    waiting = not_over(folder, sweep.concurrent)
-    for _, first, _ in hand_over(*arguments, waiting, show):
-        click.echo(shown[-1])
-        for number in numbers:
-            if first <= number < first + largest:
-                words = shell(["stm-keras", *todo[names[number]]])
-                click.echo(f"  {number - first}: {words}")
-    if not is_sweep(folder):
+    arrays = submit_arrays(
+        folder.path,
+        lines,
+        sweep.concurrent,
+        sweep.sbatch,
+        max_array_size(),
+        folder.jobs.active_arrays(sweep.concurrent),
+        record,
+    )
+    for _, first, _, chosen in arrays:
+        click.echo(commands[-1])
+        for line in chosen:
+            arguments = shell(["stm-keras", *unfinished[names[line]]])
+            click.echo(f"  {line - first}: {arguments}")
+    if not folder.exists():
         options.say("Nothing was written.")
 
 
-def _queue(folder, sweep, todo, as_json):
-    from stm_keras.experiments.queue import need_sbatch, queue
-    from stm_keras.experiments.sweep import write_jobs
+def _queue(folder, sweep, unfinished, as_json):
+    from stm_keras.experiments.queue import require_sbatch
 
-    names, numbers = _numbers(folder, sweep, todo)
-    rest = len(names) - len(numbers)
-    if not numbers:
+    names, lines = _lines(folder, sweep, unfinished)
+    if not lines:
         return
-    need_sbatch()
-    write_jobs(folder, sweep)
-    found = queue(folder, names, numbers, sweep.concurrent, sweep.sbatch)
+    require_sbatch()
+    folder.write_jobs(sweep)
+    ids = folder.jobs.submit(names, lines, sweep.concurrent, sweep.sbatch)
+    arrays = list(dict.fromkeys(each.partition("_")[0] for each in ids.values()))
     if as_json:
-        told = {"sweep": str(folder), "jobs": found, "queued": list(todo)}
-        click.echo(json.dumps(told, allow_nan=False))
+        result = {"sweep": str(folder.path), "jobs": arrays, "queued": list(unfinished)}
+        click.echo(json.dumps(result, allow_nan=False))
         return
-    also = f" ({rest} are done or queued already)" if rest else ""
+    others = len(names) - len(lines)
+    also = f" ({others} are done or queued already)" if others else ""
     click.echo(
-        f"{folder}: {len(todo)} queued{also} as {', '.join(found)}, {sweep.concurrent} at a "
-        f"time. Look: stm-keras analyze {folder}"
+        f"{folder.path}: {len(lines)} queued{also} as {', '.join(arrays)}, "
+        f"{sweep.concurrent} at a time. To look at them: stm-keras analyze {folder.path}"
     )
 
 
-def _here(folder, todo, local, as_json):
+def _run_here(folder, unfinished, local, as_json):
     from stm_keras.experiments.queue import Task, run_all
-    from stm_keras.experiments.search import is_over
-    from stm_keras.experiments.sweep import is_done, open_sweep
 
-    sweep = open_sweep(folder)
-
-    def done(name):
-        return is_over(folder, sweep) if sweep.space else is_done(folder, name)
-
+    sweep, path = folder.sweep(), folder.path
+    done = _done_checks(folder, sweep)
     tasks = [
-        Task(name, words, folder / "logs" / f"{name}.log", lambda name=name: done(name))
-        for name, words in list(todo.items())[: local if sweep.space else None]
+        Task(name, arguments, folder.log(name), done[name])
+        for name, arguments in list(unfinished.items())[: local if sweep.space else None]
     ]
     try:
         with watched():
-            made = run_all(tasks, local, options.say)
-    except (Preempted, KeyboardInterrupt) as asked:
-        options.say(f"\nStopped. Go on: stm-keras submit {folder} --local {local}")
-        click.get_current_context().exit(EXIT_CODE if isinstance(asked, Preempted) else 130)
-    failed = [task.key for task, ok in zip(tasks, made, strict=True) if not ok]
+            results = run_all(tasks, local, options.say)
+    except (Preempted, KeyboardInterrupt) as reason:
+        options.say(f"\nStopped. To go on: stm-keras submit {path} --local {local}")
+        code = EXIT_CODE if isinstance(reason, Preempted) else 130
+        click.get_current_context().exit(code)
+    failed = [task.name for task, ok in zip(tasks, results, strict=True) if not ok]
     if as_json:
-        click.echo(
-            json.dumps(
-                {"sweep": str(folder), "ran": list(todo), "failed": failed}, allow_nan=False
-            )
-        )
+        result = {"sweep": str(path), "ran": list(unfinished), "failed": failed}
+        click.echo(json.dumps(result, allow_nan=False))
     else:
-        click.echo(f"{folder}: {len(made) - len(failed)} done. stm-keras analyze {folder}")
+        click.echo(f"{path}: {len(tasks) - len(failed)} done. stm-keras analyze {path}")
     if failed:
         raise StmKerasError(
             f"{len(failed)} runs failed: {', '.join(failed)}. Their logs are in "
-            f"{folder / 'logs'}. Mend the cause and go on: stm-keras submit {folder}"
+            f"{folder.file('logs')}. Mend the cause and go on: stm-keras submit {path}"
         )
+
+
+def _done_checks(folder, sweep):
+    """Return what tells whether a job is done: dict of name to callable."""
+    from stm_keras.experiments.plan import jobs, sweep_runs
+
+    if not sweep.space:
+        return {run.name: run.done for run in sweep_runs(sweep, folder.path)}
+    from stm_keras.experiments.search import is_over
+
+    return dict.fromkeys(jobs(folder.path, sweep), lambda: is_over(folder, sweep))
 
 
 def _work(folder, worker):
     from stm_keras.experiments.search import work
-    from stm_keras.experiments.sweep import open_sweep
 
     try:
-        made = work(folder, open_sweep(folder), worker, click.echo)
-    except Preempted as asked:
-        options.say(f"Asked to leave ({asked}).")
+        made = work(folder, folder.sweep(), worker, click.echo)
+    except Preempted as reason:
+        options.say(f"Stopped by {reason}.")
         click.get_current_context().exit(EXIT_CODE)
     click.echo(f"worker {worker}: {made} trials")

@@ -1,7 +1,13 @@
-"""Hand a sweep to SLURM as job arrays, and ask what became of them."""
+"""Make runs: some at a time in processes here, or on SLURM as job arrays.
+
+manifest.tsv   a line for each job: its name, and the arguments of `stm-keras`
+sweep.sbatch   the job of an array: it does the line that its number says
+common.sh      what every job does, such as to queue itself again after a time limit
+jobs.json      the arrays that were queued
+logs/          a log for each job, by its name
+"""
 
 import contextlib
-import json
 import os
 import shutil
 import subprocess
@@ -9,222 +15,201 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from stm_keras.errors import StmKerasError, UsageError
-from stm_keras.files import atomic
-from stm_keras.records import Queued, check_record
+from stm_keras.files import atomic, check_folder
+from stm_keras.records import Queued
 from stm_keras.resources import resource_folder
+from stm_keras.runs import JsonFolder
 from stm_keras.terminal import shell
-from stm_keras.untrusted import read_json
 
-SCRIPTS = resource_folder("jobs")
+JOBS = "jobs.json"
+SCRIPTS = ("common.sh", "sweep.sbatch")
 RUNNING = ("RUNNING", "COMPLETING", "CONFIGURING")
 
-RECORD = "jobs.json"
+
+@dataclass(frozen=True)
+class QueuedJob:
+    """A job of an array that is not over."""
+
+    id: str  # such as "12_3"
+    state: str  # "queued" or "running"
+
+
+@dataclass(frozen=True)
+class JobFolder(JsonFolder):
+    """A folder of jobs for SLURM, on a disk that all nodes see."""
+
+    kind: ClassVar[str] = "the record of the jobs of a sweep"
+    records: ClassVar[dict] = {JOBS: Queued}
+
+    def write_jobs(self, jobs):
+        """Write the scripts, and a line for each job: dict of name to arguments."""
+        check_folder(self.file("logs"))
+        for name in SCRIPTS:
+            copy_script(name, self.path)
+        lines = [f"{name}\t{shell(arguments)}\n" for name, arguments in jobs.items()]
+        self.write_text("manifest.tsv", "".join(lines))
+
+    def arrays(self):
+        """Return the arrays that were queued: list of dict, as of `records.Array`."""
+        return self.read_json(JOBS) or []
+
+    def submit(self, names, lines, concurrent, options=()):
+        """Queue lines of the manifest, and note the arrays; return the id of each by name.
+
+        Raises:
+            StmKerasError: SLURM refuses.
+        """
+        ids = {}
+        arrays = submit_arrays(
+            self.path,
+            lines,
+            concurrent,
+            options,
+            max_array_size(),
+            self.active_arrays(concurrent),
+            sbatch,
+        )
+        for job, first, at_once, chosen in arrays:
+            array = {"job": job, "first": first, "names": names, "at_once": at_once}
+            self.write_json(JOBS, [*self.arrays(), array])
+            ids |= {names[line]: f"{job}_{line - first}" for line in chosen}
+        return ids
+
+    def active_arrays(self, concurrent):
+        """Ask SLURM which arrays are not over, and how many jobs of each may run: dict."""
+        limits = {a["job"]: a.get("at_once", concurrent) for a in self.arrays()}
+        active = Counter(job for job, _, _ in active_jobs()) if limits else {}
+        return {job: min(limits[job], n) for job, n in active.items() if job in limits}
+
+    def queued(self):
+        """Ask SLURM which lines are not over: dict of name to `QueuedJob`."""
+        arrays = {array["job"]: array for array in self.arrays()}
+        jobs = {}
+        for job, task, state in active_jobs() if arrays else ():
+            array = arrays.get(job)
+            line = None if array is None or task is None else array["first"] + task
+            if line is not None and line < len(array["names"]):
+                jobs[array["names"][line]] = QueuedJob(f"{job}_{task}", state)
+        return jobs
+
+
+def submit_arrays(folder, lines, concurrent, options, max_size, active, send):
+    """Queue lines of a manifest so that never more run than asked for, in any number of arrays.
+
+    SLURM counts within an array only. So each gets what those before leave of `concurrent`,
+    and where that is nothing, it begins when they are over: `active` are the arrays that are
+    not over, and how many jobs of each may run. `send` gets what follows `sbatch` and returns
+    the array's number. `max_size` is SLURM's MaxArraySize: numbers of an array are below.
+
+    Yields:
+        Tuple of str, the array's number; int, the line that its job 0 stands for; int, how
+        many of its jobs may run at a time; and list of int, its lines.
+    """
+    folder, active = Path(folder).resolve(), dict(active)
+    for first in range(0, max(lines) + 1, max_size):
+        chosen = [line for line in lines if first <= line < first + max_size]
+        if not chosen:
+            continue
+        free = concurrent - sum(active.values())
+        after = [] if free > 0 else list(active)
+        at_once = free if free > 0 else concurrent
+        tasks = array_text([line - first for line in chosen])
+        command = [f"--array={tasks}%{at_once}"]
+        command += [f"--output={folder}/logs/slurm-%A_%a.log", *start_after(options, after)]
+        job = send([*command, str(folder / "sweep.sbatch"), str(folder), str(first)])
+        active[job] = min(at_once, len(chosen))
+        yield job, first, at_once, chosen
 
 
 def array_text(numbers):
-    """Write array numbers as sbatch takes them: [0, 1, 2, 5] is "0-2,5"."""
+    """Write the numbers of an array as sbatch takes them: [0, 1, 2, 5] is "0-2,5"."""
     parts, numbers = [], sorted(numbers)
-    begin = last = numbers[0]
+    start = last = numbers[0]
     for number in [*numbers[1:], None]:
         if number is not None and number == last + 1:
             last = number
             continue
-        parts.append(str(begin) if begin == last else f"{begin}-{last}")
-        begin = last = number
+        parts.append(str(start) if start == last else f"{start}-{last}")
+        start = last = number
     return ",".join(parts)
 
 
-def hand_over(folder, numbers, concurrent, words, largest, waiting, send):
-    """Queue lines of a manifest so that never more run than asked for, in how many arrays ever.
-
-    SLURM counts within an array only. So each gets what those before leave of `concurrent`,
-    and where that is nothing, it begins when they are over.
-
-    Args:
-        folder: `Path` of the sweep.
-        numbers: list of int. Lines of manifest.tsv, from 0.
-        concurrent: int. Jobs at a time.
-        words: sequence of str. Further words for sbatch.
-        largest: int. SLURM's MaxArraySize: numbers of an array must be below.
-        waiting: dict of str to int: arrays of the sweep that are not over, and how many jobs
-            of each may run at a time.
-        send: callable of a list of str, what follows `sbatch`, that returns the job's number.
-
-    Yields:
-        Tuple of str, the job's number; int, the line that number 0 of the array stands for;
-        and int, how many of its jobs may run at a time.
-    """
-    folder, waiting = Path(folder).resolve(), dict(waiting)
-    for first in range(0, max(numbers) + 1, largest):
-        own = [number - first for number in numbers if 0 <= number - first < largest]
-        if not own:
-            continue
-        free = concurrent - sum(waiting.values())
-        after = [] if free > 0 else list(waiting)
-        at_once = free if free > 0 else concurrent
-        command = [f"--array={array_text(own)}%{at_once}"]
-        command += [f"--output={folder}/logs/slurm-%A_%a.log", *begin_after(words, after)]
-        job = send([*command, str(folder / "sweep.sbatch"), str(folder), str(first)])
-        waiting[job] = min(at_once, len(own))
-        yield job, first, at_once
-
-
-def begin_after(words, jobs):
-    """Add to words for sbatch that jobs must be over, however they end: list of str."""
+def start_after(options, jobs):
+    """Add to options for sbatch that jobs must be over, however they end: list of str."""
     if not jobs:
-        return list(words)
-    kept, given, words = [], [f"afterany:{':'.join(jobs)}"], iter(words)
-    for word in words:  # of several such options sbatch would take the last alone
+        return list(options)
+    others, conditions, rest = [], [f"afterany:{':'.join(jobs)}"], iter(options)
+    for word in rest:  # of several such options sbatch would take the last alone
         option, _, value = word.partition("=")
         if option == "--dependency":
-            given.append(value or next(words, ""))
+            conditions.append(value or next(rest, ""))
         elif word.startswith("-d") and not word.startswith("--"):
-            given.append(word[2:] or next(words, ""))
+            conditions.append(word[2:] or next(rest, ""))
         else:
-            kept.append(word)
-    return [*kept, f"--dependency={','.join(given)}"]
+            others.append(word)
+    return [*others, f"--dependency={','.join(conditions)}"]
 
 
 def max_array_size():
     """Ask SLURM how many numbers an array may have; 1001 where it does not say."""
-    text = ask(["scontrol", "show", "config"])
-    for line in text.splitlines():
+    for line in ask_slurm(["scontrol", "show", "config"]).splitlines():
         key, _, value = line.partition("=")
         if key.strip() == "MaxArraySize" and value.strip().isdigit():
             return max(int(value), 1)
     return 1001
 
 
-def queue(folder, names, numbers, concurrent, words=()):
-    """Queue lines of a manifest, and note the arrays in the sweep's folder.
-
-    Args:
-        folder: `Path` of the sweep.
-        names: list of str. What each line of the manifest is called.
-        numbers, concurrent, words: As for `hand_over`.
-
-    Returns:
-        list of str. Numbers of the jobs.
-
-    Raises:
-        StmKerasError: SLURM refuses.
-    """
-    jobs, waiting = [], not_over(folder, concurrent)
-    for job, first, at_once in hand_over(
-        folder, numbers, concurrent, words, max_array_size(), waiting, sbatch
-    ):
-        jobs.append(job)
-        record = {"job": job, "first": first, "names": names, "at_once": at_once}
-        with atomic(Path(folder) / RECORD, overwrite=True) as temporary:
-            text = json.dumps([*_records(folder), record], indent=1, allow_nan=False)
-            temporary.write_text(text + "\n", encoding="utf-8")
-    return jobs
-
-
-def not_over(folder, concurrent):
-    """Ask SLURM which arrays of a sweep are not over.
-
-    Args:
-        folder: `Path` of the sweep.
-        concurrent: int. Jobs at a time where that was not noted.
-
-    Returns:
-        dict of str to int: the array, and how many of its jobs may run at a time.
-    """
-    limits = {r["job"]: r.get("at_once", concurrent) for r in _records(folder)}
-    left = Counter(job for job, _, _ in unfinished()) if limits else {}
-    return {job: min(limits[job], count) for job, count in left.items() if job in limits}
-
-
-def queued(folder):
-    """Ask SLURM which lines of a manifest are queued or running.
-
-    Returns:
-        dict of name to "queued" or "running"; empty where there is no SLURM.
-    """
-    records = {record["job"]: record for record in _records(folder)}
-    found = {}
-    for job, number, state in unfinished() if records else ():
-        record = records.get(job)
-        place = None if record is None or number is None else record["first"] + number
-        if place is not None and place < len(record["names"]):
-            found[record["names"][place]] = state
-    return found
-
-
-def _records(folder):
-    path = Path(folder) / RECORD
-    if not os.path.lexists(path):
-        return []
-    records = read_json(path, "the record of the jobs of a sweep")
-    check_record(Queued, records, path)
-    return records
-
-
-def need_sbatch():
-    """See that SLURM is here.
-
-    Raises:
-        UsageError: It is not.
-    """
+def require_sbatch():
+    """Raise a `UsageError` where SLURM is not installed."""
     if shutil.which("sbatch") is None:
         raise UsageError(
-            "There is no sbatch here. Type it on a cluster's login node, or run it here "
-            "without SLURM."
+            "There is no sbatch here. Run the command on a cluster's login node, or run it "
+            "here without SLURM."
         )
 
 
 def copy_script(name, folder):
-    """Copy a script of `jobs/` to where jobs will find it, whatever becomes of us."""
+    """Copy a script of `jobs/`: a job needs it however long it waits, whatever becomes of us."""
     with atomic(Path(folder) / name, overwrite=True) as temporary:
-        shutil.copyfile(SCRIPTS / name, temporary)
+        shutil.copyfile(resource_folder("jobs") / name, temporary)
 
 
-def sbatch(words):
-    """Queue a job.
-
-    Args:
-        words: list of str. What follows `sbatch`.
-
-    Returns:
-        str. The number of the job.
+def sbatch(arguments):
+    """Queue a job and return its number, a str.
 
     Raises:
         StmKerasError: SLURM refuses it.
     """
-    command = ["sbatch", "--parsable", *words]
+    command = ["sbatch", "--parsable", *arguments]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
     if done.returncode:
-        said = " ".join(done.stderr.split()) or "it says nothing"
-        raise StmKerasError(f"SLURM refuses: {said} Command: {shell(command)}")
+        reason = " ".join(done.stderr.split()) or "it gives no reason"
+        raise StmKerasError(f"SLURM refuses: {reason} Command: {shell(command)}")
     return done.stdout.strip().split(";")[0]
 
 
-def unfinished():
-    """List the jobs of this user that are queued or running.
-
-    Returns:
-        list of tuple of str, the job; int or None, its number in an array; and str,
-        "queued" or "running". Empty where there is no SLURM.
-    """
+def active_jobs():
+    """List the jobs of this user that are not over: tuples of job, number in array, state."""
     if shutil.which("squeue") is None:
         return []
     # not --jobs: SLURM refuses the whole question where it has forgotten one of them
-    text = ask(["squeue", "-h", "-r", "-u", str(os.getuid()), "-o", "%F %K %T"])
-    found = []
+    text = ask_slurm(["squeue", "-h", "-r", "-u", str(os.getuid()), "-o", "%F %K %T"])
+    jobs = []
     for line in text.splitlines():
-        job, number, state = line.split()
-        place = int(number) if number.isdigit() else None
-        found.append((job, place, "running" if state in RUNNING else "queued"))
-    return found
+        job, task, state = line.split()
+        number = int(task) if task.isdigit() else None
+        jobs.append((job, number, "running" if state in RUNNING else "queued"))
+    return jobs
 
 
-def ask(command):
+def ask_slurm(command):
     """Return what a command of SLURM prints, or nothing where it fails."""
     try:
         done = subprocess.run(
@@ -237,78 +222,67 @@ def ask(command):
 
 @dataclass(frozen=True)
 class Task:
-    """One command.
+    """One command to run here."""
 
-    Args:
-        key: str. What messages call it.
-        words: list of str. Arguments of `stm-keras`.
-        log: `Path` that its output is added to.
-        done: callable that tells whether its result is there.
-    """
-
-    key: str
-    words: list
+    name: str
+    arguments: list[str]  # of `stm-keras`
     log: Path
-    done: object
+    done: Callable[[], bool]  # tells whether its result is there
 
 
-def run_all(tasks, at_once=1, say=print):
-    """Run tasks, some at a time, and wait for them.
+def run_all(tasks, at_once=1, progress=print):
+    """Run tasks, some at a time, and return whether each is done: list of bool.
 
-    Whatever ends this, Ctrl-C too, ends them as well: each is asked to leave and keeps
-    the epochs that are done.
-
-    Args:
-        tasks: list of `Task`.
-        at_once: int.
-        say: callable of str, told of each as it ends.
-
-    Returns:
-        list of bool: whether each is done.
+    Whatever ends this, Ctrl-C too, ends them as well: each is asked to stop and keeps the
+    epochs that are done.
     """
-    running, leaving, lock = set(), threading.Event(), threading.Lock()
+    running, stopping, lock = set(), threading.Event(), threading.Lock()
 
-    def make(task):
-        begin = time.perf_counter()
+    def run(task):
+        started = time.perf_counter()
         task.log.parent.mkdir(parents=True, exist_ok=True)
-        with task.log.open("a", encoding="utf-8") as file:
+        with task.log.open("a", encoding="utf-8") as log:
             with lock:
-                if leaving.is_set():
+                if stopping.is_set():
                     return False
-                process = start(task.words, file)
+                process = start(task.arguments, log)
                 running.add(process)
             code = process.wait()
             with lock:
                 running.discard(process)
-            file.write(f"ended with exit code {code}\n")
-        seconds = time.perf_counter() - begin
-        ok = task.done()
-        how = "done" if ok else f"failed ({code}), see {task.log}"
-        say(f"{task.key}: {how} in {seconds:.0f} s")
-        return ok
+            log.write(f"ended with exit code {code}\n")
+        seconds = time.perf_counter() - started
+        done = task.done()
+        outcome = "done" if done else f"failed ({code}), see {task.log}"
+        progress(f"{task.name}: {outcome} in {seconds:.0f} s")
+        return done
 
     with ThreadPoolExecutor(at_once) as pool:
-        made = [pool.submit(make, task) for task in tasks]
+        futures = [pool.submit(run, task) for task in tasks]
         try:
-            return [each.result() for each in made]
+            return [future.result() for future in futures]
         except BaseException:
             with lock:
-                leaving.set()
+                stopping.set()
                 for process in running:
                     with contextlib.suppress(OSError):
                         process.terminate()
             raise
 
 
-def start(words, file):
-    """Start `stm-keras` with these arguments in a process of its own.
+def run_missing(runs, at_once=1, progress=print):
+    """Make the planned runs that are not there yet, and return those that failed."""
+    missing = [run for run in runs if not run.done()]
+    progress(f"{len(runs)} runs, {len(runs) - len(missing)} of them done.")
+    tasks = [
+        Task(run.key, run.arguments(), run.path.with_name(f"{run.name}.log"), run.done)
+        for run in missing
+    ]
+    results = run_all(tasks, at_once, progress)
+    return [run for run, done in zip(missing, results, strict=True) if not done]
 
-    Args:
-        words: list of str.
-        file: open file for its output.
 
-    Returns:
-        `subprocess.Popen`.
-    """
-    command = [sys.executable, "-m", "stm_keras", *words]
-    return subprocess.Popen(command, stdout=file, stderr=file)
+def start(arguments, log):
+    """Start `stm-keras` in a process of its own, which writes to an open file."""
+    command = [sys.executable, "-m", "stm_keras", *arguments]
+    return subprocess.Popen(command, stdout=log, stderr=log)

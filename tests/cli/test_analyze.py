@@ -60,7 +60,7 @@ def test_a_run_that_was_trained_once_more_says_what_is_scored(runs):
     (runs[1] / "refit").mkdir()
     (runs[1] / "refit" / "best.keras").touch()
     told, last = stm("analyze", runs[1]).stdout.splitlines()[-2:]
-    assert told.startswith("The epochs are of the first training; ")
+    assert told.startswith("The epochs are those of the first training; ")
     assert last.startswith("test: AUROC 0.87")
     rows = json.loads(stm("analyze", *runs, "--json").stdout)
     assert {row["run"][-1]: row["test"] and row["test"]["refit"] for row in rows} == {

@@ -15,7 +15,7 @@ from compare_parts import TINY_VIT
 from helpers import ONCE, REPOSITORY, check_error, stm
 
 from stm_keras.backend import BACKENDS, installed_backends
-from stm_keras.experiments.compare.folder import Folder
+from stm_keras.experiments.compare.folder import ComparisonFolder
 
 pytestmark = ONCE
 SMALL = ("--repeats", 2, "--steps-per-round", 1, "--cores", 1)
@@ -70,7 +70,7 @@ def test_a_crash_is_a_row_with_the_reason_and_the_others_still_come(compared):
         assert folder.joinpath(f"comparison.{suffix}").stat().st_size > 500
 
 
-def test_a_side_tells_what_it_measured(compared):
+def test_a_setup_says_what_it_measured(compared):
     row = json.loads(compared[2].stdout)["rows"][0]
     assert row["devices"] == ["cpu"] or row["devices"][0].startswith("gpu")
     assert row["dtypes"]["computed"] == "float32"
@@ -109,14 +109,14 @@ def test_other_data_is_refused(compared, tmp_path, dataset_file):
     with h5py.File(other, "r+") as file:
         file["images"][0, 0, 0] ^= 1
     changed = [other if word == dataset_file else word for word in command]
-    check_error(stm(*changed), 2, "the data is not what this comparison began with")
+    check_error(stm(*changed), 2, "the data is not that which this comparison started from")
 
 
 def test_other_weights_are_refused(compared, tmp_path):
     command, folder, _ = compared
-    Folder(tmp_path).save_weights(["kernel"], [np.zeros(3)])
+    ComparisonFolder(tmp_path).save_weights(["kernel"], [np.zeros(3)])
     other = ("--weights", tmp_path / "weights.npz")
-    check_error(stm(*command, *other), 2, "began with other weights than", "--overwrite")
+    check_error(stm(*command, *other), 2, "started from other weights than", "--overwrite")
     lost = ("--weights", tmp_path / "lost.npz")
     check_error(stm(*command, *lost), 3, "lost.npz: does not exist. Give the weights.npz")
 
@@ -140,17 +140,17 @@ def test_a_backend_that_is_broken_is_told_with_its_last_words(
     assert result.stderr.endswith(f"Error: {told}\n")
 
 
-def test_a_job_measures_only_its_sides_and_joins_them_as_they_are(compared, tmp_path):
+def test_a_job_measures_only_its_setups_and_joins_them_as_they_are(compared, tmp_path):
     _, folder, _ = compared
     assert stm("compare", "--only", HERE, "-o", folder).exit_code == 0
     check_error(
         stm("compare", "--only", "mxnet", "-o", folder),
         2,
-        f"`--only mxnet`: is no side of this comparison. Sides: {HERE}, timm.",
+        f"`--only mxnet`: is not a setup of this comparison. Setups: {HERE}, timm.",
     )
     result = stm("compare", "--merge", folder, "-o", tmp_path / "joined")
     assert result.exit_code == 3  # one side has failed
-    assert result.stdout.splitlines()[0].startswith("side ")
+    assert result.stdout.splitlines()[0].startswith("setup ")
     assert (tmp_path / "joined" / "comparison.html").exists()
 
 
@@ -190,7 +190,7 @@ def test_ctrl_c_leaves_no_process_and_says_how_to_go_on(config, dataset_file, tm
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert f"Interrupted. Type the same command to go on in {tmp_path / 'out'}." in told
+    assert f"Interrupted. Run the same command to go on in {tmp_path / 'out'}." in told
     _, left = psutil.wait_procs(children, timeout=20)
     assert not left
 
@@ -198,7 +198,7 @@ def test_ctrl_c_leaves_no_process_and_says_how_to_go_on(config, dataset_file, tm
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--set", "model.name=trees"], "`trees` is no network"),
+        (["--set", "model.name=trees"], "`trees` is not a network"),
         (
             ["--set", "model.tokenizer=conv", "--reference", "native"],
             "`--reference` is for a",
@@ -217,4 +217,6 @@ def test_what_makes_no_sense_is_refused_before_anything_is_done(
 def test_config_data_and_folders_are_asked_for(tmp_path):
     check_error(stm("compare", "-o", tmp_path), 2, "Give one CONFIG and --data, or folders")
     check_error(stm("compare", "--merge", "-o", tmp_path), 2, "give the folders to join")
-    check_error(stm("compare", "--merge", tmp_path, "-o", tmp_path), 3, "is no comparison")
+    check_error(
+        stm("compare", "--merge", tmp_path, "-o", tmp_path), 3, "is not a comparison"
+    )

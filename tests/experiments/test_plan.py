@@ -7,10 +7,10 @@ from stm_keras.errors import ConfigError, InputError, UsageError
 from stm_keras.experiments.plan import (
     jobs,
     make_sweep,
-    members,
     read_space,
     read_sweep,
     read_values,
+    sweep_runs,
 )
 
 pytestmark = ONCE  # no backend changes what is tested here
@@ -21,19 +21,19 @@ def test_a_grid_has_every_combination_and_goes_through_it_once_before_the_next_s
     sweep = make_sweep(
         {"seeds": 2, "grid": {"train.weight_decay": (0.01, 0.05), "train.epochs": (3,)}}
     )
-    found = members(sweep)
-    assert [member.name for member in found] == [
+    runs = sweep_runs(sweep)
+    assert [run.name for run in runs] == [
         "0000-weight_decay-0.01-epochs-3-seed-0",
         "0001-weight_decay-0.05-epochs-3-seed-0",
         "0002-weight_decay-0.01-epochs-3-seed-1",
         "0003-weight_decay-0.05-epochs-3-seed-1",
     ]
-    assert found[3].settings == {"train.weight_decay": 0.05, "train.epochs": 3}
-    assert found[3].seed == 1
+    assert runs[3].values == {"train.weight_decay": 0.05, "train.epochs": 3}
+    assert runs[3].seed == 1
 
 
 @pytest.mark.smoke
-def test_a_member_is_a_command_of_train_with_whole_paths(tmp_path):
+def test_a_run_is_a_command_of_train_with_whole_paths(tmp_path):
     sweep = make_sweep(
         {"data": "scans.h5", "grid": {"augment.cut": (0.5,), "backend": ("jax", "torch")}}
     )
@@ -57,7 +57,7 @@ def test_the_jobs_of_a_search_are_workers_no_more_than_trials(tmp_path):
 
 def test_names_hold_nothing_that_a_file_system_refuses():
     sweep = make_sweep({"grid": {"data.fractions": ([0.8, 0.1, 0.1],)}})
-    assert members(sweep)[0].name == "0000-fractions-_0.8_0.1_0.1_-seed-0"
+    assert sweep_runs(sweep)[0].name == "0000-fractions-_0.8_0.1_0.1_-seed-0"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_grid_without_key_or_values_is_refused(text):
 
 
 @pytest.mark.parametrize("text", ["a.b", "a.b=", "a.b=1:x", "a.b=1:2:lin"])
-def test_a_space_that_is_none_is_refused(text):
+def test_something_else_than_a_space_is_refused(text):
     with pytest.raises(UsageError, match="`--space` takes section.key=low:high"):
         read_space(text)
 
@@ -106,7 +106,7 @@ def test_a_space_that_is_none_is_refused(text):
         ({"grid": {"train.epochs": ("x",)}}, "`train.epochs`: Input should be a valid int"),
         ({"grid": {"train.epochs": ()}}, "`train.epochs` has no values"),
         ({"grid": {"backend": ("keras",)}}, "`backend` is tensorflow, jax or torch."),
-        ({"seed": 5}, "`seed` is nothing a sweep has. Known: config, data,"),
+        ({"seed": 5}, "`seed` is not a setting of a sweep. Known: config, data,"),
         ({"seeds": 0}, "`seeds`: Input should be greater than 0. Received: 0."),
         ({"grid": {"a.b": (1,)}, "space": {"a.b": {"values": (1,)}}}, "not both"),
         ({"space": {"train.epochs": {"low": 3, "high": 3}}}, "`high` must be above `low`"),

@@ -9,8 +9,9 @@ from helpers import ONCE
 
 from stm_keras.errors import MissingExtraError
 from stm_keras.experiments import search
+from stm_keras.experiments.collect import sweep_rows
 from stm_keras.experiments.plan import make_sweep
-from stm_keras.experiments.sweep import begin_sweep, open_sweep, sweep_rows
+from stm_keras.experiments.sweep import SweepFolder
 from stm_keras.signals import Preempted
 
 pytestmark = ONCE  # no backend changes what is tested here
@@ -43,30 +44,31 @@ if (run.parent.parent / "leaves").exists():
 def folder(tmp_path, monkeypatch):
     """A search whose runs take no time: what they reach depends on the learning rate."""
 
-    def start(words, file):
+    def start(arguments, log):
         return subprocess.Popen(
-            [sys.executable, "-c", RUN, *words], stdout=file, stderr=file
+            [sys.executable, "-c", RUN, *arguments], stdout=log, stderr=log
         )
 
     monkeypatch.setattr(search, "start", start)
     sweep = make_sweep({"space": SPACE, "trials": 5, "seeds": 2, "concurrent": 2})
-    begin_sweep(tmp_path / "sweep", sweep)
-    return tmp_path / "sweep"
+    folder = SweepFolder(tmp_path / "sweep")
+    folder.start(sweep)
+    return folder
 
 
 def test_workers_share_the_trials_and_stop_together(folder):
-    sweep = open_sweep(folder)
+    sweep = folder.sweep()
     assert not search.is_over(folder, sweep)
     study = search.open_study(folder, sweep, worker=1)
-    number, settings = search._new(study, sweep, 1)  # begun by another worker
+    number, settings = search._new_trial(study, sweep, 1)  # begun by another worker
     said = []
     assert search.work(folder, sweep, 0, said.append) == 4
     assert not search.is_over(folder, sweep)
     assert search.work(folder, sweep, 1, said.append) == 1  # takes up what it had begun
-    assert json.loads((folder / "trials" / f"{number:04d}.json").read_text()) == settings
+    assert json.loads(folder.file("trials", f"{number:04d}.json").read_text()) == settings
     assert search.is_over(folder, sweep)
     assert search.work(folder, sweep, 0) == 0
-    rows = sweep_rows(folder, sweep)
+    rows = sweep_rows(folder, sweep, {})
     assert len(rows) == 10
     assert {row["state"] for row in rows} == {"done"}
     assert all(2 <= row["train.epochs"] <= 9 for row in rows)
@@ -74,26 +76,26 @@ def test_workers_share_the_trials_and_stop_together(folder):
 
 
 def test_a_worker_that_has_to_leave_takes_its_trial_up_again(folder):
-    (folder / "leaves").touch()
-    sweep = open_sweep(folder)
+    folder.file("leaves").touch()
+    sweep = folder.sweep()
     with pytest.raises(Preempted):
         search.work(folder, sweep, 0)
-    assert len(sweep_rows(folder, sweep)) == 2
+    assert len(sweep_rows(folder, sweep, {})) == 2
     assert search.work(folder, sweep, 0) == 5
-    tried = [path.read_text() for path in (folder / "trials").iterdir()]
+    tried = [path.read_text() for path in folder.file("trials").iterdir()]
     assert len(tried) == len(set(tried)) == 5
 
 
 def test_a_trial_that_fails_is_noted_and_the_next_is_tried(folder):
-    (folder / "fails").touch()
-    sweep, said = open_sweep(folder), []
+    folder.file("fails").touch()
+    sweep, said = folder.sweep(), []
     assert search.work(folder, sweep, 0, said.append) == 5
     assert "trial-0000-seed-0: failed, see" in said[0]
     assert search.is_over(folder, sweep)
-    assert {row["state"] for row in sweep_rows(folder, sweep)} == {"failed", "missing"}
+    assert {row["state"] for row in sweep_rows(folder, sweep, {})} == {"failed", "missing"}
 
 
 def test_without_optuna_the_extra_is_named(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(MissingExtraError, match=r'pip install "\.\[search\]"'):
-        search.open_study(folder, open_sweep(folder))
+        search.open_study(folder, folder.sweep())

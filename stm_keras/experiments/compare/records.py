@@ -2,8 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, RootModel
+from pydantic import Field
 
+from stm_keras.experiments.compare.setups import Setup
 from stm_keras.records import Count, Place, Record, Share
 
 Positive = Annotated[float, Field(gt=0)]
@@ -11,31 +12,28 @@ Whole = Annotated[int, Field(gt=0, lt=2**31)]
 Natural = Annotated[int, Field(ge=0, lt=2**31)]
 
 
-class Side(Record):
-    """A row of a comparison."""
+class Numbers(Record):
+    """How much is measured."""
 
-    library: Literal["tensorflow", "jax", "torch", "native", "native-unmasked", "timm"]
-    precision: Literal["float32", "mixed_bfloat16"]
-    jit: Literal["auto", "true", "false", "eager"]
+    steps: Whole = 40  # over which losses are compared
+    repeats: Whole = 3  # rounds of timing over all setups
+    steps_per_round: Whole = 5
+    loading: Natural = 0  # batches fitted as they are made, to see how long training waits
+    cores: Natural = 0  # that a setup may use, 0 for all
+    epochs: Natural = 0  # of the runs that are scored, 0 for none
+    seeds: Whole = 3  # scored runs of a backend
 
 
-class Plan(Record):
+class PlanFile(Numbers):
     """What is compared: plan.json."""
 
     config: Place
-    sides: list[Side]
-    steps: Whole
-    repeats: Whole
-    steps_per_round: Whole
-    loading: Natural
-    cores: Natural
-    epochs: Natural
-    seeds: Whole = 3
+    sides: list[Setup]
     command: Place = ""
 
 
 class Material(Record):
-    """What all sides begin with: material.json."""
+    """What all setups start from: material.json."""
 
     data: Place
     split: Place
@@ -46,31 +44,23 @@ class Material(Record):
     batches: list[Place]
 
 
-class Clocks(Record):
-    """Seconds by two clocks."""
-
+class Clocks(Record):  # s
     wall: Positive
     cpu: Positive
 
 
-class Memory(Record):
-    """Gigabytes."""
-
+class Memory(Record):  # GB
     host: float
     device: float | None
 
 
 class Round(Record):
-    """What a side did in a round."""
-
     train: Clocks
     predict: Clocks
     memory: Memory
 
 
 class Machine(Record):
-    """Where a side ran."""
-
     name: Place
     processor: Place
     cores: Count | None
@@ -84,17 +74,15 @@ class Machine(Record):
 
 
 class Identity(Record):
-    """What a side began with."""
-
     data: Place
     split: Place
     batches: list[Place]
 
 
 class Part(Record):
-    """What a side of a comparison measured, or why it did not: parts/SIDE.json."""
+    """What a setup measured, or why it did not: parts/SETUP.json."""
 
-    side: Side
+    side: Setup
     name: Place
     status: Literal["done", "failed"]
     session: Place
@@ -103,43 +91,38 @@ class Part(Record):
 
 
 class Failed(Part):
-    """A side that did not run."""
+    """A setup that did not run."""
 
     reason: Place
 
 
 class Agreement(Record):
-    """What a side computed."""
-
     logits: list[Share]
     losses: list[Share]
     logits_after: list[Share]
 
 
 class Loading(Record):
-    """How long training waited for batches."""
-
     seconds: Positive
     waited: float
 
 
-class Reached(Record):
-    """Scores of a seed."""
-
+class SeedScores(Record):
     auroc: float
     balanced_accuracy: float
 
 
-class Seeds(Record):
-    """Scores of several seeds."""
+SCORES = tuple(SeedScores.model_fields)
 
-    runs: dict[Place, Reached]
+
+class Scored(Record):
+    runs: dict[Place, SeedScores]
     failed: dict[Place, Place]
     epochs: Count
 
 
 class Done(Part):
-    """A side that ran."""
+    """A setup that ran."""
 
     parameters: Count
     weights: Place
@@ -151,10 +134,4 @@ class Done(Part):
     rounds: Annotated[list[Round], Field(min_length=1)]
     agreement: Agreement
     loading: Loading | None = None
-    scores: Seeds | None = None
-
-
-class Jobs(RootModel[dict[Place, Place]]):
-    """Numbers of SLURM jobs by name."""
-
-    model_config = ConfigDict(strict=True)
+    scores: Scored | None = None

@@ -1,128 +1,216 @@
-"""A process of a comparison: `python -m stm_keras.experiments.compare.worker`.
+"""The process of a setup, from both ends: who asks, and who trains and measures.
 
-Reads a line of JSON for each thing to do on standard input, and answers with one. Libraries
-may print what they like: their standard output is standard error, which goes to a log.
+`Process` writes a command as a line of JSON to the standard input of
+`python -m stm_keras.experiments.compare.worker`, which answers with one. Libraries may print
+what they like: their standard output is standard error, which goes to a log.
 """
 
+import contextlib
 import json
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
 
-from stm_keras.errors import StmKerasError
-from stm_keras.experiments.compare.folder import Folder
-from stm_keras.experiments.compare.sides import Side
+from stm_keras.errors import StmKerasError, TrainingError, require
+from stm_keras.experiments.compare.folder import ComparisonFolder
+from stm_keras.experiments.compare.machine import peak_memory
+from stm_keras.experiments.compare.records import SCORES
+from stm_keras.experiments.compare.setups import Setup
+from stm_keras.runs import Run
 from stm_keras.terminal import printable
+
+SOURCES = Path(__file__).resolve().parents[3]
+ENVIRONMENT = {  # several processes share a card: none may take all of its memory
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+    "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+}
+THREADS = (
+    *("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"),
+    *("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"),
+)
+ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+
+
+class Process:
+    """The worker of one setup, until it is closed."""
+
+    def __init__(self, folder, setup, cores=0):
+        self.log = folder.file("logs", f"{setup.slug}.log")
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.log_start = self.log.stat().st_size if self.log.exists() else 0
+        environment = {**ENVIRONMENT, **os.environ}
+        if cores:
+            environment |= dict.fromkeys(THREADS, str(cores))
+        if cores == 1:
+            flags = os.environ.get("XLA_FLAGS", "")
+            environment["XLA_FLAGS"] = f"{flags} {ONE_THREAD}".strip()
+        paths = [str(SOURCES), os.environ.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+        with self.log.open("a", encoding="utf-8") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "stm_keras.experiments.compare.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=environment,
+                encoding="utf-8",
+            )
+        self.first = {"folder": str(folder.path), "setup": setup.model_dump()}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        """End the worker: by the end of its commands, or at once where it is at work."""
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        try:
+            self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+
+    def call(self, method, **arguments):
+        """Call a method of the `Worker` and return its answer, a dict.
+
+        Raises:
+            TrainingError: It failed; the message is the last line of its log, or the signal
+                that ended it.
+        """
+        command = {"method": method, **self.first, **arguments}
+        with contextlib.suppress(BrokenPipeError):  # its log says why it ended
+            print(json.dumps(command), file=self.process.stdin, flush=True)
+        self.first = {}
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise TrainingError(self._reason(self.process.wait()))
+        answer = json.loads(answer)
+        if "error" in answer:
+            raise TrainingError(answer["error"])
+        return answer
+
+    def _reason(self, code):
+        """Say why the process ended."""
+        with self.log.open(errors="replace", encoding="utf-8") as log:
+            log.seek(self.log_start)
+            lines = log.read().strip().splitlines()
+        if code < 0:
+            return f"ended by signal {-code} (out of memory?), see {self.log}"
+        return lines[-1] if lines else f"ended with exit code {code}, see {self.log}"
 
 
 def main():
-    """Answer orders until there are no more."""
+    """Answer commands until there are no more."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     worker = None
     for line in sys.stdin:
-        order = json.loads(line)
-        what = order.pop("do")
+        arguments = json.loads(line)
+        method = arguments.pop("method")
         try:
             if worker is None:
-                worker = Worker(Folder(order.pop("folder")), order.pop("side"))
-            answer = getattr(worker, what)(**order)
+                folder = ComparisonFolder(Path(arguments.pop("folder")))
+                worker = Worker(folder, Setup(**arguments.pop("setup")))
+            answer = getattr(worker, method)(**arguments)
         except StmKerasError as error:
             answer = {"error": " ".join(str(error).split())}
         print(json.dumps(answer), file=answers, flush=True)
 
 
 class Worker:
-    """What a process can be asked for: each method is an order, and returns its answer.
+    """What a process can be asked for: each method returns a dict, JSON-ready."""
 
-    Args:
-        folder: A `Folder`.
-        side: dict, the `Side` as JSON.
-    """
-
-    def __init__(self, folder, side):
-        self.folder, self.side = folder, Side(**side)
-        self.plan = folder.plan()
+    def __init__(self, folder, setup):
+        self.folder, self.setup, self.plan = folder, setup, folder.plan()
         if self.plan.cores:
             cores = sorted(os.sched_getaffinity(0))  # SLURM may have chosen
             os.sched_setaffinity(0, cores[: self.plan.cores])
-        if self.side.ours:
+        if setup.uses_keras:
             from stm_keras.backend import import_keras, use_backend
 
-            use_backend(self.side.library)
+            use_backend(setup.library)
             import_keras()
 
     def prepare(self, weights=None):
-        """Make what every side begins with."""
-        from stm_keras.experiments.compare.ours import prepare
+        """Make what every setup starts from."""
+        from stm_keras.experiments.compare.prepare import prepare
 
-        prepare(self.folder, self.plan, weights and Path(weights), _say)
+        prepare(self.folder, self.plan, weights and Path(weights), _log)
         return {}
 
     def start(self):
         """Build the network, do the first step, and some more that are not timed."""
-        begin = time.perf_counter()
-        if self.side.ours:
-            from stm_keras.experiments.compare.ours import Ours as Kind
+        start = time.perf_counter()
+        if self.setup.uses_keras:
+            from stm_keras.experiments.compare.keras_trainer import KerasTrainer as Trainer
         else:
-            from stm_keras.errors import require
-
             require("torch", "torch")
-            from stm_keras.experiments.compare.native import Theirs as Kind
+            from stm_keras.experiments.compare.torch_trainer import TorchTrainer as Trainer
         imported = time.perf_counter()
-        self.network = Kind(self.folder, self.plan, self.side)
+        self.trainer = Trainer(self.folder, self.plan, self.setup)
         built = time.perf_counter()
-        facts = self.network.facts()
-        first = self._timed(lambda: self.network.train(1))
-        self.network.train(2)
-        self.network.predict()
+        description = self.trainer.describe()
+        first, _ = _timed(self.trainer.train, 1)
+        self.trainer.train(2)
+        self.trainer.predict()
         return {
-            **facts,
-            "seconds": {"import": imported - begin, "build": built - imported},
+            **description,
+            "seconds": {"import": imported - start, "build": built - imported},
             "first_step": first,
         }
 
     def round(self):
         """Time some training steps and a pass of prediction."""
         count = self.plan.steps_per_round
-        train = self._timed(lambda: self.network.train(count))
-        predict = self._timed(self.network.predict)
-        scans = predict.pop("result")
+        train, loss = _timed(self.trainer.train, count)
+        predict, scans = _timed(self.trainer.predict)
         return {
-            "train": {key: train[key] / count for key in ("wall", "cpu")},
-            "loss": train["result"],
-            "predict": {key: value / scans for key, value in predict.items()},
-            "memory": self._memory(),
+            "train": {clock: seconds / count for clock, seconds in train.items()},
+            "loss": loss,
+            "predict": {clock: seconds / scans for clock, seconds in predict.items()},
+            "memory": peak_memory(self.setup.library),
         }
 
-    def load(self):
-        """See how long training waits for batches."""
-        return self.network.load(self.plan.loading)
-
-    def agree(self):
-        """Compute what all sides must agree on."""
-        return self.network.agree()
+    def finish(self):
+        """Time how long training waits for batches, and compute what all must agree on."""
+        loading = {}
+        if self.plan.loading and self.setup.uses_keras:
+            loading["loading"] = self.trainer.load(self.plan.loading)
+        return {**loading, "agreement": self.trainer.agree()}
 
     def score(self, seed):
-        """Train a run and judge its test scans."""
-        from stm_keras.experiments.compare.scores import score_run
+        """Train a run on the split of the comparison and score its test scans."""
+        from stm_keras.training.report import finish
+        from stm_keras.training.train import train
 
-        return score_run(self.folder, self.plan, self.side, seed, _say)
+        config, folder = self.plan.config, self.folder
+        changes = {"epochs": self.plan.epochs, **self.setup.train_settings}
+        settings = config.train.model_copy(update=changes)
+        config = config.model_copy(update={"train": settings, "seed": seed})
+        run = Run.start(folder.run_path(self.setup, seed), config)
+        if not run.file("split.json").exists():
+            split = {**folder.split(), "dataset": folder.material()["data"]}
+            run.write_json("split.json", split)
+        with run.locked():
+            predictor, dataset, split = train(config, run, _log)
+            scores = finish(run, predictor, dataset, split, _log)
+        return {key: scores[key] for key in SCORES}
 
-    def _timed(self, work):
-        wall, cpu = time.perf_counter(), time.process_time()
-        result = work()
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        return {"wall": wall, "cpu": cpu, "result": result}
 
-    def _memory(self):
-        from stm_keras.experiments.compare.machine import peak_memory
-
-        return peak_memory(self.side.library)
+def _timed(work, *arguments):
+    """Return seconds by two clocks, and what the work returns."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = work(*arguments)
+    return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}, result
 
 
-def _say(text):
+def _log(text):
     print(printable(text), file=sys.stderr, flush=True)
 
 

@@ -8,29 +8,29 @@ from helpers import FEW_LINES, ONCE
 
 from stm_keras.config import load_config
 from stm_keras.errors import MismatchError, TrainingError
-from stm_keras.experiments.compare import scores
-from stm_keras.experiments.compare.folder import Folder, Plan, digest
-from stm_keras.experiments.compare.ours import prepare
-from stm_keras.experiments.compare.sides import Side
+from stm_keras.experiments.compare import measure
+from stm_keras.experiments.compare.folder import ComparisonFolder, Plan, digest
+from stm_keras.experiments.compare.prepare import prepare
+from stm_keras.experiments.compare.setups import Setup
 from stm_keras.experiments.compare.worker import Worker
 from stm_keras.runs import Run
 
 pytestmark = ONCE
-SIDE = Side(keras.config.backend())
+SETUP = Setup(library=keras.config.backend())
 
 
 def start(path, dataset_file, *settings, **plan):
     config = load_config(settings=[*TINY_VIT, f"data.path={dataset_file}", *settings])
     plan = {"steps": 2, "epochs": 1, "seeds": 1, **plan}
-    folder = Folder(path)
-    return folder, folder.start(Plan(config=config, sides=(SIDE,), **plan))
+    folder = ComparisonFolder(path)
+    return folder, folder.start(Plan(config=config, setups=(SETUP,), **plan))
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory, dataset_file):
-    """A `Folder` that is prepared for a tiny ViT, and its `Plan`."""
+    """A `ComparisonFolder` that is prepared for a tiny ViT, and its `Plan`."""
     folder, plan = start(tmp_path_factory.mktemp("prepared"), dataset_file)
-    prepare(folder, plan, say=lambda text: None)
+    prepare(folder, plan, progress=lambda text: None)
     return folder, plan
 
 
@@ -51,7 +51,7 @@ def test_batches_weights_and_split_are_those_of_the_run(prepared):
 
 def test_prepared_again_everything_is_the_same(prepared, dataset_file, tmp_path):
     again, plan = start(tmp_path, dataset_file)
-    prepare(again, plan, prepared[0].file("weights.npz"), say=lambda text: None)
+    prepare(again, plan, prepared[0].file("weights.npz"), progress=lambda text: None)
     assert again.material() == prepared[0].material()
 
 
@@ -60,21 +60,21 @@ def test_weights_of_another_network_are_refused(
 ):
     small = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
     monkeypatch.setattr(
-        "stm_keras.experiments.compare.ours.build_model", lambda *sizes: small
+        "stm_keras.experiments.compare.prepare.build_model", lambda *sizes: small
     )
     other, plan = start(tmp_path, dataset_file)
     with pytest.raises(
         MismatchError, match=r"is of another network than vit of tiny\. Give"
     ):
-        prepare(other, plan, prepared[0].file("weights.npz"), say=lambda text: None)
+        prepare(other, plan, prepared[0].file("weights.npz"), progress=lambda text: None)
 
 
 def test_a_seed_is_trained_and_judged_on_the_split_of_the_comparison(prepared, monkeypatch):
     monkeypatch.setattr("stm_keras.inference.evaluate.LINES_SEEN", FEW_LINES)
     folder, _ = prepared
-    found = Worker(folder, SIDE.to_json()).score(seed=5)
+    found = Worker(folder, SETUP).score(seed=5)
     assert 0 <= found["auroc"] <= 1
-    run = Run.open(folder.file(scores.run_name(SIDE, 5)))
+    run = Run.open(folder.run_path(SETUP, 5))
     assert run.config().seed == 5
     assert run.config().train.epochs == 1
     assert run.read_json("split.json")["parts"] == folder.read_json("split.json")["parts"]
@@ -87,7 +87,7 @@ def test_seeds_that_are_done_are_only_read_and_a_failure_is_noted(
     prepared, dataset_file, tmp_path, monkeypatch
 ):
     class Failing:
-        def __init__(self, folder, side, cores):
+        def __init__(self, folder, setup, cores):
             pass
 
         def __enter__(self):
@@ -96,18 +96,18 @@ def test_seeds_that_are_done_are_only_read_and_a_failure_is_noted(
         def __exit__(self, *_):
             pass
 
-        def ask(self, what, seed):
-            assert (what, seed) == ("score", 1)
+        def call(self, method, seed):
+            assert (method, seed) == ("score", 1)
             raise TrainingError("the loss is not finite")
 
-    monkeypatch.setattr(scores, "Process", Failing)
+    monkeypatch.setattr(measure, "Process", Failing)
     folder, plan = start(tmp_path, dataset_file, seeds=2)
     done = {"auroc": 0.75, "balanced_accuracy": 0.5}
-    folder.write_json(f"{scores.run_name(SIDE, 0)}/evaluation.json", done)
-    folder.write_json(f"parts/{SIDE.slug}.json", part(SIDE.library))
+    folder.write_json(f"runs/{SETUP.slug}-seed0/evaluation.json", done)
+    folder.write_part(SETUP, part(SETUP.library))
     told = []
-    scores.score_sides(folder, plan, [SIDE], told.append)
-    found = folder.done(SIDE)["scores"]
+    measure.score_setups(folder, plan, [SETUP], told.append)
+    found = folder.done(SETUP)["scores"]
     assert found["runs"] == {"0": done}
     assert found["failed"] == {"1": "the loss is not finite"}
-    assert told[-1] == f"{SIDE.name}, seed 1: failed: the loss is not finite"
+    assert told[-1] == f"{SETUP.name}, seed 1: failed: the loss is not finite"

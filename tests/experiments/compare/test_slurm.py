@@ -1,13 +1,11 @@
 """Jobs of a comparison: what is queued, in what order, and what sbatch is told."""
 
-import subprocess
-
 import pytest
 from compare_parts import made_up_folder, part
 from helpers import ONCE
 
 from stm_keras.errors import StmKerasError, UsageError
-from stm_keras.experiments.compare.slurm import submit, without_devices
+from stm_keras.experiments.compare.measure import submit, without_devices
 
 pytestmark = ONCE  # no backend changes what is tested here
 
@@ -30,7 +28,7 @@ def queued(tmp_path, monkeypatch):
     return log
 
 
-def test_each_library_is_a_job_and_the_last_one_waits_for_them(tmp_path, queued):
+def test_each_library_is_a_job_of_an_array_and_the_last_one_waits(tmp_path, queued):
     half = part("jax", precision="mixed_bfloat16")
     folder = made_up_folder(
         tmp_path / "vit", [part("jax"), half, part("torch"), part("native")]
@@ -38,19 +36,20 @@ def test_each_library_is_a_job_and_the_last_one_waits_for_them(tmp_path, queued)
     folder.file("parts", "jax.json").unlink()
     folder.file("parts", "native.json").unlink()
     jobs = submit(folder, folder.plan(), ["-p", "gpu"])
-    assert jobs == {"jax": "1", "native": "2", "merge": "3"}  # torch and jax bf16 are done
-    calls = queued.read_text().splitlines()
-    assert calls[0] == f"--parsable -p gpu {folder.path.resolve()}/jobs/jax.sbatch"
-    assert "--parsable -p gpu --dependency=afterany:1:2 " in calls[2]
-    script = folder.file("jobs", "jax.sbatch").read_text()
-    words = f"compare --only jax --output {folder.path.resolve()}"
-    assert f'keep_going "${{stm_keras[@]}}" {words}\n' in script
-    assert f". {folder.path.resolve()}/jobs/common.sh\n" in script
-    assert f"#SBATCH --output={folder.path.resolve()}/logs/jax-%j.out" in script
-    last = folder.file("jobs", "merge.sbatch").read_text()
-    assert f"compare --merge {folder.path.resolve()} --output" in last
-    for path in folder.file("jobs").glob("*.s*"):
-        assert subprocess.run(["bash", "-n", path]).returncode == 0
+    # torch and jax bf16 are done
+    assert jobs == {"jax": "1_0", "native": "1_2", "merge": "2_3"}
+    array, last = queued.read_text().splitlines()
+    slurm, path = folder.path.resolve() / "slurm", folder.path.resolve()
+    assert array.startswith("--parsable --array=0,2%4 ")
+    assert array.endswith(f" -p gpu {slurm}/sweep.sbatch {slurm} 0")
+    assert last.startswith("--parsable --array=3%")
+    assert " -p gpu --dependency=afterany:1 " in last
+    lines = dict(
+        line.split("\t") for line in (slurm / "manifest.tsv").read_text().splitlines()
+    )
+    assert list(lines) == ["jax", "torch", "native", "merge"]
+    assert lines["jax"] == f"compare --output {path} --only jax --only 'jax bf16'"
+    assert lines["merge"] == f"compare --merge {path} --output {path}"
 
 
 def test_what_is_queued_already_is_left_alone(tmp_path, queued, monkeypatch):
@@ -58,16 +57,27 @@ def test_what_is_queued_already_is_left_alone(tmp_path, queued, monkeypatch):
     for name in ("jax", "torch"):
         folder.file("parts", f"{name}.json").unlink()
     first = submit(folder, folder.plan())
-    assert first == {"jax": "1", "torch": "2", "merge": "3"}
+    assert first == {"jax": "1_0", "torch": "1_1", "merge": "2_2"}
     squeue = tmp_path / "bin" / "squeue"
-    squeue.write_text(
-        "#!/bin/bash\nprintf '1 N/A RUNNING\\n2 N/A PENDING\\n3 N/A PENDING\\n'\n"
-    )
+    squeue.write_text("#!/bin/bash\nprintf '1 0 RUNNING\\n1 1 PENDING\\n2 2 PENDING\\n'\n")
     squeue.chmod(0o755)
     assert submit(folder, folder.plan()) == first
-    squeue.write_text("#!/bin/bash\nprintf '1 N/A RUNNING\\n3 N/A PENDING\\n'\n")
-    assert submit(folder, folder.plan()) == {"jax": "1", "torch": "4", "merge": "5"}
-    assert "--dependency=afterany:1:4 " in queued.read_text().splitlines()[-1]
+    squeue.write_text("#!/bin/bash\nprintf '1 0 RUNNING\\n2 2 PENDING\\n'\n")
+    again = submit(folder, folder.plan())
+    assert again == {"jax": "1_0", "torch": "3_1", "merge": "4_2"}
+    assert "--dependency=afterany:1:3 " in queued.read_text().splitlines()[-1]
+
+
+def test_more_libraries_leave_the_lines_of_waiting_jobs_where_they_are(tmp_path, queued):
+    folder = made_up_folder(tmp_path / "vit", [part("torch")])
+    folder.file("parts", "torch.json").unlink()
+    submit(folder, folder.plan())
+    more = made_up_folder(tmp_path / "vit", [part("jax"), part("torch")])
+    more.file("parts", "jax.json").unlink()
+    more.file("parts", "torch.json").unlink()
+    submit(more, more.plan())
+    lines = folder.file("slurm", "manifest.tsv").read_text().splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["torch", "merge", "jax"]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +88,7 @@ def test_the_job_that_sums_up_asks_for_no_gpu(words):
     assert without_devices(["-p", "gpu", *words, "-t", "60"]) == ["-p", "gpu", "-t", "60"]
 
 
-def test_a_side_without_scores_is_queued_again(tmp_path, queued):
+def test_a_setup_without_scores_is_queued_again(tmp_path, queued):
     folder = made_up_folder(tmp_path / "vit", [part("jax"), part("native")], epochs=2)
     assert list(submit(folder, folder.plan())) == ["jax", "merge"]
 
@@ -87,7 +97,7 @@ def test_without_sbatch_one_is_told_where_to_type_it(tmp_path, monkeypatch):
     folder = made_up_folder(tmp_path / "vit", [])
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(
-        UsageError, match=r"There is no sbatch here\. Type it on a cluster's login"
+        UsageError, match=r"There is no sbatch here\. Run the command on a cluster's login"
     ):
         submit(folder, folder.plan())
 

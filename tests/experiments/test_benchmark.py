@@ -12,8 +12,9 @@ from stm_keras.data.load import load_dataset, save_dataset
 from stm_keras.data.split import split_dataset
 from stm_keras.errors import InputError, StmKerasError, UsageError
 from stm_keras.experiments import queue
-from stm_keras.experiments.benchmark import pool_folds, train_folds
-from stm_keras.experiments.plan import plan, read_variant
+from stm_keras.experiments.collect import pool_folds
+from stm_keras.experiments.plan import benchmark_runs, read_variant
+from stm_keras.experiments.queue import run_missing
 from stm_keras.reports.benchmark import results_page
 from stm_keras.runs import Run
 from stm_keras.training.report import save_predictions
@@ -37,7 +38,7 @@ def data(tmp_path_factory):
 
 def finish(fold, dataset, right=0.9):
     """Leave what a finished fold leaves; a share `right` of its answers is right."""
-    split = split_dataset(dataset, fold.protocol, fold=fold.number, num_folds=3)
+    split = split_dataset(dataset, fold.protocol, fold=fold.fold, num_folds=3)
     run = Run.start(fold.path, load_config(settings=["train.epochs=2"]))
     run.write_json("split.json", {**split.to_json(), "dataset": dataset.digest()})
     test = split.parts["test"]
@@ -64,7 +65,7 @@ def finish(fold, dataset, right=0.9):
 
 
 def test_a_plan_names_every_config_protocol_and_fold(data):
-    folds = plan(CONFIGS, ["p1", "p2"], data[1], Path("runs"), num_folds=3)
+    folds = benchmark_runs(CONFIGS, ["p1", "p2"], data[1], Path("runs"), num_folds=3)
     assert len(folds) == 2 * 2 * 3
     assert folds[0].key == "small:p1:0"
     assert folds[-1].key == "vit:p2:2"
@@ -72,7 +73,7 @@ def test_a_plan_names_every_config_protocol_and_fold(data):
 
 
 def test_under_p3_each_campaign_is_a_fold(data):
-    assert len(plan(CONFIGS[:1], ["p3"], data[1], Path("runs"), num_folds=7)) == 3
+    assert len(benchmark_runs(CONFIGS[:1], ["p3"], data[1], Path("runs"), num_folds=7)) == 3
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,7 @@ def test_under_p3_each_campaign_is_a_fold(data):
     ],
 )
 def test_only_takes_beginnings_of_names(data, only, keys):
-    folds = plan(CONFIGS, ["p1", "p2"], data[1], Path("runs"), 2, only)
+    folds = benchmark_runs(CONFIGS, ["p1", "p2"], data[1], Path("runs"), 2, only)
     assert [fold.key for fold in folds] == keys
 
 
@@ -95,7 +96,7 @@ def test_only_that_names_nothing_is_refused(data):
     with pytest.raises(
         UsageError, match=r"`--only vit:p9` names no run\. Runs are small:p1:0,"
     ):
-        plan(CONFIGS, ["p1"], data[1], Path("runs"), 2, ["vit:p9"])
+        benchmark_runs(CONFIGS, ["p1"], data[1], Path("runs"), 2, ["vit:p9"])
 
 
 class Ended:
@@ -109,29 +110,31 @@ class Ended:
 
 
 def test_each_missing_fold_is_a_process_and_failures_are_told(data, tmp_path, monkeypatch):
-    folds = plan(CONFIGS[:1], ["p2"], data[1], tmp_path, 3)
+    folds = benchmark_runs(
+        CONFIGS[:1], ["p2"], data[1], tmp_path, 3, settings=("seed=4",), backend="jax"
+    )
     finish(folds[0], data[1])
     called, told = [], []
 
-    def start(words, file):
-        called.append(words)
-        if words[words.index("--fold") + 1] == "1":
+    def start(arguments, log):
+        called.append(arguments)
+        if arguments[arguments.index("--fold") + 1] == "1":
             finish(folds[1], data[1])
             return Ended(0)
         return Ended(3)
 
     monkeypatch.setattr(queue, "start", start)
-    failed = train_folds(folds, "scans.h5", ["--seed", "4"], jobs=2, say=told.append)
+    failed = run_missing(folds, at_once=2, progress=told.append)
     assert failed == [folds[2]]
     assert len(called) == 2
     assert called[0][:2] == ["train", str(CONFIGS[0])]
-    assert called[0][-2:] == ["--seed", "4"]
+    assert called[0][-4:] == ["--set", "seed=4", "--backend", "jax"]
     assert told[0] == "3 runs, 1 of them done."
     assert any("small:p2:2: failed (3), see" in line for line in told)
 
 
 def test_folds_are_scored_together(data, tmp_path):
-    folds = plan(CONFIGS[:1], ["p2", "p3"], data[1], tmp_path, 3)
+    folds = benchmark_runs(CONFIGS[:1], ["p2", "p3"], data[1], tmp_path, 3)
     for fold in folds:
         finish(fold, data[1])
     by_session, by_campaign = pool_folds(folds, data[1])
@@ -152,7 +155,7 @@ def test_the_command_that_repeats_a_row_names_its_folds_and_settings(data, tmp_p
     config.write_text(
         "[data]\nsoft_labels = 0.5\nsoft_labels_trees = 1\n[train]\nlearning_rate = 0.5\n"
     )
-    folds = plan([config], ["p1"], data[1], tmp_path, 3)
+    folds = benchmark_runs([config], ["p1"], data[1], tmp_path, 3)
     finish(folds[1], data[1])
     (row,) = pool_folds(folds, data[1])
     assert row["command"] == (
@@ -164,7 +167,7 @@ def test_the_command_that_repeats_a_row_names_its_folds_and_settings(data, tmp_p
 
 
 def test_what_is_not_done_is_counted_and_left_out(data, tmp_path):
-    folds = plan(CONFIGS, ["p1"], data[1], tmp_path, 3)
+    folds = benchmark_runs(CONFIGS, ["p1"], data[1], tmp_path, 3)
     finish(folds[1], data[1])
     (row,) = pool_folds(folds, data[1])
     assert (row["config"], row["folds"], row["folds_done"]) == ("small", 3, 1)
@@ -172,14 +175,14 @@ def test_what_is_not_done_is_counted_and_left_out(data, tmp_path):
 
 
 def test_folds_of_other_data_are_refused(data, tmp_path):
-    folds = plan(CONFIGS[:1], ["p1"], data[1], tmp_path, 3)
+    folds = benchmark_runs(CONFIGS[:1], ["p1"], data[1], tmp_path, 3)
     finish(folds[0], data[1])
     with pytest.raises(StmKerasError, match="small-p1-fold0: was trained on other data"):
         pool_folds(folds, data[1].take(np.arange(95)))
 
 
 def test_damaged_predictions_are_named(data, tmp_path):
-    folds = plan(CONFIGS[:1], ["p1"], data[1], tmp_path, 3)
+    folds = benchmark_runs(CONFIGS[:1], ["p1"], data[1], tmp_path, 3)
     finish(folds[0], data[1])
     (folds[0].path / "predictions.npz").write_bytes(b"PK")
     with pytest.raises(InputError, match=r"fold0/predictions\.npz: cannot be read \("):
@@ -187,7 +190,7 @@ def test_damaged_predictions_are_named(data, tmp_path):
 
 
 def test_the_page_shows_scores_classes_lines_and_how_they_were_made(data, tmp_path):
-    folds = plan(CONFIGS[:1], ["p1", "p2"], data[1], tmp_path, 3)
+    folds = benchmark_runs(CONFIGS[:1], ["p1", "p2"], data[1], tmp_path, 3)
     for fold in folds:
         finish(fold, data[1])
     page = results_page(pool_folds(folds, data[1]), "waves.h5")
@@ -218,7 +221,9 @@ def test_a_variant_is_a_setting_or_several():
 
 def test_variants_are_compared_with_their_config_fold_by_fold(data, tmp_path, monkeypatch):
     variants = [("short", ("train.epochs=2",))]
-    folds = plan(CONFIGS[:1], ["p2"], data[1], tmp_path, 3, variants=variants)
+    folds = benchmark_runs(
+        CONFIGS[:1], ["p2"], data[1], tmp_path, 3, variants=variants, settings=("seed=4",)
+    )
     assert [fold.key for fold in folds][::3] == ["small:p2:0", "small+short:p2:0"]
     assert folds[3].path == tmp_path / "small+short-p2-fold0"
     for fold in folds[:3]:
@@ -236,10 +241,10 @@ def test_variants_are_compared_with_their_config_fold_by_fold(data, tmp_path, mo
 
     called = []
     monkeypatch.setattr(
-        queue, "start", lambda words, file: (called.append(words), Ended(0))[1]
+        queue, "start", lambda arguments, log: (called.append(arguments), Ended(0))[1]
     )
-    train_folds(folds, "scans.h5", say=lambda text: None)
-    assert called[0][-2:] == ["--set", "train.epochs=2"]
+    run_missing(folds, progress=lambda text: None)
+    assert called[0][-4:] == ["--set", "seed=4", "--set", "train.epochs=2"]
 
 
 # The same through the command line
@@ -256,7 +261,7 @@ def small(tmp_path):
 @pytest.fixture
 def command(data, tmp_path, small):
     """Arguments of a benchmark without training, with its folds done."""
-    for fold in plan([small], ["p1", "p2"], data[1], tmp_path / "runs", 3):
+    for fold in benchmark_runs([small], ["p1", "p2"], data[1], tmp_path / "runs", 3):
         finish(fold, data[1])
     given = ["benchmark", small, "--data", data[0], "--runs", tmp_path / "runs"]
     return [*given, "--folds", 3, "--protocols", "p1,p2"]
@@ -298,7 +303,7 @@ def test_finished_folds_are_not_trained_again(command, monkeypatch):
 
 
 def test_failed_folds_are_named_after_the_table(command, monkeypatch):
-    monkeypatch.setattr(queue, "start", lambda words, file: Ended(3))
+    monkeypatch.setattr(queue, "start", lambda arguments, log: Ended(3))
     result = stm(*command, "--folds", 4, "--only", "small:p2")
     check_error(result, 1, "1 runs failed: small:p2:3.")
     assert "## P2, by session" in result.stdout
@@ -309,7 +314,7 @@ def test_nothing_finished_or_wrong_arguments_are_one_line(data, tmp_path, small)
     check_error(stm(*given, "--no-train"), 1, "none: no fold is finished yet")
     result = stm(*given, "--protocols", "p1,p7")
     assert result.exit_code == 2
-    assert "p7 is no protocol: p1, p2, p3" in result.stderr
+    assert "p7 is not a protocol: p1, p2, p3" in result.stderr
     check_error(stm(*given, "--only", "vit"), 2, "`--only vit` names no run")
     check_error(stm("benchmark", small, "--data", "no.h5"), 3, "no.h5: does not exist")
     # a config that is not there is told before any scan is read

@@ -24,7 +24,7 @@ def drawn_weights(model, rng):
 @pytest.mark.parametrize("masked", [False, True])
 def test_native_network_is_ours_in_plain_pytorch(masked):
     torch = pytest.importorskip("torch")
-    from stm_keras.experiments.compare.native import NativeViT, copy_weights
+    from stm_keras.experiments.compare.torch_trainer import NativeViT, copy_weights
 
     model = vit(4, **SIZES)
     network = NativeViT(4, **SIZES, masked=masked).eval()
@@ -42,7 +42,7 @@ def test_native_network_is_ours_in_plain_pytorch(masked):
 
 def test_native_step_learns_and_spares_what_must_not_decay():
     torch = pytest.importorskip("torch")
-    from stm_keras.experiments.compare.native import NativeViT, native_step
+    from stm_keras.experiments.compare.torch_trainer import NativeViT, native_step
     from stm_keras.settings import TrainConfig
 
     torch.manual_seed(0)
@@ -71,10 +71,10 @@ def test_native_step_learns_and_spares_what_must_not_decay():
 def test_timm_network_is_ours_on_whole_scans():
     torch = pytest.importorskip("torch")
     pytest.importorskip("timm")
-    from stm_keras.experiments.compare.native import LinesAsPatches, copy_weights
+    from stm_keras.experiments.compare.torch_trainer import TimmViT, copy_weights
 
     model = vit(4, **SIZES)
-    network = LinesAsPatches(4, **SIZES).eval()
+    network = TimmViT(4, **SIZES).eval()
     assert sum(weight.numel() for weight in network.parameters()) == model.count_params()
     rng = np.random.default_rng(0)
     copy_weights(drawn_weights(model, rng), network)
@@ -88,9 +88,9 @@ def test_timm_network_is_ours_on_whole_scans():
 def test_without_timm_one_is_told_what_to_install(monkeypatch):
     pytest.importorskip("torch")
     from stm_keras.errors import MissingExtraError
-    from stm_keras.experiments.compare.native import LinesAsPatches
+    from stm_keras.experiments.compare.torch_trainer import TimmViT
 
     monkeypatch.setitem(sys.modules, "timm.models.vision_transformer", None)
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(MissingExtraError, match=r"timm cannot .* Type: pip install timm"):
-        LinesAsPatches(4, **SIZES)
+    with pytest.raises(MissingExtraError, match=r"timm cannot .* Run: pip install timm"):
+        TimmViT(4, **SIZES)

@@ -1,4 +1,4 @@
-"""What the folder of a sweep tells of its members."""
+"""The folder of a sweep: started, read again, refused; and the table of its runs."""
 
 import json
 
@@ -6,15 +6,10 @@ import pytest
 from helpers import ONCE
 
 from stm_keras.errors import InputError, OutputError, UsageError
+from stm_keras.experiments.collect import mean_rows, run_state, sweep_rows
 from stm_keras.experiments.plan import make_sweep
-from stm_keras.experiments.sweep import (
-    begin_sweep,
-    by_settings,
-    member_state,
-    open_sweep,
-    sweep_rows,
-    write_jobs,
-)
+from stm_keras.experiments.queue import QueuedJob
+from stm_keras.experiments.sweep import SweepFolder
 
 pytestmark = ONCE  # no backend changes what is tested here
 
@@ -28,12 +23,13 @@ HEAD = "epoch,loss,auroc,balanced_accuracy,val_loss,val_auroc,val_balanced_accur
 
 @pytest.fixture
 def folder(tmp_path):
-    begin_sweep(tmp_path / "sweep", make_sweep(GRID))
-    return tmp_path / "sweep"
+    folder = SweepFolder(tmp_path / "sweep")
+    folder.start(make_sweep(GRID))
+    return folder
 
 
 def finish(folder, name, validation, test):
-    run = folder / "runs" / name
+    run = folder.file("runs", name)
     run.mkdir()
     (run / "history.csv").write_text(
         f"{HEAD},learning_rate,seconds\n1,1,0.5,0.25,1,0.5,0.25,0.1,2\n"
@@ -45,36 +41,36 @@ def finish(folder, name, validation, test):
 
 
 def test_a_sweep_read_again_is_the_same_and_may_go_on(folder):
-    sweep = open_sweep(folder)
-    assert write_jobs(folder, sweep) == NAMES
-    (folder / "logs" / "one.log").write_text("begun\n")
-    begin_sweep(folder, sweep)
-    begin_sweep(folder, make_sweep({**GRID, "concurrent": 3, "sbatch": ["-p", "gpu"]}))
-    assert open_sweep(folder).concurrent == 3
-    lines = (folder / "manifest.tsv").read_text().splitlines()
+    sweep = folder.sweep()
+    assert folder.write_jobs(sweep) == NAMES
+    folder.file("logs", "one.log").write_text("begun\n")
+    folder.start(sweep)
+    folder.start(make_sweep({**GRID, "concurrent": 3, "sbatch": ["-p", "gpu"]}))
+    assert folder.sweep().concurrent == 3
+    lines = folder.file("manifest.tsv").read_text().splitlines()
     assert [line.split("\t")[0] for line in lines] == NAMES
-    assert (folder / "common.sh").read_text().count("keep_going()") == 1
+    assert folder.file("common.sh").read_text().count("run_and_requeue()") == 1
 
 
 def test_another_sweep_in_the_same_folder_is_refused_once_one_was_begun(folder):
-    begin_sweep(folder, make_sweep({**GRID, "seeds": 3}))  # nothing ran yet
-    (folder / "logs" / "one.log").write_text("begun\n")
+    folder.start(make_sweep({**GRID, "seeds": 3}))  # nothing ran yet
+    folder.file("logs", "one.log").write_text("begun\n")
     with pytest.raises(UsageError, match="holds another sweep, different in seeds"):
-        begin_sweep(folder, make_sweep(GRID))
+        folder.start(make_sweep(GRID))
     other = make_sweep({**GRID, "seeds": 3, "settings": ("train.epochs=5",)})
     with pytest.raises(UsageError, match=r"different in train\.epochs"):
-        begin_sweep(folder, other)
+        folder.start(other)
 
 
-def test_a_folder_that_is_no_sweep_is_refused(tmp_path):
+def test_a_folder_that_is_not_a_sweep_is_refused(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="is not empty and no sweep"):
-        begin_sweep(tmp_path, make_sweep(GRID))
-    with pytest.raises(InputError, match=r"is no sweep \(no sweep.json\)"):
-        open_sweep(tmp_path)
+    with pytest.raises(OutputError, match="is not empty and not a sweep"):
+        SweepFolder(tmp_path).start(make_sweep(GRID))
+    with pytest.raises(InputError, match=r"is not a sweep \(no sweep.json\)"):
+        SweepFolder(tmp_path).sweep()
     (tmp_path / "sweep.json").write_text("{")
     with pytest.raises(InputError, match=r"sweep.json: is damaged"):
-        open_sweep(tmp_path)
+        SweepFolder(tmp_path).sweep()
 
 
 @pytest.mark.parametrize(
@@ -88,25 +84,27 @@ def test_a_folder_that_is_no_sweep_is_refused(tmp_path):
         ("Killed\nended with exit code 137\n", ("failed", 1, "exit code 137")),
     ],
 )
-def test_the_log_tells_how_far_a_member_is(log, state, folder):
+def test_the_log_tells_how_far_a_run_is(log, state, folder):
     if log:
-        (folder / "logs" / f"{NAMES[1]}.log").write_text(log)
-    assert member_state(folder, NAMES[1]) == state
-    assert member_state(folder, NAMES[1], {NAMES[1]: "queued"})[0] == "queued"
+        folder.log(NAMES[1]).write_text(log)
+    run = folder.runs(folder.sweep())[1]
+    assert run_state(run, folder.log(run.name)) == state
+    queued = QueuedJob("7_1", "queued")
+    assert run_state(run, folder.log(run.name), queued)[0] == "queued"
 
 
 def test_rows_come_best_first_and_seeds_are_averaged(folder):
-    sweep = open_sweep(folder)
+    sweep = folder.sweep()
     finish(folder, NAMES[0], 0.8, 0.7)
     finish(folder, NAMES[2], 0.9, 0.75)
     finish(folder, NAMES[3], 0.95, 0.6)
-    rows = sweep_rows(folder, sweep, {NAMES[1]: "running"})
+    rows = sweep_rows(folder, sweep, {NAMES[1]: QueuedJob("7_1", "running")})
     assert [row["run"] for row in rows] == [NAMES[3], NAMES[2], NAMES[0], NAMES[1]]
     assert [row["state"] for row in rows] == ["done", "done", "done", "running"]
     assert rows[0]["val_auroc"] == 0.95
     assert (rows[0]["epochs"], rows[0]["seconds"]) == (2, 4)
     assert rows[3]["test_auroc"] is None
-    first, second = by_settings(rows, sweep)
+    first, second = mean_rows(rows, sweep)
     assert (first["train.weight_decay"], first["runs"]) == (0.05, 1)
     assert first["val_auroc_sd"] is None
     assert second["val_auroc"] == pytest.approx(0.85)

@@ -29,7 +29,7 @@ def _sleepers(monkeypatch):
 def test_logs_grow_and_what_is_not_done_is_told(tmp_path):
     log, told = tmp_path / "logs" / "a.log", []
     task = Task("a", ["0"], log, lambda: False)
-    assert run_all([task], say=told.append) == [False]
+    assert run_all([task], progress=told.append) == [False]
     assert run_all([task, Task("b", ["0", "1"], log, lambda: True)], 2, told.append) == [
         False,
         True,
@@ -48,7 +48,7 @@ def test_whatever_ends_the_wait_ends_the_processes(tmp_path):
     timer.start()
     try:
         with pytest.raises(KeyboardInterrupt):
-            run_all(tasks, 2, say=lambda text: None)
+            run_all(tasks, 2, progress=lambda text: None)
     finally:
         signal.signal(signal.SIGINT, before)
     codes = [tmp_path / f"{n}.log" for n in range(2)]

@@ -1,0 +1,121 @@
+"""A setup that is a backend of Keras: compiled and fitted as `stm-keras train` does."""
+
+import contextlib
+import time
+
+import keras
+import numpy as np
+
+from stm_keras.backend import devices, feed, predict
+from stm_keras.data.load import load_dataset
+from stm_keras.data.split import Split
+from stm_keras.experiments.compare.folder import TIMED_BATCHES, digest
+from stm_keras.experiments.compare.machine import devices_of, versions
+from stm_keras.experiments.compare.setups import EAGER
+from stm_keras.models import build_model
+from stm_keras.training.train import compile_model, set_seed
+from stm_keras.training.trees import without_trees
+from stm_keras.training.warm_start import answers, freeze, make_batches
+
+
+class KerasTrainer:
+    """Train and predict with one backend."""
+
+    def __init__(self, folder, plan, setup):
+        self.folder, self.plan, self.setup = folder, plan, setup
+        self.material = folder.material()
+        self.initial = list(folder.weights().values())
+        self.settings = plan.config.train.model_copy(update=setup.train_settings)
+        self.model = self._build(plan.config.model)
+        count = min(plan.steps_per_round, TIMED_BATCHES)
+        self.batches = [folder.batch(number) for number in range(count)]
+        self.inputs = np.concatenate([batch[0] for batch in self.batches])
+
+    def _build(self, network):
+        """Build a network with the initial weights and compile it as training does."""
+        set_seed(self.plan.config.seed)
+        keras.config.set_dtype_policy(self.setup.precision)
+        given = self.material
+        classes = len(given["classes"])
+        model = build_model(
+            without_trees(network), classes, given["pixels"], given["lines"]
+        )
+        model.set_weights(self.initial)
+        freeze(model, self.settings.frozen)
+        compile_model(model, self.settings, given["steps_per_epoch"])
+        model.run_eagerly = self.setup.jit == EAGER
+        return model
+
+    def describe(self):
+        """Return weights, dtypes and devices, the last asked of the arrays themselves."""
+        model, batch = self.model, self.inputs[:1]
+        outputs = keras.tree.flatten(model(batch, training=False))
+        weights = [variable.value for variable in model.weights]
+        first = next(layer for layer in model.layers if layer.weights)
+        dtype = keras.backend.standardize_dtype
+        return {
+            "parameters": model.count_params(),
+            "weights": digest(model.get_weights()),
+            "dtypes": {
+                "input": str(batch.dtype),
+                "weights": sorted({dtype(weight.dtype) for weight in weights}),
+                "computed": first.compute_dtype,
+                "logits": sorted({dtype(output.dtype) for output in outputs}),
+            },
+            "devices": devices_of([*weights, *outputs], devices()[0]),
+            "versions": versions(self.setup.library),
+        }
+
+    def train(self, count):
+        """Fit `count` batches, and return the last loss."""
+        batches = Repeated(self.batches, count)
+        history = self.model.fit(feed(batches), shuffle=False, verbose=0)
+        return history.history["loss"][-1]
+
+    def predict(self):
+        """Predict the scans of the timed batches, and return how many they are."""
+        predict(self.model, self.inputs, len(self.batches[0][0]))
+        return len(self.inputs)
+
+    def load(self, count):
+        """Fit `count` batches as they are made, and time how long training waits for them."""
+        config = self.plan.config
+        dataset = load_dataset(config.data.path)
+        split = Split.from_json(self.folder.split(), len(dataset))
+        heads = answers(self.model)
+        batches = make_batches(config, dataset, split, heads, lambda text: None)
+        with contextlib.closing(batches):
+            start = time.perf_counter()
+            self.model.fit(feed(Repeated(batches, count)), shuffle=False, verbose=0)
+            seconds = time.perf_counter() - start
+        return {"seconds": seconds, "waited": batches.waited, "batches": count}
+
+    def agree(self):
+        """Compute logits, losses of the first steps and logits after them, without dropout."""
+        model = self._build(self.plan.config.model.model_copy(update={"dropout": 0.0}))
+        scans = self.folder.scans()
+        before, losses = _logits(model, scans), []
+        for number in range(self.plan.steps):
+            logs = model.train_on_batch(*self.folder.batch(number), return_dict=True)
+            losses.append(float(logs["loss"]))
+        return {"logits": before, "losses": losses, "logits_after": _logits(model, scans)}
+
+
+class Repeated(keras.utils.PyDataset):
+    """So many batches, one after the other and again where there are fewer."""
+
+    def __init__(self, batches, count):
+        super().__init__()
+        self.batches, self.count = batches, count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, number):
+        return self.batches[number % len(self.batches)]
+
+
+def _logits(model, scans):
+    outputs = model.predict(scans, batch_size=len(scans), verbose=0)
+    heads = outputs if isinstance(outputs, dict) else {"": outputs}
+    return np.concatenate([heads[name].ravel() for name in sorted(heads)]).tolist()
