@@ -1,7 +1,5 @@
 """Curves and matrices as figures, each made without a screen or global state."""
 
-import io
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ from stm_keras.errors import OutputError
 from stm_keras.evaluation.calibration import expected_calibration_error, reliability
 from stm_keras.evaluation.history import best_epochs
 from stm_keras.evaluation.metrics import auroc, check_pair, recall, roc_points
+from stm_keras.evaluation.paper import LRCN_BY_LINES, PADDED_BY_LINES, beside_paper
 from stm_keras.evaluation.style import (
     COLOURS,
     GREY,
@@ -20,34 +19,16 @@ from stm_keras.evaluation.style import (
     class_colour,
     dark,
     escape,
+    figure_png,
     style_axes,
 )
-from stm_keras.evaluation.text import TITLES, beside_paper, number
+from stm_keras.evaluation.text import TITLES, number
 from stm_keras.files import atomic
 
 NAMES = ("confusion.png", "lines.png", "roc.png", "reliability.png", "history.png")
 
 MANY = 12  # classes; of more a figure names only some, or draws them smaller
 LETTERS = 30  # of a name beside many others
-LINES = (21, 32, 48, 64, 80, 96, 112, 126)
-PAPER = {
-    "auroc": (0.933, 0.937, 0.942, 0.946, 0.951, 0.954, 0.958, 0.960),
-    "balanced_accuracy": (0.793, 0.800, 0.809, 0.820, 0.829, 0.841, 0.849, 0.851),
-}
-PADDED_LINES = (2, 8, 20)
-PADDED = {
-    "auroc": (0.858, 0.867, 0.875),
-    "balanced_accuracy": (0.657, 0.667, 0.678),
-}
-
-
-def figure_png(figure, dpi=150):
-    """Draw a figure as PNG, in bytes."""
-    stream = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # of a class name in another script
-        figure.savefig(stream, format="png", dpi=dpi, facecolor="white")
-    return stream.getvalue()
 
 
 def plot_history(histories):
@@ -187,16 +168,18 @@ def plot_lines(by_lines, reference=True, num_classes=4):
     every = [entry["lines"] for curve in curves.values() for entry in curve]
     last = max([*every, 128 if reference else 1])
     for axes, name, chance in zip(
-        figure.subplots(1, 2), PAPER, (0.5, 1 / num_classes), strict=True
+        figure.subplots(1, 2), LRCN_BY_LINES, (0.5, 1 / num_classes), strict=True
     ):
         style_axes(axes, TITLES[name], "lines seen", "")
         axes.axhline(chance, color=GREY, lw=1, ls=":")
         axes.text(last, chance, "chance", color=GREY, size=9, ha="right", va="bottom")
         if reference:
-            axes.plot(LINES, PAPER[name], color=GREY, lw=2, label="LRCN (W=20), 2020")
-            axes.plot(
-                PADDED_LINES, PADDED[name], "s", color=GREY, ms=5, label="zero-padded, 2020"
-            )
+            for points, style, label in (
+                (LRCN_BY_LINES[name], "-", "LRCN (W=20), 2020"),
+                (PADDED_BY_LINES[name], "s", "zero-padded, 2020"),
+            ):
+                lines, values = list(points), list(points.values())
+                axes.plot(lines, values, style, color=GREY, lw=2, ms=5, label=label)
         lowest = chance
         for colour, (label, curve) in zip(COLOURS, curves.items(), strict=False):
             seen = [entry["lines"] for entry in curve]

@@ -9,12 +9,13 @@ from stm_keras.evaluation.calibration import expected_calibration_error
 from stm_keras.evaluation.metrics import check_pair
 
 HEADLINES = ("auroc", "balanced_accuracy", "accuracy", "ece")
+LINE_SCORES = HEADLINES[:3]  # after each number of lines
 SUBSETS = {  # key of a `score_predictions` dict to what the scans are
     "full_agreement": "full-agreement scans (no rater against)",
     "consensus": "consensus scans (two raters or more, all agree)",
 }
 
-UNKNOWN_AUROC = "unknown surfaces, AUROC"  # of `trust_numbers`
+UNKNOWN_AUROC = "unknown surfaces, AUROC"  # of `reliability_numbers`
 UNKNOWN_FOUND = "unknown surfaces, found"
 UNKNOWN_FALSE = "unknown surfaces, false alarms"
 
@@ -156,7 +157,6 @@ def _line_scores(labels, probabilities, classes, lines, groups, draw):
     except MismatchError as error:
         raise MismatchError(f"`by_lines[{lines}]`: {error}") from None
     predicted = probabilities.argmax(axis=1)
-    names = ("auroc", "balanced_accuracy", "accuracy")
     drawn = _resampled(labels, probabilities, groups, draw)
     result = {
         "lines": int(lines),
@@ -165,7 +165,7 @@ def _line_scores(labels, probabilities, classes, lines, groups, draw):
         "accuracy": metrics.accuracy(labels, predicted),
         "ece": expected_calibration_error(labels, probabilities),
         "n": len(labels),
-        "intervals": {name: drawn and interval(drawn[name]) for name in names},
+        "intervals": {name: drawn and interval(drawn[name]) for name in LINE_SCORES},
     }
     return _plain(result)
 
@@ -216,7 +216,7 @@ def _plain(value):
     return value
 
 
-def trust_numbers(scores):
+def reliability_numbers(scores):
     """List what an evaluation says of abstention, unknown surfaces and tip changes.
 
     Args:

@@ -1,4 +1,7 @@
-"""The look of every figure: colours, axes, and how names are written."""
+"""The style of every figure: colours, axes, and how names are written."""
+
+import io
+import warnings
 
 from stm_keras.terminal import printable
 
@@ -9,7 +12,9 @@ NO_CLASS = {  # colours of verdicts that are not a class, none of the above
     "unknown surface": "#7C3AED",
     "unknown size": "#A78BFA",
     "not judged": "#B91C1C",
+    "unreadable": "#92400E",
 }
+CHANGE = COLOURS[4]  # of a tip change in pictures of scans
 INK, GREY, FAINT = "#222222", "#8A8A8A", "#E4E4E4"
 
 
@@ -56,3 +61,12 @@ def broken(name):
         return text
     cut = min(cuts, key=lambda i: abs(i - len(text) / 2))
     return f"{text[:cut].rstrip()}\n{text[cut:]}"
+
+
+def figure_png(figure, dpi=150):
+    """Draw a figure as PNG, in bytes."""
+    stream = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # of a class name in another script
+        figure.savefig(stream, format="png", dpi=dpi, facecolor="white")
+    return stream.getvalue()

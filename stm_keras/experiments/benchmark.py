@@ -11,7 +11,7 @@ from stm_keras.backend import BACKENDS
 from stm_keras.config import config_word, differences, load_config, toml_value
 from stm_keras.errors import StmKerasError
 from stm_keras.evaluation.metrics import auroc, balanced_accuracy
-from stm_keras.evaluation.scores import trust_numbers
+from stm_keras.evaluation.scores import reliability_numbers
 from stm_keras.experiments.queue import Task, run_all
 from stm_keras.runs import SPLIT, Run, legs
 from stm_keras.terminal import shell
@@ -144,7 +144,9 @@ def _trust(runs):
     """Average over folds what the runs say of abstention, unknown surfaces and changes."""
     found = {}
     for run in runs:
-        for name, value in trust_numbers(run.read_json("evaluation.json") or {}).items():
+        for name, value in reliability_numbers(
+            run.read_json("evaluation.json") or {}
+        ).items():
             found.setdefault(name, []).append(value)
     return {name: float(np.mean(values)) for name, values in found.items()}
 

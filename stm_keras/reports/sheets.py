@@ -66,7 +66,7 @@ class ScanSheets:
         """Draw one `stm_keras.inference.scan_result.Judged`; return the `Path`, or None."""
         if judged.error is not None:
             return None
-        from stm_keras.evaluation.plots import figure_png
+        from stm_keras.evaluation.style import figure_png
 
         path = self.folder / self._name(judged)
         with atomic(path, self.overwrite) as temporary:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stm_keras.evaluation.plots import figure_png
 from stm_keras.evaluation.scan_figures import (
     MAPS,
     picture_png,
@@ -14,6 +13,7 @@ from stm_keras.evaluation.scan_figures import (
     plot_mistakes,
     scan_picture,
 )
+from stm_keras.evaluation.style import figure_png
 
 SCANS = Path(__file__).parents[3] / "shared" / "data" / "nottingham.h5"
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stm_keras.evaluation import plots
+from stm_keras.evaluation import paper, plots
 from stm_keras.evaluation.scores import score_predictions
 from stm_keras.evaluation.style import COLOURS, broken, class_colour, dark, escape
 
@@ -118,10 +118,15 @@ def test_lines_without_interval_or_score_are_drawn():
 
 
 def test_paper_values_are_those_of_the_table():
-    assert len(plots.LINES) == len(plots.PAPER["auroc"]) == 8
-    assert plots.PAPER["auroc"][-1] == 0.960
-    assert plots.PAPER["balanced_accuracy"][0] == 0.793
-    assert plots.PADDED["balanced_accuracy"] == (0.657, 0.667, 0.678)
+    assert [len(values) for values in paper.LRCN_BY_LINES.values()] == [8, 8]
+    assert paper.LRCN_BY_LINES["balanced_accuracy"][21] == 0.793
+    assert list(paper.PADDED_BY_LINES["balanced_accuracy"].values()) == [
+        0.657,
+        0.667,
+        0.678,
+    ]
+    assert paper.lrcn_after("auroc", 128) == paper.LRCN["auroc"] == 0.960
+    assert paper.lrcn_after("auroc", 16) is None
 
 
 def test_one_run_shows_training_validation_and_the_best_epoch():

@@ -9,9 +9,9 @@ from stm_keras.data.dataset import CLASSES
 from stm_keras.evaluation import plots_reliability
 from stm_keras.evaluation.abstention import score_rejection, score_unknown
 from stm_keras.evaluation.change_scores import score_changes, score_votes
-from stm_keras.evaluation.plots import figure_png
 from stm_keras.evaluation.scores import score_predictions
-from stm_keras.reports.evaluation import trust_sections, write_report
+from stm_keras.evaluation.style import figure_png
+from stm_keras.reports.evaluation import reliability_parts, write_report
 
 
 def draw(scans=80, seed=0):
@@ -102,10 +102,11 @@ def test_undefined_changes_are_drawn():
 
 def test_sections_are_written_for_what_the_scores_have(rejection, unknown, changes):
     scores = {"changes": changes, "rejection": rejection, "unknown": unknown, "auroc": 0.9}
-    titles = [title for title, _ in trust_sections(scores)]
-    assert titles == ["When it says unsure", "Surfaces it does not know", "Tip changes"]
-    assert trust_sections({"auroc": 0.9, "unknown": None}) == []
-    assert [title for title, _ in trust_sections({"changes": changes})] == ["Tip changes"]
+    titles = [part["title"] for part in reliability_parts(scores)]
+    assert titles == ["Unsure verdicts", "Unknown surfaces", "Tip changes"]
+    assert reliability_parts({"auroc": 0.9, "unknown": None}) == []
+    (part,) = reliability_parts({"changes": changes})
+    assert part["title"] == "Tip changes"
 
 
 def test_the_report_tells_what_the_model_does_not_know(
@@ -127,7 +128,7 @@ def test_the_report_tells_what_the_model_does_not_know(
     assert "<gold>" in shown
     assert f"{unknown['auroc']:.3f} [{unknown['interval'][0]:.3f}" in shown
     assert f"{100 * unknown['false_alarms']:.1f} %" in shown
-    assert "A change counts as found within 3 lines" in shown
+    assert "A change counts as detected within 3 lines" in shown
     assert f"{100 * changes['found']:.1f} %" in shown
     assert f"{changes['votes']['auroc']:.3f}" in shown
     assert "30 real scans ticked" in shown
