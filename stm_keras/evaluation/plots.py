@@ -94,6 +94,8 @@ def plot_confusion(confusion, classes):
     total = confusion.sum(axis=1, keepdims=True)
     share = confusion / np.maximum(total, 1)
     many = len(classes) > MANY  # then squares without words
+    names = [escape(name)[:LETTERS] if many else broken(name) for name in classes]
+    upright = many or max(map(_width, names)) > 15  # beside each other they would overlap
     side = max(5.2, (0.3 if many else 1.15) * len(classes) + 1.9)
     figure = Figure(figsize=(side + 0.5, side - 0.5), layout="constrained")
     axes = figure.subplots()
@@ -105,19 +107,18 @@ def plot_confusion(confusion, classes):
         axes.text(
             column, row + 0.24, f"{count:,}", ha="center", va="center", color=ink, size=9
         )
-    names = [escape(name)[:LETTERS] if many else broken(name) for name in classes]
-    axes.set_xticks(range(len(classes)), names, size=9, rotation=90 if many else 0)
+    axes.set_xticks(range(len(classes)), names, size=9, rotation=90 if upright else 0)
     axes.set_yticks(range(len(classes)), names, size=9)
     for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
         for index, label in enumerate(labels):
             label.set_color(dark(class_colour(index)))
-    axes.set_xlabel("judged", color=INK)
+    axes.set_xlabel("predicted", color=INK)
     axes.set_ylabel("true", color=INK)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    found = recall(confusion)
-    found = np.nanmean(found) if np.isfinite(found).any() else None
-    axes.set_title(f"balanced accuracy {number(found)}", loc="left", color=INK, size=11)
+    recalls = recall(confusion)
+    mean = np.nanmean(recalls) if np.isfinite(recalls).any() else None
+    axes.set_title(f"balanced accuracy {number(mean)}", loc="left", color=INK, size=11)
     return figure
 
 
@@ -137,15 +138,17 @@ def plot_reliability(labels, probabilities, bins=15):
     figure = Figure(figsize=(5.2, 5.4), layout="constrained")
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
     error = expected_calibration_error(labels, probabilities, bins)
-    style_axes(axes, f"ECE {number(error)}", "", "share judged right")
+    style_axes(axes, f"ECE {number(error)}", "", "accuracy")
     axes.plot([0, 1], [0, 1], color=GREY, ls="--", lw=1)
     axes.bar(edges[:-1], np.nan_to_num(right), 1 / bins, align="edge", **_bar())
     for x, y in zip(confidence, right, strict=True):
         axes.plot([x, x], [x, y], color=COLOURS[5], lw=2.2, solid_capstyle="butt")
     axes.plot(confidence, right, "o", color=COLOURS[5], ms=4.5)
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
-    axes.text(0.03, 0.95, "above the diagonal: too modest", color=GREY, size=9, va="top")
-    axes.text(0.97, 0.05, "below: too sure", color=GREY, size=9, ha="right")
+    axes.text(
+        0.03, 0.95, "above the diagonal: underconfident", color=GREY, size=9, va="top"
+    )
+    axes.text(0.97, 0.05, "below: overconfident", color=GREY, size=9, ha="right")
     style_axes(below, "", "confidence", "scans")
     below.bar(edges[:-1], count, 1 / bins, align="edge", **_bar())
     return figure
@@ -213,25 +216,24 @@ def plot_roc(labels, probabilities, classes):
     figure = Figure(figsize=(5.4, 5.4), layout="constrained")
     axes = figure.subplots()
     macro = None if np.isnan(macro) else macro
-    style_axes(axes, f"AUROC {number(macro)}", "other scans taken for it", "scans found")
+    style_axes(axes, f"AUROC {number(macro)}", "false positive rate", "true positive rate")
     axes.plot([0, 1], [0, 1], color=GREY, ls="--", lw=1)
     worst = np.argsort(areas)[:MANY]  # a legend has room for so many; NaN come last
     for index, name in enumerate(classes):
         if np.isfinite(areas[index]):
-            named = f"{escape(name)}  {areas[index]:.3f}" if index in worst else None
-            taken, found = roc_points(labels == index, probabilities[:, index])
-            axes.plot(
-                taken,
-                found,
-                color=class_colour(index),
-                lw=1.8,
-                label=named,
-            )
+            short = escape(name)[:LETTERS]
+            label = f"{short}  {areas[index]:.3f}" if index in worst else None
+            rates = roc_points(labels == index, probabilities[:, index])
+            axes.plot(*rates, color=class_colour(index), lw=1.8, label=label)
     axes.set(xlim=(-0.01, 1), ylim=(0, 1.01), aspect="equal")
     if np.isfinite(areas).any():
         title = f"the {MANY} worst of {len(classes)}" if len(classes) > MANY else None
         axes.legend(frameon=False, fontsize=9, loc="lower right", title=title)
     return figure
+
+
+def _width(name):
+    return max(map(len, name.split("\n")))
 
 
 def _run_style(index):

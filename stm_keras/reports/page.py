@@ -86,6 +86,7 @@ def _environment():
     environment.filters |= {
         "anchor": lambda name: name.lower().replace(" ", "-"),
         "bounds": bounds,
+        "breakable": lambda name: text(name).replace("/", Markup("/<wbr/>")),
         "data_url": data_url,
         "md": markdown,
         "number": number,

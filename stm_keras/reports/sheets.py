@@ -1,6 +1,7 @@
 """One picture of each scan that was judged: the scan, and what every line said."""
 
 import os
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,13 @@ import numpy as np
 from stm_keras.data.draw import draw_scan
 from stm_keras.errors import OutputError, require
 from stm_keras.evaluation.style import (
+    CHANGE,
     COLOURS,
     FAINT,
     GREY,
     INK,
+    apart,
+    broken,
     class_colour,
     dark,
     escape,
@@ -29,7 +33,9 @@ from stm_keras.reports.scans import (
 )
 
 PIXELS = 512  # of a scan in its picture, along a line
-HEIGHT, MARGIN = 3.7, 1.15  # inches: of the panels, and of the words around them
+HEIGHT = 3.7  # inches, of the panels where the scan is about as high as wide
+WIDTHS, HEIGHTS = (1.6, 7.5), (1.2, 11)  # inches, what others are fitted into
+LINE = 0.19  # inches, of text
 WARN = COLOURS[5]
 LONGEST = 200  # bytes of a name: file systems take 255, with a number and what is temporary
 
@@ -115,50 +121,70 @@ def plot_judged(judged):
     candidate = judged.candidate
     frame, aspect = candidate.frame()
     picture = draw_scan(frame, len(frame), width=PIXELS, aspect=aspect)
-    shape = np.clip(picture.shape[0] / picture.shape[1], 0.35, 2)
-    wide = min(HEIGHT / shape, 7.5)
-    widths = [wide, 2.1, 1.0]
-    figure = Figure(figsize=(sum(widths) + 1.1, HEIGHT + MARGIN))
-    left = figure.add_gridspec(
+    wide, high = panel_size(len(frame) * aspect / frame.shape[1])
+    width = wide + 2.1 + 1.0 + 1.1  # the other panels, and the margins
+    remarks = textwrap.wrap(_remarks(judged), max(int((width - 0.8) / 0.075), 20))
+    top = 0.6 + LINE * len(remarks)
+    height = top + high + 0.62
+    figure = Figure(figsize=(width, height))
+    cells = figure.add_gridspec(
         1,
         3,
-        width_ratios=widths,
-        left=0.55 / (sum(widths) + 1.1),
-        right=1 - 0.25 / (sum(widths) + 1.1),
-        bottom=0.62 / (HEIGHT + MARGIN),
-        top=1 - 0.57 / (HEIGHT + MARGIN),
+        width_ratios=[wide, 2.1, 1.0],
+        left=0.55 / width,
+        right=1 - 0.25 / width,
+        bottom=0.62 / height,
+        top=1 - top / height,
         wspace=0.09,
     )
-    panels = [figure.add_subplot(cell) for cell in left]
+    panels = [figure.add_subplot(cell) for cell in cells]
     rows = len(frame)
     edges = [candidate.row_of(int(bound)) for bound in candidate.bounds]
-    _draw_scan(panels[0], judged, picture, frame.shape)
+    _draw_scan(panels[0], judged, picture, frame.shape, wide)
     _draw_state(panels[1], judged, edges)
     _draw_steps(panels[2], judged)
     for axes in panels:
         axes.set_ylim(rows, 0)
     for axes in panels[1:]:
         axes.set_yticks([])
-    for line in judged.change_lines or ():
-        row = candidate.row_of(line)
+    _mark_changes(panels, judged, rows, LINE / high * rows)
+    _write_words(figure, judged, remarks)
+    return figure
+
+
+def panel_size(shape):
+    """Return width and height in inches for a scan that is `shape` times as high as wide.
+
+    They are in that proportion unless it is beyond 1 to 12 or so.
+    """
+    wide = np.clip(HEIGHT / shape, *WIDTHS)
+    high = np.clip(wide * shape, *HEIGHTS)
+    return min(high / shape, 14), high
+
+
+def _mark_changes(panels, judged, rows, gap):
+    """Draw a line across all panels at each tip change, and labels that do not overlap."""
+    lines = judged.change_lines or ()
+    marks = [judged.candidate.row_of(line) for line in lines]
+    up = judged.candidate.scan is not None and judged.candidate.scan.slow == "up"
+    shift = -gap / 2 if up else gap / 2
+    labels = apart([mark + shift for mark in marks], gap, gap / 2, rows - gap / 2)
+    for line, mark, label in zip(lines, marks, labels, strict=True):
         for axes in panels:
-            axes.axhline(row, color=COLOURS[4], lw=1.4, ls=(0, (4, 2)))
-        up = candidate.scan is not None and candidate.scan.slow == "up"
+            axes.axhline(mark, color=CHANGE, lw=1.4, ls=(0, (4, 2)))
         panels[1].text(
             0.97,
-            row,
+            label,
             f"tip change, line {line}",
             color="white",
             size=7.5,
             ha="right",
-            va="top" if not up else "bottom",
+            va="center",
             bbox={"boxstyle": "round,pad=0.2", "fc": INK, "ec": "none", "alpha": 0.75},
         )
-    _write_words(figure, judged)
-    return figure
 
 
-def _draw_scan(axes, judged, picture, shape):
+def _draw_scan(axes, judged, picture, shape, wide):
     rows, pixels = shape
     axes.imshow(
         picture, extent=(0, pixels, rows, 0), aspect="auto", interpolation="lanczos"
@@ -173,7 +199,7 @@ def _draw_scan(axes, judged, picture, shape):
     if size is not None:
         _draw_bar(axes, size[0] * 1e9, rows, pixels)
     for tile, verdict in zip(candidate.tiles, judged.tiles, strict=True):
-        _draw_tile(axes, judged, tile, verdict, shape)
+        _draw_tile(axes, judged, tile, verdict, shape, wide)
 
 
 def _draw_bar(axes, width, rows, pixels):
@@ -201,7 +227,7 @@ def _draw_bar(axes, width, rows, pixels):
     )
 
 
-def _draw_tile(axes, judged, tile, verdict, shape):
+def _draw_tile(axes, judged, tile, verdict, shape, wide):
     from matplotlib.patches import Rectangle
 
     width, height = (length * 1e9 for length in judged.candidate.scan.size)
@@ -222,10 +248,13 @@ def _draw_tile(axes, judged, tile, verdict, shape):
             ls="-" if is_class(verdict) else ":",
         )
     )
+    name = f"{100 * verdict.confidence:.0f} %" if is_class(verdict) else verdict.verdict
+    if w / pixels * wide < 0.06 * len(name):  # inches
+        name = broken(name)
     axes.text(
         x + w / 2,
         y + 2 * inset,
-        f"{100 * verdict.confidence:.0f} %" if is_class(verdict) else verdict.verdict,
+        name,
         color="white",
         size=7,
         ha="center",
@@ -289,7 +318,11 @@ def _prefix(value, unit):
     return (1e12, "p" + unit) if value * 1e12 >= 0.1 else (1e15, "f" + unit)
 
 
-def _write_words(figure, judged):
+def _remarks(judged):
+    return escape(", ".join(words for words, doubt in verdict_words(judged) if doubt))
+
+
+def _write_words(figure, judged, remarks):
     width, height = figure.get_size_inches()
     verdict = judged.verdict
     title = judged.outcome
@@ -298,18 +331,11 @@ def _write_words(figure, judged):
     colour = dark(verdict_colour(judged.outcome, judged.classes))
     left, top = 0.55 / width, 1 - 0.26 / height
     figure.text(left, top, escape(title), color=colour, size=13, weight="bold")
-    warnings = [words for words, doubt in verdict_words(judged) if doubt]
-    figure.text(
-        1 - 0.25 / width,
-        top,
-        escape(", ".join(warnings)),
-        color=WARN,
-        size=9.5,
-        ha="right",
-    )
     about = [name_of(judged), size_text(judged)]
     about = "   ".join(words for words in about if words)
     figure.text(left, 1 - 0.47 / height, escape(about), color=GREY, size=8.5)
+    for number, line in enumerate(remarks, start=1):
+        figure.text(left, 1 - (0.47 + LINE * number) / height, line, color=WARN, size=9)
     shown = [judged.verdict, *judged.tiles]
     if not any(map(shows_classes, shown)):
         return

@@ -8,7 +8,7 @@ from PIL import Image
 
 from stm_keras.evaluation import paper, plots
 from stm_keras.evaluation.scores import score_predictions
-from stm_keras.evaluation.style import COLOURS, broken, class_colour, dark, escape
+from stm_keras.evaluation.style import COLOURS, apart, broken, class_colour, dark, escape
 
 ODD = ("<rows> & $x$", "a$b", "原子", "generic defects")
 
@@ -172,3 +172,22 @@ def test_long_names_are_broken_in_the_middle():
     assert broken("individual atoms") == "individual\natoms"
     assert broken("asymmetries/dimers") == "asymmetries/\ndimers"
     assert broken("rows") == "rows"
+
+
+def test_labels_that_would_overlap_are_moved_apart():
+    assert apart([], 1, 0, 9) == []
+    assert apart([4], 1, 0, 9) == [4]
+    assert apart([1, 8, 3], 1, 0, 9) == [1, 8, 3]
+    assert apart([5, 5, 5.5], 1, 0, 9) == [5, 6, 7]
+    assert apart([8.8, 9], 1, 0, 9) == [8, 9]
+    assert apart([9, 9, 0, 1, 2], 3, 0, 9) == [6.75, 9, 0, 2.25, 4.5]
+    assert apart([0, 5, 5], 3, 0, 9) == [0, 5, 8]
+
+
+@pytest.mark.parametrize("count", [4, 9])
+def test_long_class_names_do_not_overlap_in_a_confusion_matrix(count):
+    names = [f"a surface reconstruction of kind {number}" for number in range(count)]
+    figure = plots.plot_confusion(np.eye(count, dtype=int), names)
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_xticklabels()]
+    assert all(a.x1 <= b.x0 for a, b in zip(boxes, boxes[1:], strict=False))

@@ -75,12 +75,14 @@ def test_a_threshold_without_verdicts_and_no_mistakes_are_drawn(rejection):
 
 
 def test_known_and_other_scans_are_drawn_as_shares(unknown):
-    axes = check(plots_reliability.plot_unknown(unknown))[0]
+    figure = plots_reliability.plot_unknown(unknown)
+    axes = check(figure)[0]
     heights = np.array([bar.get_height() for bar in axes.patches])
     assert heights[:40].sum() == pytest.approx(1)
     assert heights[40:].sum() == pytest.approx(1)
-    shown = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert set(shown) == {"the surface it knows", "other surfaces", "threshold"}
+    (legend,) = figure.legends
+    shown = [text.get_text() for text in legend.get_texts()]
+    assert set(shown) == {"known surface", "other surfaces", "threshold"}
     assert not check(plots_reliability.plot_unknown({**unknown, "histogram": None}))[
         0
     ].patches

@@ -156,7 +156,7 @@ def test_many_scans_share_marks(tmp_path, monkeypatch):
     monkeypatch.setattr("stm_keras.reports.scans.SINGLE", 3)
     scans = [judged(kind) for kind in ("poor", "poor", "unsure", "poor")]
     page = write(tmp_path / "a.html", scans)
-    marks = [rect for rect in page.find(".//section").iter("rect")]
+    marks = list(page.find(".//section").iter("rect"))
     assert [(rect.get("x"), rect.get("width")) for rect in marks] == [
         ("0", "2"),
         ("3", "1"),
@@ -191,3 +191,32 @@ def test_a_plane_in_float32_is_drawn_flat_and_a_faint_wave_is_not(scale):
 def test_numbers_have_no_exponent():
     assert [short(value, 2) for value in (-130.2, 5.64, 0)] == ["-130", "5.6", "0"]
     assert short(12.3456) == "12.35"
+
+
+@pytest.mark.parametrize("shape", [0.2, 0.5, 1, 2, 5])
+def test_a_sheet_has_the_shape_of_the_scan(shape):
+    pytest.importorskip("matplotlib")
+    from stm_keras.reports.sheets import plot_judged
+
+    scan = judged("poor")
+    heights = scan.candidate.heights
+    scan.candidate.frame = lambda: (heights, 2 * shape)
+    figure = plot_judged(scan)
+    figure.draw_without_rendering()
+    box = figure.axes[0].get_window_extent()
+    assert box.height / box.width == pytest.approx(shape, rel=0.05)
+
+
+def test_labels_of_near_tip_changes_and_long_remarks_do_not_overlap():
+    pytest.importorskip("matplotlib")
+    from stm_keras.reports.sheets import plot_judged
+
+    scan = judged("unsure")
+    scan.candidate.remarks = ("a remark that fills the line",) * 5
+    verdict = replace(scan.verdict, change_lines=(3, 4, 5))
+    figure = plot_judged(replace(scan, verdict=verdict))
+    figure.draw_without_rendering()
+    texts = [*figure.texts, *figure.axes[1].texts]
+    boxes = [text.get_window_extent() for text in texts if text.get_text()]
+    for number, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:number])
