@@ -2,16 +2,6 @@
 
 from stm_keras.evaluation.paper import CITATION, beside_paper
 
-HELD_OUT = (
-    "No session and no source was scored by a model that was trained on it, or with a threshold "
-    "chosen on it (nested cross-fitting: parts of sessions times parts of sources)."
-)
-NEVER_SEEN = "The model was trained on no real scan."
-ALIKE = (
-    "Each source has the same weight; brackets are 95 % intervals over resampled sources and "
-    "sessions. Pixels alone: no size, channel or name."
-)
-
 TITLES = {
     "auroc": "AUROC",
     "balanced_accuracy": "balanced accuracy",

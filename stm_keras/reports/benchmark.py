@@ -2,8 +2,7 @@
 
 from stm_keras.evaluation.paper import LRCN_BY_LINES, lrcn_after
 from stm_keras.evaluation.text import PROTOCOLS, TITLES
-from stm_keras.reports.card import surface_part
-from stm_keras.reports.page import render
+from stm_keras.reports.page import macro, render
 
 SCORES = ("auroc", "balanced_accuracy", "accuracy", "ece")
 TITLES_SHORT = {**TITLES, "ece": "ECE"}
@@ -69,25 +68,19 @@ def results_page(rows, data_name, models=()):
     )
 
 
-def surfaces(models) -> list[tuple[list[str], dict]]:
-    """Collect what models measured on real scans of other surfaces.
+def surfaces(models) -> list[tuple[list[str], str]]:
+    """Write what models measured on real scans of other surfaces, as Markdown.
 
     Returns:
-        list of the names of the models that measured the same, a smaller file of a model
-        does, and what `surface_part` makes of it.
+        list of names of models and a text. A smaller file of a model measured the same.
     """
-    parts = []
+    names = {}
     for name, facts in models:
         unknown = facts.get("unknown") or {}
-        if not unknown.get("measured"):
-            continue
-        part = surface_part(unknown)
-        same = next((names for names, other in parts if other == part), None)
-        if same is None:
-            parts.append(([name], part))
-        else:
-            same.append(name)
-    return parts
+        if unknown.get("measured"):
+            text = macro("macros.md", "surfaces", unknown).strip()
+            names.setdefault(text, []).append(name)
+    return [(each, text) for text, each in names.items()]
 
 
 def _scores(rows):

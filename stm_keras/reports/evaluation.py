@@ -23,19 +23,15 @@ from stm_keras.evaluation.scan_figures import (
 )
 from stm_keras.evaluation.scores import HEADLINES, LINE_SCORES, SUBSETS, worst_mistakes
 from stm_keras.evaluation.style import figure_png
-from stm_keras.evaluation.text import TITLES, number, percent, score
+from stm_keras.evaluation.text import TITLES
 from stm_keras.reports import page
 
 MISTAKES = 24
-ATTENTION = (
-    "Of each class a scan judged right and the surest mistake, and how much the network looked "
-    "at each line: attention, averaged over heads and followed through the blocks."
-)
-EVIDENCE = (
-    "Of each class a scan judged right and the surest mistake. Left the scan; middle the "
-    "probability of each class after every line, from top to bottom; right how much each line "
-    "spoke for the last verdict, and for a tip change."
-)
+RELIABILITY = {  # what scores may hold, as of `score_rejection` and so on, and its figure
+    "rejection": plot_risk_coverage,
+    "unknown": plot_unknown,
+    "changes": plot_changes,
+}
 
 
 def write_report(
@@ -59,7 +55,7 @@ def write_report(
         path: str or `Path`.
         title: str.
         scores: dict, as of `score_predictions`. Entries without a value are left out. May
-            also hold what `reliability_parts` reads.
+            also hold the keys of `RELIABILITY`.
         facts: dict of str to text, number, list or dict, shown in this order: model,
             data, protocol, command, date, versions and whatever else matters.
             `protocol` ("p1", "p2", "p3") also decides what is said about the split.
@@ -103,8 +99,7 @@ def write_report(
             for entry in scores.get("by_lines") or ()
         ],
         figures=_figures(scores, classes, predictions, history, traces),
-        traces_note=ATTENTION if traces and "attention" in traces else EVIDENCE,
-        reliability=reliability_parts(scores),
+        attention=traces is not None and "attention" in traces,
         mistakes=mistakes,
         caveats=text.caveats(scores, protocol, reference=True),
         facts=_facts(facts, protocol),
@@ -121,6 +116,9 @@ def _figures(scores, classes, predictions, history, traces):
         pair = predictions["labels"], predictions["probabilities"]
         figures["roc"] = plot_roc(*pair, classes)
         figures["reliability"] = plot_reliability(*pair)
+    for name, draw in RELIABILITY.items():
+        if scores.get(name) is not None:
+            figures[name] = draw(scores[name])
     if traces is not None:
         draw = plot_attention if "attention" in traces else plot_evidence
         figures["traces"] = draw(**traces)
@@ -158,121 +156,3 @@ def _mistakes(predictions, images, classes):
             }
         )
     return mistakes
-
-
-def reliability_parts(scores):
-    """Say how far the model knows its own limits, as far as the scores hold it.
-
-    Args:
-        scores: dict that may hold `rejection` (as of `score_rejection`), `unknown` (as of
-            `score_unknown`) and `changes` (as of `score_changes`; may hold `votes`, as
-            of `score_votes`). An entry of None is left out.
-
-    Returns:
-        list of dict of `title`, `note`, `figure` (PNG), `description` and `size` of it, and
-        `heads` and `rows` of a table.
-    """
-    writers = {"rejection": _rejection, "unknown": _unknown, "changes": _changes}
-    return [
-        write(scores[name])
-        for name, write in writers.items()
-        if scores.get(name) is not None
-    ]
-
-
-def _rejection(rejection):
-    return {
-        "title": "Unsure verdicts",
-        "note": (
-            "A verdict below a confidence is given as unsure. Each threshold was chosen on "
-            f"{rejection['validation']:,} validation scans, so that the stated share of them "
-            "is judged; the table says what came of it on the test scans. The curve is of "
-            "the test scans, the surest first, and the area below it is the mean risk."
-        ),
-        "figure": figure_png(plot_risk_coverage(rejection)),
-        "description": "Risk and coverage",
-        "size": "medium",
-        "heads": (
-            "coverage asked for",
-            "confidence from",
-            "coverage",
-            "accuracy of verdicts",
-            TITLES["balanced_accuracy"],
-            "verdicts",
-        ),
-        "rows": [
-            [
-                percent(point["wanted"]),
-                number(point["threshold"]),
-                percent(point["coverage"], point["intervals"]["coverage"]),
-                score(point["accuracy"], point["intervals"]["accuracy"]),
-                number(point["balanced_accuracy"]),
-                f"{point['n']:,} of {rejection['n']:,}",
-            ]
-            for point in rejection["points"]
-        ],
-    }
-
-
-def _unknown(unknown):
-    first = [
-        "all",
-        score(unknown["auroc"], unknown["interval"]),
-        percent(unknown["found"]),
-        f"{unknown['n_other']:,}",
-    ]
-    rows = [
-        [kind, number(row["auroc"]), percent(row["found"]), f"{row['n']:,}"]
-        for kind, row in unknown["kinds"].items()
-    ]
-    return {
-        "title": "Unknown surfaces",
-        "note": (
-            "A score above the threshold is reported as an unknown surface. "
-            f"On {unknown['n_known']:,} test scans of the known surface, "
-            f"{percent(unknown['false_alarms'])} lie above: false alarms. To detect 95 % of "
-            f"other surfaces would cost {percent(unknown['false_alarms_at_95'])}."
-        ),
-        "figure": figure_png(plot_unknown(unknown)),
-        "description": "Scores of known and other surfaces",
-        "size": "medium",
-        "heads": ("surface", "AUROC", "called unknown", "scans"),
-        "rows": [first, *rows],
-    }
-
-
-def _changes(changes):
-    calm = f"{changes['n_calm']:,} scans without a change"
-    changed = f"{changes['n_changes']:,}"
-    rows = [
-        ["changes detected", percent(changes["found"]), f"{changed} changes"],
-        ["false alarms per scan", number(changes["false_alarms"]), calm],
-        [
-            "extra calls per scan with a change",
-            number(changes["extra"]),
-            f"{changed} scans",
-        ],
-        ["AUROC of a scan's largest score", number(changes["auroc"]), "changed or not"],
-    ]
-    votes = changes.get("votes")
-    if votes:
-        ticked = f"{votes['n_ticked']:,} of {votes['n']:,} real scans ticked"
-        clear = f"{votes['n_clear']:,} real scans"
-        rows += [
-            ["AUROC against votes for tip change", number(votes["auroc"]), ticked],
-            ["the same where all raters agree", number(votes["auroc_clear"]), clear],
-        ]
-    return {
-        "title": "Tip changes",
-        "note": (
-            f"A change counts as detected within {changes['tolerance']} lines. A line is called "
-            f"{changes['delay']} lines later, with what is known by then, and no other within "
-            f"{changes['refractory']} lines. The true lines are those of simulated scans: in "
-            "real ones nobody marked any, and votes say only that there was a change."
-        ),
-        "figure": figure_png(plot_changes(changes)),
-        "description": "Tip changes detected, and delays",
-        "size": "wide",
-        "heads": ("measure", "value", "of"),
-        "rows": rows,
-    }

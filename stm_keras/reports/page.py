@@ -14,7 +14,15 @@ from markupsafe import Markup, escape
 
 from stm_keras import __version__
 from stm_keras.evaluation.style import class_colour, figure_png, verdict_colour
-from stm_keras.evaluation.text import TITLES, bounds, fact, number, score
+from stm_keras.evaluation.text import (
+    TITLES,
+    bounds,
+    fact,
+    number,
+    percent,
+    score,
+    scores_of,
+)
 from stm_keras.files import atomic
 from stm_keras.terminal import printable
 
@@ -44,15 +52,19 @@ def page(title: str, sections: list[tuple[str, str]]) -> str:
     return render("sections.html", title=title, contents=contents)
 
 
+def macro(template: str, name: str, *arguments):
+    """Call a macro of a template."""
+    return getattr(_environment().get_template(template).module, name)(*arguments)
+
+
 def table(heads, rows) -> Markup:
     """Write a table of texts that scrolls on a narrow screen."""
-    return _environment().get_template("macros.html").module.table(heads, rows)
+    return macro("macros.html", "table", heads, rows)
 
 
 def picture(figure, description: str, size: str = "wide") -> Markup:
     """Draw a matplotlib figure into the page; `size` is "wide" or "medium"."""
-    macros = _environment().get_template("macros.html").module
-    return macros.picture(figure_png(figure), description, size)
+    return macro("macros.html", "picture", figure_png(figure), description, size)
 
 
 def text(value) -> Markup:
@@ -90,8 +102,12 @@ def _environment():
         "data_url": data_url,
         "md": markdown,
         "number": number,
-        "rule": lambda head: "---",
+        "last_lines": lambda measured: measured[max(measured, key=int)],
+        "percent": percent,
         "score": score,
+        "scores_of": scores_of,
+        "share": "{:.0%}".format,
+        "sort_lines": lambda measured: sorted(measured, key=int),
     }
     environment.globals |= {
         "TITLES": TITLES,
