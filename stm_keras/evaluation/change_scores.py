@@ -1,4 +1,4 @@
-"""How well called tip changes fit the true ones, and how many calls are too many."""
+"""Scores of tip changes: detected ones, false alarms, and how far off the calls are."""
 
 import numpy as np
 
@@ -117,8 +117,8 @@ def score_changes(
         **counts,
         "n_changes": int(changed.sum()),
         "n_calm": int((~changed).sum()),
-        "auroc": _number(areas[1]),
-        "offset": _number(np.median(near)) if len(near) else None,
+        "auroc": metrics.finite(areas[1]),
+        "offset": metrics.finite(np.median(near)) if len(near) else None,
         "offsets": {str(o): int((near == o).sum()) for o in range(-10, 11)},
         "threshold": float(threshold),
         "tolerance": int(tolerance),
@@ -158,8 +158,10 @@ def score_votes(scores, votes, lines=None):
     ticked, clear = votes > 0.5, (votes == 0) | (votes == 1)
     pair = np.stack([-largest, largest], 1)
     return {
-        "auroc": _number(metrics.auroc(ticked.astype(int), pair)[1][1]),
-        "auroc_clear": _number(metrics.auroc(ticked[clear].astype(int), pair[clear])[1][1]),
+        "auroc": metrics.finite(metrics.auroc(ticked.astype(int), pair)[1][1]),
+        "auroc_clear": metrics.finite(
+            metrics.auroc(ticked[clear].astype(int), pair[clear])[1][1]
+        ),
         "n": len(votes),
         "n_ticked": int(ticked.sum()),
         "n_clear": int(clear.sum()),
@@ -188,10 +190,6 @@ def _nearest(calls, change_line):
 
 def _mean(values):
     return float(np.mean(values)) if len(values) else None
-
-
-def _number(value):
-    return float(value) if np.isfinite(value) else None
 
 
 def _check(scores, change_line, lines):

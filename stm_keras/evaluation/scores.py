@@ -107,6 +107,35 @@ def worst_mistakes(labels, probabilities, count=12):
     return wrong[surest[:count]]
 
 
+def reliability_numbers(scores):
+    """List what an evaluation says of abstention, unknown surfaces and tip changes.
+
+    Args:
+        scores: dict that may hold `rejection` (as of `score_rejection`), `unknown` (as of
+            `score_unknown`) and `changes` (as of `score_changes`; may hold `votes`, as of
+            `score_votes`), or `trust`: what this function made of others.
+
+    Returns:
+        dict of str, words for a table, to float.
+    """
+    if "trust" in scores:
+        return scores["trust"]
+    found = {}
+    for point in (scores.get("rejection") or {}).get("points", []):
+        for key in ("coverage", "accuracy"):
+            found[f"{key} where {point['wanted']:.0%} is wanted"] = point[key]
+    unknown, changes = scores.get("unknown") or {}, scores.get("changes") or {}
+    found |= {
+        UNKNOWN_AUROC: unknown.get("auroc"),
+        UNKNOWN_FOUND: unknown.get("found"),
+        UNKNOWN_FALSE: unknown.get("false_alarms"),
+        "simulated changes found within 3 lines": changes.get("found"),
+        "false alarms a calm simulated scan": changes.get("false_alarms"),
+        "AUROC against tip-change votes": (changes.get("votes") or {}).get("auroc"),
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def _scores(labels, probabilities, classes, groups, draw):
     macro, areas = metrics.auroc(labels, probabilities)
     predicted = probabilities.argmax(axis=1)
@@ -214,32 +243,3 @@ def _plain(value):
     if isinstance(value, float):
         return float(value) if np.isfinite(value) else None
     return value
-
-
-def reliability_numbers(scores):
-    """List what an evaluation says of abstention, unknown surfaces and tip changes.
-
-    Args:
-        scores: dict that may hold `rejection` (as of `score_rejection`), `unknown` (as of
-            `score_unknown`) and `changes` (as of `score_changes`; may hold `votes`, as of
-            `score_votes`), or `trust`: what this function made of others.
-
-    Returns:
-        dict of str, words for a table, to float.
-    """
-    if "trust" in scores:
-        return scores["trust"]
-    found = {}
-    for point in (scores.get("rejection") or {}).get("points", []):
-        for key in ("coverage", "accuracy"):
-            found[f"{key} where {point['wanted']:.0%} is wanted"] = point[key]
-    unknown, changes = scores.get("unknown") or {}, scores.get("changes") or {}
-    found |= {
-        UNKNOWN_AUROC: unknown.get("auroc"),
-        UNKNOWN_FOUND: unknown.get("found"),
-        UNKNOWN_FALSE: unknown.get("false_alarms"),
-        "simulated changes found within 3 lines": changes.get("found"),
-        "false alarms a calm simulated scan": changes.get("false_alarms"),
-        "AUROC against tip-change votes": (changes.get("votes") or {}).get("auroc"),
-    }
-    return {name: value for name, value in found.items() if value is not None}

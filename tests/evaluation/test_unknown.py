@@ -6,7 +6,6 @@ import pytest
 from stm_keras.errors import MismatchError, UsageError
 from stm_keras.evaluation.abstention import (
     score_unknown,
-    softmax_doubt,
     unknown_auroc,
     unknown_threshold,
 )
@@ -32,10 +31,6 @@ def test_a_threshold_allows_the_stated_false_alarms(share):
     assert (known > unknown_threshold(known, share)).mean() == pytest.approx(share)
     ties = np.repeat([0.0, 1.0], [96, 4])
     assert (ties > unknown_threshold(ties, 0.03)).mean() == 0
-
-
-def test_doubt_is_what_the_likeliest_class_leaves():
-    assert softmax_doubt([[0.7, 0.2, 0.1], [1, 0, 0]]) == pytest.approx([0.3, 0])
 
 
 def test_scores_of_other_surfaces_are_given_for_each_kind():
