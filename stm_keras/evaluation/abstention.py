@@ -17,10 +17,6 @@ def risk_coverage(labels, probabilities):
     Verdicts are given in the order of confidence, the largest probability, surest
     first. Scans of one confidence come together.
 
-    Args:
-        labels: int array of shape `(scans,)`.
-        probabilities: float array of shape `(scans, classes)`.
-
     Returns:
         Tuple of float arrays of shape `(points,)`: coverage, rising to 1; risk, the share
         of wrong ones among the verdicts; the confidence from which they are given.
@@ -40,10 +36,6 @@ def area_under_risk_coverage(labels, probabilities):
     """Average the risk over all coverages, from one verdict to all.
 
     Among scans of one confidence any order is as good, and the mean over them counts.
-
-    Args:
-        labels: int array of shape `(scans,)`.
-        probabilities: float array of shape `(scans, classes)`.
 
     Returns:
         float, NaN without scans. With a confidence that tells nothing it is the share of
@@ -67,7 +59,6 @@ def confidence_threshold(probabilities, coverage):
     Choose it on validation scans: on the test scans it would promise what it has seen.
 
     Args:
-        probabilities: float array of shape `(scans, classes)`.
         coverage: float above 0, at most 1.
 
     Returns:
@@ -105,12 +96,8 @@ def score_rejection(
 
     Args:
         labels: int array of shape `(scans,)`. Of the test scans.
-        probabilities: float array of shape `(scans, classes)`.
         validation_probabilities: float array of shape `(validation scans, classes)`.
         coverages: sequence of float. Shares of validation scans to judge.
-        groups: array of shape `(scans,)`. Session of each scan, to resample; or None.
-        resamples: int. 0 leaves the intervals out.
-        seed: int.
 
     Returns:
         dict of plain numbers, None where undefined: `n`, `validation` (their number),
@@ -209,8 +196,6 @@ def score_unknown(
         kinds: str array of shape `(other scans,)`. What each other scan shows, or None.
         groups: array of shape `(scans,)`. Session of each known scan, to resample; or
             None. Other scans are drawn singly.
-        resamples: int. 0 leaves the interval out.
-        seed: int.
 
     Returns:
         dict of plain numbers, None where undefined: `auroc` and its `interval`,

@@ -27,12 +27,6 @@ def bootstrap_interval(
 
     Args:
         metric: callable of labels and probabilities, giving a float.
-        labels: int array of shape `(scans,)`.
-        probabilities: float array of shape `(scans, classes)`.
-        groups: array of shape `(scans,)`. Session of each scan, or None to draw scans.
-        resamples: int.
-        seed: int. The same seed gives the same interval.
-        level: float. Share of the resamples inside.
 
     Returns:
         Tuple of two floats, as of `interval`.
@@ -56,12 +50,6 @@ def resampled_scores(
     quantity than one over four; `interval` leaves such resamples out.
 
     Args:
-        labels: int array of shape `(scans,)`.
-        probabilities: float array of shape `(scans, classes)`.
-        groups: array of shape `(scans,)`. Session of each scan, or None to draw scans.
-        resamples: int.
-        seed: int. The same seed draws the same resamples for every model, so two
-            models on the same scans can be compared resample by resample.
         bins: int. Bins of the calibration error.
 
     Returns:
@@ -101,7 +89,6 @@ def interval(values, level=LEVEL):
 
     Args:
         values: float array of shape `(resamples,)`. NaN where undefined.
-        level: float. Share of the resamples inside.
 
     Returns:
         Tuple of two floats. Both are NaN when fewer than half of the resamples have a
@@ -127,7 +114,6 @@ def reverse_interval(value, values, level=LEVEL):
     Args:
         value: float. The score of all scans, not negative.
         values: float array of shape `(resamples,)`.
-        level: float.
 
     Returns:
         Tuple of two floats, not below 0; NaN as of `interval`.
@@ -138,12 +124,6 @@ def reverse_interval(value, values, level=LEVEL):
 
 def draw_weights(scans, resamples, seed, groups=None):
     """Draw scans, or whole groups of them, with replacement.
-
-    Args:
-        scans: int.
-        resamples: int.
-        seed: int.
-        groups: array of shape `(scans,)`, or None to draw scans.
 
     Yields:
         int array of shape `(scans, some resamples)`: how often each scan was drawn.

@@ -18,11 +18,6 @@ def reliability(labels, probabilities, bins=15):
 
     Confidence is the largest probability of a scan. A bin holds its upper edge.
 
-    Args:
-        labels: int array of shape `(scans,)`.
-        probabilities: float array of shape `(scans, classes)`.
-        bins: int. Number of bins from 0 to 1.
-
     Returns:
         Tuple of float, float and int array of shape `(bins,)`: mean confidence, share
         judged right and number of scans. The first two are NaN in empty bins.
@@ -39,11 +34,6 @@ def reliability(labels, probabilities, bins=15):
 
 def expected_calibration_error(labels, probabilities, bins=15):
     """Average the distance between confidence and accuracy over all scans.
-
-    Args:
-        labels: int array of shape `(scans,)`.
-        probabilities: float array of shape `(scans, classes)`.
-        bins: int. Number of bins from 0 to 1.
 
     Returns:
         float from 0 (calibrated) to 1, NaN without scans. With few scans a bin is off
@@ -112,7 +102,6 @@ def fit_confidence(labels, probabilities):
 
     Args:
         labels: int array of shape `(scans,)`. Of scans the model was not trained on.
-        probabilities: float array of shape `(scans, classes)`.
 
     Returns:
         Tuple of two floats: slope and shift of the logit of the confidence. A prior
@@ -142,11 +131,6 @@ def fit_confidence(labels, probabilities):
 
 def confidence_bins(labels, probabilities, bins):
     """Sort scans into bins of confidence.
-
-    Args:
-        labels: int array of shape `(scans,)`.
-        probabilities: float array of shape `(scans, classes)`.
-        bins: int.
 
     Returns:
         Tuple of arrays of shape `(scans,)`: judged right (float 0 or 1), confidence
@@ -187,7 +171,6 @@ def min_lines(states: list, classes: int, surfaces: dict | None = None) -> dict:
         states: list of dict with `lines`, `balanced_accuracy` and its interval under
             `intervals`, as `by_lines` of `score_predictions`: of scans that the model, or
             one of its recipe, had not seen.
-        classes: int.
         surfaces: dict of str, number of lines, to scores as of `score_compared`; or None.
 
     Returns:

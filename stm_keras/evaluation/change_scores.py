@@ -28,12 +28,9 @@ def choose_change_threshold(
     Choose it on scans that are used for nothing else.
 
     Args:
-        scores: float array of shape `(scans, lines)`.
         change_line: int array of shape `(scans,)`. First line with the new tip, -1
             without a change. Only the scans without one are looked at.
-        lines: int array of shape `(scans,)`. Recorded lines, or None for all.
         false_alarms: float. Most alarms per scan without a change; 0.05 is one in 20.
-        delay, refractory: int, as of `find_changes`.
 
     Returns:
         float.
@@ -82,13 +79,8 @@ def score_changes(
     """Score called changes against true ones.
 
     Args:
-        scores: float array of shape `(scans, lines)`.
-        change_line: int array of shape `(scans,)`. First line with the new tip, -1
-            without a change.
         threshold: float, as of `choose_change_threshold` on other scans.
-        lines: int array of shape `(scans,)`. Recorded lines, or None for all.
         tolerance: int. Lines by which a call may be off.
-        delay, refractory: int, as of `find_changes`.
 
     Returns:
         dict of plain numbers, None where undefined: `found` (share of the changes with a
@@ -139,9 +131,7 @@ def score_votes(scores, votes, lines=None):
     agreement, not an accuracy.
 
     Args:
-        scores: float array of shape `(scans, lines)`.
         votes: float array of shape `(scans,)`. Share of raters who ticked "tip change".
-        lines: int array of shape `(scans,)`. Recorded lines, or None for all.
 
     Returns:
         dict of plain numbers, None where undefined: `auroc` of scans with more than half

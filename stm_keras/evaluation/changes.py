@@ -35,9 +35,6 @@ class ChangeTracker:
     def push(self, score):
         """Take the probability of the next line.
 
-        Args:
-            score: float.
-
         Returns:
             int, the line of a change that is certain now; or None.
         """
@@ -77,7 +74,6 @@ def find_changes(scores, threshold, *, lines=None, delay=DELAY, refractory=REFRA
             line. Of a model that answers d lines late, shift them by d first and ask for
             a `delay` that is shorter by d.
         threshold: float. Least probability of a change.
-        lines: int array of shape `(scans,)`. Recorded lines, or None for all.
         delay: int. Line j is judged by the lines up to j + delay.
         refractory: int. Lines after a change in which no other is called.
 
@@ -108,10 +104,6 @@ def find_changes(scores, threshold, *, lines=None, delay=DELAY, refractory=REFRA
 def largest_change(scores, lines=None):
     """Score a whole scan by its likeliest change.
 
-    Args:
-        scores: float array of shape `(scans, lines)`.
-        lines: int array of shape `(scans,)`. Recorded lines, or None for all.
-
     Returns:
         float array of shape `(scans,)`; line 0 does not count.
     """
@@ -128,7 +120,6 @@ def recorded_scores(scores, lines):
     """Return scores as floats, with -inf in lines that were not recorded.
 
     Args:
-        scores: float array of shape `(scans, lines)`.
         lines: int array of shape `(scans,)`, or None.
 
     Raises:

@@ -52,11 +52,6 @@ def share_below(known: np.ndarray, other: np.ndarray) -> np.ndarray:
 def score_compared(compared: Compared, resamples: int = 1000, seed: int = 0) -> dict:
     """Score other surfaces against the known one, each source with the same weight.
 
-    Args:
-        compared: `Compared`.
-        resamples: int. Of sessions and sources, for 95 % intervals.
-        seed: int.
-
     Returns:
         dict of plain numbers: `auroc`, `found` and `false_alarms`, each with its interval
         under `intervals`; `by_kind` and `by_source`, dict of name to dict of `scans`,

@@ -66,9 +66,6 @@ def lower_is_better(name):
 def best_epochs(history):
     """Find the best and the latest epoch of every score.
 
-    Args:
-        history: dict of arrays, as of `read_history`.
-
     Returns:
         dict of score to dict of `best_epoch`, `best`, `latest_epoch`, `latest`. Of
         equal values the first is best. Scores without any value are left out.
@@ -91,9 +88,6 @@ def compare_runs(histories):
     A run is judged by its best epoch: of `val_auroc` where it has one, else of
     `val_balanced_accuracy`, `val_loss`, `auroc`, `loss`. That is the epoch whose
     weights a run keeps.
-
-    Args:
-        histories: dict of run name to history, as of `read_history`.
 
     Returns:
         list of dict of `run`, `epochs`, `latest_epoch`, `judged_by`, `best_epoch`, the

@@ -16,7 +16,6 @@ def auroc(labels, probabilities):
     gets a higher probability of it than a scan of any other; ties count half.
 
     Args:
-        labels: int array of shape `(scans,)`.
         probabilities: float array of shape `(scans, classes)`. Only their order
             matters, so logits of a sigmoid would do too.
 
@@ -38,11 +37,6 @@ def auroc(labels, probabilities):
 def balanced_accuracy(labels, predicted, num_classes):
     """Average the share of scans judged right over the classes that occur.
 
-    Args:
-        labels: int array of shape `(scans,)`.
-        predicted: int array of shape `(scans,)`.
-        num_classes: int.
-
     Returns:
         float. Chance is one over the number of classes. NaN without scans.
     """
@@ -60,11 +54,6 @@ def accuracy(labels, predicted):
 
 def confusion_matrix(labels, predicted, num_classes):
     """Count scans by true class (rows) and predicted class (columns).
-
-    Args:
-        labels: int array of shape `(scans,)`.
-        predicted: int array of shape `(scans,)`.
-        num_classes: int.
 
     Returns:
         int array of shape `(num_classes, num_classes)`.
@@ -113,8 +102,6 @@ def check_pair(labels, probabilities, finite=True):
     """Return labels and probabilities as arrays that fit each other.
 
     Args:
-        labels: int array-like of shape `(scans,)`.
-        probabilities: float array-like of shape `(scans, classes)`.
         finite: bool. Whether NaN and infinity are refused.
 
     Returns:

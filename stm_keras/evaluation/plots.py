@@ -37,9 +37,6 @@ def plot_history(histories):
     Of a single run training is dashed and validation solid; of several only validation
     is drawn, where there is one. A dot marks the best epoch of a score.
 
-    Args:
-        histories: dict of run name to history, as of `read_history`.
-
     Returns:
         `Figure` with loss, AUROC, balanced accuracy and learning rate against epoch.
     """
@@ -81,15 +78,7 @@ def plot_history(histories):
 
 
 def plot_confusion(confusion, classes):
-    """Draw a confusion matrix: share of each true class, and the counts.
-
-    Args:
-        confusion: int array of shape `(classes, classes)`, a row for each true class.
-        classes: sequence of str.
-
-    Returns:
-        `Figure`.
-    """
+    """Draw a confusion matrix: share of each true class, and the counts."""
     confusion = np.asarray(confusion)
     total = confusion.sum(axis=1, keepdims=True)
     share = confusion / np.maximum(total, 1)
@@ -123,16 +112,7 @@ def plot_confusion(confusion, classes):
 
 
 def plot_reliability(labels, probabilities, bins=15):
-    """Draw accuracy against confidence over a histogram of confidence.
-
-    Args:
-        labels: int array of shape `(scans,)`.
-        probabilities: float array of shape `(scans, classes)`.
-        bins: int.
-
-    Returns:
-        `Figure`.
-    """
+    """Draw accuracy against confidence over a histogram of confidence."""
     confidence, right, count = reliability(labels, probabilities, bins)
     edges = np.linspace(0, 1, bins + 1)
     figure = Figure(figsize=(5.2, 5.4), layout="constrained")
@@ -201,16 +181,7 @@ def plot_lines(by_lines, reference=True, num_classes=4):
 
 
 def plot_roc(labels, probabilities, classes):
-    """Draw the one-vs-rest ROC curve of every class.
-
-    Args:
-        labels: int array of shape `(scans,)`.
-        probabilities: float array of shape `(scans, classes)`.
-        classes: sequence of str.
-
-    Returns:
-        `Figure`.
-    """
+    """Draw the one-vs-rest ROC curve of every class."""
     labels, probabilities = check_pair(labels, probabilities)
     macro, areas = auroc(labels, probabilities)
     figure = Figure(figsize=(5.4, 5.4), layout="constrained")
@@ -232,35 +203,40 @@ def plot_roc(labels, probabilities, classes):
     return figure
 
 
-def write_figures(folder, scores, predictions=None, history=None, overwrite=False):
-    """Draw what a report shows, one PNG a figure.
+def draw_figures(scores, predictions=None, history=None):
+    """Draw what there are data for.
 
     Args:
-        folder: str or `Path`.
         scores: dict, as of `score_predictions`.
         predictions: dict of `labels` and `probabilities`, or None: then there are no
             ROC and reliability.
         history: dict of arrays, as of `read_history`, or None.
-        overwrite: bool. Whether existing pictures may be replaced.
 
     Returns:
-        list of `Path` of the pictures.
+        dict of name ("confusion", "lines", "roc", "reliability", "history") to `Figure`.
+    """
+    classes = list(scores["per_class"])
+    figures = {"confusion": plot_confusion(scores["confusion"], classes)}
+    if scores.get("by_lines"):
+        reference = beside_paper(scores)
+        figures["lines"] = plot_lines(scores["by_lines"], reference, len(classes))
+    if predictions is not None:
+        pair = predictions["labels"], predictions["probabilities"]
+        figures["roc"] = plot_roc(*pair, classes)
+        figures["reliability"] = plot_reliability(*pair)
+    if history is not None:
+        figures["history"] = plot_history({"run": history})
+    return figures
+
+
+def write_figures(folder, scores, predictions=None, history=None, overwrite=False):
+    """Write the figures of `draw_figures` as one PNG each: list of `Path`.
 
     Raises:
         OutputError: A picture exists, or cannot be written.
     """
-    classes = list(scores["per_class"])
-    figures = {
-        "confusion.png": plot_confusion(scores["confusion"], classes),
-        "lines.png": plot_lines(scores["by_lines"], beside_paper(scores), len(classes)),
-    }
-    if predictions is not None:
-        labels, probabilities = predictions["labels"], predictions["probabilities"]
-        figures["roc.png"] = plot_roc(labels, probabilities, classes)
-        figures["reliability.png"] = plot_reliability(labels, probabilities)
-    if history is not None:
-        figures["history.png"] = plot_history({"run": history})
-    paths = [Path(folder) / name for name in figures]
+    figures = draw_figures(scores, predictions, history)
+    paths = [Path(folder) / f"{name}.png" for name in figures]
     for path in paths:
         if path.exists() and not overwrite:
             raise OutputError(f"{path}: exists already. Add --overwrite to replace it.")

@@ -10,9 +10,6 @@ from stm_keras.evaluation.text import number
 def plot_risk_coverage(rejection):
     """Draw the share of wrong verdicts against the share of scans that get one.
 
-    Args:
-        rejection: dict, as of `score_rejection`.
-
     Returns:
         `Figure`. A dot marks each coverage that was asked for, where it came out.
     """
@@ -46,9 +43,6 @@ def plot_risk_coverage(rejection):
 def plot_unknown(unknown):
     """Draw how scans of the known surface and of others spread over the score.
 
-    Args:
-        unknown: dict, as of `score_unknown`.
-
     Returns:
         `Figure`, empty where all scores are alike.
     """
@@ -76,14 +70,7 @@ def plot_unknown(unknown):
 
 
 def plot_changes(changes):
-    """Draw tip changes detected against false alarms, and the delay of the calls.
-
-    Args:
-        changes: dict, as of `score_changes`.
-
-    Returns:
-        `Figure`.
-    """
+    """Draw tip changes detected against false alarms, and the delay of the calls."""
     figure = Figure(figsize=(10, 4.3), layout="constrained")
     left, right = figure.subplots(1, 2)
     title = f"detected {number(changes['found'])}"

@@ -28,14 +28,7 @@ def plot_evidence(scans, state, labels, classes, change=None, names=None):
 
     Args:
         scans: array of shape `(scans, lines, pixels)`. Heights, any unit.
-        state: float array of shape `(scans, lines, classes)`.
-        labels: int array of shape `(scans,)`.
-        classes: sequence of str.
         change: float array of shape `(scans, lines)`, or None.
-        names: sequence of str, one of each scan, or None.
-
-    Returns:
-        `Figure`.
     """
     count = len(scans)
     columns = 2 if count > 1 else 1
@@ -79,12 +72,6 @@ def plot_attention(scans, attention, labels, classes, names=None):
     Args:
         scans: array of shape `(scans, lines, pixels)`. Heights, any unit.
         attention: float array of shape `(scans, lines)`, sums to 1 over the lines.
-        labels: int array of shape `(scans,)`.
-        classes: sequence of str.
-        names: sequence of str, one of each scan, or None.
-
-    Returns:
-        `Figure`.
     """
     count = len(scans)
     rows = -(-count // 4)
@@ -130,8 +117,6 @@ def choose_examples(labels, state, count=EXAMPLES):
     """Choose scans to show: of each class one judged right and one judged wrong.
 
     Args:
-        labels: int array of shape `(scans,)`.
-        state: float array of shape `(scans, lines, classes)`.
         count: int. At most so many.
 
     Returns:

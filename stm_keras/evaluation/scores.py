@@ -38,18 +38,12 @@ def score_predictions(
 
     Args:
         labels: int array of shape `(scans,)`. Of single-class scans.
-        probabilities: float array of shape `(scans, classes)`. After the whole scan.
-        classes: sequence of str.
         by_lines: dict of number of lines seen to float array of shape
             `(scans, classes)`, or None.
-        groups: array of shape `(scans,)`. Session of each scan, to resample whole
-            sessions (P2, P3). None resamples scans (P1).
         full_agreement: bool array of shape `(scans,)`. Scans with no rater against, or
             None.
         consensus: bool array of shape `(scans,)`. Scans that two or more raters agree
             on, or None.
-        seed: int. Of the resamples.
-        resamples: int. 0 leaves all intervals out.
 
     Returns:
         dict of plain numbers, None where undefined:
@@ -92,8 +86,6 @@ def worst_mistakes(labels, probabilities, count=12):
     """Find the scans judged wrong with the most confidence.
 
     Args:
-        labels: int array of shape `(scans,)`.
-        probabilities: float array of shape `(scans, classes)`.
         count: int. At most so many.
 
     Returns:
@@ -185,18 +177,10 @@ def _line_scores(labels, probabilities, classes, lines, groups, draw):
         labels, probabilities = _check(labels, probabilities, classes)
     except MismatchError as error:
         raise MismatchError(f"`by_lines[{lines}]`: {error}") from None
-    predicted = probabilities.argmax(axis=1)
-    drawn = _resampled(labels, probabilities, groups, draw)
-    result = {
-        "lines": int(lines),
-        "auroc": metrics.auroc(labels, probabilities)[0],
-        "balanced_accuracy": metrics.balanced_accuracy(labels, predicted, len(classes)),
-        "accuracy": metrics.accuracy(labels, predicted),
-        "ece": expected_calibration_error(labels, probabilities),
-        "n": len(labels),
-        "intervals": {name: drawn and interval(drawn[name]) for name in LINE_SCORES},
-    }
-    return _plain(result)
+    scores = _scores(labels, probabilities, classes, groups, draw)
+    kept = {name: scores[name] for name in (*HEADLINES, "n")}
+    intervals = {name: scores["intervals"][name] for name in LINE_SCORES}
+    return {"lines": int(lines), **kept, "intervals": intervals}
 
 
 def _resampled(labels, probabilities, groups, draw):

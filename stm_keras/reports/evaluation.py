@@ -3,13 +3,7 @@
 from stm_keras.data.dataset import read_images
 from stm_keras.evaluation import text
 from stm_keras.evaluation.paper import LRCN, beside_paper
-from stm_keras.evaluation.plots import (
-    plot_confusion,
-    plot_history,
-    plot_lines,
-    plot_reliability,
-    plot_roc,
-)
+from stm_keras.evaluation.plots import draw_figures
 from stm_keras.evaluation.plots_reliability import (
     plot_changes,
     plot_risk_coverage,
@@ -98,7 +92,7 @@ def write_report(
             [entry["lines"], *text.scores_of(entry, LINE_SCORES)]
             for entry in scores.get("by_lines") or ()
         ],
-        figures=_figures(scores, classes, predictions, history, traces),
+        figures=_figures(scores, predictions, history, traces),
         attention=traces is not None and "attention" in traces,
         mistakes=mistakes,
         caveats=text.caveats(scores, protocol, reference=True),
@@ -106,24 +100,15 @@ def write_report(
     )
 
 
-def _figures(scores, classes, predictions, history, traces):
+def _figures(scores, predictions, history, traces):
     """Draw the figures that there are data for: dict of name to PNG, in bytes."""
-    figures = {"confusion": plot_confusion(scores["confusion"], classes)}
-    if scores.get("by_lines"):
-        reference = beside_paper(scores)
-        figures["lines"] = plot_lines(scores["by_lines"], reference, len(classes))
-    if predictions is not None:
-        pair = predictions["labels"], predictions["probabilities"]
-        figures["roc"] = plot_roc(*pair, classes)
-        figures["reliability"] = plot_reliability(*pair)
+    figures = draw_figures(scores, predictions, history)
     for name, draw in RELIABILITY.items():
         if scores.get(name) is not None:
             figures[name] = draw(scores[name])
     if traces is not None:
         draw = plot_attention if "attention" in traces else plot_evidence
         figures["traces"] = draw(**traces)
-    if history is not None:
-        figures["history"] = plot_history({"run": history})
     return {name: figure_png(figure) for name, figure in figures.items()}
 
 

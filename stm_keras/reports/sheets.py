@@ -19,6 +19,7 @@ from stm_keras.evaluation.style import (
     class_colour,
     dark,
     escape,
+    figure_png,
     style_axes,
     verdict_colour,
 )
@@ -72,8 +73,6 @@ class ScanSheets:
         """Draw one `stm_keras.inference.scan_result.Judged`; return the `Path`, or None."""
         if judged.error is not None:
             return None
-        from stm_keras.evaluation.style import figure_png
-
         path = self.folder / self._name(judged)
         with atomic(path, self.overwrite) as temporary:
             temporary.write_bytes(figure_png(plot_judged(judged), dpi=120))
@@ -172,16 +171,8 @@ def _mark_changes(panels, judged, rows, gap):
     for line, mark, label in zip(lines, marks, labels, strict=True):
         for axes in panels:
             axes.axhline(mark, color=CHANGE, lw=1.4, ls=(0, (4, 2)))
-        panels[1].text(
-            0.97,
-            label,
-            f"tip change, line {line}",
-            color="white",
-            size=7.5,
-            ha="right",
-            va="center",
-            bbox={"boxstyle": "round,pad=0.2", "fc": INK, "ec": "none", "alpha": 0.75},
-        )
+        words = f"tip change, line {line}"
+        _label(panels[1], 0.97, label, words, INK, ha="right", va="center")
 
 
 def _draw_scan(axes, judged, picture, shape, wide):
@@ -208,23 +199,15 @@ def _draw_bar(axes, width, rows, pixels):
     length = max(n * power for n in (1, 2, 5) if n * power <= width / 4 * 1.0001)
     start, end = 0.04 * pixels, (0.04 + length / width) * pixels
     for colour, thick in (("black", 5), ("white", 2.5)):
-        axes.plot(
-            [start, end],
-            [0.955 * rows] * 2,
-            color=colour,
-            lw=thick,
-            solid_capstyle="butt",
-        )
-    box = {"boxstyle": "round,pad=0.15", "fc": "black", "ec": "none", "alpha": 0.55}
-    axes.text(
-        start,
-        0.935 * rows,
-        f"{length:g} nm",
-        color="white",
-        size=8,
-        va="bottom",
-        bbox=box,
-    )
+        line = {"color": colour, "lw": thick, "solid_capstyle": "butt"}
+        axes.plot([start, end], [0.955 * rows] * 2, **line)
+    _label(axes, start, 0.935 * rows, f"{length:g} nm", "black", va="bottom")
+
+
+def _label(axes, x, y, words, colour, **where):
+    """Write white words on a patch of a colour."""
+    patch = {"boxstyle": "round,pad=0.15", "fc": colour, "ec": "none", "alpha": 0.8}
+    axes.text(x, y, words, color="white", size=7.5, bbox=patch, **where)
 
 
 def _draw_tile(axes, judged, tile, verdict, shape, wide):
@@ -237,30 +220,13 @@ def _draw_tile(axes, judged, tile, verdict, shape, wide):
     x, y = left / width * pixels, top / height * rows
     w, h = wide / width * pixels, high / height * rows
     inset = 0.03 * w
-    axes.add_patch(
-        Rectangle(
-            (x + inset, y + inset),
-            w - 2 * inset,
-            h - 2 * inset,
-            fill=False,
-            ec=colour,
-            lw=1.8,
-            ls="-" if is_class(verdict) else ":",
-        )
-    )
+    corner, size = (x + inset, y + inset), (w - 2 * inset, h - 2 * inset)
+    dashes = "-" if is_class(verdict) else ":"
+    axes.add_patch(Rectangle(corner, *size, fill=False, ec=colour, lw=1.8, ls=dashes))
     name = f"{100 * verdict.confidence:.0f} %" if is_class(verdict) else verdict.verdict
     if w / pixels * wide < 0.06 * len(name):  # inches
         name = broken(name)
-    axes.text(
-        x + w / 2,
-        y + 2 * inset,
-        name,
-        color="white",
-        size=7,
-        ha="center",
-        va="top",
-        bbox={"boxstyle": "round,pad=0.15", "fc": dark(colour), "ec": "none"},
-    )
+    _label(axes, x + w / 2, y + 2 * inset, name, dark(colour), ha="center", va="top")
 
 
 def _draw_state(axes, judged, edges):
@@ -276,11 +242,13 @@ def _draw_state(axes, judged, edges):
         state, edges = np.array([judged.verdict.probabilities]), [edges[0], edges[-1]]
     style_axes(axes, "", "whole scan" if whole else "after each line", "")
     axes.grid(False)
-    place = np.repeat(edges[: len(state) + 1], 2)[1:-1]
-    ends = np.cumsum(np.hstack([np.zeros((len(state), 1)), state]), axis=1)
+    rows = np.repeat(edges[: len(state) + 1], 2)[
+        1:-1
+    ]  # each line from its top to its bottom
+    ends = np.cumsum(np.pad(state, ((0, 0), (1, 0))), axis=1)  # (lines, classes + 1)
     for number in range(state.shape[1]):
         low, high = (np.repeat(ends[:, number + more], 2) for more in (0, 1))
-        axes.fill_betweenx(place, low, high, color=class_colour(number), lw=0)
+        axes.fill_betweenx(rows, low, high, color=class_colour(number), lw=0)
     axes.set_xlim(0, 1)
     axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
     axes.xaxis.label.set_size(9)
@@ -294,9 +262,8 @@ def _draw_steps(axes, judged):
     widest = 1.5 * np.percentile(known, 99) if known.size else 0
     factor, unit = _prefix(widest / 1.5, candidate.unit)
     style_axes(axes, "", f"step ({unit})" if unit else "step", "")
-    place = [candidate.row_of(n) for n in range(len(steps))]
-    end = candidate.row_of(len(steps))
-    middle = (np.array(place) + np.append(place[1:], end)) / 2
+    rows = np.array([candidate.row_of(line) for line in range(len(steps) + 1)])
+    middle = (rows[:-1] + rows[1:]) / 2
     values = factor * steps
     axes.axvline(0, color=GREY, lw=0.8)
     axes.plot(values, middle, color=INK, lw=0.8)
@@ -340,14 +307,11 @@ def _write_words(figure, judged, remarks):
     if not any(map(shows_classes, shown)):
         return
     x = left
+    bottom = {"y": 0.1 / height, "va": "baseline"}
     for number, name in enumerate(judged.classes):
-        figure.text(
-            x, 0.1 / height, "■", color=class_colour(number), size=10, va="baseline"
-        )
-        figure.text(
-            x + 0.15 / width, 0.1 / height, escape(name), color=INK, size=8, va="baseline"
-        )
+        figure.text(x, s="■", color=class_colour(number), size=10, **bottom)
+        figure.text(x + 0.15 / width, s=escape(name), color=INK, size=8, **bottom)
         x += (0.36 + 0.068 * len(name)) / width
         if x > 1 - 1.6 / width and number < len(judged.classes) - 1:
-            figure.text(x, 0.1 / height, "…", color=INK, size=8, va="baseline")
+            figure.text(x, s="…", color=INK, size=8, **bottom)
             break
