@@ -6,6 +6,7 @@ an up scan from the bottom. Lines and pixels that the tip did not reach are NaN.
 
 import math
 import re
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,7 @@ def _parse(path, data):
         angle=fact(header.get("SCAN_ANGLE")),
         feedback=feedback,
         warnings=_warnings(times),
+        started=_started(header),
     )
 
 
@@ -178,6 +180,15 @@ def _biases(header, names):
         return {p: common if told[p] is None else told[p] for p in passes}
     known = all(value is None for value in own)
     return {p: common if known or p == 1 else None for p in passes}
+
+
+def _started(header):
+    """Return when the scan began, None where the header does not say."""
+    text = f"{header.get('REC_DATE', '').strip()} {header.get('REC_TIME', '').strip()}"
+    try:
+        return datetime.strptime(text, "%d.%m.%Y %H:%M:%S")
+    except ValueError:
+        return None
 
 
 def _short(text):

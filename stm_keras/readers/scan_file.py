@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,7 @@ class Found:
         warnings: tuple of str.
         doubt: str. Why none of the images may be taken unless the user names one; "" where
             the file is clear.
+        started: As in `Scan`.
     """
 
     format: str
@@ -116,6 +118,7 @@ class Found:
     feedback: bool | None = None
     warnings: tuple = ()
     doubt: str = ""
+    started: datetime | None = None
 
 
 def choose_each(path: str | Path, found: "Found", channel: str | None = None) -> Iterator:
@@ -235,6 +238,7 @@ def _scan(path, found, image, warnings):
         images=tuple(other.label for other in own),
         channels=tuple(dict.fromkeys(other.name for other in own)),
         warnings=tuple(warnings),
+        started=found.started,
     )
 
 

@@ -74,7 +74,8 @@ class ScanReport:
         """Add one `stm_keras.inference.scan_result.Judged`."""
         kind = judged.outcome if judged.error is None else UNREADABLE
         changed = judged.error is None and bool(judged.verdict.change_lines)
-        self._marks.append((kind, changed, name_of(judged), None))
+        scan = judged.candidate and judged.candidate.scan
+        self._marks.append((kind, changed, name_of(judged), scan and scan.started))
         row = {
             "number": len(self._marks),
             "kind": self.kinds.index(kind) + 1,
@@ -142,16 +143,23 @@ class ScanReport:
 
 
 def _in_order(marks):
-    """Sort scans by their recording time where every file tells it; say which order it is."""
+    """Sort scans by the time they began if all tell it; return which order it is, and pairs of
+    number and mark. A file that cannot be read stays behind the one before it.
+    """
     numbered = list(enumerate(marks, start=1))
-    starts = [start for *_, start in marks]
-    if starts and all(starts):
-        text = "In the order of recording, as the files tell it; equal widths."
-        return text, sorted(numbered, key=lambda pair: pair[1][-1])
-    return (
-        "In the order of the files: not all of them tell when they were recorded.",
-        numbered,
+    starts = [start for kind, *_, start in marks if kind != UNREADABLE]
+    if not all(starts) or not starts:
+        return (
+            "In the order of the files: not all of them tell when a scan began.",
+            numbered,
+        )
+    latest, keys = min(starts), {}
+    for number, (*_, start) in numbered:
+        latest = keys[number] = start or latest
+    text = (
+        "In the order in which the scans began, as their files tell it; all of one width."
     )
+    return text, sorted(numbered, key=lambda pair: keys[pair[0]])
 
 
 def _runs(marks, is_in):

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
@@ -15,6 +16,7 @@ from stm_keras.evaluation.style import COLOURS, NO_CLASS, verdict_colour
 from stm_keras.inference.judge import ScanVerdict
 from stm_keras.inference.scan_result import Judged
 from stm_keras.reports.scans import ScanReport, short
+from stm_keras.scan import Scan
 
 CLASSES = ("fine", "poor")
 KINDS = {
@@ -144,6 +146,25 @@ def test_a_timeline_is_in_the_order_of_files_and_marks_tip_changes(tmp_path):
     assert [rect.get("x") for rect in lanes["tip change: 1"].iter("rect")] == ["1"]
     assert "In the order of the files" in shown(page.find(".//section"))
     assert page.find(".//tbody/tr[2]").get("class") == "kind-2 changed"
+
+
+def test_a_timeline_is_in_the_order_of_recording_where_files_tell_it(tmp_path):
+    def began(kind, hour):
+        scan = judged(kind)
+        valid = np.ones((8, 16), bool)
+        start = datetime(2015, 10, 3, hour)
+        scan.candidate.scan = Scan(scan.candidate.heights, valid, started=start)
+        return scan
+
+    broken = Judged(Path("cut.sxm"), CLASSES, error=InputError("cut.sxm: cut."))
+    scans = [began("poor", 15), broken, began("unsure", 9)]
+    timeline = write(tmp_path / "a.html", scans).find(".//section")
+    links = {
+        rect.get("x"): link.get("href") for link in timeline.iter("a") for rect in link
+    }
+    assert links == {"0": "#scan-3", "1": "#scan-1", "2": "#scan-2"}
+    assert "In the order in which the scans began" in shown(timeline)
+    assert "09:00 2015-10-03" in shown(timeline)
 
 
 def test_a_scan_alone_has_no_timeline(tmp_path):
