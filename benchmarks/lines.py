@@ -11,7 +11,8 @@ import argparse
 import json
 from pathlib import Path
 
-from stm_keras.evaluation.plots import figure_png, plot_lines
+from stm_keras.evaluation.plots import plot_lines
+from stm_keras.evaluation.style import figure_png
 from stm_keras.files import atomic
 
 RESULTS = Path(__file__).parent / "results.json"

@@ -1,6 +1,7 @@
 """One image of a microscope, as it lay under the tip and as it was recorded."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 
@@ -30,6 +31,7 @@ class Scan:
         images: tuple of str. All images of the file, as `read` takes them.
         channels: tuple of str. All channels of the file, each once.
         warnings: tuple of str. What a user should know.
+        started: datetime. When the scan began, by the clock of the microscope.
     """
 
     heights: np.ndarray
@@ -49,6 +51,7 @@ class Scan:
     images: tuple = ()
     channels: tuple = ()
     warnings: tuple = ()
+    started: datetime | None = None
 
     @property
     def recorded(self):

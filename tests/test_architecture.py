@@ -63,7 +63,7 @@ OUTSIDE = {  # what a part may import at the top of a file, beside the standard 
     "simulate": {"numpy", "threadpoolctl"},
     "trees": {"numpy"},
     "evaluation": {"numpy", "scipy", "sklearn", "matplotlib", "PIL"},
-    "reports": {"numpy", "matplotlib", "PIL"},
+    "reports": {"numpy", "PIL", "jinja2", "markupsafe"},
     "layers": {"keras", "numpy"},
     "models": {"keras"},
     "inference": {"numpy"},

@@ -68,7 +68,8 @@ def analyze(runs, curves, csv_file, overwrite, as_json):
         for row in compare_runs(histories)
     ]
     if curves is not None and histories:
-        from stm_keras.evaluation.plots import figure_png, plot_history
+        from stm_keras.evaluation.plots import plot_history
+        from stm_keras.evaluation.style import figure_png
 
         with atomic(curves, overwrite) as temporary:
             temporary.write_bytes(figure_png(plot_history(histories)))

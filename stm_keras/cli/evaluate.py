@@ -104,7 +104,7 @@ def evaluate(model, data, part, protocol, others, seed, output, overwrite, as_js
 
 def _write(output, scores, predictor, dataset, chosen, by_lines, run, overwrite):
     from stm_keras.evaluation.history import read_history
-    from stm_keras.evaluation.plots import write_album
+    from stm_keras.evaluation.plots import write_figures
     from stm_keras.reports.evaluation import write_report
     from stm_keras.training.report import model_facts
 
@@ -124,7 +124,7 @@ def _write(output, scores, predictor, dataset, chosen, by_lines, run, overwrite)
         images=part.images,
         overwrite=overwrite,
     )
-    write_album(output, scores, predictions, history, overwrite)
+    write_figures(output, scores, predictions, history, overwrite)
     with atomic(output / "evaluation.json", overwrite) as temporary:
         text = json.dumps(scores, indent=1, allow_nan=False) + "\n"
         temporary.write_text(text, encoding="utf-8")

@@ -1,6 +1,9 @@
 """Options that several commands share."""
 
+import re
 import sys
+import warnings
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -40,7 +43,10 @@ data = click.option(
 )
 overwrite = click.option("--overwrite", is_flag=True, help="Replace an existing result.")
 verbose = click.option(
-    "-v", "--verbose", is_flag=True, help="List the files of folders that were left out."
+    "-v",
+    "--verbose",
+    is_flag=True,
+    help="List the files of folders that were left out, and every warning.",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 
@@ -128,6 +134,31 @@ def say_left_out(left_out, listed):
         say(text)
     for line in left_out.lines() if listed else ():
         say(f"  {line}")
+
+
+@contextmanager
+def summed_warnings(listed):
+    """Say each kind of warning once, at the end, with how many there are; if listed, each at once.
+
+    Two are of a kind that differ in nothing but their file and numbers.
+    """
+    show, kinds = warnings.showwarning, {}
+
+    def keep(message, *where, **more):
+        text = " ".join(str(message).split())
+        kind = re.sub(r"\d+(\.\d+)?", "#", text.partition(": ")[2] or text)
+        kinds.setdefault(kind, []).append(text)
+
+    if not listed:
+        warnings.showwarning = keep
+    try:
+        yield
+    finally:
+        warnings.showwarning = show
+        for text, *others in kinds.values():
+            if others:
+                text += f" And {len(others)} more like it (--verbose lists them)."
+            show(text, UserWarning, "", 0)
 
 
 def say(text):

@@ -95,13 +95,15 @@ def predict(paths, model, channel, as_csv, as_json, every_line, pictures, report
     left_out = LeftOut()
     places = find_places(paths, _list_of_paths(), left_out)
     found = judge(predictor, places, channel, every_line)
+    listed = "-" in map(str, paths)  # what a list names is known as it comes
     with ExitStack() as stack:
+        stack.enter_context(options.summed_warnings(more["verbose"] or listed))
         printer = stack.enter_context(kind(predictor.classes, every_line))
         for drawer in drawers:
             stack.enter_context(drawer)
         code, failed = 0, False
         for judged in found:
-            if "-" in map(str, paths):  # what a list names is known as it comes
+            if listed:
                 check_outputs({"--report": report, "--pictures": drawn}, [judged.path])
             if judged.error is not None:
                 code = max(options.report(judged.error, code), UNREADABLE)

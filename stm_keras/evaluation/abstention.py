@@ -1,4 +1,4 @@
-"""When to say "unsure": what is gained by it, and what is lost."""
+"""Abstention: when a verdict is "unsure" or "unknown surface", and what that gains and costs."""
 
 import numpy as np
 
@@ -7,10 +7,8 @@ from stm_keras.evaluation import metrics
 from stm_keras.evaluation.bootstrap import bootstrap_interval, draw_weights, interval
 from stm_keras.evaluation.calibration import confidence_bins
 
-_BINS = 40
-
-UNSURE = -1
-_POINTS = 200  # of a curve that is kept
+BINS = 40  # of the histogram of scores
+POINTS = 200  # of a curve that is kept
 
 
 def risk_coverage(labels, probabilities):
@@ -18,10 +16,6 @@ def risk_coverage(labels, probabilities):
 
     Verdicts are given in the order of confidence, the largest probability, surest
     first. Scans of one confidence come together.
-
-    Args:
-        labels: int array of shape `(scans,)`.
-        probabilities: float array of shape `(scans, classes)`.
 
     Returns:
         Tuple of float arrays of shape `(points,)`: coverage, rising to 1; risk, the share
@@ -42,10 +36,6 @@ def area_under_risk_coverage(labels, probabilities):
     """Average the risk over all coverages, from one verdict to all.
 
     Among scans of one confidence any order is as good, and the mean over them counts.
-
-    Args:
-        labels: int array of shape `(scans,)`.
-        probabilities: float array of shape `(scans, classes)`.
 
     Returns:
         float, NaN without scans. With a confidence that tells nothing it is the share of
@@ -69,7 +59,6 @@ def confidence_threshold(probabilities, coverage):
     Choose it on validation scans: on the test scans it would promise what it has seen.
 
     Args:
-        probabilities: float array of shape `(scans, classes)`.
         coverage: float above 0, at most 1.
 
     Returns:
@@ -93,21 +82,6 @@ def confidence_threshold(probabilities, coverage):
     return float(np.sort(confidence)[::-1][kept - 1])
 
 
-def verdicts(probabilities, threshold):
-    """Judge each scan, or say unsure where the confidence is below the threshold.
-
-    Args:
-        probabilities: float array of shape `(..., classes)`.
-        threshold: float.
-
-    Returns:
-        int array of shape `(...)`: the likeliest class, or `UNSURE`.
-    """
-    probabilities = np.asarray(probabilities)
-    sure = probabilities.max(-1) >= threshold
-    return np.where(sure, probabilities.argmax(-1), UNSURE)
-
-
 def score_rejection(
     labels,
     probabilities,
@@ -122,12 +96,8 @@ def score_rejection(
 
     Args:
         labels: int array of shape `(scans,)`. Of the test scans.
-        probabilities: float array of shape `(scans, classes)`.
         validation_probabilities: float array of shape `(validation scans, classes)`.
         coverages: sequence of float. Shares of validation scans to judge.
-        groups: array of shape `(scans,)`. Session of each scan, to resample; or None.
-        resamples: int. 0 leaves the intervals out.
-        seed: int.
 
     Returns:
         dict of plain numbers, None where undefined: `n`, `validation` (their number),
@@ -141,7 +111,7 @@ def score_rejection(
     if not len(labels):
         raise MismatchError("There is no scan to score. Is the part of the split empty?")
     coverage, risk, _ = risk_coverage(labels, probabilities)
-    kept = np.unique(np.linspace(0, len(coverage) - 1, _POINTS).astype(int))
+    kept = np.unique(np.linspace(0, len(coverage) - 1, POINTS).astype(int))
     points = []
     for wanted in sorted(coverages, reverse=True):
         threshold = confidence_threshold(validation_probabilities, wanted)
@@ -155,8 +125,8 @@ def score_rejection(
                 "wanted": float(wanted),
                 "threshold": threshold,
                 "coverage": float(sure.mean()),
-                "accuracy": _number(right[sure].mean() if sure.any() else np.nan),
-                "balanced_accuracy": _number(balanced),
+                "accuracy": metrics.finite(right[sure].mean() if sure.any() else np.nan),
+                "balanced_accuracy": metrics.finite(balanced),
                 "n": int(sure.sum()),
                 "intervals": _intervals(right, sure, groups, resamples, seed),
             }
@@ -169,48 +139,6 @@ def score_rejection(
         "points": points,
         "curve": {"coverage": coverage[kept].tolist(), "risk": risk[kept].tolist()},
     }
-
-
-def _confidence(probabilities):
-    labels = np.zeros(len(np.asarray(probabilities)), int)
-    return confidence_bins(labels, probabilities, 1)[1]
-
-
-def _intervals(right, sure, groups, resamples, seed):
-    """Intervals of coverage and of accuracy among the verdicts, or None."""
-    units = len(right) if groups is None else len(np.unique(groups))
-    if resamples < 1 or units < 2:
-        return {"coverage": None, "accuracy": None}
-    covered, correct = [], []
-    for weights in draw_weights(len(right), resamples, seed, groups):
-        judged = np.einsum("i,ij->j", sure.astype(float), weights)
-        covered.append(judged / weights.sum(0))
-        with np.errstate(invalid="ignore"):
-            correct.append(np.einsum("i,ij->j", right * sure, weights) / judged)
-    both = {"coverage": np.concatenate(covered), "accuracy": np.concatenate(correct)}
-    bounds = {name: interval(values) for name, values in both.items()}
-    return {
-        name: None if np.isnan(pair[0]) else list(pair) for name, pair in bounds.items()
-    }
-
-
-def _number(value):
-    return float(value) if np.isfinite(value) else None
-
-
-def softmax_doubt(probabilities):
-    """Score a scan as unknown by one minus its largest probability: the usual baseline.
-
-    Args:
-        probabilities: float array of shape `(..., classes)`.
-
-    Returns:
-        float array of shape `(...)`.
-
-    Reference:
-        Hendrycks and Gimpel, 2017, https://arxiv.org/abs/1610.02136, section 2.
-    """
-    return 1 - np.asarray(probabilities, float).max(-1)
 
 
 def unknown_auroc(known, other):
@@ -259,7 +187,7 @@ def unknown_threshold(known, false_alarms):
 def score_unknown(
     known, other, threshold, *, kinds=None, groups=None, resamples=1000, seed=0
 ):
-    """Score how well other surfaces are told from the known one.
+    """Score how well other surfaces are told apart from the known one.
 
     Args:
         known: float array of shape `(scans,)`. Scores of test scans of the known surface.
@@ -268,8 +196,6 @@ def score_unknown(
         kinds: str array of shape `(other scans,)`. What each other scan shows, or None.
         groups: array of shape `(scans,)`. Session of each known scan, to resample; or
             None. Other scans are drawn singly.
-        resamples: int. 0 leaves the interval out.
-        seed: int.
 
     Returns:
         dict of plain numbers, None where undefined: `auroc` and its `interval`,
@@ -290,15 +216,15 @@ def score_unknown(
         for kind in dict.fromkeys(kinds.tolist()):
             own = other[kinds == kind]
             by_kind[str(kind)] = {
-                "auroc": _number(unknown_auroc(known, own)),
+                "auroc": metrics.finite(unknown_auroc(known, own)),
                 "found": float(np.mean(own > threshold)),
                 "n": len(own),
             }
     bounds = None
     if resamples and len(known) > 1 and len(other) > 1:
         groups = np.arange(len(known)) if groups is None else np.asarray(groups)
-        _, place = np.unique(groups, return_inverse=True)
-        units = np.r_[place, place.max() + 1 + np.arange(len(other))]
+        _, session = np.unique(groups, return_inverse=True)
+        units = np.r_[session, session.max() + 1 + np.arange(len(other))]
         bounds = bootstrap_interval(
             lambda labels, scores: metrics.auroc(labels, scores)[1][1],
             *_pair_of(known, other),
@@ -307,16 +233,39 @@ def score_unknown(
             seed=seed,
         )
     return {
-        "auroc": _number(unknown_auroc(known, other)),
+        "auroc": metrics.finite(unknown_auroc(known, other)),
         "interval": None if bounds is None or np.isnan(bounds[0]) else list(bounds),
-        "threshold": _number(threshold),
-        "false_alarms": _number(_share_above(known, threshold)),
-        "found": _number(_share_above(other, threshold)),
-        "false_alarms_at_95": _number(_false_alarms_at(known, other, 0.95)),
+        "threshold": metrics.finite(threshold),
+        "false_alarms": metrics.finite(_share_above(known, threshold)),
+        "found": metrics.finite(_share_above(other, threshold)),
+        "false_alarms_at_95": metrics.finite(_false_alarms_at(known, other, 0.95)),
         "n_known": len(known),
         "n_other": len(other),
         "kinds": by_kind,
         "histogram": _histogram(known, other),
+    }
+
+
+def _confidence(probabilities):
+    labels = np.zeros(len(np.asarray(probabilities)), int)
+    return confidence_bins(labels, probabilities, 1)[1]
+
+
+def _intervals(right, sure, groups, resamples, seed):
+    """Intervals of coverage and of accuracy among the verdicts, or None."""
+    units = len(right) if groups is None else len(np.unique(groups))
+    if resamples < 1 or units < 2:
+        return {"coverage": None, "accuracy": None}
+    covered, correct = [], []
+    for weights in draw_weights(len(right), resamples, seed, groups):
+        judged = np.einsum("i,ij->j", sure.astype(float), weights)
+        covered.append(judged / weights.sum(0))
+        with np.errstate(invalid="ignore"):
+            correct.append(np.einsum("i,ij->j", right * sure, weights) / judged)
+    both = {"coverage": np.concatenate(covered), "accuracy": np.concatenate(correct)}
+    bounds = {name: interval(values) for name, values in both.items()}
+    return {
+        name: None if np.isnan(pair[0]) else list(pair) for name, pair in bounds.items()
     }
 
 
@@ -341,16 +290,17 @@ def _share_above(scores, threshold):
     return np.mean(scores > threshold) if len(scores) else np.nan
 
 
-def _false_alarms_at(known, other, found):
+def _false_alarms_at(known, other, share):
+    """Return the share of known scans above the score that so many others reach."""
     if not len(known) or not len(other):
         return np.nan
-    needed = int(np.ceil(found * len(other) - 1e-9))
+    needed = int(np.ceil(share * len(other) - 1e-9))
     return np.mean(known >= np.sort(other)[::-1][needed - 1])
 
 
 def _histogram(known, other):
     both = np.r_[known, other]
-    edges = np.linspace(*np.quantile(both, [0.005, 0.995]), _BINS + 1) if len(both) else []
+    edges = np.linspace(*np.quantile(both, [0.005, 0.995]), BINS + 1) if len(both) else []
     if not len(both) or edges[0] == edges[-1]:
         return None
     counts = {

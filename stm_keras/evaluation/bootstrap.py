@@ -27,12 +27,6 @@ def bootstrap_interval(
 
     Args:
         metric: callable of labels and probabilities, giving a float.
-        labels: int array of shape `(scans,)`.
-        probabilities: float array of shape `(scans, classes)`.
-        groups: array of shape `(scans,)`. Session of each scan, or None to draw scans.
-        resamples: int.
-        seed: int. The same seed gives the same interval.
-        level: float. Share of the resamples inside.
 
     Returns:
         Tuple of two floats, as of `interval`.
@@ -56,12 +50,6 @@ def resampled_scores(
     quantity than one over four; `interval` leaves such resamples out.
 
     Args:
-        labels: int array of shape `(scans,)`.
-        probabilities: float array of shape `(scans, classes)`.
-        groups: array of shape `(scans,)`. Session of each scan, or None to draw scans.
-        resamples: int.
-        seed: int. The same seed draws the same resamples for every model, so two
-            models on the same scans can be compared resample by resample.
         bins: int. Bins of the calibration error.
 
     Returns:
@@ -69,7 +57,7 @@ def resampled_scores(
         `(resamples,)`, and `class_auroc`, `class_recall` to `(resamples, classes)`.
     """
     labels, probabilities = check_pair(labels, probabilities)
-    right, confidence, place = confidence_bins(labels, probabilities, bins)
+    right, confidence, index = confidence_bins(labels, probabilities, bins)
     classes = range(probabilities.shape[1])
     present = np.bincount(labels, minlength=len(classes)) > 0
     rankings = [_ranking(labels == i, probabilities[:, i]) for i in classes]
@@ -77,18 +65,20 @@ def resampled_scores(
     for weights in draw_weights(len(labels), resamples, seed, groups):
         weights = weights.astype(float)
         total = weights.sum(axis=0)
-        area = np.stack([_weighted_area(*r, weights) for r in rankings], axis=1)
+        area = np.stack(
+            [_weighted_area(*r, weights) for r in rankings], axis=1
+        )  # (resamples, classes)
         count = _sums(np.ones(len(labels)), labels, len(classes), weights)
-        found = _divide(_sums(right, labels, len(classes), weights), count).T
-        gap = _sums(right - confidence, place, bins, weights)
+        recall = _divide(_sums(right, labels, len(classes), weights), count).T
+        gap = _sums(right - confidence, index, bins, weights)
         chunks.append(
             {
                 "auroc": area[:, present].mean(axis=1),
-                "balanced_accuracy": found[:, present].mean(axis=1),
+                "balanced_accuracy": recall[:, present].mean(axis=1),
                 "accuracy": _divide(_sums(right, 0 * labels, 1, weights)[0], total),
                 "ece": _divide(np.abs(gap).sum(axis=0), total),
                 "class_auroc": area,
-                "class_recall": found,
+                "class_recall": recall,
             }
         )
     return {name: np.concatenate([c[name] for c in chunks]) for name in chunks[0]}
@@ -99,7 +89,6 @@ def interval(values, level=LEVEL):
 
     Args:
         values: float array of shape `(resamples,)`. NaN where undefined.
-        level: float. Share of the resamples inside.
 
     Returns:
         Tuple of two floats. Both are NaN when fewer than half of the resamples have a
@@ -119,13 +108,12 @@ def reverse_interval(value, values, level=LEVEL):
     A calibration error adds up distances, so chance makes it too large, and a resample
     has that chance twice. On simulated calibrated models (300 and 3,000 scans) the
     plain percentile interval never held the true error, this one in about half of the
-    cases; on a model that was too sure, with 300 scans, 71 % against 91 %. It can lie
+    cases; on an overconfident model, with 300 scans, 71 % against 91 %. It can lie
     below `value`, which is then mostly chance.
 
     Args:
         value: float. The score of all scans, not negative.
         values: float array of shape `(resamples,)`.
-        level: float.
 
     Returns:
         Tuple of two floats, not below 0; NaN as of `interval`.
@@ -136,12 +124,6 @@ def reverse_interval(value, values, level=LEVEL):
 
 def draw_weights(scans, resamples, seed, groups=None):
     """Draw scans, or whole groups of them, with replacement.
-
-    Args:
-        scans: int.
-        resamples: int.
-        seed: int.
-        groups: array of shape `(scans,)`, or None to draw scans.
 
     Yields:
         int array of shape `(scans, some resamples)`: how often each scan was drawn.
@@ -195,13 +177,13 @@ def _weighted_area(own, others, below, through, weights):
     return _divide(won, 2 * weights[own].sum(axis=0) * passed[-1])
 
 
-def _sums(values, places, count, weights):
-    """Sum weighted values by place, `(count, resamples)`."""
+def _sums(values, indices, count, weights):
+    """Sum weighted values by index, `(count, resamples)`."""
     sums = np.zeros((count, weights.shape[1]))
-    for place in np.unique(places):
-        own = places == place
+    for index in np.unique(indices):
+        own = indices == index
         # no matrix product: on a busy machine its threads wait for each other for seconds
-        np.einsum("i,ij->j", values[own], weights[own], out=sums[place])
+        np.einsum("i,ij->j", values[own], weights[own], out=sums[index])
     return sums
 
 

@@ -1,16 +1,16 @@
-"""Does a confidence of 0.9 mean right in 9 of 10? Measure it, and mend it."""
+"""Calibration: measure whether a confidence of 0.9 means right in 9 of 10, and correct it."""
 
 import numpy as np
 
 from stm_keras.errors import MismatchError
 from stm_keras.evaluation.metrics import check_pair
 
-LINES = (1, 2, 4, 8, 16)  # that are asked about
-FOUND = 0.5  # share of other surfaces that must be called unknown: else most get a class
+LINES = (1, 2, 4, 8, 16)  # candidates for the fewest lines of a verdict
+CALLED_UNKNOWN = 0.5  # least share of other surfaces: else most get a class
 
 TEMPERATURES = (0.05, 20.0)  # beyond these a model is broken, not miscalibrated
 SLOPES = (0.2, 5.0)
-DRAWN = 2e-3  # towards a confidence as it is, in nats a scan
+PRIOR = 2e-3  # weight of a confidence that stays as it is, nats per scan
 
 
 def reliability(labels, probabilities, bins=15):
@@ -18,32 +18,22 @@ def reliability(labels, probabilities, bins=15):
 
     Confidence is the largest probability of a scan. A bin holds its upper edge.
 
-    Args:
-        labels: int array of shape `(scans,)`.
-        probabilities: float array of shape `(scans, classes)`.
-        bins: int. Number of bins from 0 to 1.
-
     Returns:
         Tuple of float, float and int array of shape `(bins,)`: mean confidence, share
         judged right and number of scans. The first two are NaN in empty bins.
     """
-    right, confidence, place = confidence_bins(labels, probabilities, bins)
-    count = np.bincount(place, minlength=bins)
+    right, confidence, index = confidence_bins(labels, probabilities, bins)
+    count = np.bincount(index, minlength=bins)
     size = np.where(count == 0, np.nan, count)
     return (
-        np.bincount(place, confidence, bins) / size,
-        np.bincount(place, right, bins) / size,
+        np.bincount(index, confidence, bins) / size,
+        np.bincount(index, right, bins) / size,
         count,
     )
 
 
 def expected_calibration_error(labels, probabilities, bins=15):
     """Average the distance between confidence and accuracy over all scans.
-
-    Args:
-        labels: int array of shape `(scans,)`.
-        probabilities: float array of shape `(scans, classes)`.
-        bins: int. Number of bins from 0 to 1.
 
     Returns:
         float from 0 (calibrated) to 1, NaN without scans. With few scans a bin is off
@@ -52,10 +42,10 @@ def expected_calibration_error(labels, probabilities, bins=15):
     Reference:
         Guo et al., 2017, https://arxiv.org/abs/1706.04599, eq. 3.
     """
-    right, confidence, place = confidence_bins(labels, probabilities, bins)
+    right, confidence, index = confidence_bins(labels, probabilities, bins)
     if not len(right):
         return float("nan")
-    return float(np.abs(np.bincount(place, right - confidence, bins)).sum() / len(right))
+    return float(np.abs(np.bincount(index, right - confidence, bins)).sum() / len(right))
 
 
 def fit_temperature(labels, logits):
@@ -71,8 +61,8 @@ def fit_temperature(labels, logits):
             will do.
 
     Returns:
-        float between 0.05 and 20; above 1 the model was too sure. It is 1 when the
-        labels tell nothing: with all logits of each scan alike, or with every scan
+        float between 0.05 and 20; above 1 the model was overconfident. It is 1 when the
+        labels say nothing: with all logits of each scan alike, or with every scan
         judged right, where sharper would always seem better.
 
     Raises:
@@ -106,17 +96,16 @@ def fit_temperature(labels, logits):
 def fit_confidence(labels, probabilities):
     """Fit how often a verdict is right at its confidence, as a logistic curve.
 
-    A temperature cannot mend a model that is too sure where it is sure and too modest
-    where it is not, as one is that was taught each class alike. This moves the probability
-    of the class that is named, and does not change which one it is.
+    A temperature cannot correct a model that is overconfident where it is sure and
+    underconfident where it is not, as one is that was trained with balanced classes. This
+    moves the probability of the class that is named, and does not change which one it is.
 
     Args:
         labels: int array of shape `(scans,)`. Of scans the model was not trained on.
-        probabilities: float array of shape `(scans, classes)`.
 
     Returns:
-        Tuple of two floats: slope and shift of the logit of the confidence. They are drawn
-        towards 1 and 0, which change nothing, and stay there where nothing is known.
+        Tuple of two floats: slope and shift of the logit of the confidence. A prior
+        draws them towards 1 and 0, which change nothing.
 
     Reference:
         Platt, 1999, Probabilistic outputs for support vector machines, section 2.2.
@@ -134,7 +123,7 @@ def fit_confidence(labels, probabilities):
     def loss(curve):
         slope, shift = curve
         missed = np.logaddexp(0, -sign * (slope * logit + shift)).mean()
-        return missed + DRAWN * ((slope - 1) ** 2 + shift**2)
+        return missed + PRIOR * ((slope - 1) ** 2 + shift**2)
 
     slope, shift = minimize(loss, (1.0, 0.0), bounds=(SLOPES, (None, None))).x
     return float(slope), float(shift)
@@ -142,11 +131,6 @@ def fit_confidence(labels, probabilities):
 
 def confidence_bins(labels, probabilities, bins):
     """Sort scans into bins of confidence.
-
-    Args:
-        labels: int array of shape `(scans,)`.
-        probabilities: float array of shape `(scans, classes)`.
-        bins: int.
 
     Returns:
         Tuple of arrays of shape `(scans,)`: judged right (float 0 or 1), confidence
@@ -171,23 +155,22 @@ def confidence_bins(labels, probabilities, bins):
         return np.zeros(0), np.zeros(0), np.zeros(0, int)
     right = (probabilities.argmax(axis=1) == labels).astype(float)
     confidence = np.clip(probabilities.max(axis=1).astype(float), 0, 1)
-    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    return right, confidence, place
+    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    return right, confidence, index
 
 
 def min_lines(states: list, classes: int, surfaces: dict | None = None) -> dict:
-    """Find the fewest lines from which on a verdict is worth giving.
+    """Find the fewest lines after which a verdict is given.
 
     It is where the state of the tip is judged better than by chance, by the lower end of
     its interval, and, where that was measured, more than half of the scans of other surfaces
-    are called unknown: before, most of them would be given a class. Where even the most
-    lines asked about do not do, it is those.
+    are called unknown: before, most of them would be given a class. If none of `LINES`
+    suffices, it is the largest.
 
     Args:
         states: list of dict with `lines`, `balanced_accuracy` and its interval under
             `intervals`, as `by_lines` of `score_predictions`: of scans that the model, or
             one of its recipe, had not seen.
-        classes: int.
         surfaces: dict of str, number of lines, to scores as of `score_compared`; or None.
 
     Returns:
@@ -209,10 +192,10 @@ def min_lines(states: list, classes: int, surfaces: dict | None = None) -> dict:
         }
         enough = limits[0] > 1 / classes
         if surfaces is not None and str(lines) in surfaces:
-            told = surfaces[str(lines)]
-            row["found"] = round(told["found"], 4)
-            row["found_interval"] = [round(e, 4) for e in told["intervals"]["found"]]
-            enough &= told["found"] > FOUND
+            scores = surfaces[str(lines)]
+            row["found"] = round(scores["found"], 4)
+            row["found_interval"] = [round(e, 4) for e in scores["intervals"]["found"]]
+            enough &= scores["found"] > CALLED_UNKNOWN
         measured[str(lines)] = row
         if enough and chosen is None:
             chosen = lines

@@ -1,4 +1,4 @@
-"""How well called tip changes fit the true ones, and how many calls are too many."""
+"""Scores of tip changes: detected ones, false alarms, and how far off the calls are."""
 
 import numpy as np
 
@@ -28,12 +28,9 @@ def choose_change_threshold(
     Choose it on scans that are used for nothing else.
 
     Args:
-        scores: float array of shape `(scans, lines)`.
         change_line: int array of shape `(scans,)`. First line with the new tip, -1
             without a change. Only the scans without one are looked at.
-        lines: int array of shape `(scans,)`. Recorded lines, or None for all.
         false_alarms: float. Most alarms per scan without a change; 0.05 is one in 20.
-        delay, refractory: int, as of `find_changes`.
 
     Returns:
         float.
@@ -82,13 +79,8 @@ def score_changes(
     """Score called changes against true ones.
 
     Args:
-        scores: float array of shape `(scans, lines)`.
-        change_line: int array of shape `(scans,)`. First line with the new tip, -1
-            without a change.
         threshold: float, as of `choose_change_threshold` on other scans.
-        lines: int array of shape `(scans,)`. Recorded lines, or None for all.
         tolerance: int. Lines by which a call may be off.
-        delay, refractory: int, as of `find_changes`.
 
     Returns:
         dict of plain numbers, None where undefined: `found` (share of the changes with a
@@ -117,8 +109,8 @@ def score_changes(
         **counts,
         "n_changes": int(changed.sum()),
         "n_calm": int((~changed).sum()),
-        "auroc": _number(areas[1]),
-        "offset": _number(np.median(near)) if len(near) else None,
+        "auroc": metrics.finite(areas[1]),
+        "offset": metrics.finite(np.median(near)) if len(near) else None,
         "offsets": {str(o): int((near == o).sum()) for o in range(-10, 11)},
         "threshold": float(threshold),
         "tolerance": int(tolerance),
@@ -139,9 +131,7 @@ def score_votes(scores, votes, lines=None):
     agreement, not an accuracy.
 
     Args:
-        scores: float array of shape `(scans, lines)`.
         votes: float array of shape `(scans,)`. Share of raters who ticked "tip change".
-        lines: int array of shape `(scans,)`. Recorded lines, or None for all.
 
     Returns:
         dict of plain numbers, None where undefined: `auroc` of scans with more than half
@@ -158,8 +148,10 @@ def score_votes(scores, votes, lines=None):
     ticked, clear = votes > 0.5, (votes == 0) | (votes == 1)
     pair = np.stack([-largest, largest], 1)
     return {
-        "auroc": _number(metrics.auroc(ticked.astype(int), pair)[1][1]),
-        "auroc_clear": _number(metrics.auroc(ticked[clear].astype(int), pair[clear])[1][1]),
+        "auroc": metrics.finite(metrics.auroc(ticked.astype(int), pair)[1][1]),
+        "auroc_clear": metrics.finite(
+            metrics.auroc(ticked[clear].astype(int), pair[clear])[1][1]
+        ),
         "n": len(votes),
         "n_ticked": int(ticked.sum()),
         "n_clear": int(clear.sum()),
@@ -188,10 +180,6 @@ def _nearest(calls, change_line):
 
 def _mean(values):
     return float(np.mean(values)) if len(values) else None
-
-
-def _number(value):
-    return float(value) if np.isfinite(value) else None
 
 
 def _check(scores, change_line, lines):

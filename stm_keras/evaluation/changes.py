@@ -1,4 +1,4 @@
-"""In which line did the tip change? Decide it while scanning, a few lines on.
+"""Tip changes: decide a few lines later, while scanning, in which line the tip changed.
 
 A model gives each line a probability that the tip changed there. A line is called a
 change where that probability is high, the highest around, and not the echo of a change
@@ -35,9 +35,6 @@ class ChangeTracker:
     def push(self, score):
         """Take the probability of the next line.
 
-        Args:
-            score: float.
-
         Returns:
             int, the line of a change that is certain now; or None.
         """
@@ -47,7 +44,7 @@ class ChangeTracker:
         return self._judge(self._seen - 1 - self.delay)
 
     def finish(self):
-        """Call what was still waiting when the scan ended: list of lines, ascending."""
+        """Call the lines that were still waiting when the scan ended: list of int, ascending."""
         waiting = range(max(self._seen - self.delay, 0), self._seen)
         return [line for line in waiting if self._judge(line) is not None]
 
@@ -55,10 +52,10 @@ class ChangeTracker:
         if line < 1:  # before the first line there is no other tip
             return None
         first = self._seen - len(self._recent)
-        place = line - first
-        score = self._recent[place]
-        before = self._recent[max(place - self.delay, 0) : place]
-        after = self._recent[place + 1 : place + 1 + self.delay]
+        index = line - first
+        score = self._recent[index]
+        before = self._recent[max(index - self.delay, 0) : index]
+        after = self._recent[index + 1 : index + 1 + self.delay]
         highest = score > max(before, default=-np.inf) and score >= max(
             after, default=score
         )
@@ -74,10 +71,9 @@ def find_changes(scores, threshold, *, lines=None, delay=DELAY, refractory=REFRA
 
     Args:
         scores: float array of shape `(scans, lines)`. Probability of a change in each
-            line. Of a model that tells d lines late, shift them by d first and ask for
+            line. Of a model that answers d lines late, shift them by d first and ask for
             a `delay` that is shorter by d.
         threshold: float. Least probability of a change.
-        lines: int array of shape `(scans,)`. Recorded lines, or None for all.
         delay: int. Line j is judged by the lines up to j + delay.
         refractory: int. Lines after a change in which no other is called.
 
@@ -90,7 +86,7 @@ def find_changes(scores, threshold, *, lines=None, delay=DELAY, refractory=REFRA
     """
     _check_window(delay, refractory)
     scores = recorded_scores(scores, lines)
-    found = np.zeros(scores.shape, bool)
+    changes = np.zeros(scores.shape, bool)
     last = np.full(len(scores), -refractory - 1)
     for line in range(1, scores.shape[1]):
         score = scores[:, line]
@@ -100,17 +96,13 @@ def find_changes(scores, threshold, *, lines=None, delay=DELAY, refractory=REFRA
         if delay:
             called &= score > before.max(1)
         called &= line - last > refractory
-        found[called, line] = True
+        changes[called, line] = True
         last[called] = line
-    return found
+    return changes
 
 
 def largest_change(scores, lines=None):
     """Score a whole scan by its likeliest change.
-
-    Args:
-        scores: float array of shape `(scans, lines)`.
-        lines: int array of shape `(scans,)`. Recorded lines, or None for all.
 
     Returns:
         float array of shape `(scans,)`; line 0 does not count.
@@ -128,7 +120,6 @@ def recorded_scores(scores, lines):
     """Return scores as floats, with -inf in lines that were not recorded.
 
     Args:
-        scores: float array of shape `(scans, lines)`.
         lines: int array of shape `(scans,)`, or None.
 
     Raises:

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.errors import InputError
+from stm_keras.evaluation.metrics import finite
 from stm_keras.untrusted import read_text
 
 NOT_SCORES = ("epoch", "learning_rate", "seconds")
-JUDGES = ("val_auroc", "val_balanced_accuracy", "val_loss", "auroc", "loss")
+CRITERIA = ("val_auroc", "val_balanced_accuracy", "val_loss", "auroc", "loss")
 
 
 def read_history(path):
@@ -58,15 +59,12 @@ def scores_of(history):
 
 
 def lower_is_better(name):
-    """Tell whether a score should fall: losses and calibration errors."""
+    """Return whether a score should fall: losses and calibration errors do."""
     return name.endswith(("loss", "ece", "error"))
 
 
 def best_epochs(history):
     """Find the best and the latest epoch of every score.
-
-    Args:
-        history: dict of arrays, as of `read_history`.
 
     Returns:
         dict of score to dict of `best_epoch`, `best`, `latest_epoch`, `latest`. Of
@@ -77,7 +75,7 @@ def best_epochs(history):
             "best_epoch": int(history["epoch"][best]),
             "best": float(history[name][best]),
             "latest_epoch": int(history["epoch"][-1]),
-            "latest": _number(history[name][-1]),
+            "latest": finite(history[name][-1]),
         }
         for name in scores_of(history)
         if (best := _best(history, name)) is not None
@@ -91,9 +89,6 @@ def compare_runs(histories):
     `val_balanced_accuracy`, `val_loss`, `auroc`, `loss`. That is the epoch whose
     weights a run keeps.
 
-    Args:
-        histories: dict of run name to history, as of `read_history`.
-
     Returns:
         list of dict of `run`, `epochs`, `latest_epoch`, `judged_by`, `best_epoch`, the
         scores at the best epoch by their names (None where unknown), `seconds` in all
@@ -105,20 +100,20 @@ def compare_runs(histories):
 
 
 def _row(run, history, names):
-    judge = next((n for n in JUDGES if _best(history, n) is not None), None)
-    best = _best(history, judge)
+    criterion = next((n for n in CRITERIA if _best(history, n) is not None), None)
+    best = _best(history, criterion)
     seconds = history.get("seconds", np.full(1, np.nan))
     seconds = seconds[np.isfinite(seconds)]
     return {
         "run": run,
         "epochs": len(history["epoch"]),
         "latest_epoch": int(history["epoch"][-1]),
-        "judged_by": judge,
+        "judged_by": criterion,
         "best_epoch": None if best is None else int(history["epoch"][best]),
         **{
             name: None
             if best is None or name not in history
-            else _number(history[name][best])
+            else finite(history[name][best])
             for name in names
         },
         "seconds": float(seconds.sum()) if len(seconds) else None,
@@ -127,11 +122,11 @@ def _row(run, history, names):
 
 
 def _rank(row):
-    judge = row["judged_by"]
-    if judge is None:
-        return len(JUDGES), 0.0
-    value = row[judge]
-    return JUDGES.index(judge), value if lower_is_better(judge) else -value
+    name = row["judged_by"]
+    if name is None:
+        return len(CRITERIA), 0.0
+    value = row[name]
+    return CRITERIA.index(name), value if lower_is_better(name) else -value
 
 
 def _best(history, name):
@@ -142,15 +137,11 @@ def _best(history, name):
     return int(np.nanargmin(values) if lower_is_better(name) else np.nanargmax(values))
 
 
-def _number(value):
-    return float(value) if np.isfinite(value) else None
-
-
 def _parse_row(path, number, names, row):
     if len(row) != len(names):
         raise InputError(
             f"{path}: line {number} has {len(row)} cells, the header {len(names)}. "
-            "Mend or delete that line."
+            "Correct or delete that line."
         )
     values = {}
     for name, cell in zip(names, row, strict=True):
@@ -160,11 +151,11 @@ def _parse_row(path, number, names, row):
                 raise ValueError
         except ValueError:
             raise InputError(
-                f"{path}: line {number}, `{name}` is no number. Received: {cell[:80]!r}."
+                f"{path}: line {number}, `{name}` is not a number. Received: {cell[:80]!r}."
             ) from None
     if not values["epoch"].is_integer() or not 0 <= values["epoch"] < 1e9:
         raise InputError(
-            f"{path}: line {number}, `epoch` is no whole number. "
+            f"{path}: line {number}, `epoch` is not a whole number. "
             f"Received: {row[names.index('epoch')]!r}."
         )
     return values

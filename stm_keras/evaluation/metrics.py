@@ -16,7 +16,6 @@ def auroc(labels, probabilities):
     gets a higher probability of it than a scan of any other; ties count half.
 
     Args:
-        labels: int array of shape `(scans,)`.
         probabilities: float array of shape `(scans, classes)`. Only their order
             matters, so logits of a sigmoid would do too.
 
@@ -38,11 +37,6 @@ def auroc(labels, probabilities):
 def balanced_accuracy(labels, predicted, num_classes):
     """Average the share of scans judged right over the classes that occur.
 
-    Args:
-        labels: int array of shape `(scans,)`.
-        predicted: int array of shape `(scans,)`.
-        num_classes: int.
-
     Returns:
         float. Chance is one over the number of classes. NaN without scans.
     """
@@ -61,11 +55,6 @@ def accuracy(labels, predicted):
 def confusion_matrix(labels, predicted, num_classes):
     """Count scans by true class (rows) and predicted class (columns).
 
-    Args:
-        labels: int array of shape `(scans,)`.
-        predicted: int array of shape `(scans,)`.
-        num_classes: int.
-
     Returns:
         int array of shape `(num_classes, num_classes)`.
     """
@@ -77,12 +66,12 @@ def confusion_matrix(labels, predicted, num_classes):
 
 
 def recall(confusion):
-    """Share of each true class that was found, `(classes,)`; NaN without scans."""
+    """Share of the scans of each class that are put into it, `(classes,)`; NaN without scans."""
     return _share(np.diag(confusion), np.sum(confusion, axis=1))
 
 
 def precision(confusion):
-    """Share of each judged class that was right, `(classes,)`; NaN if never judged."""
+    """Share of the scans put into each class that are of it, `(classes,)`; NaN without any."""
     return _share(np.diag(confusion), np.sum(confusion, axis=0))
 
 
@@ -94,22 +83,25 @@ def roc_points(is_class, scores):
         scores: float array of shape `(scans,)`.
 
     Returns:
-        Tuple of float arrays of shape `(points,)`: the share of other scans taken
-        for the class, and the share of its own scans found. Both go from 0 to 1.
+        Tuple of float arrays of shape `(points,)`: false and true positive rate, both
+        from 0 to 1.
     """
     order = np.argsort(-np.asarray(scores), kind="stable")
     last_of_tie = np.r_[np.diff(np.asarray(scores)[order]) != 0, True]
-    found = np.cumsum(np.asarray(is_class)[order])[last_of_tie]
-    taken = np.cumsum(~np.asarray(is_class)[order])[last_of_tie]
-    return _share(np.r_[0, taken], taken[-1:]), _share(np.r_[0, found], found[-1:])
+    true = np.cumsum(np.asarray(is_class)[order])[last_of_tie]
+    false = np.cumsum(~np.asarray(is_class)[order])[last_of_tie]
+    return _share(np.r_[0, false], false[-1:]), _share(np.r_[0, true], true[-1:])
+
+
+def finite(value) -> float | None:
+    """Return a number for JSON, None where it is not finite."""
+    return float(value) if np.isfinite(value) else None
 
 
 def check_pair(labels, probabilities, finite=True):
     """Return labels and probabilities as arrays that fit each other.
 
     Args:
-        labels: int array-like of shape `(scans,)`.
-        probabilities: float array-like of shape `(scans, classes)`.
         finite: bool. Whether NaN and infinity are refused.
 
     Returns:

@@ -1,7 +1,5 @@
 """Curves and matrices as figures, each made without a screen or global state."""
 
-import io
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ from stm_keras.errors import OutputError
 from stm_keras.evaluation.calibration import expected_calibration_error, reliability
 from stm_keras.evaluation.history import best_epochs
 from stm_keras.evaluation.metrics import auroc, check_pair, recall, roc_points
+from stm_keras.evaluation.paper import LRCN_BY_LINES, PADDED_BY_LINES, beside_paper
 from stm_keras.evaluation.style import (
     COLOURS,
     GREY,
@@ -20,34 +19,16 @@ from stm_keras.evaluation.style import (
     class_colour,
     dark,
     escape,
+    figure_png,
     style_axes,
 )
-from stm_keras.evaluation.text import TITLES, beside_paper, number
+from stm_keras.evaluation.text import TITLES, number
 from stm_keras.files import atomic
 
 NAMES = ("confusion.png", "lines.png", "roc.png", "reliability.png", "history.png")
 
 MANY = 12  # classes; of more a figure names only some, or draws them smaller
 LETTERS = 30  # of a name beside many others
-LINES = (21, 32, 48, 64, 80, 96, 112, 126)
-PAPER = {
-    "auroc": (0.933, 0.937, 0.942, 0.946, 0.951, 0.954, 0.958, 0.960),
-    "balanced_accuracy": (0.793, 0.800, 0.809, 0.820, 0.829, 0.841, 0.849, 0.851),
-}
-PADDED_LINES = (2, 8, 20)
-PADDED = {
-    "auroc": (0.858, 0.867, 0.875),
-    "balanced_accuracy": (0.657, 0.667, 0.678),
-}
-
-
-def figure_png(figure, dpi=150):
-    """Draw a figure as PNG, in bytes."""
-    stream = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # of a class name in another script
-        figure.savefig(stream, format="png", dpi=dpi, facecolor="white")
-    return stream.getvalue()
 
 
 def plot_history(histories):
@@ -55,9 +36,6 @@ def plot_history(histories):
 
     Of a single run training is dashed and validation solid; of several only validation
     is drawn, where there is one. A dot marks the best epoch of a score.
-
-    Args:
-        histories: dict of run name to history, as of `read_history`.
 
     Returns:
         `Figure` with loss, AUROC, balanced accuracy and learning rate against epoch.
@@ -100,19 +78,13 @@ def plot_history(histories):
 
 
 def plot_confusion(confusion, classes):
-    """Draw a confusion matrix: share of each true class, and the counts.
-
-    Args:
-        confusion: int array of shape `(classes, classes)`, a row for each true class.
-        classes: sequence of str.
-
-    Returns:
-        `Figure`.
-    """
+    """Draw a confusion matrix: share of each true class, and the counts."""
     confusion = np.asarray(confusion)
     total = confusion.sum(axis=1, keepdims=True)
     share = confusion / np.maximum(total, 1)
     many = len(classes) > MANY  # then squares without words
+    names = [escape(name)[:LETTERS] if many else broken(name) for name in classes]
+    upright = many or max(map(_width, names)) > 15  # beside each other they would overlap
     side = max(5.2, (0.3 if many else 1.15) * len(classes) + 1.9)
     figure = Figure(figsize=(side + 0.5, side - 0.5), layout="constrained")
     axes = figure.subplots()
@@ -124,47 +96,39 @@ def plot_confusion(confusion, classes):
         axes.text(
             column, row + 0.24, f"{count:,}", ha="center", va="center", color=ink, size=9
         )
-    names = [escape(name)[:LETTERS] if many else broken(name) for name in classes]
-    axes.set_xticks(range(len(classes)), names, size=9, rotation=90 if many else 0)
+    axes.set_xticks(range(len(classes)), names, size=9, rotation=90 if upright else 0)
     axes.set_yticks(range(len(classes)), names, size=9)
     for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
         for index, label in enumerate(labels):
             label.set_color(dark(class_colour(index)))
-    axes.set_xlabel("judged", color=INK)
+    axes.set_xlabel("predicted", color=INK)
     axes.set_ylabel("true", color=INK)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    found = recall(confusion)
-    found = np.nanmean(found) if np.isfinite(found).any() else None
-    axes.set_title(f"balanced accuracy {number(found)}", loc="left", color=INK, size=11)
+    recalls = recall(confusion)
+    mean = np.nanmean(recalls) if np.isfinite(recalls).any() else None
+    axes.set_title(f"balanced accuracy {number(mean)}", loc="left", color=INK, size=11)
     return figure
 
 
 def plot_reliability(labels, probabilities, bins=15):
-    """Draw accuracy against confidence over a histogram of confidence.
-
-    Args:
-        labels: int array of shape `(scans,)`.
-        probabilities: float array of shape `(scans, classes)`.
-        bins: int.
-
-    Returns:
-        `Figure`.
-    """
+    """Draw accuracy against confidence over a histogram of confidence."""
     confidence, right, count = reliability(labels, probabilities, bins)
     edges = np.linspace(0, 1, bins + 1)
     figure = Figure(figsize=(5.2, 5.4), layout="constrained")
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
     error = expected_calibration_error(labels, probabilities, bins)
-    style_axes(axes, f"ECE {number(error)}", "", "share judged right")
+    style_axes(axes, f"ECE {number(error)}", "", "accuracy")
     axes.plot([0, 1], [0, 1], color=GREY, ls="--", lw=1)
     axes.bar(edges[:-1], np.nan_to_num(right), 1 / bins, align="edge", **_bar())
     for x, y in zip(confidence, right, strict=True):
         axes.plot([x, x], [x, y], color=COLOURS[5], lw=2.2, solid_capstyle="butt")
     axes.plot(confidence, right, "o", color=COLOURS[5], ms=4.5)
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
-    axes.text(0.03, 0.95, "above the diagonal: too modest", color=GREY, size=9, va="top")
-    axes.text(0.97, 0.05, "below: too sure", color=GREY, size=9, ha="right")
+    axes.text(
+        0.03, 0.95, "above the diagonal: underconfident", color=GREY, size=9, va="top"
+    )
+    axes.text(0.97, 0.05, "below: overconfident", color=GREY, size=9, ha="right")
     style_axes(below, "", "confidence", "scans")
     below.bar(edges[:-1], count, 1 / bins, align="edge", **_bar())
     return figure
@@ -187,16 +151,18 @@ def plot_lines(by_lines, reference=True, num_classes=4):
     every = [entry["lines"] for curve in curves.values() for entry in curve]
     last = max([*every, 128 if reference else 1])
     for axes, name, chance in zip(
-        figure.subplots(1, 2), PAPER, (0.5, 1 / num_classes), strict=True
+        figure.subplots(1, 2), LRCN_BY_LINES, (0.5, 1 / num_classes), strict=True
     ):
         style_axes(axes, TITLES[name], "lines seen", "")
         axes.axhline(chance, color=GREY, lw=1, ls=":")
         axes.text(last, chance, "chance", color=GREY, size=9, ha="right", va="bottom")
         if reference:
-            axes.plot(LINES, PAPER[name], color=GREY, lw=2, label="LRCN (W=20), 2020")
-            axes.plot(
-                PADDED_LINES, PADDED[name], "s", color=GREY, ms=5, label="zero-padded, 2020"
-            )
+            for points, style, label in (
+                (LRCN_BY_LINES[name], "-", "LRCN (W=20), 2020"),
+                (PADDED_BY_LINES[name], "s", "zero-padded, 2020"),
+            ):
+                lines, values = list(points), list(points.values())
+                axes.plot(lines, values, style, color=GREY, lw=2, ms=5, label=label)
         lowest = chance
         for colour, (label, curve) in zip(COLOURS, curves.items(), strict=False):
             seen = [entry["lines"] for entry in curve]
@@ -215,40 +181,73 @@ def plot_lines(by_lines, reference=True, num_classes=4):
 
 
 def plot_roc(labels, probabilities, classes):
-    """Draw the one-vs-rest ROC curve of every class.
-
-    Args:
-        labels: int array of shape `(scans,)`.
-        probabilities: float array of shape `(scans, classes)`.
-        classes: sequence of str.
-
-    Returns:
-        `Figure`.
-    """
+    """Draw the one-vs-rest ROC curve of every class."""
     labels, probabilities = check_pair(labels, probabilities)
     macro, areas = auroc(labels, probabilities)
     figure = Figure(figsize=(5.4, 5.4), layout="constrained")
     axes = figure.subplots()
     macro = None if np.isnan(macro) else macro
-    style_axes(axes, f"AUROC {number(macro)}", "other scans taken for it", "scans found")
+    style_axes(axes, f"AUROC {number(macro)}", "false positive rate", "true positive rate")
     axes.plot([0, 1], [0, 1], color=GREY, ls="--", lw=1)
     worst = np.argsort(areas)[:MANY]  # a legend has room for so many; NaN come last
     for index, name in enumerate(classes):
         if np.isfinite(areas[index]):
-            named = f"{escape(name)}  {areas[index]:.3f}" if index in worst else None
-            taken, found = roc_points(labels == index, probabilities[:, index])
-            axes.plot(
-                taken,
-                found,
-                color=class_colour(index),
-                lw=1.8,
-                label=named,
-            )
+            short = escape(name)[:LETTERS]
+            label = f"{short}  {areas[index]:.3f}" if index in worst else None
+            rates = roc_points(labels == index, probabilities[:, index])
+            axes.plot(*rates, color=class_colour(index), lw=1.8, label=label)
     axes.set(xlim=(-0.01, 1), ylim=(0, 1.01), aspect="equal")
     if np.isfinite(areas).any():
         title = f"the {MANY} worst of {len(classes)}" if len(classes) > MANY else None
         axes.legend(frameon=False, fontsize=9, loc="lower right", title=title)
     return figure
+
+
+def draw_figures(scores, predictions=None, history=None):
+    """Draw what there are data for.
+
+    Args:
+        scores: dict, as of `score_predictions`.
+        predictions: dict of `labels` and `probabilities`, or None: then there are no
+            ROC and reliability.
+        history: dict of arrays, as of `read_history`, or None.
+
+    Returns:
+        dict of name ("confusion", "lines", "roc", "reliability", "history") to `Figure`.
+    """
+    classes = list(scores["per_class"])
+    figures = {"confusion": plot_confusion(scores["confusion"], classes)}
+    if scores.get("by_lines"):
+        reference = beside_paper(scores)
+        figures["lines"] = plot_lines(scores["by_lines"], reference, len(classes))
+    if predictions is not None:
+        pair = predictions["labels"], predictions["probabilities"]
+        figures["roc"] = plot_roc(*pair, classes)
+        figures["reliability"] = plot_reliability(*pair)
+    if history is not None:
+        figures["history"] = plot_history({"run": history})
+    return figures
+
+
+def write_figures(folder, scores, predictions=None, history=None, overwrite=False):
+    """Write the figures of `draw_figures` as one PNG each: list of `Path`.
+
+    Raises:
+        OutputError: A picture exists, or cannot be written.
+    """
+    figures = draw_figures(scores, predictions, history)
+    paths = [Path(folder) / f"{name}.png" for name in figures]
+    for path in paths:
+        if path.exists() and not overwrite:
+            raise OutputError(f"{path}: exists already. Add --overwrite to replace it.")
+    for path, figure in zip(paths, figures.values(), strict=True):
+        with atomic(path, overwrite) as temporary:
+            temporary.write_bytes(figure_png(figure))
+    return paths
+
+
+def _width(name):
+    return max(map(len, name.split("\n")))
 
 
 def _run_style(index):
@@ -287,41 +286,3 @@ def _band(by_lines, name):
 
 def _bar():
     return {"color": COLOURS[4], "alpha": 0.55, "edgecolor": "white", "lw": 1}
-
-
-def write_album(folder, scores, predictions=None, history=None, overwrite=False):
-    """Draw what a report shows, one PNG a figure.
-
-    Args:
-        folder: str or `Path`.
-        scores: dict, as of `score_predictions`.
-        predictions: dict of `labels` and `probabilities`, or None: then there are no
-            ROC and reliability.
-        history: dict of arrays, as of `read_history`, or None.
-        overwrite: bool. Whether existing pictures may be replaced.
-
-    Returns:
-        list of `Path` of the pictures.
-
-    Raises:
-        OutputError: A picture exists, or cannot be written.
-    """
-    classes = list(scores["per_class"])
-    figures = {
-        "confusion.png": plot_confusion(scores["confusion"], classes),
-        "lines.png": plot_lines(scores["by_lines"], beside_paper(scores), len(classes)),
-    }
-    if predictions is not None:
-        labels, probabilities = predictions["labels"], predictions["probabilities"]
-        figures["roc.png"] = plot_roc(labels, probabilities, classes)
-        figures["reliability.png"] = plot_reliability(labels, probabilities)
-    if history is not None:
-        figures["history.png"] = plot_history({"run": history})
-    paths = [Path(folder) / name for name in figures]
-    for path in paths:
-        if path.exists() and not overwrite:
-            raise OutputError(f"{path}: exists already. Add --overwrite to replace it.")
-    for path, figure in zip(paths, figures.values(), strict=True):
-        with atomic(path, overwrite) as temporary:
-            temporary.write_bytes(figure_png(figure))
-    return paths

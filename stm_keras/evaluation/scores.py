@@ -9,12 +9,13 @@ from stm_keras.evaluation.calibration import expected_calibration_error
 from stm_keras.evaluation.metrics import check_pair
 
 HEADLINES = ("auroc", "balanced_accuracy", "accuracy", "ece")
+LINE_SCORES = HEADLINES[:3]  # after each number of lines
 SUBSETS = {  # key of a `score_predictions` dict to what the scans are
     "full_agreement": "full-agreement scans (no rater against)",
     "consensus": "consensus scans (two raters or more, all agree)",
 }
 
-UNKNOWN_AUROC = "unknown surfaces, AUROC"  # of `trust_numbers`
+UNKNOWN_AUROC = "unknown surfaces, AUROC"  # of `reliability_numbers`
 UNKNOWN_FOUND = "unknown surfaces, found"
 UNKNOWN_FALSE = "unknown surfaces, false alarms"
 
@@ -37,18 +38,12 @@ def score_predictions(
 
     Args:
         labels: int array of shape `(scans,)`. Of single-class scans.
-        probabilities: float array of shape `(scans, classes)`. After the whole scan.
-        classes: sequence of str.
         by_lines: dict of number of lines seen to float array of shape
             `(scans, classes)`, or None.
-        groups: array of shape `(scans,)`. Session of each scan, to resample whole
-            sessions (P2, P3). None resamples scans (P1).
         full_agreement: bool array of shape `(scans,)`. Scans with no rater against, or
             None.
         consensus: bool array of shape `(scans,)`. Scans that two or more raters agree
             on, or None.
-        seed: int. Of the resamples.
-        resamples: int. 0 leaves all intervals out.
 
     Returns:
         dict of plain numbers, None where undefined:
@@ -91,8 +86,6 @@ def worst_mistakes(labels, probabilities, count=12):
     """Find the scans judged wrong with the most confidence.
 
     Args:
-        labels: int array of shape `(scans,)`.
-        probabilities: float array of shape `(scans, classes)`.
         count: int. At most so many.
 
     Returns:
@@ -104,6 +97,35 @@ def worst_mistakes(labels, probabilities, count=12):
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
     surest = np.argsort(-probabilities[wrong].max(axis=1), kind="stable")
     return wrong[surest[:count]]
+
+
+def reliability_numbers(scores):
+    """List what an evaluation says of abstention, unknown surfaces and tip changes.
+
+    Args:
+        scores: dict that may hold `rejection` (as of `score_rejection`), `unknown` (as of
+            `score_unknown`) and `changes` (as of `score_changes`; may hold `votes`, as of
+            `score_votes`), or `trust`: what this function made of others.
+
+    Returns:
+        dict of str, words for a table, to float.
+    """
+    if "trust" in scores:
+        return scores["trust"]
+    found = {}
+    for point in (scores.get("rejection") or {}).get("points", []):
+        for key in ("coverage", "accuracy"):
+            found[f"{key} where {point['wanted']:.0%} is wanted"] = point[key]
+    unknown, changes = scores.get("unknown") or {}, scores.get("changes") or {}
+    found |= {
+        UNKNOWN_AUROC: unknown.get("auroc"),
+        UNKNOWN_FOUND: unknown.get("found"),
+        UNKNOWN_FALSE: unknown.get("false_alarms"),
+        "simulated changes found within 3 lines": changes.get("found"),
+        "false alarms a calm simulated scan": changes.get("false_alarms"),
+        "AUROC against tip-change votes": (changes.get("votes") or {}).get("auroc"),
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _scores(labels, probabilities, classes, groups, draw):
@@ -155,19 +177,10 @@ def _line_scores(labels, probabilities, classes, lines, groups, draw):
         labels, probabilities = _check(labels, probabilities, classes)
     except MismatchError as error:
         raise MismatchError(f"`by_lines[{lines}]`: {error}") from None
-    predicted = probabilities.argmax(axis=1)
-    names = ("auroc", "balanced_accuracy", "accuracy")
-    drawn = _resampled(labels, probabilities, groups, draw)
-    result = {
-        "lines": int(lines),
-        "auroc": metrics.auroc(labels, probabilities)[0],
-        "balanced_accuracy": metrics.balanced_accuracy(labels, predicted, len(classes)),
-        "accuracy": metrics.accuracy(labels, predicted),
-        "ece": expected_calibration_error(labels, probabilities),
-        "n": len(labels),
-        "intervals": {name: drawn and interval(drawn[name]) for name in names},
-    }
-    return _plain(result)
+    scores = _scores(labels, probabilities, classes, groups, draw)
+    kept = {name: scores[name] for name in (*HEADLINES, "n")}
+    intervals = {name: scores["intervals"][name] for name in LINE_SCORES}
+    return {"lines": int(lines), **kept, "intervals": intervals}
 
 
 def _resampled(labels, probabilities, groups, draw):
@@ -214,32 +227,3 @@ def _plain(value):
     if isinstance(value, float):
         return float(value) if np.isfinite(value) else None
     return value
-
-
-def trust_numbers(scores):
-    """List what an evaluation says of abstention, unknown surfaces and tip changes.
-
-    Args:
-        scores: dict that may hold `rejection` (as of `score_rejection`), `unknown` (as of
-            `score_unknown`) and `changes` (as of `score_changes`; may hold `votes`, as of
-            `score_votes`), or `trust`: what this function made of others.
-
-    Returns:
-        dict of str, words for a table, to float.
-    """
-    if "trust" in scores:
-        return scores["trust"]
-    found = {}
-    for point in (scores.get("rejection") or {}).get("points", []):
-        for key in ("coverage", "accuracy"):
-            found[f"{key} where {point['wanted']:.0%} is wanted"] = point[key]
-    unknown, changes = scores.get("unknown") or {}, scores.get("changes") or {}
-    found |= {
-        UNKNOWN_AUROC: unknown.get("auroc"),
-        UNKNOWN_FOUND: unknown.get("found"),
-        UNKNOWN_FALSE: unknown.get("false_alarms"),
-        "simulated changes found within 3 lines": changes.get("found"),
-        "false alarms a calm simulated scan": changes.get("false_alarms"),
-        "AUROC against tip-change votes": (changes.get("votes") or {}).get("auroc"),
-    }
-    return {name: value for name, value in found.items() if value is not None}

@@ -1,4 +1,9 @@
-"""The look of every figure: colours, axes, and how names are written."""
+"""The style of every figure: colours, axes, and how names are written."""
+
+import io
+import warnings
+
+import numpy as np
 
 from stm_keras.terminal import printable
 
@@ -9,7 +14,9 @@ NO_CLASS = {  # colours of verdicts that are not a class, none of the above
     "unknown surface": "#7C3AED",
     "unknown size": "#A78BFA",
     "not judged": "#B91C1C",
+    "unreadable": "#A8603A",
 }
+CHANGE = COLOURS[4]  # of a tip change in pictures of scans
 INK, GREY, FAINT = "#222222", "#8A8A8A", "#E4E4E4"
 
 
@@ -56,3 +63,30 @@ def broken(name):
         return text
     cut = min(cuts, key=lambda i: abs(i - len(text) / 2))
     return f"{text[:cut].rstrip()}\n{text[cut:]}"
+
+
+def apart(positions: list, gap: float, low: float, high: float) -> list:
+    """Move labels along an axis until neighbours are `gap` apart, between `low` and `high`.
+
+    Where there are too many for that they are spread evenly.
+    """
+    order = np.argsort(positions, kind="stable")
+    moved = np.clip(np.asarray(positions, float)[order], low, high)
+    if gap * (len(moved) - 1) > high - low:
+        gap = (high - low) / (len(moved) - 1)
+    for index in range(1, len(moved)):  # towards `high`, and from there back
+        moved[index] = max(moved[index], moved[index - 1] + gap)
+    for index in reversed(range(len(moved))):
+        moved[index] = min(moved[index], high - gap * (len(moved) - 1 - index))
+    result = np.empty(len(moved))
+    result[order] = moved
+    return result.tolist()
+
+
+def figure_png(figure, dpi=150):
+    """Draw a figure as PNG, in bytes."""
+    stream = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # of a class name in another script
+        figure.savefig(stream, format="png", dpi=dpi, facecolor="white")
+    return stream.getvalue()

@@ -1,24 +1,14 @@
-"""The words of a report: numbers with intervals, protocols and caveats."""
+"""The text of reports: numbers with intervals, protocols, surfaces and caveats."""
 
-from stm_keras.data.dataset import CLASSES
-
-HELD_OUT = (
-    "No model was asked of a session or a source that it learnt from, and no threshold is of "
-    "them (nested cross-fitting: parts of sessions times parts of sources)."
-)
-NEVER_SEEN = "The model learnt from no real scan."
-ALIKE = (
-    "Each source weighs alike; brackets are 95 % intervals that draw sources and sessions "
-    "anew. Pixels alone: no size, channel or name."
-)
+from stm_keras.evaluation.paper import CITATION, beside_paper
 
 TITLES = {
     "auroc": "AUROC",
     "balanced_accuracy": "balanced accuracy",
     "accuracy": "accuracy",
     "ece": "calibration error (ECE)",
-    "recall": "found (recall)",
-    "precision": "right when judged so (precision)",
+    "recall": "recall",
+    "precision": "precision",
     "loss": "loss",
 }
 MEANINGS = {
@@ -53,11 +43,6 @@ PROTOCOLS = {
         ),
     ),
 }
-PAPER = (
-    "Gordon, Junqueira, Moriarty 2020, Mach. Learn.: Sci. Technol. 1 015001 "
-    "(arXiv 1907.13401)"
-)
-PAPER_LRCN = {"auroc": 0.960, "balanced_accuracy": 0.847}
 FEW_SESSIONS = 10
 
 
@@ -71,6 +56,24 @@ def bounds(interval, digits=3):
     if interval is None:
         return ""
     return f"[{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
+
+
+def score(value, interval):
+    """Write a score and, where there is one, its interval."""
+    return f"{number(value)} {bounds(interval)}".rstrip()
+
+
+def scores_of(part, names):
+    """Write scores of a dict with their `intervals`: list of str."""
+    return [score(part[name], part["intervals"].get(name)) for name in names]
+
+
+def percent(share, interval=None):
+    """Write a share, 0 to 1, in per cent, and its interval."""
+    if share is None:
+        return number(None)
+    limits = None if interval is None else [100 * limit for limit in interval]
+    return f"{100 * share:.1f} % {bounds(limits, 1)}".rstrip()
 
 
 def fact(value):
@@ -94,18 +97,6 @@ def protocol(name):
         Tuple of two str. The meaning is empty for an unknown protocol.
     """
     return PROTOCOLS.get(str(name).strip().lower(), (fact(name), ""))
-
-
-def is_paper(classes):
-    """Tell whether scores over these classes may stand beside the paper's."""
-    return tuple(classes) == CLASSES
-
-
-def beside_paper(scores: dict) -> bool:
-    """Tell whether scores are of the paper's classes and of real scans, as the paper's are."""
-    source = str(scores.get("source") or scores.get("data"))
-    simulated = source.startswith("simulated")
-    return is_paper(scores["per_class"]) and not simulated
 
 
 def caveats(scores, protocol_name=None, reference=False):
@@ -151,7 +142,7 @@ def caveats(scores, protocol_name=None, reference=False):
     )
     if reference and beside_paper(scores):
         texts.append(
-            f"The reference is {PAPER}: other scans, split per scan, and only those that "
+            f"The reference is {CITATION}: other scans, split per scan, and only those that "
             "all raters agree on. Its numbers were read off its figures (±0.003)."
         )
     return texts
@@ -169,94 +160,3 @@ def _interval_caveat(scores, drawn):
 
 def _whole(drawn):
     return ", each drawn as a whole" if drawn["unit"] == "session" else ""
-
-
-def surface_section(unknown: dict) -> list[str]:
-    """Tell how real scans of other surfaces were told from the known one.
-
-    Args:
-        unknown: dict, `unknown` of a model file, with `measured`.
-
-    Returns:
-        list of str, paragraphs and tables of Markdown.
-    """
-    measured = unknown["measured"]
-    last = measured[max(measured, key=int)]
-    how = HELD_OUT if unknown.get("taught_by") else NEVER_SEEN
-    parts = [
-        (
-            f"{last['scans']} real scans of {last['sources']} sources against "
-            f"{last['known']} scans of {last['sessions']} sessions, asked for "
-            f"{unknown['false_alarms']:.0%} false alarms. {how} {ALIKE}"
-        ),
-        _table(
-            ["lines seen", "AUROC", "called unknown", "false alarms"],
-            [
-                [lines, *(_cell(scores, key) for key in ("auroc", "found", "false_alarms"))]
-                for lines, scores in sorted(measured.items(), key=lambda row: int(row[0]))
-            ],
-        ),
-        _table(
-            ["kind", "scans", "sources", "AUROC", "called unknown"],
-            [
-                [
-                    kind,
-                    *(scores[k] for k in ("scans", "sources")),
-                    *(number(scores[k]) for k in ("auroc", "found")),
-                ]
-                for kind, scores in last["by_kind"].items()
-            ],
-        ),
-        _table(
-            ["source", "licence", "scans", "AUROC", "called unknown"],
-            [
-                [
-                    source,
-                    _licence(unknown, source),
-                    scores["scans"],
-                    *(number(scores[k]) for k in ("auroc", "found")),
-                ]
-                for source, scores in last["by_source"].items()
-            ],
-        ),
-    ]
-    if unknown.get("apart"):
-        told = ", ".join(
-            f"{kind} {row['found']:.0%} of {row['scans']}"
-            for kind, row in unknown["apart"].items()
-        )
-        parts.append(f"Apart, and in none of these numbers, called unknown: {told}.")
-    return parts
-
-
-def licence_text(unknown: dict) -> str:
-    """Name who the scans are of that taught what is unknown, and their licences."""
-    taught = unknown["taught_by"]
-    count = sum(row["scans"] for row in taught.values())
-    sources = "; ".join(
-        f"{name} ({row['licence'] or 'no licence named'}, {row['scans']})"
-        for name, row in taught.items()
-    )
-    return (
-        f"Weights of what says that a surface is unknown were fitted with {count} scans of "
-        f"other surfaces from these repositories (licence of the repository, scans): {sources}. "
-        "The scans are not part of this repository."
-    )
-
-
-def _licence(unknown, source):
-    return unknown.get("taught_by", {}).get(source, {}).get("licence", "")
-
-
-def _cell(scores, key):
-    return f"{number(scores[key])} {bounds(scores['intervals'][key])}".rstrip()
-
-
-def _table(heads, rows):
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(map(_plain, line))} |" for line in lines)
-
-
-def _plain(cell):
-    """Write what a file says so that it stays in its cell."""
-    return " ".join(str(cell).split()).replace("|", "/").replace("<", "&lt;")

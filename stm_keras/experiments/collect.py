@@ -13,7 +13,7 @@ from stm_keras.config import config_word, differences, load_config, toml_value
 from stm_keras.errors import StmKerasError
 from stm_keras.evaluation.history import compare_runs, read_history
 from stm_keras.evaluation.metrics import auroc, balanced_accuracy
-from stm_keras.evaluation.scores import trust_numbers
+from stm_keras.evaluation.scores import reliability_numbers
 from stm_keras.runs import SPLIT, Run, legs
 from stm_keras.signals import EXIT_CODE
 from stm_keras.terminal import shell
@@ -185,7 +185,7 @@ def _mean_trust(runs):
     """Average over folds what the runs say of abstention, unknown surfaces and changes."""
     numbers = {}
     for run in runs:
-        for name, value in trust_numbers(run.read_json("evaluation.json") or {}).items():
+        for name, value in reliability_numbers(run.read_json("evaluation.json") or {}).items():
             numbers.setdefault(name, []).append(value)
     return {name: float(np.mean(values)) for name, values in numbers.items()}
 

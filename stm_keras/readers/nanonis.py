@@ -6,6 +6,7 @@ an up scan from the bottom. Lines and pixels that the tip did not reach are NaN.
 
 import math
 import re
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,7 @@ def parse(path: Path, data: bytes) -> ScanFile:
         angle=header_value(header.get("SCAN_ANGLE")),
         feedback=feedback,
         warnings=_warnings(times),
+        started=_started(header),
     )
 
 
@@ -165,6 +167,15 @@ def _biases(header, names):
         }
     known = all(value is None for value in own)
     return {number: common if known or number == 1 else None for number in passes}
+
+
+def _started(header):
+    """Return when the scan began, None where the header does not say."""
+    text = f"{header.get('REC_DATE', '').strip()} {header.get('REC_TIME', '').strip()}"
+    try:
+        return datetime.strptime(text, "%d.%m.%Y %H:%M:%S")
+    except ValueError:
+        return None
 
 
 def _short(text):

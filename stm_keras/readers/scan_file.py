@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,7 @@ class ScanFile:
         warnings: tuple of str.
         doubt: str. Why none of the images may be taken unless the user names one; "" where
             the file is clear.
+        started: As in `Scan`.
     """
 
     images: tuple
@@ -116,6 +118,7 @@ class ScanFile:
     feedback: bool | None = None
     warnings: tuple = ()
     doubt: str = ""
+    started: datetime | None = None
 
 
 def choose_each(
@@ -223,6 +226,7 @@ def _scan(path, scan_file, image, warnings):
         images=tuple(other.label for other in same_scan),
         channels=tuple(dict.fromkeys(other.name for other in same_scan)),
         warnings=tuple(warnings),
+        started=scan_file.started,
     )
 
 

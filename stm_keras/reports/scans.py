@@ -1,52 +1,46 @@
-"""One self-contained HTML file about a batch of scans: a table to sort, with pictures."""
+"""The report on a batch of scans: counts, a timeline and a list with pictures, one HTML file.
+
+    stm-keras predict session/ --report session.html
+
+Rows are written while scans are judged, so a folder of any size fits into memory.
+"""
 
 import io
-import shutil
 import tempfile
-from collections import Counter
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+from markupsafe import Markup
 
-from stm_keras import __version__
 from stm_keras.data.draw import draw_scan
 from stm_keras.errors import OutputError
-from stm_keras.evaluation.style import (
-    COLOURS,
-    INK,
-    NO_CLASS,
-    class_colour,
-    verdict_colour,
-)
-from stm_keras.files import atomic, check_folder
-from stm_keras.reports.page import CSS, SCRIPT, STYLE, data_url, spot, text
+from stm_keras.evaluation.style import CHANGE, NO_CLASS, class_colour, verdict_colour
+from stm_keras.files import check_folder
+from stm_keras.reports import page
 
 NANO = 1e9
 LONGEST = 60  # letters of a file's name
-
-NOT_JUDGED = "not judged"
-THUMBNAIL = 144  # pixels
-TRACE = 110, 72  # of the curve of probabilities
-MOST_POINTS = 64  # of it
+UNREADABLE = "unreadable"  # beside the verdicts: of a file that no scan could be read from
+PICTURE = 128, 480  # pixels along a line, at least and at most
+POINTS = 64  # of the probabilities after each line
+SINGLE = 1500  # scans; of more, neighbours alike share a mark in the timeline
+TICKS = 6
 HEADS = (
-    ("scan", "num"),
-    ("after each line", None),
+    ("scan", "number"),
     ("file", "text"),
     ("verdict", "text"),
-    ("sure", "num"),
-    ("tip changes", "num"),
-    ("lines", "num"),
-    ("size, nm", "num"),
-    ("remarks", "num"),
+    ("confidence", "number"),
+    ("tip changes", "number"),
+    ("lines", "number"),
+    ("width, nm", "number"),
+    ("remarks", "number"),
 )
 
 
 class ScanReport:
     """Writes the rows of a report while scans are judged, and the page at the end.
-
-    Rows go to a temporary file, so a folder of any size fits; the page gets its name
-    when it is whole.
 
     Args:
         path: str or `Path` of the HTML file.
@@ -59,7 +53,8 @@ class ScanReport:
 
     def __init__(self, path, classes, overwrite=False):
         self.path, self.classes, self.overwrite = Path(path), classes, overwrite
-        self.counts, self.changed, self._number = Counter(), 0, 0
+        self.kinds = [*classes, *NO_CLASS]
+        self._marks = []  # of each scan: kind, whether the tip changed, name, start
         if self.path.is_dir():
             raise OutputError(f"{path}: is a folder. Give the name of a file.")
         if self.path.exists() and not overwrite:
@@ -77,168 +72,226 @@ class ScanReport:
 
     def add(self, judged):
         """Add one `stm_keras.inference.scan_result.Judged`."""
-        self._number += 1
-        self.counts[judged.outcome] += 1
-        if judged.error is not None:
-            self._rows.write(self._error_row(judged))
-            return
-        self.changed += bool(judged.verdict.change_lines)
-        self._rows.write(self._row(judged))
+        kind = judged.outcome if judged.error is None else UNREADABLE
+        changed = judged.error is None and bool(judged.verdict.change_lines)
+        scan = judged.candidate and judged.candidate.scan
+        self._marks.append((kind, changed, name_of(judged), scan and scan.started))
+        row = {
+            "number": len(self._marks),
+            "kind": self.kinds.index(kind) + 1,
+            "outcome": kind,
+            "colour": verdict_colour(kind, self.classes),
+            "path": f"{judged.path}{f' [{judged.index}]' if judged.index else ''}",
+            "name": name_of(judged),
+            "folder": "" if judged.path.parent == Path() else str(judged.path.parent),
+        }
+        row |= {"error": judged.reason} if judged.error is not None else _row(judged)
+        self._rows.write(page.render("scan_row.html", **(dict.fromkeys(ROW) | row)))
 
     def _write(self):
         self._rows.seek(0)
-        with (
-            atomic(self.path, self.overwrite) as temporary,
-            temporary.open("w", encoding="utf-8") as page,
-        ):
-            page.write(self._head())
-            shutil.copyfileobj(self._rows, page)
-            page.write(f"</tbody></table></div>\n</main>\n<footer>{_written()}</footer>\n")
-            page.write(f"<script>\n{SCRIPT}</script>\n</body>\n</html>\n")
-
-    def _head(self):
-        title = f"{self._number} scan{'' if self._number == 1 else 's'}"
-        shown = [*self.classes, *(name for name in NO_CLASS if self.counts[name])]
-        cards = "".join(
-            f'<button class="card" data-verdict="{text(name)}">'
-            f"{spot(verdict_colour(name, self.classes))}{text(name)}"
-            f"<strong>{self.counts[name]}</strong></button>"
-            for name in shown
-        )
-        told = f"{self.changed} with a tip change" if self.changed else ""
-        heads = "".join(
-            f"<th{'' if kind is None else f' data-kind={kind}'}>{text(name)}</th>"
-            for name, kind in HEADS
-        )
-        return (
-            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8"/>\n'
-            '<meta name="viewport" content="width=device-width, initial-scale=1"/>\n'
-            f"<title>{title}</title>\n<style>\n{CSS}{STYLE}</style>\n</head>\n<body>\n"
-            f"<header><h1>{title}</h1><p>{text(told)}</p></header>\n<main>\n"
-            f'<div class="cards">{cards}</div>\n<p class="hint">Click a verdict to see it '
-            "alone, a heading to sort.</p>\n"
-            f'<div class="scroll"><table id="scans"><thead><tr>{heads}</tr></thead>\n<tbody>\n'
+        number = len(self._marks)
+        kinds = [kind for kind, *_ in self._marks]
+        order, marks = _in_order(self._marks)
+        page.write(
+            self.path,
+            "scans.html",
+            self.overwrite,
+            title=f"{number:,} scan{'' if number == 1 else 's'}",
+            number=number,
+            kinds=[
+                {
+                    "name": name,
+                    "colour": verdict_colour(name, self.classes),
+                    "count": kinds.count(name),
+                }
+                for name in self.kinds
+            ],
+            changed=sum(changed for _, changed, *_ in self._marks),
+            change_colour=CHANGE,
+            lanes=self._lanes(marks) if number > 1 else (),
+            ticks=_ticks(marks),
+            order=order,
+            heads=HEADS,
+            rows=map(Markup, self._rows),
+            date=f"{datetime.now():%Y-%m-%d %H:%M}",
         )
 
-    def _row(self, judged):
-        verdict, scan = judged.verdict, judged.candidate.scan
-        changes = judged.change_lines or ()
-        colour = verdict_colour(judged.outcome, self.classes)
-        share = verdict.confidence if is_class(verdict) else None
-        width = scan.size[0] * 1e9 if scan is not None and scan.size else None
-        remarks = [
-            f'<span class="doubt">{text(words)}</span>'
-            for words, doubt in verdict_words(judged)
-            if doubt
+    def _lanes(self, marks):
+        """Lay the scans out in time: a lane for each verdict, and one for tip changes."""
+        present = {kind for _, (kind, *_) in marks}
+        lanes = [
+            (
+                kind,
+                verdict_colour(kind, self.classes),
+                lambda mark, kind=kind: mark[0] == kind,
+            )
+            for kind in self.kinds
+            if kind in present
         ]
-        if judged.tiles:
-            remarks.append(_tiles(judged))
-        index = f" [{judged.index}]" if judged.index else ""
-        cells = [
-            (self._number, f'<img src="{_thumbnail(judged)}" alt=""/>'),
-            (None, _trace(judged)),
-            (f"{judged.path}{index}", _file(judged, index)),
-            (judged.outcome, spot(colour) + text(judged.outcome)),
-            (share, "" if share is None else f"{100 * share:.0f} %"),
-            (len(changes), "<br/>".join(f"line {line}" for line in changes)),
-            (judged.lines, str(judged.lines)),
-            (width, "" if width is None else short(width)),
-            (len(remarks), "<br/>".join(remarks)),
+        if any(changed for _, (_, changed, *_) in marks):
+            lanes.append(("tip change", CHANGE, lambda mark: mark[1]))
+        return [
+            {
+                "name": name,
+                "colour": colour,
+                "count": sum(is_in(mark) for _, mark in marks),
+                "marks": _runs(marks, is_in),
+            }
+            for name, colour, is_in in lanes
         ]
-        row = "".join(map(_cell, cells))
-        return f'<tr data-verdict="{text(judged.outcome)}">{row}</tr>\n'
 
-    def _error_row(self, judged):
-        colour = spot(verdict_colour(NOT_JUDGED, self.classes))
+
+def _in_order(marks):
+    """Sort scans by the time they began if all tell it; return which order it is, and pairs of
+    number and mark. A file that cannot be read stays behind the one before it.
+    """
+    numbered = list(enumerate(marks, start=1))
+    starts = [start for kind, *_, start in marks if kind != UNREADABLE]
+    if not all(starts) or not starts:
         return (
-            f'<tr class="error" data-verdict="{NOT_JUDGED}">'
-            f'<td data-sort="{self._number}"></td><td></td>'
-            f'<td data-sort="{text(judged.path)}">{text(judged.path)}</td>'
-            f'<td data-sort="{NOT_JUDGED}">{colour}{NOT_JUDGED}</td>'
-            f'<td colspan="5" data-sort="">{text(judged.reason)}</td></tr>\n'
+            "In the order of the files: not all of them tell when a scan began.",
+            numbered,
         )
+    latest, keys = min(starts), {}
+    for number, (*_, start) in numbered:
+        latest = keys[number] = start or latest
+    text = (
+        "In the order in which the scans began, as their files tell it; all of one width."
+    )
+    return text, sorted(numbered, key=lambda pair: keys[pair[0]])
 
 
-def _cell(cell):
-    value, content = cell
-    value = "" if value is None else value
-    return f'<td data-sort="{text(value)}">{content}</td>'
+def _runs(marks, is_in):
+    """Join neighbours of a lane where there are too many scans for a mark each."""
+    many = len(marks) > SINGLE
+    runs = []
+    places = [place for place, (_, mark) in enumerate(marks) if is_in(mark)]
+    for _, run in groupby(
+        enumerate(places), lambda pair: pair[1] - pair[0] if many else pair
+    ):
+        run = [place for _, place in run]
+        number, (kind, _, name, start) = marks[run[0]]
+        about = [name, kind, *([f"{start:%Y-%m-%d %H:%M}"] if start else [])]
+        if len(run) > 1:
+            about.append(f"and {len(run) - 1} more")
+        mark = {"first": run[0], "width": len(run), "id": f"scan-{number}"}
+        runs.append({**mark, "title": ", ".join(about)})
+    return runs
 
 
-def _file(judged, index):
-    place = text(f"{judged.path.name}{index}")
-    folder = str(judged.path.parent)
-    folder = "" if folder == "." else f"<small>{text(folder)}</small>"
-    return f"<b>{place}</b>{folder}<small>{text(size_text(judged))}</small>"
+def _ticks(marks):
+    """Name some scans along the timeline, so far apart that names do not overlap."""
+    places = np.unique(np.linspace(0, len(marks) - 1, min(TICKS, len(marks))).round())
+    ticks, day = [], None
+    for place in places.astype(int):
+        number, (*_, start) = marks[place]
+        name = str(number)
+        if start is not None:
+            name = f"{start:%H:%M}" + (f"\n{start:%Y-%m-%d}" if start.date() != day else "")
+            day = start.date()
+        ticks.append({"at": 100 * (place + 0.5) / len(marks), "name": name})
+    return ticks
 
 
-def _thumbnail(judged):
+ROW = (  # of `scan_row.html`, None in the row of a file that cannot be read
+    "error",
+    "picture",
+    "ratio",
+    "rows",
+    "trace",
+    "change_rows",
+    "changes",
+    "share",
+    "confidence",
+    "lines",
+    "width",
+    "size",
+    "doubts",
+    "words",
+    "tiles",
+)
+
+
+def _row(judged):
+    verdict, candidate = judged.verdict, judged.candidate
+    frame, aspect = candidate.frame()
+    share = verdict.confidence if is_class(verdict) else None
+    words = verdict_words(judged)
+    rows = len(frame)
+    return {
+        "picture": _picture(frame, aspect),
+        "ratio": frame.shape[1] / (rows * aspect),
+        "rows": rows,
+        "trace": _trace(judged),
+        "change_rows": [candidate.row_of(line) for line in judged.change_lines or ()],
+        "changes": judged.change_lines or (),
+        "share": "" if share is None else share,
+        "confidence": "" if share is None else f"{100 * share:.0f} %",
+        "lines": judged.lines,
+        "width": short(candidate.size[0] * NANO) if candidate.size else "",
+        "size": size_text(judged),
+        "words": [text for text, _ in words],
+        "doubts": [text for text, doubt in words if doubt],
+        "tiles": _tiles(judged) if judged.tiles else None,
+    }
+
+
+def _picture(frame, aspect):
+    """Draw a scan as JPEG, in bytes; the page gives it its true shape."""
     from PIL import Image
 
-    frame, aspect = judged.candidate.frame()
-    picture = draw_scan(frame, len(frame), width=THUMBNAIL, aspect=aspect)
+    width = int(np.clip(frame.shape[1], *PICTURE))
+    picture = draw_scan(frame, len(frame), width=width, aspect=aspect)
     stream = io.BytesIO()
-    Image.fromarray(picture).quantize(64).save(stream, "PNG", optimize=True)
-    return data_url(stream.getvalue())
+    Image.fromarray(picture).save(stream, "JPEG", quality=82, optimize=True)
+    return stream.getvalue()
 
 
 def _trace(judged):
-    """Draw probabilities after each line, the first line left: SVG; none without a class."""
+    """Lay out class probabilities after each line, in the rows of the frame.
+
+    Returns:
+        list of pairs of str, the colour of a class and the points of its polygon, across from
+        0 to 1; empty where no class may be shown.
+    """
     if not shows_classes(judged.verdict):
-        return ""
-    state = judged.verdict.state
-    if state is None or not len(state):
-        state = np.array([judged.verdict.probabilities] * 2)
-    lines, (width, height) = len(state), TRACE
-    chosen = np.unique(np.linspace(0, lines - 1, MOST_POINTS).round().astype(int))
-    places = width * (chosen + 1) / lines
-    places[0] = 0
-    ends = height * np.cumsum(np.hstack([np.zeros((lines, 1)), state]), axis=1)[chosen]
-    shapes = []
-    for number in range(state.shape[1]):
-        there = zip(places, ends[:, number + 1], strict=True)
-        back = zip(places[::-1], ends[::-1, number], strict=True)
-        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in (*there, *back))
-        shapes.append(f'<polygon fill="{class_colour(number)}" points="{points}"/>')
-    for change in judged.verdict.change_lines or ():
-        x = width * change / lines
-        shapes.append(
-            f'<path d="M{x:.1f} 0V{height}" stroke="{INK}" stroke-width="3"/>'
-            f'<path d="M{x:.1f} 0V{height}" stroke="{COLOURS[4]}" stroke-width="1.5"/>'
-        )
-    return (
-        f'<svg width="{width}" height="{height}" viewBox="0 0 {width} {height}" '
-        f'role="img" aria-label="probabilities after each line">{"".join(shapes)}</svg>'
-    )
+        return []
+    candidate, state = judged.candidate, judged.verdict.state
+    if state is None or not len(state):  # a verdict on the whole scan
+        state = np.array([judged.verdict.probabilities])
+        bounds = candidate.bounds[[0, -1]]
+    else:
+        bounds = candidate.bounds[: len(state) + 1]
+    chosen = np.unique(np.linspace(0, len(bounds) - 1, POINTS).round().astype(int))
+    rows = [candidate.row_of(int(bound)) for bound in bounds[chosen]]
+    values = state[np.maximum(chosen - 1, 0)]  # (points, classes), each after its line
+    ends = np.cumsum(np.pad(values, ((0, 0), (1, 0))), axis=1)
+    polygons = []
+    for number in range(values.shape[1]):
+        there = zip(ends[:, number + 1], rows, strict=True)
+        back = zip(ends[::-1, number], rows[::-1], strict=True)
+        points = " ".join(f"{x:.3f},{y:g}" for x, y in (*there, *back))
+        polygons.append((class_colour(number), points))
+    return polygons
 
 
 def _tiles(judged):
-    """Draw the verdicts of tiles as a small map."""
-    spots = {(tile.row, tile.column): v for tile, v in _pairs(judged)}
-    rows = 1 + max(row for row, _ in spots)
-    columns = 1 + max(column for _, column in spots)
+    """Lay out the verdicts of tiles as a small map."""
     cells = []
-    for (row, column), verdict in spots.items():
+    for tile, verdict in zip(judged.candidate.tiles, judged.tiles, strict=True):
         name = verdict.verdict
         if is_class(verdict):
             name += f", {100 * verdict.confidence:.0f} %"
         colour = verdict_colour(verdict.verdict, judged.classes)
         cells.append(
-            f'<rect x="{column * 12}" y="{row * 12}" width="11" height="11" '
-            f'fill="{colour}"><title>{text(name)}</title></rect>'
+            {"row": tile.row, "column": tile.column, "colour": colour, "name": name}
         )
-    return (
-        f'<span class="tiles">tiles <svg width="{12 * columns}" height="{12 * rows}">'
-        f"{''.join(cells)}</svg></span>"
-    )
-
-
-def _pairs(judged):
-    return zip(judged.candidate.tiles, judged.tiles, strict=True)
-
-
-def _written():
-    return f"Written by stm-keras {__version__}, {datetime.now():%Y-%m-%d %H:%M}."
+    return {
+        "rows": 1 + max(cell["row"] for cell in cells),
+        "columns": 1 + max(cell["column"] for cell in cells),
+        "cells": cells,
+    }
 
 
 def name_of(judged):
@@ -254,8 +307,9 @@ def size_text(judged):
     parts = []
     if scan is not None and scan.size is not None:
         parts.append(" x ".join(short(length * NANO) for length in scan.size) + " nm")
-    told = f"{judged.lines} of {candidate.planned} lines x {candidate.lines.shape[1]} px"
-    parts.append(told)
+    parts.append(
+        f"{judged.lines} of {candidate.planned} lines x {candidate.lines.shape[1]} px"
+    )
     if scan is not None and scan.bias is not None:
         parts.append(f"{scan.bias:.3g} V")
     if scan is not None and scan.channel != "Z":
@@ -281,9 +335,6 @@ def shows_classes(verdict: object) -> bool:
 def verdict_words(judged):
     """Return what a person should know beside the verdict.
 
-    Args:
-        judged: `stm_keras.inference.scan_result.Judged` of a scan.
-
     Returns:
         list of tuples (str, bool): words, and whether they speak against trusting it.
     """
@@ -294,6 +345,6 @@ def verdict_words(judged):
         words.append((f"perhaps {verdict.name} ({100 * verdict.confidence:.0f} %)", True))
     words += [(remark, True) for remark in judged.candidate.remarks]
     if judged.change_lines:
-        places = ", ".join(map(str, judged.change_lines))
-        words.append((f"tip change at line {places}", False))
+        lines = ", ".join(map(str, judged.change_lines))
+        words.append((f"tip change at line {lines}", False))
     return words

@@ -1,6 +1,7 @@
 """One picture of each scan that was judged: the scan, and what every line said."""
 
 import os
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +9,17 @@ import numpy as np
 from stm_keras.data.draw import draw_scan
 from stm_keras.errors import OutputError, require
 from stm_keras.evaluation.style import (
+    CHANGE,
     COLOURS,
     FAINT,
     GREY,
     INK,
+    apart,
+    broken,
     class_colour,
     dark,
     escape,
+    figure_png,
     style_axes,
     verdict_colour,
 )
@@ -29,7 +34,9 @@ from stm_keras.reports.scans import (
 )
 
 PIXELS = 512  # of a scan in its picture, along a line
-HEIGHT, MARGIN = 3.7, 1.15  # inches: of the panels, and of the words around them
+HEIGHT = 3.7  # inches, of the panels where the scan is about as high as wide
+WIDTHS, HEIGHTS = (1.6, 7.5), (1.2, 11)  # inches, what others are fitted into
+LINE = 0.19  # inches, of text
 WARN = COLOURS[5]
 LONGEST = 200  # bytes of a name: file systems take 255, with a number and what is temporary
 
@@ -66,8 +73,6 @@ class ScanSheets:
         """Draw one `stm_keras.inference.scan_result.Judged`; return the `Path`, or None."""
         if judged.error is not None:
             return None
-        from stm_keras.evaluation.plots import figure_png
-
         path = self.folder / self._name(judged)
         with atomic(path, self.overwrite) as temporary:
             temporary.write_bytes(figure_png(plot_judged(judged), dpi=120))
@@ -115,50 +120,62 @@ def plot_judged(judged):
     candidate = judged.candidate
     frame, aspect = candidate.frame()
     picture = draw_scan(frame, len(frame), width=PIXELS, aspect=aspect)
-    shape = np.clip(picture.shape[0] / picture.shape[1], 0.35, 2)
-    wide = min(HEIGHT / shape, 7.5)
-    widths = [wide, 2.1, 1.0]
-    figure = Figure(figsize=(sum(widths) + 1.1, HEIGHT + MARGIN))
-    left = figure.add_gridspec(
+    wide, high = panel_size(len(frame) * aspect / frame.shape[1])
+    width = wide + 2.1 + 1.0 + 1.1  # the other panels, and the margins
+    remarks = textwrap.wrap(_remarks(judged), max(int((width - 0.8) / 0.075), 20))
+    top = 0.6 + LINE * len(remarks)
+    height = top + high + 0.62
+    figure = Figure(figsize=(width, height))
+    cells = figure.add_gridspec(
         1,
         3,
-        width_ratios=widths,
-        left=0.55 / (sum(widths) + 1.1),
-        right=1 - 0.25 / (sum(widths) + 1.1),
-        bottom=0.62 / (HEIGHT + MARGIN),
-        top=1 - 0.57 / (HEIGHT + MARGIN),
+        width_ratios=[wide, 2.1, 1.0],
+        left=0.55 / width,
+        right=1 - 0.25 / width,
+        bottom=0.62 / height,
+        top=1 - top / height,
         wspace=0.09,
     )
-    panels = [figure.add_subplot(cell) for cell in left]
+    panels = [figure.add_subplot(cell) for cell in cells]
     rows = len(frame)
     edges = [candidate.row_of(int(bound)) for bound in candidate.bounds]
-    _draw_scan(panels[0], judged, picture, frame.shape)
+    _draw_scan(panels[0], judged, picture, frame.shape, wide)
     _draw_state(panels[1], judged, edges)
     _draw_steps(panels[2], judged)
     for axes in panels:
         axes.set_ylim(rows, 0)
     for axes in panels[1:]:
         axes.set_yticks([])
-    for line in judged.change_lines or ():
-        row = candidate.row_of(line)
-        for axes in panels:
-            axes.axhline(row, color=COLOURS[4], lw=1.4, ls=(0, (4, 2)))
-        up = candidate.scan is not None and candidate.scan.slow == "up"
-        panels[1].text(
-            0.97,
-            row,
-            f"tip change, line {line}",
-            color="white",
-            size=7.5,
-            ha="right",
-            va="top" if not up else "bottom",
-            bbox={"boxstyle": "round,pad=0.2", "fc": INK, "ec": "none", "alpha": 0.75},
-        )
-    _write_words(figure, judged)
+    _mark_changes(panels, judged, rows, LINE / high * rows)
+    _write_words(figure, judged, remarks)
     return figure
 
 
-def _draw_scan(axes, judged, picture, shape):
+def panel_size(shape):
+    """Return width and height in inches for a scan that is `shape` times as high as wide.
+
+    They are in that proportion unless it is beyond 1 to 12 or so.
+    """
+    wide = np.clip(HEIGHT / shape, *WIDTHS)
+    high = np.clip(wide * shape, *HEIGHTS)
+    return min(high / shape, 14), high
+
+
+def _mark_changes(panels, judged, rows, gap):
+    """Draw a line across all panels at each tip change, and labels that do not overlap."""
+    lines = judged.change_lines or ()
+    marks = [judged.candidate.row_of(line) for line in lines]
+    up = judged.candidate.scan is not None and judged.candidate.scan.slow == "up"
+    shift = -gap / 2 if up else gap / 2
+    labels = apart([mark + shift for mark in marks], gap, gap / 2, rows - gap / 2)
+    for line, mark, label in zip(lines, marks, labels, strict=True):
+        for axes in panels:
+            axes.axhline(mark, color=CHANGE, lw=1.4, ls=(0, (4, 2)))
+        words = f"tip change, line {line}"
+        _label(panels[1], 0.97, label, words, INK, ha="right", va="center")
+
+
+def _draw_scan(axes, judged, picture, shape, wide):
     rows, pixels = shape
     axes.imshow(
         picture, extent=(0, pixels, rows, 0), aspect="auto", interpolation="lanczos"
@@ -173,7 +190,7 @@ def _draw_scan(axes, judged, picture, shape):
     if size is not None:
         _draw_bar(axes, size[0] * 1e9, rows, pixels)
     for tile, verdict in zip(candidate.tiles, judged.tiles, strict=True):
-        _draw_tile(axes, judged, tile, verdict, shape)
+        _draw_tile(axes, judged, tile, verdict, shape, wide)
 
 
 def _draw_bar(axes, width, rows, pixels):
@@ -182,26 +199,18 @@ def _draw_bar(axes, width, rows, pixels):
     length = max(n * power for n in (1, 2, 5) if n * power <= width / 4 * 1.0001)
     start, end = 0.04 * pixels, (0.04 + length / width) * pixels
     for colour, thick in (("black", 5), ("white", 2.5)):
-        axes.plot(
-            [start, end],
-            [0.955 * rows] * 2,
-            color=colour,
-            lw=thick,
-            solid_capstyle="butt",
-        )
-    box = {"boxstyle": "round,pad=0.15", "fc": "black", "ec": "none", "alpha": 0.55}
-    axes.text(
-        start,
-        0.935 * rows,
-        f"{length:g} nm",
-        color="white",
-        size=8,
-        va="bottom",
-        bbox=box,
-    )
+        line = {"color": colour, "lw": thick, "solid_capstyle": "butt"}
+        axes.plot([start, end], [0.955 * rows] * 2, **line)
+    _label(axes, start, 0.935 * rows, f"{length:g} nm", "black", va="bottom")
 
 
-def _draw_tile(axes, judged, tile, verdict, shape):
+def _label(axes, x, y, words, colour, **where):
+    """Write white words on a patch of a colour."""
+    patch = {"boxstyle": "round,pad=0.15", "fc": colour, "ec": "none", "alpha": 0.8}
+    axes.text(x, y, words, color="white", size=7.5, bbox=patch, **where)
+
+
+def _draw_tile(axes, judged, tile, verdict, shape, wide):
     from matplotlib.patches import Rectangle
 
     width, height = (length * 1e9 for length in judged.candidate.scan.size)
@@ -211,27 +220,13 @@ def _draw_tile(axes, judged, tile, verdict, shape):
     x, y = left / width * pixels, top / height * rows
     w, h = wide / width * pixels, high / height * rows
     inset = 0.03 * w
-    axes.add_patch(
-        Rectangle(
-            (x + inset, y + inset),
-            w - 2 * inset,
-            h - 2 * inset,
-            fill=False,
-            ec=colour,
-            lw=1.8,
-            ls="-" if is_class(verdict) else ":",
-        )
-    )
-    axes.text(
-        x + w / 2,
-        y + 2 * inset,
-        f"{100 * verdict.confidence:.0f} %" if is_class(verdict) else verdict.verdict,
-        color="white",
-        size=7,
-        ha="center",
-        va="top",
-        bbox={"boxstyle": "round,pad=0.15", "fc": dark(colour), "ec": "none"},
-    )
+    corner, size = (x + inset, y + inset), (w - 2 * inset, h - 2 * inset)
+    dashes = "-" if is_class(verdict) else ":"
+    axes.add_patch(Rectangle(corner, *size, fill=False, ec=colour, lw=1.8, ls=dashes))
+    name = f"{100 * verdict.confidence:.0f} %" if is_class(verdict) else verdict.verdict
+    if w / pixels * wide < 0.06 * len(name):  # inches
+        name = broken(name)
+    _label(axes, x + w / 2, y + 2 * inset, name, dark(colour), ha="center", va="top")
 
 
 def _draw_state(axes, judged, edges):
@@ -247,11 +242,13 @@ def _draw_state(axes, judged, edges):
         state, edges = np.array([judged.verdict.probabilities]), [edges[0], edges[-1]]
     style_axes(axes, "", "whole scan" if whole else "after each line", "")
     axes.grid(False)
-    place = np.repeat(edges[: len(state) + 1], 2)[1:-1]
-    ends = np.cumsum(np.hstack([np.zeros((len(state), 1)), state]), axis=1)
+    rows = np.repeat(edges[: len(state) + 1], 2)[
+        1:-1
+    ]  # each line from its top to its bottom
+    ends = np.cumsum(np.pad(state, ((0, 0), (1, 0))), axis=1)  # (lines, classes + 1)
     for number in range(state.shape[1]):
         low, high = (np.repeat(ends[:, number + more], 2) for more in (0, 1))
-        axes.fill_betweenx(place, low, high, color=class_colour(number), lw=0)
+        axes.fill_betweenx(rows, low, high, color=class_colour(number), lw=0)
     axes.set_xlim(0, 1)
     axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
     axes.xaxis.label.set_size(9)
@@ -265,9 +262,8 @@ def _draw_steps(axes, judged):
     widest = 1.5 * np.percentile(known, 99) if known.size else 0
     factor, unit = _prefix(widest / 1.5, candidate.unit)
     style_axes(axes, "", f"step ({unit})" if unit else "step", "")
-    place = [candidate.row_of(n) for n in range(len(steps))]
-    end = candidate.row_of(len(steps))
-    middle = (np.array(place) + np.append(place[1:], end)) / 2
+    rows = np.array([candidate.row_of(line) for line in range(len(steps) + 1)])
+    middle = (rows[:-1] + rows[1:]) / 2
     values = factor * steps
     axes.axvline(0, color=GREY, lw=0.8)
     axes.plot(values, middle, color=INK, lw=0.8)
@@ -289,7 +285,11 @@ def _prefix(value, unit):
     return (1e12, "p" + unit) if value * 1e12 >= 0.1 else (1e15, "f" + unit)
 
 
-def _write_words(figure, judged):
+def _remarks(judged):
+    return escape(", ".join(words for words, doubt in verdict_words(judged) if doubt))
+
+
+def _write_words(figure, judged, remarks):
     width, height = figure.get_size_inches()
     verdict = judged.verdict
     title = judged.outcome
@@ -298,30 +298,20 @@ def _write_words(figure, judged):
     colour = dark(verdict_colour(judged.outcome, judged.classes))
     left, top = 0.55 / width, 1 - 0.26 / height
     figure.text(left, top, escape(title), color=colour, size=13, weight="bold")
-    warnings = [words for words, doubt in verdict_words(judged) if doubt]
-    figure.text(
-        1 - 0.25 / width,
-        top,
-        escape(", ".join(warnings)),
-        color=WARN,
-        size=9.5,
-        ha="right",
-    )
     about = [name_of(judged), size_text(judged)]
     about = "   ".join(words for words in about if words)
     figure.text(left, 1 - 0.47 / height, escape(about), color=GREY, size=8.5)
+    for number, line in enumerate(remarks, start=1):
+        figure.text(left, 1 - (0.47 + LINE * number) / height, line, color=WARN, size=9)
     shown = [judged.verdict, *judged.tiles]
     if not any(map(shows_classes, shown)):
         return
     x = left
+    bottom = {"y": 0.1 / height, "va": "baseline"}
     for number, name in enumerate(judged.classes):
-        figure.text(
-            x, 0.1 / height, "■", color=class_colour(number), size=10, va="baseline"
-        )
-        figure.text(
-            x + 0.15 / width, 0.1 / height, escape(name), color=INK, size=8, va="baseline"
-        )
+        figure.text(x, s="■", color=class_colour(number), size=10, **bottom)
+        figure.text(x + 0.15 / width, s=escape(name), color=INK, size=8, **bottom)
         x += (0.36 + 0.068 * len(name)) / width
         if x > 1 - 1.6 / width and number < len(judged.classes) - 1:
-            figure.text(x, 0.1 / height, "…", color=INK, size=8, va="baseline")
+            figure.text(x, s="…", color=INK, size=8, **bottom)
             break

@@ -123,7 +123,7 @@ def test_a_trained_run_can_be_analysed(trained_run):
         ("", "holds no epoch"),
         ("epoch,loss\n", "holds no epoch"),
         ("loss\n1\n", "has no column `epoch`"),
-        ("epoch,loss\n1,abc\n", "line 2, `loss` is no number. Received: 'abc'."),
+        ("epoch,loss\n1,abc\n", "line 2, `loss` is not a number. Received: 'abc'."),
         ("epoch,loss\n1\n", "line 2 has 1 cells, the header 2."),
         (None, "does not exist"),
     ],

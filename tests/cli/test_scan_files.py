@@ -247,6 +247,20 @@ def test_predict_says_what_it_looked_at(model_file, write):
     assert "Current forward down is taken" in result.stderr
 
 
+@pytest.mark.filterwarnings("always:.*(constant height|trained on)")
+def test_predict_sums_up_equal_warnings_unless_it_is_to_list_them(model_file, write):
+    flat, images = np.zeros((128, 128)), {"Current": ("A", HEIGHTS, None)}
+    images = {"Z": ("m", flat, None), **images}
+    paths = [write(sxm(images, size=SIZE), name) for name in ("a.sxm", "b.sxm", "c.sxm")]
+    summed = stm("predict", model_file, *paths).stderr.splitlines()
+    (line,) = (line for line in summed if "constant height" in line)
+    assert line.startswith(f"Warning: {paths[0]}: the topography is flat")
+    assert line.endswith("is taken. And 2 more like it (--verbose lists them).")
+    listed = stm("predict", model_file, *paths, "--verbose").stderr.splitlines()
+    lines = [line for line in listed if "constant height" in line]
+    assert [line.split(": ")[1] for line in lines] == list(map(str, paths))
+
+
 @pytest.mark.skipif(not (SHARED / "spm").exists(), reason="the shared scans are not here")
 @pytest.mark.filterwarnings("ignore")
 def test_predict_judges_real_files(model_file):

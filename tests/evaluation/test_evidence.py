@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 from helpers import lattice_scans
 
-from stm_keras.evaluation.plots import figure_png
 from stm_keras.evaluation.scan_figures import (
     choose_examples,
     line_evidence,
     plot_attention,
     plot_evidence,
 )
+from stm_keras.evaluation.style import figure_png
 
 CLASSES = ("atoms", "dimers", "rows", "defects")
 

@@ -3,7 +3,6 @@ import pytest
 
 from stm_keras.evaluation.calibration import min_lines, with_min_lines
 from stm_keras.evaluation.held_out import Compared, score_compared, share_below
-from stm_keras.evaluation.text import licence_text, surface_section
 
 
 def compared():
@@ -90,23 +89,3 @@ def test_other_surfaces_must_be_told_as_well():
     assert first["min_lines"] == 4
     later = {**first, "unknown": {"measured": surfaces(n1=(0.8, 0.7))}}
     assert with_min_lines(later)["min_lines"] == 1  # from what was measured before
-
-
-def test_the_text_names_sources_licences_and_intervals():
-    unknown = {
-        "false_alarms": 0.05,
-        "measured": {"8": score_compared(compared()), "128": score_compared(compared())},
-        "taught_by": {
-            "one": {"licence": "GPL-3.0", "scans": 1},
-            "many": {"licence": "", "scans": 3},
-        },
-        "apart": {"unclear": {"scans": 4, "found": 0.5}},
-    }
-    text = "\n\n".join(surface_section(unknown))
-    assert "4 real scans of 2 sources against 40 scans of 2 sessions" in text
-    assert "| one | GPL-3.0 | 1 | 1.000 | 1.000 |" in text
-    assert "unclear 50% of 4" in text
-    assert "| 128 | 0.688 [" in text
-    licences = licence_text(unknown)
-    assert "fitted with 4 scans" in licences
-    assert "one (GPL-3.0, 1); many (no licence named, 3)" in licences

@@ -52,10 +52,10 @@ def test_an_epoch_written_twice_counts_once(tmp_path):
         (HEAD, "holds no epoch"),
         ("epoch,lo", "holds no epoch"),
         ("loss,auroc\n1,2\n", "has no column `epoch`. Columns: loss, auroc."),
-        ("epoch,loss\n1\n2,3\n", "line 2 has 1 cells, the header 2. Mend or delete"),
-        ("epoch,loss\n1,2\n2,good\n", "line 3, `loss` is no number. Received: 'good'."),
-        ("epoch,loss\n1.5,2\n", "line 2, `epoch` is no whole number. Received: '1.5'."),
-        ("epoch,loss\n,2\n", "line 2, `epoch` is no whole number. Received: ''."),
+        ("epoch,loss\n1\n2,3\n", "line 2 has 1 cells, the header 2. Correct or delete"),
+        ("epoch,loss\n1,2\n2,good\n", "line 3, `loss` is not a number. Received: 'good'."),
+        ("epoch,loss\n1.5,2\n", "line 2, `epoch` is not a whole number. Received: '1.5'."),
+        ("epoch,loss\n,2\n", "line 2, `epoch` is not a whole number. Received: ''."),
     ],
 )
 def test_what_is_wrong_with_a_file_is_said(tmp_path, text, message):

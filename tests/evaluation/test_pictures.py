@@ -6,14 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stm_keras.evaluation.plots import figure_png
-from stm_keras.evaluation.scan_figures import (
-    MAPS,
-    picture_png,
-    plot_classes,
-    plot_mistakes,
-    scan_picture,
-)
+from stm_keras.evaluation.scan_figures import BROWN, picture_png, scan_picture
 
 SCANS = Path(__file__).parents[3] / "shared" / "data" / "nottingham.h5"
 
@@ -30,11 +23,9 @@ def test_a_picture_is_levelled():
     assert np.ptp(picture[0, :, 1]) > 200
 
 
-def test_the_map_is_the_operators_brown_or_grey():
-    assert MAPS["brown"][100].tolist() == [200, 100, 0]
-    assert MAPS["brown"][200].tolist() == [255, 200, 144]
-    grey = scan_picture(rows(), "grey")
-    assert (grey[:, :, 0] == grey[:, :, 2]).all()
+def test_the_map_is_the_operators_brown():
+    assert BROWN[100].tolist() == [200, 100, 0]
+    assert BROWN[200].tolist() == [255, 200, 144]
 
 
 def test_lines_that_were_not_recorded_stay_black():
@@ -63,38 +54,6 @@ def test_png_keeps_every_colour():
     picture = scan_picture(np.random.default_rng(0).random((30, 40)))
     again = Image.open(io.BytesIO(picture_png(picture)))
     np.testing.assert_array_equal(np.asarray(again.convert("RGB")), picture)
-
-
-def captions(figure):
-    figure_png(figure, dpi=30)
-    return [text.get_text() for text in figure.texts]
-
-
-def test_mistakes_say_label_judgement_and_confidence():
-    images = np.random.default_rng(0).integers(0, 255, (5, 8, 9), dtype=np.uint8)
-    probabilities = np.array([[0.9, 0.1], [0.25, 0.75], [0.4, 0.6], [0.3, 0.7], [0.8, 0.2]])
-    figure = plot_mistakes([0, 0, 0, 1, 1], probabilities, ("a$", "b" * 50), images)
-    shown = captions(figure)
-    assert len(figure.axes) == 3
-    assert r"judged a\$ 0.80" in shown
-    assert r"label a\$" in shown
-    assert max(map(len, shown)) < 40
-
-
-def test_no_mistake_is_said():
-    images = np.zeros((2, 4, 4))
-    assert captions(plot_mistakes([0, 1], np.eye(2), "ab", images)) == [
-        "No scan was judged wrong."
-    ]
-
-
-def test_one_scan_of_each_class_there_is(tmp_path):
-    images = np.random.default_rng(0).integers(0, 255, (6, 8, 9), dtype=np.uint8)
-    with h5py.File(tmp_path / "scans.h5", "w") as file:
-        stored = file.create_dataset("images", data=images)
-        figure = plot_classes([2, -1, 0, 0, 2, -1], "abc", stored)
-    assert captions(figure) == ["a", "c"]
-    assert captions(plot_classes([-1], "abc", images)) == ["There is no scan."]
 
 
 @pytest.mark.skipif(not SCANS.exists(), reason="the scans of Nottingham are not here")

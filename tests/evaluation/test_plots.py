@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stm_keras.evaluation import plots
+from stm_keras.evaluation import paper, plots
 from stm_keras.evaluation.scores import score_predictions
-from stm_keras.evaluation.style import COLOURS, broken, class_colour, dark, escape
+from stm_keras.evaluation.style import COLOURS, apart, broken, class_colour, dark, escape
 
 ODD = ("<rows> & $x$", "a$b", "原子", "generic defects")
 
@@ -118,10 +118,15 @@ def test_lines_without_interval_or_score_are_drawn():
 
 
 def test_paper_values_are_those_of_the_table():
-    assert len(plots.LINES) == len(plots.PAPER["auroc"]) == 8
-    assert plots.PAPER["auroc"][-1] == 0.960
-    assert plots.PAPER["balanced_accuracy"][0] == 0.793
-    assert plots.PADDED["balanced_accuracy"] == (0.657, 0.667, 0.678)
+    assert [len(values) for values in paper.LRCN_BY_LINES.values()] == [8, 8]
+    assert paper.LRCN_BY_LINES["balanced_accuracy"][21] == 0.793
+    assert list(paper.PADDED_BY_LINES["balanced_accuracy"].values()) == [
+        0.657,
+        0.667,
+        0.678,
+    ]
+    assert paper.lrcn_after("auroc", 128) == paper.LRCN["auroc"] == 0.960
+    assert paper.lrcn_after("auroc", 16) is None
 
 
 def test_one_run_shows_training_validation_and_the_best_epoch():
@@ -167,3 +172,22 @@ def test_long_names_are_broken_in_the_middle():
     assert broken("individual atoms") == "individual\natoms"
     assert broken("asymmetries/dimers") == "asymmetries/\ndimers"
     assert broken("rows") == "rows"
+
+
+def test_labels_that_would_overlap_are_moved_apart():
+    assert apart([], 1, 0, 9) == []
+    assert apart([4], 1, 0, 9) == [4]
+    assert apart([1, 8, 3], 1, 0, 9) == [1, 8, 3]
+    assert apart([5, 5, 5.5], 1, 0, 9) == [5, 6, 7]
+    assert apart([8.8, 9], 1, 0, 9) == [8, 9]
+    assert apart([9, 9, 0, 1, 2], 3, 0, 9) == [6.75, 9, 0, 2.25, 4.5]
+    assert apart([0, 5, 5], 3, 0, 9) == [0, 5, 8]
+
+
+@pytest.mark.parametrize("count", [4, 9])
+def test_long_class_names_do_not_overlap_in_a_confusion_matrix(count):
+    names = [f"a surface reconstruction of kind {number}" for number in range(count)]
+    figure = plots.plot_confusion(np.eye(count, dtype=int), names)
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_xticklabels()]
+    assert all(a.x1 <= b.x0 for a, b in zip(boxes, boxes[1:], strict=False))

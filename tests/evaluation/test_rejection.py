@@ -5,12 +5,10 @@ import pytest
 
 from stm_keras.errors import MismatchError, UsageError
 from stm_keras.evaluation.abstention import (
-    UNSURE,
     area_under_risk_coverage,
     confidence_threshold,
     risk_coverage,
     score_rejection,
-    verdicts,
 )
 
 
@@ -72,21 +70,15 @@ def test_the_best_order_of_verdicts_has_the_smallest_area():
 def test_a_threshold_keeps_the_coverage_it_was_chosen_for(coverage):
     _, probabilities = draw(1000, seed=1)
     threshold = confidence_threshold(probabilities, coverage)
-    kept = (verdicts(probabilities, threshold) != UNSURE).mean()
+    kept = (probabilities.max(-1) >= threshold).mean()
     assert kept == pytest.approx(coverage)
     _, others = draw(1000, seed=2)
-    kept = (verdicts(others, threshold) != UNSURE).mean()
+    kept = (others.max(-1) >= threshold).mean()
     assert kept == pytest.approx(coverage, abs=0.05)
 
 
 def test_full_coverage_leaves_no_scan_of_another_day_without_verdict():
     assert confidence_threshold(draw(30)[1], 1) == 0
-    assert (verdicts(np.full((3, 4), 0.25), 0.0) != UNSURE).all()
-
-
-def test_a_verdict_below_the_threshold_is_unsure():
-    probabilities = np.array([[[0.7, 0.3], [0.4, 0.6]], [[0.5, 0.5], [0.1, 0.9]]])
-    assert verdicts(probabilities, 0.6).tolist() == [[0, 1], [UNSURE, 1]]
 
 
 def test_scores_say_what_is_gained_and_what_is_left():
@@ -147,4 +139,4 @@ def test_a_threshold_keeps_at_least_the_share_that_was_asked_for(coverage, kept)
     _, probabilities = sure_of(confidence, np.ones(7))
     threshold = confidence_threshold(probabilities, coverage)
     assert threshold == np.sort(confidence)[-kept]
-    assert (verdicts(probabilities, threshold) != UNSURE).sum() == kept
+    assert (probabilities.max(1) >= threshold).sum() == kept

@@ -6,7 +6,6 @@ import pytest
 from stm_keras.errors import MismatchError, UsageError
 from stm_keras.evaluation.abstention import (
     score_unknown,
-    softmax_doubt,
     unknown_auroc,
     unknown_threshold,
 )
@@ -38,10 +37,6 @@ def test_a_score_at_the_threshold_is_not_above_it():
     scores = score_unknown([0.1, 0.5], [0.5, 0.5, 0.9], 0.5, resamples=0)
     assert scores["false_alarms"] == 0
     assert scores["found"] == pytest.approx(1 / 3)
-
-
-def test_doubt_is_what_the_likeliest_class_leaves():
-    assert softmax_doubt([[0.7, 0.2, 0.1], [1, 0, 0]]) == pytest.approx([0.3, 0])
 
 
 def test_scores_of_other_surfaces_are_given_for_each_kind():

@@ -195,8 +195,8 @@ def test_the_page_shows_scores_classes_lines_and_how_they_were_made(data, tmp_pa
         finish(fold, data[1])
     page = results_page(pool_folds(folds, data[1]), "waves.h5")
     for text in (
-        "## P1, by scan",
-        "## P2, by session",
+        "## P1, random split per scan",
+        "## P2, split by session",
         "| small | 3 of 3 | all single-class | 96 |",
         "| small | 3 of 3 | consensus |",
         "Data: waves.h5",
@@ -306,7 +306,7 @@ def test_failed_folds_are_named_after_the_table(command, monkeypatch):
     monkeypatch.setattr(queue, "start", lambda arguments, log: Ended(3))
     result = stm(*command, "--folds", 4, "--only", "small:p2")
     check_error(result, 1, "1 runs failed: small:p2:3.")
-    assert "## P2, by session" in result.stdout
+    assert "## P2, split by session" in result.stdout
 
 
 def test_nothing_finished_or_wrong_arguments_are_one_line(data, tmp_path, small):

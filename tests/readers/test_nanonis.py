@@ -1,5 +1,7 @@
 """Nanonis files: order of lines, gaps, what to look at, and damage by git."""
 
+from datetime import datetime
+
 import numpy as np
 import pytest
 from scan_files import SIZE, surface, sxm
@@ -45,6 +47,13 @@ def test_the_header_tells_everything_in_si(write):
     assert (scan.channel, scan.unit, scan.direction) == ("Z", "m", "forward")
     assert scan.images == ("Z forward down", "Z backward down")
     assert (scan.format, scan.warnings) == ("nanonis", ())
+
+
+def test_the_header_tells_when_the_scan_began(write):
+    told = {"REC_DATE": " 03.10.2015", "REC_TIME": "14:05:59"}
+    assert read_scan(write(TOPOGRAPHY, **told)).started == datetime(2015, 10, 3, 14, 5, 59)
+    assert read_scan(write(TOPOGRAPHY, **told | {"REC_DATE": "yesterday"})).started is None
+    assert read_scan(write(TOPOGRAPHY)).started is None
 
 
 def test_a_setpoint_in_hertz_is_no_current(write):

@@ -9,9 +9,9 @@ from stm_keras.data.dataset import CLASSES
 from stm_keras.evaluation import plots_reliability
 from stm_keras.evaluation.abstention import score_rejection, score_unknown
 from stm_keras.evaluation.change_scores import score_changes, score_votes
-from stm_keras.evaluation.plots import figure_png
 from stm_keras.evaluation.scores import score_predictions
-from stm_keras.reports.evaluation import trust_sections, write_report
+from stm_keras.evaluation.style import figure_png
+from stm_keras.reports.evaluation import write_report
 
 
 def draw(scans=80, seed=0):
@@ -75,12 +75,14 @@ def test_a_threshold_without_verdicts_and_no_mistakes_are_drawn(rejection):
 
 
 def test_known_and_other_scans_are_drawn_as_shares(unknown):
-    axes = check(plots_reliability.plot_unknown(unknown))[0]
+    figure = plots_reliability.plot_unknown(unknown)
+    axes = check(figure)[0]
     heights = np.array([bar.get_height() for bar in axes.patches])
     assert heights[:40].sum() == pytest.approx(1)
     assert heights[40:].sum() == pytest.approx(1)
-    shown = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert set(shown) == {"the surface it knows", "other surfaces", "threshold"}
+    (legend,) = figure.legends
+    shown = [text.get_text() for text in legend.get_texts()]
+    assert set(shown) == {"known surface", "other surfaces", "threshold"}
     assert not check(plots_reliability.plot_unknown({**unknown, "histogram": None}))[
         0
     ].patches
@@ -100,12 +102,15 @@ def test_undefined_changes_are_drawn():
     )
 
 
-def test_sections_are_written_for_what_the_scores_have(rejection, unknown, changes):
-    scores = {"changes": changes, "rejection": rejection, "unknown": unknown, "auroc": 0.9}
-    titles = [title for title, _ in trust_sections(scores)]
-    assert titles == ["When it says unsure", "Surfaces it does not know", "Tip changes"]
-    assert trust_sections({"auroc": 0.9, "unknown": None}) == []
-    assert [title for title, _ in trust_sections({"changes": changes})] == ["Tip changes"]
+def test_sections_are_written_for_what_the_scores_have(tmp_path, changes):
+    labels, probabilities = draw()
+    scores = score_predictions(labels, probabilities, CLASSES, resamples=0)
+    path = tmp_path / "report.html"
+    write_report(path, title="t", scores=scores | {"changes": changes}, facts={})
+    text = path.read_text(encoding="utf-8")
+    assert "<h2>Tip changes</h2>" in text
+    assert "<h2>Unsure verdicts</h2>" not in text
+    assert "<h2>Unknown surfaces</h2>" not in text
 
 
 def test_the_report_tells_what_the_model_does_not_know(
@@ -117,7 +122,7 @@ def test_the_report_tells_what_the_model_does_not_know(
     path = tmp_path / "report.html"
     write_report(path, title="t", scores={**scores, **trust}, facts={})
     page = path.read_text(encoding="utf-8").removeprefix("<!DOCTYPE html>")
-    shown = "".join(ElementTree.fromstring(page).itertext())
+    shown = " ".join("".join(ElementTree.fromstring(page).itertext()).split())
     for point in rejection["points"]:
         low, high = point["intervals"]["accuracy"]
         assert f"{point['accuracy']:.3f} [{low:.3f}, {high:.3f}]" in shown
@@ -127,7 +132,7 @@ def test_the_report_tells_what_the_model_does_not_know(
     assert "<gold>" in shown
     assert f"{unknown['auroc']:.3f} [{unknown['interval'][0]:.3f}" in shown
     assert f"{100 * unknown['false_alarms']:.1f} %" in shown
-    assert "A change counts as found within 3 lines" in shown
+    assert "A change counts as detected within 3 lines" in shown
     assert f"{100 * changes['found']:.1f} %" in shown
     assert f"{changes['votes']['auroc']:.3f}" in shown
     assert "30 real scans ticked" in shown

@@ -3,6 +3,7 @@ import pytest
 
 from stm_keras.data.dataset import CLASSES
 from stm_keras.errors import OutputError
+from stm_keras.evaluation.held_out import Compared, score_compared
 from stm_keras.evaluation.scores import score_predictions
 from stm_keras.evaluation.text import PROTOCOLS, bounds, caveats, fact, number, protocol
 from stm_keras.reports.card import write_card
@@ -66,7 +67,7 @@ def test_missing_facts_are_unknown(tmp_path):
     assert "## Make it again" not in text
 
 
-def test_a_card_says_what_the_model_knows_of_itself(tmp_path):
+def test_a_card_says_how_reliable_the_model_is(tmp_path):
     trust = {"rejection": {"points": [{"wanted": 0.9, "coverage": 0.93, "accuracy": 0.86}]}}
     unknown = {"auroc": 0.972, "found": 0.74, "false_alarms": 0.02}
     changes = {"found": 0.92, "false_alarms": 0.04, "votes": None}
@@ -79,7 +80,7 @@ def test_a_card_says_what_the_model_knows_of_itself(tmp_path):
     assert "called 74% unknown (and 2% of those it knows; AUROC 0.972)" in text
     write_card(tmp_path / "plain.md", FACTS, make())
     text = (tmp_path / "plain.md").read_text(encoding="utf-8")
-    assert "What it knows of itself" not in text
+    assert "Reliability" not in text
     assert "Of anything else it still names a class" in text
 
 
@@ -108,3 +109,42 @@ def test_every_protocol_is_explained(name):
 def test_an_unknown_protocol_is_named():
     assert protocol("all scans") == ("all scans", "")
     assert protocol(None) == ("unknown", "")
+
+
+def test_a_card_names_sources_licences_and_intervals_of_other_surfaces(tmp_path):
+    many = np.array(["one", "many", "many", "many"])
+    compared = Compared(
+        below=np.array([[1.0, 0.5, 0.5, 0.5], [1.0, 0.0, 0.0, 0.0]]),
+        known=np.array([30, 10]),
+        alarms=np.array([0.0, 0.4]),
+        found=np.array([1.0, 0.0, 0.0, 0.5]),
+        source=many,
+        kind=np.array(["hills", "hills", "steps", "steps"]),
+    )
+    unknown = {
+        "false_alarms": 0.05,
+        "measured": {"8": score_compared(compared), "128": score_compared(compared)},
+        "taught_by": {
+            "one": {"licence": "GPL-3.0", "scans": 1},
+            "many": {"licence": "", "scans": 3},
+        },
+        "apart": {"unclear": {"scans": 4, "found": 0.5}},
+    }
+    write_card(tmp_path / "card.md", FACTS, make(), model={"unknown": unknown})
+    text = (tmp_path / "card.md").read_text(encoding="utf-8")
+    assert "4 real scans of 2 sources against 40 scans of 2 sessions" in text
+    assert "| one | GPL-3.0 | 1 | 1.000 | 1.000 |" in text
+    assert "unclear 50% of 4" in text
+    assert "| 128 | 0.688 [" in text
+    assert "fitted with 4 scans" in text
+    assert "one (GPL-3.0, 1); many (no licence named, 3)" in text
+
+
+def test_a_card_has_scores_first_and_facts_last(tmp_path):
+    write_card(tmp_path / "card.md", FACTS, make())
+    text = (tmp_path / "card.md").read_text(encoding="utf-8")
+    titles = [line[3:] for line in text.splitlines() if line.startswith("## ")]
+    assert (titles[0], titles[-1]) == ("Scores", "Facts")
+    assert "\n\n\n" not in text
+    assert text.endswith("\n")
+    assert not text.endswith("\n\n")

@@ -4,7 +4,7 @@ import pytest
 from stm_keras.data.dataset import CLASSES
 from stm_keras.errors import OutputError
 from stm_keras.evaluation import plots as subject
-from stm_keras.evaluation.plots import NAMES, write_album
+from stm_keras.evaluation.plots import NAMES, write_figures
 from stm_keras.evaluation.scores import score_predictions
 
 LABELS = np.arange(40) % 3
@@ -21,7 +21,7 @@ def scores():
 
 def test_every_figure_is_a_png(tmp_path):
     predictions = {"labels": LABELS, "probabilities": PROBABILITIES}
-    paths = write_album(tmp_path / "album", scores(), predictions, HISTORY)
+    paths = write_figures(tmp_path / "album", scores(), predictions, HISTORY)
     assert sorted(path.name for path in paths) == sorted(NAMES)
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
 
@@ -45,14 +45,14 @@ def test_the_papers_curve_is_beside_real_scans_of_its_classes_alone(
     found = score_predictions(
         np.arange(40) % 4, shares, classes, by_lines={1: shares}, resamples=9
     )
-    write_album(tmp_path, {**found, "source": source})
+    write_figures(tmp_path, {**found, "source": source})
     assert asked == [expected]
 
 
 def test_an_album_is_not_overwritten_unasked(tmp_path):
-    write_album(tmp_path, scores())
+    write_figures(tmp_path, scores())
     with pytest.raises(
         OutputError, match=r"confusion.png: exists already. Add --overwrite"
     ):
-        write_album(tmp_path, scores())
-    write_album(tmp_path, scores(), overwrite=True)
+        write_figures(tmp_path, scores())
+    write_figures(tmp_path, scores(), overwrite=True)
