@@ -125,7 +125,7 @@ def test_every_part_has_a_row():
     assert parts == set(ROWS)
 
 
-CHANNELS = {"team.py", "worker.py", "process.py"}  # between processes of one command
+CHANNELS = {"parallel.py", "worker.py", "process.py"}  # between processes of one command
 OWN_JSON = {"config.py", "doctor.py", "model_file.py"}  # texts, or what Keras reads again
 
 
@@ -211,7 +211,7 @@ MAY_PARSE = {  # what comes from elsewhere goes through untrusted.py; these file
     "untrusted.py": PARSERS,
     "experiments/compare/process.py": {"json.loads"},  # lines of our own processes
     "experiments/compare/worker.py": {"json.loads"},
-    "training/team.py": {"json.loads"},
+    "training/parallel.py": {"json.loads"},
     "export/variants.py": {"zipfile.ZipFile"},  # files that were just written
     "export/writers.py": {"zipfile.ZipFile"},
     "inference/model_file.py": {"json.loads", "zipfile.ZipFile"},

@@ -1,4 +1,4 @@
-"""How the learning rate rises and falls, and the optimizer it belongs to."""
+"""The optimizer, and how its learning rate rises and falls."""
 
 import math
 
@@ -108,8 +108,7 @@ def make_optimizer(config, steps_per_epoch, factors=None):
     Args:
         config: A `stm_keras.settings.TrainConfig`.
         steps_per_epoch: int.
-        factors: dict of str to float. Factor on the learning rate of a variable, by its
-            path. Empty or None: all learn alike.
+        factors: dict as of `learning_rate_factors`, or None.
 
     Returns:
         A `keras.optimizers.AdamW`, in a `LossScaleOptimizer` under float16.
@@ -137,6 +136,11 @@ def make_optimizer(config, steps_per_epoch, factors=None):
     return optimizer
 
 
+def inner(optimizer):
+    """Return the optimizer that a `LossScaleOptimizer` wraps, or itself."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
 def plateau_scale(values, factor, patience, start=0):
     """Return the factor on the learning rate after a history of a score.
 
@@ -149,9 +153,6 @@ def plateau_scale(values, factor, patience, start=0):
         factor: float.
         patience: int. Epochs.
         start: int. Epochs at the start (warm-up) that do not count as waiting.
-
-    Returns:
-        float.
     """
     scale, best, waited = 1.0, -math.inf, 0
     for epoch, value in enumerate(values):

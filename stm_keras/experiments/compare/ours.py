@@ -16,11 +16,16 @@ from stm_keras.experiments.compare import machine
 from stm_keras.experiments.compare.folder import KEPT, digest
 from stm_keras.experiments.compare.sides import EAGER
 from stm_keras.models import build_model
+from stm_keras.training.network_trees import without_trees
 from stm_keras.training.optimizer import make_optimizer
-from stm_keras.training.run_data import split_material
+from stm_keras.training.run_data import split_run_data
 from stm_keras.training.train import compile_model, set_seed
-from stm_keras.training.trees import without_trees
-from stm_keras.training.warm_start import answers, begin_with, freeze, make_batches
+from stm_keras.training.warm_start import (
+    freeze,
+    line_heads,
+    load_initial_weights,
+    make_batches,
+)
 
 SCANS = 16  # whose logits are compared
 
@@ -98,8 +103,8 @@ class Ours:
         config = self.plan.config
         dataset = load_dataset(config.data.path)
         split = Split.from_json(self.folder.split(), len(dataset))
-        heads = answers(self.model)
-        batches = make_batches(config, dataset, split, heads, lambda text: None)
+        heads = line_heads(self.model)
+        batches = make_batches(config, dataset, split, heads)
         with contextlib.closing(batches):
             begin = time.perf_counter()
             self.model.fit(feed(First(batches, count)), shuffle=False, verbose=0)
@@ -147,7 +152,7 @@ def _logits(model, scans):
     return np.concatenate([heads[name].ravel() for name in sorted(heads)]).tolist()
 
 
-def prepare(folder, plan, weights=None, say=print):
+def prepare(folder, plan, weights=None):
     """Make the material of a comparison; batches that were removed are made again.
 
     The batches are those of `stm-keras train`, a function of seed, epoch and number.
@@ -156,21 +161,20 @@ def prepare(folder, plan, weights=None, say=print):
         folder: A `Folder`.
         plan: Its `Plan`.
         weights: `Path` of the weights.npz of another comparison to begin with, or None.
-        say: callable of str.
 
     Raises:
         MismatchError: The weights are of another network.
     """
     config = plan.config
     dataset = load_dataset(config.data.path)
-    split = split_material(config, dataset, say)
+    split = split_run_data(config, dataset)
     model = initial_model(config, dataset, folder, weights)
-    batches = make_batches(config, dataset, split, answers(model), say)
+    batches = make_batches(config, dataset, split, line_heads(model))
     sums = []
     with contextlib.closing(batches):
         length = len(batches)
         for number in range(max(plan.steps, min(plan.steps_per_round, KEPT), 1)):
-            made = batches.make(*batches.place(number))
+            made = batches.make(*batches.locate(number))
             folder.save_batch(number, *made)
             sums.append(digest([made[0]]))
     inputs = _whole_scans(config, dataset, split)
@@ -225,7 +229,7 @@ def initial_model(config, dataset, folder, weights=None):
     network = without_trees(config.model)
     model = build_model(network, len(classes), *dataset.images.shape[:0:-1])
     if weights is None:
-        begin_with(model, config.train, classes)
+        load_initial_weights(model, config.train, classes)
         return model
     given = list(folder.weights(weights).values())
     if [w.shape for w in given] != [tuple(w.shape) for w in model.weights]:

@@ -62,7 +62,7 @@ def run_name(side, seed):
     return f"runs/{side.slug}-seed{seed}"
 
 
-def score_run(folder, plan, side, seed, say):
+def score_run(folder, plan, side, seed):
     """Train one run on the split of the comparison and judge its test scans.
 
     Args:
@@ -70,12 +70,11 @@ def score_run(folder, plan, side, seed, say):
         plan: Its `Plan`.
         side: The `Side`, whose backend is in use.
         seed: int. Of initial weights, order and augmentation.
-        say: callable of str.
 
     Returns:
         dict of "auroc" and "balanced_accuracy".
     """
-    from stm_keras.training.report import finish
+    from stm_keras.training.report import report_run
     from stm_keras.training.train import train
 
     config = plan.config
@@ -89,6 +88,6 @@ def score_run(folder, plan, side, seed, say):
             "split.json", {**folder.split(), "dataset": folder.material()["data"]}
         )
     with run.locked():
-        predictor, dataset, split = train(config, run, say)
-        scores = finish(run, predictor, dataset, split, say)
+        predictor, dataset, split = train(config, run)
+        scores = report_run(run, predictor, dataset, split)
     return {key: scores[key] for key in SCORES}

@@ -13,7 +13,7 @@ from pathlib import Path
 from stm_keras.errors import StmKerasError
 from stm_keras.experiments.compare.folder import Folder
 from stm_keras.experiments.compare.sides import Side
-from stm_keras.terminal import printable
+from stm_keras.terminal import progress_on_stderr
 
 
 def main():
@@ -57,7 +57,7 @@ class Worker:
         """Make what every side begins with."""
         from stm_keras.experiments.compare.ours import prepare
 
-        prepare(self.folder, self.plan, weights and Path(weights), _say)
+        prepare(self.folder, self.plan, weights and Path(weights))
         return {}
 
     def start(self):
@@ -108,7 +108,7 @@ class Worker:
         """Train a run and judge its test scans."""
         from stm_keras.experiments.compare.scores import score_run
 
-        return score_run(self.folder, self.plan, self.side, seed, _say)
+        return score_run(self.folder, self.plan, self.side, seed)
 
     def _timed(self, work):
         wall, cpu = time.perf_counter(), time.process_time()
@@ -122,9 +122,6 @@ class Worker:
         return peak_memory(self.side.library)
 
 
-def _say(text):
-    print(printable(text), file=sys.stderr, flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    with progress_on_stderr():
+        main()
