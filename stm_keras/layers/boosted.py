@@ -25,7 +25,6 @@ class BoostedTrees(keras.layers.Layer):
         classes: int.
         rounds: int. Trees of each class and stage.
         stages: sequence of float. Numbers of lines, rising.
-        **kwargs: Passed on to `keras.layers.Layer`.
 
     Call arguments:
         features: float tensor of shape `(batch, lines, features)`. The last feature is
@@ -47,6 +46,10 @@ class BoostedTrees(keras.layers.Layer):
         self.trees = len(self.stages) * rounds * classes
 
     def build(self, input_shape):
+        # Trees lie side by side, level by level: all roots, then all left children, all
+        # right ones, and so on. A level of depth d has 2**d * trees splits, and a child's
+        # index is that of its parent, in the lower half for the left and the upper for the
+        # right child. Trees are in the order (stages, rounds, classes).
         def weight(name, shape, dtype=None, initializer="zeros"):
             return self.add_weight(
                 name=name,
@@ -79,9 +82,11 @@ class BoostedTrees(keras.layers.Layer):
             ops.cast(each, "float32")
             for each in (self.scale, self.threshold, self.leaves, self.start)
         )
+        # how far each split goes to its right child, 0 to 1: (batch, lines, splits)
         right = ops.take(features * scale, self.feature, axis=-1) - threshold
         right = ops.clip(right + 0.5, 0.0, 1.0)
-        for depth in reversed(range(DEPTH)):  # what leaves say, one level up at a time
+        # from the leaves to the roots: (..., 8 * trees) to (..., trees)
+        for depth in reversed(range(DEPTH)):
             count = 2**depth * self.trees
             begin = (2**depth - 1) * self.trees
             share = right[..., begin : begin + count]
@@ -94,7 +99,11 @@ class BoostedTrees(keras.layers.Layer):
         return ops.cast(logits, self.compute_dtype)
 
     def _parts(self, count):
-        """How much each stage counts: `(batch, lines, stages)`, 1 in all."""
+        """Return how much each stage counts, `(batch, lines, stages)`, 1 in all.
+
+        `count` is log2 of the number of lines. A stage counts most at its own number and
+        falls to 0, linearly in `count`, at those of its neighbours.
+        """
         rise, begin, fall, end = (
             ops.convert_to_tensor(each) for each in stage_slopes(self.stages)
         )
@@ -123,9 +132,9 @@ def stage_slopes(stages):
         Tuple of four float32 arrays `(stages,)`: slope and intercept of the rising side,
         and of the falling. The first stage has always begun, the last never ends.
     """
-    place = np.log2(np.asarray(stages, float))
-    gap = 1 / np.diff(place)
+    center = np.log2(np.asarray(stages, float))
+    gap = 1 / np.diff(center)
     rise, fall = np.concatenate([[0], gap]), np.concatenate([-gap, [0]])
-    begin = np.concatenate([[1], -gap * place[:-1]])
-    end = np.concatenate([gap * place[1:], [1]])
+    begin = np.concatenate([[1], -gap * center[:-1]])
+    end = np.concatenate([gap * center[1:], [1]])
     return tuple(each.astype("float32") for each in (rise, begin, fall, end))

@@ -9,9 +9,6 @@ from keras import ops
 class ClassToken(keras.layers.Layer):
     """Put one learned token before the others, to gather what the scan shows.
 
-    Args:
-        **kwargs: Passed on to `keras.layers.Layer`.
-
     Call arguments:
         tokens: float tensor of shape `(batch, tokens, dim)`.
 
@@ -46,7 +43,6 @@ class Positions(keras.layers.Layer):
     Args:
         max_tokens: int. The most tokens there can be.
         kind: str. "learned", or "sinusoidal" which has no weights.
-        **kwargs: Passed on to `keras.layers.Layer`.
 
     Call arguments:
         tokens: float tensor of shape `(batch, tokens, dim)`, `tokens` from 1 to

@@ -25,7 +25,6 @@ class ScanlineTokenizer(keras.layers.Layer):
             see that line alone. "spectra" is one dense projection of the pixels and of
             what is periodic in the lines so far (`RunningSpectra`, batch-normalised):
             it finds a lattice across lines too, for less work than the convolutions.
-        **kwargs: Passed on to `keras.layers.Layer`.
 
     Call arguments:
         lines: float tensor of shape `(batch, lines, pixels)`. Heights, each line of
@@ -115,7 +114,6 @@ class RecordedLines(keras.layers.Layer):
 
     Args:
         extra: int. Tokens before the lines (the class token), always looked at.
-        **kwargs: Passed on to `keras.layers.Layer`.
 
     Call arguments:
         lines: float tensor of shape `(batch, lines, pixels)`.

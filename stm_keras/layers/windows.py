@@ -16,7 +16,6 @@ class RollingWindows(keras.layers.Layer):
     Args:
         window: int. Lines of a window.
         stride: int. Lines from one window to the next.
-        **kwargs: Passed on to `keras.layers.Layer`.
 
     Call arguments:
         lines: float tensor of shape `(batch, lines, pixels)`.
@@ -68,9 +67,6 @@ class RollingWindows(keras.layers.Layer):
 class WindowSequences(keras.layers.Layer):
     """Put the features of `RollingWindows` back in the order of their scans.
 
-    Args:
-        **kwargs: Passed on to `keras.layers.Layer`.
-
     Call arguments:
         features: float tensor of shape `(batch * windows, dim)`.
         lines: float tensor of shape `(batch, lines, pixels)`, the scans.
@@ -98,7 +94,6 @@ class HoldAnswers(keras.layers.Layer):
 
     Args:
         stride: int. That of `RollingWindows`.
-        **kwargs: Passed on to `keras.layers.Layer`.
 
     Call arguments:
         answers: float tensor of shape `(batch, windows, dim)`.
