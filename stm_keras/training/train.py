@@ -170,6 +170,7 @@ def _fit(config, run, dataset, split, state, environment, strategy, cache):
         compile_model(model, settings, len(batches))
     if rows:
         _load_weights(model, run.file("checkpoints") / str(state["weights"]))
+        run.write_history(rows)  # which an interrupt after the last epoch may have left out
         logger.info(f"{run.path}: goes on after epoch {rows[-1]['epoch']}.")
     if strategy.replicas > 1:
         with strategy.single_device():

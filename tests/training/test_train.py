@@ -261,7 +261,7 @@ def test_a_signal_between_epochs_loses_nothing(tmp_path, scans):
         text=True,
     )
     deadline = time.monotonic() + 120
-    while not run.file("checkpoints/state.json").exists():
+    while not run.file("history.csv").exists():  # which is written after state.json
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.1)
