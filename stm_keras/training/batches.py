@@ -29,21 +29,18 @@ class Batches(keras.utils.PyDataset):
 
     Args:
         scans: `TrainingSet`.
-        batch_size: int. Scans of a batch, those of `auxiliary` included.
-        seed: int.
-        augment: A `stm_keras.settings.AugmentConfig`, or None for scans as they are.
-        prepare: callable that turns heights into model input.
-        heads: sequence of str. What the model answers after every line, each with targets
-            of its own; empty for one that answers once a scan.
-        late: float. Weight of late lines over early ones, see `TrainingSet.line_targets`.
-        auxiliary: sequence of pairs of `TrainingSet` and the share of every batch that its
-            scans fill, drawn at random.
-        threads: int. Threads that prepare batches.
-        steps: int. Batches of an epoch, or None for a whole pass.
-        rank: int. Which of `world` equal shares of every batch to make.
-        world: int.
-        devices: int. Batches are filled up to a multiple of it with rows of weight 0, and
-            the weights of the others rise by as much as the mean over rows falls.
+        batch_size: Scans of a batch, those of `auxiliary` included.
+        augment: `AugmentConfig`, or None for scans as they are.
+        prepare: Turns heights into model input.
+        heads: Names of the heads that answer after every line, each with targets of its own;
+            empty for a model that answers once a scan.
+        late: Weight of late lines over early ones, see `TrainingSet.line_targets`.
+        auxiliary: Pairs of `TrainingSet` and the share of every batch that its scans fill,
+            drawn at random.
+        steps: Batches of an epoch, or None for a whole pass.
+        rank: Which of `world` equal shares of every batch to make.
+        devices: Batches are filled up to a multiple of it with rows of weight 0, and the
+            weights of the others rise by as much as the mean over rows falls.
     """
 
     def __init__(
@@ -177,12 +174,8 @@ class Batches(keras.utils.PyDataset):
 class OwnRows:
     """Draw the random numbers of a whole batch, and hand out those of some rows.
 
-    Each method is that of `numpy.random.Generator`; `size` counts the rows handed out.
-
-    Args:
-        rng: `numpy.random.Generator`.
-        batch: int. Rows of the whole batch.
-        rows: int array. Those to hand out.
+    Its methods are those of `numpy.random.Generator` that augmentation uses. Their `size`
+    counts the rows handed out, of the `batch` that are drawn.
     """
 
     def __init__(self, rng, batch, rows):
@@ -194,19 +187,15 @@ class OwnRows:
         return (self.batch, *np.atleast_1d(size)[1:])
 
     def random(self, size):
-        """Draw from [0, 1)."""
         return self.rng.random(self._size(size))[self.rows]
 
     def uniform(self, low, high, size):
-        """Draw from [low, high)."""
         return self.rng.uniform(low, high, self._size(size))[self.rows]
 
     def integers(self, low, high, size):
-        """Draw integers from [low, high)."""
         return self.rng.integers(low, high, self._size(size))[self.rows]
 
     def standard_normal(self, size, dtype):
-        """Draw from a normal distribution."""
         return self.rng.standard_normal(self._size(size), dtype)[self.rows]
 
 

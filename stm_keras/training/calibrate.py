@@ -36,15 +36,10 @@ logger = logging.getLogger(__name__)
 
 
 def calibrate(stages, dataset):
-    """Fit reliability of models on their validation scans, once; the first model keeps it.
+    """Fit reliability on the validation scans of one or more models, once.
 
-    Args:
-        stages: Sequence of tuples of a `stm_keras.runs.Run` with `best.keras` and its `Split`:
-            one, or models of one recipe that left out other scans each.
-        dataset: The `Dataset` of the run.
-
-    Returns:
-        `Predictor` of the first.
+    `stages` are pairs of a `Run` with `best.keras` and its `Split`, as of
+    `calibration_stages`. The first model keeps what was fitted; its `Predictor` is returned.
     """
     paths = [run.file("best.keras") for run, _ in stages]
     models = [load_predictor(path) for path in paths]
@@ -135,12 +130,7 @@ def _first_lines_scores(labels, shares, parts):
 def smooth(position, values):
     """Fit a parabola to log temperatures: a few hundred scans determine no more than that.
 
-    Args:
-        position: float array `(points,)`. Logarithm of the number of lines.
-        values: sequence of float.
-
-    Returns:
-        float array `(points,)`; the values as they are where there are three or fewer.
+    `position` is the logarithm of the number of lines. Three values or fewer stay as they are.
     """
     if len(values) <= 3:
         return np.asarray(values, float)
@@ -209,14 +199,10 @@ def refit_stage(run, split):
 
 
 def adopt_refit(stages, dataset):
-    """Replace the first model by the last, which keeps the reliability fitted before.
+    """Replace the first model, which is calibrated, by the last, and return its `Predictor`.
 
-    Args:
-        stages: As of `calibration_stages`, the first calibrated, and then of `refit_stage`.
-        dataset: The `Dataset` of the run.
-
-    Returns:
-        `Predictor` with the last model.
+    `stages` are those of `calibration_stages`, and then of `refit_stage`. The last model
+    keeps the reliability that was fitted for those before.
     """
     (run, split), (last_run, _) = stages[0], stages[-1]
     path = run.file("best.keras")

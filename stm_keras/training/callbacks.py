@@ -103,14 +103,9 @@ class EpochScores(keras.callbacks.Callback):
     """Add macro one-vs-rest AUROC and balanced accuracy to the logs of an epoch.
 
     Measured on scans as they are, without augmentation, on validation and on as many
-    training scans: the gap between them is over-fitting and nothing else.
-
-    Args:
-        images: array-like of shape `(scans, lines, pixels)`.
-        parts: dict of prefix ("", and "val_" where scans are kept for it) to tuple of
-            int arrays: indices into `images`, and their labels.
-        prepare: callable that turns heights into the model's input.
-        strategy: `Strategy`, of which the first process measures.
+    training scans: the gap between them is over-fitting and nothing else. `parts` is a dict
+    of prefix ("", and "val_" where scans are kept for it) to indices into `images` and
+    labels.
     """
 
     def __init__(self, images, parts, prepare=standardise_lines, strategy=SINGLE):
@@ -181,14 +176,9 @@ class Checkpoint(keras.callbacks.Callback):
 
     The weights come first under a new name, then `state.json` names them: a kill
     between the two leaves the state of the epoch before. The best model by
-    validation AUROC is written before either, and again when its epoch is repeated.
-
-    Args:
-        run: A `stm_keras.runs.Run`.
-        rows: list of dict, the epochs done before; new ones are appended.
-        save_best: callable of the model and its row, writes `best.keras`.
-        keep: str. Which epoch `best.keras` is of: "best" by validation AUROC, or "last".
-        strategy: `Strategy`, of which the first process writes.
+    validation AUROC (with `keep` "last" the latest) is written before either by
+    `save_best(model, row)`, and again when its epoch is repeated. `rows` are the epochs done
+    before; new ones are appended.
     """
 
     def __init__(self, run, rows, save_best, keep="best", strategy=SINGLE):

@@ -24,19 +24,12 @@ SLURM = ("PROCID", "NTASKS", "STEP_NODELIST", "JOB_ID")  # each after SLURM_
 
 @dataclass(frozen=True)
 class Launch:
-    """One of the processes that train together.
+    """One of the processes that train together."""
 
-    Args:
-        rank: int. Number of this process, from 0.
-        world: int. Number of processes.
-        local_rank: int. Number of this process among those of its machine.
-        address: str. `host:port` at which the first process answers.
-    """
-
-    rank: int
-    world: int
-    local_rank: int
-    address: str
+    rank: int  # number of this process, from 0
+    world: int  # number of processes
+    local_rank: int  # number of this process among those of its machine
+    address: str  # host:port at which the first process answers
 
     @property
     def here(self):
@@ -46,20 +39,10 @@ class Launch:
 
 
 def check_parallel(kind, backend, model, jit_compile="auto", environ=os.environ):
-    """Refuse a way of training together that does not work.
-
-    Args:
-        kind: str, "devices" or "processes", or None for one device.
-        backend: str.
-        model: str. Name of the model, as in `model.name`.
-        jit_compile: bool or "auto", of the config.
-        environ: dict of environment variables.
-
-    Returns:
-        `Launch` for processes, else None.
+    """Return the `Launch` of `kind` "processes", None of "devices" and None.
 
     Raises:
-        UsageError: It does not work, and the message says what does.
+        UsageError: The backend or the model cannot; the message says what works.
     """
     if kind is None:
         return None

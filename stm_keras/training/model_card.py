@@ -74,16 +74,15 @@ def write_model_card(
     Args:
         path: `Path` of the Markdown file.
         predictor: A `Predictor`.
-        row: dict, as of `read_scores`: scores of the same recipe on sessions that each
-            fold's model never saw.
+        row: As of `read_scores`: scores of the same recipe on sessions that each fold's
+            model never saw.
         run: The `Run` of the model, or None.
-        data_licence: str. Of the training data, None where it is not known.
-        cost: dict, as of `stm_keras.export.variants.write`, or None: what it lost where it
+        data_licence: Of the training data, None where it is not known.
+        cost: As of `stm_keras.export.variants.write`, or None: what the model lost where it
             was made smaller.
-        overwrite: bool.
         before: `Path` of the card of the file that was exported, which may not be there:
             it names the training command where the run is not at hand.
-        after: str. What was done to the model since, a command.
+        after: The command by which the model was changed since.
     """
     training = predictor.facts["training"]
     details = model_details(predictor, training["environment"]["dataset"]["source"], run)

@@ -33,14 +33,7 @@ def add_trees(config, run, dataset, split, fewest=None):
     it would get no gradient. Logits are summed, which is the geometric mean of both answers;
     the temperature, fitted later, makes up for the factor two. Trees may be fitted to votes
     where the network is trained on classes (`data.soft_labels_trees`; docs/experiments.md),
-    if there are any.
-
-    Args:
-        config: A `stm_keras.config.Config`.
-        run: A `stm_keras.runs.Run` with `best.keras`.
-        dataset: The `Dataset` of the run.
-        split: Its `Split`.
-        fewest: int. Scans below which there are no trees, or None for `FEWEST_SCANS`.
+    if there are any. Below `fewest` scans (None: `FEWEST_SCANS`) there are no trees.
 
     Returns:
         bool. Whether the model has trees.
@@ -80,12 +73,8 @@ def tree_rows(model, scans, prepare):
     """Compute what trees are fitted to: a row for each scan and number of recorded lines.
 
     Each scan comes again as if it had been recorded from its end, and as if it had started
-    later, either way: the first lines are then others, and no less true.
-
-    Args:
-        model: `keras.Model` with a layer that describes the lines so far.
-        scans: `TrainingSet`.
-        prepare: callable that turns heights into model input.
+    later, either way: the first lines are then others, and no less true. `prepare` turns
+    heights into model input.
 
     Returns:
         Tuple of arrays: features `(rows, features)`, shares of the classes
@@ -138,13 +127,8 @@ def line_orders(count, lines):
     """Yield orders in which the lines of scans could have been recorded.
 
     From the first line on, then from quarters of the scan on; and all of these from its end.
-
-    Args:
-        count: int array `(scans,)`. Recorded lines, which come first.
-        lines: int. Lines of a complete scan.
-
-    Yields:
-        int array of shape `(scans, lines)`: indices of the lines, -1 for none.
+    `count` is how many of the `lines` of each scan were recorded, which come first. An order
+    is an int array `(scans, lines)` of indices of lines, -1 for none.
     """
     line, count = np.arange(lines), np.asarray(count)[:, None]
     for start in range(0, lines, -(-lines // STARTS)):

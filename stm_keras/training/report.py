@@ -72,14 +72,7 @@ def _validation_probabilities(run, predictor, dataset, split):
 
 
 def save_predictions(run, indices, by_lines, name=PREDICTIONS):
-    """Write `predictions.npz` of a run: indices, numbers of lines, probabilities.
-
-    Args:
-        run: A `stm_keras.runs.Run`.
-        indices: int array. Scans of the dataset.
-        by_lines: dict of lines seen to float array `(scans, classes)`.
-        name: str. Of the file.
-    """
+    """Write `predictions.npz` of a run: probabilities `(scans, classes)` by lines seen."""
     with atomic(run.file(name), overwrite=True) as temporary:
         np.savez_compressed(
             temporary,

@@ -147,10 +147,7 @@ def describe_environment(config, dataset):
     """Collect what one needs to repeat a run: versions, devices, git state, data, seed.
 
     Variables that change what libraries compute are listed too, whether or not they matter
-    to the backend in use: its config names none of them.
-
-    Returns:
-        dict, JSON-ready.
+    to the backend in use: its config names none of them. The dict is JSON-ready.
     """
     if config.model.name == "trees":
         backend, devices, precision = "scikit-learn", ["cpu"], "float64"

@@ -35,27 +35,16 @@ SHARES = {"known": 0.2, "other": 0.1}  # of the weight of each side, simulated
 
 @dataclass(frozen=True)
 class SurfaceFeatures:
-    """Features of scans after numbers of lines, and the rows that a layer is fitted to.
+    """Features of scans after numbers of lines, and the rows that a layer is fitted to."""
 
-    Args:
-        known: float32 array `(scans, numbers of lines, features)`, scans as they are.
-        other: float32 array `(others, numbers of lines, features)`.
-        known_lines, other_lines: int arrays. Lines with a signal of each.
-        features: float32 array `(rows, features)`.
-        scan: int array `(rows,)`. Which known scan or which other a row is of; -1 for
-            simulated ones, which are never left out.
-        unknown: bool array `(rows,)`. Whether it is of another surface.
-        weight: float array `(rows,)`. Sums to 1 over each side.
-    """
-
-    known: np.ndarray
-    other: np.ndarray
-    known_lines: np.ndarray
+    known: np.ndarray  # float32 (scans, numbers of lines, features), scans as they are
+    other: np.ndarray  # float32 (others, numbers of lines, features)
+    known_lines: np.ndarray  # lines with a signal of each
     other_lines: np.ndarray
-    features: np.ndarray
-    scan: np.ndarray
-    unknown: np.ndarray
-    weight: np.ndarray
+    features: np.ndarray  # float32 (rows, features)
+    scan: np.ndarray  # which known scan or which other a row is of; -1 if simulated
+    unknown: np.ndarray  # whether it is of another surface
+    weight: np.ndarray  # sums to 1 over each side
 
     def known_at(self, chosen, lines):
         """Return features `(chosen, features)` of known scans after some lines."""
@@ -78,14 +67,7 @@ def describe_surfaces(model, prepare, known, others, seed):
     Copies are turned, zoomed, mirrored, noisier, start later or run backwards; half of
     those of other surfaces are rounded to eight bits as the known scans may have been, so
     that nothing but the surface tells them apart. Simulated scans are added where the known
-    surface is the one that can be simulated.
-
-    Args:
-        model: `keras.Model` with a layer that describes lines.
-        prepare: callable that turns heights into model input.
-        known: `Dataset`.
-        others: `OtherSurfaces`.
-        seed: int.
+    surface is the one that can be simulated. `prepare` turns heights into model input.
 
     Returns:
         `SurfaceFeatures`.
@@ -136,15 +118,9 @@ def describe_surfaces(model, prepare, known, others, seed):
 
 
 def vary(heights, settings, rng):
-    """Return scans as they might have been recorded as well.
+    """Return scans `(scans, lines, pixels)` as they might have been recorded as well.
 
-    Args:
-        heights: array `(scans, lines, pixels)`; lines that were not recorded are 0.
-        settings: `AugmentConfig`. Partial scans are not turned.
-        rng: `numpy.random.Generator`.
-
-    Returns:
-        float32 array of the same shape.
+    `settings` is an `AugmentConfig`; partial scans are not turned.
     """
     heights = np.asarray(heights, np.float32)
     count = recorded_lines(heights)
@@ -201,14 +177,10 @@ def _group_weights(names, count, power):
 
 
 def fit_readout(rows, known, others, seed, width=64):
-    """Fit a dense layer and one output on the rows of some scans.
+    """Fit a dense layer and one output on the rows of some known scans and others.
 
-    Args:
-        rows: `SurfaceFeatures`.
-        known: bool array. Known scans to fit to.
-        others: bool array. Other scans to fit to. Simulated scans always are.
-        seed: int.
-        width: int. Of the layer, all members together.
+    `known` and `others` are masks of the scans to fit to; simulated scans are never left
+    out. `width` is that of the layer, all members together.
 
     Returns:
         Tuple of float32 arrays: kernel `(features, width)` and bias `(width,)` of a layer
@@ -264,14 +236,6 @@ def fit_readout(rows, known, others, seed, width=64):
 
 
 def unknown_logits(layer, features):
-    """Return the logit of each row of features, as the network computes it.
-
-    Args:
-        layer: tuple of arrays, as of `fit_readout`.
-        features: float array `(rows, features)`.
-
-    Returns:
-        float array `(rows,)`.
-    """
+    """Return the logit of each row of features by a layer of `fit_readout`: `(rows,)`."""
     kernel, bias, out, shift = layer
     return (np.tanh(features @ kernel + bias) @ out + shift)[:, 0]

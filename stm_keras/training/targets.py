@@ -53,15 +53,14 @@ class TrainingSet:
 
         Args:
             chosen: int array. Indices into `indices`.
-            inputs: float array of shape `(chosen, lines, pixels)`. The model's input;
-                lines past the last one that is not 0 were not recorded.
-            late: float. How much more the last line counts for the state than the first,
-                relative to the first; the mean over a whole scan is 1.
+            inputs: The model's input `(chosen, lines, pixels)`; lines past the last one that
+                is not 0 were not recorded.
+            late: How much more the last line counts for the state than the first, relative
+                to the first; the mean over a whole scan is 1.
 
         Returns:
-            Tuple of two dicts, targets and weights, of float32 arrays: "state"
-            `(chosen, lines, classes)` and `(chosen, lines)`, "change" and "unknown"
-            `(chosen, lines, 1)` and `(chosen, lines)`.
+            Dicts of targets and weights, float32: "state" `(chosen, lines, classes)`,
+            "change" and "unknown" `(chosen, lines, 1)`; all weights `(chosen, lines)`.
         """
         lines = inputs.shape[1]
         line = np.arange(lines)
@@ -110,13 +109,13 @@ def make_training_set(dataset, indices, *, soft=0.0, balanced=True, extra=None):
 
     Args:
         dataset: A `Dataset`.
-        indices: int array. Complete scans of a single class.
-        soft: float. Share of the votes in the target of a scan, the rest is its class.
-            Above 0 a scan counts the more the more raters saw it, and the scans in
-            `extra` are trained on as well, by their votes alone.
-        balanced: bool. Weight classes by their inverse frequency, so that they count
-            alike. A scan between two classes then counts more for the rarer.
-        extra: int array. Further scans with votes: of several classes, or partial.
+        indices: Complete scans of a single class.
+        soft: Share of the votes in the target of a scan, the rest is its class. Above 0 a
+            scan counts the more the more raters saw it, and the scans in `extra` are trained
+            on as well, by their votes alone.
+        balanced: Weight classes by their inverse frequency, so that they count alike. A scan
+            between two classes then counts more for the rarer.
+        extra: Further scans with votes: of several classes, or partial.
 
     Raises:
         DatasetError: `soft` without votes, or a class without a scan.

@@ -96,7 +96,6 @@ def fit_unknown_surface(predictor, known, others, groups=None, seed=0):
         others: `stm_keras.data.unknown_surfaces.OtherSurfaces`.
         groups: array `(scans of known,)`. What is left out as a whole; None for sessions,
             and where there are none single scans.
-        seed: int.
 
     Returns:
         `Predictor`, whose facts hold `unknown` with `thresholds` and what was `measured`.
@@ -182,26 +181,15 @@ def add_surface_layer(predictor):
 
 @dataclass(frozen=True)
 class CrossFit:
-    """Logits of scans by layers that were not fitted to them, by number of lines seen.
+    """Logits of scans by layers that were not fitted to them; dicts by number of lines."""
 
-    Args:
-        known: dict of lines to float array `(scans, parts of others)`.
-        other: dict of lines to float array `(others, parts of known)`.
-        limits: dict of lines to float array `(parts of known, parts of others)`: thresholds
-            that neither part sets.
-        all_others: dict of lines to float array `(scans,)`: of known scans, by layers that
-            were fitted to all others.
-        parts, other_parts: int arrays `(scans,)`, `(others,)`.
-        known_lines, other_lines: int arrays. Lines with a signal.
-    """
-
-    known: dict
-    other: dict
-    limits: dict
-    all_others: dict
-    parts: np.ndarray
+    known: dict  # (scans, parts of others)
+    other: dict  # (others, parts of known)
+    limits: dict  # (parts of known, parts of others): thresholds that neither part sets
+    all_others: dict  # (scans,): of known scans, by layers fitted to all others
+    parts: np.ndarray  # of each known scan
     other_parts: np.ndarray
-    known_lines: np.ndarray
+    known_lines: np.ndarray  # lines with a signal of each
     other_lines: np.ndarray
 
     def long_enough(self, scored, n):
@@ -221,15 +209,7 @@ def cross_fit(features, scored, parts, other_parts, lines, seed):
 
     The threshold of a pair (part of known, part of others) comes from layers that left out
     the known part, another one, and the part of others: from their answers to that other
-    known part.
-
-    Args:
-        features: `SurfaceFeatures`.
-        scored: bool array `(scans,)`. Known scans that choose thresholds.
-        parts: int array `(scans,)`. Part of each known scan.
-        other_parts: int array `(others,)`.
-        lines: sequence of int. Numbers of lines.
-        seed: int.
+    known part. `scored` is a mask of the known scans that choose thresholds.
 
     Returns:
         `CrossFit`.

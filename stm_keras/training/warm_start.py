@@ -121,13 +121,8 @@ def line_heads(model):
 def make_batches(config, dataset, split, heads, strategy=SINGLE, cache=None):
     """Make the `Batches` of a run, of which this process computes its own rows.
 
-    Args:
-        config: A `stm_keras.config.Config`.
-        dataset: The `Dataset` of the run.
-        split: Its `Split`.
-        heads: tuple of str, as of `line_heads`.
-        strategy: `Strategy` of those who share every batch.
-        cache: dict that keeps simulated scans for the next training of a run, or None.
+    `heads` are those of `line_heads`; `cache` is a dict that keeps simulated scans for the
+    next training of a run, or None.
     """
     cache = {} if cache is None else cache
     if "auxiliary" not in cache:
@@ -150,15 +145,7 @@ def make_batches(config, dataset, split, heads, strategy=SINGLE, cache=None):
 
 
 def select_scans(config, dataset, split, soft=None):
-    """Choose the scans to train on, and the target of each.
-
-    Args:
-        config, dataset, split: As for `make_batches`.
-        soft: float. Share of the votes in a target, or None for `data.soft_labels`.
-
-    Returns:
-        `TrainingSet`.
-    """
+    """Choose the `TrainingSet` of a run; `soft` replaces `data.soft_labels`."""
     train, settings = split.parts["train"], config.data
     soft = settings.soft_labels if soft is None else soft
     if settings.labels is not None:
