@@ -46,9 +46,11 @@ def calibrate(stages, dataset):
     validation = [split.parts["validation"] for _, split in stages]
     if "temperature" in models[0].facts or not len(validation[0]):
         return models[0]
-    facts = fit_reliability(models, [dataset.take(chosen) for chosen in validation])
-    save_model(models[0].model, paths[0], {**models[0].facts, **facts}, overwrite=True)
-    values = facts["temperature"]["values"]
+    reliability = fit_reliability(models, [dataset.take(chosen) for chosen in validation])
+    save_model(
+        models[0].model, paths[0], {**models[0].facts, **reliability}, overwrite=True
+    )
+    values = reliability["temperature"]["values"]
     count = sum(map(len, validation))
     logger.info(f"Calibrated on {count} scans: temperature {values[0]} to {values[-1]}.")
     return load_predictor(paths[0])
@@ -76,29 +78,29 @@ def fit_reliability(models, parts):
 
     fitted = [fit_temperature(labels, logits[n]) for n in seen]
     values = np.clip(smooth(np.log2(seen), fitted), *TEMPERATURES).round(4).tolist()
-    facts = {"temperature": {"lines": seen, "values": values}}
+    reliability = {"temperature": {"lines": seen, "values": values}}
     softened = [softmax(logits[n], t) for n, t in zip(seen, values, strict=True)]
     curves = np.round([fit_confidence(labels, p) for p in softened], 4)
-    facts["confidence"] = {
+    reliability["confidence"] = {
         "lines": seen,
         "slopes": curves[:, 0].tolist(),
         "shifts": curves[:, 1].tolist(),
     }
-    facts |= min_lines(_first_lines_scores(labels, shares, parts), len(first.classes))
-    confident = [calibrated(logits[n], facts, n) for n in seen]
-    facts["unsure"] = {
+    reliability |= min_lines(_first_lines_scores(labels, shares, parts), len(first.classes))
+    confident = [calibrated(logits[n], reliability, n) for n in seen]
+    reliability["unsure"] = {
         "coverage": COVERAGE,
         "lines": seen,
         "thresholds": [round(confidence_threshold(p, COVERAGE), 6) for p in confident],
     }
     if not first.every_line:
-        return facts
+        return reliability
 
     heads = [model.heads(part.images) for model, part in pairs]
     if "unknown" in heads[0]:
         scores = np.concatenate([each["unknown"] for each in heads])  # (scans, lines)
         thresholds = [unknown_threshold(scores[:, n - 1], FALSE_ALARMS) for n in seen]
-        facts["unknown"] = {
+        reliability["unknown"] = {
             "false_alarms": FALSE_ALARMS,
             "lines": seen,
             "thresholds": [float(each) for each in thresholds],
@@ -109,8 +111,11 @@ def fit_reliability(models, parts):
         threshold = choose_change_threshold(
             scores, scans.change_line, lines=scans.lines, false_alarms=FALSE_ALARMS
         )
-        facts["change"] = {"threshold": float(threshold), "false_alarms": FALSE_ALARMS}
-    return facts
+        reliability["change"] = {
+            "threshold": float(threshold),
+            "false_alarms": FALSE_ALARMS,
+        }
+    return reliability
 
 
 def _first_lines_scores(labels, shares, parts):

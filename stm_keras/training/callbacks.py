@@ -11,7 +11,7 @@ import numpy as np
 
 from stm_keras.data.preprocess import standardise_lines
 from stm_keras.errors import TrainingError
-from stm_keras.evaluation.metrics import auroc, balanced_accuracy
+from stm_keras.evaluation.metrics import epoch_scores
 from stm_keras.inference.predictor import predict_logits
 from stm_keras.inference.verdict import softmax
 from stm_keras.signals import Preempted, notice, raises
@@ -139,15 +139,10 @@ class EpochScores(keras.callbacks.Callback):
             )
             if not np.isfinite(logits).all():
                 return None
-            probabilities = softmax(logits)
-            predicted, classes = logits.argmax(1), logits.shape[1]
-            balanced = balanced_accuracy(labels, predicted, classes)
-            scores[f"{prefix}auroc"] = float(auroc(labels, probabilities)[0])
-            scores[f"{prefix}balanced_accuracy"] = float(balanced)
-            if prefix:
-                of_label = probabilities[np.arange(len(labels)), labels]
-                loss = -np.log(np.maximum(of_label, 1e-12)).mean()
-                scores[f"{prefix}loss"] = float(loss)
+            of_part = epoch_scores(labels, softmax(logits), prefix)
+            if not prefix:
+                del of_part["loss"]  # `fit` logs that of the training
+            scores |= of_part
         return scores
 
 

@@ -41,7 +41,7 @@ def read_scores(path, name, protocol="p2"):
 
 
 def with_scores(predictor, row):
-    """Return the facts of a model with the scores of a row of `read_scores`."""
+    """Return the metadata of a model with the scores of a row of `read_scores`."""
     scores = {}
     for subset, title in SUBSETS.items():
         if subset in row:
@@ -51,11 +51,14 @@ def with_scores(predictor, row):
                 for key, name in SCORES.items()
                 for low, high in [part["intervals"][key]]
             )
-    facts = predictor.facts
+    metadata = predictor.facts
     for source in row["all"].get("sources", {}).values():  # of this very model
-        facts = {**facts, "unknown": {**facts["unknown"], "measured": source["lines"]}}
-    facts = with_min_lines(facts, row["all"]["by_lines"])
-    return {**facts, "scores": scores}
+        metadata = {
+            **metadata,
+            "unknown": {**metadata["unknown"], "measured": source["lines"]},
+        }
+    metadata = with_min_lines(metadata, row["all"]["by_lines"])
+    return {**metadata, "scores": scores}
 
 
 def write_model_card(

@@ -64,8 +64,8 @@ def add_trees(config, run, dataset, split, fewest=None):
     trees = model.get_layer(TREES)
     rows = tree_rows(model, scans, INPUTS[config.model.input])
     trees.set_trees(fit_stages(*rows, trees.stages, rounds, config.seed))
-    facts = {**predictor.facts, "parameters": model.count_params()}
-    save_model(model, path, facts, overwrite=True)
+    metadata = {**predictor.facts, "parameters": model.count_params()}
+    save_model(model, path, metadata, overwrite=True)
     return True
 
 

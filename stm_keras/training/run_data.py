@@ -1,4 +1,4 @@
-"""Bring together what a run is trained on: scans, their split, and the facts to repeat it."""
+"""Bring together what a run is trained on: scans, their split, and what one needs to repeat it."""
 
 import logging
 import os
@@ -183,6 +183,21 @@ def describe_environment(config, dataset):
             "sessions": None
             if dataset.session is None
             else len(np.unique(dataset.session)),
+        },
+    }
+
+
+def training_metadata(config, dataset, split, environment, trained):
+    """Collect what a model file says of how it was trained, on how many scans: a dict."""
+    counts = {name: len(indices) for name, indices in split.parts.items()}
+    return {
+        "classes": list(dataset.classes),
+        "pixels": int(dataset.images.shape[2]),
+        "max_lines": int(dataset.images.shape[1]),
+        "training": {
+            "config": config.model_dump(),
+            "environment": environment,
+            "counts": {**counts, "taught": trained},
         },
     }
 

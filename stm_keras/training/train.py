@@ -32,7 +32,12 @@ from stm_keras.training.calibrate import (
 from stm_keras.training.network_trees import add_trees, without_trees
 from stm_keras.training.optimizer import make_optimizer
 from stm_keras.training.parallel import SINGLE, Strategy
-from stm_keras.training.run_data import describe_environment, load_run_data, split_once
+from stm_keras.training.run_data import (
+    describe_environment,
+    load_run_data,
+    split_once,
+    training_metadata,
+)
 from stm_keras.training.unknown_surface import (
     fit_unknown_surface,
     load_other_surfaces,
@@ -177,26 +182,15 @@ def _fit(config, run, dataset, split, state, environment, strategy, cache):
             strategy.copy = build()
             freeze(strategy.copy, settings.frozen)
         strategy.prepare(model)
-    counts = {name: len(indices) for name, indices in split.parts.items()}
-    facts = {
-        "classes": list(dataset.classes),
-        "pixels": int(dataset.images.shape[2]),
-        "max_lines": int(dataset.images.shape[1]),
-        "input": config.model.input,
-        "parameters": model.count_params(),
-        "training": {
-            "config": config.model_dump(),
-            "environment": environment,
-            "counts": {**counts, "taught": len(batches.scans)},
-        },
-    }
+    metadata = training_metadata(config, dataset, split, environment, len(batches.scans))
+    metadata |= {"input": config.model.input, "parameters": model.count_params()}
 
     def save_best(model, row):
         keys = ("epoch", "val_auroc", "val_balanced_accuracy")
         best = {key: row[key] for key in keys if key in row}
-        training = {**facts["training"], "best": best}
+        training = {**metadata["training"], "best": best}
         path = run.file("best.keras")
-        save_model(model, path, {**facts, "training": training}, overwrite=True)
+        save_model(model, path, {**metadata, "training": training}, overwrite=True)
 
     save = callbacks.Checkpoint(run, rows, save_best, settings.keep, strategy)
     interrupt = callbacks.Interrupt(strategy)

@@ -9,13 +9,18 @@ import time
 import numpy as np
 
 from stm_keras.errors import InputError, UsageError
-from stm_keras.evaluation.metrics import auroc, balanced_accuracy
+from stm_keras.evaluation.metrics import epoch_scores
 from stm_keras.inference.evaluate import judge
 from stm_keras.inference.keras_free import TreesPredictor, load_trees_predictor
 from stm_keras.runs import STATE
 from stm_keras.training.calibrate import fit_reliability
 from stm_keras.training.report import VALIDATION, save_predictions
-from stm_keras.training.run_data import describe_environment, load_run_data, split_once
+from stm_keras.training.run_data import (
+    describe_environment,
+    load_run_data,
+    split_once,
+    training_metadata,
+)
 from stm_keras.training.targets import draw_few
 from stm_keras.trees.file import save_trees
 from stm_keras.trees.model import fit_trees, whole_and_begun
@@ -74,35 +79,25 @@ def _fit(config, run, dataset, split, environment):
     )
     logger.info("Fitting trees.")
     trees = _fit_on(config, dataset, [(train, train_features)])
-    facts = {
-        "classes": list(dataset.classes),
-        "pixels": int(dataset.images.shape[2]),
-        "max_lines": int(dataset.images.shape[1]),
-        "training": {
-            "config": config.model_dump(),
-            "environment": environment,
-            "counts": {
-                **{name: len(indices) for name, indices in split.parts.items()},
-                "taught": len(train) + settings.refit * len(validation),
-            },
-        },
-    }
-    row = {
-        "epoch": 1,
-        **_scores(trees, train_features[:, 0], dataset.labels[train]),
-        **_scores(trees, validation_features[:, 0], dataset.labels[validation], "val_"),
-    }
+    trained = len(train) + settings.refit * len(validation)
+    metadata = training_metadata(config, dataset, split, environment, trained)
+    row = {"epoch": 1}
+    parts = (("", train, train_features), ("val_", validation, validation_features))
+    for prefix, indices, features in parts:
+        if len(indices):
+            probabilities = trees.probabilities(features[:, 0])
+            row |= epoch_scores(dataset.labels[indices], probabilities, prefix)
     if len(validation):
-        predictor = TreesPredictor(trees, facts)
-        facts |= fit_reliability([predictor], [dataset.take(validation)])
+        predictor = TreesPredictor(trees, metadata)
+        metadata |= fit_reliability([predictor], [dataset.take(validation)])
         if settings.refit:
-            by_lines = judge(TreesPredictor(trees, facts), dataset, validation)
+            by_lines = judge(TreesPredictor(trees, metadata), dataset, validation)
             save_predictions(run, validation, by_lines, VALIDATION)
             logger.info("Fitting trees again, on the validation scans too.")
             parts = [(train, train_features), (validation, validation_features)]
             trees = _fit_on(config, dataset, parts)
-    facts["parameters"] = trees.count_params()
-    save_trees(trees, run.file("best.skops"), facts, overwrite=True)
+    metadata["parameters"] = trees.count_params()
+    save_trees(trees, run.file("best.skops"), metadata, overwrite=True)
     row["seconds"] = time.perf_counter() - start
     run.write_history([row])
     run.file("checkpoints").mkdir(exist_ok=True)
@@ -132,16 +127,3 @@ def _fit_on(config, dataset, parts):
         share=settings.features,
         logistic=settings.logistic,
     )
-
-
-def _scores(trees, features, labels, prefix=""):
-    if not len(labels):
-        return {}
-    probabilities = trees.probabilities(features)
-    of_label = np.maximum(probabilities[np.arange(len(labels)), labels], 1e-12)
-    predicted, classes = probabilities.argmax(1), probabilities.shape[1]
-    return {
-        f"{prefix}loss": float(-np.log(of_label).mean()),
-        f"{prefix}auroc": float(auroc(labels, probabilities)[0]),
-        f"{prefix}balanced_accuracy": float(balanced_accuracy(labels, predicted, classes)),
-    }

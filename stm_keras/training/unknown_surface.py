@@ -98,7 +98,7 @@ def fit_unknown_surface(predictor, known, others, groups=None, seed=0):
             and where there are none single scans.
 
     Returns:
-        `Predictor`, whose facts hold `unknown` with `thresholds` and what was `measured`.
+        `Predictor`, whose metadata hold `unknown` with `thresholds` and what was `measured`.
 
     Raises:
         MismatchError: The model has no room for the layer, or scans are of another size.
@@ -136,7 +136,7 @@ def fit_unknown_surface(predictor, known, others, groups=None, seed=0):
     layer = fit_readout(features, all_known, all_others, seed)
     model.get_layer(SURFACE).set_weights(layer[:2])
     model.get_layer("unknown").set_weights(layer[2:])
-    facts = {
+    metadata = {
         **predictor.facts,
         "parameters": model.count_params(),
         "unknown": {
@@ -149,7 +149,7 @@ def fit_unknown_surface(predictor, known, others, groups=None, seed=0):
             "taught_by_file": others.name,
         },
     }
-    return replace(predictor, model=model, facts=with_min_lines(facts))
+    return replace(predictor, model=model, facts=with_min_lines(metadata))
 
 
 def add_surface_layer(predictor):
@@ -158,8 +158,8 @@ def add_surface_layer(predictor):
     Raises:
         MismatchError: It is not a `sequential` network of this program.
     """
-    facts = predictor.facts
-    training = facts.get("training") or {}
+    metadata = predictor.facts
+    training = metadata.get("training") or {}
     config = dict((training.get("config") or {}).get("model") or {})
     if config.pop("name", None) != "sequential":
         raise MismatchError(
@@ -170,7 +170,7 @@ def add_surface_layer(predictor):
     there = {layer.name for layer in predictor.model.layers}
     if "trees" not in there:  # they were not fitted: too few scans
         config = config.model_copy(update={"trees": 0})
-    size = len(facts["classes"]), facts["pixels"], facts["max_lines"]
+    size = len(metadata["classes"]), metadata["pixels"], metadata["max_lines"]
     model = build_model(config, *size)
     copied = {*copy_weights(predictor.model, model), "unknown"}
     for layer in model.layers:
