@@ -1,4 +1,4 @@
-"""What lattice the lines so far show, wherever it points: a causal look at its harmonics."""
+"""The lattice of the lines so far, in any direction: a causal reading of its harmonics."""
 
 import keras
 import numpy as np
@@ -19,20 +19,20 @@ NETWORK = len(HARMONICS) + 4  # features without a profile
 
 @keras.saving.register_keras_serializable(package="stm_keras")
 class RunningLattice(keras.layers.Layer):
-    """Find the strongest lattice of the lines so far, and tell the power of its harmonics.
+    """Find the strongest lattice of the lines so far, and read the power of its harmonics.
 
-    Which harmonics a lattice has tells atoms from dimers from rows; where it points is the
-    operator's choice, and in any one laboratory goes with the day. So the spectrum of the
-    lines so far is sampled over radius and angle, each direction is asked how much it looks
-    like the rows of a 2x1 lattice, and the harmonics are read relative to the best, or to
-    a mean over those that are nearly as good.
+    Its harmonics distinguish atoms, dimers and rows; its direction is the operator's choice,
+    and in any one laboratory goes with the day. So the spectrum of the lines so far is
+    sampled over radius and angle, each direction gets a score of how much it resembles the
+    rows of a 2x1 lattice, and the harmonics are read relative to the best, or to a mean over
+    those that are nearly as good.
 
     A spectrum without a window over lines would smear the lattice over all angles. The
     parabolic one (Welch) stretches with the scan as it grows, and still needs no more
     than two sums over lines.
 
     Args:
-        profile: bool. Whether to tell as well, before the rest, the mean over angles of
+        profile: bool. Whether to give as well, before the rest, the mean over angles of
             the logarithm of the power at each of 21 radii, and how far the strongest
             direction stands out there.
 
@@ -155,13 +155,9 @@ class LastFeatures(keras.layers.Layer):
 
 
 def read_harmonics(log_power):
-    """Read the harmonics of the strongest lattice from spectra over radius and angle.
+    """Read the harmonics of the strongest lattice from `(batch, lines, radii, angles)`.
 
-    Args:
-        log_power: float tensor `(batch, lines, radii, angles)`.
-
-    Returns:
-        float tensor `(batch, lines, 12)`, as of `RunningLattice`, without the last.
+    Gives `(batch, lines, 12)`, as `RunningLattice` without the last feature.
     """
     low, high = rows_between()
     mean = ops.mean(log_power, axis=-1, keepdims=True)  # over angles
@@ -176,18 +172,18 @@ def read_harmonics(log_power):
     # each harmonic where it would lie for every (radius, angle), averaged by `choice`; the
     # lattice may be mirrored, so its larger side counts
     nearby = widest(log_power)
-    found = []
+    features = []
     for octaves, degrees in HARMONICS:
         rows, steps = shifted_rows(octaves), round(degrees / (ANGLES[1] - ANGLES[0]))
-        there = ops.take(nearby, rows, axis=2)
-        there = ops.maximum(turned(there, steps), turned(there, -steps))
-        found.append(ops.sum(choice * there, axis=(2, 3)))
+        power = ops.take(nearby, rows, axis=2)
+        power = ops.maximum(turned(power, steps), turned(power, -steps))
+        features.append(ops.sum(choice * power, axis=(2, 3)))
     by_radius = ops.sum(choice, axis=3)
     radii = ops.convert_to_tensor(np.log2(RADII[low:high]).astype("float32"))
-    found.append(ops.sum(by_radius * mean[:, :, low:high, 0], axis=2))
-    found.append(ops.sum(by_radius * radii, axis=2))
-    found.append(ops.sum(choice * comb, axis=(2, 3)))
-    return ops.stack(found, axis=-1)
+    features.append(ops.sum(by_radius * mean[:, :, low:high, 0], axis=2))
+    features.append(ops.sum(by_radius * radii, axis=2))
+    features.append(ops.sum(choice * comb, axis=(2, 3)))
+    return ops.stack(features, axis=-1)
 
 
 def rows_between():

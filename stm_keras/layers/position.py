@@ -1,4 +1,4 @@
-"""Say which token is the scan as a whole, and which line each other token is."""
+"""A token for the scan as a whole, and positions for the others."""
 
 import keras
 import numpy as np
@@ -38,7 +38,7 @@ class ClassToken(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="stm_keras")
 class Positions(keras.layers.Layer):
-    """Add to each token a vector that tells its place.
+    """Add to each token a vector of its position.
 
     Args:
         max_tokens: int. The most tokens there can be.

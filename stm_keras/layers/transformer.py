@@ -1,4 +1,4 @@
-"""Pre-norm transformer blocks: one looks at all tokens, one only at those before."""
+"""Pre-norm transformer blocks: one attends to all tokens, one only to those before."""
 
 import keras
 import numpy as np
@@ -143,7 +143,7 @@ class CausalBlock(_Block):
         return self._weights(normed, positions, keys, self._mask(positions))
 
     def _mask(self, positions):
-        """Say which tokens a token attends to: bool `(1, 1, lines, lines)`."""
+        """Return which tokens a token attends to: bool `(1, 1, lines, lines)`."""
         distance = positions[:, None] - positions[None]
         return ((distance >= 0) & (distance < self.window))[None, None]
 

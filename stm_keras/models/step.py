@@ -30,7 +30,7 @@ def make_step(model):
     Returns:
         A functional `keras.Model` from a list of line `(batch, 1, pixels)` and the arrays
         of the cache to a dict: logits of each head `(batch, outputs)`, and "cache", the
-        list of arrays for the next line. Begin with `first_cache`.
+        list of arrays for the next line. The first is `first_cache`.
 
     Raises:
         MismatchError: A layer needs more than the line and a cache.

@@ -46,7 +46,7 @@ class Strategy:
         return contextlib.nullcontext()
 
     def single_device(self):
-        """Return a context in which Keras knows of one device only."""
+        """Return a context in which Keras uses one device only."""
         return contextlib.nullcontext()
 
     def prepare(self, model):

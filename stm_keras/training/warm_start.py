@@ -153,7 +153,9 @@ def select_scans(config, dataset, split, soft=None):
     extra = None
     if soft and settings.labels is None:
         extra = extra_voted_scans(dataset, split)
-        logger.info(f"Votes: {len(train)} scans of one class and {len(extra)} others.")
+        logger.info(
+            f"Targets from votes: {len(train)} scans of one class and {len(extra)} others."
+        )
     balanced = config.train.class_weight
     return make_training_set(dataset, train, soft=soft, balanced=balanced, extra=extra)
 
