@@ -21,7 +21,7 @@ from stm_keras.data.shards import load_shards
 from stm_keras.data.split import split_dataset
 from stm_keras.settings import AugmentConfig
 from stm_keras.training.batches import Batches
-from stm_keras.training.targets import make_lessons
+from stm_keras.training.targets import make_training_set
 
 
 def main():
@@ -64,7 +64,7 @@ def measure(folder, given):
 
     def run_batches(augment, epoch):
         batches = Batches(
-            lessons,
+            scans,
             given.batch_size,
             0,
             augment,
@@ -94,7 +94,7 @@ def measure(folder, given):
     dataset = step("open", lambda: (load_shards(folder), 0))
     fractions = (0.98, 0.01, 0.01)
     split = step("split", lambda: (split_dataset(dataset, "p1", fractions=fractions), 0))
-    lessons = step("lessons", lambda: (make_lessons(dataset, split.parts["train"]), 0))
+    scans = step("lessons", lambda: (make_training_set(dataset, split.parts["train"]), 0))
     if given.cold:
         forget(folder)
     step("scans in random order, 1 thread", read_alone)

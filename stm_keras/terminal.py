@@ -152,6 +152,25 @@ def redraw(text: str, stream) -> None:
         stream.flush()
 
 
+@contextlib.contextmanager
+def progress_on_stderr() -> Iterator[None]:
+    """Print on stderr, a line each, what the package logs of its progress inside."""
+    import logging  # which `--help` needs not wait for
+
+    logger, handler = logging.getLogger("stm_keras"), logging.StreamHandler(sys.stderr)
+    handler.format = lambda record: printable(record.getMessage())
+    former = logger.level, logger.propagate
+    logger.setLevel(logging.INFO)
+    logger.propagate = False  # to a handler of a library
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(former[0])
+        logger.propagate = former[1]
+
+
 def columns(stream) -> int:
     """Return the width of the terminal that a stream is, 80 where it is none."""
     try:

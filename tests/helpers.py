@@ -1,7 +1,9 @@
 """What several tests share: made-up scans, a small dataset, and the command line."""
 
+import contextlib
 import inspect
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -30,6 +32,21 @@ TINY = (  # settings of a run that is over in seconds
     *("--set", "train.learning_rate=0.01", "--set", "augment.rotate=0"),
     *("--set", "augment.cut=0"),
 )
+
+
+@contextlib.contextmanager
+def logged():
+    """Collect what the package logs of its progress: list of str."""
+    logger, handler, messages = logging.getLogger("stm_keras"), logging.Handler(), []
+    handler.emit = lambda record: messages.append(record.getMessage())
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield messages
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def lattice_scans(labels, seed=0, lines=128, pixels=128):

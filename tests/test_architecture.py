@@ -203,7 +203,7 @@ def test_files_say_what_they_are_for_and_are_neither_long_nor_tiny():
     assert not offenders, "\n".join(["", *offenders])
 
 
-CHANNELS = {"team.py", "worker.py"}  # between processes of one command
+CHANNELS = {"parallel.py", "worker.py"}  # between processes of one command
 OWN_JSON = {"config.py", "doctor.py", "model_file.py"}  # texts, or what Keras reads again
 
 
@@ -253,7 +253,7 @@ PARSERS = {"json.load", "json.loads", "zipfile.ZipFile", "np.load", "numpy.load"
 MAY_PARSE = {  # what comes from elsewhere goes through untrusted.py; these files do not
     "untrusted.py": PARSERS,
     "experiments/compare/worker.py": {"json.loads"},  # lines of our own processes
-    "training/team.py": {"json.loads"},
+    "training/parallel.py": {"json.loads"},
     "export/variants.py": {"zipfile.ZipFile"},  # files that were just written
     "export/writers.py": {"zipfile.ZipFile"},
     "inference/model_file.py": {"json.loads", "zipfile.ZipFile"},

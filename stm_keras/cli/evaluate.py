@@ -106,7 +106,7 @@ def _write(output, scores, predictor, dataset, chosen, by_lines, run, overwrite)
     from stm_keras.evaluation.history import read_history
     from stm_keras.evaluation.plots import write_figures
     from stm_keras.reports.evaluation import write_report
-    from stm_keras.training.report import model_facts
+    from stm_keras.training.report import model_details
 
     part = dataset.take(chosen.indices)
     predictions = {"labels": part.labels, "probabilities": by_lines[max(by_lines)]}
@@ -118,7 +118,7 @@ def _write(output, scores, predictor, dataset, chosen, by_lines, run, overwrite)
         output / "report.html",
         title=f"{Path(scores['model']).name} on {Path(scores['data']).name}",
         scores=scores,
-        facts=model_facts(predictor, dataset.source),
+        facts=model_details(predictor, dataset.source),
         history=history,
         predictions=predictions,
         images=part.images,

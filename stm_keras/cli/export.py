@@ -105,34 +105,40 @@ def export(
     options.load_keras(tensorflow=True)
     predictor = load_predictor(file)
     if others is not None:
-        predictor = _taught(predictor, run, data, others)
+        predictor = _fitted(predictor, run, data, others)
     if scores is not None:
         predictor, row = _scored(predictor, scores)
     facts = export_model(predictor, output, kind, overwrite, variant, scored)
     if scores is not None:
-        from stm_keras.training.report import write_shipped_card
+        from stm_keras.training.model_card import write_model_card
 
         cost, after = facts.get("variant"), ""
         if others is not None:
             after = f"stm-keras export {file.name} -o {output.name} --data {data.name} "
             after += f"--others {others.name}"
         before = file.with_suffix(".md")
-        write_shipped_card(
+        write_model_card(
             card, predictor, row, run, data_licence, cost, overwrite, before, after
         )
         options.say(f"{card}: the model card.")
     click.echo(json.dumps(facts, allow_nan=False) if as_json else _text(facts))
 
 
-def _taught(predictor, run, data, others):
-    """Teach what other surfaces look like, without the scans that test the run."""
+def _fitted(predictor, run, data, others):
+    """Fit the layer for unknown surfaces, without the scans that test the run."""
     from stm_keras.data.load import load_dataset
-    from stm_keras.training.surface import known_of, load_surface_teachers, teach_surfaces
+    from stm_keras.terminal import progress_on_stderr
+    from stm_keras.training.unknown_surface import (
+        fit_unknown_surface,
+        known_scans,
+        load_other_surfaces,
+    )
 
     dataset = load_dataset(data)
-    strange = load_surface_teachers(others, dataset)
-    known, groups = known_of(dataset, run)
-    return teach_surfaces(predictor, known, strange, groups, say=options.say)
+    surfaces = load_other_surfaces(others, dataset)
+    known, groups = known_scans(dataset, run)
+    with progress_on_stderr():
+        return fit_unknown_surface(predictor, known, surfaces, groups)
 
 
 def _scans(file, run, data):
@@ -170,7 +176,7 @@ def _scored(predictor, scores):
     """Find what the recipe of a model reached, and put it among the model's facts."""
     from dataclasses import replace
 
-    from stm_keras.training.report import read_scores, with_scores
+    from stm_keras.training.model_card import read_scores, with_scores
 
     training = predictor.facts.get("training")
     if training is None:

@@ -10,7 +10,8 @@ from stm_keras.config import load_config
 from stm_keras.files import check_outputs
 from stm_keras.runs import FollowedRun, Run, default_path
 from stm_keras.signals import EXIT_CODE, Preempted, watched
-from stm_keras.training.launch import KINDS, check_parallel
+from stm_keras.terminal import progress_on_stderr
+from stm_keras.training.launch import KINDS, check_parallel, ending_together
 
 
 @click.command()
@@ -101,15 +102,14 @@ def train(
             "that the libraries choose: only in a network that you trust."
         )
     if parallel:
-        from stm_keras.training.parallel import join
-        from stm_keras.training.team import ending_together
+        from stm_keras.training.parallel import make_strategy
 
-        team = options.load_keras(lambda: join(parallel, launch))
-        with ending_together(team):
-            scores = _train(path, resolved, trees, team)
+        strategy = options.load_keras(lambda: make_strategy(parallel, launch))
+        with ending_together(strategy):
+            scores = _train(path, resolved, trees, strategy)
     else:
         scores = _train(path, resolved, trees)
-    if scores is None:  # another process tells
+    if scores is None:  # another process prints them
         return
     if as_json:
         click.echo(json.dumps({"run": str(path), **scores}, allow_nan=False))
@@ -119,19 +119,21 @@ def train(
         click.echo(f"{path}\n" + score_lines(scores))
 
 
-def _train(path, config, trees, team=None):
-    """Train and close a run; of several processes all but the first return None."""
-    first = team is None or team.rank == 0
+def _train(path, config, trees, strategy=None):
+    """Train and report a run; of several processes all but the first return None."""
+    first = strategy is None or strategy.rank == 0
     say = options.say if first else (lambda text: None)
     run = Run(path) if first else FollowedRun(path)
     try:
         with watched(), contextlib.ExitStack() as held:
+            if first:
+                held.enter_context(progress_on_stderr())
 
             def claim():
                 held.enter_context(run.claimed(config))
 
-            claim() if team is None else team.once(claim)
-            return _fit(run, config, trees, team, say)
+            claim() if strategy is None else strategy.run_on_first(claim)
+            return _fit(run, config, trees, strategy)
     except KeyboardInterrupt:
         say(
             f"\nInterrupted. Type the same command to go on in {path}."
@@ -149,10 +151,10 @@ def _train(path, config, trees, team=None):
         click.get_current_context().exit(EXIT_CODE)
 
 
-def _fit(run, config, trees, team, say):
+def _fit(run, config, trees, strategy):
     from stm_keras.training.run_data import finished_scores
 
-    scores = finished_scores(run, config) if team is None else None
+    scores = finished_scores(run, config) if strategy is None else None
     if scores is not None:
         return scores
     if trees:
@@ -160,8 +162,8 @@ def _fit(run, config, trees, team, say):
     else:
         options.load_keras()
         from stm_keras.training.train import train as fit
-    from stm_keras.training.report import finish
+    from stm_keras.training.report import report_run
 
-    shared = {} if team is None else {"team": team}
-    trained = fit(config, run, say, **shared)
-    return None if trained is None else finish(run, *trained, say)
+    shared = {} if strategy is None else {"strategy": strategy}
+    trained = fit(config, run, **shared)
+    return None if trained is None else report_run(run, *trained)

@@ -52,6 +52,17 @@ def accuracy(labels, predicted):
     return float(np.mean(labels == predicted)) if len(labels) else float("nan")
 
 
+def epoch_scores(labels, probabilities, prefix=""):
+    """Return loss, macro AUROC and balanced accuracy by the names of `history.csv`."""
+    of_label = np.maximum(probabilities[np.arange(len(labels)), labels], 1e-12)
+    predicted, classes = probabilities.argmax(1), probabilities.shape[1]
+    return {
+        f"{prefix}loss": float(-np.log(of_label).mean()),
+        f"{prefix}auroc": float(auroc(labels, probabilities)[0]),
+        f"{prefix}balanced_accuracy": float(balanced_accuracy(labels, predicted, classes)),
+    }
+
+
 def confusion_matrix(labels, predicted, num_classes):
     """Count scans by true class (rows) and predicted class (columns).
 

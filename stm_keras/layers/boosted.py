@@ -1,4 +1,4 @@
-"""Boosted trees as a layer: judged alike under every backend, and line by line."""
+"""Boosted trees as a layer: the same answer under every backend, and line by line."""
 
 import keras
 import numpy as np
@@ -25,7 +25,6 @@ class BoostedTrees(keras.layers.Layer):
         classes: int.
         rounds: int. Trees of each class and stage.
         stages: sequence of float. Numbers of lines, rising.
-        **kwargs: Passed on to `keras.layers.Layer`.
 
     Call arguments:
         features: float tensor of shape `(batch, lines, features)`. The last feature is
@@ -47,6 +46,10 @@ class BoostedTrees(keras.layers.Layer):
         self.trees = len(self.stages) * rounds * classes
 
     def build(self, input_shape):
+        # Trees lie side by side, level by level: all roots, then all left children, all
+        # right ones, and so on. A level of depth d has 2**d * trees splits, and a child's
+        # index is that of its parent, in the lower half for the left and the upper for the
+        # right child. Trees are in the order (stages, rounds, classes).
         def weight(name, shape, dtype=None, initializer="zeros"):
             return self.add_weight(
                 name=name,
@@ -64,11 +67,7 @@ class BoostedTrees(keras.layers.Layer):
         self.start = weight("start", (len(self.stages), self.classes))
 
     def set_trees(self, trees):
-        """Take fitted trees.
-
-        Args:
-            trees: dict of arrays by the names of the weights, as of `fit_stages`.
-        """
+        """Take fitted trees: arrays by the names of the weights, as of `fit_stages`."""
         for name, array in trees.items():
             getattr(self, name).assign(array)
 
@@ -79,12 +78,14 @@ class BoostedTrees(keras.layers.Layer):
             ops.cast(each, "float32")
             for each in (self.scale, self.threshold, self.leaves, self.start)
         )
+        # how far each split goes to its right child, 0 to 1: (batch, lines, splits)
         right = ops.take(features * scale, self.feature, axis=-1) - threshold
         right = ops.clip(right + 0.5, 0.0, 1.0)
-        for depth in reversed(range(DEPTH)):  # what leaves say, one level up at a time
+        # from the leaves to the roots: (..., 8 * trees) to (..., trees)
+        for depth in reversed(range(DEPTH)):
             count = 2**depth * self.trees
-            begin = (2**depth - 1) * self.trees
-            share = right[..., begin : begin + count]
+            start = (2**depth - 1) * self.trees
+            share = right[..., start : start + count]
             low, high = value[..., :count], value[..., count:]
             value = low + share * (high - low)
         lines = ops.shape(features)[1]
@@ -94,11 +95,15 @@ class BoostedTrees(keras.layers.Layer):
         return ops.cast(logits, self.compute_dtype)
 
     def _parts(self, count):
-        """How much each stage counts: `(batch, lines, stages)`, 1 in all."""
-        rise, begin, fall, end = (
+        """Return how much each stage counts, `(batch, lines, stages)`, 1 in all.
+
+        `count` is log2 of the number of lines. A stage counts most at its own number and
+        falls to 0, linearly in `count`, at those of its neighbours.
+        """
+        rise, low, fall, high = (
             ops.convert_to_tensor(each) for each in stage_slopes(self.stages)
         )
-        parts = ops.minimum(count * rise + begin, count * fall + end)
+        parts = ops.minimum(count * rise + low, count * fall + high)
         return ops.clip(parts, 0.0, 1.0)
 
     def compute_output_shape(self, input_shape):
@@ -114,18 +119,14 @@ class BoostedTrees(keras.layers.Layer):
 
 
 def stage_slopes(stages):
-    """Return the two sides of each stage as lines over log2 of the number of lines.
+    """Return the two sides of each stage as straight lines over log2 of the number of lines.
 
-    Args:
-        stages: sequence of float. Numbers of lines, rising.
-
-    Returns:
-        Tuple of four float32 arrays `(stages,)`: slope and intercept of the rising side,
-        and of the falling. The first stage has always begun, the last never ends.
+    Four float32 arrays `(stages,)`: slope and intercept of the rising side, and of the
+    falling. The first stage does not rise, and the last does not fall.
     """
-    place = np.log2(np.asarray(stages, float))
-    gap = 1 / np.diff(place)
+    center = np.log2(np.asarray(stages, float))
+    gap = 1 / np.diff(center)
     rise, fall = np.concatenate([[0], gap]), np.concatenate([-gap, [0]])
-    begin = np.concatenate([[1], -gap * place[:-1]])
-    end = np.concatenate([gap * place[1:], [1]])
-    return tuple(each.astype("float32") for each in (rise, begin, fall, end))
+    low = np.concatenate([[1], -gap * center[:-1]])
+    high = np.concatenate([gap * center[1:], [1]])
+    return tuple(each.astype("float32") for each in (rise, low, fall, high))

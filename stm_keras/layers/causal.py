@@ -1,8 +1,12 @@
 """Layers that look back over lines only, each for a whole scan and for one line at a time.
 
-Beside `call`, which takes all lines of a scan, each has `step`, which takes the next line
-and a cache, and gives the cache for the line after: the loop over lines equals the call. The
-cache has the same size at every line.
+Beside `call`, which takes all lines of a scan, a layer that looks back has
+
+    step(line, cache) -> (output, cache)    line, output: (batch, 1, ...)
+    cache_shapes(input_shape) -> shapes     of the arrays of the cache, without batch
+
+so that the loop over lines equals the call. The first cache is all 0, and has the same size
+at every line. A layer without them acts on each line alone.
 """
 
 import keras
@@ -18,7 +22,6 @@ class LineChannels(keras.layers.Layer):
 
     Args:
         limit: float. Heights are clipped at so many running scales.
-        **kwargs: Passed on to `keras.layers.Layer`.
 
     Call arguments:
         lines: float tensor of shape `(batch, lines, pixels)`, as of
@@ -33,10 +36,7 @@ class LineChannels(keras.layers.Layer):
         self.limit = limit
 
     def call(self, lines):
-        square = ops.mean(ops.square(lines), axis=-1, keepdims=True)
-        there = square > 1e-10
-        scale = ops.sqrt(ops.where(there, square, 1.0))
-        shape = ops.where(there, lines / scale, 0.0)
+        shape, scale = unit_lines(lines)
         height = ops.clip(lines, -self.limit, self.limit)
         size = ops.broadcast_to(ops.clip(ops.log(scale), -3.0, 3.0), ops.shape(lines))
         return ops.stack([shape, height, size], axis=-1)
@@ -46,6 +46,17 @@ class LineChannels(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "limit": self.limit}
+
+
+def unit_lines(lines):
+    """Scale each line to mean square 1; return it and its scale `(batch, lines, 1)`.
+
+    A lost line, which is all 0, stays 0 and has scale 1.
+    """
+    square = ops.mean(ops.square(lines), axis=-1, keepdims=True)
+    recorded = square > 1e-10
+    scale = ops.sqrt(ops.where(recorded, square, 1.0))
+    return ops.where(recorded, lines / scale, 0.0), scale
 
 
 @keras.saving.register_keras_serializable(package="stm_keras")
@@ -61,7 +72,6 @@ class CausalConv(keras.layers.Layer):
         taps: int. Lines that the kernel spans, this one included.
         dilation: int. Lines from one tap to the next.
         stride: int. Along the line.
-        **kwargs: Passed on to `keras.layers.Layer`.
 
     Call arguments:
         features: float tensor of shape `(batch, lines, pixels, channels)`. Before the
@@ -103,20 +113,21 @@ class CausalConv(keras.layers.Layer):
         return self._convolve(seen, ops.shape(features)[1])
 
     def step(self, features, cache):
-        """Take one line `(batch, 1, pixels, channels)`; see the head of the file."""
+        # (batch, lag + 1, pixels, channels): the lines before and this one
         seen = ops.concatenate([cache[0], features], axis=1)
         return self._convolve(seen, 1), [seen[:, 1:]]
 
     def cache_shapes(self, input_shape):
-        """Return the shape of each array of the cache, without batch."""
         return [(self.lag, *input_shape[2:])]
 
     def _convolve(self, seen, count):
+        """Convolve the last `count` lines of `seen`, which begins `lag` lines before them."""
+        # tap t of line n is line n + t * dilation of `seen`; the last tap is the line itself
         taps = [
             seen[:, tap * self.dilation : tap * self.dilation + count]
             for tap in range(self.taps)
         ]
-        taps = ops.concatenate(taps, axis=-1)
+        taps = ops.concatenate(taps, axis=-1)  # (batch, count, pixels, channels * taps)
         pixels, channels = taps.shape[2:]
         out = self.convolution(ops.reshape(taps, (-1, pixels, channels)))
         return ops.reshape(out, (-1, count, *out.shape[1:]))
@@ -166,12 +177,10 @@ class RunningMean(keras.layers.Layer):
         return ops.cast(total / count, tokens.dtype)
 
     def step(self, tokens, cache):
-        """Take one token `(batch, 1, dim)`; see the head of the file."""
         total, count = cache[0] + tokens, cache[1] + 1.0
         return total / count, [total, count]
 
     def cache_shapes(self, input_shape):
-        """Return the shape of each array of the cache, without batch."""
         return [(1, input_shape[-1]), (1, 1)]
 
     def compute_output_shape(self, input_shape):
@@ -184,7 +193,6 @@ class Recurrent(keras.layers.Layer):
 
     Args:
         units: int.
-        **kwargs: Passed on to `keras.layers.Layer`.
 
     Call arguments:
         tokens: float tensor of shape `(batch, lines, dim)`.
@@ -210,12 +218,10 @@ class Recurrent(keras.layers.Layer):
         return self.gru(tokens)
 
     def step(self, tokens, cache):
-        """Take one token `(batch, 1, dim)`; see the head of the file."""
         state, _ = self.gru.cell(tokens[:, 0], [cache[0]])
         return state[:, None], [state]
 
     def cache_shapes(self, input_shape):
-        """Return the shape of each array of the cache, without batch."""
         return [(self.units,)]
 
     def compute_output_shape(self, input_shape):
@@ -231,7 +237,6 @@ class LineWindow(keras.layers.Layer):
 
     Args:
         window: int. Tokens, this one included.
-        **kwargs: Passed on to `keras.layers.Layer`.
 
     Call arguments:
         tokens: float tensor of shape `(batch, lines, dim)`. Before the first there is 0.
@@ -249,17 +254,16 @@ class LineWindow(keras.layers.Layer):
     def call(self, tokens):
         seen = ops.pad(tokens, [[0, 0], [self.window - 1, 0], [0, 0]])
         count = ops.shape(tokens)[1]
-        places = range(self.window)
-        return ops.concatenate([seen[:, k : k + count] for k in places], axis=-1)
+        before = [seen[:, k : k + count] for k in range(self.window)]
+        return ops.concatenate(before, axis=-1)
 
     def step(self, tokens, cache):
-        """Take one token `(batch, 1, dim)`; see the head of the file."""
+        # (batch, window, dim), the oldest first
         seen = ops.concatenate([cache[0], tokens], axis=1)
         side_by_side = ops.reshape(seen, (-1, 1, self.window * tokens.shape[-1]))
         return side_by_side, [seen[:, 1:]]
 
     def cache_shapes(self, input_shape):
-        """Return the shape of each array of the cache, without batch."""
         return [(self.window - 1, input_shape[-1])]
 
     def compute_output_shape(self, input_shape):

@@ -1,41 +1,40 @@
-"""What lattice the lines so far show, wherever it points: a causal look at its harmonics."""
+"""The lattice of the lines so far, in any direction: a causal reading of its harmonics."""
 
 import keras
 import numpy as np
 from keras import ops
 
-from stm_keras.trees.features import HARMONICS
+from stm_keras.layers.spectra import hann_waves
+from stm_keras.trees.features import HARMONICS, LATTICE
 
 OCTAVE = 4  # radii an octave
 RADII = 1.5 * 2.0 ** (np.arange(5 * OCTAVE + 1) / OCTAVE)  # periods over the width, to 48
 ANGLES = np.arange(-90, 90, 7.5)
 RIGHT = len(ANGLES) // 2  # steps of a right angle
-ROWS = (2.5, 14.0)  # periods over the width in which dimer rows are looked for
 SHARPNESS = 4.0  # of the choice of the strongest lattice
-FLOOR = 1e-3  # of the power, in squares of the running scale
 CLIP = 3.0  # running scales; what is higher is an adsorbate, not a lattice
+FLOOR = 1e-3  # of the power, in squares of the running scale
 NETWORK = len(HARMONICS) + 4  # features without a profile
 
 
 @keras.saving.register_keras_serializable(package="stm_keras")
 class RunningLattice(keras.layers.Layer):
-    """Find the strongest lattice of the lines so far, and tell the power of its harmonics.
+    """Find the strongest lattice of the lines so far, and read the power of its harmonics.
 
-    Which harmonics a lattice has tells atoms from dimers from rows; where it points is the
-    operator's choice, and in any one laboratory goes with the day. So the spectrum of the
-    lines so far is sampled over radius and angle, each direction is asked how much it looks
-    like the rows of a 2x1 lattice, and the harmonics are read relative to the best, or to
-    a mean over those that are nearly as good.
+    Its harmonics distinguish atoms, dimers and rows; its direction is the operator's choice,
+    and in any one laboratory goes with the day. So the spectrum of the lines so far is
+    sampled over radius and angle, each direction gets a score of how much it resembles the
+    rows of a 2x1 lattice, and the harmonics are read relative to the best, or to a mean over
+    those that are nearly as good.
 
     A spectrum without a window over lines would smear the lattice over all angles. The
     parabolic one (Welch) stretches with the scan as it grows, and still needs no more
     than two sums over lines.
 
     Args:
-        profile: bool. Whether to tell as well, before the rest, the mean over angles of
+        profile: bool. Whether to give as well, before the rest, the mean over angles of
             the logarithm of the power at each of 21 radii, and how far the strongest
             direction stands out there.
-        **kwargs: Passed on to `keras.layers.Layer`.
 
     Call arguments:
         lines: float tensor of shape `(batch, lines, pixels)`, as of `scale_lines`.
@@ -58,49 +57,52 @@ class RunningLattice(keras.layers.Layer):
         self.size = NETWORK + (2 * len(RADII) if profile else 0)
 
     def build(self, input_shape):
-        pixels = input_shape[-1]
-        window = np.hanning(pixels + 2)[1:-1]
-        window = window / np.sqrt(np.sum(window**2))
-        angles = np.deg2rad(ANGLES)
-        along = 2 * np.pi / pixels * (RADII[:, None] * np.cos(angles)).ravel()
-        across = 2 * np.pi / pixels * (RADII[:, None] * np.sin(angles)).ravel()
-        phase = np.outer(np.arange(pixels), along)
-        waves = np.concatenate([np.cos(phase), -np.sin(phase)], axis=1) * window[:, None]
-        self.waves = waves.astype("float32")
-        self.across = across.astype("float32")
+        pixels, angles = input_shape[-1], np.deg2rad(ANGLES)
+        # the spectrum is sampled at places = radii * angles, radius by radius
+        along = (RADII[:, None] * np.cos(angles)).ravel()
+        across = (RADII[:, None] * np.sin(angles)).ravel()
+        self.waves = hann_waves(pixels, -along)  # (pixels, 2 * places), of exp(-i ...)
+        self.across = (2 * np.pi / pixels * across).astype("float32")  # radians a line
 
     def call(self, lines):
         count = ops.shape(lines)[1]
-        place = ops.cast(ops.arange(count), "float32")[None, :, None]
-        terms = self._terms(lines, place)
+        number = ops.cast(ops.arange(count), "float32")[None, :, None]  # of each line
+        terms = self._terms(lines, number)
         earlier = ops.tril(ops.ones((count, count), "float32"))  # a sum over lines so far
-        return self._read(ops.matmul(earlier, terms), place + 1.0)
+        return self._read(ops.matmul(earlier, terms), number + 1.0)
 
     def step(self, lines, cache):
-        """Take one line `(batch, 1, pixels)` and a cache; return features and cache."""
-        total, place = cache
-        total = total + self._terms(lines, place)
-        return self._read(total, place + 1.0), [total, place + 1.0]
+        total, number = cache  # (batch, 1, 4 * places), (batch, 1, 1)
+        total = total + self._terms(lines, number)
+        return self._read(total, number + 1.0), [total, number + 1.0]
 
     def cache_shapes(self, input_shape):
-        """Return the shape of each array of the cache, without batch."""
         return [(1, 4 * len(self.across)), (1, 1)]
 
-    def _terms(self, lines, place):
-        """What a line adds to the two sums, real and imaginary part of each."""
+    def _terms(self, lines, number):
+        """What a line adds to the two sums: `(batch, lines, 4 * places)`.
+
+        With f(n) the Fourier sum along line n, turned by the phase of n lines across, the
+        parabolic window over the first N lines is
+
+            w(n) = 4 t (1 - t), t = (n + 1/2) / N
+
+        so the windowed sum of f is 4 (sum (n + 1/2) f / N - sum (n + 1/2)^2 f / N^2): two
+        sums that do not depend on N. Each has real and imaginary part.
+        """
         waves = ops.clip(ops.cast(lines, "float32"), -CLIP, CLIP)
         waves = ops.matmul(waves, ops.convert_to_tensor(self.waves))
         real, imaginary = ops.split(waves, 2, axis=-1)
-        turn = place * ops.convert_to_tensor(self.across)
+        turn = number * ops.convert_to_tensor(self.across)
         cosine, sine = ops.cos(turn), ops.sin(turn)
-        at = place + 0.5
+        at = number + 0.5
         turned = ops.concatenate(
             [real * cosine + imaginary * sine, imaginary * cosine - real * sine], axis=-1
         )
         return ops.concatenate([turned * at, turned * at * at], axis=-1)
 
     def _read(self, total, count):
-        """Turn sums over `count` lines into features."""
+        """Turn sums over `count` lines, `(batch, lines, 1)`, into features."""
         first, second = ops.split(total, 2, axis=-1)
         field = 4.0 * (first / count - second / (count * count))
         real, imaginary = ops.split(field, 2, axis=-1)
@@ -109,13 +111,13 @@ class RunningLattice(keras.layers.Layer):
         power = (real * real + imaginary * imaginary) / weight
         shape = (-1, ops.shape(total)[1], len(RADII), len(ANGLES))
         log_power = ops.reshape(ops.log(power + FLOOR), shape)
-        found = read_harmonics(log_power)
-        known = ops.broadcast_to(ops.log2(count), ops.shape(found[..., :1]))
-        told = [found, known]
+        harmonics = read_harmonics(log_power)
+        octaves = ops.broadcast_to(ops.log2(count), ops.shape(harmonics[..., :1]))
+        features = [harmonics, octaves]
         if self.profile:
-            mean = ops.mean(log_power, axis=-1)
-            told = [mean, ops.max(log_power, axis=-1) - mean, *told]
-        return ops.cast(ops.concatenate(told, axis=-1), self.compute_dtype)
+            mean = ops.mean(log_power, axis=-1)  # (batch, lines, radii)
+            features = [mean, ops.max(log_power, axis=-1) - mean, *features]
+        return ops.cast(ops.concatenate(features, axis=-1), self.compute_dtype)
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:2], self.size)
@@ -126,11 +128,10 @@ class RunningLattice(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="stm_keras")
 class LastFeatures(keras.layers.Layer):
-    """Take the last features alone: what of a description one part of a network sees.
+    """Take the last features alone, for a part of a network that reads no others.
 
     Args:
         count: int.
-        **kwargs: Passed on to `keras.layers.Layer`.
 
     Call arguments:
         features: float tensor of shape `(batch, lines, features)`.
@@ -154,39 +155,40 @@ class LastFeatures(keras.layers.Layer):
 
 
 def read_harmonics(log_power):
-    """Read the harmonics of the strongest lattice from spectra over radius and angle.
+    """Read the harmonics of the strongest lattice from `(batch, lines, radii, angles)`.
 
-    Args:
-        log_power: float tensor `(batch, lines, radii, angles)`.
-
-    Returns:
-        float tensor `(batch, lines, 12)`, as of `RunningLattice`, without the last.
+    Gives `(batch, lines, 12)`, as `RunningLattice` without the last feature.
     """
     low, high = rows_between()
-    mean = ops.mean(log_power, axis=-1, keepdims=True)
+    mean = ops.mean(log_power, axis=-1, keepdims=True)  # over angles
     peaks = log_power - mean
+    # How much each (radius, angle) looks like the rows of a 2x1 lattice: its own peak, and
+    # half of those an octave above, along (both atoms of a dimer) and across (dimers along a
+    # row). `comb` and `choice` are (batch, lines, radii of rows, angles); choice sums to 1.
     above = ops.maximum(peaks, 0.0)[:, :, low + OCTAVE : high + OCTAVE]
     comb = peaks[:, :, low:high] + (above + turned(above, RIGHT)) / 2
     flat = ops.reshape(comb, (-1, ops.shape(comb)[1], (high - low) * len(ANGLES)))
     choice = ops.reshape(ops.softmax(SHARPNESS * flat, axis=-1), ops.shape(comb))
+    # each harmonic where it would lie for every (radius, angle), averaged by `choice`; the
+    # lattice may be mirrored, so its larger side counts
     nearby = widest(log_power)
-    found = []
+    features = []
     for octaves, degrees in HARMONICS:
         rows, steps = shifted_rows(octaves), round(degrees / (ANGLES[1] - ANGLES[0]))
-        there = ops.take(nearby, rows, axis=2)
-        there = ops.maximum(turned(there, steps), turned(there, -steps))
-        found.append(ops.sum(choice * there, axis=(2, 3)))
+        power = ops.take(nearby, rows, axis=2)
+        power = ops.maximum(turned(power, steps), turned(power, -steps))
+        features.append(ops.sum(choice * power, axis=(2, 3)))
     by_radius = ops.sum(choice, axis=3)
     radii = ops.convert_to_tensor(np.log2(RADII[low:high]).astype("float32"))
-    found.append(ops.sum(by_radius * mean[:, :, low:high, 0], axis=2))
-    found.append(ops.sum(by_radius * radii, axis=2))
-    found.append(ops.sum(choice * comb, axis=(2, 3)))
-    return ops.stack(found, axis=-1)
+    features.append(ops.sum(by_radius * mean[:, :, low:high, 0], axis=2))
+    features.append(ops.sum(by_radius * radii, axis=2))
+    features.append(ops.sum(choice * comb, axis=(2, 3)))
+    return ops.stack(features, axis=-1)
 
 
 def rows_between():
     """Return the first and the last but one index of radii where rows are looked for."""
-    inside = np.flatnonzero((ROWS[0] <= RADII) & (ROWS[1] >= RADII))
+    inside = np.flatnonzero((LATTICE[0] <= RADII) & (LATTICE[1] >= RADII))
     return int(inside[0]), int(inside[-1]) + 1
 
 
@@ -198,7 +200,10 @@ def shifted_rows(octaves):
 
 
 def turned(spectrum, steps):
-    """Read a spectrum so many steps of the angle further on; half a turn is the same."""
+    """Read a spectrum so many steps of the last axis, the angle, further on.
+
+    The angles are half a turn, after which a spectrum repeats itself.
+    """
     steps %= len(ANGLES)
     if not steps:
         return spectrum
@@ -206,7 +211,10 @@ def turned(spectrum, steps):
 
 
 def widest(spectrum):
-    """Take the largest of each place and its eight neighbours: a harmonic lies between."""
+    """Take the largest of each place and its eight neighbours in (radius, angle).
+
+    A harmonic falls between the places where the spectrum is sampled.
+    """
     across = ops.maximum(spectrum, ops.maximum(turned(spectrum, 1), turned(spectrum, -1)))
     padded = ops.concatenate([across[:, :, :1], across, across[:, :, -1:]], axis=2)
     return ops.maximum(across, ops.maximum(padded[:, :, :-2], padded[:, :, 2:]))

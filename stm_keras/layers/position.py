@@ -1,4 +1,4 @@
-"""Say which token is the scan as a whole, and which line each other token is."""
+"""A token for the scan as a whole, and positions for the others."""
 
 import keras
 import numpy as np
@@ -8,9 +8,6 @@ from keras import ops
 @keras.saving.register_keras_serializable(package="stm_keras")
 class ClassToken(keras.layers.Layer):
     """Put one learned token before the others, to gather what the scan shows.
-
-    Args:
-        **kwargs: Passed on to `keras.layers.Layer`.
 
     Call arguments:
         tokens: float tensor of shape `(batch, tokens, dim)`.
@@ -41,12 +38,11 @@ class ClassToken(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="stm_keras")
 class Positions(keras.layers.Layer):
-    """Add to each token a vector that tells its place.
+    """Add to each token a vector of its position.
 
     Args:
         max_tokens: int. The most tokens there can be.
         kind: str. "learned", or "sinusoidal" which has no weights.
-        **kwargs: Passed on to `keras.layers.Layer`.
 
     Call arguments:
         tokens: float tensor of shape `(batch, tokens, dim)`, `tokens` from 1 to

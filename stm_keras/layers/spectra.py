@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from stm_keras.layers.causal import unit_lines
+
 EPSILON = 1e-3
 
 
@@ -19,7 +21,6 @@ class RunningSpectra(keras.layers.Layer):
     Args:
         bins: int. Spatial frequencies: 1 to `bins` periods a line.
         lags: sequence of int. Lines back that cross-spectra are taken with.
-        **kwargs: Passed on to `keras.layers.Layer`.
 
     Call arguments:
         lines: float tensor of shape `(batch, lines, pixels)`, as of `scale_lines`.
@@ -42,26 +43,20 @@ class RunningSpectra(keras.layers.Layer):
         self.lags = tuple(lags)
 
     def build(self, input_shape):
-        pixels = input_shape[-1]
-        place = np.arange(pixels)
-        window = np.hanning(pixels + 2)[1:-1]
-        window = window / np.sqrt(np.sum(window**2))
-        angle = 2 * np.pi * np.outer(place, np.arange(1, self.bins + 1)) / pixels
-        waves = np.concatenate([np.cos(angle), np.sin(angle)], axis=1) * window[:, None]
-        self.waves = waves.astype("float32")
+        self.waves = hann_waves(input_shape[-1], np.arange(1, self.bins + 1))
 
     def call(self, lines):
         waves = self._transform(lines)
         lag = max(self.lags)
         count = ops.shape(lines)[1]
-        before = ops.pad(waves, [[0, 0], [lag, 0], [0, 0]])
+        before = ops.pad(waves, [[0, 0], [lag, 0], [0, 0]])  # `lag` lines of 0 come first
         pairs = [before[:, lag - each : lag - each + count] for each in self.lags]
         total = ops.cumsum(self._products(waves, pairs), axis=1)
-        number = ops.cumsum(ops.ones_like(total[:1, :, :1]), axis=1)
+        number = ops.cumsum(ops.ones_like(total[:1, :, :1]), axis=1)  # (1, lines, 1)
         return self._coherence(total / number)
 
     def step(self, lines, cache):
-        """Take one line `(batch, 1, pixels)` and a cache; return spectra and cache."""
+        # waves of the last `lag` lines, the sum of products, and how many lines it has
         before, total, number = cache
         waves = self._transform(lines)
         lag = max(self.lags)
@@ -72,18 +67,20 @@ class RunningSpectra(keras.layers.Layer):
         return self._coherence(total / number), [before, total, number]
 
     def cache_shapes(self, input_shape):
-        """Return the shape of each array of the cache, without batch."""
         width = self.bins * (1 + 2 * len(self.lags))
         return [(max(self.lags), 2 * self.bins), (1, width), (1, 1)]
 
     def _transform(self, lines):
-        lines = ops.cast(lines, "float32")
-        square = ops.mean(ops.square(lines), axis=-1, keepdims=True)
-        there = square > 1e-10
-        shape = ops.where(there, lines / ops.sqrt(ops.where(there, square, 1.0)), 0.0)
+        """Return real and imaginary parts at each frequency: `(batch, lines, 2 * bins)`."""
+        shape, _ = unit_lines(ops.cast(lines, "float32"))
         return ops.matmul(shape, ops.convert_to_tensor(self.waves))
 
     def _products(self, waves, pairs):
+        """Multiply each line by itself and, conjugated, by each line before it of `pairs`.
+
+        Power, then real and imaginary part for each lag: `(batch, lines, bins * (1 + 2 *
+        lags))`, which is what the means are taken of.
+        """
         real, imaginary = ops.split(waves, 2, axis=-1)
         products = [ops.square(real) + ops.square(imaginary)]
         for pair in pairs:
@@ -93,6 +90,7 @@ class RunningSpectra(keras.layers.Layer):
         return ops.concatenate(products, axis=-1)
 
     def _coherence(self, means):
+        """Divide the mean cross-spectra by the mean power: what noise averages to 0."""
         power, cross = means[..., : self.bins], means[..., self.bins :]
         scale = ops.tile(power + EPSILON, (1, 1, 2 * len(self.lags)))
         spectra = ops.concatenate([ops.log(power + EPSILON), cross / scale], axis=-1)
@@ -103,3 +101,17 @@ class RunningSpectra(keras.layers.Layer):
 
     def get_config(self):
         return {**super().get_config(), "bins": self.bins, "lags": list(self.lags)}
+
+
+def hann_waves(pixels, periods):
+    """Return cosines and sines under a Hann window: float32 array `(pixels, 2 * waves)`.
+
+    A line times this matrix is its Fourier sum at each number of periods over the width,
+    real parts first. The window has a sum of squares of 1: white noise of variance 1 has
+    power 1.
+    """
+    window = np.hanning(pixels + 2)[1:-1]  # without the zeros at its ends
+    window = window / np.sqrt(np.sum(window**2))
+    angle = 2 * np.pi / pixels * np.outer(np.arange(pixels), periods)
+    waves = np.concatenate([np.cos(angle), np.sin(angle)], axis=1) * window[:, None]
+    return waves.astype("float32")

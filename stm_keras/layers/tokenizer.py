@@ -25,7 +25,6 @@ class ScanlineTokenizer(keras.layers.Layer):
             see that line alone. "spectra" is one dense projection of the pixels and of
             what is periodic in the lines so far (`RunningSpectra`, batch-normalised):
             it finds a lattice across lines too, for less work than the convolutions.
-        **kwargs: Passed on to `keras.layers.Layer`.
 
     Call arguments:
         lines: float tensor of shape `(batch, lines, pixels)`. Heights, each line of
@@ -108,14 +107,13 @@ class ScanlineTokenizer(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="stm_keras")
 class RecordedLines(keras.layers.Layer):
-    """Tell which tokens may be looked at: those of lines that hold something.
+    """Mask the tokens that may be attended to: those of lines that were recorded.
 
     A line that was not recorded, was lost or is constant comes as zeros. No token
-    looks at it, so an aborted scan gives the same answer with and without padding.
+    attends to it, so an aborted scan gives the same answer with and without padding.
 
     Args:
-        extra: int. Tokens before the lines (the class token), always looked at.
-        **kwargs: Passed on to `keras.layers.Layer`.
+        extra: int. Tokens before the lines (the class token), always attended to.
 
     Call arguments:
         lines: float tensor of shape `(batch, lines, pixels)`.

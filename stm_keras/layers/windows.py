@@ -1,4 +1,4 @@
-"""Look at a scan through a window that rolls over its lines."""
+"""Windows that roll over the lines of a scan."""
 
 import keras
 from keras import ops
@@ -16,7 +16,6 @@ class RollingWindows(keras.layers.Layer):
     Args:
         window: int. Lines of a window.
         stride: int. Lines from one window to the next.
-        **kwargs: Passed on to `keras.layers.Layer`.
 
     Call arguments:
         lines: float tensor of shape `(batch, lines, pixels)`.
@@ -39,16 +38,13 @@ class RollingWindows(keras.layers.Layer):
 
     def call(self, lines):
         padded = ops.pad(lines, ((0, 0), (self.window - 1, 0), (0, 0)))
-        places = range(self.window)
-        ends = [(place + 1 - self.window) or None for place in places]
+        # line k of every window: the padded lines from k on, as many as there are windows
         first = self.stride - 1
-        windows = ops.stack(
-            [
-                padded[:, place + first : end : self.stride]
-                for place, end in zip(places, ends, strict=True)
-            ],
-            axis=2,
-        )
+        columns = [
+            padded[:, k + first : (k + 1 - self.window) or None : self.stride]
+            for k in range(self.window)
+        ]
+        windows = ops.stack(columns, axis=2)  # (batch, windows, window, pixels)
         if self.stride > 1:
             windows = ops.concatenate([padded[:, None, : self.window], windows], axis=1)
         return ops.reshape(windows, (-1, self.window, lines.shape[2]))
@@ -67,9 +63,6 @@ class RollingWindows(keras.layers.Layer):
 @keras.saving.register_keras_serializable(package="stm_keras")
 class WindowSequences(keras.layers.Layer):
     """Put the features of `RollingWindows` back in the order of their scans.
-
-    Args:
-        **kwargs: Passed on to `keras.layers.Layer`.
 
     Call arguments:
         features: float tensor of shape `(batch * windows, dim)`.
@@ -98,7 +91,6 @@ class HoldAnswers(keras.layers.Layer):
 
     Args:
         stride: int. That of `RollingWindows`.
-        **kwargs: Passed on to `keras.layers.Layer`.
 
     Call arguments:
         answers: float tensor of shape `(batch, windows, dim)`.

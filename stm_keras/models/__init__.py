@@ -1,4 +1,9 @@
-"""The networks, by name."""
+"""The networks, by name.
+
+Each takes `num_classes`, `pixels` of a line, `max_lines` of a scan, and the settings of its
+class in `stm_keras.settings.MODEL_CONFIGS`, where they are described and have their defaults;
+tests/models compares the keyword defaults here with those.
+"""
 
 from stm_keras.models.cnn import cnn, cnn_small
 from stm_keras.models.lrcn import lrcn

@@ -1,4 +1,4 @@
-"""A small convolutional network over the whole scan, quick to train on a processor."""
+"""Convolutional networks over the whole scan: a small one, and that of Gordon et al."""
 
 import keras
 
@@ -7,15 +7,8 @@ def cnn_small(num_classes, pixels=128, max_lines=128, width=16, dropout=0.2):
     """Build a small full-scan CNN: it sees the lattice in two dimensions at once.
 
     Five convolutions with batch normalisation, three of them with stride 2, are
-    averaged over the scan. A scan may end early: the average is over what there is.
-
-    Args:
-        num_classes: int. Classes.
-        pixels: int. Pixels of a line.
-        max_lines: int. The most lines of a scan; any number may come.
-        width: int. Filters of the first convolution; later ones have 2 and 4 times as
-            many.
-        dropout: float. Rate before the last layer.
+    averaged over the scan, and have `width`, 2 and 4 times as many filters. Any number of
+    lines may come, whatever `max_lines`: the average is over those there are.
 
     Returns:
         A functional `keras.Model` from float tensor `(batch, lines, pixels)` to logits
@@ -89,12 +82,7 @@ def vgg_features(scans, width=32):
 def cnn(num_classes, pixels=128, max_lines=128, width=32, dropout=0.2):
     """Build the full-scan CNN of Gordon et al., 2020.
 
-    Args:
-        num_classes: int. Classes.
-        pixels: int. Pixels of a line.
-        max_lines: int. The most lines of a scan; any number may come.
-        width: int. Filters of the first pair of convolutions.
-        dropout: float. Rate before the last layer.
+    Any number of lines may come, whatever `max_lines`.
 
     Returns:
         A functional `keras.Model` from float tensor `(batch, lines, pixels)` to logits

@@ -1,4 +1,4 @@
-"""The network to beat: a CNN over a rolling window of lines, and an LSTM over windows."""
+"""The baseline that streams: a CNN over a rolling window of lines, and an LSTM over windows."""
 
 import keras
 
@@ -24,16 +24,8 @@ def lrcn(
     one larger batch. Neighbours share most of their lines but no convolution: each is
     padded at the rim of its own window, and the strides fall on other lines.
 
-    Args:
-        num_classes: int. Classes.
-        pixels: int. Pixels of a line.
-        max_lines: int. The most lines of a scan; any number may come.
-        window: int. Lines of a window.
-        stride: int. Lines from one window to the next; the answer is held between.
-            1 is the paper's. A stride of 4 costs a quarter.
-        width: int. Filters of the first pair of convolutions.
-        units: int. Units of the LSTM.
-        dropout: float. Rate before the last layer.
+    Between two windows the answer is held: a `stride` of 4 costs a quarter of the paper's 1.
+    Any number of lines may come, whatever `max_lines`.
 
     Returns:
         A functional `keras.Model` from float tensor `(batch, lines, pixels)` to a dict

@@ -25,8 +25,9 @@ STEM = (  # filters over width, kernel and stride along the line, dilation over 
     (4.0, 3, 2, 4),
 )
 CHANGE_STEM = ((0.75, 8, 4, 1), (1.5, 3, 2, 1), (2.25, 3, 2, 2))
-DESCRIBED, TREES = "described", "trees"  # layers: what the trees see, and they
-SURFACE = "surface"  # layer: what tells unknown surfaces
+DESCRIBED = "described"  # layer: what trees and `SURFACE` read
+TREES, SURFACE = "trees", "surface"  # layers: boosted trees; recognises unknown surfaces
+CHANGE_TAPS = 3  # lines that each of these convolutions spans
 LATEST = 8  # lines that a tip change is looked for in
 
 
@@ -51,29 +52,14 @@ def sequential(
 
     Four causal convolutions sum up the last 23 lines in a token: a lattice shows across
     lines, and between two it hardly changes. Beside them the spectrum of the lines so far
-    tells what is periodic. A GRU or causal attention carries on what earlier lines showed,
-    a running mean what the scan shows as a whole. Two more heads tell whether the tip
-    changed at the line, by convolutions of its own, and whether the surface is one that the
-    network does not know.
+    shows what is periodic. A GRU or causal attention carries on what earlier lines showed,
+    a running mean what the scan shows as a whole. Two more heads answer whether the tip
+    changed at the line, by convolutions of its own, and whether the surface is unknown.
 
-    Args:
-        num_classes: int. Classes.
-        pixels: int. Pixels of a line.
-        max_lines: int. Lines of a scan; any number may come.
-        width: int. Filters of the first convolution; the last has four times as many.
-        taps: int. Lines a convolution spans; 1 sees each line alone.
-        mixer: str. "gru", "attention", or "mean" for the running mean alone.
-        units: int. Length of a token and of the state.
-        spectra: int. Length that the token grows by for what is periodic in the lines so
-            far, 0 without.
-        lattice: int. Width of the layer that reads the harmonics of the lattice so far,
-            wherever it points, 0 without.
-        trees: int. Boosted trees of each class and stage of a scan, which see numbers
-            that describe the lines so far and have a say beside the network, 0 without.
-        surface: int. Width of a layer that tells unknown surfaces from the same numbers as
-            the trees, beside the network and not from its tokens; 0 for a head on those.
-        layers, heads, window: int. Of attention: blocks, heads, lines looked back on.
-        dropout: float. Rate before the heads and in the blocks.
+    `lattice`, `trees` and `surface` read numbers that describe the lines so far, wherever
+    the lattice points: as a part of the tokens, as boosted trees whose logits are added to
+    the network's, and as a layer that recognises unknown surfaces. Any number of lines may
+    come, whatever `max_lines`.
 
     Returns:
         A functional `keras.Model` from float tensor `(batch, lines, pixels)`, as of
@@ -114,44 +100,46 @@ def sequential(
         )
     tokens = kl.Concatenate(name="gather")(whole) if len(whole) > 1 else whole[0]
     tokens = kl.Dense(units, name="mix")(tokens)
-    beside = bool(trees or surface)  # who reads numbers that describe the lines
-    if lattice or beside:
-        found = RunningLattice(profile=beside, name="lattice")(lines)
+    described = bool(trees or surface)  # whether anything reads `DESCRIBED`
+    if lattice or described:
+        harmonics = RunningLattice(profile=described, name="lattice")(lines)
     if lattice:
-        tokens = kl.Add(name="mix_lattice")([tokens, _lattice(kl, found, lattice, units)])
+        tokens = kl.Add(name="mix_lattice")(
+            [tokens, _read_lattice(kl, harmonics, lattice, units)]
+        )
     tokens = kl.Activation("relu", name="mix_relu")(tokens)
 
     # === Heads ===
     tokens = kl.Dropout(dropout, name="dropout")(tokens)
     state = kl.Dense(num_classes, dtype="float32", name="state")(tokens)
-    if beside:
-        described = RunningStatistics(name="statistics")(lines)
-        described = kl.Concatenate(name=DESCRIBED)([described, found])
+    if described:
+        statistics = RunningStatistics(name="statistics")(lines)
+        description = kl.Concatenate(name=DESCRIBED)([statistics, harmonics])
     if trees:
-        answer = BoostedTrees(num_classes, trees, name=TREES)(described)
+        answer = BoostedTrees(num_classes, trees, name=TREES)(description)
         state = kl.Add(dtype="float32", name="state_and_trees")([state, answer])
     change = kl.Dense(1, dtype="float32", name="change")(
-        _what_changed(channels, width, units)
+        _change_features(channels, width, units)
     )
     if surface:
         tokens = kl.Dense(surface, activation="tanh", dtype="float32", name=SURFACE)(
-            described
+            description
         )
     unknown = kl.Dense(1, dtype="float32", name="unknown")(tokens)
     heads = {"state": state, "change": change, "unknown": unknown}
     return keras.Model(lines, heads, name="sequential")
 
 
-def _lattice(kl, found, width, units):
-    """Read the lattice; at first it adds nothing to what the rest of the network says."""
-    if found.shape[-1] > NETWORK:  # the profile is for the trees
-        found = LastFeatures(NETWORK, name="lattice_alone")(found)
-    found = kl.BatchNormalization(axis=-1, momentum=0.95, name="norm_lattice")(found)
-    found = kl.Dense(width, activation="relu", name="lattice_read")(found)
-    return kl.Dense(units, kernel_initializer="zeros", name="lattice_add")(found)
+def _read_lattice(kl, features, width, units):
+    """Read the lattice; at first it adds nothing to the tokens of the rest of the network."""
+    if features.shape[-1] > NETWORK:  # the profile is for the trees
+        features = LastFeatures(NETWORK, name="lattice_alone")(features)
+    features = kl.BatchNormalization(axis=-1, momentum=0.95, name="norm_lattice")(features)
+    features = kl.Dense(width, activation="relu", name="lattice_read")(features)
+    return kl.Dense(units, kernel_initializer="zeros", name="lattice_add")(features)
 
 
-def _convolve(features, stem, width, taps=3, prefix=""):
+def _convolve(features, stem, width, taps, prefix=""):
     """Causal convolutions, each with its norm and ReLU."""
     for index, (share, kernel, stride, dilation) in enumerate(stem):
         features = CausalConv(
@@ -169,15 +157,15 @@ def _convolve(features, stem, width, taps=3, prefix=""):
     return features
 
 
-def _what_changed(channels, width, units):
+def _change_features(channels, width, units):
     """Compare the latest lines with all before them, by layers of its own.
 
     What a scan shows as a whole must not hang on its latest line, and a change shows in
-    little else. Real scans tell no line of a change, so `train.frozen` can keep these
-    layers as simulated scans taught them.
+    little else. Real scans have no labels of the line of a change, so `train.frozen` can keep
+    these layers as they were trained on simulated scans.
     """
     kl = keras.layers
-    features = _convolve(channels, CHANGE_STEM, width, prefix="change_")
+    features = _convolve(channels, CHANGE_STEM, width, CHANGE_TAPS, "change_")
     tokens = LineSummary(name="change_summary")(features)
     tokens = kl.Dense(units // 2, activation="relu", name="change_project")(tokens)
     mean = RunningMean(name="change_mean")(tokens)

@@ -5,7 +5,7 @@ import keras
 from stm_keras import layers as own
 from stm_keras.errors import MismatchError
 
-LINE_BY_LINE = (  # what acts on each line alone
+LINE_BY_LINE = (  # layers that act on each line alone
     own.BoostedTrees,
     own.LastFeatures,
     own.LineChannels,
@@ -27,14 +27,10 @@ def make_step(model):
     The weights are the model's own. The cache is what the layers that look back keep of
     earlier lines; its size is the same at every line, so time and memory are too.
 
-    Args:
-        model: functional `keras.Model` from `(batch, lines, pixels)` to a dict of logits
-            after every line, each `(batch, lines, outputs)`.
-
     Returns:
         A functional `keras.Model` from a list of line `(batch, 1, pixels)` and the arrays
         of the cache to a dict: logits of each head `(batch, outputs)`, and "cache", the
-        list of arrays for the next line. Begin with `first_cache`.
+        list of arrays for the next line. The first is `first_cache`.
 
     Raises:
         MismatchError: A layer needs more than the line and a cache.
@@ -74,14 +70,9 @@ class _Step(keras.layers.Layer):
 
 
 def first_cache(step, batch=1):
-    """Return the cache before the first line.
+    """Return the cache of a `make_step` model before the first line: float32 tensors of 0.
 
-    Args:
-        step: `keras.Model` of `make_step`.
-        batch: int. Scans that are followed side by side.
-
-    Returns:
-        list of float32 tensors of 0, with a batch.
+    `batch` is how many scans are followed side by side.
     """
     entries = step.inputs[1:]
     return [keras.ops.zeros((batch, *entry.shape[1:]), "float32") for entry in entries]
@@ -90,20 +81,15 @@ def first_cache(step, batch=1):
 def chain(model):
     """List the layers of a model in the order of computing, if each can stream.
 
-    Args:
-        model: `keras.Model`.
-
-    Returns:
-        list of `keras.layers.Layer`. Each has `step`, or acts on each line alone.
-
     Raises:
-        MismatchError: One does neither, or the model judges whole scans.
+        MismatchError: One neither has `step` nor acts on each line alone, or the model
+            judges whole scans.
     """
     advice = "Take a model that answers after every line, such as `sequential`."
     name = getattr(model, "name", type(model).__name__)
     if not isinstance(getattr(model, "output", None), dict):
         raise MismatchError(f"The model ({name}) judges whole scans. {advice}")
-    found = []
+    layers = []
     for part in model.operations:
         if isinstance(part, keras.layers.InputLayer):
             continue
@@ -112,8 +98,8 @@ def chain(model):
                 f"The model ({name}) cannot go line by line: {part.name} "
                 f"({type(part).__name__}) sees several lines at once. {advice}"
             )
-        found.append(part)
-    return found
+        layers.append(part)
+    return layers
 
 
 def _streams(part):

@@ -23,22 +23,12 @@ def vit(
     mlp_dim=1024,
     dropout=0.1,
 ):
-    """Build the scanline ViT: it sees a scan, whole or begun, and names its class.
+    """Build the scanline ViT: it classifies a scan, complete or partial.
 
     With the defaults and four classes it is the predecessor's network of 4,806,404
     weights.
 
-    Args:
-        num_classes: int. Classes.
-        pixels: int. Pixels of a line.
-        max_lines: int. The most lines of a scan; fewer may come.
-        tokenizer: str. "linear", "conv" or "spectra", the stem of `ScanlineTokenizer`.
-        positions: str. "learned" or "sinusoidal".
-        layers: int. Blocks.
-        heads: int. Attention heads in a block.
-        dim: int. Length of a token.
-        mlp_dim: int. Hidden width of a block.
-        dropout: float. Rate after the positions and in the blocks.
+    Dropout is after the positions and in the blocks.
 
     Returns:
         A functional `keras.Model` from float tensor `(batch, lines, pixels)`, with

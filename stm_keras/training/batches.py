@@ -25,37 +25,34 @@ class Batches(keras.utils.PyDataset):
     next epoch goes on where it ended, so that one can stop and resume within a pass.
 
     Of several processes each makes its own rows. It draws the random numbers of all, so a
-    scan looks the same whichever process makes it, and reads and varies only its own.
+    scan looks the same whichever process makes it, and reads and augments only its own.
 
     Args:
-        lessons: `Lessons`.
-        batch_size: int. Scans of a batch, those of `beside` included.
-        seed: int.
-        augment: A `stm_keras.settings.AugmentConfig`, or None for scans as they are.
-        prepare: callable that turns heights into model input.
-        heads: sequence of str. What the model answers after every line, each with targets
-            of its own; empty for one that answers once a scan.
-        late: float. Weight of late lines over early ones, see `Lessons.line_targets`.
-        beside: sequence of pairs of `Lessons` and the share of every batch that they
-            fill, drawn at random.
-        threads: int. Threads that prepare batches.
-        steps: int. Batches of an epoch, or None for a whole pass.
-        rank: int. Which of `world` equal shares of every batch to make.
-        world: int.
-        devices: int. Batches are filled up to a multiple of it with rows of weight 0, and
-            the weights of the others rise by as much as the mean over rows falls.
+        scans: `TrainingSet`.
+        batch_size: Scans of a batch, those of `auxiliary` included.
+        augment: `AugmentConfig`, or None for scans as they are.
+        prepare: Turns heights into model input.
+        heads: Names of the heads that answer after every line, each with targets of its own;
+            empty for a model that answers once a scan.
+        late: Weight of late lines over early ones, see `TrainingSet.line_targets`.
+        auxiliary: Pairs of `TrainingSet` and the share of every batch that its scans fill,
+            drawn at random.
+        steps: Batches of an epoch, or None for a whole pass.
+        rank: Which of `world` equal shares of every batch to make.
+        devices: Batches are filled up to a multiple of it with rows of weight 0, and the
+            weights of the others rise by as much as the mean over rows falls.
     """
 
     def __init__(
         self,
-        lessons,
+        scans,
         batch_size,
         seed,
         augment=None,
         prepare=standardise_lines,
         heads=(),
         late=0.0,
-        beside=(),
+        auxiliary=(),
         threads=2,
         steps=None,
         rank=0,
@@ -63,26 +60,28 @@ class Batches(keras.utils.PyDataset):
         devices=1,
     ):
         super().__init__()
-        self.lessons = lessons
-        self.beside = [
-            (others, max(round(share * batch_size), 1)) for others, share in beside
+        self.scans = scans
+        self.auxiliary = [
+            (each, max(round(part * batch_size), 1)) for each, part in auxiliary
         ]
-        more = sum(count for _, count in self.beside)
-        self.own = max(min(batch_size - more, len(lessons)), 1)
+        extra = sum(count for _, count in self.auxiliary)
+        self.own = max(min(batch_size - extra, len(scans)), 1)  # rows from `scans`
         self.seed = seed
         self.augment = augment
         self.prepare = prepare
         self.heads = tuple(heads)
         self.late = late
-        self.passing = -(-len(lessons) // self.own)  # batches of a pass
-        self.steps = steps or self.passing
+        self.pass_steps = -(-len(scans) // self.own)  # batches of a pass
+        self.steps = steps or self.pass_steps
         self._orders = {}
         self.waited = 0.0  # seconds in which training had to wait for data
-        size = self.own + more
+        # `row` holds this process' rows of the filled batch; beyond `size` it starts over,
+        # and what comes twice is made once: `_rows` are made, `_copies` puts them in place
+        size = self.own + extra
         filled = -(-size // devices) * devices
-        share = np.arange(filled).reshape(world, -1)[rank]
-        self._rows, self._places = np.unique(share % size, return_inverse=True)
-        self._factor = np.where(share < size, filled / size, 0).astype(np.float32)
+        row = np.arange(filled).reshape(world, -1)[rank]
+        self._rows, self._copies = np.unique(row % size, return_inverse=True)
+        self._factor = np.where(row < size, filled / size, 0).astype(np.float32)
         self._whole = filled == len(self._rows) == size
         self._ahead = 2 * threads
         self._pool = ThreadPoolExecutor(threads, "batches")
@@ -91,86 +90,81 @@ class Batches(keras.utils.PyDataset):
     def __len__(self):
         return self.steps
 
+    def __getitem__(self, number):
+        start = time.perf_counter()
+        pending = self._pending
+        for following in range(number, min(number + 1 + self._ahead, len(self))):
+            if following not in pending:
+                arguments = self.locate(self.epoch * self.steps + following)
+                pending[following] = self._pool.submit(self.make, *arguments)
+        batch = pending.pop(number).result()
+        self.waited += time.perf_counter() - start
+        return batch
+
     def set_epoch(self, epoch):
         """Choose the epoch that the next batches belong to."""
         self.epoch = epoch
-        self._coming = {}
-        self.order(epoch * self.steps // self.passing)
+        self._pending = {}
+        self.order(epoch * self.steps // self.pass_steps)
 
     def order(self, number):
-        """Return the order of a pass: int array of places in the lessons.
+        """Return the order of a pass: int array of indices into the scans.
 
-        It takes 8 bytes a scan; that of the pass before is forgotten.
+        It takes 8 bytes a scan; all but this and the order before it are forgotten.
         """
         if number not in self._orders:
             self._orders = {k: v for k, v in self._orders.items() if k == number - 1}
             rng = np.random.default_rng((self.seed, number))
-            order = rng.permutation(len(self.lessons))
-            self._orders[number] = np.resize(order, self.passing * self.own)
+            order = rng.permutation(len(self.scans))
+            self._orders[number] = np.resize(order, self.pass_steps * self.own)
         return self._orders[number]
 
-    def place(self, step):
-        """Return what `make` needs for a step, counted from the first of the training."""
-        passed, number = divmod(step, self.passing)
+    def locate(self, step):
+        """Return the arguments of `make` for a step, counted from the first of the training."""
+        passed, number = divmod(step, self.pass_steps)
         return passed, self.order(passed), number
 
     def make(self, passed, order, number):
         """Prepare batch `number` of a pass: inputs, targets and weights."""
         rng = np.random.default_rng((self.seed, passed, number))
         chosen = order[number * self.own : (number + 1) * self.own]
-        parts = [self._part(self.lessons, chosen, rng, 0)]
-        begin = self.own
-        for lessons, count in self.beside:
-            chosen = rng.integers(0, len(lessons), count)
-            parts.append(self._part(lessons, chosen, rng, begin))
-            begin += count
+        parts = [self._part(self.scans, chosen, rng, 0)]
+        start = self.own
+        for scans, count in self.auxiliary:
+            chosen = rng.integers(0, len(scans), count)
+            parts.append(self._part(scans, chosen, rng, start))
+            start += count
         batch = _join(parts)
         return batch if self._whole else self._filled(batch)
 
-    def _part(self, lessons, chosen, rng, begin):
-        own = slice(None)
-        fixed = None if lessons.fixed is None else lessons.fixed[chosen]
+    def _part(self, scans, chosen, rng, start):
+        """Prepare the rows of a batch from `start` on that one `TrainingSet` fills."""
+        fixed = None if scans.fixed is None else scans.fixed[chosen]
         if fixed is not None and not fixed.any():
             fixed = None
+        own = slice(None)
         if not self._whole:
-            own = self._rows[(self._rows >= begin) & (self._rows < begin + len(chosen))]
-            own = own - begin
+            own = self._rows[(self._rows >= start) & (self._rows < start + len(chosen))]
+            own = own - start
             rng = OwnRows(rng, len(chosen), own)
         chosen = chosen[own]
-        heights = read_images(lessons.images, lessons.indices[chosen])
+        heights = read_images(scans.images, scans.indices[chosen])
         if self.augment is None:
             inputs = self.prepare(heights)
         else:
             fixed = None if fixed is None else fixed[own]
             inputs = augment_batch(heights, self.augment, rng, self.prepare, fixed)
         if self.heads:
-            told = lessons.line_targets(chosen, inputs, self.late)
-            return inputs, *({name: part[name] for name in self.heads} for part in told)
-        return inputs, lessons.state[chosen], lessons.weight[chosen]
+            by_head = scans.line_targets(chosen, inputs, self.late)
+            return inputs, *({name: part[name] for name in self.heads} for part in by_head)
+        return inputs, scans.state[chosen], scans.weight[chosen]
 
     def _filled(self, batch):
         """Put rows where they belong, some twice, and weigh them so that each counts once."""
-        inputs, targets, weights = keras.tree.map_structure(
-            lambda array: array[self._places], batch
-        )
-        return (
-            inputs,
-            targets,
-            keras.tree.map_structure(
-                lambda array: (array.T * self._factor).T.astype(np.float32), weights
-            ),
-        )
-
-    def __getitem__(self, number):
-        begin = time.perf_counter()
-        coming = self._coming
-        for following in range(number, min(number + 1 + self._ahead, len(self))):
-            if following not in coming:
-                place = self.place(self.epoch * self.steps + following)
-                coming[following] = self._pool.submit(self.make, *place)
-        batch = coming.pop(number).result()
-        self.waited += time.perf_counter() - begin
-        return batch
+        tree = keras.tree.map_structure
+        inputs, targets, weights = tree(lambda array: array[self._copies], batch)
+        weights = tree(lambda array: (array.T * self._factor).T.astype(np.float32), weights)
+        return inputs, targets, weights
 
     def close(self):
         """Stop the threads."""
@@ -180,10 +174,8 @@ class Batches(keras.utils.PyDataset):
 class OwnRows:
     """Draw the random numbers of a whole batch, and hand out those of some rows.
 
-    Args:
-        rng: `numpy.random.Generator`.
-        batch: int. Rows of the whole batch.
-        rows: int array. Those to hand out.
+    Its methods are those of `numpy.random.Generator` that augmentation uses. Their `size`
+    counts the rows handed out, of the `batch` that are drawn.
     """
 
     def __init__(self, rng, batch, rows):
@@ -195,19 +187,15 @@ class OwnRows:
         return (self.batch, *np.atleast_1d(size)[1:])
 
     def random(self, size):
-        """Draw as `Generator.random`; `size` counts the rows handed out, here and below."""
         return self.rng.random(self._size(size))[self.rows]
 
     def uniform(self, low, high, size):
-        """Draw as `Generator.uniform`."""
         return self.rng.uniform(low, high, self._size(size))[self.rows]
 
     def integers(self, low, high, size):
-        """Draw as `Generator.integers`."""
         return self.rng.integers(low, high, self._size(size))[self.rows]
 
     def standard_normal(self, size, dtype):
-        """Draw as `Generator.standard_normal`."""
         return self.rng.standard_normal(self._size(size), dtype)[self.rows]
 
 

@@ -1,134 +1,48 @@
-"""Find out which of several processes this is, and refuse what cannot train together.
+"""How processes that train together start and end; nothing here imports keras.
 
-Nothing here imports keras: what cannot work is said before anything starts.
+What cannot train together is refused before anything starts.
 """
 
+import contextlib
 import os
 import re
+import sys
+import threading
+import traceback
 from dataclasses import dataclass
 
-from stm_keras.errors import UsageError
+from stm_keras.errors import StmKerasError, UsageError
+from stm_keras.signals import end_process
 
 KINDS = ("devices", "processes")
-HERE = "127.0.0.1"  # where no other machine can knock
-START = (
-    "Start it with `srun --ntasks=2 stm-keras train ...` or with "
-    "`torchrun --nproc-per-node=2 -m stm_keras train ...`."
-)
+LOOPBACK = "127.0.0.1"  # which no other machine can reach
+SHUTDOWN_SECONDS = 10.0  # that a failing process waits for others that end as well
+KERAS = ("PROCESS_ID", "NUM_PROCESSES", "JOB_ADDRESSES")  # each after KERAS_DISTRIBUTION_
+TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+SLURM = ("PROCID", "NTASKS", "STEP_NODELIST", "JOB_ID")  # each after SLURM_
 
 
 @dataclass(frozen=True)
 class Launch:
-    """One of the processes that train together.
+    """One of the processes that train together."""
 
-    Args:
-        rank: int. Number of this process, from 0.
-        world: int. Number of processes.
-        local_rank: int. Number of this process among those of its machine.
-        address: str. `host:port` at which the first process answers.
-    """
-
-    rank: int
-    world: int
-    local_rank: int
-    address: str
+    rank: int  # number of this process, from 0
+    world: int  # number of processes
+    local_rank: int  # number of this process among those of its machine
+    address: str  # host:port at which the first process answers
 
     @property
     def here(self):
-        """Whether all are on this machine, so that nobody else needs to reach them: bool."""
+        """Whether all are on this machine, so that no other needs to reach them: bool."""
         host = self.address.rpartition(":")[0].strip("[]")
         return host == "localhost" or host == "::1" or host.startswith("127.")
 
 
-def find_launch(environ=os.environ):
-    """Read how this process was launched: by hand, by torchrun, or by srun.
-
-    Args:
-        environ: dict of environment variables.
-
-    Returns:
-        `Launch`.
-
-    Raises:
-        UsageError: The variables tell of no launch, or are incomplete.
-    """
-    if "KERAS_DISTRIBUTION_NUM_PROCESSES" in environ:
-        rank, world, addresses = _read(environ, "KERAS_DISTRIBUTION_", *_KERAS)
-        local = environ.get("LOCAL_RANK", "0")
-        address = addresses.split(",")[0]
-    elif "WORLD_SIZE" in environ:
-        rank, world, host, port = _read(environ, "", *_TORCH)
-        local = environ.get("LOCAL_RANK", "0")
-        if environ.get("LOCAL_WORLD_SIZE") == world:
-            host = HERE
-        address = f"{host}:{port}"
-    elif int(environ.get("SLURM_NTASKS", 1)) > 1:
-        if "SLURM_STEP_NODELIST" not in environ:
-            raise UsageError(
-                "`--parallel processes`: this job has "
-                f"{environ['SLURM_NTASKS']} tasks, and this process is none of them. "
-                "Start it with `srun stm-keras train ...` inside the job."
-            )
-        rank, world, nodes, job = _read(environ, "SLURM_", *_SLURM)
-        local = environ.get("SLURM_LOCALID", "0")
-        step = int(environ.get("SLURM_STEP_ID", 0))
-        alone = environ.get("SLURM_STEP_NUM_NODES") == "1"
-        host = environ.get("MASTER_ADDR")  # set by jobs/train_multi.sbatch
-        host = host or (HERE if alone else first_host(nodes))
-        address = f"{host}:{20000 + (int(job) + 61 * step) % 10000}"
-    else:
-        raise UsageError(f"`--parallel processes` finds one process alone. {START}")
-    try:
-        launch = Launch(int(rank), int(world), int(local), address)
-    except ValueError:
-        launch = None
-    if launch is None or not 0 <= launch.rank < launch.world:
-        raise UsageError(
-            "`--parallel processes`: the number of a process must be below their count. "
-            f"Received: process {rank} of {world}."
-        )
-    return launch
-
-
-_KERAS = ("PROCESS_ID", "NUM_PROCESSES", "JOB_ADDRESSES")
-_TORCH = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-_SLURM = ("PROCID", "NTASKS", "STEP_NODELIST", "JOB_ID")
-
-
-def _read(environ, prefix, *names):
-    names = [prefix + name for name in names]
-    missing = [name for name in names if not environ.get(name)]
-    if missing:
-        raise UsageError(
-            f"`--parallel processes`: the variable {missing[0]} is not set, and "
-            f"{next(name for name in names if name not in missing)} is. Set all of "
-            f"{', '.join(names)}, or none and start with srun or torchrun."
-        )
-    return [environ[name] for name in names]
-
-
-def first_host(nodes):
-    """Return the first host of a list as SLURM writes it: `n[03-05,9],m1` gives `n03`."""
-    match = re.match(r"([^,\[]+)(?:\[(\d+)[^\]]*\]([^,]*))?", nodes)
-    name, number, rest = match.groups()
-    return f"{name}{number or ''}{rest or ''}"
-
-
 def check_parallel(kind, backend, model, jit_compile="auto", environ=os.environ):
-    """Refuse a way of training together that does not work.
-
-    Args:
-        kind: str, "devices" or "processes", or None for one device.
-        backend: str.
-        model: str. Name of the model, as in `model.name`.
-        jit_compile: bool or "auto", of the config.
-        environ: dict of environment variables.
-
-    Returns:
-        `Launch` for processes, else None.
+    """Return the `Launch` of `kind` "processes", None of "devices" and None.
 
     Raises:
-        UsageError: It does not work, and the message says what does.
+        UsageError: The backend or the model cannot; the message says what works.
     """
     if kind is None:
         return None
@@ -155,3 +69,91 @@ def check_parallel(kind, backend, model, jit_compile="auto", environ=os.environ)
             "train.jit_compile=true. Leave that setting out."
         )
     return find_launch(environ) if kind == "processes" else None
+
+
+def find_launch(environ=os.environ):
+    """Read how this process was launched: by hand, by torchrun, or by srun.
+
+    Raises:
+        UsageError: No variable names a launch, or some are missing.
+    """
+    local = environ.get("LOCAL_RANK", "0")
+    if "KERAS_DISTRIBUTION_NUM_PROCESSES" in environ:
+        rank, world, addresses = _read(environ, "KERAS_DISTRIBUTION_", KERAS)
+        address = addresses.split(",")[0]
+    elif "WORLD_SIZE" in environ:
+        rank, world, host, port = _read(environ, "", TORCHRUN)
+        if environ.get("LOCAL_WORLD_SIZE") == world:
+            host = LOOPBACK
+        address = f"{host}:{port}"
+    elif int(environ.get("SLURM_NTASKS", 1)) > 1:
+        if "SLURM_STEP_NODELIST" not in environ:
+            raise UsageError(
+                "`--parallel processes`: this job has "
+                f"{environ['SLURM_NTASKS']} tasks, and this process is none of them. "
+                "Start it with `srun stm-keras train ...` inside the job."
+            )
+        rank, world, nodes, job = _read(environ, "SLURM_", SLURM)
+        local = environ.get("SLURM_LOCALID", "0")
+        step = int(environ.get("SLURM_STEP_ID", 0))
+        one_node = environ.get("SLURM_STEP_NUM_NODES") == "1"
+        host = environ.get("MASTER_ADDR")  # set by jobs/train_multi.sbatch
+        host = host or (LOOPBACK if one_node else first_host(nodes))
+        address = f"{host}:{20000 + (int(job) + 61 * step) % 10000}"
+    else:
+        raise UsageError(
+            "`--parallel processes` finds one process alone. Start it with `srun --ntasks=2 "
+            "stm-keras train ...` or with `torchrun --nproc-per-node=2 -m stm_keras train "
+            "...`."
+        )
+    try:
+        launch = Launch(int(rank), int(world), int(local), address)
+    except ValueError:
+        launch = None
+    if launch is None or not 0 <= launch.rank < launch.world:
+        raise UsageError(
+            "`--parallel processes`: the number of a process must be below their count. "
+            f"Received: process {rank} of {world}."
+        )
+    return launch
+
+
+def _read(environ, prefix, names):
+    names = [prefix + name for name in names]
+    missing = [name for name in names if not environ.get(name)]
+    if missing:
+        raise UsageError(
+            f"`--parallel processes`: the variable {missing[0]} is not set, and "
+            f"{next(name for name in names if name not in missing)} is. Set all of "
+            f"{', '.join(names)}, or none and start with srun or torchrun."
+        )
+    return [environ[name] for name in names]
+
+
+def first_host(nodes):
+    """Return the first host of a list as SLURM writes it: `n[03-05,9],m1` gives `n03`."""
+    match = re.match(r"([^,\[]+)(?:\[(\d+)[^\]]*\]([^,]*))?", nodes)
+    name, number, rest = match.groups()
+    return f"{name}{number or ''}{rest or ''}"
+
+
+@contextlib.contextmanager
+def ending_together(strategy):
+    """End this process at once when it fails, for the others wait for it in vain.
+
+    JAX would keep a process that fails for minutes, until all others end as well. The first
+    process prints the error, as the command line does.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if strategy.world == 1:
+            raise
+        if not hasattr(error, "exit_code"):
+            traceback.print_exc()
+        elif isinstance(error, StmKerasError) and strategy.rank == 0:
+            print("Error: " + " ".join(str(error).split()), file=sys.stderr)
+        ending = threading.Thread(target=strategy.shutdown, daemon=True)
+        ending.start()
+        ending.join(SHUTDOWN_SECONDS)
+        end_process(getattr(error, "exit_code", 1))

@@ -1,4 +1,4 @@
-"""How the learning rate rises and falls, and the optimizer it belongs to."""
+"""The optimizer, and how its learning rate rises and falls."""
 
 import math
 
@@ -61,24 +61,15 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         return self.scale * ops.where(step < self.warmup_steps, rise, fall)
 
     def get_config(self):
-        return {
-            "peak": self.peak,
-            "warmup_steps": self.warmup_steps,
-            "total_steps": self.total_steps,
-            "start": self.start,
-            "decay": self.decay,
-            "scale": self.scale,
-        }
+        names = ("peak", "warmup_steps", "total_steps", "start", "decay", "scale")
+        return {name: getattr(self, name) for name in names}
 
 
 @keras.saving.register_keras_serializable(package="stm_keras")
 class LayerwiseAdamW(keras.optimizers.AdamW):
     """AdamW whose learning rate has a factor for each variable.
 
-    Args:
-        *args, **kwargs: As for `keras.optimizers.AdamW`.
-        factors: dict of str to float. Factor by the path of a variable, 1 where it is
-            not named.
+    `factors` is a dict of the path of a variable to its factor, 1 where it is not named.
     """
 
     def __init__(self, *args, factors=None, **kwargs):
@@ -103,16 +94,8 @@ def make_optimizer(config, steps_per_epoch, factors=None):
     """Make AdamW with warm-up, as a `TrainConfig` asks for.
 
     Biases, norms, positions and the class token do not decay. Keras forgets that list
-    when an optimizer is saved, so it is always made anew.
-
-    Args:
-        config: A `stm_keras.settings.TrainConfig`.
-        steps_per_epoch: int.
-        factors: dict of str to float. Factor on the learning rate of a variable, by its
-            path. Empty or None: all learn alike.
-
-    Returns:
-        A `keras.optimizers.AdamW`, in a `LossScaleOptimizer` under float16.
+    when an optimizer is saved, so it is always made anew. Under float16 it is in a
+    `LossScaleOptimizer`. `factors` are those of `learning_rate_factors`, or None.
     """
     total = config.epochs * steps_per_epoch
     schedule = WarmUp(
@@ -137,21 +120,18 @@ def make_optimizer(config, steps_per_epoch, factors=None):
     return optimizer
 
 
+def inner(optimizer):
+    """Return the optimizer that a `LossScaleOptimizer` wraps, or itself."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
 def plateau_scale(values, factor, patience, start=0):
     """Return the factor on the learning rate after a history of a score.
 
     It falls by `factor` each time the score has not risen for `patience` epochs. A
     function of the history alone, so it survives a restart; Keras' own callback
-    forgets, and refuses a schedule besides.
-
-    Args:
-        values: sequence of float. Score of each epoch, higher is better.
-        factor: float.
-        patience: int. Epochs.
-        start: int. Epochs at the start (warm-up) that do not count as waiting.
-
-    Returns:
-        float.
+    forgets, and refuses a schedule besides. The first `start` epochs (warm-up) do not count
+    as waiting.
     """
     scale, best, waited = 1.0, -math.inf, 0
     for epoch, value in enumerate(values):

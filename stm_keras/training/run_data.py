@@ -1,5 +1,6 @@
-"""Bring together what a run is trained on: scans, their split, and the facts to repeat it."""
+"""Bring together what a run is trained on: scans, their split, and what one needs to repeat it."""
 
+import logging
 import os
 import platform
 import re
@@ -17,47 +18,33 @@ from stm_keras.data.split import Split, split_dataset
 from stm_keras.errors import DatasetError, UsageError
 from stm_keras.runs import SPLIT, Run
 
-MANY = 50_000  # validation scans; more take long, and tell no more
+MANY_SCANS = 50_000  # for validation; more take long and make scores no more certain
 COMPUTE = re.compile(  # variables that change numbers, or how many threads round them
     r"(JAX|XLA|TORCH|TORCHDYNAMO|TORCHINDUCTOR|PYTORCH|ATEN|TRITON|CUBLAS|CUBLASLT|CUDNN|NCCL|"
     r"MIOPEN|ROCBLAS|HIPBLASLT|DNNL|ONEDNN|MKL|OMP|GOMP|KMP|OPENBLAS|BLIS|VECLIB|NPY|"
     r"TF_(DETERMINISTIC|CUDNN|ENABLE|DISABLE|XLA|NUM|GPU|CPU|USE|OVERRIDE))_\w+"
     r"|NVIDIA_TF32_OVERRIDE|PYTHONHASHSEED"
 )
-PLACE = re.compile(r"(DIR|HOME|PATH|FILE|CACHE|ADDRESS|HOST|PORT|TOKEN|KEY|SECRET)$")
+PRIVATE = re.compile(r"(DIR|HOME|PATH|FILE|CACHE|ADDRESS|HOST|PORT|TOKEN|KEY|SECRET)$")
 PACKAGES = ("keras", "tensorflow", "jax", "torch", "numpy", "h5py", "scikit-learn", "skops")
 
+logger = logging.getLogger(__name__)
 
-def load_material(config, say):
-    """Load the scans of a run, or simulate them where no data is given.
 
-    Args:
-        config: A `stm_keras.config.Config`.
-        say: callable of str that tells the user what happens.
-
-    Returns:
-        A `Dataset`.
-    """
+def load_run_data(config):
+    """Load the `Dataset` of a run, or simulate it where no data is given."""
     if config.data.path is not None:
         return load_dataset(config.data.path)
-    say("No --data given: the scans are simulated.")
-    return simulated_scans(config, say)
+    logger.info("No --data given: the scans are simulated.")
+    return simulated_scans(config)
 
 
-def simulated_scans(config, say):
-    """Simulate the scans that a config asks for.
-
-    Args:
-        config: A `stm_keras.config.Config`.
-        say: callable of str.
-
-    Returns:
-        A `Dataset` with a label for each line.
-    """
+def simulated_scans(config):
+    """Simulate the `Dataset` that a config asks for, with a label for each line."""
     from stm_keras.simulate import SimulationConfig, simulate
 
     settings = config.simulate
-    say(f"Simulating {settings.count} scans, seed {settings.seed}.")
+    logger.info(f"Simulating {settings.count} scans, seed {settings.seed}.")
     ranges = SimulationConfig(
         p_tip_change=settings.p_tip_change,
         p_partial=settings.p_partial,
@@ -69,8 +56,8 @@ def simulated_scans(config, say):
     )
 
 
-def split_once(run, config, dataset, say):
-    """Split the scans, or read how they were split when the run began.
+def split_once(run, config, dataset):
+    """Split the scans, or read how they were split when the run started.
 
     Raises:
         UsageError: The data has changed since.
@@ -84,58 +71,27 @@ def split_once(run, config, dataset, say):
                 "--output."
             )
         return Split.from_json(saved, len(dataset))
-    split = split_material(config, dataset, say)
+    split = split_run_data(config, dataset)
     run.write_json("split.json", {**split.to_json(), "dataset": digest})
     return split
 
 
-def finished_scores(run: Run, config: Config) -> dict | None:
-    """Return the scores of a run that is over, without loading Keras; None of any other.
-
-    Raises:
-        UsageError: The data has changed since.
-    """
-    ours = (
-        "report.html",
-        "split.json",
-        "best.skops" if config.model.name == "trees" else "best.keras",
-    )
-    if not all(run.file(name).exists() for name in ours):
-        return None
-    settings = config.train
-    whole = config.model.name == "trees" or settings.early_stopping is not None
-    if not whole and len(run.epochs()) < settings.epochs:
-        return None
-    scores = run.scores()  # which is written last
-    if scores is not None and config.data.path is not None:
-        split_once(run, config, load_dataset(config.data.path), say=None)
-    return scores
-
-
-def split_material(config, dataset, say):
+def split_run_data(config, dataset):
     """Split a dataset under the protocol asked for, or the one that fits it.
 
-    Without word: P2 where sessions are known; P1 for simulated scans, which are all
-    independent; else P2 over groups of duplicates, and the user is told. Shards without
+    By default: P2 where sessions are known; P1 for simulated scans, which are all
+    independent; else P2 over groups of duplicates, with a message. Shards without
     sessions, too many to compare all with all, are split by P1.
-
-    Args:
-        config: A `stm_keras.config.Config`.
-        dataset: A `Dataset`.
-        say: callable of str.
-
-    Returns:
-        A `Split`.
     """
     protocol, groups = config.data.protocol, None
     sharded = hasattr(dataset.images, "select")
     if protocol is None and sharded and dataset.session is None:
         protocol = "p1"
-        say("The shards name no sessions, so scans are split one by one (p1).")
+        logger.info("The shards name no sessions, so scans are split one by one (p1).")
     if protocol is None:
         protocol = "p1" if config.data.path is None else "p2"
     if protocol == "p2" and dataset.session is None and not sharded:
-        say(
+        logger.info(
             "The data names no sessions, so scans are grouped by likeness: duplicates stay "
             "in one part. Scores may still be optimistic; add a `session` array."
         )
@@ -159,53 +115,65 @@ def split_material(config, dataset, say):
             f"{config.simulate.count} simulated scans cannot be split ({error}) Raise "
             "`simulate.count`."
         ) from None
-    say(f"Split: {split.note}.")
-    if len(split.parts["validation"]) > MANY:
-        say(
-            f"{len(split.parts['validation'])} validation scans are judged after every epoch. "
-            "Fewer do: --set data.fractions=[0.98,0.01,0.01]."
+    logger.info(f"Split: {split.note}.")
+    if len(split.parts["validation"]) > MANY_SCANS:
+        logger.info(
+            f"{len(split.parts['validation'])} validation scans are scored after every epoch. "
+            "Fewer will do: --set data.fractions=[0.98,0.01,0.01]."
         )
     return split
 
 
+def finished_scores(run: Run, config: Config) -> dict | None:
+    """Return the scores of a finished run, without loading Keras; None of any other.
+
+    Raises:
+        UsageError: The data has changed since.
+    """
+    trees = config.model.name == "trees"
+    model = "best.skops" if trees else "best.keras"
+    if not all(run.file(name).exists() for name in ("report.html", "split.json", model)):
+        return None
+    any_number = trees or config.train.early_stopping is not None
+    if not any_number and len(run.epochs()) < config.train.epochs:
+        return None
+    scores = run.scores()  # which is written last
+    if scores is not None and config.data.path is not None:
+        split_once(run, config, load_dataset(config.data.path))
+    return scores
+
+
 def describe_environment(config, dataset):
-    """Collect what one needs to repeat a run: versions, device, git state, data, seed.
+    """Collect what one needs to repeat a run: versions, devices, git state, data, seed.
 
-    Variables that change what libraries compute are told too, whether or not they matter to
-    the backend in use: none of its config says so.
-
-    Args:
-        config: A `stm_keras.config.Config`.
-        dataset: A `Dataset`.
-
-    Returns:
-        dict, JSON-ready.
+    Variables that change what libraries compute are listed too, whether or not they matter
+    to the backend in use: its config names none of them. The dict is JSON-ready.
     """
     if config.model.name == "trees":
-        backend, found, precision = "scikit-learn", ["cpu"], "float64"
+        backend, devices, precision = "scikit-learn", ["cpu"], "float64"
     else:
         import keras
 
-        from stm_keras.backend import devices
+        from stm_keras.backend import devices as list_devices
 
-        backend, found = keras.config.backend(), devices()
+        backend, devices = keras.config.backend(), list_devices()
         precision = config.train.precision
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "stm_keras": stm_keras.__version__,
         "git": git_state(),
         "backend": backend,
-        "devices": found,
+        "devices": devices,
         "precision": precision,
         "host": platform.node(),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
-        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "packages": {name: text for name in PACKAGES if (text := _version(name))},
         "variables": {
             name: value
             for name, value in sorted(os.environ.items())
-            if COMPUTE.fullmatch(name) and not PLACE.search(name)
+            if COMPUTE.fullmatch(name) and not PRIVATE.search(name)
         },
         "seed": config.seed,
         "dataset": {
@@ -215,6 +183,21 @@ def describe_environment(config, dataset):
             "sessions": None
             if dataset.session is None
             else len(np.unique(dataset.session)),
+        },
+    }
+
+
+def training_metadata(config, dataset, split, environment, trained):
+    """Collect what a model file says of how it was trained, on how many scans: a dict."""
+    counts = {name: len(indices) for name, indices in split.parts.items()}
+    return {
+        "classes": list(dataset.classes),
+        "pixels": int(dataset.images.shape[2]),
+        "max_lines": int(dataset.images.shape[1]),
+        "training": {
+            "config": config.model_dump(),
+            "environment": environment,
+            "counts": {**counts, "taught": trained},
         },
     }
 

@@ -1,4 +1,4 @@
-"""What each training scan teaches: a target, how much it counts, labels of its lines."""
+"""What a model is trained on: scans, a target for each, and how much each counts."""
 
 from dataclasses import dataclass
 
@@ -10,27 +10,26 @@ from stm_keras.data.split import session_campaigns
 from stm_keras.errors import DatasetError
 from stm_keras.simulate import clear_changes
 
-CHANGE_LINES = 3  # lines after the first with a new tip in which the head must say so
-CHANGE_SHARE = 5.0  # weight of these lines over all others: they are few
+CHANGE_LINES = 3  # lines after the first with a new tip in which the head must report it
+CHANGE_WEIGHT = 5.0  # of these lines over all others: they are few
 
 
 @dataclass(frozen=True)
-class Lessons:
-    """Scans to learn from.
+class TrainingSet:
+    """Scans to train on, with their targets and weights.
 
     Args:
         images: array-like of shape `(scans of the dataset, lines, pixels)`. Heights.
-        indices: int array. The scans of the dataset that teach.
+        indices: int array. The scans of the dataset to train on.
         state: float32 array `(len(indices), classes)`. Target of each scan, sums to 1.
         weight: float32 array `(len(indices),)`. How much each counts, 1 on average.
         line_labels: int array `(len(indices), lines)`, -1 where not recorded, or None.
             May be read when indexed.
         change_line: int array `(len(indices),)`, -1 without a change, or None.
         change_known: bool array `(len(indices),)`, or None for all. In the others something
-            changed that has no line, so they teach nothing of changes.
-        fixed: bool array `(len(indices),)`. Scans whose lines must keep their places.
-        unknown: bool. The scans are of surfaces that the model must not know: they teach
-            that and nothing else.
+            changed that has no line, so the change head is not trained on them.
+        fixed: bool array `(len(indices),)`. Scans whose lines must keep their order.
+        unknown: bool. The scans are of unknown surfaces: only that head is trained on them.
     """
 
     images: object
@@ -49,25 +48,24 @@ class Lessons:
     def line_targets(self, chosen, inputs, late=0.0):
         """Turn the targets of some scans into targets of each line.
 
-        A line that is not there teaches nothing. Where only the scan has a label, it is
-        the target after every line: what one should say on what there is so far.
+        A line that was not recorded has weight 0. Where only the scan has a label, that is
+        the target after every line: the best answer on the lines so far.
 
         Args:
-            chosen: int array. Places in `indices`.
-            inputs: float array of shape `(chosen, lines, pixels)`. The model's input;
-                lines past the last one that is not 0 were not recorded.
-            late: float. How much more the last line counts for the state than the first,
-                relative to the first; the mean over a whole scan is 1.
+            chosen: int array. Indices into `indices`.
+            inputs: The model's input `(chosen, lines, pixels)`; lines past the last one that
+                is not 0 were not recorded.
+            late: How much more the last line counts for the state than the first, relative
+                to the first; the mean over a whole scan is 1.
 
         Returns:
-            Tuple of two dicts, targets and weights, of float32 arrays: "state"
-            `(chosen, lines, classes)` and `(chosen, lines)`, "change" and "unknown"
-            `(chosen, lines, 1)` and `(chosen, lines)`.
+            Dicts of targets and weights, float32: "state" `(chosen, lines, classes)`,
+            "change" and "unknown" `(chosen, lines, 1)`; all weights `(chosen, lines)`.
         """
         lines = inputs.shape[1]
-        place = np.arange(lines)
-        recorded = place < last_lines(inputs)[:, None]
-        ramp = 1 + late * place / max(lines - 1, 1)
+        line = np.arange(lines)
+        recorded = line < last_lines(inputs)[:, None]
+        ramp = 1 + late * line / max(lines - 1, 1)
         weight = self.weight[chosen, None] * recorded * (ramp / ramp.mean())
         state = np.repeat(self.state[chosen, None], lines, axis=1)
         change = np.zeros((len(chosen), lines), np.float32)
@@ -77,10 +75,10 @@ class Lessons:
             known = labels >= 0
             state[known] = np.eye(state.shape[2], dtype=np.float32)[labels[known]]
         if self.change_line is not None and not self.unknown:
-            change, weighs = _change_targets(self.change_line[chosen], place)
+            change, line_weight = _change_targets(self.change_line[chosen], line)
             if self.change_known is not None:
-                weighs = weighs * self.change_known[chosen, None]
-            change_weight = recorded * weighs
+                line_weight = line_weight * self.change_known[chosen, None]
+            change_weight = recorded * line_weight
         unknown = np.full((len(chosen), lines), self.unknown)
         targets = {
             "state": state,
@@ -91,36 +89,33 @@ class Lessons:
         return targets, {name: array.astype(np.float32) for name, array in weights.items()}
 
 
-def _change_targets(change_line, place):
-    """Say in which lines the change head must speak, and how much each line counts.
+def _change_targets(change_line, line):
+    """Return in which lines the change head must report a change, and their weights.
 
-    The first line with a new tip tells little: the head may wait for one more, and the
-    lines after those in which it must speak hardly count.
+    The first line with a new tip shows little: the head may wait for one more, and the
+    lines after those in which it must answer hardly count. Both are `(scans, lines)`.
     """
-    since = place - change_line[:, None]
+    since = line - change_line[:, None]
     changed = change_line[:, None] >= 0
     must = changed & (since >= 1) & (since <= CHANGE_LINES)
-    weight = np.where(must, CHANGE_SHARE, 1.0)
+    weight = np.where(must, CHANGE_WEIGHT, 1.0)
     weight[changed & (since == 0)] = 0
     weight[changed & (since > CHANGE_LINES) & (since <= 2 * CHANGE_LINES)] = 0.3
     return must.astype(np.float32), weight
 
 
-def make_lessons(dataset, indices, *, soft=0.0, balanced=True, extra=None):
+def make_training_set(dataset, indices, *, soft=0.0, balanced=True, extra=None):
     """Choose targets and weights for the training part of a dataset.
 
     Args:
         dataset: A `Dataset`.
-        indices: int array. Complete scans of a single class.
-        soft: float. Share of the votes in the target of a scan, the rest is its class.
-            Above 0 a scan counts the more the more raters saw it, and the scans in
-            `extra` teach as well, by their votes alone.
-        balanced: bool. Weight classes by their inverse frequency, so that they count
-            alike. A scan between two classes then speaks for the rarer.
-        extra: int array. Further scans with votes: of several classes, or begun.
-
-    Returns:
-        `Lessons`.
+        indices: Complete scans of a single class.
+        soft: Share of the votes in the target of a scan, the rest is its class. Above 0 a
+            scan counts the more the more raters saw it, and the scans in `extra` are trained
+            on as well, by their votes alone.
+        balanced: Weight classes by their inverse frequency, so that they count alike. A scan
+            between two classes then counts more for the rarer.
+        extra: Further scans with votes: of several classes, or partial.
 
     Raises:
         DatasetError: `soft` without votes, or a class without a scan.
@@ -132,22 +127,22 @@ def make_lessons(dataset, indices, *, soft=0.0, balanced=True, extra=None):
                 f"{dataset.source}: `data.soft_labels` needs votes, and there are none. Leave "
                 "it out, or add a `votes` array."
             )
-        further = np.zeros(0, int) if extra is None else np.asarray(extra, int)
-        indices = np.sort(np.concatenate([indices, further]))
+        extra = np.zeros(0, int) if extra is None else np.asarray(extra, int)
+        indices = np.sort(np.concatenate([indices, extra]))
         votes = dataset.votes[indices].astype(np.float64)
         votes /= votes.sum(1, keepdims=True)
-        own = np.eye(classes)[np.maximum(dataset.labels[indices], 0)]
-        alone = np.isin(indices, further)[:, None]
-        state = np.where(alone, votes, soft * votes + (1 - soft) * own)
+        label = np.eye(classes)[np.maximum(dataset.labels[indices], 0)]
+        votes_only = np.isin(indices, extra)[:, None]
+        state = np.where(votes_only, votes, soft * votes + (1 - soft) * label)
     else:
         state = np.eye(classes)[dataset.labels[indices]]
     weight = np.ones(len(indices))
     if balanced:
-        shares = state.sum(0)
-        if not shares.all():
-            missing = ", ".join(np.array(dataset.classes)[shares == 0])
+        totals = state.sum(0)
+        if not totals.all():
+            missing = ", ".join(np.array(dataset.classes)[totals == 0])
             raise DatasetError(f"Every class needs a training scan. None is of: {missing}.")
-        state = state * (len(indices) / (classes * shares))
+        state = state * (len(indices) / (classes * totals))
         weight = state.sum(1)
         state = state / weight[:, None]
     if soft and dataset.raters is not None:
@@ -160,7 +155,7 @@ def make_lessons(dataset, indices, *, soft=0.0, balanced=True, extra=None):
         fixed = fixed | (change >= 0)
         if "apex_line" in dataset.parameters:
             known = clear_changes(dataset)[indices]
-    return Lessons(
+    return TrainingSet(
         images=dataset.images,
         indices=np.asarray(indices),
         state=state.astype(np.float32),
@@ -172,18 +167,10 @@ def make_lessons(dataset, indices, *, soft=0.0, balanced=True, extra=None):
     )
 
 
-def unknown_lessons(dataset, num_classes):
-    """Teach with scans of other surfaces that they are unknown, and nothing else.
-
-    Args:
-        dataset: A `Dataset`, as of `simulate_others`.
-        num_classes: int. Classes of the model.
-
-    Returns:
-        `Lessons`.
-    """
+def unknown_surface_set(dataset, num_classes):
+    """Make a `TrainingSet` for the unknown-surface head alone, as of `simulate_others`."""
     count = len(dataset)
-    return Lessons(
+    return TrainingSet(
         images=dataset.images,
         indices=np.arange(count),
         state=np.full((count, num_classes), 1 / num_classes, np.float32),
@@ -192,46 +179,32 @@ def unknown_lessons(dataset, num_classes):
     )
 
 
-def voted_extra(dataset, split):
+def extra_voted_scans(dataset, split):
     """Find scans with votes that are in no part, and whose session is in none but training.
 
-    Args:
-        dataset: A `Dataset`.
-        split: Its `Split`.
-
     Returns:
-        int array: scans of several classes, of none above one half, or begun.
+        int array: scans of several classes, of none above one half, or partial.
     """
     if dataset.votes is None:
         return np.zeros(0, int)
-    outside = ~dataset.single_class() & (dataset.votes.sum(1) > 0)
+    extra = ~dataset.single_class() & (dataset.votes.sum(1) > 0)
     if split.groups is not None:
         groups = np.asarray(split.groups)
-        held = np.concatenate([split.parts["validation"], split.parts["test"]])
-        outside &= ~np.isin(groups, groups[held])
+        held_out = np.concatenate([split.parts["validation"], split.parts["test"]])
+        extra &= ~np.isin(groups, groups[held_out])
     if split.protocol == "p3":
         campaigns = session_campaigns(dataset)
-        outside &= ~np.isin(campaigns, campaigns[split.parts["test"]])
-    return np.flatnonzero(outside)
+        extra &= ~np.isin(campaigns, campaigns[split.parts["test"]])
+    return np.flatnonzero(extra)
 
 
-def few_labels(dataset, indices, count, seed):
-    """Draw few training scans, as even over the classes as there are scans.
-
-    Args:
-        dataset: A `Dataset`.
-        indices: int array. The training part.
-        count: int. Scans to draw.
-        seed: int.
-
-    Returns:
-        int array, sorted.
-    """
+def draw_few(dataset, indices, count, seed):
+    """Draw few of the training scans, as even over the classes as there are scans."""
     rng = np.random.default_rng((seed, count))
     order = rng.permutation(indices)
     labels = dataset.labels[order]
-    rank = np.zeros(len(order), int)
+    rank = np.zeros(len(order), int)  # of a scan among those of its class
     for label in np.unique(labels):
-        own = labels == label
-        rank[own] = np.arange(own.sum())
+        of_class = labels == label
+        rank[of_class] = np.arange(of_class.sum())
     return np.sort(order[np.argsort(rank, kind="stable")[:count]])

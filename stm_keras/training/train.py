@@ -1,132 +1,223 @@
-"""One training run, told from top to bottom.
+"""One training run, from its scans to its best model.
 
 stm-keras train vit --data scans.h5 --output runs/vit
 """
 
 import io
+import logging
+import platform
 import random
 import sys
 
 import keras
 import numpy as np
 
-from stm_keras.backend import check_compiler, feed, settle
+from stm_keras.backend import check_compiler, devices, feed, settle
+from stm_keras.config import Config
+from stm_keras.data.dataset import Dataset
+from stm_keras.data.split import Split
 from stm_keras.errors import InputError, UsageError
 from stm_keras.inference.model_file import save_model
+from stm_keras.inference.predictor import Predictor
 from stm_keras.models import build_model
-from stm_keras.runs import STATE, with_legs
+from stm_keras.runs import STATE, Run, with_legs
 from stm_keras.signals import notice
 from stm_keras.training import callbacks
-from stm_keras.training import callbacks as after
-from stm_keras.training.calibrate import adopt, calibrate, calibration_stages, last_stage
-from stm_keras.training.callbacks import Interrupt
+from stm_keras.training.calibrate import (
+    adopt_refit,
+    calibrate,
+    calibration_stages,
+    refit_stage,
+)
+from stm_keras.training.network_trees import add_trees, without_trees
 from stm_keras.training.optimizer import make_optimizer
-from stm_keras.training.run_data import describe_environment, load_material, split_once
-from stm_keras.training.surface import load_surface_teachers, teach_surfaces, without_test
-from stm_keras.training.team import ALONE, Average
-from stm_keras.training.trees import add_trees, without_trees
+from stm_keras.training.parallel import SINGLE, Strategy
+from stm_keras.training.run_data import (
+    describe_environment,
+    load_run_data,
+    split_once,
+    training_metadata,
+)
+from stm_keras.training.unknown_surface import (
+    fit_unknown_surface,
+    load_other_surfaces,
+    outside_test,
+)
 from stm_keras.training.warm_start import (
-    answers,
-    begin_with,
     freeze,
     frozen_heads,
-    layer_factors,
+    learning_rate_factors,
+    line_heads,
+    load_initial_weights,
     make_batches,
 )
 from stm_keras.untrusted import ordinary_file
 
 MONITORED = 400  # training scans that are scored after an epoch without validation scans
 
+logger = logging.getLogger(__name__)
 
-def train(config, run, say=None, team=ALONE):
+
+def train(
+    config: Config, run: Run, *, strategy: Strategy = SINGLE
+) -> tuple[Predictor, Dataset, Split] | None:
     """Train one model and leave it, its history and its best epoch in a run.
 
     Start again with the same run to go on where it was interrupted: the result is
-    that of an undisturbed run.
+    that of an undisturbed run. Progress is logged by `stm_keras.training`.
 
     Args:
-        config: A `stm_keras.config.Config`.
-        run: A `stm_keras.runs.Run`, locked by the caller.
-        say: callable of str that tells the user what happens, or None.
-        team: `Team` of devices and processes that train this model together.
+        config: What to train, and how.
+        run: Where to leave it, locked by the caller.
+        strategy: How devices and processes share the training.
 
     Returns:
-        Tuple of a `Predictor` with the best model, the `Dataset` and its `Split`. None in
-        all processes but the first, which need nothing more.
+        A predictor with the best model, the scans and their split. None in all processes
+        but the first, which need nothing more.
 
     Raises:
         StmKerasError: The data does not allow it, or the loss is not finite.
     """
-    say = say or (lambda text: None)
     if (warmup := config.train.warmup_epochs) > config.train.epochs:
-        say(
+        logger.info(
             f"`train.warmup_epochs` is {warmup:g}, of {config.train.epochs} epochs in all: the "
             "learning rate only rises. Ask for more epochs or a shorter warm-up."
         )
-    dataset = load_material(config, say)
-    split = split_once(run, config, dataset, say)
+    # === Scans ===
+    dataset = load_run_data(config)
+    split = split_once(run, config, dataset)
     others = None
     if config.data.others is not None:  # before anything slow is done
-        others = load_surface_teachers(config.data.others, dataset)
+        others = load_other_surfaces(config.data.others, dataset)
+
+    # === Networks: one, or those that calibrate and then the last, on all scans ===
     stages = [(run, split)]
     if config.train.refit and len(split.parts["validation"]):
-        folds = config.train.calibration_folds
-        stages = calibration_stages(run, dataset, split, folds, say)
-        stages.append(last_stage(run, split))
-    if team.rank == 0 and not finished(run.epochs(), config.train):
+        stages = calibration_stages(run, dataset, split, config.train.calibration_folds)
+        stages.append(refit_stage(run, split))
+    if strategy.rank == 0 and not is_finished(run.epochs(), config.train):
         run.file("evaluation.json").unlink(missing_ok=True)  # of fewer epochs
-    kept = {}  # simulated scans, the same for all
-    for number, (own, parts) in enumerate(stages, 1):
-        place = f"Training {number} of {len(stages)}" if len(stages) > 1 else ""
-        _learn(config, own, dataset, parts, say, team, place, kept)
-    team.leave()
-    if team.rank:
+    cache = {}  # simulated scans, the same for all
+    for number, (stage_run, stage_split) in enumerate(stages, 1):
+        title = f"Training {number} of {len(stages)}" if len(stages) > 1 else ""
+        _train_stage(config, stage_run, dataset, stage_split, strategy, title, cache)
+    strategy.shutdown()
+    if strategy.rank:
         return None
-    for own, _ in stages:
-        if not own.file("best.keras").exists():
+    for stage_run, _ in stages:
+        if not stage_run.file("best.keras").exists():
             raise InputError(
-                f"{own.path}: the best model is lost. Train into a new folder."
+                f"{stage_run.path}: the best model is lost. Train into a new folder."
             )
-    if add_trees(config, run, dataset, split, say):
-        for own, parts in stages[1:]:  # all have trees, or none
-            add_trees(config, own, dataset, parts, say, fewest=0)
-    predictor = calibrate(stages[:-1] or stages, dataset, say)
+
+    # === What is fitted after them ===
+    if add_trees(config, run, dataset, split):
+        for stage_run, stage_split in stages[1:]:  # all have trees, or none
+            add_trees(config, stage_run, dataset, stage_split, fewest=0)
+    predictor = calibrate(stages[:-1] or stages, dataset)
     if len(stages) > 1:
-        predictor = adopt(stages, dataset)
+        predictor = adopt_refit(stages, dataset)
     if others is not None and "measured" not in predictor.facts.get("unknown", {}):
-        known, groups = without_test(dataset, split)
-        predictor = teach_surfaces(predictor, known, others, groups, config.seed, say)
+        known, groups = outside_test(dataset, split)
+        predictor = fit_unknown_surface(predictor, known, others, groups, config.seed)
         path = run.file("best.keras")
         save_model(predictor.model, path, predictor.facts, overwrite=True)
     return predictor, dataset, split
 
 
-def _learn(config, run, dataset, split, say, team, place, kept):
-    """Do the epochs that are not done yet."""
-    state = team.once(lambda: run.read_json("checkpoints/state.json", STATE)) or {}
-    if finished(state.get("rows", []), config.train):
-        return
-    if place:
-        taught, asked = (len(split.parts[name]) for name in ("train", "validation"))
-        others = f", asked about {asked} others" if asked else ""
-        say(f"{place}: learns from {taught} scans{others}.")
-    environment = describe_environment(config, dataset)
-    if team.replicas > 1:
-        counts = {"processes": team.world, "devices": team.replicas}
-        environment["parallel"] = {**counts, "hosts": team.hosts()}
-    before = team.once(lambda: run.read_json("environment.json", ("backend",)))
-    environment = with_legs(environment, before, len(state.get("rows", [])))
-    run.write_json("environment.json", environment)
-    _fit(config, run, dataset, split, state, environment, say, team, kept)
-
-
-def finished(rows, settings):
+def is_finished(rows, settings):
     """Tell whether a history is complete under a `TrainConfig`."""
     if len(rows) >= settings.epochs:
         return True
     return settings.early_stopping is not None and callbacks.should_stop(
         rows, settings.early_stopping
     )
+
+
+def _train_stage(config, run, dataset, split, strategy, title, cache):
+    """Train the epochs that are not done yet."""
+    state = strategy.run_on_first(lambda: run.read_json("checkpoints/state.json", STATE))
+    state = state or {}
+    if is_finished(state.get("rows", []), config.train):
+        return
+    if title:
+        trained, held_out = (len(split.parts[name]) for name in ("train", "validation"))
+        judges = f", and judges {held_out} others" if held_out else ""
+        logger.info(f"{title}: trains on {trained} scans{judges}.")
+    environment = describe_environment(config, dataset)
+    if strategy.replicas > 1:
+        counts = {"processes": strategy.world, "devices": strategy.replicas}
+        environment["parallel"] = {**counts, "hosts": strategy.exchange(platform.node())}
+    before = strategy.run_on_first(lambda: run.read_json("environment.json", ("backend",)))
+    environment = with_legs(environment, before, len(state.get("rows", [])))
+    run.write_json("environment.json", environment)
+    _fit(config, run, dataset, split, state, environment, strategy, cache)
+
+
+def _fit(config, run, dataset, split, state, environment, strategy, cache):
+    settings, rows = config.train, state.setdefault("rows", [])
+    set_seed(config.seed)
+    settle()
+    keras.config.set_dtype_policy(settings.precision)
+    network = without_trees(config.model)
+
+    def build():
+        pixels, lines = dataset.images.shape[:0:-1]
+        return build_model(network, len(dataset.classes), pixels, lines)
+
+    with strategy.scope():
+        model = build()
+        if not rows:
+            load_initial_weights(model, settings, dataset.classes)
+        freeze(model, settings.frozen)
+        heads = line_heads(model)
+        batches = make_batches(config, dataset, split, heads, strategy, cache)
+        compile_model(model, settings, len(batches))
+    if rows:
+        _load_weights(model, run.file("checkpoints") / str(state["weights"]))
+        run.write_history(rows)  # which an interrupt after the last epoch may have left out
+        logger.info(f"{run.path}: goes on after epoch {rows[-1]['epoch']}.")
+    if strategy.replicas > 1:
+        with strategy.single_device():
+            strategy.copy = build()
+            freeze(strategy.copy, settings.frozen)
+        strategy.prepare(model)
+    metadata = training_metadata(config, dataset, split, environment, len(batches.scans))
+    metadata |= {"input": config.model.input, "parameters": model.count_params()}
+
+    def save_best(model, row):
+        keys = ("epoch", "val_auroc", "val_balanced_accuracy")
+        best = {key: row[key] for key in keys if key in row}
+        training = {**metadata["training"], "best": best}
+        path = run.file("best.keras")
+        save_model(model, path, {**metadata, "training": training}, overwrite=True)
+
+    save = callbacks.Checkpoint(run, rows, save_best, settings.keep, strategy)
+    interrupt = callbacks.Interrupt(strategy)
+    try:
+        model.fit(
+            feed(batches),
+            shuffle=False,  # the batches have an order of their own
+            epochs=settings.epochs,
+            initial_epoch=len(rows),
+            verbose=0,
+            callbacks=[
+                *_callbacks(config, dataset, split, batches, rows, save, strategy),
+                interrupt,
+            ],
+        )
+    finally:
+        interrupt.close()
+        batches.close()
+        keras.config.set_dtype_policy("float32")
+    if strategy.world == 1:
+        notice.check()  # of a signal that came after the last step
+    if rows:
+        seconds = sum(row["seconds"] for row in rows)
+        logger.info(
+            f"Trained {len(rows)} epoch{'s' * (len(rows) > 1)} in {seconds:.0f} s; "
+            f"waiting for data took {batches.waited:.1f} s of this process' share."
+        )
 
 
 def set_seed(seed):
@@ -140,79 +231,30 @@ def set_seed(seed):
         keras.utils.set_random_seed(seed)
 
 
-def _fit(config, run, dataset, split, state, environment, say, team, kept):
-    settings, rows = config.train, state.setdefault("rows", [])
-    set_seed(config.seed)
-    settle()
-    keras.config.set_dtype_policy(settings.precision)
-    classes = dataset.classes
-    network = without_trees(config.model)
-
-    def build():
-        return build_model(network, len(classes), *dataset.images.shape[:0:-1])
-
-    with team.scope():
-        model = build()
-        if not rows:
-            begin_with(model, settings, classes)
-        freeze(model, settings.frozen)
-        batches = make_batches(config, dataset, split, answers(model), say, team, kept)
-        compile_model(model, settings, len(batches))
-    if rows:
-        _load_weights(model, run.file("checkpoints") / str(state["weights"]))
-        say(f"{run.path}: goes on after epoch {rows[-1]['epoch']}.")
-    if team.replicas > 1:
-        with team.apart():
-            team.copy = build()
-            freeze(team.copy, settings.frozen)
-        team.prepare(model)
-    facts = {
-        "classes": list(classes),
-        "pixels": int(dataset.images.shape[2]),
-        "max_lines": int(dataset.images.shape[1]),
-        "input": config.model.input,
-        "parameters": model.count_params(),
-        "training": {
-            "config": config.model_dump(),
-            "environment": environment,
-            "counts": {
-                **{name: len(indices) for name, indices in split.parts.items()},
-                "taught": len(batches.lessons),
-            },
-        },
-    }
-
-    def save_best(model, row):
-        keys = ("epoch", "val_auroc", "val_balanced_accuracy")
-        keep = {key: row[key] for key in keys if key in row}
-        best = {**facts, "training": {**facts["training"], "best": keep}}
-        save_model(model, run.file("best.keras"), best, overwrite=True)
-
-    interrupt = Interrupt(team)
-    try:
-        model.fit(
-            feed(batches),
-            shuffle=False,  # the batches have an order of their own
-            epochs=settings.epochs,
-            initial_epoch=len(rows),
-            verbose=0,
-            callbacks=[
-                *_callbacks(config, run, dataset, split, batches, rows, save_best, team),
-                interrupt,
-            ],
-        )
-    finally:
-        interrupt.close()
-        batches.close()
-        keras.config.set_dtype_policy("float32")
-    if team.world == 1:
-        notice.check()  # of a signal that came after the last step
-    if rows:
-        seconds = sum(row["seconds"] for row in rows)
-        say(
-            f"Trained {len(rows)} epoch{'s' * (len(rows) > 1)} in {seconds:.0f} s; "
-            f"waiting for data took {batches.waited:.1f} s of this process' share."
-        )
+def compile_model(model, settings, steps_per_epoch):
+    """Compile a model as a `TrainConfig` asks for."""
+    jax_float16 = settings.precision == "mixed_float16" and keras.config.backend() == "jax"
+    if jax_float16 and devices() == ["cpu"]:
+        raise UsageError("JAX has no float16 on a processor. Use mixed_bfloat16.")
+    check_compiler(settings.jit_compile)
+    losses = keras.losses.CategoricalCrossentropy(
+        from_logits=True, label_smoothing=settings.label_smoothing
+    )
+    shares = None
+    if isinstance(model.output, dict):
+        yes_or_no = keras.losses.BinaryCrossentropy(from_logits=True)
+        losses = {name: losses if name == "state" else yes_or_no for name in model.output}
+        # a frozen head has no gradient, and needs no loss
+        losses |= dict.fromkeys(frozen_heads(model, settings.frozen))
+        shares = {name: getattr(settings, f"{name}_weight", 1.0) for name in losses}
+    factors = learning_rate_factors(model, settings)
+    model.compile(
+        optimizer=make_optimizer(settings, steps_per_epoch, factors),
+        loss=losses,
+        loss_weights=shares,
+        jit_compile=settings.jit_compile,
+    )
+    model.optimizer.build(model.trainable_variables)
 
 
 def _load_weights(model, path):
@@ -227,34 +269,8 @@ def _load_weights(model, path):
         ) from error
 
 
-def compile_model(model, settings, steps_per_epoch):
-    """Compile a model as a `TrainConfig` asks for."""
-    if settings.precision == "mixed_float16" and keras.config.backend() == "jax":
-        from stm_keras.backend import devices
-
-        if devices() == ["cpu"]:
-            raise UsageError("JAX has no float16 on a processor. Use mixed_bfloat16.")
-    check_compiler(settings.jit_compile)
-    state = keras.losses.CategoricalCrossentropy(
-        from_logits=True, label_smoothing=settings.label_smoothing
-    )
-    losses, shares = state, None
-    if isinstance(model.output, dict):
-        yes_or_no = keras.losses.BinaryCrossentropy(from_logits=True)
-        losses = {name: state if name == "state" else yes_or_no for name in model.output}
-        # where a head is frozen there is nothing to learn, and nothing to compute
-        losses |= dict.fromkeys(frozen_heads(model, settings.frozen))
-        shares = {name: getattr(settings, f"{name}_weight", 1.0) for name in losses}
-    model.compile(
-        optimizer=make_optimizer(settings, steps_per_epoch, layer_factors(model, settings)),
-        loss=losses,
-        loss_weights=shares,
-        jit_compile=settings.jit_compile,
-    )
-    model.optimizer.build(model.trainable_variables)
-
-
-def _callbacks(config, run, dataset, split, batches, rows, save_best, team):
+def _callbacks(config, dataset, split, batches, rows, save, strategy):
+    """List the callbacks of a training, in the order in which they must be called."""
     settings, labels = config.train, dataset.labels
     validation, train = split.parts["validation"], split.parts["train"]
     monitored = np.random.default_rng(config.seed).permutation(train)
@@ -263,26 +279,17 @@ def _callbacks(config, run, dataset, split, batches, rows, save_best, team):
     if len(validation):
         parts["val_"] = (validation, labels[validation])
     chosen = [
-        after.Epoch(batches, config.seed, team),
-        *([Average(team)] if team.own_logs else []),
-        after.FiniteLoss(),
-        after.Scores(
-            dataset.images,
-            parts,
-            64,
-            batches.prepare,
-            team,
-        ),
-        after.Keeper(run, rows, save_best, settings.keep, team),
+        callbacks.SetEpoch(batches, config.seed, strategy),
+        *([callbacks.AverageLogs(strategy)] if strategy.local_logs else []),
+        callbacks.FiniteLoss(),
+        callbacks.EpochScores(dataset.images, parts, batches.prepare, strategy),
+        save,
     ]
     if settings.schedule == "plateau":
         warmup = int(np.ceil(settings.warmup_epochs))
-        chosen.append(
-            callbacks.Plateau(
-                rows, settings.plateau_factor, settings.plateau_patience, warmup
-            )
-        )
+        factor, patience = settings.plateau_factor, settings.plateau_patience
+        chosen.append(callbacks.Plateau(rows, factor, patience, warmup))
     if settings.early_stopping is not None:
-        chosen.append(callbacks.Stop(rows, settings.early_stopping))
-    stream = io.StringIO() if team.rank else sys.stderr
-    return [*chosen, after.Lines(settings.epochs, stream)]
+        chosen.append(callbacks.EarlyStopping(rows, settings.early_stopping))
+    stream = io.StringIO() if strategy.rank else sys.stderr
+    return [*chosen, callbacks.ProgressLines(settings.epochs, stream)]

@@ -1,5 +1,6 @@
-"""Where a run begins: weights of another model, layers that stay, and what it is taught with."""
+"""Where a run starts: weights of another model, frozen layers, and the batches it trains on."""
 
+import logging
 import os
 import re
 
@@ -10,35 +11,32 @@ from stm_keras.errors import ConfigError, MismatchError
 from stm_keras.inference.find_model import find_model
 from stm_keras.inference.model_file import load_predictor
 from stm_keras.training.batches import Batches
+from stm_keras.training.parallel import SINGLE
 from stm_keras.training.run_data import simulated_scans
 from stm_keras.training.targets import (
-    few_labels,
-    make_lessons,
-    unknown_lessons,
-    voted_extra,
+    draw_few,
+    extra_voted_scans,
+    make_training_set,
+    unknown_surface_set,
 )
-from stm_keras.training.team import ALONE
 
-MAKERS = 8  # threads that make batches: a GPU waits where two do (docs/data.md)
+MAX_THREADS = 8  # that make batches: a GPU waits where two do (docs/data.md)
 HEADS = ("state", "change", "unknown", "logits")
-BESIDE = re.compile(r"change_.*|(norm_)?lattice.*")  # branches of their own
-PARTS = {  # names of the layers that `train.frozen` can keep
+FULL_RATE = re.compile(r"change_.*|(norm_)?lattice.*")  # branches beside the stem
+FROZEN = {  # names of the layers that `train.frozen` keeps
     "none": re.compile(r"$."),
     "stem": re.compile(r"(conv|norm)_\d+|tokenizer"),
-    "change": re.compile(r"change(_.*)?"),
+    "change": re.compile(r"change(_.*)?"),  # what finds tip changes
     "all but change": re.compile(r"(?!change).*"),
 }
 
+logger = logging.getLogger(__name__)
 
-def begin_with(model, settings, classes):
-    """Give a new model the weights of a trained one, layer by layer of the same name.
+
+def load_initial_weights(model, settings, classes):
+    """Give a new model the weights of the one `train.init` names, layer by layer by name.
 
     A layer of another shape keeps its fresh weights: a head for other classes, say.
-
-    Args:
-        model: `keras.Model`.
-        settings: A `stm_keras.settings.TrainConfig`; `init` names a model file or run.
-        classes: sequence of str. What the new model tells apart.
 
     Raises:
         MismatchError: No layer fits.
@@ -46,57 +44,53 @@ def begin_with(model, settings, classes):
     if settings.init is None:
         return
     path, _ = find_model(settings.init)
-    other = load_predictor(path)
-    there = {layer.name: layer for layer in other.model.layers if layer.weights}
-    taken = 0
-    for layer in model.layers:
-        source = there.get(layer.name)
-        if source is None or not layer.weights:
-            continue
-        if layer.name in ("state", "logits") and other.classes != tuple(classes):
-            continue
-        weights = source.get_weights()
-        if [w.shape for w in weights] == [tuple(w.shape) for w in layer.weights]:
-            layer.set_weights(weights)
-            taken += 1
-    if not taken:
+    initial = load_predictor(path)
+    copied = copy_weights(
+        initial.model,
+        model,
+        skip=() if initial.classes == tuple(classes) else ("state", "logits"),
+    )
+    if not copied:
         raise MismatchError(
             f"{path}: no layer fits. `train.init` needs a model of the same kind; this one "
-            f"is {other.model.name}, and {model.name} is trained."
+            f"is {initial.model.name}, and {model.name} is trained."
         )
 
 
-def freeze(model, frozen):
-    """Keep some layers as they are, statistics of their norms included.
-
-    Args:
-        model: `keras.Model`.
-        frozen: str. A key of `PARTS`: "stem", "change" for what finds tip changes, or "all
-            but change" for the rest.
-    """
+def copy_weights(source, model, skip=()):
+    """Copy the weights of layers of the same name and shapes; return the names copied."""
+    trained = {layer.name: layer for layer in source.layers if layer.weights}
+    copied = []
     for layer in model.layers:
-        if PARTS[frozen].fullmatch(layer.name):
+        if layer.name not in trained or layer.name in skip or not layer.weights:
+            continue
+        weights = trained[layer.name].get_weights()
+        if [each.shape for each in weights] == [
+            tuple(each.shape) for each in layer.weights
+        ]:
+            layer.set_weights(weights)
+            copied.append(layer.name)
+    return copied
+
+
+def freeze(model, frozen):
+    """Keep the layers of a key of `FROZEN` as they are, statistics of norms included."""
+    for layer in model.layers:
+        if FROZEN[frozen].fullmatch(layer.name):
             layer.trainable = False
 
 
 def frozen_heads(model, frozen):
     """Return the names of the heads of a model that `train.frozen` keeps: list of str."""
-    return [name for name in model.output if PARTS[frozen].fullmatch(name)]
+    return [name for name in model.output if FROZEN[frozen].fullmatch(name)]
 
 
-def layer_factors(model, settings):
+def learning_rate_factors(model, settings):
     """Return the factor on the learning rate of each variable, by its path.
 
-    The heads, and what finds tip changes or the lattice, learn at the full rate, and each
-    layer below at `layer_decay` times that of the next: what a stem learnt on thousands of
-    simulated scans is kept longer.
-
-    Args:
-        model: `keras.Model`.
-        settings: A `stm_keras.settings.TrainConfig`.
-
-    Returns:
-        dict of str to float, empty where all learn alike.
+    The heads, and what finds tip changes or the lattice, are trained at the full rate, and
+    each layer below at `layer_decay` times that of the next: what a stem got from thousands
+    of simulated scans is kept longer. The dict is empty where all have the same rate.
 
     Reference:
         Howard & Ruder, 2018, https://arxiv.org/abs/1801.06146, section 3.2.
@@ -105,7 +99,7 @@ def layer_factors(model, settings):
         return {}
     groups, heads = [], []
     for layer in model.layers:
-        if layer.name in HEADS or BESIDE.fullmatch(layer.name):
+        if layer.name in HEADS or FULL_RATE.fullmatch(layer.name):
             heads += layer.trainable_variables
         elif layer.trainable_variables:
             if not (groups and layer.name.startswith("norm_")):  # with what it norms
@@ -119,84 +113,64 @@ def layer_factors(model, settings):
     }
 
 
-def answers(model):
-    """Name what a network answers after every line: tuple of str, empty if only once."""
+def line_heads(model):
+    """Name the heads that answer after every line: tuple of str, empty if only once."""
     return tuple(model.output) if isinstance(model.output, dict) else ()
 
 
-def make_batches(config, dataset, split, heads, say, team=ALONE, kept=None):
-    """Make the batches of a run.
+def make_batches(config, dataset, split, heads, strategy=SINGLE, cache=None):
+    """Make the `Batches` of a run, of which this process computes its own rows.
 
-    Args:
-        config: A `stm_keras.config.Config`.
-        dataset: The `Dataset` of the run.
-        split: Its `Split`.
-        heads: tuple of str, as of `answers`.
-        say: callable of str.
-        team: `Team` of those who share every batch.
-        kept: dict that keeps simulated scans for the next training of a run, or None.
-
-    Returns:
-        `Batches` of what this process computes.
+    `heads` are those of `line_heads`; `cache` is a dict that keeps simulated scans for the
+    next training of a run, or None.
     """
-    kept = {} if kept is None else kept
-    if "beside" not in kept:
-        kept["beside"] = _beside(config, heads, dataset.classes, say)
+    cache = {} if cache is None else cache
+    if "auxiliary" not in cache:
+        cache["auxiliary"] = _simulated_sets(config, heads, dataset.classes)
     return Batches(
-        taught_scans(config, dataset, split, say),
+        select_scans(config, dataset, split),
         config.train.batch_size,
         config.seed,
         config.augment,
         INPUTS[config.model.input],
         heads,
         config.train.late_lines,
-        kept["beside"],
-        threads=min(os.cpu_count() or 1, MAKERS),
+        cache["auxiliary"],
+        threads=min(os.cpu_count() or 1, MAX_THREADS),
         steps=config.train.steps_per_epoch,
-        rank=team.rank,
-        world=team.world,
-        devices=team.replicas,
+        rank=strategy.rank,
+        world=strategy.world,
+        devices=strategy.replicas,
     )
 
 
-def taught_scans(config, dataset, split, say, soft=None):
-    """Choose the scans of the dataset that teach, and what each teaches.
-
-    Args:
-        config, dataset, split, say: As for `make_batches`.
-        soft: float. Share of the votes in a target, or None for `data.soft_labels`.
-
-    Returns:
-        `Lessons`.
-    """
+def select_scans(config, dataset, split, soft=None):
+    """Choose the `TrainingSet` of a run; `soft` replaces `data.soft_labels`."""
     train, settings = split.parts["train"], config.data
     soft = settings.soft_labels if soft is None else soft
     if settings.labels is not None:
-        train = few_labels(dataset, train, settings.labels, config.seed)
+        train = draw_few(dataset, train, settings.labels, config.seed)
     extra = None
     if soft and settings.labels is None:
-        extra = voted_extra(dataset, split)
-        say(f"Votes teach: {len(train)} scans of one class and {len(extra)} others.")
-    return make_lessons(
-        dataset,
-        train,
-        soft=soft,
-        balanced=config.train.class_weight,
-        extra=extra,
-    )
+        extra = extra_voted_scans(dataset, split)
+        logger.info(
+            f"Targets from votes: {len(train)} scans of one class and {len(extra)} others."
+        )
+    balanced = config.train.class_weight
+    return make_training_set(dataset, train, soft=soft, balanced=balanced, extra=extra)
 
 
-def _beside(config, heads, classes, say):
+def _simulated_sets(config, heads, classes):
     """Simulate what fills a share of every batch: labelled scans, and other surfaces."""
-    beside, settings = [], config.simulate
+    sets, settings = [], config.simulate
     if settings.share and config.data.path is not None:
-        scans = simulated_scans(config, say)
+        scans = simulated_scans(config)
         if scans.classes != tuple(classes):
             raise ConfigError(
                 f"`simulate.share`: simulated scans are of the classes "
                 f"{', '.join(scans.classes)}. Received: {', '.join(classes)}."
             )
-        beside.append((make_lessons(scans, np.arange(len(scans))), settings.share))
+        sets.append((make_training_set(scans, np.arange(len(scans))), settings.share))
     if settings.unknown:
         if "unknown" not in heads:
             raise ConfigError(
@@ -206,7 +180,7 @@ def _beside(config, heads, classes, say):
         from stm_keras.simulate import simulate_others
 
         count = max(settings.count // 4, 1)
-        say(f"Simulating {count} scans of other surfaces, seed {settings.seed}.")
+        logger.info(f"Simulating {count} scans of other surfaces, seed {settings.seed}.")
         others = simulate_others(count, settings.seed)
-        beside.append((unknown_lessons(others, len(classes)), settings.unknown))
-    return beside
+        sets.append((unknown_surface_set(others, len(classes)), settings.unknown))
+    return sets

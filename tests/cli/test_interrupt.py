@@ -121,10 +121,10 @@ def test_a_signal_within_a_step_waits_for_its_end():
 def test_a_signal_before_the_first_epoch_leaves_nothing(
     dataset_file, tmp_path, monkeypatch
 ):
-    def load(config, say):
+    def load(config):
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr("stm_keras.training.train.load_material", load)
+    monkeypatch.setattr("stm_keras.training.train.load_run_data", load)
     command = ["train", "--data", dataset_file, *TINY, "-o", tmp_path / "run"]
     result = stm(*command)
     assert result.exit_code == 75

@@ -202,7 +202,7 @@ def test_of_two_in_a_new_folder_one_is_told_that_another_trains_here(
         return made(run, name, text)
 
     monkeypatch.setattr(Run, "write_text", interfere)
-    monkeypatch.setattr("stm_keras.training.train.load_material", lambda *_: 1 / 0)
+    monkeypatch.setattr("stm_keras.training.train.load_run_data", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         stm(*train_command, "-o", folder)
     assert not folder.exists()
@@ -268,7 +268,7 @@ def test_an_interrupt_before_the_first_epoch_leaves_nothing(
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("stm_keras.training.train.load_material", interrupted)
+    monkeypatch.setattr("stm_keras.training.train.load_run_data", interrupted)
     result = stm(*train_command, "-o", tmp_path / "run")
     assert result.exit_code == 130
     assert "Interrupted before the first epoch was done: nothing is kept." in result.stderr

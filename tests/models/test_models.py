@@ -1,3 +1,5 @@
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -116,3 +118,24 @@ def test_later_lines_do_not_matter(name, settings):
     for head, values in one.items():
         np.testing.assert_allclose(values[:, :7], other[head][:, :7], atol=1e-5)
         assert np.abs(values[:, 7:] - other[head][:, 7:]).max() > 1e-3
+
+
+SIZES = {"num_classes", "pixels", "max_lines"}  # of the data, not of a config
+
+
+def test_the_networks_have_the_defaults_of_the_settings():
+    """`stm_keras/settings.py` is the one place of a default; here each stands a second time."""
+    differences = []
+    for name, network in MODELS.items():
+        fields = MODEL_CONFIGS[name].model_fields
+        arguments = inspect.signature(network).parameters
+        differences += [
+            f"{name}.{key}: only one of settings and network has it"
+            for key in (set(fields) - {"name"}) ^ (set(arguments) - SIZES)
+        ]
+        differences += [
+            f"{name}.{key}: {fields[key].default} in settings, {each.default} in the network"
+            for key, each in arguments.items()
+            if key in fields and fields[key].default != each.default
+        ]
+    assert not differences, "\n".join(differences)

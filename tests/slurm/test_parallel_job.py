@@ -7,7 +7,7 @@ from slurm_cluster import enter, history, wait_for
 
 pytestmark = pytest.mark.skipif(
     keras.config.backend() != "jax",
-    reason="runs once, under JAX; torch's processes are in tests/training/test_distribute.py",
+    reason="runs once, under JAX; torch's processes are in tests/training/test_parallel.py",
 )
 SITE = 'stm_keras=("$PYTHON" -m stm_keras)\n'
 

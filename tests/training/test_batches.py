@@ -9,22 +9,22 @@ from helpers import made_up_dataset
 from stm_keras.data.preprocess import standardise_lines
 from stm_keras.settings import AugmentConfig
 from stm_keras.training.batches import Batches
-from stm_keras.training.targets import Lessons, make_lessons, unknown_lessons
+from stm_keras.training.targets import TrainingSet, make_training_set, unknown_surface_set
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (10, 6, 12)).astype("uint8")
 HEADS = ("state", "change", "unknown")
 LABELS = np.array([0, 1, 2, 0, 1, 2, 0, 1, 2, 0])
 
 
-def lessons_of(indices=range(10), **changes):
+def training_set(indices=range(10), **changes):
     indices = np.array(indices)
     state = np.eye(3, dtype="float32")[LABELS[indices]]
     fields = {"state": state, "weight": np.ones(len(indices), "float32"), **changes}
-    return Lessons(IMAGES, indices, **fields)
+    return TrainingSet(IMAGES, indices, **fields)
 
 
 def make(augment=None, indices=range(10), batch_size=4, seed=0, **more):
-    return Batches(lessons_of(indices), batch_size, seed, augment, **more)
+    return Batches(training_set(indices), batch_size, seed, augment, **more)
 
 
 def read(batches, epoch):
@@ -102,13 +102,13 @@ def test_waiting_is_measured():
 
 
 def test_simulated_scans_fill_their_share_of_every_batch():
-    beside = Lessons(
+    beside = TrainingSet(
         np.full((5, 6, 12), 7) * np.arange(12),
         np.arange(5),
         np.full((5, 3), 1 / 3, "float32"),
         np.full(5, 0.5, "float32"),
     )
-    batches = make(batch_size=4, beside=[(beside, 0.25)])
+    batches = make(batch_size=4, auxiliary=[(beside, 0.25)])
     triples = read(batches, 0)
     assert len(triples) == 4  # three of the ten scans in each
     for _, targets, weights in triples:
@@ -124,7 +124,7 @@ def test_every_line_has_a_target_until_the_scan_ends():
     lines = np.zeros((2, 6), int)
     lines[0, 3:] = 2
     lines[1, 4:] = -1
-    lessons = Lessons(
+    scans = TrainingSet(
         images,
         np.array([0, 1]),
         np.eye(3, dtype="float32")[[0, 0]],
@@ -133,7 +133,7 @@ def test_every_line_has_a_target_until_the_scan_ends():
         change_line=np.array([2, -1]),
         fixed=np.array([True, True]),
     )
-    batches = Batches(lessons, 2, 0, heads=HEADS)
+    batches = Batches(scans, 2, 0, heads=HEADS)
     _, targets, weights = batches.make(0, np.array([0, 1]), 0)
     assert targets["state"][0].argmax(1).tolist() == [0, 0, 0, 2, 2, 2]
     assert weights["state"].tolist() == [[2] * 6, [1, 1, 1, 1, 0, 0]]
@@ -148,7 +148,7 @@ def test_other_surfaces_teach_that_they_are_unknown_and_nothing_else():
     images[1, 4:] = 0
     others = made_up_dataset(4, images=images[:4], lines=np.full(4, 6))
     batches = Batches(
-        lessons_of(), 4, 0, heads=HEADS, beside=[(unknown_lessons(others, 3), 0.5)]
+        training_set(), 4, 0, heads=HEADS, auxiliary=[(unknown_surface_set(others, 3), 0.5)]
     )
     _, targets, weights = batches.make(0, np.arange(10), 0)
     assert targets["unknown"][:, 0, 0].tolist() == [0, 0, 1, 1]
@@ -159,12 +159,12 @@ def test_other_surfaces_teach_that_they_are_unknown_and_nothing_else():
 
 def test_weights_are_what_fit_multiplies_the_loss_by():
     dataset = made_up_dataset(8, images=np.tile(IMAGES[:8], (1, 1, 1)), lines=np.full(8, 6))
-    lessons = make_lessons(dataset, np.array([0, 1, 2, 3, 4]))
+    scans = make_training_set(dataset, np.array([0, 1, 2, 3, 4]))
     entry = keras.Input((6, 12))
     model = keras.Model(entry, keras.layers.Dense(4)(keras.layers.Flatten()(entry)))
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(0.0), loss)
-    told = model.fit(Batches(lessons, 5, 0), shuffle=False, verbose=0).history["loss"][0]
+    told = model.fit(Batches(scans, 5, 0), shuffle=False, verbose=0).history["loss"][0]
     logits = model.predict(standardise_lines(IMAGES[:5]), verbose=0)
     labels = dataset.labels[:5]
     each = np.log(np.exp(logits).sum(1)) - logits[np.arange(5), labels]
@@ -183,7 +183,7 @@ def shares(world, devices, **settings):
 @pytest.mark.parametrize("heads", [(), HEADS, ("state",)])
 @pytest.mark.parametrize("world", [2, 4])
 def test_shares_of_all_processes_are_the_batch_of_one(world, heads):
-    beside = Lessons(
+    beside = TrainingSet(
         np.full((5, 6, 12), 7) * np.arange(12),
         np.arange(5),
         np.full((5, 3), 1 / 3, "float32"),
@@ -192,14 +192,14 @@ def test_shares_of_all_processes_are_the_batch_of_one(world, heads):
     lines = np.where(np.arange(10) % 3 == 0, 2, -1)
     settings = {
         "augment": AugmentConfig(rotate=0.5, zoom=0.2, pan=0.1, noise=0.3, min_lines=2),
-        "beside": [(beside, 0.125)],
+        "auxiliary": [(beside, 0.125)],
         "batch_size": 8,
         "heads": heads,
     }
-    lessons = lessons_of(change_line=lines, fixed=lines >= 0)
-    batches = Batches(lessons, seed=0, **settings)
+    scans = training_set(change_line=lines, fixed=lines >= 0)
+    batches = Batches(scans, seed=0, **settings)
     parts = [
-        Batches(lessons, seed=0, rank=rank, world=world, devices=world, **settings)
+        Batches(scans, seed=0, rank=rank, world=world, devices=world, **settings)
         for rank in range(world)
     ]
     for number in range(len(batches)):

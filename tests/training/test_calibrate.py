@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import ONCE, made_up_dataset
+from helpers import ONCE, logged, made_up_dataset
 from streaming import shaken
 
 from stm_keras.data.split import split_dataset
@@ -11,7 +11,7 @@ from stm_keras.inference.predictor import Predictor
 from stm_keras.models import sequential, vit
 from stm_keras.runs import Run
 from stm_keras.training import calibrate as subject
-from stm_keras.training.calibrate import calibrate, smooth, trust_facts
+from stm_keras.training.calibrate import calibrate, fit_reliability, smooth
 from stm_keras.training.train import set_seed
 
 pytestmark = ONCE  # no backend changes what is tested here
@@ -35,7 +35,7 @@ class Sure(Predictor):
 
 def test_a_model_that_is_too_sure_is_made_softer():
     part = made_up_dataset(64)
-    facts = trust_facts([Sure(None, FACTS)], [part])
+    facts = fit_reliability([Sure(None, FACTS)], [part])
     assert facts["temperature"]["lines"][-1] == 128
     for value in facts["temperature"]["values"]:
         # log(.97 / .01) / T must be log(.75 / (.25 / 3))
@@ -53,7 +53,7 @@ def test_what_models_say_of_scans_of_their_own_counts_together():
     often = Sure(None, FACTS)
     often.wrong = 2
     parts = [made_up_dataset(64), made_up_dataset(192)]
-    facts = trust_facts([Sure(None, FACTS), often], parts)
+    facts = fit_reliability([Sure(None, FACTS), often], parts)
     right = 64 / 256 * 3 / 4 + 192 / 256 / 2
     for value in facts["temperature"]["values"]:
         expected = np.log(97) / np.log(right / ((1 - right) / 3))
@@ -69,21 +69,22 @@ def test_a_streaming_model_gets_thresholds_for_its_heads(tmp_path, monkeypatch):
     model = shaken(sequential(4, width=3, units=8, spectra=4, lattice=4))
     run = Run(tmp_path)
     save_model(model, run.file("best.keras"), {**FACTS, "input": "scaled"})
-    said = []
-    predictor = calibrate([(run, split)], dataset, said.append)
+    with logged() as said:
+        predictor = calibrate([(run, split)], dataset)
     facts = read_facts(run.file("best.keras"))
     assert predictor.facts == facts
     assert len(facts["unknown"]["thresholds"]) == len(facts["unknown"]["lines"]) == 10
     assert 0 < facts["change"]["threshold"] < 1
     assert said[0].startswith(f"Calibrated on {len(split.parts['validation'])} scans: ")
-    again = calibrate([(run, split)], dataset, said.append)
+    with logged() as said:
+        again = calibrate([(run, split)], dataset)
     assert again.facts == facts
-    assert len(said) == 1
+    assert not said
 
 
 def test_a_model_of_whole_scans_has_no_other_thresholds():
     model = vit(4, 128, 128, layers=1, heads=1, dim=4, mlp_dim=4)
-    facts = trust_facts([Predictor(model, FACTS)], [made_up_dataset(16)])
+    facts = fit_reliability([Predictor(model, FACTS)], [made_up_dataset(16)])
     fewest = {"min_lines", "min_lines_measured"}
     assert set(facts) == {"temperature", "confidence", "unsure"} | fewest
 

@@ -67,7 +67,7 @@ def test_who_listens_for_other_machines_says_so_before(host, tmp_path, monkeypat
     def join(*_):
         raise UsageError("enough")
 
-    monkeypatch.setattr("stm_keras.training.parallel.join", join)
+    monkeypatch.setattr("stm_keras.training.parallel.make_strategy", join)
     monkeypatch.setattr("stm_keras.cli.train.check_parallel", lambda *_: find_launch())
     result = stm("train", "-o", tmp_path / "run", "--parallel", "processes")
     told = "Listens for processes of other machines, on port 4321 of every address"

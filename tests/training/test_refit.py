@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import ONCE, made_up_dataset
+from helpers import ONCE, logged, made_up_dataset
 
 from stm_keras.config import load_config
 from stm_keras.data.load import save_dataset
@@ -14,12 +14,12 @@ from stm_keras.errors import ConfigError, TrainingError
 from stm_keras.inference.evaluate import judge
 from stm_keras.inference.model_file import load_predictor
 from stm_keras.runs import Run
-from stm_keras.training import calibrate, trees
+from stm_keras.training import calibrate, network_trees
 from stm_keras.training import train as subject
-from stm_keras.training.calibrate import adopt, calibration_stages
-from stm_keras.training.report import VALIDATION, finish, load_predictions
+from stm_keras.training.calibrate import adopt_refit, calibration_stages
+from stm_keras.training.network_trees import add_trees
+from stm_keras.training.report import VALIDATION, load_predictions, report_run
 from stm_keras.training.train import train
-from stm_keras.training.trees import add_trees
 
 pytestmark = ONCE  # plain Python around trainings
 
@@ -41,9 +41,10 @@ def data(tmp_path_factory):
 
 def trained(folder, data):
     """Train, or go on: run, model, data set, split, and what was said."""
-    config, said = load_config(None, [*SETTINGS, f"data.path={data}"]), []
+    config = load_config(None, [*SETTINGS, f"data.path={data}"])
     run = Run.start(folder, config)
-    return run, *train(config, run, said.append), said
+    with logged() as said:
+        return run, *train(config, run), said
 
 
 @pytest.fixture(scope="module")
@@ -56,24 +57,24 @@ def again(tmp_path_factory, data):
 
     def note(stages, dataset):
         first.append(load_predictor(stages[0][0].file("best.keras")))
-        return adopt(stages, dataset)
+        return adopt_refit(stages, dataset)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibrate, "CHANGE_SCANS", 24)
-        patch.setattr(trees, "FEWEST", 20)
+        patch.setattr(network_trees, "FEWEST_SCANS", 20)
         patch.setattr(subject, "add_trees", _fail_below)
         with pytest.raises(TrainingError, match="stopped"):
             trained(folder, data)
         assert "temperature" not in load_predictor(folder / "best.keras").facts
         patch.setattr(subject, "add_trees", add_trees)
-        patch.setattr(subject, "adopt", note)
+        patch.setattr(subject, "adopt_refit", note)
         return *trained(folder, data), first[0]
 
 
-def _fail_below(config, run, dataset, split, say=None, **fewest):
+def _fail_below(config, run, dataset, split, **fewest):
     if not len(split.parts["validation"]):
         raise TrainingError("stopped")
-    return add_trees(config, run, dataset, split, say, **fewest)
+    return add_trees(config, run, dataset, split, **fewest)
 
 
 def test_all_that_is_not_tested_teaches_network_and_trees(again):
@@ -153,19 +154,21 @@ def test_models_leave_out_disjoint_scans_by_whole_groups(tmp_path, protocol):
 
 
 def test_too_few_scans_or_groups_for_so_many_models_ask_fewer(tmp_path):
-    dataset, said = made_up_dataset(48, sessions=12), []
+    dataset = made_up_dataset(48, sessions=12)
     split = split_dataset(dataset, "p1", fold=0, num_folds=4)
-    stages = calibration_stages(Run(tmp_path), dataset, split, 30, said.append)
+    with logged() as said:
+        stages = calibration_stages(Run(tmp_path), dataset, split, 30)
     assert 1 < len(stages) < 30
     assert said == [
-        f"Only {len(stages)} of 30 models say how sure the last may be: there are too few "
-        "scans or groups for more."
+        f"Only {len(stages)} of 30 models calibrate the last: there are too few scans or "
+        "groups for more."
     ]
     split = split_dataset(dataset, "p2", fold=0, num_folds=4)
     split.groups[:] = split.groups[0]
     run = Run(tmp_path)
-    assert calibration_stages(run, dataset, split, 2, said.append) == [(run, split)]
-    assert len(said) == 2
+    with logged() as said:
+        assert calibration_stages(run, dataset, split, 2) == [(run, split)]
+    assert len(said) == 1
 
 
 @pytest.fixture
@@ -183,7 +186,7 @@ def given(monkeypatch):
 
 def test_validation_scans_that_taught_set_no_threshold(again, given):
     run, predictor, dataset, split, *_ = again
-    finish(run, predictor, dataset, split)
+    report_run(run, predictor, dataset, split)
     chosen, by_lines = load_predictions(run, VALIDATION)
     np.testing.assert_array_equal(given[0], by_lines[128])
     knowing = predictor.probabilities(dataset.take(chosen).images)
@@ -197,7 +200,7 @@ def test_without_a_test_part_the_first_model_is_scored(tmp_path, again, given):
     for name in ("evaluation.json", "predictions.npz"):
         alone.file(name).unlink(missing_ok=True)
     nothing = {**split.parts, "test": np.zeros(0, int)}
-    scores = finish(alone, predictor, dataset, replace(split, parts=nothing))
+    scores = report_run(alone, predictor, dataset, replace(split, parts=nothing))
     assert scores["split"] == "validation"
     assert given == ["taught"]
     chosen, by_lines = load_predictions(alone)

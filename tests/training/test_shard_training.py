@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from helpers import FEW_LINES, REPOSITORY, made_up_dataset, stm
+from helpers import FEW_LINES, REPOSITORY, logged, made_up_dataset, stm
 
 from stm_keras.config import load_config
 from stm_keras.data.load import save_dataset
@@ -22,8 +22,8 @@ from stm_keras.runs import Run
 from stm_keras.settings import AugmentConfig
 from stm_keras.simulate import simulate
 from stm_keras.training.batches import Batches
-from stm_keras.training.run_data import split_material, split_once
-from stm_keras.training.targets import Lessons, make_lessons
+from stm_keras.training.run_data import split_once, split_run_data
+from stm_keras.training.targets import TrainingSet, make_training_set
 from stm_keras.training.train import train
 
 SMALL = [
@@ -54,12 +54,12 @@ def history(path):
 # batches
 
 
-def lessons_of():
+def training_set():
     """Ten scans that noise tells apart."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 255, (10, 6, 12)).astype("uint8")
     state = np.eye(3, dtype="float32")[np.arange(10) % 3]
-    return Lessons(images, np.arange(10), state, np.ones(10, "float32"))
+    return TrainingSet(images, np.arange(10), state, np.ones(10, "float32"))
 
 
 def read(batches, epoch):
@@ -72,7 +72,7 @@ def digest(batches):
 
 
 def numbers(batches, epochs):
-    """Read the places in the lessons that epochs show, batch by batch."""
+    """Read the places in the scans that epochs show, batch by batch."""
     shown = []
     batches.make = lambda number, order, batch: order[batch * 4 : batch * 4 + 4]
     for epoch in epochs:
@@ -82,8 +82,8 @@ def numbers(batches, epochs):
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 7])
 def test_epochs_of_some_batches_are_the_passes_cut_into_pieces(steps):
-    whole = numbers(Batches(lessons_of(), 4, 0), range(8))
-    pieces = numbers(Batches(lessons_of(), 4, 0, steps=steps), range(24 // steps))
+    whole = numbers(Batches(training_set(), 4, 0), range(8))
+    pieces = numbers(Batches(training_set(), 4, 0, steps=steps), range(24 // steps))
     assert len(pieces) >= 21
     for one, other in zip(pieces, whole, strict=False):
         np.testing.assert_array_equal(one, other)
@@ -96,18 +96,18 @@ def test_epochs_of_some_batches_are_the_passes_cut_into_pieces(steps):
 
 def test_pixels_follow_from_pass_and_number_wherever_an_epoch_begins():
     augment = AugmentConfig(min_lines=2, noise=0.1)
-    whole = Batches(lessons_of(), 4, 0, augment)
+    whole = Batches(training_set(), 4, 0, augment)
     flat = [pair for epoch in range(4) for pair in read(whole, epoch)]
-    pieces = Batches(lessons_of(), 4, 0, augment, steps=5)
+    pieces = Batches(training_set(), 4, 0, augment, steps=5)
     assert len(pieces) == 5
     assert digest(read(pieces, 1)) == digest(flat[5:10])
-    alone = Batches(lessons_of(), 4, 0, augment, steps=5)
+    alone = Batches(training_set(), 4, 0, augment, steps=5)
     alone.set_epoch(1)
     np.testing.assert_array_equal(alone[3][0], flat[8][0])
 
 
 def test_few_orders_of_passes_are_kept():
-    batches = Batches(lessons_of(), 4, 0, steps=2)
+    batches = Batches(training_set(), 4, 0, steps=2)
     for epoch in range(30):
         read(batches, epoch)
         assert len(batches._orders) <= 2
@@ -119,9 +119,9 @@ def test_shards_give_the_batches_that_one_file_gives(folder):
     save_shards(scans, path, shard_size=7)
     indices = np.flatnonzero(scans.single_class())
     for dataset in (scans, load_shards(path)):
-        lessons = make_lessons(dataset, indices)
+        scans = make_training_set(dataset, indices)
         heads = ("state", "change", "unknown")
-        batches = Batches(lessons, 8, 0, AugmentConfig(), heads=heads)
+        batches = Batches(scans, 8, 0, AugmentConfig(), heads=heads)
         found = read(batches, 1)
         parts = [
             np.ascontiguousarray(a)
@@ -143,9 +143,9 @@ def test_a_batch_reads_its_own_scans_alone(folder, monkeypatch):
         read_bytes.append(size)
         return original(self, shard, place, size)
 
-    lessons = make_lessons(dataset, np.arange(96))
+    scans = make_training_set(dataset, np.arange(96))
     monkeypatch.setattr(ShardFiles, "read", spy)
-    batches = Batches(lessons, 6, 0, threads=1)
+    batches = Batches(scans, 6, 0, threads=1)
     batches.make(0, batches.order(0), 0)
     assert len(read_bytes) == 6
 
@@ -156,8 +156,8 @@ def test_a_batch_reads_its_own_scans_alone(folder, monkeypatch):
 def test_shards_without_sessions_are_split_one_by_one(tmp_path):
     save_shards(made_up_dataset(96, sessions=0), tmp_path / "scans", shard_size=50)
     config = load_config(None, [f"data.path={tmp_path / 'scans'}"])
-    said = []
-    split = split_material(config, load_shards(tmp_path / "scans"), said.append)
+    with logged() as said:
+        split = split_run_data(config, load_shards(tmp_path / "scans"))
     assert split.protocol == "p1"
     assert said[0] == "The shards name no sessions, so scans are split one by one (p1)."
 
@@ -180,10 +180,10 @@ def test_p2_on_shards_without_sessions_is_refused(tmp_path, folder):
 
 
 def test_many_validation_scans_are_remarked(folder, monkeypatch):
-    monkeypatch.setattr("stm_keras.training.run_data.MANY", 10)
-    said = []
-    split_material(load_config(None, ["data.path=a"]), load_shards(folder), said.append)
-    assert "validation scans are judged after every epoch. Fewer do" in said[-1]
+    monkeypatch.setattr("stm_keras.training.run_data.MANY_SCANS", 10)
+    with logged() as said:
+        split_run_data(load_config(None, ["data.path=a"]), load_shards(folder))
+    assert "validation scans are scored after every epoch. Fewer will do" in said[-1]
 
 
 @pytest.mark.parametrize("listed", [0, 5])

@@ -12,6 +12,7 @@ import time
 import keras
 import numpy as np
 import pytest
+from helpers import logged
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from stm_keras.config import load_config
@@ -22,7 +23,7 @@ from stm_keras.inference.verdict import softmax
 from stm_keras.runs import COLUMNS, Run
 from stm_keras.signals import CtrlC
 from stm_keras.training import calibrate
-from stm_keras.training import callbacks as after
+from stm_keras.training import callbacks as subject
 from stm_keras.training.callbacks import Interrupt
 from stm_keras.training.train import train
 
@@ -236,7 +237,7 @@ def test_the_average_of_the_weights_is_lent_and_given_back():
     first = model.get_weights()[0]
     model.train_on_batch(inputs, targets)
     own = model.get_weights()[0]
-    with after.averaged(model):
+    with subject.averaged(model):
         lent = model.get_weights()[0]
     assert not np.allclose(lent, own)
     np.testing.assert_allclose(lent, (first + own) / 2, atol=1e-6)
@@ -262,7 +263,7 @@ def test_a_signal_between_epochs_loses_nothing(tmp_path, scans):
         text=True,
     )
     deadline = time.monotonic() + 120
-    while not run.file("checkpoints/state.json").exists():
+    while not run.file("history.csv").exists():  # which is written after state.json
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -275,15 +276,14 @@ def test_a_signal_between_epochs_loses_nothing(tmp_path, scans):
 
 
 def test_a_warm_up_that_is_longer_than_the_training_is_told(tmp_path, monkeypatch):
-    def stop(config, say):
+    def stop(config):
         raise InputError("no data")
 
-    monkeypatch.setattr("stm_keras.training.train.load_material", stop)
+    monkeypatch.setattr("stm_keras.training.train.load_run_data", stop)
     for epochs, expected in ((3, ["`train.warmup_epochs` is 5, of 3 epochs"]), (5, [])):
-        told = []
         config = load_config(None, ["train.warmup_epochs=5", f"train.epochs={epochs}"])
-        with pytest.raises(InputError):
-            train(config, Run(tmp_path), told.append)
+        with pytest.raises(InputError), logged() as told:
+            train(config, Run(tmp_path))
         assert [text[:39] for text in told] == expected
 
 

@@ -13,9 +13,9 @@ from stm_keras.experiments.compare.folder import TIMED_BATCHES, digest
 from stm_keras.experiments.compare.machine import devices_of, versions
 from stm_keras.experiments.compare.setups import EAGER
 from stm_keras.models import build_model
+from stm_keras.training.network_trees import without_trees
 from stm_keras.training.train import compile_model, set_seed
-from stm_keras.training.trees import without_trees
-from stm_keras.training.warm_start import answers, freeze, make_batches
+from stm_keras.training.warm_start import freeze, line_heads, make_batches
 
 
 class KerasTrainer:
@@ -82,8 +82,8 @@ class KerasTrainer:
         config = self.plan.config
         dataset = load_dataset(config.data.path)
         split = Split.from_json(self.folder.split(), len(dataset))
-        heads = answers(self.model)
-        batches = make_batches(config, dataset, split, heads, lambda text: None)
+        heads = line_heads(self.model)
+        batches = make_batches(config, dataset, split, heads)
         with contextlib.closing(batches):
             start = time.perf_counter()
             self.model.fit(feed(Repeated(batches, count)), shuffle=False, verbose=0)

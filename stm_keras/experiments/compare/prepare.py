@@ -11,16 +11,16 @@ from stm_keras.data.preprocess import INPUTS
 from stm_keras.errors import MismatchError
 from stm_keras.experiments.compare.folder import MATERIAL, TIMED_BATCHES, digest
 from stm_keras.models import build_model
+from stm_keras.training.network_trees import without_trees
 from stm_keras.training.optimizer import make_optimizer
-from stm_keras.training.run_data import split_material
+from stm_keras.training.run_data import split_run_data
 from stm_keras.training.train import set_seed
-from stm_keras.training.trees import without_trees
-from stm_keras.training.warm_start import answers, begin_with, make_batches
+from stm_keras.training.warm_start import line_heads, load_initial_weights, make_batches
 
 COMPARED_SCANS = 16  # whose logits are compared
 
 
-def prepare(folder, plan, weights=None, progress=print):
+def prepare(folder, plan, weights=None):
     """Write the material of a comparison; batches that were removed are made again.
 
     The batches are those of `stm-keras train`, a function of seed, epoch and number.
@@ -30,14 +30,14 @@ def prepare(folder, plan, weights=None, progress=print):
     """
     config = plan.config
     dataset = load_dataset(config.data.path)
-    split = split_material(config, dataset, progress)
+    split = split_run_data(config, dataset)
     model = _initial_model(config, dataset, folder, weights)
-    batches = make_batches(config, dataset, split, answers(model), progress)
+    batches = make_batches(config, dataset, split, line_heads(model))
     digests = []
     with contextlib.closing(batches):
         steps_per_epoch = len(batches)
         for number in range(max(plan.steps, min(plan.steps_per_round, TIMED_BATCHES))):
-            batch = batches.make(*batches.place(number))
+            batch = batches.make(*batches.locate(number))
             folder.save_batch(number, *batch)
             digests.append(digest([batch[0]]))
     folder.save_arrays("scans.npz", {"inputs": _whole_scans(config, dataset, split)})
@@ -77,7 +77,7 @@ def _initial_model(config, dataset, folder, weights):
     network = without_trees(config.model)
     model = build_model(network, len(dataset.classes), *dataset.images.shape[:0:-1])
     if weights is None:
-        begin_with(model, config.train, dataset.classes)
+        load_initial_weights(model, config.train, dataset.classes)
         return model
     arrays = list(folder.weights(weights).values())
     if [array.shape for array in arrays] != [tuple(w.shape) for w in model.weights]:

@@ -19,7 +19,7 @@ from stm_keras.experiments.compare.machine import peak_memory
 from stm_keras.experiments.compare.records import SCORES
 from stm_keras.experiments.compare.setups import Setup
 from stm_keras.runs import Run
-from stm_keras.terminal import printable
+from stm_keras.terminal import progress_on_stderr
 
 SOURCES = Path(__file__).resolve().parents[3]
 ENVIRONMENT = {  # several processes share a card: none may take all of its memory
@@ -141,7 +141,7 @@ class Worker:
         """Make what every setup starts from."""
         from stm_keras.experiments.compare.prepare import prepare
 
-        prepare(self.folder, self.plan, weights and Path(weights), _log)
+        prepare(self.folder, self.plan, weights and Path(weights))
         return {}
 
     def start(self):
@@ -186,7 +186,7 @@ class Worker:
 
     def score(self, seed):
         """Train a run on the split of the comparison and score its test scans."""
-        from stm_keras.training.report import finish
+        from stm_keras.training.report import report_run
         from stm_keras.training.train import train
 
         config, folder = self.plan.config, self.folder
@@ -198,8 +198,8 @@ class Worker:
             split = {**folder.split(), "dataset": folder.material()["data"]}
             run.write_json("split.json", split)
         with run.locked():
-            predictor, dataset, split = train(config, run, _log)
-            scores = finish(run, predictor, dataset, split, _log)
+            predictor, dataset, split = train(config, run)
+            scores = report_run(run, predictor, dataset, split)
         return {key: scores[key] for key in SCORES}
 
 
@@ -210,9 +210,6 @@ def _timed(work, *arguments):
     return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}, result
 
 
-def _log(text):
-    print(printable(text), file=sys.stderr, flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    with progress_on_stderr():
+        main()

@@ -30,7 +30,7 @@ def start(path, dataset_file, *settings, **plan):
 def prepared(tmp_path_factory, dataset_file):
     """A `ComparisonFolder` that is prepared for a tiny ViT, and its `Plan`."""
     folder, plan = start(tmp_path_factory.mktemp("prepared"), dataset_file)
-    prepare(folder, plan, progress=lambda text: None)
+    prepare(folder, plan)
     return folder, plan
 
 
@@ -51,7 +51,7 @@ def test_batches_weights_and_split_are_those_of_the_run(prepared):
 
 def test_prepared_again_everything_is_the_same(prepared, dataset_file, tmp_path):
     again, plan = start(tmp_path, dataset_file)
-    prepare(again, plan, prepared[0].file("weights.npz"), progress=lambda text: None)
+    prepare(again, plan, prepared[0].file("weights.npz"))
     assert again.material() == prepared[0].material()
 
 
@@ -66,7 +66,7 @@ def test_weights_of_another_network_are_refused(
     with pytest.raises(
         MismatchError, match=r"is of another network than vit of tiny\. Give"
     ):
-        prepare(other, plan, prepared[0].file("weights.npz"), progress=lambda text: None)
+        prepare(other, plan, prepared[0].file("weights.npz"))
 
 
 def test_a_seed_is_trained_and_judged_on_the_split_of_the_comparison(prepared, monkeypatch):

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers import ONCE, made_up_dataset
+from helpers import ONCE, logged, made_up_dataset
 
 from stm_keras.config import load_config
 from stm_keras.data.split import split_dataset
@@ -13,9 +13,9 @@ from stm_keras.models import sequential, vit
 from stm_keras.settings import TrainConfig
 from stm_keras.training.optimizer import make_optimizer
 from stm_keras.training.warm_start import (
-    begin_with,
     freeze,
-    layer_factors,
+    learning_rate_factors,
+    load_initial_weights,
     make_batches,
 )
 
@@ -40,7 +40,7 @@ def weights_of(model, name):
 def test_a_run_begins_with_the_weights_of_another_model(trained):
     old, path = trained
     new = sequential(3, **TINY)
-    begin_with(new, TrainConfig(init=str(path)), CLASSES)
+    load_initial_weights(new, TrainConfig(init=str(path)), CLASSES)
     for one, other in zip(new.get_weights(), old.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -49,7 +49,7 @@ def test_other_classes_get_a_head_of_their_own(trained):
     old, path = trained
     new = sequential(3, **TINY)
     head = weights_of(new, "state")
-    begin_with(new, TrainConfig(init=str(path)), ("x", "y", "z"))
+    load_initial_weights(new, TrainConfig(init=str(path)), ("x", "y", "z"))
     np.testing.assert_array_equal(weights_of(new, "state"), head)
     np.testing.assert_array_equal(weights_of(new, "conv_1"), weights_of(old, "conv_1"))
 
@@ -57,7 +57,7 @@ def test_other_classes_get_a_head_of_their_own(trained):
 def test_a_model_of_another_kind_is_no_beginning(trained):
     new = vit(3, 16, layers=1, heads=2, dim=8, mlp_dim=8)
     with pytest.raises(MismatchError, match="no layer fits"):
-        begin_with(new, TrainConfig(init=str(trained[1])), CLASSES)
+        load_initial_weights(new, TrainConfig(init=str(trained[1])), CLASSES)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_frozen_layers_do_not_learn(frozen, still):
 
 def test_lower_layers_learn_less():
     model = sequential(3, **TINY)
-    factors = layer_factors(model, TrainConfig(layer_decay=0.5))
+    factors = learning_rate_factors(model, TrainConfig(layer_decay=0.5))
     assert set(factors) == {v.path for v in model.trainable_variables}
 
     def factor(name):
@@ -98,7 +98,7 @@ def test_lower_layers_learn_less():
     assert factor("recurrent") == 0.25
     assert factor("conv_3") == factor("norm_3") == 0.5 * factor("project")
     assert factor("conv_0") == 0.125 * factor("conv_3")
-    assert layer_factors(model, TrainConfig()) == {}
+    assert learning_rate_factors(model, TrainConfig()) == {}
 
 
 def test_the_optimizer_heeds_the_factors():
@@ -110,7 +110,7 @@ def test_the_optimizer_heeds_the_factors():
         weight_decay=0.0,
         clip_norm=None,
     )
-    factors = layer_factors(model, settings)
+    factors = learning_rate_factors(model, settings)
     optimizer = make_optimizer(settings, 5, factors)
     optimizer.build(model.trainable_variables)
     before = [keras.ops.convert_to_numpy(v) for v in model.trainable_variables]
@@ -124,15 +124,15 @@ def test_the_optimizer_heeds_the_factors():
 def test_batches_are_as_the_config_says():
     dataset = made_up_dataset()
     split = split_dataset(dataset, "p2", seed=0, fold=0, num_folds=3)
-    said = []
     settings = ["model.name=sequential", "data.path=x.h5", "data.soft_labels=0.5"]
     settings += ["simulate.share=0.5", "simulate.unknown=0.25", "simulate.count=8"]
     settings += ["train.batch_size=4"]
-    config, kept = load_config(None, settings), {}
-    batches = make_batches(config, dataset, split, HEADS, said.append, kept=kept)
-    inputs, targets, weights = batches[0]
-    batches.close()
-    again = make_batches(config, dataset, split, HEADS, said.append, kept=kept)
+    config, cache = load_config(None, settings), {}
+    with logged() as said:
+        batches = make_batches(config, dataset, split, HEADS, cache=cache)
+        inputs, targets, weights = batches[0]
+        batches.close()
+        again = make_batches(config, dataset, split, HEADS, cache=cache)
     np.testing.assert_array_equal(again[0][0], inputs)
     again.close()
     assert sum(text.startswith("Simulating 8 scans") for text in said) == 1
@@ -140,11 +140,11 @@ def test_batches_are_as_the_config_says():
     assert targets["state"].shape == (4, 128, 4)
     assert weights["change"].any(1).tolist() == [False, True, True, False]  # simulated only
     assert targets["unknown"][:, 0, 0].tolist() == [0, 0, 0, 1]
-    assert len(batches.lessons) == len(split.parts["train"])
+    assert len(batches.scans) == len(split.parts["train"])
     few = load_config(None, ["data.path=x.h5", "data.labels=9"])
-    batches = make_batches(few, dataset, split, (), said.append)
+    batches = make_batches(few, dataset, split, ())
     batches.close()
-    assert len(batches.lessons) == 9
+    assert len(batches.scans) == 9
 
 
 def test_a_model_of_whole_scans_cannot_learn_what_is_unknown():
@@ -152,4 +152,4 @@ def test_a_model_of_whole_scans_cannot_learn_what_is_unknown():
     split = split_dataset(dataset, "p2", seed=0, fold=0, num_folds=3)
     config = load_config(None, ["simulate.unknown=0.1", "data.path=x.h5"])
     with pytest.raises(ConfigError, match="needs a model with a head for unknown surfaces"):
-        make_batches(config, dataset, split, (), print)
+        make_batches(config, dataset, split, ())

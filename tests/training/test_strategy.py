@@ -1,4 +1,4 @@
-"""What processes tell one another, played by threads; real ones are in test_distribute.py."""
+"""What processes tell one another, played by threads; real ones are in test_parallel.py."""
 
 import signal
 import threading
@@ -9,11 +9,11 @@ import pytest
 
 from stm_keras.errors import OutputError, TrainingError
 from stm_keras.signals import Preempted, notice
-from stm_keras.training.callbacks import Interrupt
-from stm_keras.training.team import ALONE, EVERY, Average, Team
+from stm_keras.training.callbacks import AverageLogs, Interrupt
+from stm_keras.training.parallel import CHECK_EVERY, SINGLE, Strategy
 
 
-class Player(Team):
+class Player(Strategy):
     """One of two threads that exchange rows as processes do."""
 
     world = 2
@@ -48,10 +48,9 @@ def play(act):
 
 
 def test_one_process_says_so_and_all_agree():
-    assert play(lambda team: team.agree(team.rank == 1)) == (True, True)
-    assert play(lambda team: team.agree(15 * team.rank)) == (15, 15)
-    assert play(lambda team: team.agree(False)) == (False, False)
-    assert [ALONE.agree(True), ALONE.agree(False)] == [True, False]
+    assert play(lambda player: player.exchange(15 * player.rank)) == ([0, 15], [0, 15])
+    assert play(lambda player: player.exchange("a" * player.rank)) == (["", "a"],) * 2
+    assert SINGLE.exchange(15) == [15]
 
 
 def test_only_the_first_works_and_all_know_the_result():
@@ -61,7 +60,9 @@ def test_only_the_first_works_and_all_know_the_result():
         done.append(1)
         return {"loss": 0.1, "epoch": 3}
 
-    assert play(lambda team: team.once(work)) == ({"loss": 0.1, "epoch": 3},) * 2
+    assert (
+        play(lambda player: player.run_on_first(work)) == ({"loss": 0.1, "epoch": 3},) * 2
+    )
     assert done == [1]
 
 
@@ -69,16 +70,16 @@ def test_where_the_first_fails_the_others_stop_as_well():
     def work():
         raise OutputError("the disk is full")
 
-    first, other = play(lambda team: team.once(work))
+    first, other = play(lambda player: player.run_on_first(work))
     assert isinstance(first, OutputError)
     assert isinstance(other, TrainingError)
     assert str(other) == "The first process stopped: the disk is full"
 
 
 def test_logs_are_averaged():
-    def act(team):
-        logs = {"loss": 1.0 + team.rank, "state_loss": 0.25}
-        Average(team).on_epoch_end(0, logs)
+    def act(player):
+        logs = {"loss": 1.0 + player.rank, "state_loss": 0.25}
+        AverageLogs(player).on_epoch_end(0, logs)
         return logs
 
     assert play(act) == ({"loss": 1.5, "state_loss": 0.25},) * 2
@@ -88,12 +89,12 @@ def test_logs_are_averaged():
     ("number", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGUSR1, Preempted)]
 )
 def test_all_stop_at_the_same_step_when_one_is_asked(number, raised, monkeypatch):
-    def act(team):
-        interrupt = Interrupt(team)
-        for step in range(5 * EVERY):
-            if team.rank == 1 and step == EVERY + 1:
+    def act(player):
+        interrupt = Interrupt(player)
+        for step in range(5 * CHECK_EVERY):
+            if player.rank == 1 and step == CHECK_EVERY + 1:
                 if raised is KeyboardInterrupt:
-                    interrupt.asked = True
+                    interrupt.pressed = True
                 else:  # these threads share what processes have one each of
                     monkeypatch.setattr(notice, "number", number)
             try:
@@ -102,7 +103,7 @@ def test_all_stop_at_the_same_step_when_one_is_asked(number, raised, monkeypatch
                 return step
         return None
 
-    assert play(act) == (2 * EVERY, 2 * EVERY)
+    assert play(act) == (2 * CHECK_EVERY, 2 * CHECK_EVERY)
 
 
 def test_the_first_works_with_a_copy_that_has_the_weights_of_now():
@@ -110,9 +111,9 @@ def test_the_first_works_with_a_copy_that_has_the_weights_of_now():
         entry = keras.Input((3,))
         return keras.Model(entry, keras.layers.Dense(2)(entry))
 
-    team = Team()
-    model, team.copy = make(), make()
-    kernel = team.alone(lambda given: given.get_weights()[0].tolist(), model)
+    strategy = Strategy()
+    model, strategy.copy = make(), make()
+    kernel = strategy.run_on_copy(lambda given: given.get_weights()[0].tolist(), model)
     np.testing.assert_array_equal(kernel, model.get_weights()[0])
-    assert team.alone(lambda given: given is team.copy, model)
-    assert ALONE.alone(lambda given: given is model, model)
+    assert strategy.run_on_copy(lambda given: given is strategy.copy, model)
+    assert SINGLE.run_on_copy(lambda given: given is model, model)

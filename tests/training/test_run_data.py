@@ -2,7 +2,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from helpers import ONCE
+from helpers import ONCE, logged
 
 from stm_keras.config import load_config
 from stm_keras.data.dataset import CLASSES, Dataset
@@ -14,8 +14,8 @@ from stm_keras.training.run_data import (
     describe_environment,
     finished_scores,
     git_state,
-    load_material,
-    split_material,
+    load_run_data,
+    split_run_data,
 )
 
 pytestmark = ONCE  # no backend changes what is tested here
@@ -35,8 +35,8 @@ def dataset():
 
 
 def test_without_sessions_copies_stay_together_and_the_user_is_told(dataset):
-    told = []
-    split = split_material(load_config(None, ["data.path=x.h5"]), dataset, told.append)
+    with logged() as told:
+        split = split_run_data(load_config(None, ["data.path=x.h5"]), dataset)
     assert split.protocol == "p2"
     assert "names no sessions" in told[0]
     part = np.empty(80, "U10")
@@ -50,9 +50,9 @@ def test_with_sessions_the_split_is_by_session(dataset):
     from dataclasses import replace
 
     sessions = np.array([f"day {i // 8}" for i in range(80)])
-    told = []
     config = load_config(None, ["data.path=x.h5"])
-    split = split_material(config, replace(dataset, session=sessions), told.append)
+    with logged() as told:
+        split = split_run_data(config, replace(dataset, session=sessions))
     assert split.protocol == "p2"
     assert told[0].startswith("Split: p2 (by session), seed 0: train ")
     found = [set(sessions[indices]) for indices in split.parts.values()]
@@ -61,19 +61,19 @@ def test_with_sessions_the_split_is_by_session(dataset):
 
 def test_simulated_scans_are_made_and_split_by_scan():
     config = load_config(None, ["simulate.count=70", "simulate.seed=3"])
-    told = []
-    dataset = load_material(config, told.append)
+    with logged() as told:
+        dataset = load_run_data(config)
     assert len(dataset) == 70
     assert told[0] == "No --data given: the scans are simulated."
     assert told[1] == "Simulating 70 scans, seed 3."
-    assert split_material(config, dataset, told.append).protocol == "p1"
+    assert split_run_data(config, dataset).protocol == "p1"
 
 
 def test_too_few_simulated_scans_are_said_so():
     config = load_config(None, ["simulate.count=3"])
-    dataset = load_material(config, print)
+    dataset = load_run_data(config)
     with pytest.raises(DatasetError, match=r"3 simulated scans .* Raise `simulate.count`"):
-        split_material(config, dataset, print)
+        split_run_data(config, dataset)
 
 
 def test_the_environment_is_what_one_needs_to_repeat_a_run(dataset, tmp_path):
@@ -81,7 +81,7 @@ def test_the_environment_is_what_one_needs_to_repeat_a_run(dataset, tmp_path):
 
     save_dataset(dataset, tmp_path / "scans.h5")
     config = load_config(None, [f"data.path={tmp_path / 'scans.h5'}", "seed=4"])
-    facts = describe_environment(config, load_material(config, print))
+    facts = describe_environment(config, load_run_data(config))
     assert facts["backend"] == keras.config.backend()
     assert facts["seed"] == 4
     assert facts["dataset"]["sha256"] == dataset.digest()
@@ -100,7 +100,7 @@ def test_variables_that_change_numbers_are_told_and_no_secrets(monkeypatch):
     for name in others:
         monkeypatch.setenv(name, "secret")
     config = load_config(None, ["simulate.count=40", "model.name=trees"])
-    found = describe_environment(config, load_material(config, print))["variables"]
+    found = describe_environment(config, load_run_data(config))["variables"]
     assert found.items() >= told.items()
     assert not others & set(found)
 
@@ -130,7 +130,7 @@ def test_git_state_is_a_commit_or_nothing():
 
 
 def test_the_commit_of_somebody_elses_repository_is_not_ours(tmp_path, monkeypatch):
-    package = tmp_path / "venv" / "material.py"
+    package = tmp_path / "venv" / "run_data.py"
     package.parent.mkdir()
     package.write_text("")
     identity = ["-c", "user.name=a", "-c", "user.email=a@b"]

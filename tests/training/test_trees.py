@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from helpers import ONCE, check_error, stm, write_dataset
+from helpers import ONCE, check_error, logged, stm, write_dataset
 
 from stm_keras.config import load_config
 from stm_keras.data.load import load_dataset
@@ -108,8 +108,8 @@ def test_trees_judge_whole_and_begun_scans(folder, scans):
 def test_the_same_command_again_fits_nothing(folder, scans):
     before = (folder / "best.skops").read_bytes()
     config = load_config(folder / "config.toml")
-    told = []
-    predictor, _, split = train_trees(config, Run.open(folder), told.append)
+    with logged() as told:
+        predictor, _, split = train_trees(config, Run.open(folder))
     assert (folder / "best.skops").read_bytes() == before
     assert told == []
     assert list(predictor.classes) == read_facts(folder / "best.skops")["classes"]

@@ -7,7 +7,7 @@ from helpers import ONCE, made_up_dataset
 from stm_keras.data.split import split_dataset
 from stm_keras.errors import DatasetError
 from stm_keras.simulate import SimulationConfig, clear_changes, simulate
-from stm_keras.training.targets import few_labels, make_lessons, voted_extra
+from stm_keras.training.targets import draw_few, extra_voted_scans, make_training_set
 
 pytestmark = ONCE  # no backend changes what is tested here
 
@@ -31,8 +31,8 @@ def test_classes_count_alike_as_those_of_the_predecessor():
     dataset = made_up_dataset(
         len(labels), images=np.zeros((len(labels), 4, 1), "u1"), labels=labels, voted=False
     )
-    lessons = make_lessons(dataset, np.arange(len(labels)))
-    weights = [float(lessons.weight[labels == i][0]) for i in range(4)]
+    scans = make_training_set(dataset, np.arange(len(labels)))
+    weights = [float(scans.weight[labels == i][0]) for i in range(4)]
     assert [round(w, 3) for w in weights] == [2.844, 0.569, 1.478, 0.823]
 
 
@@ -40,8 +40,8 @@ def test_a_change_without_a_line_teaches_nothing_of_changes():
     scans = simulate(64, 3, SimulationConfig(p_tip_change=1.0, p_partial=0.0))
     clear = clear_changes(scans)
     assert 0 < clear.sum() < len(scans)
-    lessons = make_lessons(scans, np.arange(len(scans)))
-    _, weights = lessons.line_targets(np.arange(len(scans)), scans.images)
+    scans = make_training_set(scans, np.arange(len(scans)))
+    _, weights = scans.line_targets(np.arange(len(scans)), scans.images)
     assert (weights["change"].any(1) == clear).all()
     assert weights["state"].all()
 
@@ -49,7 +49,7 @@ def test_a_change_without_a_line_teaches_nothing_of_changes():
 def test_a_class_without_a_scan_is_an_error():
     dataset = made_up_dataset(8)
     with pytest.raises(DatasetError, match=r"None is of: generic defects"):
-        make_lessons(dataset, np.array([0, 1, 2]))
+        make_training_set(dataset, np.array([0, 1, 2]))
 
 
 def test_votes_share_the_target_and_raters_give_weight(voted):
@@ -57,35 +57,37 @@ def test_votes_share_the_target_and_raters_give_weight(voted):
     votes = voted.votes.copy()
     votes[20] = [0.8, 0.2, 0, 0]
     voted = replace(voted, votes=votes)
-    lessons = make_lessons(voted, chosen, soft=0.5, balanced=False, extra=np.array([0, 10]))
-    assert lessons.indices.tolist() == [0, 10, 20, 21, 22, 23]
-    assert lessons.state[0] == pytest.approx([1 / 3, 2 / 3, 0, 0])  # by votes alone
-    assert lessons.state[2] == pytest.approx([0.9, 0.1, 0, 0])  # half by its class
-    assert lessons.fixed.tolist() == [False, True, False, False, False, False]
-    raters = voted.raters[lessons.indices]
+    scans = make_training_set(
+        voted, chosen, soft=0.5, balanced=False, extra=np.array([0, 10])
+    )
+    assert scans.indices.tolist() == [0, 10, 20, 21, 22, 23]
+    assert scans.state[0] == pytest.approx([1 / 3, 2 / 3, 0, 0])  # by votes alone
+    assert scans.state[2] == pytest.approx([0.9, 0.1, 0, 0])  # half by its class
+    assert scans.fixed.tolist() == [False, True, False, False, False, False]
+    raters = voted.raters[scans.indices]
     wanted = raters / (raters + 1)
-    assert lessons.weight == pytest.approx(wanted / wanted.mean(), rel=1e-5)
+    assert scans.weight == pytest.approx(wanted / wanted.mean(), rel=1e-5)
 
 
 def test_every_class_counts_alike_whatever_the_votes(voted):
     voted = replace(voted, raters=None)
-    lessons = make_lessons(voted, np.arange(20, 60), soft=1.0, extra=np.arange(5))
-    mass = lessons.weight @ lessons.state
+    scans = make_training_set(voted, np.arange(20, 60), soft=1.0, extra=np.arange(5))
+    mass = scans.weight @ scans.state
     assert mass == pytest.approx(np.full(4, mass[0]), rel=1e-5)
-    assert lessons.state.sum(1) == pytest.approx(1)
-    assert lessons.state[0, 0] > 1 / 3  # atoms are rarer than dimers here
+    assert scans.state.sum(1) == pytest.approx(1)
+    assert scans.state[0, 0] > 1 / 3  # atoms are rarer than dimers here
 
 
 def test_votes_that_are_not_there_cannot_teach():
     with pytest.raises(DatasetError, match=r"`data.soft_labels` needs votes"):
-        make_lessons(made_up_dataset(8, voted=False), np.arange(8), soft=1.0)
+        make_training_set(made_up_dataset(8, voted=False), np.arange(8), soft=1.0)
 
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("protocol", ["p1", "p2"])
 def test_further_scans_come_from_training_sessions_only(voted, protocol):
     split = split_dataset(voted, protocol, seed=0, fold=0, num_folds=3)
-    extra = voted_extra(voted, split)
+    extra = extra_voted_scans(voted, split)
     outside = ~voted.single_class()
     assert outside[extra].all()
     held = np.concatenate([split.parts["validation"], split.parts["test"]])
@@ -99,11 +101,11 @@ def test_further_scans_come_from_training_sessions_only(voted, protocol):
 def test_few_labels_are_even_over_the_classes():
     dataset = made_up_dataset()
     part = np.arange(0, 96, 2)[dataset.labels[::2] != 1]
-    chosen = few_labels(dataset, part, 7, seed=3)
+    chosen = draw_few(dataset, part, 7, seed=3)
     assert len(chosen) == 7
     assert set(chosen) <= set(part)
     counts = np.bincount(dataset.labels[chosen], minlength=4)
     present = counts[np.unique(dataset.labels[part])]
     assert present.max() - present.min() <= 1
-    assert few_labels(dataset, part, 7, seed=3).tolist() == chosen.tolist()
-    assert few_labels(dataset, part, 7, seed=4).tolist() != chosen.tolist()
+    assert draw_few(dataset, part, 7, seed=3).tolist() == chosen.tolist()
+    assert draw_few(dataset, part, 7, seed=4).tolist() != chosen.tolist()

@@ -10,9 +10,9 @@ from stm_keras.errors import DatasetError, MismatchError
 from stm_keras.inference.model_file import load_predictor, save_model
 from stm_keras.inference.predictor import Predictor
 from stm_keras.models import sequential
-from stm_keras.training import surface as subject
-from stm_keras.training import surface_rows
-from stm_keras.training.surface import teach_surfaces
+from stm_keras.training import surface_features
+from stm_keras.training import unknown_surface as subject
+from stm_keras.training.unknown_surface import fit_unknown_surface
 
 pytest.importorskip("sklearn")
 
@@ -31,10 +31,10 @@ FACTS = {
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
-    monkeypatch.setattr(surface_rows, "ROWS", 2000)
-    monkeypatch.setattr(surface_rows, "EPOCHS", 12)
-    monkeypatch.setattr(surface_rows, "COPIES", {"known": 1, "other": 1})
-    monkeypatch.setattr(surface_rows, "_simulated", lambda: iter(()))
+    monkeypatch.setattr(surface_features, "ROWS", 2000)
+    monkeypatch.setattr(surface_features, "EPOCHS", 12)
+    monkeypatch.setattr(surface_features, "COPIES", {"known": 1, "other": 1})
+    monkeypatch.setattr(surface_features, "_simulated", lambda: iter(()))
     monkeypatch.setattr(subject, "KNOWN_PARTS", 3)
     monkeypatch.setattr(subject, "OTHER_PARTS", 2)
 
@@ -78,7 +78,7 @@ def others(images, sources=4):
 
 def test_other_surfaces_are_told_and_classes_stay(predictor, tmp_path):
     known, strange = lattices(48, 6), others(blobs(16, 1))
-    taught = teach_surfaces(predictor, known, strange)
+    taught = fit_unknown_surface(predictor, known, strange)
     before, after = (each.outputs(known.images[:8]) for each in (predictor, taught))
     for head in ("state", "change"):
         np.testing.assert_allclose(before[head], after[head], atol=1e-4, rtol=1e-5)
@@ -105,7 +105,7 @@ def test_other_surfaces_are_told_and_classes_stay(predictor, tmp_path):
     save_model(taught.model, tmp_path / "taught.keras", taught.facts)
     copy = load_predictor(tmp_path / "taught.keras")
     np.testing.assert_allclose(copy.heads(blobs(4, 9))["unknown"][:, -1], fresh, atol=1e-6)
-    again = teach_surfaces(copy, known, strange)  # of a model that was taught before
+    again = fit_unknown_surface(copy, known, strange)  # of a model that was taught before
     for old, new in zip(taught.model.get_weights(), again.model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
 
@@ -114,7 +114,7 @@ def test_what_scores_has_not_taught(predictor):
     """Where others are no others, held-out scores must say so: by heart they would be 1."""
     known = lattices(48, 6)
     alike = lattices(32, 0, 7).images
-    taught = teach_surfaces(predictor, known, others(alike))
+    taught = fit_unknown_surface(predictor, known, others(alike))
     last = taught.facts["unknown"]["measured"]["32"]
     assert 0.2 < last["auroc"] < 0.8
     assert last["found"] < 0.5
@@ -129,17 +129,17 @@ def test_no_part_both_teaches_and_is_scored(predictor, monkeypatch):
         calls.append((own.copy(), other.copy()))
         return (len(calls) - 1, *fit(rows, own, other, seed))
 
-    def say(layer, features):
+    def judge(layer, features):
         asked.append(layer[0])
-        return surface_rows.say_unknown(layer[1:], features)
+        return surface_features.unknown_logits(layer[1:], features)
 
-    rows = surface_rows.describe_surfaces(
-        subject.with_layer(predictor), predictor.prepare, known, strange, 0
+    rows = surface_features.describe_surfaces(
+        subject.add_surface_layer(predictor), predictor.prepare, known, strange, 0
     )
     parts = np.arange(24) % 3
     other_parts = np.arange(8) % 2
     monkeypatch.setattr(subject, "fit_readout", spied)
-    monkeypatch.setattr(subject, "say_unknown", say)
+    monkeypatch.setattr(subject, "unknown_logits", judge)
     judged = subject.cross_fit(rows, known.single_class(), parts, other_parts, [SIZE], 0)
     # 3 pairs and 3 parts for each half of the others, and 3 parts with all others
     assert len(calls) == 2 * (3 + 3) + 3
@@ -155,11 +155,11 @@ def test_no_part_both_teaches_and_is_scored(predictor, monkeypatch):
 def test_what_cannot_be_taught_is_told(predictor):
     known = lattices(24, 6)
     with pytest.raises(DatasetError, match="two sources at least"):
-        teach_surfaces(predictor, known, others(blobs(4, 1), sources=1))
+        fit_unknown_surface(predictor, known, others(blobs(4, 1), sources=1))
     with pytest.raises(MismatchError, match="others.h5: the model judges lines of 32"):
-        teach_surfaces(predictor, known, others(blobs(4, 1)[:, :, :16]))
+        fit_unknown_surface(predictor, known, others(blobs(4, 1)[:, :, :16]))
     foreign = Predictor(predictor.model, {**FACTS, "training": None})
     with pytest.raises(MismatchError, match="Only a `sequential` network"):
-        teach_surfaces(foreign, known, others(blobs(4, 1)))
+        fit_unknown_surface(foreign, known, others(blobs(4, 1)))
     with pytest.raises(DatasetError, match="two sessions at least"):
-        teach_surfaces(predictor, lattices(24, 1), others(blobs(4, 1)))
+        fit_unknown_surface(predictor, lattices(24, 1), others(blobs(4, 1)))

@@ -4,16 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import ONCE, made_up_dataset
+from helpers import ONCE, logged, made_up_dataset
 
 from stm_keras.config import load_config
 from stm_keras.data.load import save_dataset
 from stm_keras.runs import Run
 from stm_keras.training import calibrate
-from stm_keras.training import trees as subject
+from stm_keras.training import network_trees as subject
+from stm_keras.training.network_trees import add_trees
 from stm_keras.training.run_data import split_once
 from stm_keras.training.train import train
-from stm_keras.training.trees import add_trees
 
 pytestmark = ONCE  # what a backend computes of trees: tests/layers and tests/models
 
@@ -33,9 +33,9 @@ def trained(folder, data, trees, *settings):
     pairs = [("model.name", "sequential"), ("data.path", str(data))]
     pairs += [tuple(each.split("=")) for each in (*SETTINGS, *settings)]
     config = load_config(None, [*pairs, ("model.trees", str(trees))])
-    run, said = Run.start(folder, config), []
-    with run.locked():
-        predictor, _, _ = train(config, run, said.append)
+    run = Run.start(folder, config)
+    with run.locked(), logged() as said:
+        predictor, _, _ = train(config, run)
     return run, predictor, said
 
 
@@ -44,7 +44,7 @@ def runs(tmp_path_factory, data):
     """The same network trained with trees and without: run, model, and what was said."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(calibrate, "CHANGE_SCANS", 24)
-        patch.setattr(subject, "FEWEST", 20)
+        patch.setattr(subject, "FEWEST_SCANS", 20)
         folder = tmp_path_factory.mktemp("runs")
         yield trained(folder / "boosted", data, 4), trained(folder / "alone", data, 0)
 
@@ -88,10 +88,10 @@ def test_trees_answer_beside_the_network(runs):
 
 
 def test_scans_teach_from_later_lines_and_from_their_end_too(monkeypatch):
-    monkeypatch.setattr(subject, "WINDOWS", 2)
+    monkeypatch.setattr(subject, "STARTS", 2)
     heights = np.arange(2 * 5 * 3).reshape(2, 5, 3) ** 2.0
     heights[1, 4:] = 0
-    found = list(subject.orders([5, 4], 5))
+    found = list(subject.line_orders([5, 4], 5))
     assert [order[0].tolist() for order in found] == [
         [0, 1, 2, 3, 4],
         [4, 3, 2, 1, 0],
@@ -99,22 +99,23 @@ def test_scans_teach_from_later_lines_and_from_their_end_too(monkeypatch):
         [1, 0, -1, -1, -1],
     ]
     assert [order[1].tolist() for order in found][2:] == [[3, *[-1] * 4], [0, *[-1] * 4]]
-    np.testing.assert_array_equal(subject.reordered(heights, found[0]), heights)
-    later = subject.reordered(heights, found[2])
+    np.testing.assert_array_equal(subject.reorder_lines(heights, found[0]), heights)
+    later = subject.reorder_lines(heights, found[2])
     np.testing.assert_array_equal(later[0, :2], heights[0, 3:])
     assert not later[:, 2:].any()
 
 
 def test_too_few_scans_get_no_trees(runs, monkeypatch):
     (boosted, _, _), (run, _, _) = runs
-    monkeypatch.setattr(subject, "FEWEST", 1000)
+    monkeypatch.setattr(subject, "FEWEST_SCANS", 1000)
     dataset = made_up_dataset(144, sessions=12)
     config = boosted.config()
-    said, before = [], run.file("best.keras").read_bytes()
-    split = split_once(run, config, dataset, said.append)
-    add_trees(config, run, dataset, split, said.append)
-    assert said[-1].startswith("No trees: ")
-    assert said[-1].endswith(" scans teach, and they need 1000.")
+    before = run.file("best.keras").read_bytes()
+    split = split_once(run, config, dataset)
+    with logged() as said:
+        add_trees(config, run, dataset, split)
+    assert said[-1].startswith("No trees: there are ")
+    assert said[-1].endswith(" training scans, and they need 1000.")
     assert run.file("best.keras").read_bytes() == before
 
 
@@ -135,19 +136,19 @@ def test_trees_may_learn_from_votes_where_the_network_learns_classes(
     dataset.votes[:, :4] += rng.integers(0, 2, (len(dataset), 4))
     if not voted:
         dataset = replace(dataset, votes=None)
-    seen, said = [], []
+    seen = []
 
-    def describe(model, lessons, prepare):
-        seen.append(lessons.state)
+    def describe(model, scans, prepare):
+        seen.append(scans.state)
         raise Found
 
-    monkeypatch.setattr(subject, "FEWEST", 20)
-    monkeypatch.setattr(subject, "describe_lessons", describe)
+    monkeypatch.setattr(subject, "FEWEST_SCANS", 20)
+    monkeypatch.setattr(subject, "tree_rows", describe)
     config = boosted.config()
     settings = config.data.model_copy(update={"soft_labels_trees": share})
     config = config.model_copy(update={"data": settings})
-    split = split_once(boosted, config, made_up_dataset(144, sessions=12), print)
-    with pytest.raises(Found):
-        add_trees(config, run, dataset, split, said.append)
+    split = split_once(boosted, config, made_up_dataset(144, sessions=12))
+    with pytest.raises(Found), logged() as said:
+        add_trees(config, run, dataset, split)
     assert any("no votes" in text for text in said) != voted
     assert (seen[0].max(1) < 0.999).any() == of_votes

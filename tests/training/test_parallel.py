@@ -45,14 +45,13 @@ if backend == "tensorflow":  # no variable makes two devices of a processor
     devices = [tf.config.LogicalDeviceConfiguration()] * 2
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, devices)
-from stm_keras.training import team as teams
-teams.EVERY = 2
+from stm_keras.training import parallel
+parallel.CHECK_EVERY = 2
 from stm_keras.config import load_config
 from stm_keras.errors import StmKerasError
 from stm_keras.runs import FollowedRun, Run
 from stm_keras.training.callbacks import FiniteLoss
-from stm_keras.training.parallel import join
-from stm_keras.training.launch import check_parallel
+from stm_keras.training.launch import check_parallel, ending_together
 from stm_keras.training.train import train
 
 class Stopped(StmKerasError):
@@ -61,10 +60,10 @@ class Stopped(StmKerasError):
 reached = []
 signal.signal(signal.SIGTERM, lambda number, frame: reached.append(number))
 config = load_config(config)
-team = join(kind, check_parallel(kind, backend, config.model.name))
+strategy = parallel.make_strategy(kind, check_parallel(kind, backend, config.model.name))
 os.kill(os.getpid(), signal.SIGTERM)
 assert reached == [signal.SIGTERM], "the signal is lost"
-last = team.rank == team.world - 1
+last = strategy.rank == strategy.world - 1
 check = FiniteLoss.on_train_batch_end
 
 def on_train_batch_end(self, batch, logs=None):
@@ -77,13 +76,13 @@ def on_train_batch_end(self, batch, logs=None):
             raise Stopped("this one fails")
 
 FiniteLoss.on_train_batch_end = on_train_batch_end
-with teams.ending_together(team):
-    run = FollowedRun(Path(folder)) if team.rank else Run.start(folder, config)
+with ending_together(strategy):
+    run = FollowedRun(Path(folder)) if strategy.rank else Run.start(folder, config)
     try:
-        trained = train(config, run, print, team)
+        trained = train(config, run, strategy=strategy)
     except KeyboardInterrupt:
         raise Stopped("asked") from None
-assert (trained is None) == (team.rank > 0)
+assert (trained is None) == (strategy.rank > 0)
 """
 
 
