@@ -32,7 +32,9 @@ class Config(Section):
     """One training run."""
 
     name: str = Field("quickstart", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)
+    """Name of the run; its folder is runs/<date>-<name> unless `--output` says otherwise."""
     seed: int = Field(0, ge=0, lt=2**31)
+    """Seed of the split, the first weights and the batches."""
     data: DataConfig = DataConfig()
     simulate: SimulateConfig = SimulateConfig()
     augment: AugmentConfig = AugmentConfig()
