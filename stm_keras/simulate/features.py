@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stm_keras.simulate.noise import chance, log_uniform
+from stm_keras.simulate.config import chance, log_uniform
 
 _MOST = 18  # features of one scan
 _HILLS = 6

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stm_keras.simulate.noise import chance, log_uniform
+from stm_keras.simulate.config import chance, log_uniform
 
 ROW_NM = 0.768  # between dimer rows: twice the surface lattice constant
 DIMER_NM = 0.384  # between dimers along a row

@@ -6,8 +6,8 @@ matrix (lines, harmonics) with a matrix (harmonics, columns).
 
 import numpy as np
 
+from stm_keras.simulate.config import chance, sign
 from stm_keras.simulate.geometry import DIMER_NM, ROW_NM
-from stm_keras.simulate.noise import chance, sign
 
 HYDROGEN_NM = 0.357  # between the two hydrogens of a dimer, across the row
 STEP_PM = 136.0  # monatomic step, a quarter of the bulk lattice constant

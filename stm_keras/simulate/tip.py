@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stm_keras.simulate.noise import chance, log_uniform, sign, uniform
+from stm_keras.simulate.config import chance, log_uniform, sign, uniform
 
 GENERIC = 3
 GENERIC_KINDS = (

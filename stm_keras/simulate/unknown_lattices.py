@@ -6,7 +6,7 @@ float array `(lines, pixels)`, in any unit. Lengths are in nm.
 
 import numpy as np
 
-from stm_keras.simulate.noise import chance
+from stm_keras.simulate.config import chance
 
 _CELL = 72  # grid on which a unit cell is drawn
 

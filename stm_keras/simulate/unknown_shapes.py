@@ -6,7 +6,7 @@ float array `(lines, pixels)`, in any unit.
 
 import numpy as np
 
-from stm_keras.simulate.noise import chance, log_uniform, sign
+from stm_keras.simulate.config import chance, log_uniform, sign
 
 
 def molecules(rng, place):
