@@ -42,7 +42,9 @@ def add_noise(heights, rng, level_pm, states, config):
         inner = 0.7 * noise[:, 1:-1] + 0.15 * (noise[:, :-2] + noise[:, 2:])
         noise[:, 1:-1] = inner
     width = rng.uniform(*config.noise_correlation_px, count) * size / 128
-    noise = noise @ smoothing(width, size)  # (scans, lines, pixels) @ (scans, pixels, pixels)
+    noise = noise @ smoothing(
+        width, size
+    )  # (scans, lines, pixels) @ (scans, pixels, pixels)
     waves = rng.standard_normal((count, size, _SLOW_WAVES), dtype=np.float32)
     slow = 0.8 * rng.random(count)
     noise += (waves * slow[:, None, None].astype(np.float32)) @ _slow_waves(size)

@@ -176,7 +176,7 @@ def unknown_lessons(dataset, num_classes):
     """Teach with scans of other surfaces that they are unknown, and nothing else.
 
     Args:
-        dataset: A `Dataset`, as of `simulate_others`.
+        dataset: A `Dataset`, as of `simulate_unknown`.
         num_classes: int. Classes of the model.
 
     Returns:

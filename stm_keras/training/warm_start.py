@@ -203,10 +203,10 @@ def _beside(config, heads, classes, say):
                 "`simulate.unknown` needs a model with a head for unknown surfaces, such as "
                 f"`sequential`. Received: model.name={config.model.name}."
             )
-        from stm_keras.simulate import simulate_others
+        from stm_keras.simulate import simulate_unknown
 
         count = max(settings.count // 4, 1)
         say(f"Simulating {count} scans of other surfaces, seed {settings.seed}.")
-        others = simulate_others(count, settings.seed)
+        others = simulate_unknown(count, settings.seed)
         beside.append((unknown_lessons(others, len(classes)), settings.unknown))
     return beside

@@ -77,7 +77,7 @@ def test_a_pair_gives_the_same_probabilities_and_carries_the_facts(
     path, predictor = file(tmp_path, kind), predictors[model]
     if kind == "onnx-step" and not predictor.every_line:
         with pytest.raises(
-            MismatchError, match="judges whole scans. Take --format onnx-scan"
+            MismatchError, match="judges whole scans. Use --format onnx-scan"
         ):
             export_model(predictor, path, kind)
         return
@@ -204,11 +204,11 @@ def _run_of(predictor):
 
 
 def _run(predictor):
-    return _run_of(predictor)(predictor.prepare(common.made_up_scans(predictor.facts)))
+    return _run_of(predictor)(predictor.prepare(common.random_scans(predictor.facts)))
 
 
 def test_scans_to_compare_on_are_whole_and_begun():
-    scans = common.made_up_scans({"max_lines": 24, "pixels": 16})
+    scans = common.random_scans({"max_lines": 24, "pixels": 16})
     last = 24 - scans.any(-1)[:, ::-1].argmax(1)
     assert (last == 24).sum() > 1
     assert (last < 20).any()
