@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from stm_keras.terminal import printable
 
 
+Protocol = Literal["p1", "p2", "p3"]
+
+
 class Section(BaseModel):
     """A table of a config file: frozen, and an unknown key is an error.
 
@@ -54,7 +57,7 @@ class DataConfig(Section):
     path: str | None = None
     """Dataset to train on: an HDF5, NPZ or MAT file, or a folder of shards or pictures. Without
     it the scans are simulated."""
-    protocol: Literal["p1", "p2", "p3"] | None = None
+    protocol: Protocol | None = None
     """How scans are split: p1 by scan, p2 by session, p3 by campaign. Default: p2 where the
     sessions are known, else p1."""
     fold: int | None = Field(None, ge=0)

@@ -12,6 +12,7 @@ import sys
 import threading
 
 EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: "try again later"
+INTERRUPTED = 130  # by Ctrl-C, as shells say of SIGINT
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGUSR1", "SIGTERM") if hasattr(signal, name)
 )

@@ -12,6 +12,7 @@ import numpy as np
 from stm_keras.cli import options
 from stm_keras.errors import OutputError, StmKerasError, UsageError
 from stm_keras.files import check_folder, check_outputs
+from stm_keras.signals import INTERRUPTED
 
 
 def shard_options(command):
@@ -351,7 +352,7 @@ def _write_shards(folder, write, *arguments, **options_of_write):
             "\nInterrupted. Run the same command again to go on with the shards of "
             f"{folder}."
         )
-        click.get_current_context().exit(130)
+        click.get_current_context().exit(INTERRUPTED)
     seconds = time.perf_counter() - start
     there = f", {kept} of them there already" if kept else ""
     size = sum(shard.bytes for shard in index.shards) / 1e6

@@ -11,11 +11,10 @@ import click
 
 from stm_keras import __version__
 from stm_keras.errors import OutputError, StmKerasError
-from stm_keras.signals import EXIT_CODE, CtrlC, end_process
+from stm_keras.signals import EXIT_CODE, INTERRUPTED, CtrlC, end_process
 from stm_keras.terminal import Unwritten, standard_streams
 
-INTERRUPTED = 130  # as shells say of SIGINT
-UNREAD = 141  # as they say of SIGPIPE: a reader such as `head` ended early
+UNREAD = 141  # as shells say of SIGPIPE: a reader such as `head` ended early
 OURS = (StmKerasError, Unwritten, click.ClickException, click.exceptions.Exit, click.Abort)
 TRACEBACK = "STM_KERAS_TRACEBACK"  # variable that shows an unforeseen error as it is
 NO_MEMORY = (

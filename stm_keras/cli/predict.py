@@ -42,7 +42,7 @@ FAIL_ON = {  # option to verdicts
 @click.option(
     "--every-line",
     is_flag=True,
-    help="Also print what would have been said live, after each line.",
+    help="Also print the verdict after each line, as in a live scan.",
 )
 @click.option("--pictures", type=options.PATH, help="Folder for a PNG of each scan.")
 @click.option("--report", type=options.PATH, help="HTML file to write: table and pictures.")

@@ -9,7 +9,7 @@ from stm_keras.cli import options
 from stm_keras.config import load_config
 from stm_keras.files import check_outputs
 from stm_keras.runs import FollowedRun, Run, default_path
-from stm_keras.signals import EXIT_CODE, Preempted, watched
+from stm_keras.signals import EXIT_CODE, INTERRUPTED, Preempted, watched
 from stm_keras.training.launch import KINDS, check_parallel
 
 
@@ -140,7 +140,7 @@ def _train(path, config, trees, team=None):
             if run.has_epochs()
             else f"\n{reason} before the first epoch was done: nothing is kept."
         )
-        click.get_current_context().exit(EXIT_CODE if by_signal else 130)
+        click.get_current_context().exit(EXIT_CODE if by_signal else INTERRUPTED)
 
 
 def _fit(run, config, trees, team, say):

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stm_keras.scan import ROW_NM
 from stm_keras.simulate.config import chance, log_uniform
 
-ROW_NM = 0.768  # between dimer rows: twice the surface lattice constant
-DIMER_NM = 0.384  # between dimers along a row
+DIMER_NM = ROW_NM / 2  # between dimers along a row
 
 
 @dataclass(frozen=True)

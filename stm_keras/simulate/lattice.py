@@ -6,8 +6,9 @@ matrix (lines, harmonics) with a matrix (harmonics, columns).
 
 import numpy as np
 
+from stm_keras.scan import ROW_NM
 from stm_keras.simulate.config import chance, sign
-from stm_keras.simulate.geometry import DIMER_NM, ROW_NM
+from stm_keras.simulate.geometry import DIMER_NM
 
 HYDROGEN_NM = 0.357  # between the two hydrogens of a dimer, across the row
 STEP_PM = 136.0  # monatomic step, a quarter of the bulk lattice constant

@@ -19,11 +19,12 @@ from threadpoolctl import threadpool_limits
 from stm_keras.data.dataset import CLASSES, Dataset
 from stm_keras.data.preprocess import remove_line_trend
 from stm_keras.errors import UsageError
+from stm_keras.scan import ROW_NM
 from stm_keras.simulate import noise, unknown_lattices, unknown_shapes
 from stm_keras.simulate.config import SimulationConfig, chance, log_uniform
 from stm_keras.simulate.features import Features
 from stm_keras.simulate.generate import check_arguments
-from stm_keras.simulate.geometry import DIMER_NM, ROW_NM, draw_frame
+from stm_keras.simulate.geometry import DIMER_NM, draw_frame
 from stm_keras.simulate.scanner import CHUNK, record
 from stm_keras.simulate.tip import States
 

@@ -220,7 +220,7 @@ def test_a_folder_of_somebody_else_is_never_replaced(predictors, tmp_path):
     path = tmp_path / "model"
     path.mkdir()
     (path / "thesis.tex").write_text("mine")
-    with pytest.raises(OutputError, match="is no result of this command"):
+    with pytest.raises(OutputError, match="is not a result of this command"):
         export_model(predictors["cnn_small"], path, "saved-model", overwrite=True)
     assert (path / "thesis.tex").read_text() == "mine"
     (path / "thesis.tex").unlink()
