@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from stm_keras.terminal import printable
 
-
 Protocol = Literal["p1", "p2", "p3"]
 
 
