@@ -345,7 +345,7 @@ def test_a_folder_that_was_set_aside_comes_back(tmp_path):
 
 KILLED = """
 import sys
-from stm_keras.data import hdf5, storage
+from stm_keras.data import load
 from stm_keras.evaluation import plots
 
 def half(*words, **more):
@@ -354,7 +354,7 @@ def half(*words, **more):
     print("begun", flush=True)
     sys.stdin.read()
 
-storage.write_hdf5 = plots.figure_png = half
+load.write_hdf5 = plots.figure_png = half
 from stm_keras.cli.main import main
 main(sys.argv[1:])
 """
