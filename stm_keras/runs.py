@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from stm_keras.config import Config, differences, dump_config, load_config
 from stm_keras.errors import InputError, OutputError, UsageError
@@ -132,7 +133,7 @@ class Run:
         """Write a JSON file of the run whole or not at all."""
         self.write_text(name, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
-    def read_json(self, name: str, keys: Iterable[str] = ()) -> object:
+    def read_json(self, name: str, keys: Iterable[str] = ()) -> Any:
         """Read a JSON file of the run, or return None where there is none.
 
         Raises:

@@ -166,7 +166,7 @@ def export_model(
     written = (
         atomic(path, overwrite) if form.suffix else atomic_folder(path, FACTS, overwrite)
     )
-    result = {"path": str(path), "format": kind}
+    result: dict = {"path": str(path), "format": kind}
     with written as temporary, _as_our_errors(path, form, facts), quiet():
         write(predictor, temporary, facts)
         if variant is not None:
@@ -190,7 +190,7 @@ def choose_format(kind: str | None, path: str | Path, every_line: bool) -> str:
     if kind is None and suffix != ".onnx":
         by_suffix = {form.suffix: name for name, form in FORMATS.items() if form.suffix}
         return by_suffix.get(suffix, "keras")
-    if kind in (None, "onnx"):
+    if kind is None or kind == "onnx":
         return "onnx-step" if every_line else "onnx-scan"
     return kind
 

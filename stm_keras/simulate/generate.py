@@ -58,7 +58,8 @@ def simulate(
     check_arguments(count, seed, config, workers, progress, start)
     first, last = start // CHUNK, (start + count - 1) // CHUNK
     jobs = ((seed, chunk, config) for chunk in range(first, last + 1))
-    columns, done = {}, 0
+    columns: dict[str, np.ndarray] = {}
+    done = 0
     with closing(run_jobs(simulate_chunk, jobs, min(workers, last - first + 1))) as parts:
         for chunk, part in enumerate(parts, first):
             first_row = max(start - chunk * CHUNK, 0)
@@ -71,10 +72,16 @@ def simulate(
             if progress is not None:
                 progress(done, count)
 
-    fields = ("images", "labels", "lines", "line_labels", "change_line")
-    arrays = {name: columns.pop(name) for name in fields}
-    source = f"simulated, seed {seed}" + (f" from scan {start}" if start else "")
-    return Dataset(**arrays, classes=CLASSES, parameters=columns, source=source)
+    return Dataset(
+        images=columns.pop("images"),
+        labels=columns.pop("labels"),
+        lines=columns.pop("lines"),
+        line_labels=columns.pop("line_labels"),
+        change_line=columns.pop("change_line"),
+        classes=CLASSES,
+        parameters=columns,
+        source=f"simulated, seed {seed}" + (f" from scan {start}" if start else ""),
+    )
 
 
 def _empty(shape, dtype):

@@ -148,7 +148,7 @@ def simulate_unknown(
         change_line=np.full(count, -1),
         parameters=columns,
         source=f"simulated, other surfaces, seed {seed}"
-        + (f" from scan {start}" * bool(start)),
+        + (f" from scan {start}" if start else ""),
     )
 
 
