@@ -2,9 +2,9 @@
 
 
 def run():
-    """Run the command, and end in one line where Ctrl-C comes before it can.
+    """Run the command, and end in one line if Ctrl-C comes before it can handle it.
 
-    Nothing is imported before: the first files take a tenth of a second.
+    So nothing is imported outside: the first modules take a tenth of a second.
     """
     try:
         from stm_keras.terminal import use_utf8
@@ -17,7 +17,7 @@ def run():
         import contextlib
         import os
 
-        with contextlib.suppress(OSError):  # where nobody is told
+        with contextlib.suppress(OSError):  # stderr may be closed
             os.write(2, b"Interrupted.\n")
         os._exit(130)
 

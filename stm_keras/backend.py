@@ -1,7 +1,7 @@
-"""Choose the Keras backend before keras is imported, and say what to install.
+"""Choose the Keras backend before keras is imported, and what differs between backends.
 
-Keras reads `KERAS_BACKEND` once, on import. Its own file, keras.json in the home folder, and
-variables made to try things out are kept from it: what a run gives is for its config to say.
+Keras reads `KERAS_BACKEND` once, on import. Its file keras.json in the home folder and some
+variables are ignored: the config alone decides what a run does.
 """
 
 import os
@@ -23,27 +23,27 @@ GENERATOR = "JAX_DEFAULT_PRNG_IMPL"
 GENERATORS = ("threefry2x32", "philox4x32")  # whose keys are as long as Keras makes them
 
 
-def installed_backends():
+def installed_backends() -> list[str]:
     """List the backends that can be imported, the default first."""
     return [name for name in BACKENDS if find_spec(name) is not None]
 
 
-def use_backend(name=None, device=None):
-    """Set the backend of this process: `name`, else KERAS_BACKEND, else what is there.
+def use_backend(name: str | None = None, device: str | None = None) -> str:
+    """Set the backend of this process: `name`, else KERAS_BACKEND, else the first installed.
 
     Args:
-        name: str. "tensorflow", "jax" or "torch".
-        device: str. "cpu", "gpu" or "gpu:<number>". None takes what the backend finds.
+        name: "tensorflow", "jax" or "torch".
+        device: "cpu", "gpu" or "gpu:<number>". Default: what the backend finds.
 
     Returns:
-        str. The backend.
+        The backend.
 
     Raises:
         BackendError: It is unknown, not installed, or another one is loaded already.
         UsageError: The device makes no sense.
     """
-    there = installed_backends()
-    name = name or os.environ.get("KERAS_BACKEND") or (there[0] if there else None)
+    installed = installed_backends()
+    name = name or os.environ.get("KERAS_BACKEND") or next(iter(installed), None)
     if name is None:
         raise BackendError(
             f"No backend is installed. {how_to_install(BACKENDS[0])} (or "
@@ -53,10 +53,10 @@ def use_backend(name=None, device=None):
         raise BackendError(
             f"Unknown backend. Received: {name}. Known: {', '.join(BACKENDS)}."
         )
-    if name not in there:
+    if name not in installed:
         raise BackendError(
             f"Backend {name} is not installed. {how_to_install(name)} "
-            f"(installed here: {', '.join(there) or 'none'})."
+            f"(installed here: {', '.join(installed) or 'none'})."
         )
     if find_spec("keras") is None:
         raise BackendError(f"keras is not installed. {how_to_install(name)}")
@@ -67,8 +67,8 @@ def use_backend(name=None, device=None):
             f"Received: {name}."
         )
     os.environ["KERAS_BACKEND"] = name
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # `doctor` tells what it would
-    # TensorFlow's own choice on few processors only: on others a step takes twice the time
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # `doctor` says what matters
+    # TensorFlow turns it on for some processors only; on the rest a step takes twice the time
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     _use_device(name, device)
     return name
@@ -92,31 +92,29 @@ def import_keras(tensorflow=False):
     """Import keras and what it will import later, without what they print on stderr.
 
     On another backend Keras imports an installed TensorFlow when it saves a model, only to
-    ask whether a value is one of its: 5 s of a core and 460 MB. Unless it is there already
-    it is kept out of this process, which must then do without it to its end.
-
-    Args:
-        tensorflow: bool. TensorFlow is needed on every backend. It greets with lines about
-            the processor that no setting turns off, so it is imported here as well.
+    ask whether a value is one of its: 5 s of a core and 460 MB. Unless it was imported before
+    or `tensorflow` says that it is needed, it is kept out of this process to its end.
+    TensorFlow prints lines about the processor that no setting turns off, so it is imported
+    here.
     """
     if use_backend() != "tensorflow" and not tensorflow:
-        sys.modules.setdefault("tensorflow", None)  # to Python: there is none
+        sys.modules.setdefault("tensorflow", None)  # an import then fails
     fresh = "keras" not in sys.modules
     with (
-        _as_its_authors_ship_it() if fresh else nullcontext(),
+        _without_user_settings() if fresh else nullcontext(),
         captured(2, tell=True),
         importing(),
     ):
         import keras
 
-        if find_spec("tensorflow") is not None:  # nor where it is kept out
+        if find_spec("tensorflow") is not None:  # not where it is kept out
             import_module("tensorflow")
     settle()
     return keras
 
 
 def settle():
-    """Have Keras do what a config says, where it was imported by others or told otherwise."""
+    """Set Keras' own settings to its defaults, also where other code changed them."""
     from keras import config
 
     config.set_floatx("float32")
@@ -127,15 +125,15 @@ def settle():
 
 
 @contextmanager
-def _as_its_authors_ship_it():
-    """Keep from Keras, as it is imported, what the user told it for other purposes."""
+def _without_user_settings():
+    """Hide from Keras, as it is imported, what the user set for other programs."""
     ignored = [name for name in IGNORED if name in os.environ]
     if os.environ.get(GENERATOR, GENERATORS[0]) not in GENERATORS:
         ignored.append(GENERATOR)
     given = {name: os.environ.pop(name) for name in ignored}
     for name, value in given.items():
         warnings.warn(
-            f"{name}={value} is ignored: what a run does is for its config to say."
+            f"{name}={value} is ignored: the config alone decides what a run does."
         )
     home = os.environ.get("KERAS_HOME")
     with tempfile.TemporaryDirectory() as empty:
@@ -148,15 +146,12 @@ def _as_its_authors_ship_it():
 
 
 def feed(batches):
-    """Return what `fit` is to take batches from: a `PyDataset` as it is, or TensorFlow's own.
+    """Return what `fit` takes batches from: a `PyDataset` as it is, or one of TensorFlow's own.
 
     Where Keras makes a `tf.data.Dataset` of them, a thread tunes it and looks after 10 ms,
     20, 40 and so on whether it should end, and every epoch waits for that: 19 s after one of
-    107 (TensorFlow 2.21). Nothing is there to tune, so here is none. Once `batches` ask for
-    the first batch to see what they are like.
-
-    Args:
-        batches: `keras.utils.PyDataset`, all batches of one size.
+    107 (TensorFlow 2.21). There is nothing to tune, so that is turned off here. `batches` are
+    of one size, and are asked once for the first batch to see its shapes.
     """
     import keras
 
@@ -179,16 +174,7 @@ def feed(batches):
 
 
 def predict(model, inputs, batch_size):
-    """Run a model over inputs, as `model.predict`; under TensorFlow without the wait of `feed`.
-
-    Args:
-        model: `keras.Model`.
-        inputs: array `(rows, ...)`.
-        batch_size: int.
-
-    Returns:
-        array `(rows, ...)`, or of several outputs what the model is made to return.
-    """
+    """Return `model.predict(inputs)`; under TensorFlow without the wait of `feed`."""
     import keras
     import numpy as np
 
@@ -210,8 +196,8 @@ def devices():
     if name == "tensorflow":
         import tensorflow
 
-        found = tensorflow.config.list_physical_devices("GPU")
-        details = [tensorflow.config.experimental.get_device_details(gpu) for gpu in found]
+        gpus = tensorflow.config.list_physical_devices("GPU")
+        details = [tensorflow.config.experimental.get_device_details(gpu) for gpu in gpus]
         return [f"gpu: {each.get('device_name', '?')}" for each in details] or ["cpu"]
     if name == "jax":
         import jax
@@ -230,14 +216,11 @@ def devices():
 
 
 def cheap_draws():
-    """Draw random weights that a file replaces at once with less to compile.
+    """Return a context manager to draw weights that a file replaces at once.
 
     JAX compiles its generator for every new shape: the default, Threefry, for half a
-    second each on one core, Philox for a tenth. What is drawn differs, so this is for
-    numbers that nobody sees.
-
-    Returns:
-        A context manager. It does nothing under other backends, and where JAX is older.
+    second each on one core, Philox for a tenth. The numbers differ, so this is for those
+    that nobody sees. Under other backends, and an older JAX, it does nothing.
     """
     import keras
 
@@ -245,8 +228,8 @@ def cheap_draws():
         return nullcontext()
     import jax
 
-    try:  # the one other generator whose keys are as long as Keras makes them
-        return jax.default_prng_impl("philox4x32")
+    try:  # a generator whose keys are as long as Keras makes them
+        return jax.default_prng_impl(GENERATORS[1])
     except ValueError:
         return nullcontext()
 
@@ -254,16 +237,10 @@ def cheap_draws():
 def compiled(model):
     """Return a function that runs a model as it is now, without Keras around it.
 
-    `model.predict` takes longer to begin than one line of a scan takes to compute; so
-    does Keras on its way through the layers where the backend is torch.
-
-    Args:
-        model: functional `keras.Model`, with inputs whose shapes are known but for the
-            batch.
-
-    Returns:
-        callable of a list of the backend's arrays, as `model.inputs` with a batch of 1,
-        that returns what the model does. It is slow the first few times.
+    `model.predict` takes longer to start than one line of a scan takes to compute; so do
+    Keras' layers where the backend is torch. The function takes a list of the backend's arrays,
+    as `model.inputs` with a batch of 1, and returns what the model does. It is slow the first
+    few times.
     """
     import keras
 
@@ -285,7 +262,7 @@ def compiled(model):
 
 
 def _traced(model):
-    """Record what a model does under torch; warnings are about Keras' looking at shapes."""
+    """Trace a model under torch, without its warnings about the shapes that Keras reads."""
     import keras
     import torch
 
@@ -312,14 +289,11 @@ def _traced(model):
 
 
 def check_device(device=None):
-    """Look whether there is what to compute on, before anything else is done.
-
-    Args:
-        device: str. "cpu", "gpu" or "gpu:<number>" where that was asked for.
+    """Check that there is a device to compute on, before anything slow is done.
 
     Raises:
-        BackendError: JAX finds none of the platforms that it was told to take.
-        UsageError: A GPU was asked for, and the backend sees none.
+        BackendError: JAX finds none of the platforms in JAX_PLATFORMS.
+        UsageError: `device` asks for a GPU, and the backend sees none.
     """
     import keras
 
@@ -327,33 +301,29 @@ def check_device(device=None):
     if not gpu and keras.config.backend() != "jax":
         return
     try:
-        found = devices()
+        available = devices()
     except (RuntimeError, AssertionError) as error:
-        told = os.environ.get("JAX_PLATFORMS", "")
+        platforms = os.environ.get("JAX_PLATFORMS", "")
         why = f" ({first})" if (first := str(error).partition("\n")[0]) else ""
         raise BackendError(
-            f"JAX finds no device for JAX_PLATFORMS={told}{why}. Unset JAX_PLATFORMS, or take "
-            "`--device cpu`."
+            f"JAX finds no device for JAX_PLATFORMS={platforms}{why}. Unset JAX_PLATFORMS, or "
+            "use `--device cpu`."
         ) from None
-    if gpu and found == ["cpu"]:
+    if gpu and available == ["cpu"]:
         raise UsageError(
             f"`--device {device}`: the backend sees no GPU. `stm-keras doctor` says why."
         )
 
 
 def check_compiler(jit_compile):
-    """See that torch can compile, where that is asked for: it calls a C++ compiler.
-
-    Raises:
-        BackendError: There is none.
-    """
+    """Raise a `BackendError` if torch shall compile and there is no C++ compiler."""
     import keras
 
     if jit_compile is not True or keras.config.backend() != "torch" or os.name == "nt":
         return
-    wanted = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
-    if shutil.which(wanted) is None:
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(compiler) is None:
         raise BackendError(
-            f"`train.jit_compile`: torch compiles with {wanted}, which is not here. Install a "
+            f"`train.jit_compile`: torch compiles with {compiler}, which is not here. Install a "
             "C++ compiler, name one in CXX, or leave that setting out."
         )

@@ -6,6 +6,7 @@ A TOML file holds only what differs from the defaults of `stm_keras.settings`, a
 
 import difflib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import get_args
 
@@ -32,7 +33,9 @@ class Config(Section):
     """One training run."""
 
     name: str = Field("quickstart", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)
+    """Name of the run; its folder is runs/<date>-<name> unless `--output` says otherwise."""
     seed: int = Field(0, ge=0, lt=2**31)
+    """Seed of the split, the first weights and the batches."""
     data: DataConfig = DataConfig()
     simulate: SimulateConfig = SimulateConfig()
     augment: AugmentConfig = AugmentConfig()
@@ -48,12 +51,8 @@ def config_names() -> list[str]:
 def find_config(given: str | Path) -> Path:
     """Return the TOML file of a config that is given by its path or by its name.
 
-    Args:
-        given: A path, or the name of a config that comes with stm-keras. A file that is
-            called like a config, with or without `.toml`, wins over the config.
-
-    Returns:
-        The file of the config; where there is none, what was given.
+    A file that is called like a config, with or without `.toml`, wins over the config that
+    comes with stm-keras. Where there is neither, what was given is returned.
     """
     path = Path(given)
     if len(path.parts) != 1 or path.name not in config_names() or path.is_file():
@@ -63,22 +62,21 @@ def find_config(given: str | Path) -> Path:
 
 
 def config_word(path: Path) -> str:
-    """Write a config into a command that others repeat, without folders of this machine."""
+    """Name a config in a command for other machines: without the folders of this one."""
     ours = resource_folder("configs") / path.name
     return path.stem if path.resolve() == ours.resolve() else f"configs/{path.name}"
 
 
-def load_config(path=None, settings=()):
+def load_config(
+    path: str | Path | None = None, settings: Iterable[str | tuple[str, object]] = ()
+) -> Config:
     """Read a config file and apply settings to it.
 
     Args:
-        path: str or `Path` of a TOML file, or the name of a config that comes with
-            stm-keras, see `find_config`; None for the defaults.
-        settings: sequence of str such as `"train.epochs=5"`, or of pairs of dotted
-            key and value. Later ones win.
-
-    Returns:
-        A `Config`.
+        path: A TOML file, or the name of a config that comes with stm-keras, see
+            `find_config`; None for the defaults.
+        settings: Each is a str such as `"train.epochs=5"`, or a pair of dotted key and
+            value. Later ones win.
 
     Raises:
         InputError: The file cannot be read.
@@ -93,13 +91,13 @@ def load_config(path=None, settings=()):
     try:
         return Config.model_validate(table)
     except ValidationError as error:
-        key = ".".join(_place(error.errors()[0]))
-        ours = any(_overlap(key, each) for each, _ in given)  # not the file's fault
-        where = "" if path is None or ours else f"{path}: "
+        key = ".".join(_location(error.errors()[0]))
+        set_here = any(_overlap(key, each) for each, _ in given)  # not in the file
+        where = "" if path is None or set_here else f"{path}: "
         raise ConfigError(where + _explain(error)) from None
 
 
-def dump_config(config):
+def dump_config(config: Config) -> str:
     """Write a `Config` as TOML that `load_config` reads back to the same."""
     lines, tables = [], []
     for key, value in config.model_dump().items():
@@ -116,8 +114,8 @@ def dump_config(config):
     return "\n\n".join(["\n".join(lines), *tables]) + "\n"
 
 
-def differences(one, other):
-    """List the dotted keys in which two configs differ, whatever their data is called."""
+def differences(one: Config, other: Config) -> list[str]:
+    """List the dotted keys in which two configs differ, except the path of the data."""
 
     def flat(config):
         table = config.model_dump()
@@ -135,7 +133,7 @@ def differences(one, other):
 
 
 def parse_value(text):
-    """Read the value of a setting as TOML; what is none is a text."""
+    """Read the value of a setting as TOML; anything else is a text."""
     try:
         table = parse_toml(f"value = {text}", "setting", ConfigError)
     except ConfigError:
@@ -162,12 +160,12 @@ def _parse_setting(text):
 
 
 def shown(text):
-    """Return a text as a message shows it: the beginning of a long one."""
+    """Shorten a text for a message."""
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
 
 def _set(table, key, value):
-    if not key.isascii():  # pydantic cannot even say so of some
+    if not key.isascii():  # pydantic fails to report some
         raise ConfigError(f"`{shown(key)}` is not a setting.")
     *sections, last = key.split(".")
     for section in sections:
@@ -179,12 +177,12 @@ def _set(table, key, value):
     table[last] = value
 
 
-def _place(first):
+def _location(first):
     """Return the parts of the key that an error is about."""
-    place = [str(part) for part in first["loc"]]
-    if place[:1] == ["model"] and len(place) > 1 and place[1] in MODEL_CONFIGS:
-        del place[1]  # pydantic names the kind of model here, which the file does not
-    return place
+    parts = [str(part) for part in first["loc"]]
+    if parts[:1] == ["model"] and len(parts) > 1 and parts[1] in MODEL_CONFIGS:
+        del parts[1]  # pydantic names the kind of model here, which the file does not
+    return parts
 
 
 def _overlap(one, other):
@@ -193,11 +191,11 @@ def _overlap(one, other):
 
 def _explain(error):
     first = error.errors()[0]
-    place = _place(first)
-    key = shown(".".join(place))
+    parts = _location(first)
+    key = shown(".".join(parts))
     if first["type"] == "extra_forbidden":
-        names = [n for n, kind in MODEL_CONFIGS.items() if place[-1] in kind.model_fields]
-        if place[0] == "model" and names:
+        names = [n for n, kind in MODEL_CONFIGS.items() if parts[-1] in kind.model_fields]
+        if parts[0] == "model" and names:
             known = ", ".join(names)
             return f"`{key}` is a setting of {known} only. Add --set model.name={names[0]}."
         near = _near(key)

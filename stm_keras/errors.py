@@ -5,10 +5,10 @@ StmKerasError            1  anything below
 │   ├── ConfigError      2  a config file or `--set` is wrong
 │   └── BackendError     2  the backend asked for is unknown or not installed
 ├── InputError           3  a file is missing or cannot be read
-│   ├── DatasetError     3  a file can be read, but is no usable dataset
+│   ├── DatasetError     3  a file can be read, but is not a usable dataset
 │   └── ScanError        3  a scan file is damaged, or holds no image
-│       ├── NoImageError 3  it is whole, and holds something else than an image
-│       └── UnclearError 3  it holds scans, and does not tell one from the next
+│       ├── NoImageError 3  it is whole, and holds something other than an image
+│       └── UnclearError 3  it holds scans, but not which array or axis they are
 ├── MismatchError        4  model and data do not fit
 │   └── NotFiniteError   4  the network gives NaN or infinity
 ├── OutputError          1  a result cannot be written, or exists already
@@ -19,14 +19,14 @@ StmKerasError            1  anything below
 import os
 from importlib import import_module
 
-SILENT = {  # what keeps a package from calling its maker; to be set before it is imported
+SILENT = {  # variable that turns telemetry of a package off; to be set before its import
     "onnxruntime": "ORT_DISABLE_TELEMETRY",
 }
-SOURCE = "."  # what pip installs: a checkout; "stm-keras" from a release on a registry on
+SOURCE = "."  # what pip installs: a checkout; "stm-keras" once it is in a registry
 
 
 class StmKerasError(Exception):
-    """Something the user can mend. The message is one line and says how."""
+    """An error that the user can fix. The message is one line and says how."""
 
     exit_code = 1
 
@@ -52,7 +52,7 @@ class InputError(StmKerasError):
 
 
 class DatasetError(InputError):
-    """A file can be read, but is no usable dataset."""
+    """A file can be read, but is not a usable dataset."""
 
 
 class ScanError(InputError):
@@ -64,7 +64,7 @@ class NoImageError(ScanError):
 
 
 class UnclearError(ScanError):
-    """A file holds scans, and does not tell which array, or which axis, they are."""
+    """A file holds scans, but nothing says which array, or which axis, they are."""
 
 
 class MismatchError(StmKerasError):
@@ -74,7 +74,7 @@ class MismatchError(StmKerasError):
 
 
 class NotFiniteError(MismatchError):
-    """The network gives NaN or infinity: of every scan, or of one that is odd."""
+    """The network gives NaN or infinity, for every scan or an odd one."""
 
 
 class OutputError(StmKerasError):
@@ -101,14 +101,11 @@ def how_to_install(extra: str) -> str:
 
 
 def require(module, extra):
-    """Import an optional package, or say what to install; it may tell nobody that it runs.
+    """Import an optional package, without its telemetry, or say what to install.
 
     Args:
         module: str. Dotted name of the module.
-        extra: str. The extra of stm-keras that brings it.
-
-    Returns:
-        The module.
+        extra: str. The extra of stm-keras that installs it.
 
     Raises:
         MissingExtraError: The package is not installed.

@@ -19,31 +19,21 @@ from stm_keras.errors import OutputError, UsageError
 EXISTS = "{}: exists already. Add --overwrite to replace it."
 PAGES = (".html", ".md")  # never read as data: may lie among scans, and be replaced there
 DAY = 86400  # s after which a temporary file of another machine is no longer written
-# .NAME-stmPLACE-PROCESS-RANDOM.SUFFIX, see `_prefix`
+# .NAME-stmMACHINE-PROCESS-RANDOM.SUFFIX, see `_prefix`
 LEFTOVER = re.compile(r"\.(.*)-stm([0-9a-f]{8})-(\d{1,10})-[a-z0-9_]{8}(?:\..*?)?(-old)?")
 
 LOCK = ".lock"
-TAKEN = (
-    errno.EACCES,
-    errno.EAGAIN,
-    errno.EWOULDBLOCK,
-)  # others mean that there are no locks
-TRIES = 100  # to open a file that others may remove
+TAKEN = (errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK)  # any other: there are no locks
+TRIES = 100  # to open a file that other processes may remove
 
 
 @contextmanager
 def atomic(path, overwrite=False):
     """Yield a temporary path beside `path` and rename it when all went well.
 
-    A full disk, an error or a kill leaves `path` as it was: missing, or old. Of several
-    processes that write it at once, and may not replace it, one does.
-
-    Args:
-        path: str or `Path`. Where the result goes. Missing folders are made.
-        overwrite: bool. Whether an existing result may be replaced.
-
-    Yields:
-        `Path` of the temporary file, with the suffix of `path`.
+    A full disk, an error or a kill leaves `path` as it was: missing, or old. If several
+    processes write it at once, and may not replace it, one of them does. Missing folders are
+    made; the temporary path has the suffix of `path`.
 
     Raises:
         OutputError: `path` exists, or its folder cannot be written or is full.
@@ -68,7 +58,7 @@ def atomic(path, overwrite=False):
         yield temporary
         umask = os.umask(0)
         os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes files that others cannot read
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes files for this user only
         if overwrite:
             temporary.replace(path)
         else:
@@ -101,23 +91,17 @@ def _rename_new(temporary, path):
 def atomic_folder(path, marker, overwrite=False):
     """Yield a temporary folder beside `path` and rename it when all went well.
 
-    Args:
-        path: str or `Path`. The folder that the result becomes.
-        marker: str. Name of a file that every such result holds: only a folder with it
-            is ever replaced, whatever else somebody calls it.
-        overwrite: bool. Whether an existing result may be replaced.
-
-    Yields:
-        `Path` of the temporary folder, empty.
+    `marker` is the name of a file that every such result holds: only a folder with it is ever
+    replaced, whatever else has that name.
 
     Raises:
-        OutputError: `path` exists, is no such result, or cannot be written.
+        OutputError: `path` exists, is not such a result, or cannot be written.
     """
     path = Path(path)
     if os.path.lexists(path) and not overwrite:
         raise OutputError(EXISTS.format(path))
     if path.exists() and not (path / marker).is_file():
-        raise OutputError(f"{path}: is no result of this command. Choose another name.")
+        raise OutputError(f"{path}: is not a result of this command. Choose another name.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=_prefix(path.name), dir=path.parent))
@@ -128,11 +112,11 @@ def atomic_folder(path, marker, overwrite=False):
         yield temporary
         umask = os.umask(0)
         os.umask(umask)
-        temporary.chmod(0o777 & ~umask)  # mkdtemp makes folders that others cannot read
+        temporary.chmod(0o777 & ~umask)  # mkdtemp makes folders for this user only
         if path.exists() and overwrite:
             path.replace(old)
         try:
-            temporary.rename(path)  # which no folder that holds something stands in for
+            temporary.rename(path)  # which fails where a folder holds something
         except OSError:
             if old.exists():
                 old.replace(path)
@@ -152,16 +136,16 @@ def check_outputs(
 ) -> None:
     """Refuse outputs that are inputs or one another, before any work; sweep their folders.
 
-    Links and other spellings of a name are seen through. What the options say of
-    replacing results does not matter: an input is never a result.
+    Links and other spellings of a name are recognised. Whether results may be replaced does
+    not matter: an input is never a result.
 
     Args:
         outputs: dict of str, an option, to `Path` of a file or folder, a list, or None.
-        inputs: `Path` of files, and of folders all of whose files are read; None is left out.
+        inputs: `Path` of files, and of folders all of whose files are read, or None.
         whole: names of options whose folder is replaced with all that it holds.
 
     Raises:
-        UsageError: An output is, or holds, or lies among, what is read; or two are one.
+        UsageError: An output is, or holds, or is in, what is read; or two are one.
     """
     sources = [Path(source) for source in inputs if source is not None]
     known = {key: source for source in sources for key in _keys(source)}
@@ -177,20 +161,20 @@ def check_outputs(
             if source is not None:
                 raise UsageError(
                     f"`{option} {path}`: would replace what is read from {source}. Choose "
-                    "another place."
+                    "another path."
                 )
             for key in _keys(path):
                 other = written.setdefault(key, option)
                 if other != option:
                     raise UsageError(
-                        f"`{option} {path}`: is where `{other}` writes. Choose another place."
+                        f"`{option} {path}`: is where `{other}` writes. Choose another path."
                     )
             sweep(path.parent)
             sweep(path)
 
 
 def _keys(path):
-    """Yield what a file or folder is known by, whatever it is called."""
+    """Yield what identifies a file or folder, whatever its name."""
     yield os.path.normcase(os.path.realpath(path))
     with contextlib.suppress(OSError, ValueError):
         status = path.stat()
@@ -203,7 +187,7 @@ def _inside(path, folder):
 
 
 def _among(path, folder):
-    """Tell whether an output is a file of a folder that is read."""
+    """Return whether an output is a file of a folder that is read."""
     if not path.is_file() or path.suffix.lower() in PAGES:
         return False
     if _inside(path, folder):
@@ -217,17 +201,17 @@ def _among(path, folder):
 def sweep(folder: Path) -> None:
     """Remove temporary files and folders of commands that were killed.
 
-    Those of a living process stay; of another machine, which may write here as well, those
-    that nothing was written to for a day go. A folder that a command had set aside, and
-    was killed before its new one got the name, gets its name back.
+    Those of a running process stay. Those of another machine are removed if nothing was
+    written to them for a day. A folder that a command had set aside gets its name back if the
+    command was killed before the new one got it.
     """
     with contextlib.suppress(OSError):
         for path in folder.glob(".*-stm*"):
-            found = LEFTOVER.fullmatch(path.name)
-            if not found or _alive(path, found[2], int(found[3])):
+            match = LEFTOVER.fullmatch(path.name)
+            if not match or _alive(path, match[2], int(match[3])):
                 continue
-            kept = folder / found[1]
-            if found[4] and not kept.exists():
+            kept = folder / match[1]
+            if match[4] and not kept.exists():
                 path.rename(kept)
             elif path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
@@ -235,9 +219,9 @@ def sweep(folder: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _alive(path, place, process):
-    """Tell whether a temporary file may still be written."""
-    if place != _place() or os.name == "nt":  # where os.kill would end the process
+def _alive(path, machine, process):
+    """Return whether a temporary file may still be written."""
+    if machine != _machine() or os.name == "nt":  # where os.kill would end the process
         return time.time() - path.lstat().st_mtime < DAY
     try:
         os.kill(process, 0)
@@ -249,39 +233,31 @@ def _alive(path, place, process):
 
 
 def _prefix(name):
-    """Name a temporary file so that others can tell whether its process lives."""
-    return f".{name[:60]}-stm{_place()}-{os.getpid()}-"
+    """Name a temporary file so that other processes can tell whether its own still runs."""
+    return f".{name[:60]}-stm{_machine()}-{os.getpid()}-"
 
 
 @functools.cache
-def _place():
-    """Return eight digits that tell this machine, since it started, and its container."""
-    told = [os.uname().nodename if hasattr(os, "uname") else ""]
-    for read, name in (
-        (
-            lambda name: Path(name).read_text(encoding="utf-8"),
-            "/proc/sys/kernel/random/boot_id",
-        ),
-        (os.readlink, "/proc/self/ns/pid"),
-    ):
-        with contextlib.suppress(OSError):
-            told.append(read(name))
-    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:8]
+def _machine():
+    """Return eight digits that identify this machine, since it started, and its container."""
+    parts = [os.uname().nodename if hasattr(os, "uname") else ""]
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8"))
+    with contextlib.suppress(OSError):
+        parts.append(str(Path("/proc/self/ns/pid").readlink()))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
 
 
 @contextmanager
 def locked(path, refusal):
-    """Hold a lock on a file, and let no second process have it meanwhile.
+    """Hold a lock on a file, so that no second process has it meanwhile.
 
     Network file systems may have no locks, nor has Python on Windows. Then we go on
     without, and warn: no lock at all is not a lock that another process has.
 
-    Args:
-        path: `Path` of the file, which is made, and its folder.
-        refusal: str. What to tell where another process has it.
-
     Raises:
-        OutputError: Another process has it, or the file cannot be made.
+        OutputError: Another process has it, with the message `refusal`; or the file or its
+            folder cannot be made.
     """
     failed = refusal
     for _ in range(TRIES):
@@ -290,7 +266,7 @@ def locked(path, refusal):
             lock = open(path, "a", encoding="utf-8", opener=_no_link)  # noqa: PTH123, SIM115
         except (FileNotFoundError, FileExistsError) as error:
             failed = _reason(path.parent, error)
-            continue  # whoever had it may just have removed the folder
+            continue  # another process may just have removed the folder
         except OSError as error:
             raise OutputError(_reason(path.parent, error)) from None
         with lock:
@@ -302,7 +278,7 @@ def locked(path, refusal):
 
 
 def _no_link(name, flags):
-    """Open a file of ours: no link that leads to one of others, no FIFO that waits."""
+    """Open a file, but neither a link, which may lead anywhere, nor a FIFO, which waits."""
     more = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     return os.open(name, flags | more, 0o666)
 
@@ -313,7 +289,7 @@ def _take(lock, path, refusal):
 
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except ImportError:  # Windows
-        lacking = "Python has no locks here"
+        lacking = "Python has no locks on this system"
     except OSError as error:
         if error.errno in TAKEN:
             raise OutputError(refusal) from None
@@ -332,55 +308,47 @@ def _is_at(lock, path):
 
 @contextmanager
 def claimed(folder, mark, refusal, stranger):
-    """Hold the lock of a folder that is ours, or new or empty and becomes ours.
+    """Hold the lock of a folder that is ours, or that is new or empty and becomes ours.
 
     A second process that comes as the first makes it is told so, and nothing else.
 
     Args:
         folder: `Path`.
-        mark: str. Name of a file that tells a folder of ours.
-        refusal: str. What to tell where another process has it.
-        stranger: str. What to tell where it holds something else.
+        mark: str. Name of a file that every folder of ours holds.
+        refusal: str. Message where another process has the lock.
+        stranger: str. Message where the folder holds something else.
 
     Raises:
         OutputError: As said, or the folder cannot be made or written.
     """
     lock = folder / LOCK
     ours = lock.exists()
-    if _holds_others(folder, mark) and not (ours or lock.exists()):
-        raise OutputError(stranger)  # and no lock is left there
+    if _is_foreign(folder, mark) and not (ours or lock.exists()):
+        raise OutputError(stranger)  # before a lock is made there
     with locked(lock, refusal):
-        if _holds_others(folder, mark):
+        if _is_foreign(folder, mark):
             raise OutputError(stranger)
         yield
 
 
-def _holds_others(folder, mark):
+def _is_foreign(folder, mark):
     if not folder.is_dir() or (folder / mark).exists():
         return False
     try:
         return any(path.name != LOCK for path in folder.iterdir())
-    except FileNotFoundError:  # whoever had it has just removed it
+    except FileNotFoundError:  # another process has just removed it
         return False
 
 
 def check_folder(path):
-    """Make a folder and see that a file can be written there.
-
-    Args:
-        path: str or `Path`.
-
-    Returns:
-        `Path` of the folder.
+    """Make a folder, see that a file can be written there, and return its `Path`.
 
     Raises:
         OutputError: The folder cannot be made or written.
     """
     path = Path(path)
     if path.exists() and not path.is_dir():
-        raise OutputError(
-            f"{path}: cannot be written (not a folder). Choose another place."
-        )
+        raise OutputError(f"{path}: cannot be written (not a folder). Choose another path.")
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
@@ -392,4 +360,4 @@ def check_folder(path):
 
 
 def _reason(path, error):
-    return f"{path}: cannot be written ({error.strerror or error}). Choose another place."
+    return f"{path}: cannot be written ({error.strerror or error}). Choose another path."

@@ -1,7 +1,7 @@
 """How much memory the reading of one file may take, counted before it is taken.
 
-A file of some kilobytes can promise gigabytes. Whoever reads one opens an account; all that
-unpacks, decodes or converts is charged to it first, whatever the format is.
+A file of some kilobytes can promise gigabytes. Whoever reads one opens an account; whatever
+decompresses, decodes or converts charges its bytes to it first, for every format.
 """
 
 import os
@@ -19,7 +19,7 @@ VARIABLE = "STM_KERAS_MEMORY"
 SCANS = 2 * 10**9  # bytes: the most that a scan file gets unless the variable says more
 SPARE = 1 << 27  # bytes that other threads may take while one reads a file
 LEAST = 10**6  # bytes, of a budget: below, no scan can be read
-UNKNOWN = 8 << 30  # bytes of a machine that does not tell
+UNKNOWN = 8 << 30  # bytes of a machine whose memory is unknown
 UNITS = {
     f"{letter}{end}": 1000**n for n, letter in enumerate("KMGT", 1) for end in ("B", "")
 }
@@ -33,15 +33,11 @@ CGROUPS = (  # of Linux: which controller, where it is mounted, the file with it
 def budget(most: int | None = None) -> int:
     """Return how many bytes the reading of one file may take.
 
-    Args:
-        most: int. Bytes at most, where the user did not say.
-
-    Returns:
-        int: what `STM_KERAS_MEMORY` says, such as "1GB" or "512MiB"; else a quarter of the
-        machine's memory, or of what this process is allowed of it.
+    It is what `STM_KERAS_MEMORY` says, such as "1GB" or "512MiB"; else a quarter of the memory
+    of the machine, or of what this process is allowed of it, and at most `most`.
 
     Raises:
-        UsageError: The variable is no such size.
+        UsageError: The variable is not a size.
     """
     text = os.environ.get(VARIABLE, "").strip()
     if text:
@@ -67,14 +63,8 @@ def one_file(
 ) -> "Account":
     """Open the account of one file; what is read in its `with` block is charged to it.
 
-    Args:
-        path: str or `Path`. Named in the error.
-        cure: str. What else to do than to allow more, as a clause: "convert it to HDF5".
-        error: class of the error.
-        most: int. As for `budget`.
-
-    Returns:
-        `Account`: that which is open already, if it is of the same file.
+    `cure` says what to do instead of allowing more, as a clause: "convert it to HDF5". An
+    account of the same file that is open already is returned as it is.
     """
     outer = _open.get()
     if outer is not None and outer.path == str(path):
@@ -85,12 +75,9 @@ def one_file(
 def charge(size: int, what: str = "its data") -> None:
     """Count bytes that are about to be taken for the file being read, and kept.
 
-    Args:
-        size: int.
-        what: str. What takes them, for the message.
-
     Raises:
-        StmKerasError: As `one_file` said, if they are more than are left.
+        StmKerasError: As `one_file` was given, if they are more than are left. `what` takes
+            them, for the message.
     """
     account = _open.get() or Account("the file", budget(), "give a smaller one", InputError)
     account.charge(size, what)
@@ -116,11 +103,11 @@ def borrow(size: int, what: str = "its data") -> Iterator[None]:
 
 @contextmanager
 def limited() -> Iterator[None]:
-    """Refuse memory to whatever runs inside, C as well, beyond what is left for the file.
+    """Refuse memory to all that runs in this block, C too, beyond what is left for the file.
 
-    A damaged length in an HDF5 file makes the library ask for gigabytes before it looks. Only
-    Linux can say no. The limit is of the whole process, so threads share it, with room for
-    what others may take meanwhile.
+    A damaged length in an HDF5 file makes the library allocate gigabytes before it checks.
+    Only Linux can refuse them. The limit is of the whole process, so threads share it, with
+    room for what the rest of them may take meanwhile.
     """
     used = _data_bytes()
     if used is None:
@@ -151,14 +138,7 @@ def limited() -> Iterator[None]:
 
 @dataclass
 class Account:
-    """What the reading of one file has taken so far; a `with` block may be entered again.
-
-    Args:
-        path: str.
-        limit: int. Bytes.
-        cure, error: As for `one_file`.
-        used: int. Bytes.
-    """
+    """The bytes that the reading of one file has taken; its `with` block may be entered again."""
 
     path: str
     limit: int
@@ -200,12 +180,12 @@ def shown(size: int) -> str:
 
 
 _limit_lock = threading.Lock()
-_limits_set = []  # by those inside `limited`; the first is what it was before
+_limits_set = []  # one for each block of `limited` that runs; the first is the former limit
 _open: ContextVar[Account | None] = ContextVar("account", default=None)
 
 
 def _data_bytes():
-    """Return the bytes of data that this process has, None where the system does not tell."""
+    """Return the bytes of data that this process has, None where that is unknown."""
     try:
         with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123  it is quick
             return int(file.read().split()[5]) * os.sysconf("SC_PAGE_SIZE")
@@ -214,9 +194,9 @@ def _data_bytes():
 
 
 def _bytes_of(text):
-    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)\s*([A-Z]*)", text.upper())
-    factor = UNITS.get(found.group(2)) if found else None
-    size = int(float(found.group(1)) * factor) if factor else 0
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)\s*([A-Z]*)", text.upper())
+    factor = UNITS.get(match[2]) if match else None
+    size = int(float(match[1]) * factor) if factor else 0
     if size < LEAST:
         raise UsageError(
             f"{VARIABLE} must be a size of 1MB or more, such as 4GB or 512MiB. Received: "
@@ -237,13 +217,13 @@ def _limits():
         lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):  # not Linux
         return
-    own = {}
+    groups = {}  # controller to the group of this process
     for line in lines:
-        _, controllers, place = (line.split(":", 2) + ["", ""])[:3]
-        own |= dict.fromkeys(controllers.split(","), place)
+        _, controllers, group = (line.split(":", 2) + ["", ""])[:3]
+        groups |= dict.fromkeys(controllers.split(","), group)
     for controller, root, name in CGROUPS:
-        place = Path(root, own.get(controller, "").strip("/"))
-        for folder in (place, *place.parents):
+        group = Path(root, groups.get(controller, "").strip("/"))
+        for folder in (group, *group.parents):
             if not folder.is_relative_to(root):
                 break
             try:

@@ -1,7 +1,7 @@
-"""What the JSON files of runs, benchmarks and comparisons must hold to be worked with.
+"""What the JSON files of runs, benchmarks and comparisons must hold.
 
-stm-keras writes them and reads them back, from whatever machine or person they come. What
-is looked at here once need not be asked for again; keys that are not named here stay.
+stm-keras writes them and reads them back, from whatever machine or person they come. What is
+checked here once need not be checked again; keys that are not named here stay.
 """
 
 from pathlib import Path
@@ -17,12 +17,12 @@ from pydantic import (
 )
 
 from stm_keras.errors import InputError, StmKerasError
+from stm_keras.settings import Protocol
 
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 Share = float | None
 Bounds = Annotated[list[float], Field(min_length=2, max_length=2)] | None
-Place = Annotated[str, Field(max_length=10_000)]
-Protocol = Literal["p1", "p2", "p3"]
+Text = Place = Annotated[str, Field(max_length=10_000)]
 
 
 class Record(BaseModel):
@@ -37,45 +37,40 @@ def check_record(
     path: str | Path,
     error: type[StmKerasError] = InputError,
 ) -> None:
-    """See that what was read from a file can be worked with.
+    """Raise `error` unless a value that was read from JSON is of a kind of record.
 
-    Args:
-        kind: class of the record.
-        value: what JSON gave; it is not changed.
-        path: str or `Path`. Named in the error.
-        error: class of the error that is raised.
-
-    Raises:
-        error: Something is missing, of another kind, or impossible.
+    `path` is named in the message; the value is not changed.
     """
     try:
         kind.model_validate(value)
     except ValidationError as reason:
         first = reason.errors(include_input=False, include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))[:80]
-        told = f"`{place}`: " if place else ""
-        said = first["msg"].removeprefix("Value error, ")
-        said = said[:1].lower() + said[1:]
-        raise error(f"{path}: is damaged ({told}{said}). Copy or make it again.") from None
+        key = ".".join(map(str, first["loc"]))[:80]
+        key = f"`{key}`: " if key else ""
+        message = first["msg"].removeprefix("Value error, ")
+        message = message[:1].lower() + message[1:]
+        raise error(
+            f"{path}: is damaged ({key}{message}). Copy or make it again."
+        ) from None
 
 
 class Split(Record):
-    """Which scans train, validate and test: split.json."""
+    """The scans of the training, validation and test part: split.json."""
 
-    dataset: Place = ""
+    dataset: Text = ""
     protocol: Protocol
     seed: Count
     fold: Count | None
     parts: dict[Literal["train", "validation", "test"], list[Count] | str]
     groups: list[str] | list[int] | None
-    note: Place
+    note: Text
 
 
 class State(Record):
-    """What training goes on from: checkpoints/state.json."""
+    """What a training resumes from: checkpoints/state.json."""
 
     weights: Annotated[str, Field(pattern=r"^epoch-\d+\.weights\.h5$")] | None
-    rows: list[dict[Place, Share]]
+    rows: list[dict[Text, Share]]
 
     @model_validator(mode="after")
     def _one_an_epoch(self):
@@ -88,22 +83,22 @@ class State(Record):
 
 
 class Leg(Record):
-    """On what a part of a run was made."""
+    """On what machine and versions a part of a run was trained."""
 
-    git: Place | None
-    backend: Place
-    devices: list[Place]
-    precision: Place
-    started: Place | None = None
-    host: Place | None = None
-    stm_keras: Place | None = None
-    packages: dict[Place, Place] = {}
-    variables: dict[Place, Place] = {}
+    git: Text | None
+    backend: Text
+    devices: list[Text]
+    precision: Text
+    started: Text | None = None
+    host: Text | None = None
+    stm_keras: Text | None = None
+    packages: dict[Text, Text] = {}
+    variables: dict[Text, Text] = {}
     epochs_before: Count = 0
 
 
 class Environment(Leg):
-    """On what a run was made: environment.json."""
+    """The same of a whole run: environment.json."""
 
     seed: Count
     legs: list[Leg] = []
@@ -132,7 +127,7 @@ class Intervals(Record):
     balanced_accuracy: Bounds
     accuracy: Bounds
     ece: Bounds = None
-    per_class: dict[Place, OfClassIntervals] = {}
+    per_class: dict[Text, OfClassIntervals] = {}
 
 
 class Measured(Record):
@@ -152,10 +147,10 @@ class AtLines(Measured):
     ece: Share = None
 
 
-class Drawn(Record):
-    """What intervals are of."""
+class Resampled(Record):
+    """What the bootstrap of the intervals resampled."""
 
-    unit: Place
+    unit: Text
     units: Count
 
 
@@ -163,9 +158,9 @@ class Subset(Measured):
     """Scores with those of each class."""
 
     ece: Share
-    per_class: dict[Place, OfClass]
+    per_class: dict[Text, OfClass]
     confusion: list[list[Count]]
-    resampled: Drawn | None = None
+    resampled: Resampled | None = None
 
     @model_validator(mode="after")
     def _same_classes(self):
@@ -175,7 +170,7 @@ class Subset(Measured):
 
 
 class Point(Record):
-    """What comes of a threshold of confidence."""
+    """Coverage and accuracy at a threshold of confidence."""
 
     wanted: float
     coverage: Share
@@ -183,13 +178,13 @@ class Point(Record):
 
 
 class Rejection(Record):
-    """What comes of saying unsure."""
+    """The same at several thresholds."""
 
     points: list[Point]
 
 
 class OfKind(Record):
-    """How one kind of other surfaces is found."""
+    """How well one kind of other surfaces is called unknown."""
 
     auroc: Share
     found: Share
@@ -197,25 +192,25 @@ class OfKind(Record):
     interval: Bounds = None
 
 
-class Found(Record):
-    """How other surfaces are found, in short."""
+class UnknownShort(Record):
+    """How well other surfaces are called unknown, in short."""
 
     auroc: Share = None
     found: Share = None
     false_alarms: Share = None
 
 
-class Unknown(Found):
-    """How other surfaces are found."""
+class Unknown(UnknownShort):
+    """How well other surfaces are called unknown."""
 
     n_known: Count
     n_other: Count
     interval: Bounds = None
-    kinds: dict[Place, OfKind]
+    kinds: dict[Text, OfKind]
 
 
 class OfPart(Record):
-    """How a kind or a source of other surfaces is found, each source weighing alike."""
+    """How well a kind or a source is called unknown; each source has the same weight."""
 
     auroc: Share
     found: Share
@@ -230,7 +225,7 @@ class SourceIntervals(Record):
 
 
 class OfLines(Record):
-    """How other surfaces are found after so many lines."""
+    """How well other surfaces are called unknown after so many lines."""
 
     auroc: Share
     found: float
@@ -238,12 +233,12 @@ class OfLines(Record):
     scans: Count
     sources: Count
     intervals: SourceIntervals
-    by_kind: dict[Place, OfPart] = {}
-    by_source: dict[Place, OfPart] = {}
+    by_kind: dict[Text, OfPart] = {}
+    by_source: dict[Text, OfPart] = {}
 
 
-class Told(Record):
-    """What one file of other surfaces told."""
+class Sources(Record):
+    """The scores on one file of other surfaces."""
 
     lines: Annotated[
         dict[Annotated[str, Field(pattern=r"^\d{1,6}$")], OfLines], Field(min_length=1)
@@ -258,15 +253,15 @@ class Votes(Record):
 
 
 class Changes(Record):
-    """How tip changes are found."""
+    """How well tip changes are detected."""
 
     found: Share = None
     false_alarms: Share = None
     votes: Votes | None = None
 
 
-class Reached(Record):
-    """What a benchmark, a sweep and a comparison ask evaluation.json for."""
+class Summary(Record):
+    """What a benchmark, a sweep and a comparison read of evaluation.json."""
 
     n: Count | None = None
     protocol: Protocol | None = None
@@ -274,29 +269,29 @@ class Reached(Record):
     balanced_accuracy: Share = None
     parameters: Count | None = None
     rejection: Rejection | None = None
-    unknown: Found | None = None
+    unknown: UnknownShort | None = None
     changes: Changes | None = None
-    trust: dict[Place, float] = {}
+    trust: dict[Text, float] = {}
 
 
 class Scores(Subset):
-    """What a model reached, all that can be shown of it: evaluation.json."""
+    """All scores of a model that can be shown: evaluation.json."""
 
     by_lines: list[AtLines]
     protocol: Protocol
-    split: Place
-    data: Place = ""
+    split: Text
+    data: Text = ""
     full_agreement: Subset | None = None
     consensus: Subset | None = None
     unknown: Unknown | None = None
-    sources: dict[Place, Told] = {}
+    sources: dict[Text, Sources] = {}
 
 
-class Lined(Subset):
-    """Scores of a benchmark, after few lines and many."""
+class ByLines(Subset):
+    """Scores of a benchmark, also after some of the lines."""
 
     by_lines: list[AtLines]
-    sources: dict[Place, Told] = {}
+    sources: dict[Text, Sources] = {}
 
 
 Folds = Annotated[list[float], Field(min_length=1)]
@@ -305,28 +300,28 @@ Folds = Annotated[list[float], Field(min_length=1)]
 class Row(Record):
     """A config under a protocol, as a benchmark writes it."""
 
-    config: Place
-    base: Place | None = None
+    config: Text
+    base: Text | None = None
     protocol: Protocol
     folds: Count
     folds_done: Count
     fold_numbers: list[Count] | None = None  # earlier versions wrote neither
-    command: Place
+    command: Text
     epochs: Annotated[list[Count], Field(min_length=1)]
     seconds: Folds
-    backend: list[Place]
-    devices: list[Place]
-    precision: list[Place]
-    git: list[Place]
+    backend: list[Text]
+    devices: list[Text]
+    precision: list[Text]
+    git: list[Text]
     seed: Count
-    data: Place
+    data: Text
     auroc_by_fold: Folds | None = None
     balanced_accuracy_by_fold: Folds
     parameters: Count | None = None
-    trust: dict[Place, float] = {}
-    whole: Lined = Field(alias="all")
-    agreed: Lined | None = Field(None, alias="full agreement")
-    consensus: Lined | None = None
+    trust: dict[Text, float] = {}
+    whole: ByLines = Field(alias="all")
+    agreed: ByLines | None = Field(None, alias="full agreement")
+    consensus: ByLines | None = None
 
     @model_validator(mode="after")
     def _one_a_fold(self):
@@ -343,10 +338,10 @@ class Rows(RootModel[list[Row]]):
 
     @model_validator(mode="after")
     def _same_classes_and_lines(self):
-        def known(row):
+        def axes(row):
             return list(row.whole.per_class), [point.lines for point in row.whole.by_lines]
 
-        if any(known(row) != known(self.root[0]) for row in self.root):
+        if any(axes(row) != axes(self.root[0]) for row in self.root):
             raise ValueError("rows must be of the same classes and lines")
         return self
 
@@ -354,9 +349,9 @@ class Rows(RootModel[list[Row]]):
 class Array(Record):
     """A job array of a sweep."""
 
-    job: Place
+    job: Text
     first: Count
-    names: list[Place]
+    names: list[Text]
     at_once: Count = 1
 
 

@@ -11,15 +11,10 @@ ORIGINALS = {"shipped": "models", "configs": "configs", "jobs": "jobs"}
 
 
 def resource_folder(name: str, package: Path = PACKAGE) -> Path:
-    """Return the folder of files that come with stm-keras.
+    """Return a folder of files that come with stm-keras: "shipped", "configs" or "jobs".
 
-    Args:
-        name: "shipped" (the models), "configs" or "jobs".
-        package: Where the package lies.
-
-    Returns:
-        The folder in the package, or in a checkout the one beside it. Not there at all
-        only in a broken installation.
+    It is in the package, or in a checkout beside it; it is missing only in a broken
+    installation.
     """
     inside = package / name  # no folder, but a file, where git made one of an old link
     return inside if inside.is_dir() else package.parent / ORIGINALS[name]

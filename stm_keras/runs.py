@@ -1,4 +1,4 @@
-"""A training run is a directory: what was asked, what happened, what came out.
+"""A training run is a directory: its config, its history, its results.
 
 config.toml        the resolved config          history.csv       a row per epoch
 command.txt        what was typed               checkpoints/      to resume from
@@ -6,8 +6,8 @@ environment.json   versions, devices, data       best.keras        best epoch by
 split.json         which scans in which part    evaluation.json   scores on the test part
 card.md            model card                   report.html       the same, to look at
 
-With `train.refit` best.keras is of the last training, whose own files are in refit/. Those of
-others that say how sure it may be (`train.calibration_folds`) are in calibration-2/ and on.
+With `train.refit` best.keras is of the last training, whose own files are in refit/. The files
+of those that calibrate it (`train.calibration_folds`) are in calibration-2/ and on.
 """
 
 import contextlib
@@ -17,42 +17,43 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from stm_keras.config import differences, dump_config, load_config
+from stm_keras.config import Config, differences, dump_config, load_config
 from stm_keras.errors import InputError, OutputError, UsageError
 from stm_keras.files import LOCK, atomic, check_folder, claimed, locked
-from stm_keras.records import Environment, Reached, Scores, Split, State, check_record
+from stm_keras.records import Environment, Scores, Split, State, Summary, check_record
 from stm_keras.terminal import shell
 from stm_keras.untrusted import read_json
 
 SPLIT = ("dataset", "protocol", "seed", "fold", "parts", "groups", "note")  # of split.json
 STATE = ("weights", "rows")  # of checkpoints/state.json
-RECORDS = {  # what a file must hold
+RECORDS = {  # what each file must hold
     "split.json": Split,
     "checkpoints/state.json": State,
     "environment.json": Environment,
-    "evaluation.json": Reached,
+    "evaluation.json": Summary,
 }
-BEGUN = (  # what a run without an epoch may hold; the last tells that it is one
+NEW = (  # files of a run without an epoch; the last marks a folder as a run
     *("environment.json", "split.json", "best.keras", "best.skops"),
     *("command.txt", "config.toml"),
 )
-FILES = (  # of a run: never the place of another result
-    *BEGUN,
+FILES = (  # of a run: nothing else is written to these
+    *NEW,
     *("history.csv", "evaluation.json", "card.md", "report.html"),
     *("predictions.npz", "validation.npz", "checkpoints/state.json"),
 )
 LARGEST = 1 << 28  # bytes of a JSON file: a split names the session of every scan
 _REFUSAL = "{}: another process trains here. Wait for it, or choose another --output."
-_STRANGER = "{}: is not empty and no run. Choose another --output."
+_STRANGER = "{}: is not empty and is not a run. Choose another --output."
 OF_ALL = ("dataset", "seed")  # of environment.json: what is the same in every leg
 AGAIN = "refit"  # folder of the last training
-CALIBRATION = "calibration-{}"  # folder of one that says how sure the last may be
+CALIBRATION = "calibration-{}"  # folder of one that calibrates it
 COLUMNS = (
     "epoch",
     "loss",
@@ -78,20 +79,20 @@ class JsonFolder:
     kind: ClassVar[str] = "a folder of stm-keras"  # for messages
     records: ClassVar[dict] = {}  # name of a file to the record that it must hold
 
-    def file(self, *names):
+    def file(self, *names: str) -> Path:
         """Return the `Path` of a file of the folder."""
         return self.path.joinpath(*names)
 
-    def write_text(self, name, text):
+    def write_text(self, name: str, text: str) -> None:
         """Write a file whole or not at all."""
         with atomic(self.file(name), overwrite=True) as temporary:
             temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
-    def write_json(self, name, value):
+    def write_json(self, name: str, value: object) -> None:
         """Write a JSON file whole or not at all."""
         self.write_text(name, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
-    def read_json(self, name, keys=()):
+    def read_json(self, name: str, keys: Iterable[str] = ()) -> Any:
         """Read a JSON file that must hold some keys, or return None where there is none.
 
         Raises:
@@ -118,7 +119,7 @@ class Run(JsonFolder):
     records: ClassVar[dict] = RECORDS
 
     @classmethod
-    def start(cls, path, config):
+    def start(cls, path: str | Path, config: Config) -> "Run":
         """Make the directory of a run, or open it to resume.
 
         Raises:
@@ -145,39 +146,39 @@ class Run(JsonFolder):
         return run
 
     @classmethod
-    def open(cls, path):
+    def open(cls, path: str | Path) -> "Run":
         """Open the directory of an existing run.
 
         Raises:
-            InputError: There is no run.
+            InputError: It is not a run.
         """
         path = Path(path)
         if not (path / "config.toml").exists():
-            raise InputError(f"{path}: is no run (no config.toml).")
+            raise InputError(f"{path}: is not a run (no config.toml).")
         return cls(path)
 
-    def files(self):
-        """Return the paths of what makes up the run, there or not: list of `Path`."""
+    def files(self) -> list[Path]:
+        """Return the paths of all files of a run, whether they exist or not."""
         return [self.file(name) for name in FILES]
 
-    def config(self):
+    def config(self) -> Config:
         """Read the config of the run."""
         return load_config(self.file("config.toml"))
 
-    def scores(self):
-        """Read evaluation.json with all that can be shown of it, None where there is none."""
+    def scores(self) -> dict | None:
+        """Read evaluation.json, checked for all that can be shown; None where there is none."""
         scores = self.read_json("evaluation.json")
         if scores is not None:
             check_record(Scores, scores, self.file("evaluation.json"))
         return scores
 
-    def epochs(self):
-        """Return what is known of each epoch that is done: list of dict."""
+    def epochs(self) -> list[dict]:
+        """Return the scores of each epoch that is done."""
         state = self.read_json("checkpoints/state.json", ("rows",))
         return state["rows"] if state else []
 
-    def write_history(self, rows):
-        """Write history.csv from a list of dicts, one an epoch."""
+    def write_history(self, rows: Iterable[dict]) -> None:
+        """Write history.csv, one row an epoch."""
         text = io.StringIO()
         writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
         writer.writeheader()
@@ -185,12 +186,12 @@ class Run(JsonFolder):
             writer.writerow({key: _cell(row[key]) for key in COLUMNS if key in row})
         self.write_text("history.csv", text.getvalue())
 
-    def below(self, name):
-        """Return the run in a folder of this one, there or not."""
+    def below(self, name: str) -> "Run":
+        """Return the run in a folder of this one, whether it exists or not."""
         return type(self)(self.path / name)
 
-    def trainings(self):
-        """Return the runs of all its trainings, itself first: list of `Run`."""
+    def trainings(self) -> list["Run"]:
+        """Return the runs of all its trainings, itself first."""
         settings = self.config().train
         if not settings.refit:
             return [self]
@@ -198,7 +199,7 @@ class Run(JsonFolder):
         return [self, *map(self.below, [*more, AGAIN])]
 
     @contextmanager
-    def claimed(self, config):
+    def claimed(self, config: Config) -> Iterator[None]:
         """Make the directory of a run, or open it to resume, and keep a second process out.
 
         Without a single epoch nothing is kept, neither of a run that was killed nor of this
@@ -218,15 +219,13 @@ class Run(JsonFolder):
             except BaseException:
                 self.forget()
                 if not self.has_epochs():
-                    with contextlib.suppress(
-                        OSError
-                    ):  # Windows removes nothing that is open
+                    with contextlib.suppress(OSError):  # Windows keeps what is open
                         self.file(LOCK).unlink()
                         self.path.rmdir()  # unless it holds something else
                 raise
 
     @contextmanager
-    def locked(self):
+    def locked(self) -> Iterator[None]:
         """Keep a second process out of the directory while this one trains.
 
         Raises:
@@ -235,17 +234,17 @@ class Run(JsonFolder):
         with locked(self.file(LOCK), _REFUSAL.format(self.path)):
             yield
 
-    def has_epochs(self):
-        """Tell whether there is something to go on with."""
+    def has_epochs(self) -> bool:
+        """Return whether there is an epoch to resume from."""
         return self.file("checkpoints/state.json").exists()
 
-    def forget(self):
-        """Remove what a run without a single epoch holds; whoever calls it has the lock."""
+    def forget(self) -> None:
+        """Remove the files of a run without a single epoch; the caller has the lock."""
         ours = self.file("command.txt").exists() and self.file("config.toml").exists()
         if not ours or self.has_epochs():
             return
         shutil.rmtree(self.file("checkpoints"), ignore_errors=True)
-        for name in map(Path, BEGUN):
+        for name in map(Path, NEW):
             self.file(name).unlink(missing_ok=True)
             for temporary in self.path.glob(f".{name.stem}-*{name.suffix}"):
                 temporary.unlink(missing_ok=True)
@@ -253,58 +252,53 @@ class Run(JsonFolder):
 
 @dataclass(frozen=True)
 class FollowedRun(Run):
-    """A run that another process writes, as seen by those who train with it."""
+    """A run that another process writes, for those that train with it."""
 
-    def write_text(self, name, text):
+    def write_text(self, name: str, text: str) -> None:
         """Write nothing: the first process does."""
 
     @contextmanager
-    def locked(self):
+    def locked(self) -> Iterator[None]:
         """Lock nothing: the first process does."""
         yield
 
 
-def legs(environment):
-    """List where a run was trained, in order: list of dict, as environment.json.
+def legs(environment: dict) -> list[dict]:
+    """Return the parts of a run, each as environment.json, in order.
 
     A run may go on on another machine, with another backend or other versions. Those of
-    version 0.1.0 tell of the last only.
+    version 0.1.0 hold only the last.
     """
     return environment.get("legs") or [environment]
 
 
-def with_legs(environment, before, epochs):
-    """Add what environment.json says of the legs before.
+def with_legs(environment: dict, former: dict | None, epochs: int) -> dict:
+    """Return `environment` with its `legs`, those of the `former` environment.json first.
 
-    Args:
-        environment: dict. Where and with what the run goes on now.
-        before: dict. What the file said, or None.
-        epochs: int. How many are done; what a leg before did beyond them is lost.
-
-    Returns:
-        dict: `environment` with its `legs`, each with `epochs_before`.
+    Each leg has `epochs_before`; of `epochs` that are done, the epochs of a former leg beyond
+    them are lost.
     """
     now = {key: environment[key] for key in environment if key not in OF_ALL}
-    found = [
+    kept = [
         {
             **{key: leg[key] for key in leg if key not in (*OF_ALL, "legs")},
             "epochs_before": n,
         }
-        for leg in (legs(before) if before else ())
+        for leg in (legs(former) if former else ())
         if (n := leg.get("epochs_before", 0)) < epochs
     ]
-    if not (found and _same_place(found[-1], now)):
-        found.append({**now, "epochs_before": epochs})
-    return {**environment, "legs": found}
+    if not (kept and _same_machine(kept[-1], now)):
+        kept.append({**now, "epochs_before": epochs})
+    return {**environment, "legs": kept}
 
 
-def _same_place(one, other):
+def _same_machine(one, other):
     when = ("started", "epochs_before")
     return all(one.get(k) == other.get(k) for k in {*one, *other} if k not in when)
 
 
 def default_path(config, root="runs", today=None):
-    """Return the directory of a run that was given none: `runs/<date>-<name>`."""
+    """Return the default directory of a run: `runs/<date>-<name>`."""
     return Path(root) / f"{today or date.today().isoformat()}-{config.name}"
 
 

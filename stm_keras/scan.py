@@ -5,7 +5,8 @@ from datetime import datetime
 
 import numpy as np
 
-ENOUGH = 0.5  # share of a line that must be there for the gaps to be bridged
+ROW_NM = 0.768  # between dimer rows of H:Si(100): twice the surface lattice constant
+ENOUGH = 0.5  # share of a line that must be recorded for its gaps to be bridged
 
 
 @dataclass(frozen=True)
@@ -15,23 +16,23 @@ class Scan:
     Args:
         heights: float64 array of shape `(lines, pixels)`, in `unit`. Row 0 is the top
             of the frame and column 0 its left edge, for both directions.
-        valid: bool array of the same shape. False where the tip never was.
-        channel: str. "Z", "Current", or what the microscope's software calls it.
-        unit: str. SI: "m", "A", "V", "Hz"; "" where the file does not say.
+        valid: bool array of the same shape. False where nothing was recorded.
+        channel: "Z", "Current", or what the microscope's software calls it.
+        unit: In SI: "m", "A", "V", "Hz"; "" where the file does not say.
         direction: "forward", "backward", or None where the file does not say.
-        slow: "down" or "up", the way the slow axis ran, or None.
-        size: tuple (width, height) in m of the whole frame, or None.
-        bias: float, V. None where the file does not say, as for those below.
-        setpoint: float, A.
-        line_time: float, s. Of one line in this direction.
-        angle: float, degrees.
-        path: str. The file.
-        index: int. Number of the scan in its file.
-        format: str. Name of its reader.
-        images: tuple of str. All images of the file, as `read` takes them.
-        channels: tuple of str. All channels of the file, each once.
-        warnings: tuple of str. What a user should know.
-        started: datetime. When the scan began, by the clock of the microscope.
+        slow: "down" or "up", the direction of the slow axis, or None.
+        size: (width, height) of the whole frame, in m, or None.
+        bias: In V. None where the file does not say, as for those below.
+        setpoint: In A.
+        line_time: Of one line in this direction, in s.
+        angle: Of the frame, in degrees.
+        path: The file.
+        index: Number of the scan in its file, from 0.
+        format: Name of its reader.
+        images: All images of the file, as `read_scan` takes them.
+        channels: All channels of the file, each once.
+        warnings: What a user should know.
+        started: When the scan began, by the clock of the microscope.
     """
 
     heights: np.ndarray
@@ -40,7 +41,7 @@ class Scan:
     unit: str = "m"
     direction: str | None = None
     slow: str | None = None
-    size: tuple | None = None
+    size: tuple[float, float] | None = None
     bias: float | None = None
     setpoint: float | None = None
     line_time: float | None = None
@@ -48,56 +49,52 @@ class Scan:
     path: str = ""
     index: int = 0
     format: str = ""
-    images: tuple = ()
-    channels: tuple = ()
-    warnings: tuple = ()
+    images: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     started: datetime | None = None
 
     @property
-    def recorded(self):
+    def recorded(self) -> np.ndarray:
         """Rows of the frame in the order of acquisition: int array `(recorded lines,)`."""
         rows = np.flatnonzero(self.valid.any(1))
         return rows[::-1] if self.slow == "up" else rows
 
     @property
-    def aspect(self):
+    def aspect(self) -> float:
         """How much longer a pixel is along the slow axis than along a line: float."""
         if self.size is None:
             return 1.0
         lines, pixels = self.heights.shape
         return (self.size[1] / lines) / (self.size[0] / pixels)
 
-    def lines(self):
+    def lines(self) -> np.ndarray:
         """Return the recorded lines in the order of acquisition.
 
-        An up scan starts at the bottom. Where the file does not tell the way of the slow
-        axis, it is taken as down.
+        An up scan starts at the bottom. Where the file does not say the direction of the
+        slow axis, it is taken as down.
 
         Returns:
-            float64 array of shape `(recorded lines, pixels)`, NaN where the tip was not.
+            float64 array of shape `(recorded lines, pixels)`, NaN where nothing was recorded.
         """
         return np.where(self.valid, self.heights, np.nan)[self.recorded]
 
-    def frame(self):
+    def frame(self) -> np.ndarray:
         """Return the whole frame, gaps bridged as by `bridge_gaps`, else NaN."""
         return bridge_gaps(np.where(self.valid, self.heights, np.nan))
 
 
-def bridge_gaps(lines):
-    """Fill gaps in lines of which at least half is there, along the line.
+def bridge_gaps(lines: np.ndarray) -> np.ndarray:
+    """Interpolate gaps along lines `(lines, pixels)` of which at least half is recorded.
 
-    Args:
-        lines: float array of shape `(lines, pixels)`, NaN in gaps.
-
-    Returns:
-        float64 array of the same shape. A line of which less is there is all NaN.
+    Gaps are NaN; a line of which less is recorded becomes all NaN. float64 is returned.
     """
     lines = np.array(lines, np.float64)
-    there = np.isfinite(lines)
-    share = there.mean(1)
+    recorded = np.isfinite(lines)
+    share = recorded.mean(1)
     lines[share < ENOUGH] = np.nan
     pixels = np.arange(lines.shape[1])
     for row in np.flatnonzero((share >= ENOUGH) & (share < 1)):
-        known = there[row]
+        known = recorded[row]
         lines[row] = np.interp(pixels, pixels[known], lines[row, known])
     return lines

@@ -1,8 +1,8 @@
-"""Asked to leave: SLURM's signals before a time limit or an eviction, and `kill`.
+"""Stop where nothing is lost: on Ctrl-C, `kill`, and the signals of SLURM.
 
-SLURM sends USR1 some minutes before the time limit where a job asks for it, and TERM when
-another job needs the node. Then a training stops where nothing is lost, and the command
-exits with `EXIT_CODE`: start it again to go on.
+SLURM sends SIGUSR1 some minutes before the time limit where a job asks for it, and SIGTERM
+when another job needs the node. The command then exits with `EXIT_CODE`: start it again to
+go on.
 """
 
 import contextlib
@@ -12,32 +12,32 @@ import sys
 import threading
 
 EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: "try again later"
+INTERRUPTED = 130  # by Ctrl-C, as shells say of SIGINT
 SIGNALS = tuple(
     getattr(signal, name) for name in ("SIGUSR1", "SIGTERM") if hasattr(signal, name)
 )
 
 
 class Preempted(BaseException):
-    """The process was asked to leave. No `Exception`, so that no library swallows it."""
+    """A signal told the process to stop. No `Exception`, so that no library swallows it."""
 
 
 class Notice:
-    """What was asked, and whether whoever works now looks at it by itself.
+    """The signal that came, and whether it waits for `check`.
 
     A signal interrupts Python anywhere, also inside a callback of a C library, which
     prints the exception and loses it, or between two writes that belong together. So a
-    training notes the signal and leaves between two steps; everywhere else the exception
-    comes at once.
+    training defers it and stops between two steps; elsewhere the exception comes at once.
     """
 
     def __init__(self):
         self.number = 0  # of the signal that came
-        self.patient = False
+        self.deferred = False
 
     def note(self, number, frame=None):
         """Handle a signal."""
         self.number = number
-        if not self.patient:
+        if not self.deferred:
             self.check()
 
     def check(self):
@@ -52,8 +52,8 @@ notice = Notice()
 class CtrlC:
     """Whether Ctrl-C came in this block, whatever became of the exception.
 
-    Where it meets a C extension that starts, that raises an ImportError in its place, or
-    prints the exception and goes on.
+    A C extension that is being loaded raises an ImportError in its place, or prints the
+    exception and goes on.
     """
 
     def __init__(self):
@@ -84,7 +84,7 @@ def raises(handler):
 
 @contextlib.contextmanager
 def importing():
-    """Have Ctrl-C leave the block as a `KeyboardInterrupt`, whatever it meets inside."""
+    """Turn Ctrl-C into a `KeyboardInterrupt`, whatever libraries make of it in this block."""
     with CtrlC() as pressed:
         try:
             yield
@@ -97,9 +97,9 @@ def importing():
 
 
 def end_process(code):
-    """End this process here, with what was printed and without what others do at the end.
+    """Write what was printed and end this process without exit handlers.
 
-    TensorFlow's way out may wait for ever for a step that was interrupted.
+    TensorFlow's may wait for ever for a step that was interrupted.
     """
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
@@ -109,9 +109,9 @@ def end_process(code):
 
 @contextlib.contextmanager
 def watched():
-    """Have `SIGNALS` raise `Preempted` inside the block, and do as before after it."""
+    """Raise `Preempted` when one of `SIGNALS` comes in this block."""
     former = {}
-    notice.number, notice.patient = 0, False
+    notice.number, notice.deferred = 0, False
     with contextlib.suppress(ValueError):  # not the main thread: no signals come here
         for number in SIGNALS:
             former[number] = signal.signal(number, notice.note)
@@ -120,4 +120,4 @@ def watched():
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
-        notice.number, notice.patient = 0, False
+        notice.number, notice.deferred = 0, False

@@ -1,7 +1,7 @@
 """Standard input, output and error of a command: safe to write to, whatever is there.
 
-What comes from files is shown as text: nothing in it moves the cursor or lies. Text is in UTF-8
-whatever the locale, and a stream that nobody reads any more ends no work.
+Text from files cannot move the cursor or disguise itself: controls are escaped. Text is in
+UTF-8 whatever the locale, and work goes on where nobody reads a stream any more.
 """
 
 import contextlib
@@ -14,18 +14,18 @@ from collections.abc import Iterator
 
 # C0, DEL and C1 controls; marks that turn the direction of text; half characters, which
 # stand for bytes of a file name that are not UTF-8.
-UNSEEN = re.compile(
+CONTROLS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
 )
 
 
 def printable(text: object) -> str:
-    r"""Return a text with `\x1b` and its like in place of what a terminal would obey.
+    r"""Return a text with `\x1b` and its like in place of control characters.
 
     Tab and newline stay. Bytes of a file name that are not UTF-8 become `\udc80` and so on, so
-    that what is returned can always be encoded.
+    that the result can always be encoded.
     """
-    return UNSEEN.sub(lambda found: _escaped(found[0]), str(text))
+    return CONTROLS.sub(lambda match: _escaped(match[0]), str(text))
 
 
 def one_line(text: object) -> str:
@@ -47,11 +47,11 @@ class Unwritten(Exception):
 
 
 class Outlet:
-    """A stream that shows as text what is written to it, so that no command has to.
+    """A stream that escapes controls in all that is written to it, so that no command has to.
 
     Args:
         stream: open text file.
-        needed: bool. Whether what cannot be written ends the command. Messages do not:
+        needed: bool. Whether a text that cannot be written ends the command. Messages do not:
             without a reader they are lost, and the work goes on.
         escape: callable of str, that makes a text harmless.
     """
@@ -72,7 +72,7 @@ class Outlet:
         """
         if not isinstance(text, str):
             raise TypeError(f"An outlet takes text. Received: {type(text).__name__}.")
-        if text:  # click tries streams by writing nothing, and forgets how that went
+        if text:  # click tests streams by writing nothing, and ignores the outcome
             self._do(self.stream.write, self.escape(text))
         return len(text)
 
@@ -88,11 +88,11 @@ class Outlet:
     def _do(self, work, *words):
         try:
             work(*words)
-        except BlockingIOError:  # somebody made the pipe so; the next text may pass
+        except BlockingIOError:  # a pipe that does not wait; the next text may pass
             if self.needed:
                 raise
         except OSError as error:
-            with contextlib.suppress(OSError):  # no file of the system
+            with contextlib.suppress(OSError):  # of a stream without a descriptor
                 null = os.open(os.devnull, os.O_RDWR)
                 os.dup2(null, self.stream.fileno())
                 os.close(null)
@@ -103,10 +103,10 @@ class Outlet:
 
 @contextlib.contextmanager
 def standard_streams() -> Iterator[None]:
-    """Have `sys.stdout` and `sys.stderr` be outlets, and all three streams be there.
+    """Make `sys.stdout` and `sys.stderr` outlets, and open streams that are closed.
 
-    A stream that is closed, as a service has it, becomes the null device: else the next
-    file that is opened would be in its place, and get what libraries print.
+    A stream that is closed, as in a service, becomes the null device: else the next file that
+    is opened would get its descriptor, and what libraries print.
     """
     _open_closed()
     former = sys.stdout, sys.stderr
@@ -118,11 +118,7 @@ def standard_streams() -> Iterator[None]:
 
 
 def console(stderr=False):
-    """Return rich's console for colours and tables, in which names are no markup.
-
-    Args:
-        stderr: bool. Standard error instead of standard output.
-    """
+    """Return rich's console of standard output or error, in which names are not markup."""
     from rich.console import Console
     from rich.segment import Segment
 
@@ -172,7 +168,7 @@ def progress_on_stderr() -> Iterator[None]:
 
 
 def columns(stream) -> int:
-    """Return the width of the terminal that a stream is, 80 where it is none."""
+    """Return the width of the terminal of a stream, 80 where it is not a terminal."""
     try:
         return os.get_terminal_size(stream.fileno()).columns or 80
     except (AttributeError, OSError, ValueError):
@@ -180,7 +176,7 @@ def columns(stream) -> int:
 
 
 def as_is(stream):
-    """Return a stream for what this program draws itself, with controls that are obeyed."""
+    """Return a stream for what this program draws itself, without escaping."""
     if isinstance(stream, Outlet):
         return Outlet(stream.stream, stream.needed, str)
     return stream
@@ -188,21 +184,21 @@ def as_is(stream):
 
 @contextlib.contextmanager
 def captured(*numbers: int, tell=False) -> Iterator[None]:
-    """Keep what is printed inside, by C libraries too, from the user.
+    """Hide what is printed in this block, by C libraries too.
 
     Args:
         *numbers: 1 for standard output, 2 for standard error.
-        tell: bool. Whether it is printed after all where an exception ends the block.
+        tell: bool. Whether to print it after all if an exception ends the block.
     """
-    import tempfile  # a hundredth of a second, which `--help` needs not wait for
+    import tempfile  # 10 ms, which `--help` does without
 
     _open_closed()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     kept = [os.dup(number) for number in numbers]
-    with tempfile.TemporaryFile() as told:
+    with tempfile.TemporaryFile() as output:
         for number in numbers:
-            os.dup2(told.fileno(), number)
+            os.dup2(output.fileno(), number)
         failed = None
         try:
             yield
@@ -214,18 +210,18 @@ def captured(*numbers: int, tell=False) -> Iterator[None]:
                 os.dup2(each, number)
                 os.close(each)
             if failed and tell:
-                told.seek(0)
-                sys.stderr.write(told.read().decode(errors="replace"))
+                output.seek(0)
+                sys.stderr.write(output.read().decode(errors="replace"))
 
 
 def use_utf8() -> None:
     """Start Python again in its UTF-8 mode where names of files are in another encoding.
 
-    From version 3.15 on Python does so by itself. In a Latin-1 locale a name would be
-    another text than in the next one, where the same run is read again.
+    From version 3.15 on Python does so by itself. In a Latin-1 locale a name would be another
+    text than in a UTF-8 one, where the same run may be read again.
     """
-    told = os.environ.get("PYTHONUTF8") == "1" or sys.flags.ignore_environment
-    if sys.getfilesystemencoding() != "utf-8" and not told and sys.executable:
+    chosen = os.environ.get("PYTHONUTF8") == "1" or sys.flags.ignore_environment
+    if sys.getfilesystemencoding() != "utf-8" and not chosen and sys.executable:
         os.environ["PYTHONUTF8"] = "1"
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
@@ -254,7 +250,9 @@ def _encoding(stream):
     if os.environ.get("PYTHONIOENCODING") or os.name == "nt" and stream.isatty():
         return stream.encoding
     own = locale.getencoding()
-    ascii_only = "ascii" in own.lower() or own == "ANSI_X3.4-1968"  # as if it said nothing
+    ascii_only = (
+        "ascii" in own.lower() or own == "ANSI_X3.4-1968"
+    )  # of a locale that is unset
     return own if stream.isatty() and not ascii_only else "utf-8"
 
 

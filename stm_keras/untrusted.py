@@ -2,10 +2,12 @@
 
 One function each. What they return is plain, of a bounded size and depth; what is wrong
 becomes one line. What the values mean is for the caller to check.
+
+In all of them `what` says what should be given, with its article, for the message; `error` is
+the class that is raised; `limit` is the most bytes.
 """
 
 import json
-import math
 import re
 import stat
 import tomllib
@@ -44,16 +46,7 @@ DAMAGED_ZIP = (
 def ordinary_file(
     path: str | Path, what: str = "a file", error: type[StmKerasError] = InputError
 ) -> Path:
-    """Return a path if it is a file that ends: no folder, FIFO, socket or device.
-
-    Args:
-        path: str or `Path`.
-        what: str. What should be given, with its article.
-        error: class of the error that is raised.
-
-    Raises:
-        error: It is missing, may not be looked at, or is no ordinary file.
-    """
+    """Return a path if it is a file that ends: not a folder, FIFO, socket or device."""
     path = Path(path)
     try:
         mode = path.stat().st_mode
@@ -75,17 +68,7 @@ def read_text(
     error: type[StmKerasError] = InputError,
     limit: int = MAX_TEXT,
 ) -> str:
-    """Read a text in UTF-8, with a byte order mark or without, whatever the locale.
-
-    Args:
-        path: str or `Path`.
-        what: str. What should be given, with its article.
-        error: class of the error that is raised.
-        limit: int. Most bytes.
-
-    Raises:
-        error: It is no ordinary file, cannot be read, is larger, or is not in UTF-8.
-    """
+    """Read a text in UTF-8, with a byte order mark or without, whatever the locale."""
     data = read_data(path, what, error, limit)
     try:
         return data.decode("utf-8-sig").replace("\r\n", "\n")
@@ -101,7 +84,7 @@ def read_data(
     error: type[StmKerasError] = InputError,
     limit: int = MAX_TEXT,
 ) -> bytes:
-    """Read all bytes of an ordinary file; arguments and errors as of `read_text`."""
+    """Read all bytes of an ordinary file."""
     path = ordinary_file(path, what, error)
     data = bytearray()
     try:
@@ -123,14 +106,7 @@ def parse_json(
 ) -> object:
     """Read JSON: finite numbers, and nothing deeper than `MAX_DEPTH`.
 
-    Args:
-        text: str or bytes.
-        name: str. Where it comes from, for the message.
-        error: class of the error that is raised.
-        limit: int. Most characters or bytes.
-
-    Raises:
-        error: It is damaged, too deep, too large, or holds NaN, inf or a number without end.
+    `name` says where the text comes from, for the message.
     """
     try:
         if len(text) > limit:
@@ -163,15 +139,7 @@ def read_json(
 def parse_toml(text: str, name: str, error: type[StmKerasError] = InputError) -> dict:
     """Read TOML: whole numbers of 64 bits, and nothing deeper than `MAX_DEPTH`.
 
-    NaN and inf, which TOML knows, are for the caller to refuse.
-
-    Args:
-        text: str.
-        name: str. Where it comes from, for the message.
-        error: class of the error that is raised.
-
-    Raises:
-        error: It is damaged, too deep, or holds a number without end.
+    NaN and inf, which TOML has, are for the caller to refuse.
     """
     try:
         if len(text) > MAX_TOML:
@@ -199,18 +167,8 @@ def open_archive(
 ) -> Iterator[zipfile.ZipFile]:
     """Open a zip archive whose members are plain, and turn what is wrong into one line.
 
-    Args:
-        path: str or `Path`, or an open binary file with a name.
-        what: str. What should be given, with its article.
-        error: class of the error that is raised, here and while the archive is read.
-        limit: int. Most bytes of all members unpacked, or None.
-
-    Yields:
-        `zipfile.ZipFile`.
-
-    Raises:
-        error: It is no ordinary file, damaged, encrypted, packed in an unknown way, names a
-            member twice, or is larger than `limit`.
+    `path` may be an open binary file with a name, and `limit` is of all members unpacked.
+    `error` is raised too while the archive is read in the block.
     """
     if isinstance(path, str | Path):
         path = ordinary_file(path, what, error)
@@ -237,8 +195,8 @@ def plain_members(archive: zipfile.ZipFile) -> list:
     """Return the members of an open archive, list of `zipfile.ZipInfo`.
 
     Raises:
-        ValueError: One is encrypted, packed in an unknown way, or there twice; or they are
-            too many.
+        ValueError: One is encrypted, compressed in an unknown way, or there twice; or they
+            are too many.
     """
     members = archive.infolist()
     if len(members) > MAX_MEMBERS:
@@ -247,9 +205,9 @@ def plain_members(archive: zipfile.ZipFile) -> list:
         raise ValueError("two members have one name")
     if any(member.flag_bits & 1 for member in members):
         raise ValueError("it is encrypted")
-    strange = {member.compress_type for member in members} - set(PLAIN)
-    if strange:
-        raise ValueError(f"packed by zip method {min(strange)}, not stored or deflated")
+    unknown = {member.compress_type for member in members} - set(PLAIN)
+    if unknown:
+        raise ValueError(f"packed by zip method {min(unknown)}, not stored or deflated")
     return members
 
 
@@ -259,41 +217,19 @@ def read_arrays(
     error: type[StmKerasError] = InputError,
     limit: int = MAX_ARRAYS,
 ) -> dict:
-    """Read all arrays of an NPZ archive, whose sizes are what is stored.
+    """Read all arrays of an NPZ archive, whose sizes are what is stored: dict of str to array."""
+    from numpy.lib import format as npy  # late: readers of texts do without
 
-    Args:
-        path: str or `Path`.
-        what: str. What should be given, with its article.
-        error: class of the error that is raised.
-        limit: int. Most bytes of all arrays.
-
-    Returns:
-        dict of str to array.
-
-    Raises:
-        error: As for `open_archive`; or a member is no array, or one of Python objects.
-    """
-    import numpy as np  # readers of texts alone need not wait for it
-    from numpy.lib import format as npy
-
-    headers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-    found = {}
+    arrays = {}
     with open_archive(path, what, error, limit) as archive:
         for member in archive.infolist():
-            with archive.open(member) as stream:
-                try:
-                    shape, fortran, dtype = headers[npy.read_magic(stream)](stream)
-                except (TypeError, SyntaxError, TokenError) as reason:
-                    raise ValueError(str(reason)) from None
-                size = dtype.itemsize * math.prod(shape)
-                plain = not dtype.hasobject and min(shape, default=0) >= 0
-                if not plain or size > member.file_size:
-                    raise ValueError(f"{member.filename} is no plain array")
-                data = bytearray(stream.read())
-            array = np.frombuffer(data, dtype, math.prod(shape))
             name = member.filename.removesuffix(".npy")
-            found[name] = array.reshape(shape, order="F" if fortran else "C")
-    return found
+            try:
+                with archive.open(member) as stream:
+                    arrays[name] = npy.read_array(stream, allow_pickle=False)
+            except (TypeError, SyntaxError, TokenError, MemoryError) as reason:
+                raise ValueError(f"{member.filename}: {reason}") from None
+    return arrays
 
 
 def _not_finite(text):

@@ -14,7 +14,7 @@ from scan_files import sxm
 from stm_keras.cli.main import COMMANDS
 from stm_keras.inference.find_model import shipped_path
 from stm_keras.runtime import load_onnx, verdict_of
-from stm_keras.simulate import simulate, simulate_others
+from stm_keras.simulate import simulate, simulate_unknown
 
 pytestmark = ONCE  # no backend changes what is tested here
 
@@ -62,7 +62,7 @@ def scans():
         "a blank scan": np.zeros((128, 128)),
         "a slope": np.tile(np.linspace(0, 1, 128), (128, 1)),
         "a foreign surface": first(
-            simulate_others(20, seed=1, kinds=["Si(111)-7x7"]).images, unknown_surface=True
+            simulate_unknown(20, seed=1, kinds=["Si(111)-7x7"]).images, unknown_surface=True
         ),
     }
     files = {

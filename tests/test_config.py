@@ -12,7 +12,7 @@ from stm_keras.config import (
     load_config,
 )
 from stm_keras.errors import ConfigError, InputError
-from stm_keras.settings import VitConfig
+from stm_keras.settings import MODEL_CONFIGS, Section, VitConfig
 
 pytestmark = ONCE  # no backend changes what is tested here
 
@@ -48,6 +48,20 @@ def test_a_file_holds_only_what_differs(tmp_path):
     config = load_config(write(tmp_path / "a.toml", "seed = 3\n[train]\nepochs = 5\n"))
     assert (config.seed, config.train.epochs) == (3, 5)
     assert config.train.batch_size == Config().train.batch_size
+
+
+def test_every_setting_says_what_it_is():
+    sections = [item.annotation for item in Config.model_fields.values()]
+    tables = {
+        kind for kind in sections if isinstance(kind, type) and issubclass(kind, Section)
+    }
+    for kind in (Config, *tables, *MODEL_CONFIGS.values()):
+        assert kind.__doc__.strip()
+        for name, item in kind.model_fields.items():
+            if kind is Config and item.annotation not in (str, int):
+                continue  # a section, which has its own docstring
+            assert item.description, f"{kind.__name__}.{name}"
+            assert item.description.endswith("."), f"{kind.__name__}.{name}"
 
 
 def test_later_settings_win_over_earlier_ones_and_over_the_file(tmp_path):

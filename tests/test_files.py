@@ -74,7 +74,7 @@ def test_others_may_read_the_result_as_the_umask_says(tmp_path):
 def test_a_place_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(
-        OutputError, match=r"cannot be written \(.*\)\. Choose another place"
+        OutputError, match=r"cannot be written \(.*\)\. Choose another path"
     ):
         write(tmp_path / "file" / "a.txt")
     with pytest.raises(OutputError, match=r"file: cannot be written"):
@@ -130,7 +130,9 @@ def test_a_lock_that_somebody_has_is_refused(name, tmp_path, flock_fails):
 
 def test_without_locks_in_python_as_on_windows_we_go_on(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "fcntl", None)
-    with pytest.warns(UserWarning, match="Python has no locks here. Start no second"):
+    with pytest.warns(
+        UserWarning, match="Python has no locks on this system. Start no second"
+    ):
         assert held(tmp_path / ".lock")
 
 

@@ -309,7 +309,7 @@ def leftover(folder, name="scans", place=None, process=None, suffix=".h5", age=0
     if process is None:
         with subprocess.Popen([sys.executable, "-c", ""]) as ended:
             process = ended.pid
-    path = folder / f".{name}-stm{place or files._place()}-{process}-abcd_123{suffix}"
+    path = folder / f".{name}-stm{place or files._machine()}-{process}-abcd_123{suffix}"
     path.write_text("half")
     os.utime(path, (time.time() - age,) * 2)
     return path

@@ -53,7 +53,7 @@ def test_another_config_is_refused_and_named(run):
 def test_a_folder_with_something_else_is_refused(tmp_path):
     (tmp_path / "letter.txt").write_text("")
     with pytest.raises(
-        OutputError, match=r"is not empty and no run\. Choose another --output"
+        OutputError, match=r"is not empty and is not a run\. Choose another --output"
     ):
         Run.start(tmp_path, CONFIG)
 
@@ -70,7 +70,7 @@ def test_a_file_or_a_place_that_cannot_be_made_is_refused(tmp_path):
 
 
 def test_a_run_that_is_not_there_is_an_input_error(tmp_path):
-    with pytest.raises(InputError, match=r"is no run \(no config\.toml\)"):
+    with pytest.raises(InputError, match=r"is not a run \(no config\.toml\)"):
         Run.open(tmp_path)
 
 

@@ -12,7 +12,7 @@ from test_acting_examples import first
 from stm_keras.inference.find_model import shipped_path
 from stm_keras.readers import read_scan
 from stm_keras.runtime import load_onnx, verdict_of
-from stm_keras.simulate import simulate, simulate_others
+from stm_keras.simulate import simulate, simulate_unknown
 
 pytestmark = ONCE  # no backend changes what is tested here
 
@@ -65,7 +65,7 @@ def lines():
     """Lines in the order of acquisition: of a bad tip, of a good one, and of 7x7."""
     known = {"unsure": False, "unknown_surface": False}
     ours = simulate(40, seed=1)
-    strange = simulate_others(20, seed=1, kinds=["Si(111)-7x7"])
+    strange = simulate_unknown(20, seed=1, kinds=["Si(111)-7x7"])
     return {
         "bad": first(
             ours.images[ours.labels == 3], **known, **{"class": "generic defects"}

@@ -2,7 +2,9 @@
 
 import glob
 import json
+import os
 import time
+from dataclasses import replace
 
 import click
 import numpy as np
@@ -10,8 +12,7 @@ import numpy as np
 from stm_keras.cli import options
 from stm_keras.errors import OutputError, StmKerasError, UsageError
 from stm_keras.files import check_folder, check_outputs
-
-_AGAIN = "\nInterrupted. Type the same command again to go on with the shards of {}."
+from stm_keras.signals import INTERRUPTED
 
 
 def shard_options(command):
@@ -42,38 +43,29 @@ def simulate(
     The dataset holds images, the class of each scan and of each line, the line of each
     tip change, and all parameters drawn. The same seed gives the same bytes, on any
     number of workers. With --shards they go into a folder of many files, few in memory at
-    a time; a command that was interrupted goes on when it is typed again.
+    a time; after an interruption the same command goes on.
 
     \b
         stm-keras simulate --count 5000 --seed 1 -o scans.h5
         stm-keras simulate --count 1000000 --seed 1 --shards scans
     """
-    import os
-
     from stm_keras.data.load import save_dataset
     from stm_keras.simulate import SimulationConfig
     from stm_keras.simulate import simulate as run
 
-    check_target(output, shards, shard_size)
     check_outputs({"--output": output, "--shards": shards})
-    drawn = {"p_tip_change": tip_change, "p_partial": partial}
-    config = SimulationConfig(**{k: v for k, v in drawn.items() if v is not None})
+    _check_target(output, shards, shard_size, overwrite)
+    given = {"p_tip_change": tip_change, "p_partial": partial}
+    config = SimulationConfig(**{k: v for k, v in given.items() if v is not None})
     workers = workers or os.cpu_count() or 1
     if shards is not None:
-        simulate_to_shards(count, seed, config, shards, shard_size, workers, overwrite)
+        _simulate_to_shards(count, seed, config, shards, shard_size, workers, overwrite)
         return
-    _refuse_existing(output, overwrite)
-    begin = time.perf_counter()
-    dataset = run(
-        count,
-        seed,
-        config,
-        workers=workers,
-        progress=options.progress_line("simulating"),
-    )
+    start = time.perf_counter()
+    dataset = run(count, seed, config, workers, options.progress_line("simulating"))
     save_dataset(dataset, output, overwrite)
-    seconds = time.perf_counter() - begin
-    click.echo(f"{output}: {count} scans in {seconds:.1f} s, {class_counts(dataset)}")
+    seconds = time.perf_counter() - start
+    click.echo(f"{output}: {count} scans in {seconds:.1f} s, {_class_counts(dataset)}")
 
 
 @click.command()
@@ -103,25 +95,21 @@ def convert(source, output, shards, shard_size, merge, labels, overwrite):
         stm-keras convert pictures/ -o scans.h5 --labels soft
         stm-keras convert large.h5 --shards large
     """
-    from dataclasses import replace
-
     from stm_keras.data.load import load_dataset, save_dataset
 
-    check_target(output, shards, shard_size)
     check_outputs({"--output": output, "--shards": shards}, [source], whole=["--shards"])
-    if shards is None:
-        _refuse_existing(output, overwrite)
+    _check_target(output, shards, shard_size, overwrite)
     dataset = load_dataset(source, merge=merge, streamed=True)
     if labels == "soft" and dataset.votes is None:
-        raise UsageError(f"`--labels soft`: {source} holds labels, no votes. Use hard.")
+        raise UsageError(f"`--labels soft`: {source} holds labels but no votes. Use hard.")
     if labels == "hard":
         dataset = replace(dataset, votes=None)
     if shards is not None:
-        asked = {"merge": merge, "labels": labels}
-        to_shards(dataset, source, asked, shards, shard_size, overwrite)
+        settings = {"merge": merge, "labels": labels}
+        _convert_to_shards(dataset, source, settings, shards, shard_size, overwrite)
         return
     save_dataset(dataset, output, overwrite)
-    click.echo(f"{output}: {len(dataset)} scans, {class_counts(dataset)}")
+    click.echo(f"{output}: {len(dataset)} scans, {_class_counts(dataset)}")
 
 
 @click.command()
@@ -154,32 +142,46 @@ def info(file, output, channel, per_class, seed, verify, verbose, overwrite, as_
         stm-keras info runs/vit/best.keras --json
         stm-keras info scans --verify
     """
-    if output is not None:
-        drawn = output.glob("*.png") if output.is_dir() else ()
-        several = output.parent.glob(f"{glob.escape(output.stem)}-*.png")
-        check_outputs({"--output": [output, *drawn, *several]}, [file])
-    checked = verified(file) if verify else None
-    from stm_keras.inference.find_model import find_model, is_model
-
-    if is_model(file):
-        from stm_keras.inference.model_file import read_facts
-
-        model, _ = find_model(file)
-        click.echo(
-            json.dumps(read_facts(model), indent=None if as_json else 1, allow_nan=False)
-        )
-        return
     from stm_keras.inference.find_files import is_dataset
+    from stm_keras.inference.find_model import is_model
     from stm_keras.readers.formats import scan_format
 
-    if file.is_dir() and not is_dataset(file):
-        click.get_current_context().exit(
-            _folder_info(file, output, channel, as_json, verbose)
-        )
-    if scan_format(file):
-        click.get_current_context().exit(
-            _scan_info(file, output, channel, overwrite, as_json)
-        )
+    if output is not None:
+        sheets = output.glob("*.png") if output.is_dir() else ()
+        pictures = output.parent.glob(f"{glob.escape(output.stem)}-*.png")
+        check_outputs({"--output": [output, *sheets, *pictures]}, [file])
+    verified = {"verified_shards": _verify(file)} if verify else {}
+    end = click.get_current_context().exit
+    if is_model(file):
+        _model_info(file, as_json)
+    elif file.is_dir() and not is_dataset(file):
+        end(_folder_info(file, output, channel, as_json, verbose))
+    elif scan_format(file):
+        end(_scan_info(file, output, channel, overwrite, as_json))
+    else:
+        _dataset_info(file, output, per_class, seed, overwrite, as_json, verified)
+
+
+def _verify(folder):
+    """Compare shards with their SHA-256; return how many there are."""
+    from stm_keras.data.shard_index import is_sharded, verify_shards
+
+    if not is_sharded(folder):
+        raise UsageError(f"`--verify`: {folder} is not a folder of shards. Leave it out.")
+    index = verify_shards(folder, options.progress_line("verifying"))
+    options.say(f"{folder}: all {len(index.shards)} shards are as they were written.")
+    return len(index.shards)
+
+
+def _model_info(file, as_json):
+    from stm_keras.inference.find_model import find_model
+    from stm_keras.inference.model_file import read_facts
+
+    facts = read_facts(find_model(file)[0])
+    click.echo(json.dumps(facts, indent=None if as_json else 1, allow_nan=False))
+
+
+def _dataset_info(file, output, per_class, seed, overwrite, as_json, verified):
     from stm_keras.data.draw import contact_sheets
     from stm_keras.data.load import load_dataset
     from stm_keras.data.summary import summary, summary_text
@@ -188,27 +190,24 @@ def info(file, output, channel, per_class, seed, verify, verbose, overwrite, as_
     facts = summary(dataset)
     if not as_json:
         click.echo(summary_text(facts))
-    place = file.resolve()
-    folder = output or place.with_name(f"{place.stem}-sheets")
+    path = file.resolve()
+    folder = output or path.with_name(f"{path.stem}-sheets")
     try:
         sheets = contact_sheets(dataset, folder, per_class, seed, overwrite)
     except OutputError as error:
         if output is not None:
             raise
-        sheets = []  # the data may well lie where nothing can be written
+        sheets = []  # the folder of the data may be read-only
         options.say(f"No new contact sheets: {error} Or name a folder with -o.")
-    facts["sheets"] = [str(path) for path in sheets]
-    if checked is not None:
-        facts["verified_shards"] = checked
-    click.echo(
-        json.dumps(facts, allow_nan=False)
-        if as_json
-        else "\n".join(f"wrote {path}" for path in sheets)
-    )
+    if as_json:
+        facts = {**facts, "sheets": [str(path) for path in sheets], **verified}
+        click.echo(json.dumps(facts, allow_nan=False))
+    else:
+        click.echo("\n".join(f"wrote {path}" for path in sheets))
 
 
 def _folder_info(folder, output, channel, as_json, verbose):
-    """Show every scan of a folder; what cannot be read is told, and the others are shown."""
+    """Show every scan of a folder, and report what cannot be read; return the exit code."""
     from stm_keras.inference.find_files import LeftOut, find_places
     from stm_keras.readers.formats import scan_format
 
@@ -253,8 +252,8 @@ def _scan_info(file, output, channel, overwrite, as_json, named=False):
         if output is not None:
             from stm_keras.data.draw import save_picture
 
-            several = output.with_stem(f"{output.stem}-{scan.index}")
-            picture = several if count > 1 else output
+            numbered = output.with_stem(f"{output.stem}-{scan.index}")
+            picture = numbered if count > 1 else output
             save_picture(scan, picture, overwrite)
             options.say(f"wrote {picture}")
     return code
@@ -274,7 +273,7 @@ def audit(file, run_path, as_json):
     \b
         stm-keras audit scans.h5
     """
-    from stm_keras.data.audit import audit as look
+    from stm_keras.data.audit import audit as find_problems
     from stm_keras.data.load import load_dataset
 
     dataset, split = load_dataset(file), None
@@ -288,12 +287,20 @@ def audit(file, run_path, as_json):
         if saved.get("dataset") != dataset.digest():
             raise UsageError(f"{run_path}: was split on other data than {file}.")
         split = Split.from_json(saved, len(dataset))
-    found = look(dataset, split, options.progress_line("auditing"))
-    click.echo(json.dumps(found.to_json(), allow_nan=False) if as_json else found.text())
+    report = find_problems(dataset, split, options.progress_line("auditing"))
+    click.echo(json.dumps(report.to_json(), allow_nan=False) if as_json else report.text())
 
 
-def _refuse_existing(output, overwrite):
-    """Say so before minutes of work, not after."""
+def _check_target(output, shards, size, overwrite):
+    """Refuse what cannot be written before minutes of work, not after."""
+    if (output is None) == (shards is None):
+        raise UsageError(
+            "Give either `-o` for one file or `--shards` for a folder of many."
+        )
+    if size is not None and shards is None:
+        raise UsageError("`--shard-size` is for `--shards`. Leave it out.")
+    if output is None:
+        return
     if output.is_dir():
         raise OutputError(f"{output}: is a folder. Give the name of a file.")
     if output.exists() and not overwrite:
@@ -301,22 +308,11 @@ def _refuse_existing(output, overwrite):
     check_folder(output.parent)
 
 
-def check_target(output, shards, size):
-    """Raise a `UsageError` unless one file or one folder was asked for."""
-    if (output is None) == (shards is None):
-        raise UsageError(
-            "Give either `-o` for one file or `--shards` for a folder of many."
-        )
-    if size is not None and shards is None:
-        raise UsageError("`--shard-size` is for `--shards`. Leave it out.")
-
-
-def simulate_to_shards(count, seed, config, folder, size, workers, overwrite):
-    """Simulate scans straight to shards and say what was done."""
+def _simulate_to_shards(count, seed, config, folder, size, workers, overwrite):
     from stm_keras.data.shard_writer import SHARD_SIZE
     from stm_keras.simulate.generate import simulate_shards
 
-    _tell(
+    _write_shards(
         folder,
         simulate_shards,
         *(count, seed, folder, config),
@@ -327,8 +323,7 @@ def simulate_to_shards(count, seed, config, folder, size, workers, overwrite):
     )
 
 
-def to_shards(dataset, source, asked, folder, size, overwrite):
-    """Write a dataset as shards and say what was done."""
+def _convert_to_shards(dataset, source, given, folder, size, overwrite):
     from stm_keras.data.shard_writer import SHARD_SIZE, save_shards
 
     stamp = [source.stat().st_size, source.stat().st_mtime_ns] if source.is_file() else None
@@ -337,9 +332,9 @@ def to_shards(dataset, source, asked, folder, size, overwrite):
         "source": str(source),
         "stamp": stamp,
         "scans": len(dataset),
-        **asked,
+        **given,
     }
-    _tell(
+    _write_shards(
         folder,
         save_shards,
         *(dataset, folder, size or SHARD_SIZE, settings, overwrite),
@@ -347,40 +342,27 @@ def to_shards(dataset, source, asked, folder, size, overwrite):
     )
 
 
-def verified(folder):
-    """Compare shards with their SHA-256; return how many there are.
-
-    Raises:
-        UsageError: The path is no sharded dataset.
-        DatasetError: A shard is damaged.
-    """
-    from stm_keras.data.shard_index import is_sharded, verify_shards
-
-    if not is_sharded(folder):
-        raise UsageError(f"`--verify`: {folder} is no folder of shards. Leave it out.")
-    index = verify_shards(folder, options.progress_line("verifying"))
-    options.say(f"{folder}: all {len(index.shards)} shards are as they were written.")
-    return len(index.shards)
-
-
-def class_counts(dataset):
-    """Return the number of scans of each class as text."""
-    labels = dataset.labels[dataset.labels >= 0]
-    counts = np.bincount(labels, minlength=len(dataset.classes))
-    return ", ".join(f"{name} {n}" for name, n in zip(dataset.classes, counts, strict=True))
-
-
-def _tell(folder, write, *arguments, **more):
-    begin = time.perf_counter()
+def _write_shards(folder, write, *arguments, **options_of_write):
+    """Call what writes shards, and say what was done."""
+    start = time.perf_counter()
     try:
-        index, found = write(*arguments, **more)
+        index, kept = write(*arguments, **options_of_write)
     except KeyboardInterrupt:
-        options.say(_AGAIN.format(folder))
-        click.get_current_context().exit(130)
-    seconds = time.perf_counter() - begin
-    there = f", {found} of them there already" if found else ""
+        options.say(
+            "\nInterrupted. Run the same command again to go on with the shards of "
+            f"{folder}."
+        )
+        click.get_current_context().exit(INTERRUPTED)
+    seconds = time.perf_counter() - start
+    there = f", {kept} of them there already" if kept else ""
     size = sum(shard.bytes for shard in index.shards) / 1e6
     click.echo(
         f"{folder}: {index.scans} scans in {len(index.shards)} shards{there}, {size:,.1f} MB, "
         f"in {seconds:.1f} s"
     )
+
+
+def _class_counts(dataset):
+    labels = dataset.labels[dataset.labels >= 0]
+    counts = np.bincount(labels, minlength=len(dataset.classes))
+    return ", ".join(f"{name} {n}" for name, n in zip(dataset.classes, counts, strict=True))

@@ -49,8 +49,8 @@ PROBE = (
 def doctor(as_json):
     """Show versions, backends and devices, and what is missing.
 
-    It says what to install for that. Each backend is started in a process of its own,
-    to see what it really finds.
+    It also says what to install. Each backend is started in a process of its own, to see
+    which devices it finds.
 
     \b
         stm-keras doctor
@@ -79,7 +79,7 @@ def _version(name):
 
 
 def _probe(name):
-    """Start a backend and return what it sees: {installed, works, devices, error}."""
+    """Start a backend; return dict of `installed`, `works`, `devices` and `error`."""
     if name not in installed_backends() or _version("keras") is None:
         return {"installed": False, "works": False, "devices": [], "error": None}
     done = subprocess.run(
@@ -91,8 +91,8 @@ def _probe(name):
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith("probe ")]
     if done.returncode == 0 and lines:
-        found, devices = parse_json(lines[0].removeprefix("probe "), name)
-        works = found == name
+        backend, devices = parse_json(lines[0].removeprefix("probe "), name)
+        works = backend == name
         return {"installed": True, "works": works, "devices": devices, "error": None}
     last = (done.stderr.strip().splitlines() or ["no message"])[-1]
     last = last.removeprefix("stm_keras.errors.BackendError: ")
@@ -143,8 +143,8 @@ def _lines(report):
     yield f"stm-keras {report['stm_keras']}, Python {report['python']}, {report['system']}"
     yield f"cores     {report['cores']}"
     yield "packages  " + ", ".join(
-        f"{name} {found}" if found else f"{name} missing"
-        for name, found in report["packages"].items()
+        f"{name} {number}" if number else f"{name} missing"
+        for name, number in report["packages"].items()
     )
     for name, state in report["backends"].items():
         default = " (default)" if name == report["default_backend"] else ""

@@ -1,4 +1,4 @@
-"""`stm-keras evaluate`."""
+"""`stm-keras evaluate`, and scores as text."""
 
 import json
 from pathlib import Path
@@ -81,13 +81,13 @@ def evaluate(model, data, part, protocol, others, seed, output, overwrite, as_js
     from stm_keras.inference.model_file import load_predictor
 
     predictor = load_predictor(file)
-    strange = read_others(others, predictor) if others else None
+    unknown = read_others(others, predictor) if others else None
     by_lines = judge(predictor, dataset, chosen.indices, options.progress_line("scoring"))
     scores = score(dataset, chosen.indices, by_lines, chosen.protocol, chosen.groups, seed)
-    if strange:
+    if unknown:
         groups = resampled(dataset, chosen.indices, chosen.protocol, chosen.groups)
         part = dataset.take(chosen.indices)
-        scores["unknown"] = score_others(predictor, part, strange, groups, seed)
+        scores["unknown"] = score_others(predictor, part, unknown, groups, seed)
         scores["sources"] = score_sources(predictor, part, others, groups, seed)
     scores |= {
         "protocol": chosen.protocol,
@@ -112,8 +112,8 @@ def _write(output, scores, predictor, dataset, chosen, by_lines, run, overwrite)
     predictions = {"labels": part.labels, "probabilities": by_lines[max(by_lines)]}
     if part.name is not None:
         predictions["names"] = part.name
-    path = run.file("history.csv") if run else Path()
-    history = read_history(path) if path.is_file() else None
+    epochs = run.file("history.csv") if run else Path()
+    history = read_history(epochs) if epochs.is_file() else None
     write_report(
         output / "report.html",
         title=f"{Path(scores['model']).name} on {Path(scores['data']).name}",
@@ -131,7 +131,7 @@ def _write(output, scores, predictor, dataset, chosen, by_lines, run, overwrite)
 
 
 def score_lines(scores):
-    """Return the headline scores of a `score_predictions` dict as text."""
+    """Write the main scores of `score_predictions` as text."""
     from stm_keras.evaluation.scores import SUBSETS
 
     lines = [
@@ -165,14 +165,14 @@ def score_lines(scores):
         row = "  ".join(_number(point[key]) for point in scores["by_lines"])
         lines.append(f"  {name:<11} {row}")
     if scores.get("unknown"):
-        lines += _other_lines(scores["unknown"])
-    for name, told in scores.get("sources", {}).items():
-        lines += _source_lines(name, told)
+        lines += _unknown_lines(scores["unknown"])
+    for name, sources in scores.get("sources", {}).items():
+        lines += _source_lines(name, sources)
     return "\n".join(lines)
 
 
-def _other_lines(unknown):
-    """Say how other surfaces were told from the known one."""
+def _unknown_lines(unknown):
+    """Write how well other surfaces are called unknown."""
     width = max(20, *map(len, unknown["kinds"]))
     alarms = f"{_number(unknown['false_alarms'])} of {unknown['n_known']} known scans too"
     rows = {"all": {**unknown, "n": unknown["n_other"]}, **unknown["kinds"]}
@@ -187,26 +187,26 @@ def _other_lines(unknown):
     ]
 
 
-def _source_lines(name, told):
-    """Say how other surfaces were told by kind and source, each source weighing alike."""
-    last = told["lines"][max(told["lines"], key=int)]
+def _source_lines(name, result):
+    """Write the same by kind and source, where each source has the same weight."""
+    last = result["lines"][max(result["lines"], key=int)]
     parts = {**last["by_kind"], **last["by_source"]}
     width = max(20, *map(len, parts))
     rows = [
-        f"  {name}: {last['scans']} scans of {last['sources']} sources, each weighing alike",
+        f"  {name}: {last['scans']} scans of {last['sources']} sources, of the same weight each",
         f"  {'after lines':<{width}}  AUROC  found  alarms",
     ]
-    for lines, scores in told["lines"].items():
+    for lines, scores in result["lines"].items():
         cells = (_number(scores[key]) for key in ("auroc", "found", "false_alarms"))
         bounds = ", ".join(_bounds(scores["intervals"][k]) for k in ("auroc", "found"))
         rows.append(f"  {lines:<{width}}  {'  '.join(cells)}{bounds}")
     for part, scores in parts.items():
         cells = f"{_number(scores['auroc'])}  {_number(scores['found'])}"
         rows.append(f"  {part:<{width}}  {cells}  {scores['scans']:5d}")
-    if told["taught"]:
+    if result["taught"]:
         rows.append(
-            f"  {told['taught']} of these scans are of sources that the model learnt from: "
-            "its card says how it does without them"
+            f"  {result['taught']} of these scans are of sources that the model was trained "
+            "on: its card says how it does without them"
         )
     return rows
 

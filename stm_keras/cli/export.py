@@ -1,7 +1,8 @@
-"""`stm-keras export`."""
+"""`stm-keras export` and `stm-keras models`."""
 
 import json
 import os
+from dataclasses import replace
 
 import click
 
@@ -38,16 +39,16 @@ from stm_keras.files import check_outputs
 @click.option(
     "--others",
     type=options.PATH,
-    help="HDF5 file of scans of other surfaces, with `source`: teach the model to call such "
+    help="HDF5 file of scans of other surfaces, with `source`: train the model to call them "
     "unknown. Classes and their probabilities stay. Needs --data.",
 )
 @click.option(
     "--scores",
     type=options.PATH,
-    help="Results of a benchmark or an evaluation (JSON): what the recipe or the model "
-    "reached goes into the file, and a model card is written beside it.",
+    help="Results of a benchmark or an evaluation (JSON): the scores of the config or the "
+    "model go into the file, and a model card is written beside it.",
 )
-@click.option("--data-licence", help="Of the training data, for the card.")
+@click.option("--data-licence", help="Licence of the training data, for the card.")
 @options.overwrite
 @options.as_json
 @options.keras_options
@@ -66,9 +67,9 @@ def export(
     """Write a model as a file for others.
 
     MODEL is a .keras file, the folder of a run, or the name of a shipped model. Every
-    file carries class names, preprocessing, temperature and thresholds, and is compared
-    with the original on 100 scans before it gets its name. Which backend writes which
-    format: docs/export.md.
+    file holds class names, preprocessing, temperature and thresholds, and is compared with
+    the model on 100 scans before it gets its name. docs/export.md says which backend
+    writes which format.
 
     \b
         stm-keras export runs/vit -o h_si100.keras
@@ -81,7 +82,7 @@ def export(
 
     file, run = find_model(model)
     if not needs_keras(file):
-        raise UsageError(f"{file}: trees are shipped as they are: copy the file.")
+        raise UsageError(f"{file}: trees need no export: copy the file.")
     from stm_keras.export.formats import export_model
     from stm_keras.inference.model_file import answers_every_line, load_predictor
 
@@ -101,24 +102,24 @@ def export(
         raise UsageError(
             "`--others` needs scans of the known surface. Add --data scans.h5."
         )
-    scored = None if variant is None else _scans(file, run, data)
+    scored = None if variant is None else _labelled_scans(file, run, data)
     options.load_keras(tensorflow=True)
     predictor = load_predictor(file)
     if others is not None:
         predictor = _fitted(predictor, run, data, others)
     if scores is not None:
-        predictor, row = _scored(predictor, scores)
+        predictor, row = _with_scores(predictor, scores)
     facts = export_model(predictor, output, kind, overwrite, variant, scored)
     if scores is not None:
         from stm_keras.training.model_card import write_model_card
 
-        cost, after = facts.get("variant"), ""
+        command = ""
         if others is not None:
-            after = f"stm-keras export {file.name} -o {output.name} --data {data.name} "
-            after += f"--others {others.name}"
-        before = file.with_suffix(".md")
+            command = f"stm-keras export {file.name} -o {output.name} --data {data.name} "
+            command += f"--others {others.name}"
         write_model_card(
-            card, predictor, row, run, data_licence, cost, overwrite, before, after
+            *(card, predictor, row, run, data_licence, facts.get("variant"), overwrite),
+            *(file.with_suffix(".md"), command),
         )
         options.say(f"{card}: the model card.")
     click.echo(json.dumps(facts, allow_nan=False) if as_json else _text(facts))
@@ -141,8 +142,8 @@ def _fitted(predictor, run, data, others):
         return fit_unknown_surface(predictor, known, surfaces, groups)
 
 
-def _scans(file, run, data):
-    """Read labelled scans, of the test part where the model lies in its run."""
+def _labelled_scans(file, run, data):
+    """Read the scans that score a variant: the test part where the model is of a run."""
     from stm_keras.data.load import load_dataset
     from stm_keras.export.variants import scored_scans
     from stm_keras.inference.find_model import choose_scans
@@ -153,9 +154,20 @@ def _scans(file, run, data):
     if not facts:
         raise UsageError(f"{file}: `--variant` needs a model that stm-keras wrote.")
     indices = choose_scans(dataset, run).indices
-    if not len(indices):  # the run kept nothing for a test
+    if not len(indices):  # the run has no test part
         indices = choose_scans(dataset, part="all").indices
     return scored_scans(facts, dataset, indices, data)
+
+
+def _with_scores(predictor, scores):
+    """Return the predictor with its scores in its facts, and their row for the card."""
+    from stm_keras.training.model_card import read_scores, with_scores
+
+    training = predictor.facts.get("training")
+    if training is None:
+        raise UsageError("`--scores`: the model does not say how it was trained.")
+    row = read_scores(scores, training["config"]["name"])
+    return replace(predictor, facts=with_scores(predictor, row)), row
 
 
 def _text(facts):
@@ -172,19 +184,6 @@ def _text(facts):
     )
 
 
-def _scored(predictor, scores):
-    """Find what the recipe of a model reached, and put it among the model's facts."""
-    from dataclasses import replace
-
-    from stm_keras.training.model_card import read_scores, with_scores
-
-    training = predictor.facts.get("training")
-    if training is None:
-        raise UsageError("`--scores`: the model does not say how it was trained.")
-    row = read_scores(scores, training["config"]["name"])
-    return replace(predictor, facts=with_scores(predictor, row)), row
-
-
 @click.command()
 @options.as_json
 def models(as_json):
@@ -198,19 +197,17 @@ def models(as_json):
     """
     from stm_keras.inference.find_model import shipped_models
 
-    found = shipped_models()
+    shipped = shipped_models()
     if as_json:
-        click.echo(json.dumps([model.to_json() for model in found], allow_nan=False))
+        click.echo(json.dumps([model.to_json() for model in shipped], allow_nan=False))
         return
-    if not found:
+    if not shipped:
         click.echo("No models come with this installation.")
-    for model in found:
+    for model in shipped:
         table = model.to_json()
-        sizes = ", ".join(
-            f"{kind} {size / 1e6:.1f} MB" for kind, size in table["files"].items()
-        )
+        sizes = [f"{kind} {size / 1e6:.1f} MB" for kind, size in table["files"].items()]
         click.echo(f"{model.name}: {', '.join(table['classes'])}")
-        click.echo(f"    {table['parameters']:,} weights, {sizes}")
+        click.echo(f"    {table['parameters']:,} weights, {', '.join(sizes)}")
         for name, text in table["scores"].items():
             click.echo(f"    {name}: {text}")
         if model.card is not None:

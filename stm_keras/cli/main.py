@@ -11,13 +11,12 @@ import click
 
 from stm_keras import __version__
 from stm_keras.errors import OutputError, StmKerasError
-from stm_keras.signals import EXIT_CODE, CtrlC, end_process
+from stm_keras.signals import EXIT_CODE, INTERRUPTED, CtrlC, end_process
 from stm_keras.terminal import Unwritten, standard_streams
 
-INTERRUPTED = 130  # as shells say of SIGINT
-UNREAD = 141  # as they say of SIGPIPE: a reader such as `head` went before the end
+UNREAD = 141  # as shells say of SIGPIPE: a reader such as `head` ended early
 OURS = (StmKerasError, Unwritten, click.ClickException, click.exceptions.Exit, click.Abort)
-TRACEBACK = "STM_KERAS_TRACEBACK"  # set, an error that nobody has thought of is shown whole
+TRACEBACK = "STM_KERAS_TRACEBACK"  # variable that shows an unforeseen error as it is
 NO_MEMORY = (
     "The memory of this machine does not suffice. Close other programs, or give less."
 )
@@ -99,8 +98,8 @@ class Commands(click.Group):
             click.echo("Interrupted.", err=True)
             ctx.exit(INTERRUPTED)
         except OSError as error:
-            place = "" if error.filename is None else f"{error.filename}: "
-            raise OneLine(OutputError(f"{place}{error.strerror or error}.")) from error
+            path = "" if error.filename is None else f"{error.filename}: "
+            raise OneLine(OutputError(f"{path}{error.strerror or error}.")) from error
         except MemoryError as error:
             raise OneLine(StmKerasError(NO_MEMORY)) from error
         except Exception as error:
@@ -122,18 +121,18 @@ def main():
     """Judge the tip of a scanning tunnelling microscope from its scan lines.
 
     \b
-        stm-keras train                            the whole way on simulated scans
+        stm-keras train                            a small model of simulated scans
         stm-keras train vit --data scans.h5
         stm-keras predict runs/.../best.keras scans.h5
     """
 
 
 def _unforeseen(error):
-    """Say what nobody has thought of: a mistake of ours, or a file made to cause one."""
+    """Describe a mistake of ours, or a file made to cause one."""
     last = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{Path(last.filename).name}:{last.lineno}"
+    where = f"{Path(last.filename).name}:{last.lineno}"
     return (
-        f"Unforeseen {type(error).__name__} at {place} ({str(error)[:300]}). This is a mistake "
+        f"Unforeseen {type(error).__name__} at {where} ({str(error)[:300]}). This is a mistake "
         f"in stm-keras. Set {TRACEBACK}=1, try again, and report what is shown."
     )
 

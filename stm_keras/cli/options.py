@@ -71,11 +71,7 @@ def keras_options(command):
 
 
 def choose_backend():
-    """Set backend and device as this command's options say, without importing keras.
-
-    Returns:
-        str. The backend.
-    """
+    """Set backend and device by this command's options, without keras; return the backend."""
     chosen = click.get_current_context().meta
     return use_backend(chosen.get("stm_keras.backend"), chosen.get("stm_keras.device"))
 
@@ -84,17 +80,17 @@ def load_keras(then=lambda: None, tensorflow=False):
     """Import keras with the backend and device of this command's options.
 
     Args:
-        then: callable. What must come before any device is looked at.
-        tensorflow: bool. TensorFlow is needed beside another backend.
+        then: callable. What must be done before any device is used.
+        tensorflow: bool. Whether TensorFlow is needed beside another backend.
 
     Returns:
-        What `then` gives.
+        What `then` returns.
     """
     choose_backend()
     import_keras(tensorflow)
-    given = then()
+    result = then()
     check_device(click.get_current_context().meta.get("stm_keras.device"))
-    return given
+    return result
 
 
 def progress_line(what):
@@ -117,18 +113,13 @@ def progress_line(what):
 
 
 def report(error, code):
-    """Tell of an error that does not end the batch; return the larger exit code."""
+    """Print an error that does not end the batch; return the larger exit code."""
     say("Error: " + " ".join(str(error).split()))
     return max(code, error.exit_code)
 
 
 def say_left_out(left_out, listed):
-    """Tell how many files of folders were left out, and which if that is asked for.
-
-    Args:
-        left_out: `inference.paths.LeftOut`.
-        listed: bool. Whether to name each.
-    """
+    """Say how many files of folders were left out, and name each if `listed`."""
     text = left_out.text("" if listed else " (--verbose lists them)")
     if text:
         say(text)
@@ -162,7 +153,7 @@ def summed_warnings(listed):
 
 
 def say(text):
-    """Tell the user what happens, on stderr."""
+    """Print a message on stderr."""
     click.echo(text, err=True)
 
 

@@ -1,4 +1,4 @@
-"""`stm-keras predict`."""
+"""`stm-keras predict`, and how it prints verdicts: a table, CSV or JSON lines."""
 
 import csv
 import io
@@ -13,23 +13,24 @@ import click
 from stm_keras.cli import options
 from stm_keras.errors import DatasetError, UsageError
 from stm_keras.files import check_outputs
-from stm_keras.inference.verdict import (
-    NOT_JUDGED,
-    UNKNOWN_SIZE,
-    UNKNOWN_SURFACE,
-    UNSURE,
-)
+from stm_keras.inference.verdict import NOT_JUDGED, UNKNOWN_SIZE, UNKNOWN_SURFACE, UNSURE
 from stm_keras.terminal import columns, console, one_line
 
 NAME_WIDTH = 38  # of a file in the table, at most
 LEAST_WIDTH = 12  # on a narrow terminal
 PICO = 1e12
 GOOD, MIDDLING, BAD = "green", "yellow", "red"
+NO_CLASS = (UNSURE, UNKNOWN_SURFACE, UNKNOWN_SIZE)  # verdicts beside the classes
 STYLES = {"rows": MIDDLING, "generic defects": BAD, NOT_JUDGED: BAD}
+STYLES |= dict.fromkeys(NO_CLASS, MIDDLING)
 
 FAILED, UNREADABLE = 10, 3  # exit codes
-CLASSES = {"defects": "generic defects", "rows": "rows"}  # of --fail-on: name of a class
-FAIL_ON = (*CLASSES, "unsure", "unknown")
+FAIL_ON = {  # option to verdicts
+    "defects": ("generic defects",),
+    "rows": ("rows",),
+    "unsure": (UNSURE,),
+    "unknown": (UNKNOWN_SURFACE, UNKNOWN_SIZE),
+}
 
 
 @click.command()
@@ -41,13 +42,13 @@ FAIL_ON = (*CLASSES, "unsure", "unknown")
 @click.option(
     "--every-line",
     is_flag=True,
-    help="Also print what would have been said live, after each line.",
+    help="Also print the verdict after each line, as in a live scan.",
 )
 @click.option("--pictures", type=options.PATH, help="Folder for a PNG of each scan.")
 @click.option("--report", type=options.PATH, help="HTML file to write: table and pictures.")
 @click.option(
     "--fail-on",
-    type=click.Choice(FAIL_ON),
+    type=click.Choice(list(FAIL_ON)),
     multiple=True,
     help="Exit with 10 if a scan gets this verdict; unknown is an unknown surface or size. May "
     "be repeated.",
@@ -61,9 +62,9 @@ def predict(paths, model, channel, as_csv, as_json, every_line, pictures, report
     Each PATH is a scan as the microscope wrote it (docs/formats.md), a folder of them, a
     glob, a dataset (HDF5, NPZ, MAT, a folder of shards, or of pictures with a CSV file), an array
     (.npy), a picture, or - for a list of paths on standard input, one a line. Folders are searched
-    to the bottom, linked ones as well; what is not a scan is left out and counted. Of a scan
-    file the forward topography is judged, its lines in the order of acquisition, and a large
-    scan in tiles as well.
+    with all their subfolders, linked ones too; files that are not scans are left out and
+    counted. Of a scan file the forward topography is judged, its lines in the order of
+    acquisition; a large scan is judged in tiles as well.
 
     The model is the one that comes with stm-keras, run by onnxruntime unless --backend or
     --device asks for Keras; another by --model, or the first PATH where that is a model
@@ -72,9 +73,9 @@ def predict(paths, model, channel, as_csv, as_json, every_line, pictures, report
     The verdict is what to act on: a class, or "unsure", "unknown surface", "unknown size" where
     a class must not be trusted, or "not judged" where there is nothing to judge.
 
-    A file that cannot be read and a scan that cannot be judged are listed, and the others are
-    judged still; the exit code is then 3, also where --fail-on would give 10. Act on 10 alone:
-    other exit codes say that something is wrong with files, options or the program.
+    A file that cannot be read or a scan that cannot be judged is listed, and the rest is still
+    judged; the exit code is then 3, even where --fail-on would give 10. Act on 10 alone: other
+    exit codes say that something is wrong with files, options or the program.
 
     \b
         stm-keras predict scan.sxm
@@ -87,30 +88,32 @@ def predict(paths, model, channel, as_csv, as_json, every_line, pictures, report
     from stm_keras.inference.find_files import LeftOut, find_places
     from stm_keras.inference.predict_files import judge
 
-    drawn = _check_outputs(model, paths, pictures, report)
+    replaced = _check_outputs(model, paths, pictures, report)
     predictor, paths = _load(model, list(paths))
     _check_fail_on(more["fail_on"], predictor.classes)
-    kind = JsonPrinter if as_json else CsvPrinter if as_csv else TablePrinter
+    printer_class = JsonPrinter if as_json else CsvPrinter if as_csv else TablePrinter
     drawers = _drawers(predictor, pictures, report, more["overwrite"])
     left_out = LeftOut()
     places = find_places(paths, _list_of_paths(), left_out)
-    found = judge(predictor, places, channel, every_line)
-    listed = "-" in map(str, paths)  # what a list names is known as it comes
+    results = judge(predictor, places, channel, every_line)
+    listed = "-" in map(str, paths)  # a path on standard input is known only now
     with ExitStack() as stack:
         stack.enter_context(options.summed_warnings(more["verbose"] or listed))
-        printer = stack.enter_context(kind(predictor.classes, every_line))
+        printer = stack.enter_context(printer_class(predictor.classes, every_line))
         for drawer in drawers:
             stack.enter_context(drawer)
         code, failed = 0, False
-        for judged in found:
+        for judged in results:
             if listed:
-                check_outputs({"--report": report, "--pictures": drawn}, [judged.path])
+                check_outputs({"--report": report, "--pictures": replaced}, [judged.path])
             if judged.error is not None:
                 code = max(options.report(judged.error, code), UNREADABLE)
             elif judged.reason is not None:
                 code = max(options.report(DatasetError(judged.reason), code), UNREADABLE)
             else:
-                failed = failed or _fails(judged, more["fail_on"])
+                failed = failed or any(
+                    judged.outcome in FAIL_ON[n] for n in more["fail_on"]
+                )
             printer.print(judged)
             for drawer in drawers:
                 drawer.add(judged)
@@ -129,9 +132,9 @@ def _load(model, paths):
         model, *paths = paths
         if not paths:
             raise UsageError(f"{model}: is a model. Give scans to judge as well.")
-    asked = click.get_current_context().meta
-    wanted = any(asked.get(f"stm_keras.{name}") for name in ("backend", "device"))
-    file = find_judge(model or DEFAULT, wanted)
+    meta = click.get_current_context().meta
+    with_keras = any(meta.get(f"stm_keras.{name}") for name in ("backend", "device"))
+    file = find_judge(model or DEFAULT, with_keras)
     if needs_keras(file):
         options.load_keras()
     from stm_keras.inference.model_file import load_predictor
@@ -140,28 +143,28 @@ def _load(model, paths):
 
 
 def _check_outputs(model, paths, pictures, report):
-    """Refuse to replace what is read; return the pictures that may be replaced."""
+    """Refuse to replace a file that is read; return the pictures that may be replaced."""
     from stm_keras.inference.find_files import find_places
 
-    drawn = list(pictures.glob("*.png")) if pictures and pictures.is_dir() else []
+    replaced = list(pictures.glob("*.png")) if pictures and pictures.is_dir() else []
     given = [path for path in (model, *paths) if path is not None and str(path) != "-"]
     read = [path for path in given if not path.is_dir()]
-    if drawn or (report is not None and report.exists()):
-        found = find_places([path for path in given if path != model])
-        read += [place.path for place in found if place.error is None]
+    if replaced or (report is not None and report.exists()):
+        places = find_places([path for path in given if path != model])
+        read += [place.path for place in places if place.error is None]
     for path in given:
         if (path / "config.toml").exists():
             from stm_keras.runs import Run  # pydantic takes a tenth of a second
 
             read += Run(path).files()
     check_outputs(
-        {"--report": report, "--pictures": [*drawn, *filter(None, [pictures])]}, read
+        {"--report": report, "--pictures": [*replaced, *filter(None, [pictures])]}, read
     )
-    return drawn
+    return replaced
 
 
 def _list_of_paths():
-    """Return standard input; names of files may hold bytes that are no text."""
+    """Return standard input; a file name may hold bytes that are not UTF-8."""
     with suppress(AttributeError, ValueError):
         sys.stdin.reconfigure(errors="surrogateescape")
     return sys.stdin
@@ -169,26 +172,16 @@ def _list_of_paths():
 
 def _check_fail_on(wanted, classes):
     for name in wanted:
-        if name in CLASSES and CLASSES[name] not in classes:
-            raise UsageError(
-                f"`--fail-on {name}`: the model knows no class {CLASSES[name]!r}, only "
-                f"{', '.join(classes)}."
-            )
-
-
-def _fails(judged, wanted):
-    from stm_keras.inference.verdict import UNKNOWN_SIZE, UNKNOWN_SURFACE, UNSURE
-
-    verdicts = {
-        **{name: (verdict,) for name, verdict in CLASSES.items()},
-        "unsure": (UNSURE,),
-        "unknown": (UNKNOWN_SURFACE, UNKNOWN_SIZE),
-    }
-    return any(judged.outcome in verdicts[name] for name in wanted)
+        for verdict in FAIL_ON[name]:
+            if verdict not in (*classes, *NO_CLASS):
+                raise UsageError(
+                    f"`--fail-on {name}`: the model has no class {verdict!r}. Its classes are "
+                    f"{', '.join(classes)}."
+                )
 
 
 def _drawers(predictor, pictures, report, overwrite):
-    """Return what draws each scan, checked before anything is judged."""
+    """Return the writers of pictures and report, checked before anything is judged."""
     drawers = []
     if pictures is not None:
         from stm_keras.reports.sheets import ScanSheets
@@ -201,11 +194,8 @@ def _drawers(predictor, pictures, report, overwrite):
     return drawers
 
 
-STYLES |= dict.fromkeys((UNSURE, UNKNOWN_SURFACE, UNKNOWN_SIZE), MIDDLING)
-
-
 class JsonPrinter:
-    """One object a line for each scan, and for each file that could not be judged."""
+    """Prints one JSON object a line: for each scan, and each file that could not be judged."""
 
     def __init__(self, classes, every_line):
         pass
@@ -222,7 +212,7 @@ class JsonPrinter:
 
 
 class CsvPrinter(JsonPrinter):
-    """A header and a row for each scan, each tile, and each line where they are wanted."""
+    """Prints a header, then a row for each scan, each tile, and with --every-line each line."""
 
     def __init__(self, classes, every_line):
         self.classes, self.every_line = classes, every_line
@@ -239,24 +229,24 @@ class CsvPrinter(JsonPrinter):
         start = [record["path"], record["index"]]
         self._line(start, record)
         for tile in record.get("tiles", ()):
-            place = f"{tile['row']} {tile['column']}"
+            corner = f"{tile['row']} {tile['column']}"
             lines = "-".join(map(str, tile["lines"]))
-            self._line(start, {**record, **tile, "lines": lines}, place)
+            self._line(start, {**record, **tile, "lines": lines}, corner)
         for line in record.get("every_line", ()):
             changes = None if line["change"] is None else []
             changes = [line["change_line"]] if line["change"] else changes
             about = {"change_lines": changes, "lines": line["line"] + 1, "error": None}
             self._line(start, {**line, **about})
 
-    def _line(self, start, said, tile=""):
-        chances = (said["probabilities"] or {}).get
-        cells = [said["verdict"], said["class"], said["confidence"]]
-        cells += map(chances, self.classes)
-        cells += [said["unsure"], said["unknown_surface"], said["unknown_size"]]
-        cells.append(" ".join(map(str, said["change_lines"] or ())))
-        cells += [said["lines"], said["error"], tile]
+    def _line(self, start, verdict, tile=""):
+        probabilities = verdict["probabilities"] or {}
+        cells = [verdict[name] for name in ("verdict", "class", "confidence")]
+        cells += map(probabilities.get, self.classes)
+        cells += [verdict[name] for name in ("unsure", "unknown_surface", "unknown_size")]
+        cells.append(" ".join(map(str, verdict["change_lines"] or ())))
+        cells += [verdict["lines"], verdict["error"], tile]
         if self.every_line:
-            cells += [said.get(name) for name in ("line", "offset_step", "slope")]
+            cells += map(verdict.get, ("line", "offset_step", "slope"))
         self._row([*start, *map(_cell, cells)])
 
     def _row(self, cells):
@@ -268,11 +258,11 @@ class CsvPrinter(JsonPrinter):
 
 
 class TablePrinter(JsonPrinter):
-    """Aligned columns for people, in colour on a terminal, and a summary at the end."""
+    """Prints aligned columns, in colour on a terminal, and a summary at the end."""
 
     def __init__(self, classes, every_line):
-        self.verdicts = (*classes, UNSURE, UNKNOWN_SURFACE, UNKNOWN_SIZE, NOT_JUDGED)
-        self.width = max(map(len, self.verdicts))
+        self.classes = classes
+        self.width = max(map(len, (*classes, *NO_CLASS, NOT_JUDGED)))
         self.counts = Counter()
         self.total = self.changed = 0
         self.console = _console()
@@ -303,22 +293,25 @@ class TablePrinter(JsonPrinter):
         remarks = remarks_on(verdict, judged.change_lines)
         remarks += judged.candidate.remarks
         self._verdict(name, verdict, judged.lines, remarks)
-        for tile, said in zip(judged.candidate.tiles, judged.tiles, strict=True):
+        for tile, verdict in zip(judged.candidate.tiles, judged.tiles, strict=True):
             left, top, width, height = tile.nm
-            place = f"  {width:.3g} x {height:.3g} nm at ({left:.3g}, {top:.3g}) nm"
+            title = f"  {width:.3g} x {height:.3g} nm at ({left:.3g}, {top:.3g}) nm"
             lines = f"{tile.lines[0]}-{tile.lines[1] - 1}"
-            self._verdict(place, said, lines, remarks_on(said))
+            self._verdict(title, verdict, lines, remarks_on(verdict))
         if judged.live:
             self._live(judged)
 
     def summary(self):
-        """Say in one line what was found."""
-        counts = [(self.counts[name], name) for name in self.verdicts]
-        counts.append((self.changed, "with a tip change"))
-        told = [", ".join(f"{count} {name}" for count, name in counts[:-5] if count)]
-        told += [f"{count} {name}" for count, name in counts[-5:] if count]
+        """Return one line: how many scans got which verdict."""
+
+        def counted(names):
+            return [f"{self.counts[name]} {name}" for name in names if self.counts[name]]
+
+        parts = [", ".join(counted(self.classes)), *counted((*NO_CLASS, NOT_JUDGED))]
+        if self.changed:
+            parts.append(f"{self.changed} with a tip change")
         some = f"{self.total} scan{'' if self.total == 1 else 's'}"
-        return f"{some}: {'; '.join(filter(None, told))}"
+        return f"{some}: {'; '.join(filter(None, parts))}"
 
     def _shortened(self, judged):
         name = one_line(judged.path)
@@ -326,12 +319,12 @@ class TablePrinter(JsonPrinter):
             name += f" [{judged.index}]"
         return name if len(name) <= self.name else "…" + name[1 - self.name :]
 
-    def _verdict(self, place, said, lines, remarks):
-        name = said.verdict or "-"  # a line that was lost has none
-        share = f"{100 * said.confidence:3.0f}%" if name == said.name else ""
+    def _verdict(self, title, verdict, lines, remarks):
+        name = verdict.verdict or "-"  # a line that was lost has none
+        share = f"{100 * verdict.confidence:3.0f}%" if name == verdict.name else ""
         self._say(
             [
-                (f"{place:<{self.name}}  ", None),
+                (f"{title:<{self.name}}  ", None),
                 (f"{name:<{self.width}}", STYLES.get(name, GOOD)),
                 (f"  {share:>4}  {lines!s:>5}", None),
                 ("".join(f"  {remark}" for remark in remarks), MIDDLING),
@@ -364,9 +357,7 @@ class TablePrinter(JsonPrinter):
 def remarks_on(verdict, changes=None):
     """Return what a person should know beside the class: tuple of str.
 
-    Args:
-        verdict: `ScanVerdict`.
-        changes: tuple of int. First lines with another tip, in the lines of the file.
+    `changes` are the first lines with another tip, in the lines of the file.
     """
     remarks = perhaps(verdict)
     if verdict.reason:
@@ -377,7 +368,7 @@ def remarks_on(verdict, changes=None):
 
 
 def perhaps(verdict):
-    """Return what an unsure verdict would have been: tuple of str, empty for others."""
+    """Return what an unsure verdict would have been: tuple of str, else empty."""
     if verdict.verdict != UNSURE:
         return ()
     return (f"perhaps {verdict.name} ({100 * verdict.confidence:.0f}%)",)

@@ -9,7 +9,7 @@ from stm_keras.cli import options
 from stm_keras.config import load_config
 from stm_keras.files import check_outputs
 from stm_keras.runs import FollowedRun, Run, default_path
-from stm_keras.signals import EXIT_CODE, Preempted, watched
+from stm_keras.signals import EXIT_CODE, INTERRUPTED, Preempted, watched
 from stm_keras.terminal import progress_on_stderr
 from stm_keras.training.launch import KINDS, check_parallel, ending_together
 
@@ -22,7 +22,7 @@ from stm_keras.training.launch import KINDS, check_parallel, ending_together
 @click.option(
     "--others",
     type=options.PATH,
-    help="Other surfaces, to call such unknown: short for --set data.others=...",
+    help="Scans of other surfaces, to call unknown: short for --set data.others=...",
 )
 @click.option("-o", "--output", type=options.PATH, help="Run folder. [runs/<date>-<name>]")
 @click.option("--epochs", type=int, help="Short for --set train.epochs=...")
@@ -65,8 +65,8 @@ def train(
 
     Without CONFIG it trains a small model on simulated scans, in a few minutes. The
     run folder gets the model (best.keras), the history, the scores on the test part
-    and a report. Asked to leave by SIGTERM or SIGUSR1, as SLURM does, it keeps the
-    epochs that are done and exits with 75.
+    and a report. Stopped by SIGTERM or SIGUSR1, as SLURM sends, it keeps the epochs
+    that are done and exits with 75.
 
     \b
         stm-keras train
@@ -97,9 +97,9 @@ def train(
     )
     if launch is not None and launch.rank == 0 and not launch.here:
         options.say(
-            "Listens for processes of other machines, on port "
-            f"{launch.address.rpartition(':')[2]} of every address of this one and on ports "
-            "that the libraries choose: only in a network that you trust."
+            "This process listens for those of other machines: on port "
+            f"{launch.address.rpartition(':')[2]} of every address of this one, and on ports "
+            "that the libraries choose. Use it only in a network that you trust."
         )
     if parallel:
         from stm_keras.training.parallel import make_strategy
@@ -134,21 +134,15 @@ def _train(path, config, trees, strategy=None):
 
             claim() if strategy is None else strategy.run_on_first(claim)
             return _fit(run, config, trees, strategy)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Preempted) as stop:
+        by_signal = isinstance(stop, Preempted)
+        reason = f"Stopped by {stop}" if by_signal else "Interrupted"
         say(
-            f"\nInterrupted. Type the same command to go on in {path}."
+            f"\n{reason}. Run the same command again to go on in {path}."
             if run.has_epochs()
-            else "\nInterrupted before the first epoch was done: nothing is kept."
+            else f"\n{reason} before the first epoch was done: nothing is kept."
         )
-        click.get_current_context().exit(130)
-    except Preempted as asked:
-        say(
-            f"\nAsked to leave ({asked}). Type the same command to go on in {path}."
-            if run.has_epochs()
-            else f"\nAsked to leave ({asked}) before the first epoch was done: nothing is "
-            "kept, and the same command begins anew."
-        )
-        click.get_current_context().exit(EXIT_CODE)
+        click.get_current_context().exit(EXIT_CODE if by_signal else INTERRUPTED)
 
 
 def _fit(run, config, trees, strategy):

@@ -1,8 +1,9 @@
-"""The network as exporters want it: of one size of scan, in float32."""
+"""What all formats share: the network for one size of scan, and the comparison of a copy."""
 
 import contextlib
 import importlib
 import io
+import json
 import logging
 import sys
 import warnings
@@ -14,21 +15,17 @@ from stm_keras.inference.verdict import sigmoid, softmax
 from stm_keras.terminal import captured
 
 TOLERANCE = 1e-4  # of a probability, between backends, runtimes and machines
-NUM_SCANS = 100  # made up to compare on
-
-BATCH = 20
+NUM_SCANS = 100  # random scans to compare on
+BATCH = 20  # scans at a time, for that
+MAX_BATCH = 1024  # scans at a time that a file of torch takes
 
 
 def fixed_network(predictor, batch=None):
-    """Return the network for scans of all its lines; one that began is filled up with 0.
-
-    Args:
-        predictor: A `Predictor`.
-        batch: int, or None for any number of scans.
+    """Return the network for scans of all its lines; a partial scan is filled up with 0.
 
     Returns:
         Tuple of a functional `keras.Model` from "lines" `(batch, max_lines, pixels)`, and
-        the list of its `keras.InputSpec`.
+        the list of its `keras.InputSpec`; `batch` is None for any number of scans.
     """
     import keras
 
@@ -50,30 +47,21 @@ def head_names(predictor):
 
 
 def in_batches(run, scans, batch=BATCH):
-    """Run a function of scans a few at a time, and join what it returns.
-
-    Args:
-        run: callable of float32 `(scans, lines, pixels)` that returns a dict of arrays.
-        scans: float32 array.
-        batch: int.
-
-    Returns:
-        dict of arrays.
-    """
+    """Run a function of scans a few at a time, and join the dicts of arrays it returns."""
     parts = [run(scans[start : start + batch]) for start in range(0, len(scans), batch)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 @contextlib.contextmanager
 def quiet():
-    """Keep what is said inside from the user, who is told the result or one error."""
+    """Hide what converters print and log: the user gets the result or one error."""
     disabled = logging.root.manager.disable
-    said = io.StringIO()
+    printed = io.StringIO()
     try:
         with captured(1, 2), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             logging.disable(logging.WARNING)
-            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
                 yield
     finally:
         logging.disable(disabled)
@@ -81,8 +69,8 @@ def quiet():
 
 @contextlib.contextmanager
 def no_telemetry():
-    """Import and use OpenVINO as where its package that reports to Google is not installed."""
-    there = sys.modules.get("openvino_telemetry")
+    """Use OpenVINO as if its package that reports to Google was not installed."""
+    telemetry = sys.modules.get("openvino_telemetry")
     bound = [m for n, m in sys.modules.items() if n.startswith("openvino.tools.ovc.")]
     bound = [(module, module.tm) for module in bound if hasattr(module, "tm")]
     sys.modules["openvino_telemetry"] = None  # an import fails, and OpenVINO does without
@@ -94,16 +82,12 @@ def no_telemetry():
         for module, reports in bound:
             module.tm = reports
         del sys.modules["openvino_telemetry"]
-        if there is not None:
-            sys.modules["openvino_telemetry"] = there
+        if telemetry is not None:
+            sys.modules["openvino_telemetry"] = telemetry
 
 
-def made_up_scans(facts, seed=0):
-    """Make up scans to compare on: some begun only, with some lost lines.
-
-    Args:
-        facts: dict of a model file.
-        seed: int.
+def random_scans(facts, seed=0):
+    """Draw scans to compare on: half of them partial, all with some lost lines.
 
     Returns:
         float32 array of heights, `(NUM_SCANS, max_lines, pixels)`.
@@ -114,42 +98,41 @@ def made_up_scans(facts, seed=0):
     scans *= np.exp(0.3 * rng.normal(size=(NUM_SCANS, most, 1)))
     scans[rng.random((NUM_SCANS, most)) < 0.05] = 0
     lines = rng.integers(1, most + 1, NUM_SCANS)
-    begun = (np.arange(NUM_SCANS) % 2 == 1)[:, None]
-    scans[begun & (np.arange(most) >= lines[:, None])] = 0
+    partial = (np.arange(NUM_SCANS) % 2 == 1)[:, None]
+    scans[partial & (np.arange(most) >= lines[:, None])] = 0
     return scans.astype(np.float32)
 
 
 def difference(predictor, run, seed=0):
     """Return the largest difference of a probability over `NUM_SCANS` scans.
 
-    Args:
-        predictor: A `Predictor`.
-        run: callable of prepared scans, as `read` of each format gives.
-        seed: int. Of the scans.
-
-    Returns:
-        float; infinite where the heads are not the same.
+    `run` is a callable of prepared scans, as `read` of each format returns. The difference is
+    infinite where the heads are not the same.
     """
-    given = predictor.prepare(made_up_scans(predictor.facts, seed))
-    ours = predictor.model.predict(given, batch_size=20, verbose=0)
-    ours, theirs = probabilities(ours), probabilities(run(given))
-    shapes = [{name: each.shape for name, each in one.items()} for one in (ours, theirs)]
-    if shapes[0] != shapes[1]:
+    inputs = predictor.prepare(random_scans(predictor.facts, seed))
+    model = probabilities(predictor.model.predict(inputs, batch_size=BATCH, verbose=0))
+    copy = probabilities(run(inputs))
+    if {n: a.shape for n, a in model.items()} != {n: a.shape for n, a in copy.items()}:
         return float("inf")
-    return float(max(np.abs(ours[name] - theirs[name]).max() for name in ours))
+    return float(max(np.abs(model[name] - copy[name]).max() for name in model))
 
 
 def probabilities(out):
     """Turn logits, of one head or a dict of several, into a dict of probabilities."""
-    out = out if isinstance(out, dict) else {"state": out}
-    out = {name: np.asarray(each, np.float32) for name, each in out.items()}
-    return {n: softmax(each) if n == "state" else sigmoid(each) for n, each in out.items()}
+    heads = out if isinstance(out, dict) else {"state": out}
+    heads = {name: np.asarray(logits, np.float32) for name, logits in heads.items()}
+    return {n: softmax(v) if n == "state" else sigmoid(v) for n, v in heads.items()}
 
 
 def check(path, difference):
-    """Raise an `OutputError` if a copy differs from the model, or is no number."""
+    """Raise an `OutputError` if a copy differs from the model, also by NaN."""
     if not difference <= TOLERANCE:
         raise OutputError(
             f"{path}: the copy differs from the model by {difference:.1e} in a "
             f"probability, more than {TOLERANCE:.0e}. Nothing was written."
         )
+
+
+def facts_text(facts):
+    """Write the facts of a model as the JSON that a file of each format holds."""
+    return json.dumps(facts, indent=1, allow_nan=False)

@@ -1,9 +1,10 @@
-"""Which formats there are, and which backend can write which model in which."""
+"""Export a model: the formats, which backend writes which of them, and the export itself."""
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stm_keras import __version__
 from stm_keras.data.model_metadata import complete_metadata
@@ -18,15 +19,19 @@ from stm_keras.errors import (
 from stm_keras.export import common
 from stm_keras.export.common import quiet
 from stm_keras.files import atomic, atomic_folder
+from stm_keras.inference.model_file import FACTS
 
-FACTS = "stm_keras.json"  # in the folder of a format that is a folder
+if TYPE_CHECKING:
+    from stm_keras.export.variants import Scored
+    from stm_keras.inference.predictor import Predictor
+
 EVERY_BACKEND = {"tensorflow": (), "jax": (), "torch": ()}
 ONNX = {
     "tensorflow": ("onnx", "onnxruntime", "tf2onnx"),
     "jax": ("onnx", "onnxruntime", "jax2onnx"),
     "torch": ("onnx", "onnxruntime", "onnxscript"),
 }
-EXTRAS = {  # which extra brings a package
+EXTRAS = {  # package to the extra that installs it
     "onnx": "export",
     "onnxruntime": "export",
     "onnxscript": "export",
@@ -39,24 +44,24 @@ EXTRAS = {  # which extra brings a package
 
 @dataclass(frozen=True)
 class Format:
-    """A way to write a model.
+    """A file format.
 
     Args:
-        title: str. For people.
-        suffix: str. What the file's name ends in; "" for a folder.
-        needs: dict of backend to tuple of the packages that write and compare.
-        facts: str. Where the file keeps class names, preprocessing and temperature.
-        reader: str. What runs the file.
-        cannot: dict of backend to str: why it cannot write the format.
-        batch: str. How many scans the file takes at a time.
+        title: Its name for people.
+        suffix: What the file's name ends in; "" for a folder.
+        needs: Backend to the packages that it needs to write and compare.
+        facts: Where the file holds class names, preprocessing and temperature.
+        reader: What runs the file.
+        cannot: Backend to the reason why it cannot write the format.
+        batch: How many scans the file takes at a time.
     """
 
     title: str
     suffix: str
-    needs: dict
+    needs: dict[str, tuple[str, ...]]
     facts: str
     reader: str
-    cannot: dict = field(default_factory=dict)
+    cannot: dict[str, str] = field(default_factory=dict)
     batch: str = "any"
 
 
@@ -115,82 +120,28 @@ FORMATS = {
 }
 
 
-def choose_format(kind, path, every_line):
-    """Return the name of the format that is meant.
-
-    Args:
-        kind: str or None. A name of `FORMATS`, "onnx" for whichever suits the model, or
-            None for what the suffix tells.
-        path: `Path` that will be written.
-        every_line: bool. Whether the model answers after every line.
-
-    Returns:
-        str.
-    """
-    if kind is None:
-        kind = "onnx" if Path(path).suffix == ".onnx" else "keras"
-        for name, each in FORMATS.items():
-            if each.suffix == Path(path).suffix != ".onnx" and each.suffix:
-                kind = name
-    if kind == "onnx":
-        return "onnx-step" if every_line else "onnx-scan"
-    return kind
-
-
-def check_pair(kind, path, backend, every_line, overwrite=False):
-    """Refuse what cannot be written, before anything slow is done.
-
-    Args:
-        kind: str. A name of `FORMATS`.
-        path: `Path` to be written.
-        backend: str.
-        every_line: bool. Whether the model answers after every line.
-        overwrite: bool.
-
-    Raises:
-        UsageError: The backend cannot write the format.
-        MismatchError: The model does not fit the format.
-        MissingExtraError: A package is not installed.
-        OutputError: The name is wrong, or the file exists.
-    """
-    form, path = FORMATS[kind], Path(path)
-    if backend not in form.needs:
-        raise UsageError(f"{form.title} {form.cannot[backend]}.")
-    if kind == "onnx-step" and not every_line:
-        raise MismatchError(
-            f"{form.title}: the model judges whole scans. Take --format onnx-scan, or a "
-            "model that answers after every line, such as `sequential`."
-        )
-    for package in form.needs[backend]:
-        if find_spec(package) is None:
-            extra = EXTRAS.get(package, package)
-            raise MissingExtraError(
-                f"{form.title} needs {package}, which is not installed. "
-                f"{how_to_install(extra)}"
-            )
-    if form.suffix and path.suffix != form.suffix:
-        raise OutputError(f"{path}: the name of a {form.title} file ends in {form.suffix}.")
-    if not form.suffix and path.suffix in {each.suffix for each in FORMATS.values()} - {""}:
-        raise OutputError(f"{path}: {form.title} is a folder. Leave out {path.suffix}.")
-    if path.exists() and not overwrite:
-        raise OutputError(f"{path}: exists already. Add --overwrite to replace it.")
-
-
-def export_model(predictor, path, kind=None, overwrite=False, variant=None, scored=None):
+def export_model(
+    predictor: "Predictor",
+    path: str | Path,
+    kind: str | None = None,
+    overwrite: bool = False,
+    variant: str | None = None,
+    scored: "Scored | None" = None,
+) -> dict:
     """Write a model as a file for others; compare it before it gets its name.
 
     Args:
-        predictor: A `Predictor` of a network.
-        path: str or `Path`.
-        kind: str, as for `choose_format`.
-        overwrite: bool.
-        variant: str. "float16" or "int8" for smaller files, or None.
-        scored: `stm_keras.export.variants.Scored`, the scans on which a variant's loss
-            is measured. A variant needs it.
+        predictor: A predictor of a network, as of `load_predictor`.
+        path: File or folder to write.
+        kind: A name in `FORMATS`, or "onnx". Default: what the name of the file ends in,
+            else "keras".
+        overwrite: Whether an existing file is replaced.
+        variant: "float16" or "int8" for smaller files.
+        scored: Scans on which the loss of a variant is measured; it needs them.
 
     Returns:
-        dict: `path`, `format`, `bytes`, `scans` compared, `largest_difference` of a
-        probability; of a variant also `variant`, see `variants.measure`.
+        `path`, `format`, `bytes`, `scans` compared, `largest_difference` of a probability;
+        of a variant also `variant`, see `variants.write`.
 
     Raises:
         MismatchError, MissingExtraError, OutputError, UsageError: As of `check_pair`; or
@@ -212,44 +163,72 @@ def export_model(predictor, path, kind=None, overwrite=False, variant=None, scor
         "format": kind,
         "backend": keras.config.backend(),
     }
-    whole = (
+    written = (
         atomic(path, overwrite) if form.suffix else atomic_folder(path, FACTS, overwrite)
     )
-    told = {"path": str(path), "format": kind}
-    with whole as temporary, _said_in_one_line(path, form, facts), quiet():
+    result: dict = {"path": str(path), "format": kind}
+    with written as temporary, _as_our_errors(path, form, facts), quiet():
         write(predictor, temporary, facts)
         if variant is not None:
             from stm_keras.export import variants
 
-            told["variant"] = variants.write(predictor, temporary, facts, variant, scored)
+            result["variant"] = variants.write(predictor, temporary, facts, variant, scored)
         difference = common.difference(predictor, read(temporary))
         if variant is None:
             common.check(path, difference)
-    told |= {"bytes": size_of(path), "scans": common.NUM_SCANS}
-    return {**told, "largest_difference": difference}
+    result |= {"bytes": size_of(path), "scans": common.NUM_SCANS}
+    return {**result, "largest_difference": difference}
 
 
-@contextmanager
-def _said_in_one_line(path, form, facts):
-    """Turn what a converter raises, which may be anything, into an error of ours."""
-    try:
-        yield
-    except (StmKerasError, OSError):
-        raise
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).split("\n")[0][:200]
-        raise OutputError(
-            f"{path}: this model cannot be written as {form.title} under "
-            f"{facts['exported']['backend']} ({reason}). Try another backend or format."
-        ) from error
+def choose_format(kind: str | None, path: str | Path, every_line: bool) -> str:
+    """Return the name in `FORMATS` of a format that is given or told by the file's suffix.
+
+    "onnx", and a name that ends in `.onnx`, mean the format that suits the model: whether it
+    answers after every line.
+    """
+    suffix = Path(path).suffix
+    if kind is None and suffix != ".onnx":
+        by_suffix = {form.suffix: name for name, form in FORMATS.items() if form.suffix}
+        return by_suffix.get(suffix, "keras")
+    if kind is None or kind == "onnx":
+        return "onnx-step" if every_line else "onnx-scan"
+    return kind
+
+
+def check_pair(kind, path, backend, every_line, overwrite=False):
+    """Refuse what cannot be written, before anything slow is done.
+
+    Raises:
+        UsageError: The backend cannot write the format.
+        MismatchError: The model does not fit the format.
+        MissingExtraError: A package is not installed.
+        OutputError: The name is wrong, or the file exists.
+    """
+    form, path = FORMATS[kind], Path(path)
+    if backend not in form.needs:
+        raise UsageError(f"{form.title} {form.cannot[backend]}.")
+    if kind == "onnx-step" and not every_line:
+        raise MismatchError(
+            f"{form.title}: the model judges whole scans. Use --format onnx-scan, or a "
+            "model that answers after every line, such as `sequential`."
+        )
+    for package in form.needs[backend]:
+        if find_spec(package) is None:
+            extra = EXTRAS.get(package, package)
+            raise MissingExtraError(
+                f"{form.title} needs {package}, which is not installed. "
+                f"{how_to_install(extra)}"
+            )
+    if form.suffix and path.suffix != form.suffix:
+        raise OutputError(f"{path}: the name of a {form.title} file ends in {form.suffix}.")
+    if not form.suffix and path.suffix in {each.suffix for each in FORMATS.values()} - {""}:
+        raise OutputError(f"{path}: {form.title} is a folder. Leave out {path.suffix}.")
+    if path.exists() and not overwrite:
+        raise OutputError(f"{path}: exists already. Add --overwrite to replace it.")
 
 
 def check_variant(kind, variant, scored):
-    """Refuse a variant that a format lacks, or one without scans to measure its loss on.
-
-    Raises:
-        UsageError: It makes no sense.
-    """
+    """Raise a `UsageError` for a variant that a format lacks, or one without scored scans."""
     if variant is None:
         return
     if not kind.startswith("onnx") and (kind, variant) != ("keras", "float16"):
@@ -262,6 +241,21 @@ def check_variant(kind, variant, scored):
             f"`--variant {variant}` states what it costs in AUROC, so it needs labelled "
             "scans. Add --data scans.h5."
         )
+
+
+@contextmanager
+def _as_our_errors(path, form, facts):
+    """Turn what a converter raises, which may be anything, into an `OutputError`."""
+    try:
+        yield
+    except (StmKerasError, OSError):
+        raise
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).split("\n")[0][:200]
+        raise OutputError(
+            f"{path}: this model cannot be written as {form.title} under "
+            f"{facts['exported']['backend']} ({reason}). Try another backend or format."
+        ) from error
 
 
 def size_of(path):

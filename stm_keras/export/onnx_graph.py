@@ -1,6 +1,7 @@
 """The step of a model as an ONNX graph, written out from the weights of its layers.
 
-Written by hand, the graph is the same under every Keras backend. A line is `(1, channels,
+`onnx_layers.LAYERS` has a function for each kind of layer. Written by hand, the graph is the
+same under every Keras backend. A line is `(1, channels,
 pixels)` here, not `(1, 1, pixels, channels)`, as ONNX' convolution wants it; a token is
 `(1, dim)`; batch is 1.
 """
@@ -10,7 +11,7 @@ import json
 import numpy as np
 
 from stm_keras.errors import MismatchError, require
-from stm_keras.export.onnx_layers import WRITERS
+from stm_keras.export.onnx_layers import LAYERS
 from stm_keras.inference.onnx_model import OnnxPredictor
 from stm_keras.inference.onnx_session import FACTS
 from stm_keras.models.step import chain
@@ -19,14 +20,87 @@ OPSET = 18
 IR_VERSION = 9  # which onnxruntime reads since 1.17
 
 
+def write(predictor, path, facts):
+    """Write the step of the model; see `writers`."""
+    network = step_graph(predictor.model)
+    put_facts(network, facts)
+    path.write_bytes(network.SerializeToString())
+
+
+def step_graph(model):
+    """Write the step of a model as ONNX.
+
+    Args:
+        model: functional `keras.Model` that answers after every line, see
+            `stm_keras.models.step.make_step`.
+
+    Returns:
+        An `onnx.ModelProto` with inputs "line" `(1, pixels)` and "cache_..."; outputs
+        are logits of each head `(1, outputs)`, then "next_cache_...", in the order of
+        the caches. A scan begins with caches of 0.
+
+    Raises:
+        MismatchError: The model cannot go line by line, or has a layer that is not in
+            `LAYERS`.
+        MissingExtraError: onnx is not installed.
+    """
+    graph = Graph()
+    pixels = model.input_shape[2]
+    values = {id(model.inputs[0]): graph.input("line", (1, pixels))}  # by Keras tensor
+    for layer in chain(model):
+        if type(layer).__name__ not in LAYERS:
+            raise MismatchError(
+                f"ONNX: the layer {layer.name} ({type(layer).__name__}) is not known. "
+                f"Known: {', '.join(sorted(LAYERS))}. Export to .keras instead."
+            )
+        tensors = layer.input if isinstance(layer.input, list) else [layer.input]
+        inputs = [values[id(tensor)] for tensor in tensors]
+        write_layer, graph.part = LAYERS[type(layer).__name__], layer.name
+        values[id(layer.output)] = write_layer(graph, layer, *inputs)
+    graph.part = "graph"
+    for name, tensor in model.output.items():
+        graph.output(values[id(tensor)], name, (1, tensor.shape[-1]))
+    return graph.finish(model.name)
+
+
+def put_facts(network, facts):
+    """Put the facts of a model into the metadata of an `onnx.ModelProto`."""
+    del network.metadata_props[:]
+    entry = network.metadata_props.add()
+    entry.key, entry.value = FACTS, json.dumps(facts, allow_nan=False)
+
+
+def read(path):
+    """Load it as a callable that goes through the lines; see `writers`."""
+    copy = OnnxPredictor.load(path)
+
+    def run(scans):
+        answers = {name: [] for name in copy.answers}
+        for scan in scans:
+            cache = copy.first_cache
+            for line in scan:
+                logits, cache = copy.step(line[None, None], cache)
+                for name, values in logits.items():
+                    answers[name].append(values[0])
+        return {
+            name: np.reshape(values, (*scans.shape[:2], -1))
+            for name, values in answers.items()
+        }
+
+    return run
+
+
 class Graph:
     """An ONNX graph that grows node by node."""
 
     def __init__(self):
         self.helper = require("onnx", "export").helper
         self.nodes, self.constants, self.inputs, self.outputs = [], [], [], []
-        self.caches, self.following = {}, {}  # shapes, and what comes next, by name
-        self.renamed = {}  # values that an output of the graph gave its name
+        self.caches, self.next_caches = (
+            {},
+            {},
+        )  # shapes and values for the next line, by name
+        self.renamed = {}  # values that have the name of an output of the graph
         self.norms = {}  # scale and shift that wait for the layer after, by its name
         self.part = "graph"  # the layer that is being written, which names its nodes
 
@@ -54,12 +128,12 @@ class Graph:
         self._node(kind, names, outputs, **attributes)
         return outputs[0] if count == 1 else outputs
 
-    def entry(self, name, shape):
+    def input(self, name, shape):
         """Add an input of float32 and return its name."""
         self.inputs.append(self._value(name, shape))
         return name
 
-    def leave(self, value, name, shape):
+    def output(self, value, name, shape):
         """Make a value an output of the graph."""
         made = any(value in node.output for node in self.nodes)
         if made and value not in self.renamed:  # a node for a name alone takes time too
@@ -71,22 +145,33 @@ class Graph:
     def cache(self, name, shape):
         """Add one array of the cache and return the name of its value."""
         self.caches[name] = shape
-        return self.entry(f"cache_{name}", shape)
+        return self.input(f"cache_{name}", shape)
 
     def keep(self, value, name):
-        """Say what an array of the cache is for the next line."""
-        self.following[name] = value
+        """Make a value the array of the cache for the next line."""
+        self.next_caches[name] = value
 
-    def counted(self):
-        """Count the lines: return the number before this line, and with it, `(1, 1)`."""
+    def count_lines(self):
+        """Return the number of lines before this line, and with it, each `(1, 1)`."""
         if "lines" not in self.caches:
             self.keep(self.add("Add", self.cache("lines", (1, 1)), 1.0), "lines")
-        return "cache_lines", self.following["lines"]
+        return "cache_lines", self.next_caches["lines"]
+
+    def running_sum(self, value, name, size):
+        """Add a value `(1, size)` to its sum over the lines before; return the sum."""
+        name = f"{name}_total"
+        total = self.add("Add", self.cache(name, (1, size)), value)
+        self.keep(total, name)
+        return total
+
+    def products(self, kind, a, b, c, d):
+        """Return a b + c d, or of kind "Sub" a b - c d: products of complex numbers."""
+        return self.add(kind, self.add("Mul", a, b), self.add("Mul", c, d))
 
     def finish(self, name):
         """Return the `onnx.ModelProto`; the next caches come last, in their order."""
         for each, shape in self.caches.items():
-            self.leave(self.following[each], f"next_cache_{each}", shape)
+            self.output(self.next_caches[each], f"next_cache_{each}", shape)
         for node in self.nodes:
             for names in (node.input, node.output):
                 names[:] = [self.renamed.get(value, value) for value in names]
@@ -114,78 +199,3 @@ class Graph:
         from onnx import TensorProto
 
         return self.helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-
-
-def step_graph(model):
-    """Write the step of a model as ONNX.
-
-    Args:
-        model: functional `keras.Model` that answers after every line, see
-            `stm_keras.models.step.make_step`.
-
-    Returns:
-        An `onnx.ModelProto` with inputs "line" `(1, pixels)` and "cache_..."; outputs
-        are logits of each head `(1, outputs)`, then "next_cache_...", in the order of
-        the caches. A scan begins with caches of 0.
-
-    Raises:
-        MismatchError: The model cannot go line by line, or has a layer that is not
-            known here.
-        MissingExtraError: onnx is not installed.
-    """
-    parts = chain(model)
-    graph = Graph()
-    pixels = model.input_shape[2]
-    known = {id(model.inputs[0]): graph.entry("line", (1, pixels))}
-    for layer in parts:
-        if type(layer).__name__ not in WRITERS:
-            raise MismatchError(
-                f"ONNX: the layer {layer.name} ({type(layer).__name__}) is not known. "
-                f"Known: {', '.join(sorted(WRITERS))}. Export to .keras instead."
-            )
-        tensors = layer.input if isinstance(layer.input, list) else [layer.input]
-        names = [known[id(tensor)] for tensor in tensors]
-        write, graph.part = WRITERS[type(layer).__name__], layer.name
-        known[id(layer.output)] = write(graph, layer, *names)
-    graph.part = "graph"
-    for name, tensor in model.output.items():
-        graph.leave(known[id(tensor)], name, (1, tensor.shape[-1]))
-    return graph.finish(model.name)
-
-
-def write(predictor, path, facts):
-    """Write the step; see `formats.Format`.
-
-    Raises:
-        MismatchError: The model cannot go line by line.
-    """
-    network = step_graph(predictor.model)
-    put_facts(network, facts)
-    path.write_bytes(network.SerializeToString())
-
-
-def put_facts(network, facts):
-    """Put the facts of a model into the metadata of an `onnx.ModelProto`."""
-    del network.metadata_props[:]
-    entry = network.metadata_props.add()
-    entry.key, entry.value = FACTS, json.dumps(facts, allow_nan=False)
-
-
-def read(path):
-    """Load it as a callable that goes through the lines; see `formats.Format`."""
-    copy = OnnxPredictor.load(path)
-
-    def run(scans):
-        found = {name: [] for name in copy.answers}
-        for scan in scans:
-            cache = copy.first_cache
-            for line in scan:
-                logits, cache = copy.step(line[None, None], cache)
-                for name, values in logits.items():
-                    found[name].append(values[0])
-        return {
-            name: np.reshape(values, (*scans.shape[:2], -1))
-            for name, values in found.items()
-        }
-
-    return run

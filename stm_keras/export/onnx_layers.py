@@ -1,4 +1,8 @@
-"""How each layer of a streaming model is written as ONNX nodes: see `onnx_graph`."""
+"""Each layer of a streaming model as ONNX nodes, for one line: see `onnx_graph`.
+
+A layer is one function here and one entry in `LAYERS`: `(graph, layer, *inputs)` adds the nodes
+of the layer's `step` and returns the name of its output.
+"""
 
 import numpy as np
 
@@ -8,51 +12,36 @@ from stm_keras.export.onnx_lattice import last_features, running_lattice
 ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "linear": None}
 
 
-def weights(variable):
-    """Return a variable as a float32 array."""
-    from keras import ops
-
-    return np.asarray(ops.convert_to_numpy(variable), np.float32)
-
-
-def activate(graph, layer, value):
-    """Write the activation of a layer."""
-    name = getattr(layer.activation, "__name__", str(layer.activation))
-    if name not in ACTIVATIONS:
-        raise MismatchError(
-            f"ONNX: the activation {name} of {layer.name} is not known. "
-            f"Known: {', '.join(ACTIVATIONS)}. Export to .keras instead."
-        )
-    kind = ACTIVATIONS[name]
-    return value if kind is None else graph.add(kind, value)
-
-
 def add(graph, layer, *values):
-    """Sum of values."""
+    """`Add`."""
     return graph.add("Sum", *values)
 
 
 def concatenate(graph, layer, *values):
-    """Tokens side by side."""
+    """`Concatenate` of tokens."""
     if len(layer.output.shape) != 3:
-        raise MismatchError(f"ONNX: {layer.name} may join tokens only. Export to .keras.")
+        raise MismatchError(
+            f"ONNX: {layer.name} may join tokens only. Export to .keras instead."
+        )
     return graph.add("Concat", *values, axis=1)
 
 
-def same(graph, layer, value):
-    """Dropout, which does nothing here."""
+def dropout(graph, layer, value):
+    """`Dropout`, which does nothing after training."""
     return value
 
 
 def activation(graph, layer, value):
-    """An activation of its own."""
+    """`Activation`."""
     return activate(graph, layer, value)
 
 
 def relu(graph, layer, value):
-    """Keras' ReLU, if it is a plain one."""
+    """`ReLU` without slope, limit or threshold."""
     if layer.max_value is not None or layer.negative_slope or layer.threshold:
-        raise MismatchError(f"ONNX: {layer.name} is no plain ReLU. Export to .keras.")
+        raise MismatchError(
+            f"ONNX: {layer.name} is not a plain ReLU. Export to .keras instead."
+        )
     return graph.add("Relu", value)
 
 
@@ -91,18 +80,11 @@ def layer_normalization(graph, layer, value):
     return graph.add("LayerNormalization", value, *parts, epsilon=layer.epsilon)
 
 
-def _scale(graph, line):
-    """Root mean square of a line `(1, pixels)`, 1 where it is empty, and whether it is."""
-    square = graph.add("ReduceMean", graph.add("Mul", line, line), [1], keepdims=1)
-    there = graph.add("Greater", square, 1e-10)
-    return graph.add("Sqrt", graph.add("Where", there, square, 1.0)), there
-
-
 def line_channels(graph, layer, line):
     """`LineChannels`: `(1, pixels)` to `(1, 3, pixels)`."""
     pixels = layer.input.shape[-1]
-    scale, there = _scale(graph, line)
-    shape = graph.add("Where", there, graph.add("Div", line, scale), 0.0)
+    scale, recorded = _scale(graph, line)
+    shape = graph.add("Where", recorded, graph.add("Div", line, scale), 0.0)
     height = graph.add("Clip", line, -layer.limit, layer.limit)
     size = graph.add("Clip", graph.add("Log", scale), -3.0, 3.0)
     size = graph.add("Expand", size, [1, pixels])
@@ -113,23 +95,22 @@ def line_channels(graph, layer, line):
 def causal_conv(graph, layer, value):
     """`CausalConv`: cache `(lag, channels, pixels)`."""
     _, _, pixels, channels = layer.input.shape
-    lag, seen = layer.lag, value
+    lag, lines = layer.lag, value
     if lag:
-        shape = (lag, channels, pixels)
-        before = graph.cache(layer.name, shape)
-        seen = graph.add("Concat", before, value, axis=0)
-        following = graph.add("Slice", seen, [1], [lag + 1], [0])
-        graph.keep(following, layer.name)
+        before = graph.cache(layer.name, (lag, channels, pixels))
+        lines = graph.add("Concat", before, value, axis=0)
+        graph.keep(graph.add("Slice", lines, [1], [lag + 1], [0]), layer.name)
     if layer.taps > 1:
-        places = [tap * layer.dilation for tap in range(layer.taps)]
-        seen = graph.add("Gather", seen, places, axis=0)
-        seen = graph.add("Reshape", seen, [1, layer.taps * channels, pixels])
+        taps = [tap * layer.dilation for tap in range(layer.taps)]
+        lines = graph.add("Gather", lines, taps, axis=0)
+        lines = graph.add("Reshape", lines, [1, layer.taps * channels, pixels])
     kernel = weights(layer.convolution.kernel).transpose(2, 1, 0)
+    # "same" padding, as Keras has it: the odd pixel at the end
     width = layer.kernel + (-(-pixels // layer.stride) - 1) * layer.stride
     missing = max(width - pixels, 0)
     return graph.add(
         "Conv",
-        seen,
+        lines,
         kernel,
         strides=[layer.stride],
         pads=[missing // 2, missing - missing // 2],
@@ -145,25 +126,17 @@ def line_summary(graph, layer, value):
 
 def running_mean(graph, layer, token):
     """`RunningMean`: cache of the sum `(1, dim)`."""
-    dim = layer.input.shape[-1]
-    total, count = _count_up(graph, layer.name, token, dim)
-    return graph.add("Div", total, count)
-
-
-def _count_up(graph, name, value, size):
-    """Add a value to a running sum; return it and the number of lines."""
-    total = graph.add("Add", graph.cache(f"{name}_total", (1, size)), value)
-    graph.keep(total, f"{name}_total")
-    return total, graph.counted()[1]
+    total = graph.running_sum(token, layer.name, layer.input.shape[-1])
+    return graph.add("Div", total, graph.count_lines()[1])
 
 
 def line_window(graph, layer, token):
     """`LineWindow`: cache of the tokens before, `(window - 1, dim)`."""
     window, dim = layer.window, layer.input.shape[-1]
     before = graph.cache(layer.name, (window - 1, dim))
-    seen = graph.add("Concat", before, token, axis=0)
-    graph.keep(graph.add("Slice", seen, [1], [window], [0]), layer.name)
-    return graph.add("Reshape", seen, [1, window * dim])
+    tokens = graph.add("Concat", before, token, axis=0)
+    graph.keep(graph.add("Slice", tokens, [1], [window], [0]), layer.name)
+    return graph.add("Reshape", tokens, [1, window * dim])
 
 
 def recurrent(graph, layer, token):
@@ -171,14 +144,14 @@ def recurrent(graph, layer, token):
     cell, units = layer.gru.cell, layer.units
     state = graph.cache(layer.name, (1, units))
     bias = weights(cell.bias)
-    given = graph.add("Gemm", token, weights(cell.kernel), bias[0])
-    kept = graph.add("Gemm", state, weights(cell.recurrent_kernel), bias[1])
+    by_token = graph.add("Gemm", token, weights(cell.kernel), bias[0])
+    by_state = graph.add("Gemm", state, weights(cell.recurrent_kernel), bias[1])
     parts = [2 * units, units]
-    given_gates, given_new = graph.add("Split", given, parts, count=2, axis=1)
-    kept_gates, kept_new = graph.add("Split", kept, parts, count=2, axis=1)
-    gates = graph.add("Sigmoid", graph.add("Add", given_gates, kept_gates))
+    token_gates, token_new = graph.add("Split", by_token, parts, count=2, axis=1)
+    state_gates, state_new = graph.add("Split", by_state, parts, count=2, axis=1)
+    gates = graph.add("Sigmoid", graph.add("Add", token_gates, state_gates))
     update, reset = graph.add("Split", gates, [units, units], count=2, axis=1)
-    new = graph.add("Add", given_new, graph.add("Mul", reset, kept_new))
+    new = graph.add("Add", token_new, graph.add("Mul", reset, state_new))
     new = graph.add("Tanh", new)
     change = graph.add("Mul", update, graph.add("Sub", state, new))
     state = graph.add("Add", new, change)
@@ -190,7 +163,8 @@ def causal_block(graph, layer, token):
     """`CausalBlock`: caches of keys and values `(heads, window, size)`."""
     heads, size, window = layer.num_heads, layer.size, layer.window
     dim = heads * size
-    count, _ = graph.counted()
+    count, _ = graph.count_lines()
+    # rotary positions: keys turn with their line, so scores depend on the distance
     angles = graph.add("Mul", count, layer.frequencies[None])
     cosine, sine = graph.add("Cos", angles), graph.add("Sin", angles)
 
@@ -202,33 +176,33 @@ def causal_block(graph, layer, token):
         )
         return graph.add("Concat", *turned, axis=2)
 
-    def remembered(value, name):
+    def cached(value, name):
         shape = (heads, window, size)
         before = graph.cache(f"{layer.name}_{name}", shape)
         before = graph.add("Slice", before, [1], [window], [1])
-        seen = graph.add("Concat", before, value, axis=1)
-        graph.keep(seen, f"{layer.name}_{name}")
-        return seen
+        window_of = graph.add("Concat", before, value, axis=1)
+        graph.keep(window_of, f"{layer.name}_{name}")
+        return window_of
 
-    looked = layer_normalization(graph, layer.attention_norm, token)
+    normed = layer_normalization(graph, layer.attention_norm, token)
     query, key, value = (
-        graph.add("Reshape", dense(graph, part, looked), [heads, 1, size])
+        graph.add("Reshape", dense(graph, part, normed), [heads, 1, size])
         for part in (layer.queries, layer.keys, layer.values)
     )
-    keys = remembered(rotated(key), "keys")
-    values = remembered(value, "values")
+    keys = cached(rotated(key), "keys")
+    values = cached(value, "values")
     query = graph.add("Mul", rotated(query), size**-0.5)
     query = graph.add("Reshape", query, [heads, size, 1])
     scores = graph.add("MatMul", keys, query)  # heads, window, 1
     age = np.arange(window, dtype=np.float32)[::-1].reshape(1, window, 1)
-    there = graph.add("LessOrEqual", age, count)
-    shares = graph.add("Softmax", graph.add("Where", there, scores, -1e9), axis=1)
+    recorded = graph.add("LessOrEqual", age, count)  # masks what is before the first line
+    shares = graph.add("Softmax", graph.add("Where", recorded, scores, -1e9), axis=1)
     shares = graph.add("Reshape", shares, [heads, 1, window])
-    looked = graph.add("Reshape", graph.add("MatMul", shares, values), [1, dim])
-    token = graph.add("Add", token, dense(graph, layer.merge, looked))
-    thought = layer_normalization(graph, layer.mlp_norm, token)
-    thought = dense(graph, layer.contract, dense(graph, layer.expand, thought))
-    return graph.add("Add", token, thought)
+    attended = graph.add("Reshape", graph.add("MatMul", shares, values), [1, dim])
+    token = graph.add("Add", token, dense(graph, layer.merge, attended))
+    hidden = layer_normalization(graph, layer.mlp_norm, token)
+    hidden = dense(graph, layer.contract, dense(graph, layer.expand, hidden))
+    return graph.add("Add", token, hidden)
 
 
 def running_spectra(graph, layer, line):
@@ -236,28 +210,26 @@ def running_spectra(graph, layer, line):
     from stm_keras.layers.spectra import EPSILON
 
     bins, lags, lag = layer.bins, layer.lags, max(layer.lags)
-    scale, there = _scale(graph, line)
-    shape = graph.add("Where", there, graph.add("Div", line, scale), 0.0)
+    scale, recorded = _scale(graph, line)
+    shape = graph.add("Where", recorded, graph.add("Div", line, scale), 0.0)
     waves = graph.add("MatMul", shape, layer.waves)
     before = graph.cache(f"{layer.name}_waves", (lag, 2 * bins))
-    seen = graph.add("Concat", before, waves, axis=0)
-    graph.keep(graph.add("Slice", seen, [1], [lag + 1], [0]), f"{layer.name}_waves")
-    others = graph.add("Gather", before, [lag - each for each in lags], axis=0)
+    lines = graph.add("Concat", before, waves, axis=0)
+    graph.keep(graph.add("Slice", lines, [1], [lag + 1], [0]), f"{layer.name}_waves")
+    # cross spectra of this line with those `lags` lines before: (lags, 2 * bins)
+    earlier = graph.add("Gather", before, [lag - each for each in lags], axis=0)
     real, imaginary = graph.add("Split", waves, [bins, bins], count=2, axis=1)
-    other_real, other_imaginary = graph.add("Split", others, [bins] * 2, count=2, axis=1)
+    other_real, other_imaginary = graph.add("Split", earlier, [bins] * 2, count=2, axis=1)
 
-    def products(kind, a, b, c, d):
-        return graph.add(kind, graph.add("Mul", a, b), graph.add("Mul", c, d))
-
-    power = products("Add", real, real, imaginary, imaginary)
-    along = products("Add", real, other_real, imaginary, other_imaginary)
-    across = products("Sub", imaginary, other_real, real, other_imaginary)
-    cross = graph.add("Concat", along, across, axis=1)  # lags, 2 * bins
+    power = graph.products("Add", real, real, imaginary, imaginary)
+    along = graph.products("Add", real, other_real, imaginary, other_imaginary)
+    across = graph.products("Sub", imaginary, other_real, real, other_imaginary)
+    cross = graph.add("Concat", along, across, axis=1)
     cross = graph.add("Reshape", cross, [1, 2 * bins * len(lags)])
     both = graph.add("Concat", power, cross, axis=1)
     width = bins * (1 + 2 * len(lags))
-    total, count = _count_up(graph, layer.name, both, width)
-    mean = graph.add("Div", total, count)
+    total = graph.running_sum(both, layer.name, width)
+    mean = graph.add("Div", total, graph.count_lines()[1])
     power, cross = graph.add("Split", mean, [bins, width - bins], count=2, axis=1)
     power = graph.add("Add", power, EPSILON)
     scale = graph.add("Tile", power, [1, 2 * len(lags)])
@@ -301,12 +273,11 @@ def running_statistics(graph, layer, line):
     slides = graph.add("Clip", slides, 0.0, 1.0)
     waves = graph.add("MatMul", now, layer.waves)
     power = graph.add("MatMul", graph.add("Mul", waves, waves), layer.bands)
-    told = graph.add("Concat", heights, slides, numbers, power, axis=1)
+    features = graph.add("Concat", heights, slides, numbers, power, axis=1)
 
-    total = graph.add("Add", graph.cache(f"{name}_total", (1, layer.size)), told)
-    graph.keep(total, f"{name}_total")
+    total = graph.running_sum(features, name, layer.size)
     parts = [layer.size - bands, bands]
-    means = graph.add("Div", total, graph.counted()[1])
+    means = graph.add("Div", total, graph.count_lines()[1])
     rest, power = graph.add("Split", means, parts, count=2, axis=1)
     power = graph.add("Log", graph.add("Add", power, own.TINY))
     return graph.add("Concat", rest, power, axis=1)
@@ -318,8 +289,8 @@ def boosted_trees(graph, layer, features):
 
     count = layer.input.shape[-1]
     scaled = graph.add("Mul", features, weights(layer.scale)[None])
-    where = graph.constant(weights(layer.feature)[None], np.int32)
-    right = graph.add("GatherElements", scaled, where, axis=1)
+    split_on = graph.constant(weights(layer.feature)[None], np.int32)
+    right = graph.add("GatherElements", scaled, split_on, axis=1)
     right = graph.add("Sub", right, (weights(layer.threshold) - 0.5)[None])
     right = graph.add("Clip", right, 0.0, 1.0)
     levels = [2**depth * layer.trees for depth in range(own.DEPTH)]
@@ -337,17 +308,47 @@ def boosted_trees(graph, layer, features):
     value = graph.add("ReduceSum", value, [1], keepdims=0)
     value = graph.add("Add", value, weights(layer.start))  # stages, classes
 
-    place = graph.add("Slice", features, [count - 1], [count], [1])
+    # how much each stage counts after so many lines, whose logarithm is the last feature
+    lines = graph.add("Slice", features, [count - 1], [count], [1])
     rise, begin, fall, end = (each[None] for each in own.stage_slopes(layer.stages))
     sides = [
-        graph.add("Add", graph.add("Mul", place, slope), start)
+        graph.add("Add", graph.add("Mul", lines, slope), start)
         for slope, start in ((rise, begin), (fall, end))
     ]
     parts = graph.add("Clip", graph.add("Min", *sides), 0.0, 1.0)
     return graph.add("MatMul", parts, value)
 
 
-WRITERS = {
+def weights(variable):
+    """Return a variable as a float32 array."""
+    from keras import ops
+
+    return np.asarray(ops.convert_to_numpy(variable), np.float32)
+
+
+def activate(graph, layer, value):
+    """Write the activation of a layer."""
+    name = getattr(layer.activation, "__name__", str(layer.activation))
+    if name not in ACTIVATIONS:
+        raise MismatchError(
+            f"ONNX: the activation {name} of {layer.name} is not known. "
+            f"Known: {', '.join(ACTIVATIONS)}. Export to .keras instead."
+        )
+    kind = ACTIVATIONS[name]
+    return value if kind is None else graph.add(kind, value)
+
+
+def _scale(graph, line):
+    """Return the root mean square of a line `(1, pixels)`, and whether it was recorded.
+
+    The root mean square of a line that was not is 1.
+    """
+    square = graph.add("ReduceMean", graph.add("Mul", line, line), [1], keepdims=1)
+    recorded = graph.add("Greater", square, 1e-10)
+    return graph.add("Sqrt", graph.add("Where", recorded, square, 1.0)), recorded
+
+
+LAYERS = {
     "Activation": activation,
     "Add": add,
     "BatchNormalization": batch_normalization,
@@ -356,7 +357,7 @@ WRITERS = {
     "CausalConv": causal_conv,
     "Concatenate": concatenate,
     "Dense": dense,
-    "Dropout": same,
+    "Dropout": dropout,
     "LastFeatures": last_features,
     "LayerNormalization": layer_normalization,
     "LineChannels": line_channels,

@@ -1,22 +1,21 @@
 """Write a model of whole scans as an .onnx file that runs without keras.
 
-Each backend has a converter of its own; all give one input, "lines"
-`(batch, max_lines, pixels)`, and one output for each head, by its name. What
-`OnnxScanPredictor` needs beside is in the metadata, as JSON under "stm_keras".
+Each backend has a converter of its own, whose graph is repaired here. All get one input,
+"lines" `(batch, max_lines, pixels)`, and one output for each head, by its name. The facts that
+`OnnxScanPredictor` needs are in the metadata, as JSON under "stm_keras". The functions that
+repair take an `onnx.GraphProto` and change it in place.
 """
 
 import contextlib
 
 import numpy as np
 
-from stm_keras.export.common import fixed_network, head_names, in_batches
-from stm_keras.export.onnx_graph import put_facts
-
-OPSET = 18
+from stm_keras.export.common import MAX_BATCH, fixed_network, head_names, in_batches
+from stm_keras.export.onnx_graph import OPSET, put_facts
 
 
 def write(predictor, path, facts):
-    """Write the file; see `formats.Format`."""
+    """Write the file; see `writers`."""
     import keras
     import onnx
 
@@ -45,22 +44,22 @@ def write(predictor, path, facts):
 
 
 def read(path):
-    """Load it as a callable; see `formats.Format`."""
+    """Load it as a callable; see `writers`."""
     from stm_keras.inference.onnx_scan import OnnxScanPredictor
 
     copy = OnnxScanPredictor.load(path)
     heads = [each.name for each in copy.session.get_outputs()]
 
     def run(scans):
-        found = copy.session.run(None, {"lines": np.asarray(scans, np.float32)})
-        return dict(zip(heads, found, strict=True))
+        outputs = copy.session.run(None, {"lines": np.asarray(scans, np.float32)})
+        return dict(zip(heads, outputs, strict=True))
 
     return lambda scans: in_batches(run, scans)
 
 
 @contextlib.contextmanager
 def _two_ended_ranges():
-    """Let `ops.arange(count)` begin at 0 in so many words: jax2onnx needs to be told."""
+    """Have `ops.arange(count)` pass its start 0 on: jax2onnx fails without one."""
     from keras import ops
 
     one_ended = ops.arange
@@ -77,7 +76,7 @@ def _two_ended_ranges():
 
 
 def _write_torch(model, path):
-    """Write by torch itself: through Keras it would take one scan at a time."""
+    """Write by torch itself: through Keras the file would take one scan at a time."""
     import keras
     import torch
 
@@ -96,20 +95,16 @@ def _write_torch(model, path):
         str(path),
         dynamo=True,
         input_names=["lines"],
-        dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=1024)},),
+        dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=MAX_BATCH)},),
         opset_version=OPSET,
         external_data=False,
-        optimize=False,  # it would join the clips of one input to one that is not there
+        optimize=False,  # it breaks models that clip one input twice
         verbose=False,
     )
 
 
 def spell_out_erfc(graph):
-    """Write erfc, which TensorFlow makes of GELU and ONNX has not, as 1 - erf.
-
-    Args:
-        graph: `onnx.GraphProto`, changed in place.
-    """
+    """Write erfc, which TensorFlow makes of GELU and ONNX lacks, as 1 - erf."""
     import onnx
 
     nodes = list(graph.node)
@@ -131,8 +126,7 @@ def spell_out_erfc(graph):
 def drop_idle_squeezes(graph):
     """Take out squeezes of an axis longer than 1: nothing to torch, an error to ONNX.
 
-    Args:
-        graph: `onnx.GraphProto` with the shapes of its values, changed in place.
+    The graph holds the shapes of its values.
     """
     constants = _constants(graph)
     lengths = {
@@ -150,45 +144,37 @@ def drop_idle_squeezes(graph):
 
 
 def store_weights_as_read(graph):
-    """Store weights turned as nodes want them: quantisation looks for them nowhere else.
+    """Store weights in the layout that nodes read: only there does quantisation find them.
 
-    torch keeps the kernels of convolutions as Keras has them, and turns and copies them
+    torch keeps the kernels of convolutions as Keras has them, and transposes and copies them
     for every scan.
-
-    Args:
-        graph: `onnx.GraphProto`, changed in place.
     """
     from onnx import numpy_helper
 
     weights = {each.name: each for each in graph.initializer}
     results = {each.name for each in graph.output}
-    kept, turned = [], set()
+    kept, moved = [], set()
     for node in graph.node:
-        turns = node.op_type in ("Identity", "Transpose") and node.input[0] in weights
-        if not turns or node.output[0] in results:
+        of_weight = node.op_type in ("Identity", "Transpose") and node.input[0] in weights
+        if not of_weight or node.output[0] in results:
             kept.append(node)
             continue
         values = numpy_helper.to_array(weights[node.input[0]])
         if node.op_type == "Transpose":
             axes = [each.ints for each in node.attribute if each.name == "perm"]
             values = values.transpose(axes[0] if axes else None)
-        turned.add(node.input[0])
+        moved.add(node.input[0])
         weights[node.output[0]] = numpy_helper.from_array(
             np.ascontiguousarray(values), node.output[0]
         )
-    turned -= {name for node in kept for name in node.input}
+    moved -= {name for node in kept for name in node.input}
     del graph.node[:], graph.initializer[:]
     graph.node.extend(kept)
-    graph.initializer.extend(each for name, each in weights.items() if name not in turned)
+    graph.initializer.extend(each for name, each in weights.items() if name not in moved)
 
 
 def name_heads(graph, names):
-    """Name the input "lines" and the outputs: converters give names of their own.
-
-    Args:
-        graph: `onnx.GraphProto`, changed in place.
-        names: list of str. Of the outputs, in their order.
-    """
+    """Name the input "lines" and the outputs by `names`: converters choose their own."""
     import onnx
 
     for output, name in zip(graph.output, names, strict=True):
@@ -202,27 +188,16 @@ def name_heads(graph, names):
 
 
 def name_nodes(graph):
-    """Give every node a name of its own, which profilers and quantisers go by.
-
-    Args:
-        graph: `onnx.GraphProto`, changed in place.
-    """
+    """Give every node a name of its own, which profilers and quantisers need."""
     taken = set()
-    for place, node in enumerate(graph.node):
+    for index, node in enumerate(graph.node):
         if not node.name or node.name in taken:
-            node.name = f"{node.op_type}_{node.output[0]}_{place}"
+            node.name = f"{node.op_type}_{node.output[0]}_{index}"
         taken.add(node.name)
 
 
 def infer_shapes(network):
-    """Say anew what shape each value has: a converter's notes do not outlast repairs.
-
-    Args:
-        network: `onnx.ModelProto`.
-
-    Returns:
-        Another one.
-    """
+    """Return the `onnx.ModelProto` with the shape of each value, which repairs changed."""
     import onnx
 
     del network.graph.value_info[:]
@@ -233,12 +208,12 @@ def _constants(graph):
     """Return the small arrays of a graph by name, each as a list of int."""
     from onnx import numpy_helper
 
-    found = {each.name: each for each in graph.initializer if np.prod(each.dims) <= 8}
+    arrays = {each.name: each for each in graph.initializer if np.prod(each.dims) <= 8}
     for node in graph.node:
         if node.op_type == "Constant" and node.attribute[0].name == "value":
-            found[node.output[0]] = node.attribute[0].t
+            arrays[node.output[0]] = node.attribute[0].t
     return {
         name: numpy_helper.to_array(each).ravel().tolist()
-        for name, each in found.items()
+        for name, each in arrays.items()
         if np.prod(each.dims) <= 8
     }

@@ -1,7 +1,6 @@
-"""Smaller files, and what they cost: float16 weights, and ONNX with products in int8."""
+"""Smaller files, and their loss of AUROC: float16 weights, and ONNX with products in int8."""
 
 import io
-import json
 import zipfile
 from dataclasses import dataclass
 
@@ -9,16 +8,14 @@ import numpy as np
 
 from stm_keras.errors import DatasetError, require
 from stm_keras.evaluation.metrics import auroc
+from stm_keras.export.common import facts_text
 from stm_keras.export.onnx_graph import put_facts
 from stm_keras.export.onnx_scan import name_nodes
-from stm_keras.inference.model_file import FACTS, load_predictor
+from stm_keras.inference.model_file import FACTS, WEIGHTS, load_predictor
 from stm_keras.inference.onnx_scan import load_onnx
 
-WEIGHTS = "model.weights.h5"
-
-SMALLEST = 64  # values of an array that is worth halving
-HALVES = {"float32": "float16", "int32": "int16"}  # weights, and places in a line
-VARIANTS = ("float16", "int8")
+SMALLEST = 64  # values of an array that is stored in half the bits
+HALVES = {"float32": "float16", "int32": "int16"}  # weights, and indices
 
 
 @dataclass(frozen=True)
@@ -26,9 +23,9 @@ class Scored:
     """Labelled scans on which the loss of a variant is measured.
 
     Args:
-        images: array of shape `(scans, lines, pixels)`. Heights.
+        images: Heights, `(scans, lines, pixels)`.
         labels: int array of shape `(scans,)`.
-        source: str. Where they come from.
+        source: Path of the dataset.
     """
 
     images: np.ndarray
@@ -37,16 +34,7 @@ class Scored:
 
 
 def scored_scans(facts, dataset, indices, data):
-    """Choose labelled scans to measure a variant on.
-
-    Args:
-        facts: dict of the model.
-        dataset: A `Dataset`.
-        indices: int array. Scans that may score the model.
-        data: str or `Path`. Where the dataset was read.
-
-    Returns:
-        `Scored`.
+    """Return `Scored` of the scans at `indices`, which may score the model.
 
     Raises:
         MismatchError: Model and data do not fit.
@@ -66,14 +54,9 @@ def scored_scans(facts, dataset, indices, data):
 
 
 def write(predictor, path, facts, variant, scored):
-    """Replace a file by a smaller variant that says what it costs.
+    """Replace a file in float32 by a smaller variant that says what it costs.
 
-    Args:
-        predictor: A `Predictor`.
-        path: `Path` of the file in float32.
-        facts: dict of the model.
-        variant: str. A name of `VARIANTS`.
-        scored: `Scored`.
+    `variant` is "float16" or "int8".
 
     Returns:
         dict, JSON-ready: `name`, `auroc` of the file, `auroc_float32` of the model,
@@ -81,19 +64,39 @@ def write(predictor, path, facts, variant, scored):
     """
     small = _SmallKeras(path) if path.suffix == ".keras" else _SmallOnnx(path, variant)
     small.put(facts)
-    ours = predictor.probabilities(scored.images)
-    theirs = small.probabilities(scored.images)
-    areas = [auroc(scored.labels, each)[0] for each in (theirs, ours)]
+    before, after = (
+        auroc(scored.labels, model.probabilities(scored.images))[0]
+        for model in (predictor, small)
+    )
     cost = {
         "name": variant,
-        "auroc": round(areas[0], 4),
-        "auroc_float32": round(areas[1], 4),
-        "loss": round(areas[1] - areas[0], 4),
+        "auroc": round(after, 4),
+        "auroc_float32": round(before, 4),
+        "loss": round(before - after, 4),
         "scans": len(scored.labels),
         "data": scored.source.rpartition("/")[2],
     }
     small.put({**facts, "exported": {**facts["exported"], "variant": cost}})
     return cost
+
+
+def halve(path, facts=None):
+    """Round the weights of a `.keras` file to float16, in place, and compress the archive.
+
+    The network stays as it is: layers still compute in float32, and loading turns the
+    weights back. What float16 cannot hold stays in float32. `facts` replace those of the
+    file.
+    """
+    parts = {}
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            parts[name] = archive.read(name)
+    parts[WEIGHTS] = _halved(parts[WEIGHTS])
+    if facts is not None:
+        parts[FACTS] = facts_text(facts).encode()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in parts.items():
+            archive.writestr(name, data)
 
 
 class _SmallOnnx:
@@ -125,7 +128,7 @@ class _SmallKeras:
 
 
 def _float16(path):
-    """Keep weights in float16, places in int16, and compute in 32 bits as processors do.
+    """Store weights in float16 and indices in int16, and compute in 32 bits as processors do.
 
     Computing in float16 too would gain nothing there, and lose what is small: spectra
     have a floor of 1e-6, which float16 hardly holds.
@@ -143,44 +146,22 @@ def _float16(path):
         name, kind = weight.name, weight.data_type
         weight.CopyFrom(numpy_helper.from_array(values.astype(half), f"{name}_{half}"))
         casts.append(onnx.helper.make_node("Cast", [weight.name], [name], to=kind))
-    for place, node in enumerate(casts):
-        graph.node.insert(place, node)
+    for index, node in enumerate(casts):
+        graph.node.insert(index, node)
     path.write_bytes(network.SerializeToString())
 
 
 def _larger(values, half):
-    """Tell whether a value is too large for half the bits."""
+    """Return whether a value is too large for half the bits."""
     limits = np.finfo(half) if values.dtype.kind == "f" else np.iinfo(half)
     return np.abs(values).max() > limits.max
 
 
 def _int8(path):
-    """Multiply in int8: weights per channel, and what comes in scaled as it comes."""
-    made = require("onnxruntime.quantization", "export")
-    kind = made.QuantType.QInt8
-    made.quantize_dynamic(str(path), str(path), weight_type=kind, per_channel=True)
-
-
-def halve(path, facts=None):
-    """Round the weights of a `.keras` file to float16 and pack the archive.
-
-    The network says what it said: layers still compute in float32, and loading turns the
-    weights back. What float16 cannot hold stays as it is.
-
-    Args:
-        path: `Path` of a `.keras` file, which is replaced.
-        facts: dict, JSON-ready. What the file shall say of itself; None for what it says.
-    """
-    parts = {}
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            parts[name] = archive.read(name)
-    parts[WEIGHTS] = _halved(parts[WEIGHTS])
-    if facts is not None:
-        parts[FACTS] = json.dumps(facts, indent=1, allow_nan=False).encode()
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in parts.items():
-            archive.writestr(name, data)
+    """Multiply in int8: weights are scaled per channel, inputs when they come."""
+    quantization = require("onnxruntime.quantization", "export")
+    kind = quantization.QuantType.QInt8
+    quantization.quantize_dynamic(str(path), str(path), weight_type=kind, per_channel=True)
 
 
 def _halved(data):
@@ -190,14 +171,14 @@ def _halved(data):
     copy = io.BytesIO()
     with h5py.File(io.BytesIO(data)) as source, h5py.File(copy, "w") as target:
 
-        def take(name, item):
+        def copy_item(name, item):
             if isinstance(item, h5py.Dataset):
-                made = target.create_dataset(name, data=_rounded(item[()]))
+                new = target.create_dataset(name, data=_rounded(item[()]))
             else:
-                made = target.require_group(name)
-            made.attrs.update(item.attrs)
+                new = target.require_group(name)
+            new.attrs.update(item.attrs)
 
-        source.visititems(take)
+        source.visititems(copy_item)
         target.attrs.update(source.attrs)
     return copy.getvalue()
 

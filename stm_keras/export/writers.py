@@ -1,33 +1,36 @@
 """How each format of a model is written, and loaded again to be compared with the model.
 
-`write(predictor, path, facts)` makes the file or folder; `read(path)` gives a callable of
-prepared scans, float32 `(scans, max_lines, pixels)`, that returns a dict of logits.
+`write_...(predictor, path, facts)` writes the file or folder; `read_...(path)` returns a
+callable of prepared scans, float32 `(scans, max_lines, pixels)`, that returns a dict of logits.
+`WRITERS` below has the two of each format.
 """
 
-import json
 import zipfile
 
 import numpy as np
 
 from stm_keras.export import onnx_graph, onnx_scan
-from stm_keras.export.common import fixed_network, in_batches, no_telemetry
-from stm_keras.inference.model_file import load_predictor, save_model
+from stm_keras.export.common import (
+    BATCH,
+    MAX_BATCH,
+    facts_text,
+    fixed_network,
+    in_batches,
+    no_telemetry,
+)
+from stm_keras.inference.model_file import FACTS, load_predictor, save_model
 
-FACTS, FILE = "stm_keras.json", "model.xml"
-MOST = 1024  # scans at a time, under torch
+OPENVINO_FILE = "model.xml"
 
 
 def write_saved_model(predictor, path, facts):
-    """Write the folder that TensorFlow runs without Keras."""
+    """Write a folder that TensorFlow runs without Keras."""
     model, spec = fixed_network(predictor)
     model.export(path, format="tf_saved_model", verbose=False, input_signature=spec)
-    (path / FACTS).write_text(
-        json.dumps(facts, indent=1, allow_nan=False), encoding="utf-8"
-    )
+    (path / FACTS).write_text(facts_text(facts), encoding="utf-8")
 
 
 def read_saved_model(path):
-    """Load it as a callable."""
     import tensorflow
 
     loaded = tensorflow.saved_model.load(str(path))
@@ -40,30 +43,26 @@ def read_saved_model(path):
 
 
 def write_keras(predictor, path, facts):
-    """Write a `.keras` file."""
     save_model(predictor.model, path, facts, overwrite=True)
 
 
 def read_keras(path):
-    """Load it as a callable."""
     model = load_predictor(path).model
-    return lambda scans: model.predict(scans, batch_size=20, verbose=0)
+    return lambda scans: model.predict(scans, batch_size=BATCH, verbose=0)
 
 
 def write_litert(predictor, path, facts):
-    """Write the file.
+    """Write the file, and the facts into a zip archive at its end.
 
-    LiteRT's own metadata put files of their own into a zip archive behind the network,
-    which LiteRT does not look at; so do we.
+    LiteRT's own metadata are kept there too; LiteRT does not read past the network.
     """
     model, spec = fixed_network(predictor, batch=1)
     model.export(path, format="litert", verbose=False, input_signature=spec)
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(FACTS, json.dumps(facts, indent=1, allow_nan=False))
+        archive.writestr(FACTS, facts_text(facts))
 
 
 def read_litert(path):
-    """Load it as a callable."""
     from ai_edge_litert.interpreter import Interpreter
 
     loaded = Interpreter(str(path), num_threads=1)
@@ -76,59 +75,51 @@ def read_litert(path):
 
 
 def write_openvino(predictor, path, facts):
-    """Write the folder, from ONNX.
+    """Write a folder, from ONNX.
 
-    OpenVINO reads ONNX well whichever backend wrote it. It does not read what JAX hands
-    over by way of TensorFlow, and under torch it loses the names of the heads.
+    OpenVINO reads ONNX well, whichever backend wrote it. It does not read what JAX exports
+    by way of TensorFlow, and under torch it loses the names of the heads.
     """
-    whole = path / "model.onnx"
-    onnx_scan.write(predictor, whole, facts)
+    onnx_file = path / "model.onnx"
+    onnx_scan.write(predictor, onnx_file, facts)
     with no_telemetry():
         import openvino
 
-        made = openvino.convert_model(whole)
-    openvino.save_model(made, path / FILE, compress_to_fp16=False)
-    whole.unlink()
-    (path / FACTS).write_text(
-        json.dumps(facts, indent=1, allow_nan=False), encoding="utf-8"
-    )
+        model = openvino.convert_model(onnx_file)
+    openvino.save_model(model, path / OPENVINO_FILE, compress_to_fp16=False)
+    onnx_file.unlink()
+    (path / FACTS).write_text(facts_text(facts), encoding="utf-8")
 
 
 def read_openvino(path):
-    """Load it as a callable.
-
-    On some processors OpenVINO computes in bfloat16 unless it is told not to.
-    """
+    """Load it to compute in float32; on some processors the default is bfloat16."""
     with no_telemetry():
         import openvino
 
     precise = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    loaded = openvino.Core().compile_model(path / FILE, "CPU", precise)
+    loaded = openvino.Core().compile_model(path / OPENVINO_FILE, "CPU", precise)
     names = [each.get_any_name() for each in loaded.outputs]
 
     def run(scans):
-        found = loaded(np.ascontiguousarray(scans)).values()
-        return dict(zip(names, map(np.array, found), strict=True))
+        outputs = loaded(np.ascontiguousarray(scans)).values()
+        return dict(zip(names, map(np.array, outputs), strict=True))
 
     return lambda scans: in_batches(run, scans)
 
 
 def write_torch(predictor, path, facts):
-    """Write the file."""
     import torch
 
     model, spec = fixed_network(predictor)
-    batch = {0: torch.export.Dim("batch", min=1, max=MOST)}
+    batch = {0: torch.export.Dim("batch", min=1, max=MAX_BATCH)}
     model.export(
         path, format="torch", verbose=False, input_signature=spec, dynamic_shapes=batch
     )
     program = torch.export.load(path)
-    text = json.dumps(facts, indent=1, allow_nan=False)
-    torch.export.save(program, path, extra_files={FACTS: text})
+    torch.export.save(program, path, extra_files={FACTS: facts_text(facts)})
 
 
 def read_torch(path):
-    """Load it as a callable."""
     import torch
     from keras import ops
 
@@ -142,7 +133,7 @@ def read_torch(path):
     return lambda scans: in_batches(run, scans)
 
 
-WRITERS = {  # format: what writes a file or folder, and what loads it as a callable
+WRITERS = {  # name in `formats.FORMATS` to (write, read)
     "keras": (write_keras, read_keras),
     "onnx-step": (onnx_graph.write, onnx_graph.read),
     "onnx-scan": (onnx_scan.write, onnx_scan.read),

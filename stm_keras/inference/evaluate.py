@@ -158,16 +158,16 @@ def trust_scores(predictor, part, validation=None, groups=None, seed=0, taught=F
     if predictor.every_line and not taught:
         heads = predictor.heads(part.images)
     if "unknown" in facts and heads:
-        from stm_keras.simulate import OTHER_KINDS, simulate_others
+        from stm_keras.simulate import UNKNOWN_KINDS, simulate_unknown
 
-        others = simulate_others(NUM_OTHER, TEST_SEED)
+        others = simulate_unknown(NUM_OTHER, TEST_SEED)
         found = predictor.heads(others.images)["unknown"]
         last = np.maximum(others.lines, 1) - 1
         scores["unknown"] = score_unknown(
             heads["unknown"][:, -1],
             found[np.arange(len(last)), last],
             facts["unknown"]["thresholds"][-1],
-            kinds=np.array(OTHER_KINDS)[others.parameters["kind"]],
+            kinds=np.array(UNKNOWN_KINDS)[others.parameters["kind"]],
             groups=groups,
             seed=seed,
         )

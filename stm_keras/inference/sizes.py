@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from stm_keras.data.dataset import CLASSES
+from stm_keras.scan import ROW_NM
 
 NANO = 1e9
-ROW_NM = 0.768  # from dimer row to dimer row of H:Si(100)
 PAPER_NM = (3.0, 80.0)  # of the Nottingham scans, as their authors give it
 PAPER = "as Gordon et al. 2020 give it for their scans; not measured scan by scan"
 

@@ -1,9 +1,11 @@
-"""What the simulator draws: ranges, probabilities and the effects that are on."""
+"""What the simulator draws: ranges, probabilities and the effects that are on; and how."""
 
 import difflib
 import math
 from dataclasses import dataclass
 from numbers import Integral, Real
+
+import numpy as np
 
 from stm_keras.data.dataset import CLASSES
 from stm_keras.errors import UsageError
@@ -29,23 +31,25 @@ EFFECTS = {
     "crashes": "the tip leaves the z range and the value wraps",
     "feedback": "lag and ringing of the loop along the line",
 }
+_POSITIVE_RANGES = ("small_nm", "medium_nm", "large_nm", "kappa_per_nm", "back")
+_POSITIVE_RANGES += ("noise_to_lattice", "noise_correlation_px")
 
 
 @dataclass(frozen=True)
 class SimulationConfig:
     """Ranges and probabilities of simulated scans.
 
-    They were measured on real scans of one laboratory, so a model trained on
-    simulated scans alone is not blind to those.
+    They were measured on real scans of one laboratory, so a test of a model on those scans
+    is not blind, even if it was trained on simulated scans alone.
 
     The classes of the tip are drawn evenly. Labels say what can be *seen*, so a good
     tip on a scan whose grey scale is taken by a tall feature counts as generic.
 
-    A fifth of the scans changes its tip and a tenth stops early, by default: enough for
-    a verdict on every line to be learnt, which no real label teaches. More would cost
-    scan labels, because people call a scan with a change "tip change", hence generic,
-    while its label here is the class of most lines: at a fifth, 12 % of the labels are of
-    that kind. Real scans stop early in 1-2 % of the good classes, 12 % of the generic.
+    By default the tip changes in a fifth of the scans, and a tenth is aborted: enough to
+    train a verdict after every line, for which real scans have no labels. More would spoil
+    scan labels, because raters call a scan with a change "tip change", hence generic, while
+    its label here is the class of most lines: at a fifth, 12 % of the labels are of that
+    kind. Real scans are aborted in 1-2 % of the good classes and 12 % of the generic.
 
     Args:
         size: int. Lines of a scan and pixels of a line.
@@ -55,21 +59,22 @@ class SimulationConfig:
             In 15 % of the cases it is of the same class.
         p_partial: float. Probability that the scan is aborted.
         small_nm, medium_nm, large_nm: (low, high). Width of the scan.
-        p_medium, p_large: float. Probability of such a scan; the others are small.
+        p_medium, p_large: float. Probability of such a scan; the rest is small.
         angle_deg: (low, high). From the fast axis to the normal of the dimer rows.
-            Uniform, because in real data the angle gives the campaign away.
+            Uniform, because in real data the angle tells the campaign, and with it the class.
         shear: float. Standard deviation of each entry of the drift matrix.
         p_creep: float. Probability of a scan that starts with creep.
         kappa_per_nm: (low, high). Decay of the current; work function 3.8-5.0 eV.
         distance_nm: one (low, high) for each class. From the apex' centre of curvature
-            to the hydrogen; the last is a blunt tip.
-        back: (low, high). Current of that part of the apex which resolves nothing,
-            relative to the part that does.
+            to the hydrogen plane; the last is a blunt tip.
+        back: (low, high). Current through that part of the apex which resolves nothing,
+            relative to the part that does. Without it the high harmonics are 2 to 4 times
+            too strong.
         noise_to_lattice: (low, high). Noise over lattice, both standard deviations, at
             8 pm of lattice.
         noise_correlation_px: (low, high). Width of the noise along a line, for 128 px.
         label_by_visibility: bool. False labels by the tip, whatever the scan shows.
-        effects: iterable of str. Names in `EFFECTS`; others are off.
+        effects: iterable of str. Names in `EFFECTS`; the rest is off.
 
     Raises:
         UsageError: A value makes no sense.
@@ -109,9 +114,7 @@ class SimulationConfig:
             )
         if not _is(self.shear, Real) or not 0 <= self.shear <= 0.3:
             raise _wrong("shear", self.shear, "a number from 0 to 0.3")
-        for name in ("small_nm", "medium_nm", "large_nm", "kappa_per_nm", "back"):
-            self._keep(name, _range(name, getattr(self, name), positive=True))
-        for name in ("noise_to_lattice", "noise_correlation_px"):
+        for name in _POSITIVE_RANGES:
             self._keep(name, _range(name, getattr(self, name), positive=True))
         self._keep("angle_deg", _range("angle_deg", self.angle_deg, positive=False))
         distances = _entries("distance_nm", self.distance_nm)
@@ -120,12 +123,37 @@ class SimulationConfig:
         self._keep("class_prior", _prior(self.class_prior))
         self._keep("effects", _effects(self.effects))
 
-    def has(self, effect):
+    def has(self, effect: str) -> bool:
         """Tell whether an effect is on."""
         return effect in self.effects
 
     def _keep(self, name, value):
         object.__setattr__(self, name, value)
+
+
+def uniform(rng, ranges, index):
+    """Draw from the range that each index picks.
+
+    `ranges` is array-like of shape `(classes, 2)`, low and high of each class; `index` and
+    what is returned have any shape.
+    """
+    low, high = np.moveaxis(np.asarray(ranges, float)[index], -1, 0)
+    return rng.uniform(low, high)
+
+
+def log_uniform(rng, low, high, size=None):
+    """Draw so that each factor is as likely as any other. float array of `size`."""
+    return np.exp(rng.uniform(np.log(low), np.log(high), size))
+
+
+def chance(rng, probability, size):
+    """Return True with the given probability. bool array of `size`."""
+    return rng.random(size) < probability
+
+
+def sign(rng, size=None):
+    """Return -1 or 1, either with probability one half. int array of `size`."""
+    return rng.choice((-1, 1), size)
 
 
 def _is(value, kind):

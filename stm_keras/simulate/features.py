@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stm_keras.simulate.noise import chance, log_uniform
+from stm_keras.simulate.config import chance, log_uniform
 
 _MOST = 18  # features of one scan
 _HILLS = 6
@@ -22,7 +22,7 @@ _MEAN_COUNT = np.array([2.0, 2.0, 1.5, 1.2])
 
 @dataclass(frozen=True)
 class Features:
-    """Features of a chunk of scans; places and sizes in pixels.
+    """Features of a chunk of scans; positions and widths in pixels.
 
     Args:
         tallest_pm: float array `(scans,)`. Height of the tallest, 0 without features.
@@ -41,17 +41,10 @@ class Features:
 
 
 def draw_features(rng, frame, states, lattice_pm, config):
-    """Draw number, place, height and width of the features of each scan.
+    """Draw number, position, height and width of the features of each scan.
 
-    Args:
-        rng: numpy Generator.
-        frame: `Frame`.
-        states: `States`.
-        lattice_pm: float array of shape `(scans,)`. Standard deviation of the lattice.
-        config: `SimulationConfig`.
-
-    Returns:
-        `Features`.
+    `lattice_pm` is the standard deviation of each lattice, float array `(scans,)`: what a
+    feature does to a picture depends on its height over that.
     """
     count = len(lattice_pm)
     many, large = (count, _MOST), frame.large[:, None]
@@ -80,7 +73,7 @@ def draw_features(rng, frame, states, lattice_pm, config):
     point = (~frame.large & chance(rng, 0.28, count))[:, None] & config.has("point_defects")
     height[:, 1:] = np.where(point, height[:, 1:] / 2, height[:, 1:])
     width_nm = np.where(point, rng.uniform(0.14, 0.26, many), width_nm)
-    x, y = _draw_places(rng, large, many)
+    x, y = _draw_positions(rng, large, many)
     return Features(
         tallest_pm=np.where(present[:, 0], tallest, 0),
         height_pm=np.where(present, height, 0),
@@ -92,22 +85,11 @@ def draw_features(rng, frame, states, lattice_pm, config):
 
 
 def add_features(heights, rng, features, frame, states, tips, lattice_pm, config):
-    """Add the features to the lattice, which is not resolved on top of a tall one.
-
-    Args:
-        heights: float32 array of shape `(scans, lines, pixels)`, in pm; changed.
-        rng: numpy Generator.
-        features: `Features`.
-        frame: `Frame`.
-        states: `States`.
-        tips: `Tips`.
-        lattice_pm: float array of shape `(scans,)`.
-        config: `SimulationConfig`.
-    """
+    """Add the features to `heights`, whose lattice is not resolved on top of a tall one."""
     count, size = heights.shape[:2]
     many = features.x.shape
     index = np.arange(size, dtype=np.float32)
-    stays = np.ones((*many, size), bool)
+    stays = np.ones((*many, size), bool)  # (scans, features, lines)
     dragged = chance(rng, 0.12, many) & config.has("dragging")
     end = features.y + rng.normal(0, 0.3, many) * features.width
     stays[dragged] = index <= end[dragged][:, None]
@@ -117,7 +99,7 @@ def add_features(heights, rng, features, frame, states, tips, lattice_pm, config
     offset = frame.to_pixels(tips.offset_nm[:, 0]) * reach[:, None, None]
     share = tips.weight[:, 0] / tips.weight[:, 0].sum(1, keepdims=True)
     oblong = rng.uniform(0.75, 1.33, many)
-    left, right = [], []
+    left, right = [], []  # of (scans, objects, lines) and (scans, objects, pixels)
 
     def add(amount, x, width_x, y, width_y):
         left.append(_bump(index, y, width_y) * stays * amount.astype(np.float32)[..., None])
@@ -131,6 +113,7 @@ def add_features(heights, rng, features, frame, states, tips, lattice_pm, config
             features.y + offset[:, tip, None, 1],
             features.width / oblong,
         )
+    # a halo of the other sign beside some features
     shade = chance(rng, 0.5, many) * rng.uniform(0.15, 0.7, many) * config.has("shadows")
     width = features.width * np.sqrt(1.3)
     beside_x = features.x + rng.normal(0, 1.6, many) * features.width
@@ -138,22 +121,14 @@ def add_features(heights, rng, features, frame, states, tips, lattice_pm, config
     add(-shade * features.height_pm * share[:, :1], beside_x, width, beside_y, width)
 
     objects = _product(left, right)
+    # a blunt object images the apex, not the lattice: above 4 lattice deviations it fades
     tall = objects / (4 * lattice_pm[:, None, None] + 1).astype(np.float32)
     heights /= 1 + 0.5 * tall * tall
     heights += objects
 
 
 def add_background(heights, rng, states, frame, lattice_pm, config):
-    """Add smooth hills and hollows, wider than any feature.
-
-    Args:
-        heights: float32 array of shape `(scans, lines, pixels)`, in pm; changed.
-        rng: numpy Generator.
-        states: `States`.
-        frame: `Frame`.
-        lattice_pm: float array of shape `(scans,)`.
-        config: `SimulationConfig`.
-    """
+    """Add smooth hills and hollows to `heights`, wider than any feature."""
     count, size = heights.shape[:2]
     many = (count, _HILLS)
     index = np.arange(size, dtype=np.float32)
@@ -182,14 +157,14 @@ def _draw_number(rng, frame, states):
     return np.where(states.is_kind("faint", "smear"), np.maximum(number, 1), number)
 
 
-def _draw_places(rng, large, many):
-    """Half of the features lie at the rim: operators scan beside what is tall."""
+def _draw_positions(rng, large, many):
+    """Draw x and y in widths of the scan; half lie at the rim: operators avoid tall ones."""
     x, y = rng.uniform(-0.08, 1.08, (2, *many))
     rim = chance(rng, 0.5, many) & ~large
     side = rng.integers(0, 4, many)
     depth = rng.normal(0, 0.06, many)
-    place = np.where(side % 2 == 0, depth, 1 - depth)
-    return np.where(rim & (side < 2), place, x), np.where(rim & (side >= 2), place, y)
+    edge = np.where(side % 2 == 0, depth, 1 - depth)
+    return np.where(rim & (side < 2), edge, x), np.where(rim & (side >= 2), edge, y)
 
 
 def _bump(index, centre, width):
@@ -198,5 +173,6 @@ def _bump(index, centre, width):
 
 
 def _product(left, right):
+    """Sum all objects: `(scans, lines, objects)` times `(scans, objects, pixels)`."""
     left, right = np.concatenate(left, 1), np.concatenate(right, 1)
     return left.transpose(0, 2, 1) @ right

@@ -4,6 +4,7 @@ import multiprocessing
 import signal
 import threading
 from collections import deque
+from collections.abc import Callable
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from itertools import cycle, islice
@@ -20,20 +21,27 @@ from stm_keras.simulate.config import SimulationConfig
 from stm_keras.simulate.scanner import CHUNK, simulate_chunk
 
 
-def simulate(count, seed, config=None, workers=1, progress=None, start=0):
+def simulate(
+    count: int,
+    seed: int,
+    config: SimulationConfig | None = None,
+    workers: int = 1,
+    progress: Callable[[int, int], object] | None = None,
+    start: int = 0,
+) -> Dataset:
     """Simulate scans of H:Si(100) with the class of every line.
 
     A seed names an endless stream of scans: the first scans are the same however many
     are asked for, and the bytes are the same on any number of workers and threads.
 
     Args:
-        count: int. Number of scans.
-        seed: int. Names the stream.
-        config: `SimulationConfig`, or None for its defaults.
-        workers: int. Processes. A script that asks for more than one needs
+        count: Number of scans.
+        seed: Names the stream.
+        config: What is drawn, and which effects are on.
+        workers: Processes. A script that asks for more than one needs
             `if __name__ == "__main__":`, as always with processes.
-        progress: callable `(done, total)`, called after every few scans, or None.
-        start: int. First scan of the stream to return.
+        progress: Called with (done, total) after every few scans.
+        start: First scan of the stream to return.
 
     Returns:
         `Dataset` with uint8 images of shape `(count, size, size)`, recorded as real
@@ -50,23 +58,30 @@ def simulate(count, seed, config=None, workers=1, progress=None, start=0):
     check_arguments(count, seed, config, workers, progress, start)
     first, last = start // CHUNK, (start + count - 1) // CHUNK
     jobs = ((seed, chunk, config) for chunk in range(first, last + 1))
-    columns, done = {}, 0
+    columns: dict[str, np.ndarray] = {}
+    done = 0
     with closing(run_jobs(simulate_chunk, jobs, min(workers, last - first + 1))) as parts:
         for chunk, part in enumerate(parts, first):
-            begin = max(start - chunk * CHUNK, 0)
-            rows = slice(done, min(done + CHUNK - begin, count))
+            first_row = max(start - chunk * CHUNK, 0)
+            rows = slice(done, min(done + CHUNK - first_row, count))
             done = rows.stop
             for name, values in part.items():
                 if name not in columns:
                     columns[name] = _empty((count, *values.shape[1:]), values.dtype)
-                columns[name][rows] = values[begin : begin + rows.stop - rows.start]
+                columns[name][rows] = values[first_row : first_row + rows.stop - rows.start]
             if progress is not None:
                 progress(done, count)
 
-    fields = ("images", "labels", "lines", "line_labels", "change_line")
-    known = {name: columns.pop(name) for name in fields}
-    source = f"simulated, seed {seed}" + (f" from scan {start}" if start else "")
-    return Dataset(**known, classes=CLASSES, parameters=columns, source=source)
+    return Dataset(
+        images=columns.pop("images"),
+        labels=columns.pop("labels"),
+        lines=columns.pop("lines"),
+        line_labels=columns.pop("line_labels"),
+        change_line=columns.pop("change_line"),
+        classes=CLASSES,
+        parameters=columns,
+        source=f"simulated, seed {seed}" + (f" from scan {start}" if start else ""),
+    )
 
 
 def _empty(shape, dtype):
@@ -79,7 +94,7 @@ def _empty(shape, dtype):
         ) from None
 
 
-def check_arguments(count, seed, config, workers, progress=None, start=0):
+def check_arguments(count, seed, config, workers=1, progress=None, start=0):
     """Raise a `UsageError` where an argument of `simulate` makes no sense."""
     for name, value, low in (
         ("count", count, 1),
@@ -113,18 +128,11 @@ def simulate_shards(
     overwrite=False,
     progress=None,
 ):
-    """Simulate scans of H:Si(100) into a sharded dataset.
+    """Simulate the scans of `simulate` into a sharded dataset.
 
-    They are the scans that `simulate` gives. Each process makes and writes shards of its
-    own, one in memory at a time. Call it again after an interruption: what is there is
-    kept, and the bytes are those of an undisturbed run.
-
-    Args:
-        count, seed, config, workers: As for `simulate`.
-        folder, shard_size, overwrite, progress: As for `write_shards`.
-
-    Returns:
-        As of `write_shards`.
+    Each process makes and writes shards of its own, one in memory at a time. Call it again
+    after an interruption: what is there is kept, and the bytes are those of an undisturbed
+    run. Arguments and result are those of `simulate` and `write_shards`.
 
     Raises:
         UsageError: An argument makes no sense.
@@ -136,24 +144,23 @@ def simulate_shards(
 
     def work(jobs):
         tasks = ((seed, config, *job) for job in jobs)
-        with closing(
-            run_jobs(_simulate_shard, tasks, min(workers, len(jobs) or 1))
-        ) as done:
-            yield from done
+        shards = run_jobs(_simulate_shard, tasks, min(workers, len(jobs) or 1))
+        with closing(shards):
+            yield from shards
 
     settings = shard_settings(count, seed, config)
     return write_shards(folder, settings, count, shard_size, work, overwrite, progress)
 
 
 def shard_settings(count, seed, config):
-    """Return what decides the bytes of simulated shards: dict, JSON-ready."""
-    drawn = {**asdict(config), "effects": sorted(config.effects)}
+    """Return the settings that decide the bytes of simulated shards: dict, JSON-ready."""
     return {
         "command": "simulate",
         "stm_keras": __version__,
         "count": count,
         "seed": seed,
-        **drawn,
+        **asdict(config),
+        "effects": sorted(config.effects),
     }
 
 
@@ -162,15 +169,9 @@ def _simulate_shard(seed, config, path, start, scans):
 
 
 def run_jobs(work, jobs, workers):
-    """Yield the result of each job, in order, few of them in memory.
+    """Yield `work(*job)` for each of `jobs`, in order, few of them in memory.
 
-    Args:
-        work: function of a module, which a process can import.
-        jobs: iterator of tuples, the arguments of `work`.
-        workers: int. Processes; 1 is this one.
-
-    Yields:
-        What `work` returns.
+    `work` is a function of a module, which a process can import; of one worker it runs here.
 
     Raises:
         StmKerasError: A worker process died.
@@ -217,7 +218,7 @@ def run_jobs(work, jobs, workers):
 
 
 def _received(pipe):
-    """Return what a worker sends, or raise it."""
+    """Return the result that a worker sends, or raise its exception."""
     result = pipe.recv()
     if isinstance(result, BaseException):
         raise result
@@ -227,8 +228,8 @@ def _received(pipe):
 def _work(work, pipe):
     """Do the jobs that come through a pipe of this worker alone, until it ends.
 
-    A pool of processes shares one pipe for all results: where one is killed while it
-    writes, the others and the parent wait for ever (seen with Python 3.11).
+    A pool of processes shares one pipe for all results: if one is killed while it writes,
+    the rest and the parent wait for ever (seen with Python 3.11).
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with suppress(EOFError, ConnectionError), threadpool_limits(1):  # same bytes everywhere
@@ -243,7 +244,7 @@ def _work(work, pipe):
 
 @contextmanager
 def _no_interrupt():
-    """Let processes start deaf to Ctrl-C: the parent alone answers it."""
+    """Start processes that ignore Ctrl-C: the parent alone handles it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stm_keras.simulate.noise import chance, log_uniform
+from stm_keras.scan import ROW_NM
+from stm_keras.simulate.config import chance, log_uniform
 
-ROW_NM = 0.768  # between dimer rows: twice the surface lattice constant
-DIMER_NM = 0.384  # between dimers along a row
+DIMER_NM = ROW_NM / 2  # between dimers along a row
 
 
 @dataclass(frozen=True)
@@ -43,30 +43,25 @@ class Frame:
         return self.size_nm > 8
 
     def to_pixels(self, offsets_nm):
-        """Turn offsets along lattice axes into pixels (fast, slow).
-
-        Args:
-            offsets_nm: float array of shape `(scans, offsets, 2)`.
-
-        Returns:
-            float array of the same shape.
-        """
+        """Turn offsets along lattice axes, `(scans, offsets, 2)`, into pixels (fast, slow)."""
         return offsets_nm @ self.rotation / self.pixel_nm[:, None, None]
 
 
 def draw_frame(rng, count, config):
-    """Draw the geometry of `count` scans; returns a `Frame`."""
+    """Draw the geometry of `count` scans; return a `Frame`."""
     size_nm = _draw_size(rng, count, config)
     pixel_nm = size_nm / config.size
     angle_deg = rng.uniform(*config.angle_deg, count)
     cosine, sine = np.cos(np.deg2rad(angle_deg)), np.sin(np.deg2rad(angle_deg))
     rotation = np.stack([[cosine, sine], [-sine, cosine]]).transpose(2, 0, 1)
+    # lattice periods for one pixel: turn and shear the image axes, then divide by the periods
     shear = rng.normal(0, 1, (count, 2, 2)) * config.shear * config.has("shear")
     period = np.array([ROW_NM, DIMER_NM])[:, None]
     per_pixel = rotation @ (np.eye(2) + shear) * pixel_nm[:, None, None] / period
 
     column, across, along = _draw_scanner(rng, count, config)
     origin = rng.uniform(0, 1, (count, 2, 1)) * 50
+    # (scans, 2, lines): both image axes move a line, the fast one only a column
     line = per_pixel[:, :, :1] * across[:, None] + per_pixel[:, :, 1:] * along[:, None]
     return Frame(
         size_nm=size_nm,
@@ -89,11 +84,16 @@ def _draw_size(rng, count, config):
 
 
 def _draw_scanner(rng, count, config):
-    """Pixels where the scanner really is: of each column, of each line's start."""
+    """Return where the scanner really is, in pixels: float arrays `(scans, pixels)`.
+
+    They are the fast-axis position of each column, and the offset of each line's start
+    along the fast and its position along the slow axis.
+    """
     size, scale = config.size, config.size / 128
     index = np.broadcast_to(np.arange(size), (count, size))
     creeps = chance(rng, config.p_creep, count) & config.has("creep")
     distance = np.where(creeps, rng.normal(0, 7, (2, count)), 0) * scale
+    # creep dies out over the first lines; hysteresis bows the fast axis by a parabola
     decay = np.exp(-index / (log_uniform(rng, 4, 60, count) * scale)[:, None])
     creep_across, creep_along = distance[:, :, None] * decay
     bow = rng.normal(0, 0.012, count)[:, None] * config.has("creep")

@@ -6,8 +6,9 @@ matrix (lines, harmonics) with a matrix (harmonics, columns).
 
 import numpy as np
 
-from stm_keras.simulate.geometry import DIMER_NM, ROW_NM
-from stm_keras.simulate.noise import chance, sign
+from stm_keras.scan import ROW_NM
+from stm_keras.simulate.config import chance, sign
+from stm_keras.simulate.geometry import DIMER_NM
 
 HYDROGEN_NM = 0.357  # between the two hydrogens of a dimer, across the row
 STEP_PM = 136.0  # monatomic step, a quarter of the bulk lattice constant
@@ -41,32 +42,36 @@ def tip_coefficients(tips, use_log=True):
         Tersoff and Hamann, 1985, Phys. Rev. B 31, 805; Chen, 1990, Phys. Rev. B 42, 8841.
     """
 
-    def cell(values):
+    def cell(values):  # (scans, 2) beside the grid of the unit cell
         return np.asarray(values, np.float32)[..., None, None]
 
+    # wave numbers of the grid in 1/nm: (32, 1) across the row, (16,) along it
     across = 2 * np.pi / ROW_NM * np.fft.fftfreq(_GRID[0], 1 / _GRID[0])[:, None]
     along = 2 * np.pi / DIMER_NM * np.fft.fftfreq(_GRID[1], 1 / _GRID[1])
     across, along = across.astype(np.float32), along.astype(np.float32)
     squared = across**2 + along**2
     decay = 4 * cell(tips.kappa_per_nm) ** 2
 
+    # how much of each wave is left at the apex: (scans, 2, 32, 16)
     transfer = np.exp((np.sqrt(decay) - np.sqrt(decay + squared)) * cell(tips.distance_nm))
     transfer *= (1 + cell(tips.orbital) * squared / decay) ** 2
     blur_across, blur_along = cell(tips.blur_nm[..., 0]), cell(tips.blur_nm[..., 1])
     transfer *= np.exp(-0.5 * ((across * blur_across) ** 2 + (along * blur_along) ** 2))
 
+    # the surface: two hydrogens, and bonds or dangling orbitals of the silicon between them
     left = np.exp(-0.5j * across * HYDROGEN_NM).astype(np.complex64)
     centre, asym = cell(tips.w_c), cell(tips.asym)
     surface = (1 - centre) / 2 * ((1 + asym) * left + (1 - asym) * left.conj())
     surface = surface + centre * np.exp(-0.5 * (across * cell(tips.centre_nm)) ** 2)
 
-    apexes = 0
+    apexes = 0  # currents of the mini-tips add up; each is shifted by its offset
     for weight, offset in zip(
         np.moveaxis(tips.weight, -1, 0), np.moveaxis(tips.offset_nm, -2, 0), strict=True
     ):
         phase = across * cell(offset[..., 0]) + along * cell(offset[..., 1])
         apexes = apexes + cell(weight) * np.exp(-1j * phase)
 
+    # constant current follows the logarithm, which mixes harmonics: so it is taken in space
     density = np.fft.ifft2(surface * transfer * apexes).real
     density = density / np.maximum(density.mean((-2, -1), keepdims=True), 1e-9)
     back = cell(tips.back)
@@ -81,16 +86,10 @@ def tip_coefficients(tips, use_log=True):
 
 
 def pixel_response(frame):
-    """Share of each harmonic that pixels of this size keep.
+    """Return the share of each harmonic that pixels keep: float32 `(scans, harmonics)`.
 
     Detail finer than two pixels is gone rather than aliased: scans were resized with an
     antialiased filter.
-
-    Args:
-        frame: `Frame`.
-
-    Returns:
-        float32 array of shape `(scans, harmonics)`.
     """
     frequency = HARMONICS @ frame.per_pixel  # cycles per pixel, (scans, harmonics, 2)
     response = (np.sinc(frequency) ** 2).prod(-1)
@@ -98,14 +97,10 @@ def pixel_response(frame):
 
 
 def lattice_heights(frame, line_coefficients):
-    """Heights of the lattice in a whole scan.
+    """Return the lattice of whole scans: float32 `(scans, lines, pixels)`, in pm.
 
-    Args:
-        frame: `Frame`.
-        line_coefficients: complex array of shape `(scans, lines, harmonics)`.
-
-    Returns:
-        float32 array of shape `(scans, lines, pixels)`, in pm.
+    `line_coefficients` is complex `(scans, lines, harmonics)`: the apex may change from line
+    to line.
     """
     return _product(frame.lines, frame.columns, line_coefficients)
 
@@ -118,10 +113,7 @@ def add_terraces(heights, rng, frame, line_coefficients, config):
 
     Args:
         heights: float32 array of shape `(scans, lines, pixels)`, in pm; changed.
-        rng: numpy Generator.
-        frame: `Frame`.
         line_coefficients: complex array of shape `(scans, lines, harmonics)`.
-        config: `SimulationConfig`.
 
     Returns:
         Tuple of int array `(stepped,)`: the scans with a step; and float32 array
@@ -132,6 +124,7 @@ def add_terraces(heights, rng, frame, line_coefficients, config):
     chosen = np.flatnonzero(stepped & config.has("steps"))
     direction = rng.uniform(0, 2 * np.pi, count)[chosen, None, None]
     centre = rng.uniform(0.2, 0.8, count)[chosen, None, None] * size
+    # the edge wanders by one or two rows at kinks, which are as frequent as the scan is wide
     kinked = chance(rng, 0.45 * frame.pixel_nm[:, None], (count, size))
     kink = kinked * sign(rng, (count, size)) * rng.integers(1, 3, (count, 1))
     pixel_nm = frame.pixel_nm[chosen, None]
@@ -144,6 +137,7 @@ def add_terraces(heights, rng, frame, line_coefficients, config):
     width_px = 0.2 / pixel_nm[:, None]
     upper = 1 / (1 + np.exp(-np.clip(distance / width_px, -50, 50)))
     upper = upper.astype(np.float32)
+    # swapped coordinates, in periods of the other axis: the same lattice turned by 90 degrees
     turn = np.array([[DIMER_NM / ROW_NM], [ROW_NM / DIMER_NM]])
     turned = _product(
         frame.lines[chosen, ::-1] * turn,
@@ -155,6 +149,11 @@ def add_terraces(heights, rng, frame, line_coefficients, config):
 
 
 def _product(lines, columns, line_coefficients):
+    """Real part of sum_h c_h exp(2 pi i h (line part + column part)), as one real product.
+
+    Harmonics are doubled into real and imaginary parts: `(scans, lines, 2 harmonics)` times
+    `(scans, 2 harmonics, pixels)`.
+    """
     left = _waves(lines) * line_coefficients
     right = _waves(columns)
     left = np.concatenate([left.real, -left.imag], 2)

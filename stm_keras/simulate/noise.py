@@ -1,24 +1,20 @@
-"""What the electronics add in time: noise, hum, and the lag of the feedback loop."""
+"""What the microscope adds: noise, hum, scars, jumps, wild lines, crashes, a slow loop.
+
+Each `add_...` changes `heights`, float32 array `(scans, lines, pixels)` in pm, in place;
+`lattice_pm` is the standard deviation of each scan's lattice, float array `(scans,)`.
+"""
 
 from functools import lru_cache
 
 import numpy as np
 
-_SLOW_WAVES = 12
+from stm_keras.simulate.config import chance, log_uniform, sign
+
+_SLOW_WAVES = 12  # cosines of the 1/f noise along a line
 
 
 def draw_noise_level(rng, states, lattice_pm, config):
-    """Draw the standard deviation of the noise before and after the tip change.
-
-    Args:
-        rng: numpy Generator.
-        states: `States`.
-        lattice_pm: float array of shape `(scans,)`. Standard deviation of the lattice.
-        config: `SimulationConfig`.
-
-    Returns:
-        float array of shape `(scans, 2)`, in pm.
-    """
+    """Draw the noise before and after the tip change: standard deviation in pm, `(scans, 2)`."""
     count = len(lattice_pm)
     # a weak lattice is noisier relative to itself, but less than in proportion
     weak = (8 / np.clip(lattice_pm, 2, 40)) ** 0.35
@@ -34,15 +30,9 @@ def draw_noise_level(rng, states, lattice_pm, config):
 def add_noise(heights, rng, level_pm, states, config):
     """Add noise that is smooth along a line and new on every line.
 
-    Preamplifier and loop smooth the noise in time. The next line comes a second later,
-    so nothing is left of it there, but for the resampling of lines.
-
-    Args:
-        heights: float32 array of shape `(scans, lines, pixels)`, in pm; changed.
-        rng: numpy Generator.
-        level_pm: float array of shape `(scans, 2)`.
-        states: `States`.
-        config: `SimulationConfig`.
+    Preamplifier and loop smooth the noise in time. The next line comes a second later, so
+    nothing is left of it there, except what the resampling of lines mixes. `level_pm` is
+    float array `(scans, 2)`, of `draw_noise_level`.
     """
     if not config.has("noise"):
         return
@@ -52,11 +42,14 @@ def add_noise(heights, rng, level_pm, states, config):
         inner = 0.7 * noise[:, 1:-1] + 0.15 * (noise[:, :-2] + noise[:, 2:])
         noise[:, 1:-1] = inner
     width = rng.uniform(*config.noise_correlation_px, count) * size / 128
-    noise = noise @ smoothing(width, size)
+    noise = noise @ smoothing(
+        width, size
+    )  # (scans, lines, pixels) @ (scans, pixels, pixels)
     waves = rng.standard_normal((count, size, _SLOW_WAVES), dtype=np.float32)
     slow = 0.8 * rng.random(count)
     noise += (waves * slow[:, None, None].astype(np.float32)) @ _slow_waves(size)
 
+    # a burst of louder lines in some scans, and a level that wanders from line to line
     index = np.arange(size)
     start, length = rng.integers(0, size, count), rng.integers(3, size // 3, count)
     louder = chance(rng, 0.12, count) * rng.uniform(0.5, 4, count)
@@ -67,15 +60,7 @@ def add_noise(heights, rng, level_pm, states, config):
 
 
 def add_hum(heights, rng, states, lattice_pm, config):
-    """Add a wave that is periodic in time: mains or a vibration.
-
-    Args:
-        heights: float32 array of shape `(scans, lines, pixels)`, in pm; changed.
-        rng: numpy Generator.
-        states: `States`.
-        lattice_pm: float array of shape `(scans,)`.
-        config: `SimulationConfig`.
-    """
+    """Add a wave that is periodic in time: mains or a vibration."""
     count, size = heights.shape[:2]
     usual = chance(rng, 0.08, count) * log_uniform(rng, 0.1, 0.5, count)
     loud = log_uniform(rng, 0.8, 4, count)
@@ -89,19 +74,78 @@ def add_hum(heights, rng, states, lattice_pm, config):
     index = np.arange(size)
     along = 2 * np.pi * frequency[:, None] * index
     start = 2 * np.pi * (beat[:, None] * index + wander)
+    # sin(start + along) as a product of a line part and a pixel part
     left = np.stack([np.cos(start) * level, np.sin(start) * level], 2).astype(np.float32)
     right = np.stack([np.sin(along), np.cos(along)], 1).astype(np.float32)
     heights += left @ right
 
 
+def add_scars(heights, rng, features, states, lattice_pm, config):
+    """Add short spikes along single lines: something sticks to the apex for a moment."""
+    count, size = heights.shape[:2]
+    usual = chance(rng, 0.28, count) * np.minimum(rng.geometric(0.3, count), 20)
+    often = rng.integers(3, 40, count)
+    number = np.where(states.is_kind("noisy", "unstable"), often, usual)
+    typical = lattice_pm * log_uniform(rng, 1.5, 14, count)
+    typical = np.maximum(typical, 0.12 * features.tallest_pm)
+    if not config.has("scars"):
+        return
+    for scan in np.flatnonzero(number):
+        many = number[scan]
+        lines, starts = rng.integers(0, size, many), rng.integers(0, size - 4, many)
+        lengths = rng.geometric(128 / (14 * size), many)
+        amounts = sign(rng, many) * rng.uniform(0.3, 1.6, many) * typical[scan]
+        for line, start, length, amount in zip(
+            lines, starts, lengths, amounts, strict=True
+        ):
+            heights[scan, line, start : start + length] += amount
+
+
+def add_jumps(heights, rng, features, states, lattice_pm, config):
+    """Let the height jump inside the line in which the apex changes."""
+    if not config.has("jumps"):
+        return
+    size = heights.shape[1]
+    single = np.maximum(6 * lattice_pm, 0.3 * features.tallest_pm)
+    typical = np.where(states.changed, single, 3 * lattice_pm)
+    for scan in np.flatnonzero(states.two_apexes):
+        for line in np.flatnonzero(np.diff(states.slot[scan])) + 1:
+            start = rng.integers(0, size)
+            heights[scan, line, start:] += rng.normal() * typical[scan]
+
+
+def add_wild_lines(heights, rng, states, lattice_pm, config):
+    """Add a few lines, often the first or last, that take the whole grey scale."""
+    count, size = heights.shape[:2]
+    wild = states.is_kind("flat") | chance(rng, 0.03, count)
+    if not config.has("wild_lines"):
+        return
+    for scan in np.flatnonzero(wild):
+        lines = rng.integers(0, size, rng.integers(1, 4))
+        if chance(rng, 0.5, None):
+            lines[:] = rng.choice((0, states.recorded[scan] - 1))
+        low, high = (30, 300) if states.kind[scan] >= 0 else (5, 14)
+        amount = lattice_pm[scan] * log_uniform(rng, low, high)
+        for line in lines:
+            start, length = rng.integers(0, size), rng.integers(2, size)
+            heights[scan, line, start : start + length] += sign(rng) * amount
+
+
+def add_crashes(heights, rng, states, lattice_pm, config):
+    """Let the tip run into tall islands: beyond its z range the value wraps."""
+    if not config.has("crashes"):
+        return
+    for scan in np.flatnonzero(states.is_kind("crash")):
+        island = _draw_islands(rng, heights[scan])
+        limit = rng.uniform(0.45, 0.9)
+        depth = rng.uniform(1.2, 3)
+        wrapped = np.where(island > limit, island - depth, island)
+        amount = sign(rng) * lattice_pm[scan] * log_uniform(rng, 60, 2000)
+        heights[scan] += (amount * wrapped).astype(np.float32)
+
+
 def apply_feedback(heights, rng, states, config):
     """Let the loop lag behind the surface along the fast axis, and sometimes ring.
-
-    Args:
-        heights: float32 array of shape `(scans, lines, pixels)`, in pm.
-        rng: numpy Generator.
-        states: `States`.
-        config: `SimulationConfig`.
 
     Returns:
         Tuple of float32 array like `heights` and float array of shape `(scans,)`: the
@@ -123,14 +167,10 @@ def apply_feedback(heights, rng, states, config):
 
 
 def smoothing(width, pixels):
-    """Matrix that smooths white noise along a line and keeps its variance.
+    """Return matrices that smooth white noise along a line and keep its variance.
 
-    Args:
-        width: float array of shape `(scans,)`. Standard deviation in pixels.
-        pixels: int.
-
-    Returns:
-        float32 array of shape `(scans, pixels, pixels)`, from the right.
+    `width` is the standard deviation in pixels, float array `(scans,)`; the matrices are
+    float32 `(scans, pixels, pixels)` and multiply from the right.
     """
     distance = np.arange(-(pixels - 1), pixels)
     kernel = np.exp(-0.5 * (distance / width[:, None]) ** 2)
@@ -139,13 +179,13 @@ def smoothing(width, pixels):
 
 
 def loop_response(lag, ringing, frequency, decay, pixels):
-    """Answer of the loop to a needle on the surface.
+    """Return the answer of the loop to a needle on the surface.
 
     Args:
         lag: float array of shape `(scans,)`. Time constant in pixels.
         ringing: float array of shape `(scans,)`. Strength, 0 for none.
-        frequency: float array of shape `(scans,)`. Of the ringing, in cycles per pixel.
-        decay: float array of shape `(scans,)`. Of the ringing, in pixels.
+        frequency, decay: float arrays of shape `(scans,)`. Of the ringing, in cycles per
+            pixel and in pixels.
         pixels: int.
 
     Returns:
@@ -159,158 +199,6 @@ def loop_response(lag, ringing, frequency, decay, pixels):
     ring -= ring.mean(1, keepdims=True)
     ring /= np.abs(ring).sum(1, keepdims=True)
     return (follow + 2 * ringing[:, None] * ring).astype(np.float32)
-
-
-def _causal(response):
-    """Matrix of a causal response; the tip rests on the first pixel before the line."""
-    kernel = np.concatenate([np.zeros_like(response[:, 1:]), response], 1)
-    matrix = _toeplitz(kernel).copy()
-    matrix[:, 0] += 1 - matrix.sum(1)
-    return matrix
-
-
-def _toeplitz(kernel):
-    """View of a kernel of 2n - 1 values as matrix `T[m, j] = kernel[n - 1 + j - m]`."""
-    pixels = (kernel.shape[1] + 1) // 2
-    windows = np.lib.stride_tricks.sliding_window_view(kernel, pixels, axis=1)
-    return windows[:, ::-1]
-
-
-@lru_cache(maxsize=4)
-def _slow_waves(pixels):
-    """Cosines with the weights of 1/f noise and unit variance together."""
-    order = np.arange(1, _SLOW_WAVES + 1)[:, None]
-    position = (np.arange(pixels) + 0.5) / pixels
-    waves = np.cos(np.pi * order * position) / np.sqrt(order)
-    return (waves / np.sqrt((waves**2).sum(0).mean())).astype(np.float32)
-
-
-def uniform(rng, ranges, index):
-    """Draw from the range that each index picks.
-
-    Args:
-        rng: numpy Generator.
-        ranges: array-like of shape `(classes, 2)`. Low and high of each class.
-        index: int array of any shape.
-
-    Returns:
-        float array of the shape of `index`.
-    """
-    low, high = np.moveaxis(np.asarray(ranges, float)[index], -1, 0)
-    return rng.uniform(low, high)
-
-
-def log_uniform(rng, low, high, size=None):
-    """Draw so that each factor is as likely as any other. float array of `size`."""
-    return np.exp(rng.uniform(np.log(low), np.log(high), size))
-
-
-def chance(rng, probability, size):
-    """Return True with the given probability. bool array of `size`."""
-    return rng.random(size) < probability
-
-
-def sign(rng, size=None):
-    """Return -1 or 1, either with probability one half. int array of `size`."""
-    return rng.choice((-1, 1), size)
-
-
-def add_scars(heights, rng, features, states, lattice_pm, config):
-    """Add short spikes along single lines: something sticks to the apex for a moment.
-
-    Args:
-        heights: float32 array of shape `(scans, lines, pixels)`, in pm; changed.
-        rng: numpy Generator.
-        features: `Features`.
-        states: `States`.
-        lattice_pm: float array of shape `(scans,)`.
-        config: `SimulationConfig`.
-    """
-    count, size = heights.shape[:2]
-    usual = chance(rng, 0.28, count) * np.minimum(rng.geometric(0.3, count), 20)
-    often = rng.integers(3, 40, count)
-    number = np.where(states.is_kind("noisy", "unstable"), often, usual)
-    typical = lattice_pm * log_uniform(rng, 1.5, 14, count)
-    typical = np.maximum(typical, 0.12 * features.tallest_pm)
-    if not config.has("scars"):
-        return
-    for scan in np.flatnonzero(number):
-        many = number[scan]
-        lines, starts = rng.integers(0, size, many), rng.integers(0, size - 4, many)
-        lengths = rng.geometric(128 / (14 * size), many)
-        amounts = sign(rng, many) * rng.uniform(0.3, 1.6, many) * typical[scan]
-        for line, start, length, amount in zip(
-            lines, starts, lengths, amounts, strict=True
-        ):
-            heights[scan, line, start : start + length] += amount
-
-
-def add_jumps(heights, rng, features, states, lattice_pm, config):
-    """Let the height jump inside the line in which the apex changes.
-
-    Args:
-        heights: float32 array of shape `(scans, lines, pixels)`, in pm; changed.
-        rng: numpy Generator.
-        features: `Features`.
-        states: `States`.
-        lattice_pm: float array of shape `(scans,)`.
-        config: `SimulationConfig`.
-    """
-    if not config.has("jumps"):
-        return
-    size = heights.shape[1]
-    single = np.maximum(6 * lattice_pm, 0.3 * features.tallest_pm)
-    typical = np.where(states.changed, single, 3 * lattice_pm)
-    for scan in np.flatnonzero(states.two_apexes):
-        for line in np.flatnonzero(np.diff(states.slot[scan])) + 1:
-            start = rng.integers(0, size)
-            heights[scan, line, start:] += rng.normal() * typical[scan]
-
-
-def add_wild_lines(heights, rng, states, lattice_pm, config):
-    """Add a few lines, often the first or last, that take the whole grey scale.
-
-    Args:
-        heights: float32 array of shape `(scans, lines, pixels)`, in pm; changed.
-        rng: numpy Generator.
-        states: `States`.
-        lattice_pm: float array of shape `(scans,)`.
-        config: `SimulationConfig`.
-    """
-    count, size = heights.shape[:2]
-    wild = states.is_kind("flat") | chance(rng, 0.03, count)
-    if not config.has("wild_lines"):
-        return
-    for scan in np.flatnonzero(wild):
-        lines = rng.integers(0, size, rng.integers(1, 4))
-        if chance(rng, 0.5, None):
-            lines[:] = rng.choice((0, states.recorded[scan] - 1))
-        low, high = (30, 300) if states.kind[scan] >= 0 else (5, 14)
-        amount = lattice_pm[scan] * log_uniform(rng, low, high)
-        for line in lines:
-            start, length = rng.integers(0, size), rng.integers(2, size)
-            heights[scan, line, start : start + length] += sign(rng) * amount
-
-
-def add_crashes(heights, rng, states, lattice_pm, config):
-    """Let the tip run into tall islands: beyond its z range the value wraps.
-
-    Args:
-        heights: float32 array of shape `(scans, lines, pixels)`, in pm; changed.
-        rng: numpy Generator.
-        states: `States`.
-        lattice_pm: float array of shape `(scans,)`.
-        config: `SimulationConfig`.
-    """
-    if not config.has("crashes"):
-        return
-    for scan in np.flatnonzero(states.is_kind("crash")):
-        island = _draw_islands(rng, heights[scan])
-        limit = rng.uniform(0.45, 0.9)
-        depth = rng.uniform(1.2, 3)
-        wrapped = np.where(island > limit, island - depth, island)
-        amount = sign(rng) * lattice_pm[scan] * log_uniform(rng, 60, 2000)
-        heights[scan] += (amount * wrapped).astype(np.float32)
 
 
 def _draw_islands(rng, heights):
@@ -339,3 +227,27 @@ def _draw_islands(rng, heights):
     if chance(rng, 0.35, None):  # chattering contact
         island = island + rng.normal(0, 0.25, (size, 1)) * (away < 2)
     return island
+
+
+def _causal(response):
+    """Matrix of a causal response; the tip rests on the first pixel before the line."""
+    kernel = np.concatenate([np.zeros_like(response[:, 1:]), response], 1)
+    matrix = _toeplitz(kernel).copy()
+    matrix[:, 0] += 1 - matrix.sum(1)
+    return matrix
+
+
+def _toeplitz(kernel):
+    """View of a kernel of 2n - 1 values as matrix `T[m, j] = kernel[n - 1 + j - m]`."""
+    pixels = (kernel.shape[1] + 1) // 2
+    windows = np.lib.stride_tricks.sliding_window_view(kernel, pixels, axis=1)
+    return windows[:, ::-1]
+
+
+@lru_cache(maxsize=4)
+def _slow_waves(pixels):
+    """Cosines with the weights of 1/f noise and unit variance together."""
+    order = np.arange(1, _SLOW_WAVES + 1)[:, None]
+    position = (np.arange(pixels) + 0.5) / pixels
+    waves = np.cos(np.pi * order * position) / np.sqrt(order)
+    return (waves / np.sqrt((waves**2).sum(0).mean())).astype(np.float32)

@@ -1,9 +1,14 @@
-"""The story of one chunk of scans, from the tip to the file."""
+"""One chunk of scans: the scene is drawn, recorded as a microscope does, and labelled.
+
+A line has the class that can be seen in the recorded picture: by three amplitudes of its
+lattice, if they are above a few grey levels and the noise.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from stm_keras.data.dataset import Dataset
 from stm_keras.data.preprocess import remove_line_trend
 from stm_keras.errors import UsageError
 from stm_keras.simulate import features, lattice, noise
@@ -20,13 +25,13 @@ from stm_keras.simulate.tip import (
 
 LEVELS = 254  # the real scans have 255 grey levels, 0 to 254
 ATOMS, DIMERS, ROWS = 0, 1, 2
-# thresholds that reproduce the votes on real scans
+# thresholds that reproduce the votes of raters on real scans
 _ATOMS_RATIO = 0.52  # harmonic (2, 0) over (1, 0): both hydrogens of a dimer
 _ROWS_RATIO = 0.29  # harmonic (0, 1) over (1, 0): nothing along the row
 _ONE_DIRECTION = 0.25  # (1, 0) and (2, 0) over (0, 1): only one direction, read as rows
-_ASYMMETRIC = 0.3
-_VISIBLE_GREY = 3.5
-_VISIBLE_NOISE = 1.2
+_ASYMMETRIC = 0.3  # of the tip; above it the two hydrogens do not look alike
+_VISIBLE_GREY = 3.5  # grey levels of the strongest harmonic
+_VISIBLE_NOISE = 1.2  # and its amplitude over the noise's standard deviation
 
 CHUNK = 64  # scans drawn together; the stream depends on it
 
@@ -37,12 +42,10 @@ class Scene:
 
     Args:
         heights: float32 array `(scans, lines, pixels)`, in pm.
-        frame, states, tips: `Frame`, `States`, `Tips`.
-        features: `Features`.
         amplitudes: float array `(scans, 2, harmonics)`, in pm. Lattice before and after
             the tip change.
         noise_pm: float array `(scans, 2)`.
-        stepped: bool array `(scans,)`.
+        stepped: bool array `(scans,)`. Scans with a monatomic step.
         lag_px: float array `(scans,)`. Time constant of the loop.
     """
 
@@ -58,16 +61,7 @@ class Scene:
 
 
 def simulate_chunk(seed, chunk, config):
-    """Simulate the scans of one chunk of a stream.
-
-    Args:
-        seed: int. Names the stream.
-        chunk: int. Number of the chunk.
-        config: `SimulationConfig`.
-
-    Returns:
-        dict of str to array of shape `(CHUNK, ...)`.
-    """
+    """Simulate a chunk of the stream of a seed: dict of str to array `(CHUNK, ...)`."""
     scene = draw_scene(seed, chunk, config)
     states, tips = scene.states, scene.tips
     images, span = record(scene.heights, states.recorded)
@@ -109,10 +103,10 @@ def simulate_chunk(seed, chunk, config):
 
 
 def draw_scene(seed, chunk, config):
-    """Draw the heights of one chunk; returns a `Scene`.
+    """Draw the heights of one chunk; return a `Scene`.
 
-    Each stage has random numbers of its own, so an effect that is off leaves the others
-    as they were.
+    Each stage has random numbers of its own, so that switching an effect off leaves the
+    rest as it was.
     """
     stages = np.random.SeedSequence(seed, spawn_key=(chunk,))
 
@@ -130,16 +124,16 @@ def draw_scene(seed, chunk, config):
     by_line = states.by_line(coefficients)
     heights = lattice.lattice_heights(frame, by_line)
     stepped, terraces = lattice.add_terraces(heights, rng(), frame, by_line, config)
-    drawn = features.draw_features(rng(), frame, states, lattice_pm, config)
-    features.add_features(heights, rng(), drawn, frame, states, tips, lattice_pm, config)
+    objects = features.draw_features(rng(), frame, states, lattice_pm, config)
+    features.add_features(heights, rng(), objects, frame, states, tips, lattice_pm, config)
     heights[stepped] += terraces
     features.add_background(heights, rng(), states, frame, lattice_pm, config)
     noise.add_hum(heights, rng(), states, lattice_pm, config)
     level = rng()
     noise_pm = noise.draw_noise_level(level, states, lattice_pm, config)
     noise.add_noise(heights, level, noise_pm, states, config)
-    noise.add_scars(heights, rng(), drawn, states, lattice_pm, config)
-    noise.add_jumps(heights, rng(), drawn, states, lattice_pm, config)
+    noise.add_scars(heights, rng(), objects, states, lattice_pm, config)
+    noise.add_jumps(heights, rng(), objects, states, lattice_pm, config)
     noise.add_wild_lines(heights, rng(), states, lattice_pm, config)
     noise.add_crashes(heights, rng(), states, lattice_pm, config)
     heights, lag_px = noise.apply_feedback(heights, rng(), states, config)
@@ -148,7 +142,7 @@ def draw_scene(seed, chunk, config):
         frame=frame,
         states=states,
         tips=tips,
-        features=drawn,
+        features=objects,
         amplitudes=amplitudes,
         noise_pm=noise_pm,
         stepped=np.isin(np.arange(CHUNK), stepped),
@@ -157,12 +151,12 @@ def draw_scene(seed, chunk, config):
 
 
 def corrugation(amplitudes):
-    """Standard deviation of a lattice with these amplitudes, `(..., harmonics)`."""
+    """Return the standard deviation of lattices with amplitudes `(..., harmonics)`."""
     return np.sqrt((amplitudes**2).sum(-1) / 2) + 1e-3
 
 
 def _scan_coefficients(rng, frame, states, tips, config):
-    """Coefficients of each tip state as this scan shows them, `(scans, 2, harmonics)`."""
+    """Return each tip state's coefficients as this scan shows them, `(scans, 2, harmonics)`."""
     coefficients = lattice.tip_coefficients(tips, config.has("log"))
     coefficients = coefficients * lattice.pixel_response(frame)[:, None]
     coefficients = coefficients * _draw_gain(rng, states)[..., None].astype(np.float32)
@@ -173,7 +167,7 @@ def _scan_coefficients(rng, frame, states, tips, config):
 
 
 def _draw_gain(rng, states):
-    """How much of the lattice a generic tip leaves, float array `(scans, 2)`."""
+    """Draw how much of the lattice a generic tip leaves, float array `(scans, 2)`."""
     count = len(states.kind)
     weak = rng.uniform(0.08, 0.5, count)[:, None]
     lost = rng.uniform(0.02, 0.25, (count, 2))
@@ -213,14 +207,9 @@ def record(heights, recorded):
 
 
 def resolved_class(amplitudes, asym):
-    """Tell what lattice amplitudes resolve.
+    """Return what amplitudes `(..., harmonics)` resolve: int array `(...)`.
 
-    Args:
-        amplitudes: float array of shape `(..., harmonics)`.
-        asym: float array of shape `(...)`. Asymmetry of the tip.
-
-    Returns:
-        int array of shape `(...)`: atoms, dimers or rows.
+    It is atoms, dimers or rows; `asym` is the asymmetry of the tip, float array `(...)`.
     """
     row, half = amplitudes[..., ROW], amplitudes[..., HALF_ROW]
     dimer = amplitudes[..., DIMER]
@@ -231,16 +220,15 @@ def resolved_class(amplitudes, asym):
 
 
 def visible_class(classes, amplitudes, asym, span_pm, noise_pm):
-    """Tell what a rater can see of each tip state in the recorded picture.
+    """Return what a rater can see of each tip state in the recorded picture.
 
     A lattice within a few grey levels, or in the noise, is generic whatever the tip.
 
     Args:
         classes: int array of shape `(scans, 2)`. Class of the tip.
         amplitudes: float array of shape `(scans, 2, harmonics)`, in pm.
-        asym: float array of shape `(scans, 2)`.
+        asym, noise_pm: float arrays of shape `(scans, 2)`.
         span_pm: float array of shape `(scans,)`. Height of the whole grey scale.
-        noise_pm: float array of shape `(scans, 2)`.
 
     Returns:
         Tuple of int array `(scans, 2)`: the class; float array `(scans, 2)`: grey levels
@@ -258,10 +246,6 @@ def visible_class(classes, amplitudes, asym, span_pm, noise_pm):
 def label_lines(state_classes, states):
     """Give every recorded line its class, and every scan that of most of its lines.
 
-    Args:
-        state_classes: int array of shape `(scans, 2)`. Class of each tip state.
-        states: `States`.
-
     Returns:
         Tuple of int8 array `(scans, lines)`: class of each line, -1 where it was not
         recorded; int array `(scans,)`: class of the scan, the better one in a tie;
@@ -276,18 +260,15 @@ def label_lines(state_classes, states):
     return lines, votes.argmax(1), change
 
 
-def clear_changes(dataset):
-    """Tell in which scans `change_line` is all there is to find.
+def clear_changes(dataset: Dataset) -> np.ndarray:
+    """Return in which scans `change_line` tells every tip change: bool array `(scans,)`.
 
-    It names a change of class. Where another apex of the same class took over, or an
-    apex switched back and forth, something did change but no line is named: a call in
-    such a scan is neither right nor wrong, and they are left out when calls are counted.
+    It tells a change of class. Where another apex of the same class took over, or an apex
+    switched back and forth, something did change without such a line: a detection in such a
+    scan is neither right nor wrong, and those scans are left out when detections are counted.
 
     Args:
-        dataset: `Dataset`, as of `simulate` or `simulate_others`.
-
-    Returns:
-        bool array of shape `(scans,)`.
+        dataset: As of `simulate` or `simulate_unknown`.
 
     Raises:
         UsageError: The scans are not simulated, or lost their parameters.
@@ -295,7 +276,7 @@ def clear_changes(dataset):
     if dataset.change_line is None:
         raise UsageError("`dataset` has no change lines: only simulated scans have them.")
     parameters = dataset.parameters
-    if "apex_line" not in parameters and "kind" in parameters:  # other surfaces
+    if "apex_line" not in parameters and "kind" in parameters:  # of `simulate_unknown`
         return np.ones(len(dataset), bool)
     missing = [n for n in ("apex_line", "generic_kind") if n not in parameters]
     if missing:

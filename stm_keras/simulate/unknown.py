@@ -1,8 +1,7 @@
 """Scans of surfaces and situations that a model of H:Si(100) does not know.
 
-They ask one question of a model: does it notice? They are recorded exactly as scans of
-H:Si(100) are, by the same scanner with the same noise, so that nothing but the surface
-gives them away.
+They test whether a model calls them unknown. They are recorded exactly as scans of
+H:Si(100) are, by the same scanner with the same noise, so that only the surface differs.
 
 What no microscopist could tell from H:Si(100) is left out: a plain grating or ripples
 with the period that dimer rows have in scans of 3 nm and more, a square lattice with the
@@ -11,8 +10,8 @@ with the lines, a single straight step. Noise, hum and saturation alone are kept
 a scan of H:Si(100) with the worst of tips may look like them.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from numbers import Integral
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -20,24 +19,25 @@ from threadpoolctl import threadpool_limits
 from stm_keras.data.dataset import CLASSES, Dataset
 from stm_keras.data.preprocess import remove_line_trend
 from stm_keras.errors import UsageError
+from stm_keras.scan import ROW_NM
 from stm_keras.simulate import noise, unknown_lattices, unknown_shapes
-from stm_keras.simulate.config import SimulationConfig
+from stm_keras.simulate.config import SimulationConfig, chance, log_uniform
 from stm_keras.simulate.features import Features
-from stm_keras.simulate.geometry import DIMER_NM, ROW_NM, draw_frame
-from stm_keras.simulate.noise import chance, log_uniform
+from stm_keras.simulate.generate import check_arguments
+from stm_keras.simulate.geometry import DIMER_NM, draw_frame
 from stm_keras.simulate.scanner import CHUNK, record
 from stm_keras.simulate.tip import States
 
 _ANY_NM = ((3.0, 80.0),)
 
 _UNIT_PM = 10.0  # every surface is drawn with this standard deviation
-_FRAME_NM = 10.0
-_MOST = 10  # adsorbates of one scan
+_FRAME_NM = 10.0  # width of the frame that is stretched to that of the scan
+_MOST_ADSORBATES = 10  # of one scan
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the pixels of one scan lie on its surface.
+class Coordinates:
+    """Position of each pixel of one scan on its surface.
 
     Args:
         x, y: float arrays `(lines, pixels)`, in nm, along axes of the surface that are
@@ -56,23 +56,74 @@ class Place:
         return x / self.size_nm, y / self.size_nm
 
 
-def simulate_others(count, seed, kinds=None, config=None, start=0):
+@dataclass(frozen=True)
+class Family:
+    """A family of surfaces.
+
+    Args:
+        draw: callable `(rng, coords) -> heights`, float array `(lines, pixels)` in any
+            unit, from `Coordinates`.
+        size_nm: tuple of (low, high). Widths in which the family can be recognised.
+        blur_px: (low, high). Width of the apex, in pixels of a scan of 128.
+        adsorbates: float. Probability of bright and dark spots.
+        measured: bool. False for a picture that no surface made: it is recorded
+            without noise, hum or feedback of its own.
+    """
+
+    draw: object
+    size_nm: tuple
+    blur_px: tuple = (0.3, 1.0)
+    adsorbates: float = 0.5
+    measured: bool = True
+
+
+FAMILIES = {
+    "graphite": Family(unknown_lattices.graphite, ((1.2, 5.0),)),
+    "metal (111)": Family(unknown_lattices.metal_111, ((1.3, 6.0),)),
+    "moire": Family(unknown_lattices.moire, ((5.0, 25.0),), adsorbates=0.3),
+    "square lattice": Family(unknown_lattices.square, ((1.0, 2.6), (8.5, 11.5))),
+    "oblique lattice": Family(unknown_lattices.oblique, ((4.0, 12.0),)),
+    "Si(111)-7x7": Family(unknown_lattices.silicon_7x7, ((7.0, 26.0),)),
+    "Au(111) herringbone": Family(unknown_lattices.herringbone, ((30.0, 130.0),)),
+    "molecular layer": Family(unknown_lattices.molecular_layer, ((7.0, 24.0),)),
+    "molecules": Family(unknown_shapes.molecules, ((6.0, 60.0),), (0.5, 1.5), 0),
+    "terraces": Family(unknown_shapes.terraces, ((40.0, 1000.0),), (0.4, 2.5), 0.3),
+    "islands": Family(unknown_shapes.islands, ((20.0, 500.0),), (0.4, 2.5), 0.2),
+    "grains": Family(unknown_shapes.grains, ((50.0, 3000.0),), (0.4, 2.5), 0),
+    "roughness": Family(unknown_shapes.roughness, ((20.0, 3000.0),), (0.3, 2.0), 0.2),
+    "ripples": Family(unknown_shapes.ripples, ((30.0, 3000.0),), (0.4, 2.0), 0.2),
+    "grating": Family(unknown_shapes.grating, ((1000.0, 30000.0),), (0.4, 2.0), 0.2),
+    "blank": Family(unknown_shapes.blank, _ANY_NM, measured=False),
+    "white noise": Family(unknown_shapes.white_noise, _ANY_NM, measured=False),
+    "hum": Family(unknown_shapes.hum, _ANY_NM, measured=False),
+    "saturated": Family(unknown_shapes.saturated, _ANY_NM, measured=False),
+}
+UNKNOWN_KINDS = tuple(FAMILIES)
+
+
+def simulate_unknown(
+    count: int,
+    seed: int,
+    kinds: Iterable[str] | None = None,
+    config: SimulationConfig | None = None,
+    start: int = 0,
+) -> Dataset:
     """Simulate scans that are not of H:Si(100).
 
     A seed names an endless stream, as in `simulate`: the first scans are the same
     however many are asked for. Other `kinds` or another `config` make another stream.
 
     Args:
-        count: int. Number of scans.
-        seed: int. Names the stream.
-        kinds: iterable of str. Names in `OTHERS`, drawn evenly; None for all.
-        config: `SimulationConfig`, or None for its defaults. Of the scanner alone: size
-            in pixels, angle, drift, noise, aborts and effects.
-        start: int. First scan of the stream to return.
+        count: Number of scans.
+        seed: Names the stream.
+        kinds: Names in `UNKNOWN_KINDS`, drawn evenly; None for all.
+        config: Of the scanner alone: size in pixels, angle, drift, noise, aborts and
+            effects.
+        start: First scan of the stream to return.
 
     Returns:
         `Dataset` with uint8 images of shape `(count, size, size)`, labels of -1 and no
-        tip change. `parameters` holds `kind` (index into `OTHER_KINDS`),
+        tip change. `parameters` holds `kind` (index into `UNKNOWN_KINDS`),
         `scan_size_nm`, `angle_deg`, `blur_px` and `noise_to_surface`, each of shape
         `(count,)`; the last two are 0 for a picture that no surface made.
 
@@ -80,11 +131,12 @@ def simulate_others(count, seed, kinds=None, config=None, start=0):
         UsageError: An argument makes no sense.
     """
     config = SimulationConfig() if config is None else config
-    chosen = _check(count, seed, kinds, config, start)
+    check_arguments(count, seed, config, start=start)
+    kinds = _kind_indices(kinds)
     first, last = start // CHUNK, (start + count - 1) // CHUNK
     with threadpool_limits(1):  # the same bytes everywhere
         parts = [
-            _simulate_chunk(seed, chunk, chosen, config) for chunk in range(first, last + 1)
+            _simulate_chunk(seed, chunk, kinds, config) for chunk in range(first, last + 1)
         ]
     rows = slice(start - first * CHUNK, start - first * CHUNK + count)
     columns = {name: np.concatenate([p[name] for p in parts])[rows] for name in parts[0]}
@@ -100,22 +152,37 @@ def simulate_others(count, seed, kinds=None, config=None, start=0):
     )
 
 
-def _simulate_chunk(seed, chunk, chosen, config):
-    stages = np.random.SeedSequence(seed, spawn_key=(chunk, len(OTHERS)))
+def _kind_indices(kinds):
+    """Return the indices in `UNKNOWN_KINDS` of some kinds, or of all."""
+    kinds = (
+        UNKNOWN_KINDS if kinds is None else (kinds,) if isinstance(kinds, str) else kinds
+    )
+    kinds = tuple(kinds)
+    unknown = [kind for kind in kinds if kind not in FAMILIES]
+    if unknown or not kinds:
+        received = ", ".join(map(repr, unknown)) or "none"
+        raise UsageError(
+            f"`kinds` must name surfaces. Received: {received}. Known: {', '.join(FAMILIES)}."
+        )
+    return np.array([UNKNOWN_KINDS.index(kind) for kind in dict.fromkeys(kinds)])
+
+
+def _simulate_chunk(seed, chunk, kinds, config):
+    stages = np.random.SeedSequence(seed, spawn_key=(chunk, len(FAMILIES)))
 
     def rng():
         return np.random.default_rng(stages.spawn(1)[0])
 
-    kind = rng().choice(chosen, CHUNK)
-    families = [OTHERS[OTHER_KINDS[index]] for index in kind]
+    kind = rng().choice(kinds, CHUNK)
+    families = [FAMILIES[UNKNOWN_KINDS[index]] for index in kind]
     measured = np.array([family.measured for family in families])
     size_nm, blur_px = _draw_scale(rng(), families, config.size)
-    places, angle_deg = _draw_places(rng(), size_nm, config)
+    coordinates, angle_deg = _draw_coordinates(rng(), size_nm, config)
     states = _one_state(rng(), config)
 
     surface = rng()
-    pairs = zip(families, places, strict=True)
-    heights = np.stack([family.draw(surface, place) for family, place in pairs])
+    pairs = zip(families, coordinates, strict=True)
+    heights = np.stack([family.draw(surface, at) for family, at in pairs])
     heights = heights.astype(np.float32)
     heights[measured] = _with_spread(heights[measured])
     spots = _draw_adsorbates(rng(), families, config)
@@ -152,8 +219,8 @@ def _draw_scale(rng, families, size):
     return size_nm, blur * size / 128
 
 
-def _draw_places(rng, size_nm, config):
-    """Coordinates from the frame of an H:Si(100) scan, stretched to the new width."""
+def _draw_coordinates(rng, size_nm, config):
+    """Take coordinates from the frame of an H:Si(100) scan, stretched to the new width."""
     scanner = SimulationConfig(
         size=config.size,
         small_nm=(_FRAME_NM, _FRAME_NM),
@@ -169,11 +236,11 @@ def _draw_places(rng, size_nm, config):
     stretch = size_nm / _FRAME_NM
     x = periods[:, 0] * (ROW_NM * stretch)[:, None, None]
     y = periods[:, 1] * (DIMER_NM * stretch)[:, None, None]
-    return [Place(*one) for one in zip(x, y, size_nm, strict=True)], frame.angle_deg
+    return [Coordinates(*one) for one in zip(x, y, size_nm, strict=True)], frame.angle_deg
 
 
 def _one_state(rng, config):
-    """One tip for the whole scan; some scans stop early."""
+    """Draw `States` of one tip for the whole scan; some scans stop early."""
     size = config.size
     partial = chance(rng, config.p_partial, CHUNK)
     recorded = np.where(partial, rng.integers(size // 8, size, CHUNK), size)
@@ -194,10 +261,10 @@ def _with_spread(heights):
 
 def _draw_adsorbates(rng, families, config):
     """Few and low enough that the surface stays visible; returns `Features`."""
-    size, many = config.size, (CHUNK, _MOST)
+    size, many = config.size, (CHUNK, _MOST_ADSORBATES)
     probability = [f.adsorbates * f.measured for f in families]
-    number = chance(rng, probability, CHUNK) * rng.integers(1, _MOST + 1, CHUNK)
-    present = (np.arange(_MOST) < number[:, None]) & config.has("features")
+    number = chance(rng, probability, CHUNK) * rng.integers(1, _MOST_ADSORBATES + 1, CHUNK)
+    present = (np.arange(_MOST_ADSORBATES) < number[:, None]) & config.has("features")
     height = _UNIT_PM * log_uniform(rng, 1.5, 9, CHUNK)[:, None]
     height = height * rng.uniform(0.4, 1, many) * np.where(chance(rng, 0.3, many), -0.5, 1)
     return Features(
@@ -239,72 +306,3 @@ def _through_tip(heights, rng, blur_px, config):
 def _reflected(index, size):
     index = np.abs(index)
     return np.where(index >= size, 2 * size - 2 - index, index)
-
-
-def _check(count, seed, kinds, config, start):
-    for name, value, low in (("count", count, 1), ("seed", seed, 0), ("start", start, 0)):
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < low:
-            raise UsageError(
-                f"`{name}` must be a whole number of {low} or more. "
-                f"Received: {name}={value!r}."
-            )
-    if not isinstance(config, SimulationConfig):
-        raise UsageError(
-            f"`config` must be a SimulationConfig. Received: {type(config).__name__}."
-        )
-    kinds = OTHER_KINDS if kinds is None else (kinds,) if isinstance(kinds, str) else kinds
-    kinds = tuple(kinds)
-    unknown = [kind for kind in kinds if kind not in OTHERS]
-    if unknown or not kinds:
-        received = ", ".join(map(repr, unknown)) or "none"
-        raise UsageError(
-            f"`kinds` must name surfaces. Received: {received}. Known: {', '.join(OTHERS)}."
-        )
-    return np.array([OTHER_KINDS.index(kind) for kind in dict.fromkeys(kinds)])
-
-
-@dataclass(frozen=True)
-class Family:
-    """A family of surfaces.
-
-    Args:
-        draw: callable `(rng, place) -> heights`, float array `(lines, pixels)` in any
-            unit, from a `Place`.
-        size_nm: tuple of (low, high). Widths in which the family can be recognised.
-        blur_px: (low, high). Width of the apex, in pixels of a scan of 128.
-        adsorbates: float. Probability of bright and dark spots.
-        measured: bool. False for a picture that no surface made: it is recorded
-            without noise, hum or feedback of its own.
-    """
-
-    draw: object
-    size_nm: tuple
-    blur_px: tuple = (0.3, 1.0)
-    adsorbates: float = 0.5
-    measured: bool = True
-
-
-OTHERS = {
-    "graphite": Family(unknown_lattices.graphite, ((1.2, 5.0),)),
-    "metal (111)": Family(unknown_lattices.metal_111, ((1.3, 6.0),)),
-    "moire": Family(unknown_lattices.moire, ((5.0, 25.0),), adsorbates=0.3),
-    "square lattice": Family(unknown_lattices.square, ((1.0, 2.6), (8.5, 11.5))),
-    "oblique lattice": Family(unknown_lattices.oblique, ((4.0, 12.0),)),
-    "Si(111)-7x7": Family(unknown_lattices.silicon_7x7, ((7.0, 26.0),)),
-    "Au(111) herringbone": Family(unknown_lattices.herringbone, ((30.0, 130.0),)),
-    "molecular layer": Family(unknown_lattices.molecular_layer, ((7.0, 24.0),)),
-    "molecules": Family(unknown_shapes.molecules, ((6.0, 60.0),), (0.5, 1.5), 0),
-    "terraces": Family(unknown_shapes.terraces, ((40.0, 1000.0),), (0.4, 2.5), 0.3),
-    "islands": Family(unknown_shapes.islands, ((20.0, 500.0),), (0.4, 2.5), 0.2),
-    "grains": Family(unknown_shapes.grains, ((50.0, 3000.0),), (0.4, 2.5), 0),
-    "roughness": Family(unknown_shapes.roughness, ((20.0, 3000.0),), (0.3, 2.0), 0.2),
-    "ripples": Family(unknown_shapes.ripples, ((30.0, 3000.0),), (0.4, 2.0), 0.2),
-    "grating": Family(unknown_shapes.grating, ((1000.0, 30000.0),), (0.4, 2.0), 0.2),
-    "blank": Family(unknown_shapes.blank, _ANY_NM, measured=False),
-    "white noise": Family(unknown_shapes.white_noise, _ANY_NM, measured=False),
-    "hum": Family(unknown_shapes.hum, _ANY_NM, measured=False),
-    "saturated": Family(unknown_shapes.saturated, _ANY_NM, measured=False),
-}
-
-
-OTHER_KINDS = tuple(OTHERS)

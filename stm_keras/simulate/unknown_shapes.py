@@ -1,17 +1,17 @@
 """Surfaces without a lattice, and pictures that no surface made.
 
-Each function takes `(rng, place)`, a numpy Generator and a `Place`, and returns heights,
+Each function takes `(rng, coords)`, a numpy Generator and `Coordinates`, and returns heights,
 float array `(lines, pixels)`, in any unit.
 """
 
 import numpy as np
 
-from stm_keras.simulate.noise import chance, log_uniform, sign
+from stm_keras.simulate.config import chance, log_uniform, sign
 
 
-def molecules(rng, place):
+def molecules(rng, coords):
     """Molecules of one kind scattered over a flat terrace, each turned as it fell."""
-    lines, pixels = place.x.shape
+    lines, pixels = coords.x.shape
     number, lobes = rng.integers(6, 45), rng.integers(2, 6)
     radius = log_uniform(rng, 0.02, 0.045)
     turn = rng.integers(0, 6, number) * np.pi / 3 + rng.normal(0, 0.05, number)
@@ -30,9 +30,9 @@ def molecules(rng, place):
     return left @ right
 
 
-def terraces(rng, place):
+def terraces(rng, coords):
     """Many steps: a vicinal surface, terraces that follow hills, or a growth spiral."""
-    x, y = place.centred
+    x, y = coords.centred
     form = rng.integers(3)
     if form == 0:
         number = rng.uniform(5, 16)
@@ -49,14 +49,14 @@ def terraces(rng, place):
     return _staircase(phase, rng.uniform(0.02, 0.15))
 
 
-def islands(rng, place):
+def islands(rng, coords):
     """Islands one or two layers high: ramified, or with straight edges."""
     if chance(rng, 0.5, None):
-        field = _field(rng, place.x.shape, rng.uniform(1.8, 3.2), rng.uniform(3, 12))
+        field = _field(rng, coords.x.shape, rng.uniform(1.8, 3.2), rng.uniform(3, 12))
         sharp = rng.uniform(8, 30)
         layers = (rng.uniform(0.1, 1), rng.uniform(1.2, 2))
         return sum(_smooth(sharp * (field - level)) for level in layers)
-    x, y = place.centred
+    x, y = coords.centred
     sides, turn = rng.choice([3, 6]), rng.uniform(0, 2 * np.pi)
     directions = turn + 2 * np.pi * np.arange(sides) / sides
     cosine, sine = np.cos(directions), np.sin(directions)
@@ -71,9 +71,9 @@ def islands(rng, place):
     return heights
 
 
-def grains(rng, place):
+def grains(rng, coords):
     """A film of grains: each a dome, with cracks where they meet."""
-    x, y = (axis.astype(np.float32).ravel() for axis in place.centred)
+    x, y = (axis.astype(np.float32).ravel() for axis in coords.centred)
     number = rng.integers(25, 100)
     seeds = rng.uniform(-0.8, 0.8, (number, 2)).astype(np.float32)
     tops = rng.uniform(0, 0.6, number).astype(np.float32)
@@ -81,19 +81,19 @@ def grains(rng, place):
     # |p - s|^2 without |p|^2, which is the same for all seeds of a pixel
     squared = (seeds**2).sum(1) - tops * 0.6 / number
     nearest = (points @ np.stack([*(-2 * seeds.T), squared])).min(1)
-    return -rng.uniform(0.7, 1) * number * (nearest + x**2 + y**2).reshape(place.x.shape)
+    return -rng.uniform(0.7, 1) * number * (nearest + x**2 + y**2).reshape(coords.x.shape)
 
 
-def roughness(rng, place):
+def roughness(rng, coords):
     """A fractal surface, as deposited or eroded films have."""
     hurst = rng.uniform(0.1, 1)
     longest = log_uniform(rng, 1, 12)
-    return _field(rng, place.x.shape, 1 + hurst, longest)
+    return _field(rng, coords.x.shape, 1 + hurst, longest)
 
 
-def ripples(rng, place):
+def ripples(rng, coords):
     """Ripples that wander, fork and end, or a labyrinth."""
-    lines, pixels = place.x.shape
+    lines, pixels = coords.x.shape
     down, across = np.fft.fftfreq(lines) * lines, np.fft.rfftfreq(pixels) * pixels
     number = log_uniform(rng, 4, 16)
     away = np.hypot(down[:, None], across)
@@ -108,9 +108,9 @@ def ripples(rng, place):
     return np.tanh(steepness * waves) if steepness > 0.5 else waves
 
 
-def grating(rng, place):
+def grating(rng, coords):
     """A grating for calibration: wide bars, square pits or pillars, sharp edges."""
-    x, y = place.centred
+    x, y = coords.centred
     bars = chance(rng, 0.4, None)
     number = rng.uniform(1.6, 3) if bars else rng.uniform(2, 7)
     sharp = rng.uniform(8, 30) * 4 / number
@@ -123,9 +123,9 @@ def grating(rng, place):
     return sign(rng) * joined
 
 
-def blank(rng, place):
+def blank(rng, coords):
     """Nothing: a constant or a plane, or either in the coarse steps of a converter."""
-    lines, pixels = place.x.shape
+    lines, pixels = coords.x.shape
     form = rng.choice(3, p=(0.25, 0.25, 0.5))
     if form == 0:
         return np.full((lines, pixels), rng.normal())
@@ -138,9 +138,9 @@ def blank(rng, place):
     return np.round(hiss + plane * chance(rng, 0.5, None))
 
 
-def white_noise(rng, place):
+def white_noise(rng, coords):
     """Noise alone: new on every pixel, smooth along the line, or spikes."""
-    shape = place.x.shape
+    shape = coords.x.shape
     hiss = rng.normal(0, 1, shape)
     form = rng.integers(4)
     if form == 1:
@@ -156,9 +156,9 @@ def white_noise(rng, place):
     return hiss
 
 
-def hum(rng, place):
+def hum(rng, coords):
     """Mains or a vibration alone: each line starts in another phase."""
-    lines, pixels = place.x.shape
+    lines, pixels = coords.x.shape
     index = np.arange(pixels) / pixels
     heights = rng.normal(0, rng.uniform(0.02, 0.3), (lines, pixels))
     free = chance(rng, 0.5, None)
@@ -173,9 +173,9 @@ def hum(rng, place):
     return heights
 
 
-def saturated(rng, place):
+def saturated(rng, coords):
     """The z range or the amplifier at its end: most heights lie on one or two rails."""
-    field = _field(rng, place.x.shape, rng.uniform(1.2, 2.2), rng.uniform(1.5, 8))
+    field = _field(rng, coords.x.shape, rng.uniform(1.2, 2.2), rng.uniform(1.5, 8))
     form = rng.integers(3)
     if form == 0:  # out of range on one side
         return np.minimum(field, rng.uniform(-1.2, -0.3))
@@ -187,13 +187,10 @@ def saturated(rng, place):
 
 
 def _field(rng, shape, slope, longest):
-    """Random hills with a power law, in units of their standard deviation.
+    """Random hills of `shape` with a power law, in units of their standard deviation.
 
-    Args:
-        rng: numpy Generator.
-        shape: (lines, pixels).
-        slope: float. Amplitude falls with frequency to this power.
-        longest: float. Hills in a scan beyond which there are no larger ones.
+    The amplitude falls with frequency to the power `slope`; there are no hills wider than
+    the scan divided by `longest`.
     """
     down, across = np.fft.fftfreq(shape[0]) * shape[0], np.fft.rfftfreq(shape[1]) * shape[1]
     away = np.sqrt(longest**2 + down[:, None] ** 2 + across**2)

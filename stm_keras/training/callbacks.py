@@ -331,7 +331,7 @@ class Interrupt(keras.callbacks.Callback):
         self._former = None
 
     def on_train_begin(self, logs=None):
-        notice.patient = True
+        notice.deferred = True
         self._former = signal.getsignal(signal.SIGINT)
         if raises(self._former):
             with contextlib.suppress(ValueError):  # not the main thread: nothing comes
@@ -339,7 +339,7 @@ class Interrupt(keras.callbacks.Callback):
 
     def close(self):
         """Give the signals back to whoever had them."""
-        notice.patient = False
+        notice.deferred = False
         if signal.getsignal(signal.SIGINT) == self._note:
             signal.signal(signal.SIGINT, self._former)
 

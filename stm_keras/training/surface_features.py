@@ -149,11 +149,11 @@ def eight_bits(heights):
 
 
 def _simulated():
-    from stm_keras.simulate import SimulationConfig, simulate, simulate_others
+    from stm_keras.simulate import SimulationConfig, simulate, simulate_unknown
 
     config = SimulationConfig(p_tip_change=0.1)
     yield simulate(SIMULATED["known"], SIMULATED_SEED, config).images
-    yield simulate_others(SIMULATED["other"], SIMULATED_SEED).images
+    yield simulate_unknown(SIMULATED["other"], SIMULATED_SEED).images
 
 
 def _describe(describe, prepare, heights):

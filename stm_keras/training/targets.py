@@ -168,7 +168,7 @@ def make_training_set(dataset, indices, *, soft=0.0, balanced=True, extra=None):
 
 
 def unknown_surface_set(dataset, num_classes):
-    """Make a `TrainingSet` for the unknown-surface head alone, as of `simulate_others`."""
+    """Make a `TrainingSet` for the unknown-surface head alone, as of `simulate_unknown`."""
     count = len(dataset)
     return TrainingSet(
         images=dataset.images,

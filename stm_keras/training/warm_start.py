@@ -177,10 +177,10 @@ def _simulated_sets(config, heads, classes):
                 "`simulate.unknown` needs a model with a head for unknown surfaces, such as "
                 f"`sequential`. Received: model.name={config.model.name}."
             )
-        from stm_keras.simulate import simulate_others
+        from stm_keras.simulate import simulate_unknown
 
         count = max(settings.count // 4, 1)
         logger.info(f"Simulating {count} scans of other surfaces, seed {settings.seed}.")
-        others = simulate_others(count, settings.seed)
+        others = simulate_unknown(count, settings.seed)
         sets.append((unknown_surface_set(others, len(classes)), settings.unknown))
     return sets

@@ -140,7 +140,7 @@ def test_a_damaged_history_is_named(runs, text, phrase):
 
 def test_a_run_that_cannot_be_read_does_not_keep_the_others_back(runs, tmp_path):
     result = stm("analyze", tmp_path / "none", *runs, "--json")
-    check_error(result, 3, "none: is no run (no config.toml).")
+    check_error(result, 3, "none: is not a run (no config.toml).")
     assert len(json.loads(result.stdout)) == 2
 
 

@@ -120,7 +120,7 @@ def test_hard_labels_still_know_which_scans_all_raters_agree_on(tmp_path, datase
 def test_soft_labels_without_votes_are_refused(tmp_path):
     data = write_dataset(tmp_path / "hard.h5", count=4, sessions=1, voted=False)
     result = stm("convert", data, "-o", tmp_path / "new.h5", "--labels", "soft")
-    check_error(result, 2, "`--labels soft`: ", "holds labels, no votes. Use hard.")
+    check_error(result, 2, "`--labels soft`: ", "holds labels but no votes. Use hard.")
     assert not (tmp_path / "new.h5").exists()
 
 

@@ -194,7 +194,7 @@ def test_a_missing_model_or_dataset_is_named(trained_run, dataset_file, tmp_path
     check_error(result, 3, f"{missing}: no such file.")
     result = stm("evaluate", trained_run, "--data", tmp_path / "no.h5")
     check_error(result, 3, "no.h5: does not exist.")
-    check_error(stm("evaluate", tmp_path, "--data", dataset_file), 3, "is no run")
+    check_error(stm("evaluate", tmp_path, "--data", dataset_file), 3, "is not a run")
     assert stm("evaluate", trained_run).exit_code == 2
 
 

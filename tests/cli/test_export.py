@@ -65,7 +65,7 @@ def test_the_name_chooses_onnx(model_file, tmp_path, monkeypatch):
     result = stm("export", tmp_path / "stream.keras", "--format", "keras", "-o", output)
     check_error(result, 1, "the name of a Keras file ends in .keras")
     given = ["export", model_file, "--format", "onnx-step", "-o", tmp_path / "whole.onnx"]
-    check_error(stm(*given), 4, "judges whole scans. Take --format onnx-scan")
+    check_error(stm(*given), 4, "judges whole scans. Use --format onnx-scan")
 
 
 def test_an_output_that_cannot_be_written_is_named(model_file, tmp_path):

@@ -42,7 +42,7 @@ def history(folder):
     ("number", "code", "told", "backend"),
     [
         ("SIGINT", 130, "Interrupted.", BACKEND),
-        pytest.param("SIGUSR1", 75, "Asked to leave (SIGUSR1).", "jax", marks=ONCE),
+        pytest.param("SIGUSR1", 75, "Stopped by SIGUSR1.", "jax", marks=ONCE),
     ],
 )
 def test_a_signal_keeps_the_epochs_and_the_same_command_finishes(
@@ -62,7 +62,7 @@ def test_a_signal_keeps_the_epochs_and_the_same_command_finishes(
         text=True,
     )
     assert done.returncode == code, done.stderr
-    told = f"\n{told} Type the same command to go on in {folder}.\n"
+    told = f"\n{told} Run the same command again to go on in {folder}.\n"
     assert done.stderr.endswith(told), done.stderr
     assert "Traceback" not in done.stderr
     (first,) = history(folder)
@@ -111,7 +111,7 @@ def test_a_signal_outside_a_training_is_obeyed_at_once_and_handlers_are_given_ba
 
 def test_a_signal_within_a_step_waits_for_its_end():
     with watched():
-        notice.patient = True
+        notice.deferred = True
         os.kill(os.getpid(), signal.SIGUSR1)
         assert notice.number == signal.SIGUSR1
         with pytest.raises(Preempted):
@@ -128,5 +128,5 @@ def test_a_signal_before_the_first_epoch_leaves_nothing(
     command = ["train", "--data", dataset_file, *TINY, "-o", tmp_path / "run"]
     result = stm(*command)
     assert result.exit_code == 75
-    assert "(SIGTERM) before the first epoch was done: nothing is kept" in result.stderr
+    assert "SIGTERM before the first epoch was done: nothing is kept" in result.stderr
     assert not (tmp_path / "run").exists()

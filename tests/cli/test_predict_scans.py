@@ -150,7 +150,9 @@ def test_fail_on_may_be_repeated_and_a_bad_file_ends_with_three(folder, tmp_path
 def test_fail_on_needs_a_class_that_the_model_knows(tmp_path, facts):
     facts(classes=list("abcd"))
     result = stm("predict", write(tmp_path), "--fail-on", "rows")
-    check_error(result, 2, "`--fail-on rows`: the model knows no class 'rows', only a, b")
+    check_error(
+        result, 2, "`--fail-on rows`: the model has no class 'rows'. Its classes are a, b"
+    )
 
 
 @pytest.mark.filterwarnings("always:.*outside what the model was trained on")

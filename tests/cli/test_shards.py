@@ -103,7 +103,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path, monkeypatch):
     monkeypatch.setattr("stm_keras.simulate.generate.simulate", interrupted)
     result = stm(*GIVEN, "--shards", tmp_path / "scans")
     assert result.exit_code == 130
-    assert "Type the same command again to go on with the shards of" in result.stderr
+    assert "Run the same command again to go on with the shards of" in result.stderr
 
 
 def test_a_shard_that_went_missing_is_written_again(folder, tmp_path):
@@ -240,7 +240,7 @@ def test_info_tells_of_shards_and_verifies_them(folder, tmp_path):
     assert facts["digest"] == load_dataset(folder).digest()
     source = write_dataset(tmp_path / "scans.h5", count=4)
     result = stm("info", source, "--verify")
-    check_error(result, 2, "`--verify`:", "is no folder of shards. Leave it out.")
+    check_error(result, 2, "`--verify`:", "is not a folder of shards. Leave it out.")
 
 
 def test_audit_takes_shards_until_they_are_too_many(folder, monkeypatch):

@@ -162,7 +162,9 @@ def test_other_data_in_the_same_folder_is_refused(trained_run, tmp_path):
 def test_a_folder_that_is_no_run_is_refused_and_left_alone(tmp_path, train_command):
     (tmp_path / "letter.txt").write_text("dear")
     check_error(
-        stm(*train_command, "-o", tmp_path), 1, f"{tmp_path}: is not empty and no run."
+        stm(*train_command, "-o", tmp_path),
+        1,
+        f"{tmp_path}: is not empty and is not a run.",
     )
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
@@ -170,9 +172,7 @@ def test_a_folder_that_is_no_run_is_refused_and_left_alone(tmp_path, train_comma
 def test_an_output_that_cannot_be_written_is_refused(tmp_path, train_command):
     (tmp_path / "file").write_text("")
     result = stm(*train_command, "-o", tmp_path / "file" / "run")
-    check_error(
-        result, 1, "run: cannot be written (Not a directory). Choose another place."
-    )
+    check_error(result, 1, "run: cannot be written (Not a directory). Choose another path.")
 
 
 def test_a_second_process_in_the_folder_is_refused(trained_run, train_command):

@@ -77,7 +77,7 @@ def test_a_pair_gives_the_same_probabilities_and_carries_the_facts(
     path, predictor = file(tmp_path, kind), predictors[model]
     if kind == "onnx-step" and not predictor.every_line:
         with pytest.raises(
-            MismatchError, match="judges whole scans. Take --format onnx-scan"
+            MismatchError, match="judges whole scans. Use --format onnx-scan"
         ):
             export_model(predictor, path, kind)
         return
@@ -204,11 +204,11 @@ def _run_of(predictor):
 
 
 def _run(predictor):
-    return _run_of(predictor)(predictor.prepare(common.made_up_scans(predictor.facts)))
+    return _run_of(predictor)(predictor.prepare(common.random_scans(predictor.facts)))
 
 
 def test_scans_to_compare_on_are_whole_and_begun():
-    scans = common.made_up_scans({"max_lines": 24, "pixels": 16})
+    scans = common.random_scans({"max_lines": 24, "pixels": 16})
     last = 24 - scans.any(-1)[:, ::-1].argmax(1)
     assert (last == 24).sum() > 1
     assert (last < 20).any()
@@ -220,7 +220,7 @@ def test_a_folder_of_somebody_else_is_never_replaced(predictors, tmp_path):
     path = tmp_path / "model"
     path.mkdir()
     (path / "thesis.tex").write_text("mine")
-    with pytest.raises(OutputError, match="is no result of this command"):
+    with pytest.raises(OutputError, match="is not a result of this command"):
         export_model(predictors["cnn_small"], path, "saved-model", overwrite=True)
     assert (path / "thesis.tex").read_text() == "mine"
     (path / "thesis.tex").unlink()

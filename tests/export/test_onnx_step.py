@@ -11,12 +11,15 @@ from export_models import check_onnx
 from helpers import ONCE, REPOSITORY
 from streaming import FACTS, rough_scans, tiny_stream
 
+from stm_keras import layers
 from stm_keras.data.preprocess import has_signal
 from stm_keras.errors import InputError, MismatchError, OutputError
 from stm_keras.export import common, export_onnx
+from stm_keras.export.onnx_layers import LAYERS
 from stm_keras.inference.onnx_model import OnnxPredictor, OnnxStream
 from stm_keras.inference.predictor import LineStream, Predictor
 from stm_keras.models import MODELS
+from stm_keras.models.step import LINE_BY_LINE, chain
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -65,6 +68,21 @@ def test_every_head_of_every_line_is_that_of_keras(mixer, window, tmp_path, monk
     ours, theirs = predictor.heads(scans), copy.heads(scans)
     for name in ("change", "unknown"):
         np.testing.assert_allclose(theirs[name], ours[name], atol=1e-5)
+
+
+def test_every_layer_of_a_streaming_model_has_a_step_and_is_written_as_onnx():
+    own = [getattr(layers, name) for name in layers.__all__]
+    whole = [
+        kind.__name__
+        for kind in own
+        if hasattr(kind, "cache_shapes") != hasattr(kind, "step")
+    ]
+    assert not whole, "a layer that keeps a cache has `step` and `cache_shapes`"
+    used = {*LINE_BY_LINE, *(kind for kind in own if hasattr(kind, "step"))}
+    for mixer in ("gru", "attention", "mean"):
+        used |= {type(layer) for layer in chain(tiny_stream(mixer, trees=3).model)}
+    lacking = sorted(kind.__name__ for kind in used if kind.__name__ not in LAYERS)
+    assert not lacking, "write each as a function of `stm_keras.export.onnx_layers`"
 
 
 def test_trees_are_written_as_well(tmp_path, monkeypatch):

@@ -64,7 +64,7 @@ def test_what_is_no_model_is_named(run, tmp_path):
         InputError, match=r"no\.keras: no such file\. Give a \.keras file or"
     ):
         find_model(tmp_path / "no.keras")
-    with pytest.raises(InputError, match=r"is no run \(no config\.toml\)"):
+    with pytest.raises(InputError, match=r"is not a run \(no config\.toml\)"):
         find_model(tmp_path)
 
 

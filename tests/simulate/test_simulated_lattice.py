@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from stm_keras.data.dataset import CLASSES
+from stm_keras.scan import ROW_NM
 from stm_keras.simulate import SimulationConfig, simulate
-from stm_keras.simulate.geometry import DIMER_NM, ROW_NM
+from stm_keras.simulate.geometry import DIMER_NM
 from stm_keras.simulate.lattice import (
     DIMER,
     HALF_ROW,

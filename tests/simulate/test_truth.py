@@ -9,7 +9,7 @@ from stm_keras.simulate import (
     SimulationConfig,
     clear_changes,
     simulate,
-    simulate_others,
+    simulate_unknown,
 )
 
 OFTEN = SimulationConfig(size=32, p_tip_change=0.6)
@@ -38,7 +38,7 @@ def test_in_clear_scans_the_class_changes_where_it_is_said_and_nowhere_else():
 
 
 def test_other_surfaces_are_clear():
-    assert clear_changes(simulate_others(5, 0, config=OFTEN)).all()
+    assert clear_changes(simulate_unknown(5, 0, config=OFTEN)).all()
 
 
 def test_scans_without_the_truth_are_refused():

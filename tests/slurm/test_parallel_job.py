@@ -29,5 +29,5 @@ def test_two_processes_give_what_one_gives_also_when_they_are_stopped(
     assert result.exit_code == 0, result.stderr
     two, one = history(tmp_path / "run"), history(tmp_path / "alone")
     assert abs(two - one).max() < 2e-3
-    assert "Asked to leave (SIGUSR1)" in log
+    assert "Stopped by SIGUSR1" in log
     assert facts["Restarts"] == "1"

@@ -105,7 +105,7 @@ def test_an_evicted_job_goes_on_and_gives_what_an_undisturbed_run_gives(
     log = (tmp_path / "log").read_text()
     assert facts["JobState"] == "COMPLETED", log
     assert facts["Restarts"] == "1"
-    assert "Asked to leave (SIGUSR1). Type the same command to go on in run." in log
+    assert "Stopped by SIGUSR1. Run the same command again to go on in run." in log
     assert "run: goes on after epoch 1." in log
     check_like(tmp_path / "run", undisturbed)
 

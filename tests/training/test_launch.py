@@ -70,7 +70,7 @@ def test_who_listens_for_other_machines_says_so_before(host, tmp_path, monkeypat
     monkeypatch.setattr("stm_keras.training.parallel.make_strategy", join)
     monkeypatch.setattr("stm_keras.cli.train.check_parallel", lambda *_: find_launch())
     result = stm("train", "-o", tmp_path / "run", "--parallel", "processes")
-    told = "Listens for processes of other machines, on port 4321 of every address"
+    told = "This process listens for those of other machines: on port 4321 of every address"
     assert (told in result.stderr) == (host != "127.0.0.1")
     assert result.stderr.endswith("Error: enough\n")
 

@@ -270,7 +270,7 @@ def test_a_signal_between_epochs_loses_nothing(tmp_path, scans):
     process.send_signal(signal.SIGINT)
     told = process.communicate(timeout=60)[1]
     assert process.returncode == 130
-    assert "Type the same command to go on" in told
+    assert "Run the same command again to go on" in told
     assert "Traceback" not in told
     assert len(history(run)) >= 1
 

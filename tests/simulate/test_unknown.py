@@ -7,7 +7,7 @@ from threadpoolctl import threadpool_limits
 from stm_keras.data.dataset import CLASSES
 from stm_keras.data.preprocess import remove_line_trend
 from stm_keras.errors import UsageError
-from stm_keras.simulate import OTHER_KINDS, SimulationConfig, simulate, simulate_others
+from stm_keras.simulate import UNKNOWN_KINDS, SimulationConfig, simulate, simulate_unknown
 
 SMALL = SimulationConfig(size=48)
 CLEAN = SimulationConfig(effects=(), p_partial=0)
@@ -44,7 +44,7 @@ def peaks(image, count):
 
 
 def test_other_surfaces_are_scans_without_class_or_change():
-    dataset = simulate_others(7, 0)
+    dataset = simulate_unknown(7, 0)
     assert dataset.images.shape == (7, 128, 128)
     assert dataset.images.dtype == np.uint8
     assert dataset.classes == CLASSES
@@ -58,24 +58,24 @@ def test_other_surfaces_are_scans_without_class_or_change():
 
 
 def test_all_kinds_occur_and_are_named_by_their_index():
-    kind = simulate_others(40 * len(OTHER_KINDS), 1, config=SMALL).parameters["kind"]
-    counts = np.bincount(kind, minlength=len(OTHER_KINDS))
-    assert len(counts) == len(OTHER_KINDS)
+    kind = simulate_unknown(40 * len(UNKNOWN_KINDS), 1, config=SMALL).parameters["kind"]
+    counts = np.bincount(kind, minlength=len(UNKNOWN_KINDS))
+    assert len(counts) == len(UNKNOWN_KINDS)
     assert counts.min() > 15
 
 
 def test_chosen_kinds_alone_are_drawn():
     wanted = ("grains", "Si(111)-7x7")
-    kind = simulate_others(64, 2, wanted, SMALL).parameters["kind"]
-    assert {OTHER_KINDS[index] for index in kind} == set(wanted)
-    alone = simulate_others(3, 2, "hum", SMALL).parameters["kind"]
-    assert (alone == OTHER_KINDS.index("hum")).all()
+    kind = simulate_unknown(64, 2, wanted, SMALL).parameters["kind"]
+    assert {UNKNOWN_KINDS[index] for index in kind} == set(wanted)
+    alone = simulate_unknown(3, 2, "hum", SMALL).parameters["kind"]
+    assert (alone == UNKNOWN_KINDS.index("hum")).all()
 
 
 def test_the_first_scans_do_not_depend_on_how_many_are_asked_for():
-    few, many = simulate_others(3, 4, config=SMALL), simulate_others(130, 4, config=SMALL)
+    few, many = simulate_unknown(3, 4, config=SMALL), simulate_unknown(130, 4, config=SMALL)
     assert_same(few, many.take(np.arange(3)))
-    later = simulate_others(67, 4, config=SMALL, start=62)
+    later = simulate_unknown(67, 4, config=SMALL, start=62)
     assert_same(later, many.take(np.arange(62, 129)))
     assert later.source == "simulated, other surfaces, seed 4 from scan 62"
 
@@ -84,23 +84,23 @@ def test_blas_threads_give_the_same_bytes():
     results = []
     for threads in (1, 2):
         with threadpool_limits(threads):
-            results.append(simulate_others(64, 9))
+            results.append(simulate_unknown(64, 9))
     assert_same(*results)
 
 
 def test_seeds_and_chunks_differ_and_no_scan_is_of_the_known_stream():
-    whole = simulate_others(128, 6, config=SMALL)
+    whole = simulate_unknown(128, 6, config=SMALL)
     assert not np.array_equal(
-        whole.images[0], simulate_others(1, 7, config=SMALL).images[0]
+        whole.images[0], simulate_unknown(1, 7, config=SMALL).images[0]
     )
     assert not np.array_equal(whole.images[:64], whole.images[64:])
     known = simulate(64, 6, SMALL)
     assert not (known.images == whole.images[:64]).all((1, 2)).any()
 
 
-@pytest.mark.parametrize("kind", OTHER_KINDS)
+@pytest.mark.parametrize("kind", UNKNOWN_KINDS)
 def test_a_kind_is_recorded_as_real_scans_are(kind):
-    dataset = simulate_others(32, 3, kind, SimulationConfig(size=64, p_partial=0.5))
+    dataset = simulate_unknown(32, 3, kind, SimulationConfig(size=64, p_partial=0.5))
     assert (dataset.lines < 64).any()
     blank = 0
     pixels = np.arange(64) - 31.5
@@ -116,9 +116,9 @@ def test_a_kind_is_recorded_as_real_scans_are(kind):
     assert blank == 0 if kind != "blank" else 0 < blank < 16
 
 
-@pytest.mark.parametrize("kind", OTHER_KINDS)
+@pytest.mark.parametrize("kind", UNKNOWN_KINDS)
 def test_scans_of_a_kind_differ(kind):
-    images = simulate_others(32, 5, kind, SMALL).images
+    images = simulate_unknown(32, 5, kind, SMALL).images
     different = np.unique(images.reshape(32, -1), axis=0)
     assert len(different) >= (32 if kind != "blank" else 16)
 
@@ -126,7 +126,7 @@ def test_scans_of_a_kind_differ(kind):
 @pytest.mark.parametrize("kind", ["graphite", "metal (111)"])
 def test_close_packed_lattices_have_six_waves_at_sixty_degrees(kind):
     config = SimulationConfig(effects=(), p_partial=0)
-    dataset = simulate_others(12, 8, kind, config)
+    dataset = simulate_unknown(12, 8, kind, config)
     hexagonal = 0
     for image, size in zip(dataset.images, dataset.parameters["scan_size_nm"], strict=True):
         waves = peaks(image, 6)
@@ -139,7 +139,7 @@ def test_close_packed_lattices_have_six_waves_at_sixty_degrees(kind):
 
 
 def test_a_square_lattice_is_never_near_the_period_of_hydrogen_atoms():
-    dataset = simulate_others(24, 8, "square lattice", CLEAN)
+    dataset = simulate_unknown(24, 8, "square lattice", CLEAN)
     periods = []
     for image in dataset.images:
         waves = peaks(image, 4)
@@ -152,7 +152,7 @@ def test_a_square_lattice_is_never_near_the_period_of_hydrogen_atoms():
 
 
 def test_the_cell_of_7x7_is_2_7_nm_wide():
-    dataset = simulate_others(16, 8, "Si(111)-7x7", CLEAN)
+    dataset = simulate_unknown(16, 8, "Si(111)-7x7", CLEAN)
     fitting = 0
     for image, size in zip(dataset.images, dataset.parameters["scan_size_nm"], strict=True):
         power = spectrum(image)
@@ -165,14 +165,14 @@ def test_the_cell_of_7x7_is_2_7_nm_wide():
 
 
 def test_white_noise_has_no_structure_across_lines():
-    images = simulate_others(20, 10, "white noise", CLEAN).images.astype(float)
+    images = simulate_unknown(20, 10, "white noise", CLEAN).images.astype(float)
     images -= images.mean((1, 2), keepdims=True)
     across = (images[:, 1:] * images[:, :-1]).mean((1, 2)) / images.var((1, 2))
     assert np.abs(across).max() < 0.1
 
 
 def test_hum_is_periodic_along_a_line_and_not_in_step_between_lines():
-    images = simulate_others(20, 10, "hum", CLEAN).images
+    images = simulate_unknown(20, 10, "hum", CLEAN).images
     for image in images:
         heights = remove_line_trend(image.astype(float))
         along = np.abs(np.fft.rfft(heights * np.hanning(128), axis=1)) ** 2
@@ -182,16 +182,16 @@ def test_hum_is_periodic_along_a_line_and_not_in_step_between_lines():
 
 
 def test_grains_and_molecules_stand_out_on_the_right_side():
-    molecules = simulate_others(20, 11, "molecules", CLEAN).images.astype(float)
+    molecules = simulate_unknown(20, 11, "molecules", CLEAN).images.astype(float)
     assert (np.median(molecules, (1, 2)) < molecules.mean((1, 2))).mean() > 0.8
-    grains = simulate_others(20, 11, "grains", CLEAN).images.astype(float)
+    grains = simulate_unknown(20, 11, "grains", CLEAN).images.astype(float)
     assert (np.median(grains, (1, 2)) > grains.mean((1, 2))).mean() > 0.7
 
 
 def test_noise_follows_the_config():
-    calm = simulate_others(64, 12, "metal (111)", CLEAN)
+    calm = simulate_unknown(64, 12, "metal (111)", CLEAN)
     loud = SimulationConfig(effects=("noise",), p_partial=0, noise_to_lattice=(3, 3))
-    noisy = simulate_others(64, 12, "metal (111)", loud)
+    noisy = simulate_unknown(64, 12, "metal (111)", loud)
     assert (calm.parameters["noise_to_surface"] == 0).all()
     assert np.allclose(noisy.parameters["noise_to_surface"], 3)
     difference = np.abs(np.diff(calm.images.astype(float), axis=1)).mean()
@@ -199,9 +199,9 @@ def test_noise_follows_the_config():
 
 
 def test_others_are_quick():
-    simulate_others(1, 0)
+    simulate_unknown(1, 0)
     start = time.process_time()
-    simulate_others(128, 13)
+    simulate_unknown(128, 13)
     assert 128 / (time.process_time() - start) > 100  # 390 on an idle core
 
 
@@ -218,5 +218,5 @@ def test_others_are_quick():
 )
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(UsageError) as error:
-        simulate_others(**{"count": 1, "seed": 0, **arguments})
+        simulate_unknown(**{"count": 1, "seed": 0, **arguments})
     assert str(error.value).startswith(message)
