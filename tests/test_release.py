@@ -29,7 +29,7 @@ def test_pages_that_are_written_from_the_code_are_current(name):
 def test_every_setting_is_explained():
     page = PAGES["settings.md"]()
     assert "|  |" not in page, "give each setting a `description` in settings.py"
-    assert page.count("\n## ") == 10
+    assert page.count("\n## ") == 11
 
 
 def test_readme_names_every_command_and_only_files_that_exist():

@@ -66,7 +66,9 @@ DEFAULT = "by config"
 @click.option(
     "--seeds", type=click.IntRange(1), default=3, show_default=True, help="Scored runs."
 )
-@click.option("--cores", type=click.IntRange(0), default=0, help="Cores of a setup; 0: all.")
+@click.option(
+    "--cores", type=click.IntRange(0), default=0, help="Cores of a setup; 0: all."
+)
 @click.option("--weights", type=options.PATH, help="weights.npz of another comparison.")
 @click.option("--slurm", is_flag=True, help="Queue a job for each backend.")
 @click.option("--sbatch", multiple=True, help='Options for sbatch: "-p gpu --gres=gpu:1".')

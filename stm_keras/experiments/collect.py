@@ -185,7 +185,9 @@ def _mean_trust(runs):
     """Average over folds what the runs say of abstention, unknown surfaces and changes."""
     numbers = {}
     for run in runs:
-        for name, value in reliability_numbers(run.read_json("evaluation.json") or {}).items():
+        for name, value in reliability_numbers(
+            run.read_json("evaluation.json") or {}
+        ).items():
             numbers.setdefault(name, []).append(value)
     return {name: float(np.mean(values)) for name, values in numbers.items()}
 
