@@ -74,9 +74,7 @@ def parse(path: Path, data: bytes) -> ScanFile:
         except (OSError, UnicodeError) as error:
             raise ScanError(f"{path}: Gwyddion cannot be run ({error}).") from None
         if not target.is_file():
-            raise ScanError(
-                f"{path}: Gwyddion found no image in it. Give a file of a scan."
-            )
+            raise ScanError(f"{path}: Gwyddion found no image in it. Give a scan file.")
         _check_module(path, name, module)
         charge(target.stat().st_size, "converted by Gwyddion")
         with damage(path, "Gwyddion file"):
@@ -95,7 +93,7 @@ def _check_module(path, name, module):
     if module not in PROBES.split():
         raise NoImageError(
             f"{path}: is not a scan of a probe microscope: Gwyddion reads it as "
-            f"{module[:40]!r}. Give a file of a scan."
+            f"{module[:40]!r}. Give a scan file."
         )
 
 

@@ -147,11 +147,11 @@ def _no_image(path, curves, stacks):
         name, unit = next(iter(curves.items()))
         return NoImageError(
             f"{path}: is an HDF5 file without the image of a scan: an axis of `{name}` is in "
-            f"{unit}, not a length. Give a file of a scan."
+            f"{unit}, not a length. Give a scan file."
         )
     return NoImageError(
         f"{path}: is an HDF5 file without an image: no array of numbers has two "
-        f"axes of {FEWEST} or more. Give a file of a scan."
+        f"axes of {FEWEST} or more. Give a scan file."
     )
 
 

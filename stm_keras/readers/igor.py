@@ -49,14 +49,13 @@ def parse(path: Path, data: bytes) -> ScanFile:
         raise ScanError(f"{path}: is an Igor wave of {stored.dtype}, not of heights.")
     if stored.ndim < 2 or min(stored.shape[:2]) < FEWEST:
         raise NoImageError(
-            f"{path}: is an Igor wave of shape {stored.shape}: curves, not an image. Give a "
-            "file of a scan."
+            f"{path}: is an Igor wave of shape {stored.shape}: curves, not an image. Give a scan."
         )
     labels = [_text(label) for label in wave["labels"][2]] if stored.ndim == 3 else []
     if stored.ndim > 3 or (stored.ndim == 3 and not any(labels)):
         raise NoImageError(
             f"{path}: is an Igor wave of shape {stored.shape} without channel names: a "
-            "spectroscopy grid, not an image. Give a file of a scan."
+            "spectroscopy grid, not an image. Give a scan file."
         )
     check_shape(path, stored.shape[1], stored.shape[0])
     if stored.ndim == 2:
@@ -70,7 +69,7 @@ def parse(path: Path, data: bytes) -> ScanFile:
     if others:
         raise NoImageError(
             f"{path}: is an Igor wave over {others[0][:20]}, not over metres: spectra, not an "
-            "image. Give a file of a scan."
+            "image. Give a scan file."
         )
     note = _note(_text(wave.get("note", b"")))
     metadata = read_metadata(note, stored.shape[1], stored.shape[0])
@@ -106,7 +105,7 @@ def _check_sizes(path, data):
     if version != 5:
         raise NoImageError(
             f"{path}: is an Igor wave of version {version}, which holds a curve, not an "
-            "image. Give a file of a scan."
+            "image. Give a scan file."
         )
     parts = struct.unpack_from(f"{order}iiii4i4ii", data, 4)
     needed = 64 + sum(parts)

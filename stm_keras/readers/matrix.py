@@ -56,7 +56,7 @@ def parse(path: Path, data: bytes) -> ScanFile:
     if result is not None:
         if not len(counts) or any(_has_heights(path, each) for each in result.images):
             return result
-        reason = "the index is damaged (it gives no height that can be)"
+        reason = "the index is damaged (none of its heights is possible)"
     name = CHANNELS.get(channel, channel)
     images, assumed = guess_images(path, planned, counts, name)
     warning = (

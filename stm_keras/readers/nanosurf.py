@@ -48,7 +48,7 @@ def parse(path: Path, data: bytes) -> ScanFile:
         images.append(_image(entry, stored[::-1], bits, title, metadata))
     if not images:
         raise NoImageError(
-            f"{path}: is a Nanosurf file of curves, without an image. Give a file of a scan."
+            f"{path}: is a Nanosurf file of curves, without an image. Give a scan file."
         )
     return ScanFile(images=tuple(images), size=size)
 

@@ -51,7 +51,7 @@ def parse(path: Path, data: bytes) -> ScanFile:
     if not images:
         raise NoImageError(
             f"{path}: is a netCDF file without an image: no variable has two axes of "
-            f"{FEWEST} or more. Give a file of a scan."
+            f"{FEWEST} or more. Give a scan file."
         )
     for image in images:
         check_shape(path, *image.heights.shape)

@@ -39,7 +39,7 @@ def parse(path: Path, data: bytes) -> ScanFile:
     header, channels = _parse_text(data[:LARGEST])
     if not channels:
         raise NoImageError(
-            f"{path}: is a SCALA file of spectra, without an image. Give a file of a scan."
+            f"{path}: is a SCALA file of spectra, without an image. Give a scan file."
         )
     pixels, lines = (abs(int(header[f"Image Size in {axis}"])) for axis in "XY")
     check_shape(path, lines, pixels, len(channels))

@@ -167,7 +167,7 @@ def choose(path: str | Path, scan_file: ScanFile, channel: str | None = None) ->
         ScanError: There is no such image, or nothing of it was recorded.
     """
     if not scan_file.images:
-        raise ScanError(f"{path}: holds no image. Give a file of a scan.")
+        raise ScanError(f"{path}: holds no image. Give a scan file.")
     if scan_file.doubt and channel is None:
         raise UnclearError(f"{path}: {scan_file.doubt}.")
     scan_file = replace(scan_file, images=distinct(scan_file.images))

@@ -154,8 +154,7 @@ def _matrix(path, table, header, name):
         table = table.reshape(-1)[: lines * pixels].reshape(lines, pixels)
     if lines < FEWEST_LINES or pixels < FEWEST_LINES:
         raise NoImageError(
-            f"{path}: is a table of {lines} lines of {pixels} numbers, not an image. Give a "
-            "file of a scan."
+            f"{path}: is a table of {lines} lines of {pixels} numbers, not an image. Give a scan."
         )
     check_shape(path, lines, pixels)
     factor, unit = _unit(table, header)
