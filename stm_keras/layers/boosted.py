@@ -84,8 +84,8 @@ class BoostedTrees(keras.layers.Layer):
         # from the leaves to the roots: (..., 8 * trees) to (..., trees)
         for depth in reversed(range(DEPTH)):
             count = 2**depth * self.trees
-            start = (2**depth - 1) * self.trees
-            share = right[..., start : start + count]
+            first = (2**depth - 1) * self.trees
+            share = right[..., first : first + count]
             low, high = value[..., :count], value[..., count:]
             value = low + share * (high - low)
         lines = ops.shape(features)[1]
