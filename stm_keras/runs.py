@@ -79,7 +79,7 @@ class JsonFolder:
     kind: ClassVar[str] = "a folder of stm-keras"  # for messages
     records: ClassVar[dict] = {}  # name of a file to the record that it must hold
 
-    def file(self, *names: str) -> Path:
+    def file(self, *names: str | Path) -> Path:
         """Return the `Path` of a file of the folder."""
         return self.path.joinpath(*names)
 

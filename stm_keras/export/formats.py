@@ -1,5 +1,6 @@
 """Export a model: the formats, which backend writes which of them, and the export itself."""
 
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -58,7 +59,7 @@ class Format:
 
     title: str
     suffix: str
-    needs: dict[str, tuple[str, ...]]
+    needs: Mapping[str, tuple[str, ...]]
     facts: str
     reader: str
     cannot: dict[str, str] = field(default_factory=dict)

@@ -97,7 +97,7 @@ def train(
         stages.append(refit_stage(run, split))
     if strategy.rank == 0 and not is_finished(run.epochs(), config.train):
         run.file("evaluation.json").unlink(missing_ok=True)  # of fewer epochs
-    cache = {}  # simulated scans, the same for all
+    cache: dict = {}  # simulated scans, the same for all
     for number, (stage_run, stage_split) in enumerate(stages, 1):
         title = f"Training {number} of {len(stages)}" if len(stages) > 1 else ""
         _train_stage(config, stage_run, dataset, stage_split, strategy, title, cache)
