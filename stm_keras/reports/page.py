@@ -57,19 +57,22 @@ def macro(template: str, name: str, *arguments):
     return getattr(_environment().get_template(template).module, name)(*arguments)
 
 
-def table(heads, rows) -> Markup:
+# HTML for `page`, as plain str: `Markup` would escape what it is joined with.
+
+
+def table(heads, rows) -> str:
     """Write a table of texts that scrolls on a narrow screen."""
-    return macro("macros.html", "table", heads, rows)
+    return "".join(macro("macros.html", "table", heads, rows))
 
 
-def picture(figure, description: str, size: str = "wide") -> Markup:
+def picture(figure, description: str, size: str = "wide") -> str:
     """Draw a matplotlib figure into the page; `size` is "wide" or "medium"."""
-    return macro("macros.html", "picture", figure_png(figure), description, size)
+    return "".join(macro("macros.html", "picture", figure_png(figure), description, size))
 
 
-def text(value) -> Markup:
+def text(value) -> str:
     """Escape a text, and control characters too, which no HTML may hold."""
-    return escape(printable(value))
+    return "".join(escape(printable(value)))
 
 
 def markdown(value) -> str:
@@ -98,7 +101,7 @@ def _environment():
     environment.filters |= {
         "anchor": lambda name: name.lower().replace(" ", "-"),
         "bounds": bounds,
-        "breakable": lambda name: text(name).replace("/", Markup("/<wbr/>")),
+        "breakable": lambda name: Markup(text(name).replace("/", "/<wbr/>")),
         "data_url": data_url,
         "md": markdown,
         "number": number,
