@@ -11,27 +11,13 @@ CITATION = (
     "(arXiv 1907.13401)"
 )
 LRCN = {"auroc": 0.960, "balanced_accuracy": 0.847}
+LINES = (21, 32, 48, 64, 80, 96, 112, 126)
 LRCN_BY_LINES = {  # score to lines to value
-    "auroc": {
-        21: 0.933,
-        32: 0.937,
-        48: 0.942,
-        64: 0.946,
-        80: 0.951,
-        96: 0.954,
-        112: 0.958,
-        126: 0.960,
-    },
-    "balanced_accuracy": {
-        21: 0.793,
-        32: 0.800,
-        48: 0.809,
-        64: 0.820,
-        80: 0.829,
-        96: 0.841,
-        112: 0.849,
-        126: 0.851,
-    },
+    name: dict(zip(LINES, values, strict=True))
+    for name, values in {
+        "auroc": (0.933, 0.937, 0.942, 0.946, 0.951, 0.954, 0.958, 0.960),
+        "balanced_accuracy": (0.793, 0.800, 0.809, 0.820, 0.829, 0.841, 0.849, 0.851),
+    }.items()
 }
 PADDED_BY_LINES = {  # the full-scan network, missing lines set to zero
     "auroc": {2: 0.858, 8: 0.867, 20: 0.875},

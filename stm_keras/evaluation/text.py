@@ -19,28 +19,22 @@ MEANINGS = {
     "ece": "Mean distance between confidence and accuracy; 0 is calibrated. Chance adds to "
     "it, so its interval, which is corrected for that, may lie below.",
 }
-PROTOCOLS = {
+PROTOCOLS = {  # title and meaning
     "p1": (
         "P1, random split per scan",
-        (
-            "As in Gordon et al. 2020. Comparable with that paper, and optimistic "
-            "on real scans: nearly every test scan has a sibling of the same session in "
-            "training. Simulated scans are independent, and need no sessions."
-        ),
+        "As in Gordon et al. 2020. Comparable with that paper, and optimistic on real scans: "
+        "nearly every test scan has a sibling of the same session in training. Simulated scans "
+        "are independent, and need no sessions.",
     ),
     "p2": (
         "P2, split by session",
-        (
-            "As a user meets it: every test scan is of a day that the model has not seen. "
-            "The headline."
-        ),
+        "As a user meets it: every test scan is of a day that the model has not seen. The "
+        "headline.",
     ),
     "p3": (
         "P3, one campaign left out",
-        (
-            "As another laboratory meets it: months of work that the model has not seen. "
-            "Scan angle and class go together within a campaign: the hardest test."
-        ),
+        "As another laboratory meets it: months of work that the model has not seen. Scan angle "
+        "and class go together within a campaign: the hardest test.",
     ),
 }
 FEW_SESSIONS = 10
