@@ -229,7 +229,7 @@ def test_other_surfaces_are_told_from_the_known_one(dataset_file, tmp_path):
     assert unknown["found"] == 1
     assert unknown["interval"][0] <= unknown["auroc"] <= unknown["interval"][1]
     page = (tmp_path / "scored" / "report.html").read_text()
-    assert "Surfaces it does not know" in page
+    assert "<h2>Unknown surfaces</h2>" in page
     assert "noise.npy" in page
 
 

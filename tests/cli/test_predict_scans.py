@@ -243,7 +243,7 @@ def test_the_report_is_one_file_that_holds_everything(folder, tmp_path):
     assert result.exit_code == 3
     page = (tmp_path / "r.html").read_text()
     assert "<h1>4 scans</h1>" in page
-    assert page.count("<img src=") == page.count("data:image/png;base64,") == 3
+    assert page.count("<img src=") == page.count("data:image/jpeg;base64,") == 3
     assert "http" not in page
     assert "<b>&.sxm" not in page
     assert "&lt;b&gt;&amp;.sxm" in page
