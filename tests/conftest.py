@@ -11,7 +11,7 @@ from helpers import BACKEND, FEW_LINES, TINY, stm, write_dataset
 
 from stm_keras.backend import import_keras, installed_backends
 
-KERAS_FREE = {"data", "evaluation", "readers", "runtime", "simulate", "trees"}
+KERAS_FREE = {"data", "evaluation", "readers", "reports", "simulate", "trees"}
 KERAS_FREE |= {
     "fuzz",
     "test_errors.py",
@@ -120,7 +120,7 @@ def pytest_terminal_summary(terminalreporter):
 @pytest.fixture(autouse=True)
 def _blank_figures(request, monkeypatch):
     """Draw no figure where something else is tested: a report costs what a tiny training costs."""
-    if _part(request.path) in KERAS_FREE | {"reports"} or BACKEND is None:
+    if _part(request.path) in KERAS_FREE or BACKEND is None:
         return
     if request.node.get_closest_marker("figures"):
         return
