@@ -11,7 +11,7 @@ from helpers import BACKEND, FEW_LINES, TINY, stm, write_dataset
 
 from stm_keras.backend import import_keras, installed_backends
 
-KERAS_FREE = {"data", "evaluation", "readers", "runtime", "simulate", "trees"}
+KERAS_FREE = {"data", "evaluation", "readers", "reports", "simulate", "trees"}
 KERAS_FREE |= {
     "fuzz",
     "test_errors.py",
@@ -32,6 +32,10 @@ ONE_THREAD = {  # threads of several processes would wait for one another
     "TF_NUM_INTRAOP_THREADS": "1",
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
 }
+BLANK = bytes.fromhex(  # a PNG of one pixel
+    "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55"
+    "0000000a49444154789c63f80f0001010100b138f6140000000049454e44ae426082"
+)
 backends_seen = set()  # what the processes that run tests told of themselves
 
 # A shell that runs tests in the background ignores Ctrl-C for them and all their children.
@@ -111,6 +115,20 @@ def pytest_terminal_summary(terminalreporter):
     terminalreporter.write_line(
         told + (f"; tests that load no backend ran beside {before}" if before else "")
     )
+
+
+@pytest.fixture(autouse=True)
+def _blank_figures(request, monkeypatch):
+    """Draw no figure where something else is tested: a report costs what a tiny training costs."""
+    if _part(request.path) in KERAS_FREE or BACKEND is None:
+        return
+    if request.node.get_closest_marker("figures"):
+        return
+
+    def savefig(figure, file, **options):
+        file.write(BLANK)
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", savefig)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from helpers import REPOSITORY, check_error, stm, stm_process
+from helpers import ONCE, REPOSITORY, check_error, stm, stm_process
 
 from stm_keras import backend as subject
 from stm_keras.backend import (
@@ -163,6 +163,7 @@ def test_a_device_that_makes_no_sense_is_exit_code_2(tmp_path, dataset_file):
     assert not (tmp_path / "run").exists()
 
 
+@ONCE
 def test_the_option_wins_over_the_environment_in_a_real_process(model_file, tmp_path):
     code = (
         "import sys; from stm_keras.cli.main import main\n"
@@ -206,7 +207,7 @@ print(keras.layers.Dense(2)(np.ones((1, 2))).dtype)
 """
 
 
-@pytest.mark.parametrize("floatx", ["float16", "bfloat16"])
+@pytest.mark.parametrize("floatx", ["float16", pytest.param("bfloat16", marks=ONCE)])
 def test_what_the_user_told_keras_elsewhere_has_no_effect(floatx, tmp_path):
     home = tmp_path / ".keras"
     home.mkdir()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from helpers import (
     FEW_LINES,
+    ONCE,
     check_error,
     lattice_scans,
     made_up_dataset,
@@ -19,6 +20,8 @@ from stm_keras.data.load import save_dataset
 from stm_keras.evaluation.plots import NAMES
 from stm_keras.evaluation.scores import HEADLINES
 from stm_keras.inference.find_model import shipped_path
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 KEYS = (  # of the issue
     "auroc balanced_accuracy accuracy ece per_class confusion by_lines intervals consensus n "

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from export_models import check_onnx
-from helpers import REPOSITORY, check_error, stm
+from helpers import ONCE, REPOSITORY, check_error, stm
 from streaming import tiny_stream
 
 from stm_keras.inference.model_file import read_facts, save_model
@@ -107,6 +107,7 @@ def test_a_pair_that_cannot_be_is_refused_before_keras_is_loaded(model_file, tmp
     assert list(tmp_path.iterdir()) == []
 
 
+@ONCE
 def test_variants_ask_for_scans_and_for_onnx(model_file, dataset_file, tmp_path):
     pytest.importorskip("onnx")
     given = ["export", model_file, "-o", tmp_path / "a.keras"]
@@ -118,6 +119,7 @@ def test_variants_ask_for_scans_and_for_onnx(model_file, dataset_file, tmp_path)
     check_error(stm(*given, "--data", tmp_path / "no.h5"), 3, "no.h5")
 
 
+@ONCE
 @pytest.mark.parametrize("variant", ["float16", "int8"])
 def test_a_variant_says_what_it_costs(variant, model_file, dataset_file, tmp_path):
     pytest.importorskip(CONVERTERS[os.environ["KERAS_BACKEND"]])
@@ -169,6 +171,7 @@ def results(trained_run, tmp_path):
     return tmp_path / "results.json", scores
 
 
+@ONCE
 def test_what_the_recipe_reached_goes_into_file_and_card(trained_run, results, tmp_path):
     file, scores = results
     output = tmp_path / "shipped.keras"
@@ -186,6 +189,7 @@ def test_what_the_recipe_reached_goes_into_file_and_card(trained_run, results, t
     assert "stm-keras benchmark configs/x.toml" in card
 
 
+@ONCE
 def test_the_evaluation_of_the_very_model_will_do(trained_run, tmp_path):
     output = tmp_path / "shipped.keras"
     scores = trained_run / "evaluation.json"
@@ -196,6 +200,7 @@ def test_the_evaluation_of_the_very_model_will_do(trained_run, tmp_path):
     assert "this very model on all complete" in output.with_suffix(".md").read_text()
 
 
+@ONCE
 def test_a_recipe_without_scores_is_not_shipped(trained_run, tmp_path):
     (tmp_path / "none.json").write_text("[]")
     (tmp_path / "bad.json").write_text("{")

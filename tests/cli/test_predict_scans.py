@@ -215,6 +215,7 @@ def test_a_name_that_leaves_no_room_for_an_ending_is_shortened(tmp_path):
     assert drawn == [len("b.sxm.png"), 204, 204]
 
 
+@pytest.mark.figures
 def test_pictures_are_drawn_one_a_scan(folder, tmp_path):
     pytest.importorskip("matplotlib")
     again = write(folder, "deep/a.sxm", 1, lines=70)

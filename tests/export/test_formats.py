@@ -22,6 +22,7 @@ from stm_keras.export import (
     formats,
 )
 from stm_keras.export.formats import EVERY_BACKEND, formats_table
+from stm_keras.export.writers import WRITERS
 from stm_keras.inference.model_file import load_predictor
 from stm_keras.runtime import scan_verdicts
 
@@ -40,6 +41,20 @@ def predictors():
 def few_scans(monkeypatch):
     """Compare on some scans, not on 100."""
     monkeypatch.setattr(common, "NUM_SCANS", 6)
+
+
+@pytest.fixture(scope="module")
+def exported(predictors, tmp_path_factory):
+    """Return the file of a network in a format, and what was told of it; written once."""
+    kept = {}
+
+    def export(model, kind):
+        if (model, kind) not in kept:
+            path = file(tmp_path_factory.mktemp(model), kind)
+            kept[model, kind] = path, export_model(predictors[model], path, kind)
+        return kept[model, kind]
+
+    return export
 
 
 def file(folder, name):
@@ -72,19 +87,19 @@ def facts_of(path, kind):
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("kind", HERE)
 def test_a_pair_gives_the_same_probabilities_and_carries_the_facts(
-    kind, model, predictors, tmp_path
+    kind, model, predictors, exported, tmp_path
 ):
-    path, predictor = file(tmp_path, kind), predictors[model]
+    predictor = predictors[model]
     if kind == "onnx-step" and not predictor.every_line:
         with pytest.raises(
             MismatchError, match="judges whole scans. Use --format onnx-scan"
         ):
-            export_model(predictor, path, kind)
+            export_model(predictor, file(tmp_path, kind), kind)
         return
-    told = export_model(predictor, path, kind)
+    path, told = exported(model, kind)
     assert told["largest_difference"] < 1e-4
     assert told["bytes"] > 1000
-    assert list(tmp_path.iterdir()) == [path]
+    assert list(path.parent.iterdir()) == [path]
     facts = facts_of(path, kind)
     assert facts["exported"] == {
         "stm_keras": __version__,
@@ -97,18 +112,18 @@ def test_a_pair_gives_the_same_probabilities_and_carries_the_facts(
         check_onnx(path)
     with pytest.raises(OutputError, match="exists already"):
         export_model(predictor, path, kind)
-    run = __import__(f"stm_keras.export.{FORMATS[kind].module}", fromlist=["read"]).read(
-        path
-    )
+    _, read = WRITERS[kind]
+    run = read(path)
     batch = 3 if FORMATS[kind].batch == "any" else 1
     out = run(np.zeros((batch, LINES, PIXELS), np.float32))
     assert " ".join(sorted(common.probabilities(out))) == MODELS[model]
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_file_of_whole_scans_judges_like_its_network(model, predictors, tmp_path):
-    ours, path = predictors[model], file(tmp_path, "onnx-scan")
-    export_model(ours, path, "onnx-scan")
+def test_a_file_of_whole_scans_judges_like_its_network(
+    model, predictors, exported, tmp_path
+):
+    ours, (path, _) = predictors[model], exported(model, "onnx-scan")
     theirs = load_predictor(path)
     assert theirs.every_line == ours.every_line
     scans = lattice_scans(np.arange(5) % 4, lines=LINES, pixels=PIXELS)

@@ -16,7 +16,8 @@ from stm_keras.inference.model_file import load_predictor, read_facts, save_mode
 from stm_keras.inference.predictor import Predictor
 from stm_keras.models import cnn_small, vit
 
-OTHERS = [name for name in installed_backends() if name != keras.config.backend()]
+HERE = installed_backends()
+NEXT = HERE[(HERE.index(keras.config.backend()) + 1) % len(HERE)]  # a ring of all backends
 LOGITS = """
 import sys
 import numpy as np
@@ -65,8 +66,8 @@ def test_an_exported_model_gives_the_same_logits_and_keeps_its_facts(
     assert {key: facts[key] for key in predictor.facts} == predictor.facts
 
 
-@pytest.mark.parametrize("backend", OTHERS)
-def test_a_file_gives_the_same_logits_under_another_backend(backend, predictors, tmp_path):
+@pytest.mark.skipif(len(HERE) < 2, reason="there is no other backend")
+def test_a_file_gives_the_same_logits_under_another_backend(predictors, tmp_path):
     scans = lattice_scans([0, 1, 2, 3], lines=16, pixels=32)
     np.save(tmp_path / "scans.npy", scans)
     for name, predictor in predictors.items():
@@ -76,11 +77,11 @@ def test_a_file_gives_the_same_logits_under_another_backend(backend, predictors,
             sys.executable,
             "-c",
             f"NAMES = {NAMES}\n{LOGITS}",
-            backend,
+            NEXT,
             "scans.npy",
             "out.npz",
         ],
-        env={**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "KERAS_BACKEND": NEXT, "PYTHONPATH": str(REPOSITORY)},
         cwd=tmp_path,
         capture_output=True,
         text=True,

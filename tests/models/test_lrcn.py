@@ -5,7 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
-from helpers import check_error, stm
+from helpers import ONCE, check_error, stm
 
 from stm_keras.models import cnn, lrcn
 
@@ -79,6 +79,7 @@ def test_a_saved_model_is_the_same(tmp_path):
     np.testing.assert_allclose(state(loaded, scans()), state(model, scans()), atol=1e-6)
 
 
+@ONCE
 def test_it_learns_what_it_answers_and_no_other_head(dataset_file, tmp_path):
     sizes = ["model.window=4", "model.stride=32", "model.width=2", "model.units=5"]
     settings = ["model.name=lrcn", *sizes, "train.steps_per_epoch=1", "train.batch_size=8"]

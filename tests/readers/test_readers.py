@@ -86,6 +86,31 @@ def test_numbers_and_units_of_headers():
         assert si_unit(text) == (pytest.approx(unit[0]), unit[1])
 
 
+@pytest.mark.parametrize(
+    ("prefix", "spoken", "power"),
+    [
+        ("f", "femto", -15),
+        ("p", "pico", -12),
+        ("n", "nano", -9),
+        ("u", "micro", -6),
+        ("m", "milli", -3),
+        ("", "", 0),
+        ("k", "kilo", 3),
+        ("M", None, 6),
+        ("G", None, 9),
+    ],
+)
+def test_every_prefix_is_its_power_of_ten(prefix, spoken, power):
+    for symbol, word in (("m", "metre"), ("A", "ampere"), ("V", "volt"), ("Hz", "hertz")):
+        assert si_unit(prefix + symbol) == (
+            pytest.approx(10.0**power, rel=1e-9, abs=0),
+            symbol,
+        )
+        if spoken is not None:
+            said = si_unit(f"{spoken}{word}s")
+            assert said == (pytest.approx(10.0**power, rel=1e-9, abs=0), symbol)
+
+
 def image(channel="Z", direction="forward", slow="down", heights=HEIGHTS, unit="m"):
     return Image(
         heights=heights, channel=channel, unit=unit, direction=direction, slow=slow

@@ -82,6 +82,22 @@ def test_a_streaming_model_gets_thresholds_for_its_heads(tmp_path, monkeypatch):
     assert not said
 
 
+class Rising(Sure):
+    """More and more certain that a surface is unknown; of every 20th scan by 1 more."""
+
+    every_line = True
+
+    def heads(self, images):
+        lines = np.arange(1, images.shape[1] + 1) / 1000
+        return {"unknown": lines + (np.arange(len(images)) % 20 == 0)[:, None]}
+
+
+def test_a_threshold_for_unknown_surfaces_is_that_after_as_many_lines():
+    facts = fit_reliability([Rising(None, FACTS)], [made_up_dataset(200)])["unknown"]
+    assert facts["lines"][:3] == [1, 2, 4]
+    assert facts["thresholds"] == pytest.approx(np.array(facts["lines"]) / 1000)
+
+
 def test_a_model_of_whole_scans_has_no_other_thresholds():
     model = vit(4, 128, 128, layers=1, heads=1, dim=4, mlp_dim=4)
     facts = fit_reliability([Predictor(model, FACTS)], [made_up_dataset(16)])

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from helpers import FEW_LINES, REPOSITORY, logged, made_up_dataset, stm
+from helpers import FEW_LINES, ONCE, REPOSITORY, logged, made_up_dataset, stm
 
 from stm_keras.config import load_config
 from stm_keras.data.load import save_dataset
@@ -211,6 +211,7 @@ def calm(tmp_path_factory, folder):
     return path
 
 
+@ONCE
 def test_a_run_on_shards_is_that_on_one_file(tmp_path, calm):
     save_dataset(made_up_dataset(96), tmp_path / "scans.h5")
     train(*run_of(tmp_path / "one", tmp_path / "scans.h5"))
@@ -218,6 +219,7 @@ def test_a_run_on_shards_is_that_on_one_file(tmp_path, calm):
     assert len(history(calm)) == 5
 
 
+@ONCE
 def test_a_run_judges_the_scans_of_its_shards(calm, folder, monkeypatch):
     monkeypatch.setattr("stm_keras.inference.evaluate.LINES_SEEN", FEW_LINES)
     result = stm("evaluate", calm, "--data", folder, "--json")
@@ -225,6 +227,7 @@ def test_a_run_judges_the_scans_of_its_shards(calm, folder, monkeypatch):
     assert json.loads(result.stdout)["split"] == "test"
 
 
+@ONCE
 def test_a_run_killed_within_a_pass_gives_the_same_history(
     tmp_path, folder, calm, monkeypatch
 ):

@@ -7,7 +7,12 @@ from helpers import ONCE, made_up_dataset
 from stm_keras.data.split import split_dataset
 from stm_keras.errors import DatasetError
 from stm_keras.simulate import SimulationConfig, clear_changes, simulate
-from stm_keras.training.targets import draw_few, extra_voted_scans, make_training_set
+from stm_keras.training.targets import (
+    TrainingSet,
+    draw_few,
+    extra_voted_scans,
+    make_training_set,
+)
 
 pytestmark = ONCE  # no backend changes what is tested here
 
@@ -96,6 +101,41 @@ def test_further_scans_come_from_training_sessions_only(voted, protocol):
     else:
         assert 0 < len(extra) < outside.sum()
         assert not set(voted.session[extra]) & set(voted.session[held])
+
+
+def test_scans_without_a_vote_teach_nothing(voted):
+    votes = voted.votes.copy()
+    votes[2] = 0
+    voted = replace(voted, votes=votes)
+    split = split_dataset(voted, "p1", seed=0, fold=0, num_folds=3)
+    assert extra_voted_scans(voted, split).tolist() == [0, 1, 3, 4, 10, 11, 12]
+
+
+def test_further_scans_are_of_no_campaign_that_is_tested(voted):
+    """Not even where none of their session is in the test part."""
+    campaign = np.repeat(["first", "second"], 48)
+    session = np.array([f"{name} {i // 4}" for i, name in enumerate(campaign)])
+    session[:5] = "first, of none above one half"
+    campaigns = replace(voted, campaign=campaign, session=session)
+    first = split_dataset(campaigns, "p3", seed=0, fold=0)
+    assert set(campaign[first.parts["test"]]) == {"first"}
+    assert not (campaign[extra_voted_scans(campaigns, first)] == "first").any()
+    second = split_dataset(campaigns, "p3", seed=0, fold=1)
+    assert set(range(5)) <= set(extra_voted_scans(campaigns, second).tolist())
+
+
+def test_the_three_lines_after_a_change_must_say_so():
+    scans = TrainingSet(
+        np.ones((1, 14, 3)),
+        np.array([0]),
+        np.eye(3, dtype="float32")[[0]],
+        np.ones(1, "float32"),
+        change_line=np.array([4]),
+    )
+    targets, weights = scans.line_targets(np.array([0]), scans.images)
+    assert targets["change"][0, :, 0].tolist() == [0] * 5 + [1] * 3 + [0] * 6
+    wanted = [1] * 4 + [0] + [5] * 3 + [0.3] * 3 + [1] * 3
+    assert weights["change"][0] == pytest.approx(wanted)
 
 
 def test_few_labels_are_even_over_the_classes():

@@ -12,7 +12,7 @@ import time
 import keras
 import numpy as np
 import pytest
-from helpers import logged
+from helpers import ONCE, logged
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from stm_keras.config import load_config
@@ -139,7 +139,10 @@ train.train(config, Run.start(sys.argv[2], config))
 """
 
 
-@pytest.mark.parametrize("extra", [[], ["train.ema=0.9", "train.schedule=plateau"]])
+@pytest.mark.parametrize(
+    "extra",
+    [pytest.param([], marks=ONCE), ["train.ema=0.9", "train.schedule=plateau"]],
+)
 def test_a_killed_run_ends_as_an_undisturbed_one(tmp_path, scans, extra):
     extra = [*extra, "train.plateau_patience=1"]
     config, whole = run_of(tmp_path / "whole", scans, *extra)
@@ -161,6 +164,7 @@ def test_a_killed_run_ends_as_an_undisturbed_one(tmp_path, scans, extra):
         np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-5)
 
 
+@ONCE
 def test_a_finished_run_is_not_trained_again(tmp_path, scans):
     config, run = run_of(tmp_path / "run", scans, "train.epochs=1")
     train(config, run)
@@ -169,6 +173,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path, scans):
     assert (run.file("best.keras").stat().st_mtime_ns, history(run)) == before
 
 
+@ONCE
 def test_other_data_is_refused_on_resume(tmp_path, scans):
     config, run = run_of(tmp_path / "run", scans, "train.epochs=1")
     train(config, run)
@@ -181,6 +186,7 @@ def test_other_data_is_refused_on_resume(tmp_path, scans):
         train(changed, Run.start(run.path, changed))
 
 
+@ONCE
 def test_a_diverging_run_says_where(tmp_path, scans):
     config, run = run_of(
         tmp_path / "run",
@@ -198,6 +204,7 @@ def test_a_diverging_run_says_where(tmp_path, scans):
     assert not run.file("checkpoints").exists()
 
 
+@ONCE
 def test_early_stopping_stops_and_stays_stopped(tmp_path, scans):
     config, run = run_of(
         tmp_path / "run",
@@ -244,6 +251,7 @@ def test_the_average_of_the_weights_is_lent_and_given_back():
     assert np.array_equal(model.get_weights()[0], own)
 
 
+@ONCE
 @pytest.mark.smoke
 def test_a_signal_between_epochs_loses_nothing(tmp_path, scans):
     config, run = run_of(tmp_path / "run", scans, "train.epochs=500")
@@ -320,9 +328,15 @@ def test_a_streaming_model_learns_from_votes_lines_and_other_surfaces(
     assert predictor.facts["input"] == "scaled"
     assert set(predictor.heads(dataset.images[:3])) == {"change", "unknown"}
     assert {"temperature", "unsure", "unknown", "change"} <= set(predictor.facts)
-    again = load_config(
-        None, [*LIVE, f"data.path={scans}", "train.epochs=1", f"train.init={run.path}"]
-    )
+
+
+@ONCE
+def test_a_streaming_model_begins_with_the_weights_of_a_run(tmp_path, scans, monkeypatch):
+    monkeypatch.setattr(calibrate, "CHANGE_SCANS", 24)
+    settings = [*LIVE, f"data.path={scans}", "train.epochs=1"]
+    first = load_config(None, settings)
+    train(first, Run.start(tmp_path / "first", first))
+    again = load_config(None, [*settings, f"train.init={tmp_path / 'first'}"])
     second = Run.start(tmp_path / "second", again)
     train(again, second)
     assert len(history(second)) == 1

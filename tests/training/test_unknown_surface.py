@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import lattice_scans, made_up_dataset
+from helpers import ONCE, lattice_scans, made_up_dataset
 from streaming import shaken
 
 from stm_keras.data.unknown_surfaces import UnknownSurfaces
@@ -13,6 +13,8 @@ from stm_keras.models import sequential
 from stm_keras.training import surface_features
 from stm_keras.training import unknown_surface as subject
 from stm_keras.training.unknown_surface import fit_unknown_surface
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 pytest.importorskip("sklearn")
 

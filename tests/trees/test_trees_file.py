@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -132,9 +133,10 @@ def test_nodes_that_lead_nowhere_are_refused(change, entries, tmp_path):
 
 
 def test_arrays_have_the_shapes_that_scikit_learn_gave_them(entries, tmp_path):
-    told = []
+    told, shapes = [], Counter()
     for name, array in arrays(entries).items():
-        if array.dtype.kind != "f" or array.size < 2:
+        shapes[array.shape] += 1
+        if array.dtype.kind != "f" or array.size < 2 or shapes[array.shape] > 4:
             continue
         path = write(tmp_path / "bad.skops", entries | {name: packed(array[..., :-1])})
         try:
