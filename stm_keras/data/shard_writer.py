@@ -198,7 +198,7 @@ def _read_shard(path, scans):
         return None
     try:
         raw = read_hdf5(path)
-        with open_file(path) as file:
+        with open_file(path, search=False) as file:
             located = locate_scans(path, file["images"])
         files = ShardFiles([path], [path.stat().st_size], np.array([0, len(raw.images)]))
         row, dtype = raw.images.shape[1:], raw.images.dtype
