@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -70,8 +71,10 @@ def write_shards(
         raise UsageError(f"`shard_size` must be 1 or more. Received: {shard_size}.")
     folder = Path(folder)
     asked = json.dumps({**settings, "shard_size": shard_size}, allow_nan=False)
-    settings = parse_json(asked, "settings")  # with lists in place of tuples, as it is read
-    _check_folder(folder, settings, overwrite)
+    wanted: Any = parse_json(
+        asked, "settings"
+    )  # with lists in place of tuples, as it is read
+    _check_folder(folder, wanted, overwrite)
     check_folder(folder)
     refusal = (
         f"{folder}: another process writes shards here. Wait for it, or choose another "
@@ -79,7 +82,7 @@ def write_shards(
     )
     with locked(folder / LOCK, refusal):
         try:
-            same = _settings_of(folder) == settings
+            same = _settings_of(folder) == wanted
             if (folder / INDEX).exists() and same and not overwrite:
                 return read_index(folder), count
             if (folder / INDEX).exists() or not same:
@@ -100,7 +103,7 @@ def write_shards(
                 scans_done += scans
                 if progress:
                     progress(scans_done, count)
-            index = _make_index(done, settings)
+            index = _make_index(done, wanted)
             with atomic(folder / INDEX, overwrite=True) as temporary:
                 temporary.write_text(index.to_json(), encoding="utf-8")
             (folder / BEGUN).unlink()
