@@ -15,6 +15,7 @@ from stm_keras.errors import DatasetError, InputError
 from stm_keras.memory import borrow, charge, limited
 from stm_keras.readers.hdf5_open import (
     SMALL,
+    UNSEEN,
     check_heaps,
     is_plain,
     is_stored,
@@ -111,15 +112,18 @@ def _stamp(path):
 
 
 @contextmanager
-def open_file(path: str | Path) -> Iterator[h5py.File]:
-    """Open an HDF5 file to read; what HDF5 says of a damaged one becomes one line."""
+def open_file(path: str | Path, search: bool = True) -> Iterator[h5py.File]:
+    """Open an HDF5 file to read; what HDF5 says of a damaged one becomes one line.
+
+    To `search` it for damaged heaps of texts takes as long as to read it.
+    """
     try:
         with open(path, "rb") as file:  # noqa: PTH123  a path may be a str
-            longest_text.set(check_heaps(file))
+            longest_text.set(check_heaps(file) if search else UNSEEN)
         with limited(), open_unlocked(path) as file:
             yield file
     except PermissionError:
-        raise
+        raise InputError(f"{path}: may not be read. Change its permissions.") from None
     except DAMAGE as error:
         raise damaged(path, error) from None
 

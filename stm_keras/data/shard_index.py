@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from stm_keras.errors import DatasetError, InputError
-from stm_keras.records import Bounds, Count, Place, Record, check_record
+from stm_keras.records import Bounds, Count, Record, Text, check_record
 from stm_keras.untrusted import read_json
 
 INDEX = "shards.json"
@@ -58,7 +58,7 @@ class ShardLayout(Record):
     ]
     fields: list[Annotated[str, Field(pattern=r"^[a-z_]{1,200}$")]]  # of `Dataset`
     parameters: list[Annotated[str, Field(pattern=r"^[^/\x00-\x1f]{1,200}$")]]
-    source: Place
+    source: Text
 
     @model_validator(mode="after")
     def _named_once(self):

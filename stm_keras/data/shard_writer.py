@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,11 +31,10 @@ from stm_keras.data.shard_index import (
 from stm_keras.data.shards import ShardedImages, ShardFiles, locate_scans
 from stm_keras.data.summary import recorded_heights
 from stm_keras.errors import DatasetError, InputError, OutputError, UsageError
-from stm_keras.files import atomic, check_folder, locked
+from stm_keras.files import LOCK, atomic, check_folder, locked
 from stm_keras.records import check_record
 from stm_keras.untrusted import parse_json, read_json, read_text
 
-LOCK = ".lock"
 SHARD_SIZE = 8192  # scans: about 90 MB of a file, 140 MB of memory of a process
 
 
@@ -70,8 +70,11 @@ def write_shards(
     if shard_size < 1:
         raise UsageError(f"`shard_size` must be 1 or more. Received: {shard_size}.")
     folder = Path(folder)
-    settings = _plain({**settings, "shard_size": shard_size})
-    check_shards_folder(folder, settings, overwrite)
+    asked = json.dumps({**settings, "shard_size": shard_size}, allow_nan=False)
+    wanted: Any = parse_json(
+        asked, "settings"
+    )  # with lists in place of tuples, as it is read
+    _check_folder(folder, wanted, overwrite)
     check_folder(folder)
     refusal = (
         f"{folder}: another process writes shards here. Wait for it, or choose another "
@@ -79,16 +82,14 @@ def write_shards(
     )
     with locked(folder / LOCK, refusal):
         try:
-            same = _settings_of(folder) == settings
+            same = _settings_of(folder) == wanted
             if (folder / INDEX).exists() and same and not overwrite:
                 return read_index(folder), count
             if (folder / INDEX).exists() or not same:
                 _remove(folder)
             if not (folder / BEGUN).exists():
                 with atomic(folder / BEGUN) as temporary:
-                    temporary.write_text(
-                        json.dumps(settings, allow_nan=False) + "\n", encoding="utf-8"
-                    )
+                    temporary.write_text(asked + "\n", encoding="utf-8")
             jobs = [
                 (folder / f"shard-{start // shard_size:06}.h5", start, scans)
                 for start in range(0, count, shard_size)
@@ -102,7 +103,7 @@ def write_shards(
                 scans_done += scans
                 if progress:
                     progress(scans_done, count)
-            index = _make_index(done, settings)
+            index = _make_index(done, wanted)
             with atomic(folder / INDEX, overwrite=True) as temporary:
                 temporary.write_text(index.to_json(), encoding="utf-8")
             (folder / BEGUN).unlink()
@@ -154,12 +155,8 @@ def save_shards(
     )
 
 
-def check_shards_folder(folder: Path, settings: dict, overwrite: bool = False) -> None:
-    """See that shards may be written to a folder.
-
-    Raises:
-        OutputError: It holds something else, or shards of other settings.
-    """
+def _check_folder(folder, settings, overwrite):
+    """Raise an `OutputError` where a folder holds anything else, or shards of other settings."""
     if folder.is_file():
         raise OutputError(f"{folder}: is a file. Give a folder for the shards.")
     if not folder.is_dir() or all(path.name == LOCK for path in folder.iterdir()):
@@ -204,7 +201,7 @@ def _read_shard(path, scans):
         return None
     try:
         raw = read_hdf5(path)
-        with open_file(path) as file:
+        with open_file(path, search=False) as file:
             located = locate_scans(path, file["images"])
         files = ShardFiles([path], [path.stat().st_size], np.array([0, len(raw.images)]))
         row, dtype = raw.images.shape[1:], raw.images.dtype
@@ -245,11 +242,6 @@ def _make_index(done, settings):
     shards = [shard for _, shard in done.values()]
     scans = sum(shard.scans for shard in shards)
     return ShardIndex(**first, scans=scans, settings=settings, shards=shards)
-
-
-def _plain(settings):
-    """Return settings as JSON gives them back: lists instead of tuples."""
-    return parse_json(json.dumps(settings, allow_nan=False), "settings")
 
 
 def _remove(folder):

@@ -19,12 +19,11 @@ import numpy as np
 
 from stm_keras.data.dataset import Dataset, LazyArray, merge_labels
 from stm_keras.data.hdf5 import FORMAT
-from stm_keras.data.hdf5_arrays import DAMAGE, damaged, member, open_unlocked, values
+from stm_keras.data.hdf5_arrays import member, open_file, values
 from stm_keras.data.raw import RawDataset, blocks_of, clean
 from stm_keras.data.shard_index import INDEX, read_index
 from stm_keras.data.validate import validate_dataset
-from stm_keras.errors import DatasetError, InputError
-from stm_keras.memory import limited
+from stm_keras.errors import DatasetError
 from stm_keras.readers.hdf5_open import attribute, child, names_of
 
 MOST_OPEN = 128  # files of a process, half of what macOS allows
@@ -108,43 +107,34 @@ def read_shards(folder: str | Path) -> tuple[RawDataset, dict, dict]:
 
 def _read_shard(path, index, shard):
     """Read the small arrays of a shard, and where the rest lies in it."""
-    try:
-        with limited(), open_unlocked(path) as file:
-            return _read_open_shard(path, file, index, shard)
-    except (DatasetError, InputError):
-        raise
-    except PermissionError:
-        raise InputError(f"{path}: may not be read. Change its permissions.") from None
-    except DAMAGE as error:
-        raise damaged(path, error) from None
-
-
-def _read_open_shard(path, file, index, shard):
-    if attribute(file, "format") != FORMAT:
-        raise DatasetError(f"{path}: is not a shard that stm-keras wrote. Copy it again.")
-    images = member(path, file, "images")
-    shape, dtype = (shard.scans, *index.shape), np.dtype(index.dtype)
-    if (images.shape, images.dtype) != (shape, dtype):
-        raise DatasetError(
-            f"{path}: holds {images.dtype} images of shape {images.shape}, and {INDEX} says "
-            f"{dtype} of {shape}. It is of another dataset: copy the right one."
-        )
-    expected = {*index.fields, *(f"parameters/{key}" for key in index.parameters)}
-    names = {key for key in names_of(file) if key not in ("images", "parameters")}
-    group = child(file, "parameters")
-    names |= {f"parameters/{key}" for key in names_of(group)} if group else set()
-    if names != expected:
-        odd = ", ".join(sorted(names ^ expected))
-        raise DatasetError(
-            f"{path}: differs from {INDEX} in what it holds: {odd}. It is of another "
-            "dataset: copy the right one."
-        )
-    lazy = {key for key in names if key in LAZY or key.startswith("parameters/")}
-    return {
-        **locate_scans(path, images),
-        "arrays": {key: values(path, file, key) for key in names - lazy},
-        "lazy": {key: _locate_array(path, file[key], shard.scans) for key in lazy},
-    }
+    with open_file(path, search=False) as file:
+        if attribute(file, "format") != FORMAT:
+            raise DatasetError(
+                f"{path}: is not a shard that stm-keras wrote. Copy it again."
+            )
+        images = member(path, file, "images")
+        shape, dtype = (shard.scans, *index.shape), np.dtype(index.dtype)
+        if (images.shape, images.dtype) != (shape, dtype):
+            raise DatasetError(
+                f"{path}: holds {images.dtype} images of shape {images.shape}, and {INDEX} "
+                f"says {dtype} of {shape}. It is of another dataset: copy the right one."
+            )
+        expected = {*index.fields, *(f"parameters/{key}" for key in index.parameters)}
+        names = {key for key in names_of(file) if key not in ("images", "parameters")}
+        group = child(file, "parameters")
+        names |= {f"parameters/{key}" for key in names_of(group)} if group else set()
+        if names != expected:
+            odd = ", ".join(sorted(names ^ expected))
+            raise DatasetError(
+                f"{path}: differs from {INDEX} in what it holds: {odd}. It is of another "
+                "dataset: copy the right one."
+            )
+        lazy = {key for key in names if key in LAZY or key.startswith("parameters/")}
+        return {
+            **locate_scans(path, images),
+            "arrays": {key: values(path, file, key) for key in names - lazy},
+            "lazy": {key: _locate_array(path, file[key], shard.scans) for key in lazy},
+        }
 
 
 def locate_scans(path, images):

@@ -75,19 +75,6 @@ def summary_text(counts: dict) -> str:
     return "\n".join([*text, "", *_table(counts)])
 
 
-def _table(counts):
-    heads = {"scans": "scans", "single_class": "complete"}
-    if counts["unanimous"] is not None:
-        heads |= {"full_agreement": "no rater against", "consensus": "two or more agree"}
-    width = max(map(len, [*counts["classes"], "no single class"]))
-    table = ["  ".join([f"{'class':<{width}}", *heads.values()])]
-    for name, scans in counts["classes"].items():
-        numbers = [f"{scans[key]:>{len(head)},}" for key, head in heads.items()]
-        table.append("  ".join([f"{name:<{width}}", *numbers]))
-    table.append(f"{'no single class':<{width}}  {counts['no_class']:>5,}")
-    return table
-
-
 def recorded_heights(images: Any, lines: np.ndarray) -> list | None:
     """Return the lowest and the highest recorded height: list of float, or None.
 
@@ -105,6 +92,19 @@ def recorded_heights(images: Any, lines: np.ndarray) -> list | None:
             lowest.append(heights.min())
             highest.append(heights.max())
     return [float(min(lowest)), float(max(highest))] if lowest else None
+
+
+def _table(counts):
+    heads = {"scans": "scans", "single_class": "complete"}
+    if counts["unanimous"] is not None:
+        heads |= {"full_agreement": "no rater against", "consensus": "two or more agree"}
+    width = max(map(len, [*counts["classes"], "no single class"]))
+    table = ["  ".join([f"{'class':<{width}}", *heads.values()])]
+    for name, scans in counts["classes"].items():
+        numbers = [f"{scans[key]:>{len(head)},}" for key, head in heads.items()]
+        table.append("  ".join([f"{name:<{width}}", *numbers]))
+    table.append(f"{'no single class':<{width}}  {counts['no_class']:>5,}")
+    return table
 
 
 def _classes(dataset):

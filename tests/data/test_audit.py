@@ -65,8 +65,8 @@ def made_up(scans=24, sessions=6, **changes):
     return replace(dataset, **changes)
 
 
-def sentences(found, subject):
-    return [(f.severity, f.text) for f in found.findings if f.subject == subject]
+def sentences(result, subject):
+    return [(f.severity, f.text) for f in result.findings if f.subject == subject]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -75,23 +75,23 @@ def test_lines_along_the_wrong_axis_are_noticed_in_every_form(form, turned):
     images = np.stack([FORMS[form](made_up_heights(s), s) for s in range(20)])
     images = images.swapaxes(1, 2) if turned else images
     lines = np.full(20, images.shape[1])
-    found = judge_orientation(*measure_orientation(images, lines))
-    assert found.axis == ("pixels" if turned else "lines")
-    assert found.scans == 20
-    assert (found.noise < 0.1) if turned else (found.noise > 0.9)
+    result = judge_orientation(*measure_orientation(images, lines))
+    assert result.axis == ("pixels" if turned else "lines")
+    assert result.scans == 20
+    assert (result.noise < 0.1) if turned else (result.noise > 0.9)
 
 
 def test_levelling_along_the_wrong_axis_does_not_mislead():
     images = np.stack([standardise_lines(made_up_heights(s).T) for s in range(20)])
-    found = judge_orientation(*measure_orientation(images, np.full(20, 48)))
-    assert found.axis == "pixels"
-    assert found.levelled_lines > 0.9
+    result = judge_orientation(*measure_orientation(images, np.full(20, 48)))
+    assert result.axis == "pixels"
+    assert result.levelled_lines > 0.9
 
 
 def test_levelling_decides_where_the_noise_is_silent():
     noise = np.array([0.5, -0.5, 0.3, -0.2, np.nan])
-    found = judge_orientation(noise, np.array([-1.0, -1, -1, 0, np.nan]))
-    assert (found.axis, found.scans) == ("pixels", 4)
+    result = judge_orientation(noise, np.array([-1.0, -1, -1, 0, np.nan]))
+    assert (result.axis, result.scans) == ("pixels", 4)
     assert judge_orientation(noise, np.zeros(5)).axis == "unclear"
 
 
@@ -119,13 +119,13 @@ def test_the_audit_warns_of_transposed_scans():
 
 
 def test_a_clean_dataset_has_no_warning_but_few_scans():
-    found = audit(made_up())
-    assert {f.subject for f in found.findings if f.severity == "warning"} == {"classes"}
-    assert sentences(found, "duplicates")[0][0] == "ok"
-    assert sentences(found, "damage") == [
+    result = audit(made_up())
+    assert {f.subject for f in result.findings if f.severity == "warning"} == {"classes"}
+    assert sentences(result, "duplicates")[0][0] == "ok"
+    assert sentences(result, "damage") == [
         ("ok", "No NaN, no constant and no missing lines.")
     ]
-    order = [SEVERITIES.index(f.severity) for f in found.findings]
+    order = [SEVERITIES.index(f.severity) for f in result.findings]
     assert order == sorted(order)
 
 
@@ -135,28 +135,28 @@ def test_copies_within_a_session_leak_under_p1_only():
     images[1::2] = images[::2, ::-1]
     session = np.array([f"day {i // 8}" for i in range(80)])
     dataset = replace(dataset, images=images, session=session)
-    found = audit(dataset)
-    assert found.duplicates["pairs"] == found.duplicates["groups"] == 40
-    assert found.duplicates["kinds"] == {"flipped": 40}
-    assert found.duplicates["across_sessions"] == 0
-    assert found.duplicates["leaks"]["p1"]["held_out"] > 0
-    assert found.duplicates["leaks"]["p2"]["held_out"] == 0
-    assert found.duplicates["leaks"]["given"] is None
-    texts = {text[:2]: severity for severity, text in sentences(found, "leaks")}
+    result = audit(dataset)
+    assert result.duplicates["pairs"] == result.duplicates["groups"] == 40
+    assert result.duplicates["kinds"] == {"flipped": 40}
+    assert result.duplicates["across_sessions"] == 0
+    assert result.duplicates["leaks"]["p1"]["held_out"] > 0
+    assert result.duplicates["leaks"]["p2"]["held_out"] == 0
+    assert result.duplicates["leaks"]["given"] is None
+    texts = {text[:2]: severity for severity, text in sentences(result, "leaks")}
     assert texts == {"P1": "note", "P2": "ok"}
-    assert "80 of 80 scans (100.0%) show the same place" in found.text()
+    assert "80 of 80 scans (100.0%) show the same place" in result.text()
 
 
 def test_copies_in_other_sessions_are_a_warning():
     dataset = made_up()
     images = dataset.images.copy()
     images[[4, 20]] = images[[0, 1]]
-    found = audit(replace(dataset, images=images))
-    (note, warning) = sorted(sentences(found, "duplicates"))
+    result = audit(replace(dataset, images=images))
+    (note, warning) = sorted(sentences(result, "duplicates"))
     assert note[0] == "note"
     assert warning[0] == "warning"
     assert "2 pairs of duplicates lie in different sessions" in warning[1]
-    assert found.duplicates["exact_across"] == 2
+    assert result.duplicates["exact_across"] == 2
 
 
 def test_a_given_split_is_checked():
@@ -170,9 +170,9 @@ def test_a_given_split_is_checked():
         "test": np.arange(20, 24),
     }
     split = Split("p1", 0, None, parts, None, "by hand")
-    found = audit(dataset, split)
-    assert found.duplicates["leaks"]["given"]["held_out"] == 1
-    given = [(s, t) for s, t in sentences(found, "leaks") if t.startswith("The given")]
+    result = audit(dataset, split)
+    assert result.duplicates["leaks"]["given"]["held_out"] == 1
+    given = [(s, t) for s, t in sentences(result, "leaks") if t.startswith("The given")]
     assert given == [
         (
             "warning",
@@ -191,13 +191,13 @@ def test_a_split_by_session_without_sessions_is_checked_too():
     images[1::2] = images[::2]
     dataset = replace(dataset, images=images, labels=np.arange(24) // 6)
     split = split_dataset(dataset, "p2", groups=groups, fractions=(0.5, 0.25, 0.25))
-    found = audit(dataset, split)
-    assert found.duplicates["leaks"]["given"]["held_out"] == 0
-    assert found.duplicates["leaks"]["p2"] is None
-    ((severity, text),) = sentences(found, "duplicates")
+    result = audit(dataset, split)
+    assert result.duplicates["leaks"]["given"]["held_out"] == 0
+    assert result.duplicates["leaks"]["p2"] is None
+    ((severity, text),) = sentences(result, "duplicates")
     assert severity == "warning"
     assert "Sessions are unknown: split with the duplicate groups" in text
-    assert "Sessions are unknown, so P2" in sentences(found, "sessions")[0][1]
+    assert "Sessions are unknown, so P2" in sentences(result, "sessions")[0][1]
 
 
 def test_damage_is_counted_line_by_line():
@@ -210,38 +210,38 @@ def test_damage_is_counted_line_by_line():
     images[6, 30:] = np.nan
     lines = dataset.lines.copy()
     lines[6] = 30
-    found = audit(replace(dataset, images=images, lines=lines))
-    assert found.damage == {
+    result = audit(replace(dataset, images=images, lines=lines))
+    assert result.damage == {
         "not_finite": 1,
         "constant_scans": 1,
         "constant_lines": 4,
         "scans_with_constant_lines": 1,
         "aborted": 1,
     }
-    assert sentences(found, "NaN")[0][0] == "warning"
-    assert "remove these scans, or lower `lines`" in sentences(found, "NaN")[0][1]
-    assert sentences(found, "constant scans")[0][0] == "warning"
-    assert sentences(found, "constant lines")[0][0] == "note"
-    assert sentences(found, "aborted scans")[0][0] == "note"
+    assert sentences(result, "NaN")[0][0] == "warning"
+    assert "remove these scans, or lower `lines`" in sentences(result, "NaN")[0][1]
+    assert sentences(result, "constant scans")[0][0] == "warning"
+    assert sentences(result, "constant lines")[0][0] == "note"
+    assert sentences(result, "aborted scans")[0][0] == "note"
 
 
 def test_classes_and_sessions_are_tabulated():
     labels = np.repeat([0, 1, 2, -1], [12, 6, 2, 4])
-    found = audit(made_up(labels=labels, sessions=6))
-    table = found.session_rows()
+    result = audit(made_up(labels=labels, sessions=6))
+    table = result.session_rows()
     assert table[0] == ("session", "scans", *CLASSES)
     assert table[1] == ("day 0", "4", "4", "0", "0", "0")
     assert len(table) == 7
-    assert found.labels["counts"]["individual atoms"] == 12
-    assert sentences(found, "labels")[0][1].startswith(
+    assert result.labels["counts"]["individual atoms"] == 12
+    assert sentences(result, "labels")[0][1].startswith(
         "4 of 24 scans (16.7%) carry several"
     )
-    assert "No complete scan of class generic defects" in sentences(found, "classes")[0][1]
-    assert "With 2 of rows its scores say little" in sentences(found, "classes")[1][1]
-    ((severity, text),) = sentences(found, "sessions")
+    assert "No complete scan of class generic defects" in sentences(result, "classes")[0][1]
+    assert "With 2 of rows its scores say little" in sentences(result, "classes")[1][1]
+    ((severity, text),) = sentences(result, "sessions")
     assert severity == "warning"
     assert "4 sessions of 6 hold one class only (day 0, day 1, day 2, day 3)" in text
-    assert "day 0" in found.text()
+    assert "day 0" in result.text()
 
 
 def test_few_and_unequal_sessions_are_noticed():
@@ -254,16 +254,17 @@ def test_few_and_unequal_sessions_are_noticed():
 def test_votes_are_reported():
     raters = np.array([1] * 6 + [2] * 18)
     unanimous = np.array([True] * 12 + [False] * 12)
-    found = audit(made_up(raters=raters, unanimous=unanimous))
-    assert found.votes == {
+    result = audit(made_up(raters=raters, unanimous=unanimous))
+    assert result.votes == {
         "raters": {"1": 6, "2": 18},
         "unanimous": 0.5,
         "unanimous_of_several": 1 / 3,
     }
     assert (
-        "6 of 24 scans (25.0%) were rated by one person" in sentences(found, "raters")[0][1]
+        "6 of 24 scans (25.0%) were rated by one person"
+        in sentences(result, "raters")[0][1]
     )
-    assert sentences(found, "votes") == [
+    assert sentences(result, "votes") == [
         (
             "note",
             "All votes are 0 or 1 on 50% of scans, and on 33% of those with two raters or "
@@ -280,8 +281,8 @@ def test_simulated_scans_need_no_sessions():
 
 def test_an_audit_goes_to_json_and_back():
     calls = []
-    found = audit(made_up(), progress=lambda done, total: calls.append((done, total)))
-    assert json.loads(json.dumps(found.to_json())) == found.to_json()
+    result = audit(made_up(), progress=lambda done, total: calls.append((done, total)))
+    assert json.loads(json.dumps(result.to_json())) == result.to_json()
     assert calls[-1][0] == calls[-1][1]
 
 

@@ -75,38 +75,40 @@ COPIES = {
 def test_a_copy_is_found_among_other_scans_of_the_same_lattice(name):
     first, second, kind = COPIES[name]
     images = np.concatenate([[first], OTHERS, [second]])
-    found = find_duplicates(images)
-    assert list(zip(found.first, found.second, strict=True)) == [(0, 8)]
-    assert found.kind[0] == kind
-    assert 0.74 <= found.score[0] <= 1
-    np.testing.assert_array_equal(found.groups, [*range(8), 0])
+    result = find_duplicates(images)
+    assert list(zip(result.first, result.second, strict=True)) == [(0, 8)]
+    assert result.kind[0] == kind
+    assert 0.74 <= result.score[0] <= 1
+    np.testing.assert_array_equal(result.groups, [*range(8), 0])
 
 
 def test_scans_of_one_lattice_are_no_duplicates():
-    found = find_duplicates(OTHERS)
-    assert len(found) == 0
-    assert found.counts() == {}
-    assert (found.first.dtype, found.kind.dtype.kind) == (int, "U")
-    np.testing.assert_array_equal(found.groups, np.arange(7))
+    result = find_duplicates(OTHERS)
+    assert len(result) == 0
+    assert result.counts() == {}
+    assert (result.first.dtype, result.kind.dtype.kind) == (int, "U")
+    np.testing.assert_array_equal(result.groups, np.arange(7))
 
 
 @pytest.mark.smoke
 def test_exact_copies_are_paired_with_the_first_and_grouped():
     images = np.stack([picture(surface(seed)) for seed in (7, 8, 7, 9, 7)])
-    found = find_duplicates(images)
-    np.testing.assert_array_equal(found.first, [0, 0])
-    np.testing.assert_array_equal(found.second, [2, 4])
-    assert found.counts() == {"exact": 2}
-    assert set(found.kind) <= set(KINDS)
-    np.testing.assert_array_equal(found.groups, [0, 1, 0, 2, 0])
+    result = find_duplicates(images)
+    np.testing.assert_array_equal(result.first, [0, 0])
+    np.testing.assert_array_equal(result.second, [2, 4])
+    assert result.counts() == {"exact": 2}
+    assert set(result.kind) <= set(KINDS)
+    np.testing.assert_array_equal(result.groups, [0, 1, 0, 2, 0])
 
 
 def test_groups_join_copies_of_copies():
     drift = surface(3, 200, 200)
     windows = [drift[s : s + 128, s : s + 128] for s in (0, 24, 48, 72)]
     images = np.stack([*windows[::-1], SCAN])
-    found = find_duplicates(images)
-    assert (0, 3) not in set(zip(found.first.tolist(), found.second.tolist(), strict=True))
+    result = find_duplicates(images)
+    assert (0, 3) not in set(
+        zip(result.first.tolist(), result.second.tolist(), strict=True)
+    )
     np.testing.assert_array_equal(duplicate_groups(images), [0, 0, 0, 0, 1])
 
 
@@ -212,8 +214,8 @@ def test_real_copies_are_found_and_other_sessions_are_not():
     noisy = standard + rng.normal(0, 0.2, standard.shape)
     copies = np.roll(noisy[:, :, ::-1], (20, -14), (1, 2))
     images = np.concatenate([scans.images.astype(np.float64), copies])
-    found = find_duplicates(images)
-    pairs = set(zip(found.first.tolist(), found.second.tolist(), strict=True))
+    result = find_duplicates(images)
+    pairs = set(zip(result.first.tolist(), result.second.tolist(), strict=True))
     assert sum((i, 120 + i) in pairs for i in range(20)) >= 18
     session = np.concatenate([scans.session, scans.session[:20]])
-    assert (session[found.first] == session[found.second]).all()
+    assert (session[result.first] == session[result.second]).all()

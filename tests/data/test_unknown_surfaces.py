@@ -30,13 +30,13 @@ def write(path, **changes):
 def test_parts_of_scans_are_of_the_source_of_their_scan(tmp_path):
     path = write(tmp_path / "others.h5")
     assert names_sources(path)
-    found = read_unknown_surfaces(path)
-    assert found.source.tolist() == ["a/a", "a/a", "b/b", "b/b", "a/a", "b/b"]
-    assert found.kind.tolist()[-2:] == ["molecules", "oxide"]
-    assert found.whole.tolist() == [True] * 4 + [False] * 2
-    assert found.usable.tolist() == [True, False, True, False, True, True]
-    assert np.abs(found.images).max((1, 2)).tolist() == [1] * 6  # no unit matters
-    assert found.licences() == {
+    result = read_unknown_surfaces(path)
+    assert result.source.tolist() == ["a/a", "a/a", "b/b", "b/b", "a/a", "b/b"]
+    assert result.kind.tolist()[-2:] == ["molecules", "oxide"]
+    assert result.whole.tolist() == [True] * 4 + [False] * 2
+    assert result.usable.tolist() == [True, False, True, False, True, True]
+    assert np.abs(result.images).max((1, 2)).tolist() == [1] * 6  # no unit matters
+    assert result.licences() == {
         "a/a": {"licence": "MIT", "scans": 1},
         "b/b": {"licence": "GPL-3.0", "scans": 1},
     }
@@ -44,10 +44,10 @@ def test_parts_of_scans_are_of_the_source_of_their_scan(tmp_path):
 
 def test_less_is_needed(tmp_path):
     bare = dict.fromkeys(("kind", "licence", "tiles", "tile_of"))
-    found = read_unknown_surfaces(write(tmp_path / "bare.h5", **bare))
-    assert len(found) == 4
-    assert found.usable.all()
-    assert found.licences()["a/a"] == {"licence": "", "scans": 2}
+    result = read_unknown_surfaces(write(tmp_path / "bare.h5", **bare))
+    assert len(result) == 4
+    assert result.usable.all()
+    assert result.licences()["a/a"] == {"licence": "", "scans": 2}
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_no_file_and_another_file(tmp_path):
 
 @pytest.mark.skipif(not (SHARED / "others.h5").exists(), reason="others.h5 is not here")
 def test_the_shared_scans():
-    found = read_unknown_surfaces(SHARED / "others.h5")
-    assert (len(found), found.whole.sum()) == (388, 112)
-    assert np.sum(found.usable & found.whole) == 105
-    assert len(found.licences()) == 16
+    result = read_unknown_surfaces(SHARED / "others.h5")
+    assert (len(result), result.whole.sum()) == (388, 112)
+    assert np.sum(result.usable & result.whole) == 105
+    assert len(result.licences()) == 16
