@@ -9,6 +9,7 @@ import click
 from stm_keras.cli import options
 from stm_keras.errors import StmKerasError
 from stm_keras.files import atomic, check_outputs
+from stm_keras.terminal import progress_on_stderr
 
 
 @click.command()
@@ -101,7 +102,10 @@ def benchmark(
         backend=backend,
     )
     wanted = planned(only=only)
-    failed = run_missing(wanted, jobs, options.say) if train else []
+    failed = []
+    if train:
+        with progress_on_stderr():
+            failed = run_missing(wanted, jobs)
     rows = pool_folds(planned(), dataset)
     if results is not None:
         rows = merge_rows(before, rows)

@@ -10,7 +10,7 @@ import click
 from stm_keras.cli import options
 from stm_keras.errors import UsageError
 from stm_keras.files import check_outputs
-from stm_keras.terminal import shell
+from stm_keras.terminal import progress_on_stderr, shell
 
 DEFAULT = "by config"
 
@@ -108,9 +108,10 @@ def compare(paths, data, output, only, merge, slurm, sbatch, overwrite, as_json,
         merge_folders(sources, folder, _command(), overwrite)
     else:
         try:
-            if only:
-                _measure_only(folder, only)
-            jobs = _measure(folder, paths, data, overwrite, slurm, sbatch, given)
+            with progress_on_stderr():
+                if only:
+                    _measure_only(folder, only)
+                jobs = _measure(folder, paths, data, overwrite, slurm, sbatch, given)
         except KeyboardInterrupt:
             options.say(f"\nInterrupted. Run the same command to go on in {output}.")
             click.get_current_context().exit(130)
@@ -135,7 +136,7 @@ def _measure_only(folder, names):
                 f"{', '.join(known)}."
             )
     setups = [known[name] for name in names]
-    measure(folder, plan, setups, options.say)
+    measure(folder, plan, setups)
     failed = any(folder.done(setup) is None for setup in setups)
     click.get_current_context().exit(3 if failed else 0)
 
@@ -153,12 +154,12 @@ def _measure(folder, paths, data, overwrite, slurm, sbatch, given):
     check_outputs({"--output": [folder.path, *folder.files()]}, read)
     with folder.locked():
         plan = folder.start(plan, overwrite)
-        prepare(folder, plan, weights, options.say)
+        prepare(folder, plan, weights)
         if slurm:
             return submit(
                 folder, plan, [word for text in sbatch for word in shlex.split(text)]
             )
-        measure(folder, plan, plan.setups, options.say)
+        measure(folder, plan, plan.setups)
     return None
 
 

@@ -11,7 +11,7 @@ from stm_keras.cli import options
 from stm_keras.errors import StmKerasError, UsageError
 from stm_keras.files import LOCK, check_outputs, locked
 from stm_keras.signals import EXIT_CODE, Preempted, watched
-from stm_keras.terminal import shell
+from stm_keras.terminal import progress_on_stderr, shell
 
 
 @click.command()
@@ -203,8 +203,8 @@ def _run_here(folder, unfinished, local, as_json):
         for name, arguments in list(unfinished.items())[: local if sweep.space else None]
     ]
     try:
-        with watched():
-            results = run_all(tasks, local, options.say)
+        with watched(), progress_on_stderr():
+            results = run_all(tasks, local)
     except (Preempted, KeyboardInterrupt) as reason:
         options.say(f"\nStopped. To go on: stm-keras submit {path} --local {local}")
         code = EXIT_CODE if isinstance(reason, Preempted) else 130
@@ -237,7 +237,8 @@ def _work(folder, worker):
     from stm_keras.experiments.search import work
 
     try:
-        made = work(folder, folder.sweep(), worker, click.echo)
+        with progress_on_stderr():
+            made = work(folder, folder.sweep(), worker)
     except Preempted as reason:
         options.say(f"Stopped by {reason}.")
         click.get_current_context().exit(EXIT_CODE)

@@ -8,6 +8,7 @@ logs/          a log for each job, by its name
 """
 
 import contextlib
+import logging
 import os
 import shutil
 import subprocess
@@ -28,6 +29,7 @@ from stm_keras.resources import resource_folder
 from stm_keras.runs import JsonFolder
 from stm_keras.terminal import shell
 
+logger = logging.getLogger(__name__)
 JOBS = "jobs.json"
 SCRIPTS = ("common.sh", "sweep.sbatch")
 RUNNING = ("RUNNING", "COMPLETING", "CONFIGURING")
@@ -230,7 +232,7 @@ class Task:
     done: Callable[[], bool]  # tells whether its result is there
 
 
-def run_all(tasks, at_once=1, progress=print):
+def run_all(tasks, at_once=1):
     """Run tasks, some at a time, and return whether each is done: list of bool.
 
     Whatever ends this, Ctrl-C too, ends them as well: each is asked to stop and keeps the
@@ -254,7 +256,7 @@ def run_all(tasks, at_once=1, progress=print):
         seconds = time.perf_counter() - started
         done = task.done()
         outcome = "done" if done else f"failed ({code}), see {task.log}"
-        progress(f"{task.name}: {outcome} in {seconds:.0f} s")
+        logger.info(f"{task.name}: {outcome} in {seconds:.0f} s")
         return done
 
     with ThreadPoolExecutor(at_once) as pool:
@@ -270,15 +272,15 @@ def run_all(tasks, at_once=1, progress=print):
             raise
 
 
-def run_missing(runs, at_once=1, progress=print):
+def run_missing(runs, at_once=1):
     """Make the planned runs that are not there yet, and return those that failed."""
     missing = [run for run in runs if not run.done()]
-    progress(f"{len(runs)} runs, {len(runs) - len(missing)} of them done.")
+    logger.info(f"{len(runs)} runs, {len(runs) - len(missing)} of them done.")
     tasks = [
         Task(run.key, run.arguments(), run.path.with_name(f"{run.name}.log"), run.done)
         for run in missing
     ]
-    results = run_all(tasks, at_once, progress)
+    results = run_all(tasks, at_once)
     return [run for run, done in zip(missing, results, strict=True) if not done]
 
 

@@ -6,6 +6,7 @@ mean over seeds: test scans choose nothing. A worker that is killed takes up its
 """
 
 import json
+import logging
 import random
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from stm_keras.experiments.queue import start
 from stm_keras.signals import EXIT_CODE, Preempted, watched
 from stm_keras.untrusted import parse_json
 
+logger = logging.getLogger(__name__)
 FINISHED = ("COMPLETE", "FAIL", "PRUNED")
 
 
@@ -28,7 +30,7 @@ def is_over(folder, sweep):
     return sum(trial.state.name in FINISHED for trial in trials) >= sweep.trials
 
 
-def work(folder, sweep, worker, progress=print):
+def work(folder, sweep, worker):
     """Try trials until the search is over.
 
     Raises:
@@ -40,14 +42,14 @@ def work(folder, sweep, worker, progress=print):
             number, settings = trial
             text = json.dumps(settings, allow_nan=False)
             folder.write_text(f"trials/{number:04d}.json", text + "\n")
-            value = _train_and_score(folder, sweep, number, settings, progress)
+            value = _train_and_score(folder, sweep, number, settings)
             if value is None:
                 study.tell(number, state=_state("FAIL"))
             else:
                 study.tell(number, value)
             made += 1
             outcome = "failed" if value is None else f"validation AUROC {value:.4f}"
-            progress(f"trial {number}: {outcome}, {text}")
+            logger.info(f"trial {number}: {outcome}, {text}")
     return made
 
 
@@ -112,7 +114,7 @@ def _state(name):
     return require("optuna", "search").trial.TrialState[name]
 
 
-def _train_and_score(folder, sweep, number, settings, progress):
+def _train_and_score(folder, sweep, number, settings):
     """Train the runs of a trial and return their mean score, or None where one failed."""
     scores = []
     for run in trial_runs(sweep, folder.path, number, settings):
@@ -124,7 +126,7 @@ def _train_and_score(folder, sweep, number, settings, progress):
             if code == EXIT_CODE:
                 raise Preempted("SIGTERM")
         if not run.done():
-            progress(f"{run.name}: failed, see {log}")
+            logger.info(f"{run.name}: failed, see {log}")
             return None
         score = compare_runs({run.name: read_history(run.path)})[0].get("val_auroc")
         if score is None:

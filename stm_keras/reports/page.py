@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup, escape
 
 from stm_keras import __version__
-from stm_keras.evaluation.style import class_colour, figure_png, verdict_colour
+from stm_keras.evaluation.style import class_colour, verdict_colour
 from stm_keras.evaluation.text import (
     TITLES,
     bounds,
@@ -46,33 +46,14 @@ def write(path, template, overwrite=False, **context):
         file.writelines(pieces)
 
 
-def page(title: str, sections: list[tuple[str, str]]) -> str:
-    """Write a page of sections: headings, and their content as HTML."""
-    contents = [(name, Markup(content)) for name, content in sections]
-    return render("sections.html", title=title, contents=contents)
-
-
 def macro(template: str, name: str, *arguments):
     """Call a macro of a template."""
     return getattr(_environment().get_template(template).module, name)(*arguments)
 
 
-# HTML for `page`, as plain str: `Markup` would escape what it is joined with.
-
-
-def table(heads, rows) -> str:
-    """Write a table of texts that scrolls on a narrow screen."""
-    return "".join(macro("macros.html", "table", heads, rows))
-
-
-def picture(figure, description: str, size: str = "wide") -> str:
-    """Draw a matplotlib figure into the page; `size` is "wide" or "medium"."""
-    return "".join(macro("macros.html", "picture", figure_png(figure), description, size))
-
-
-def text(value) -> str:
+def text(value) -> Markup:
     """Escape a text, and control characters too, which no HTML may hold."""
-    return "".join(escape(printable(value)))
+    return escape(printable(value))
 
 
 def markdown(value) -> str:

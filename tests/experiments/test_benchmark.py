@@ -109,12 +109,15 @@ class Ended:
         return self.code
 
 
-def test_each_missing_fold_is_a_process_and_failures_are_told(data, tmp_path, monkeypatch):
+def test_each_missing_fold_is_a_process_and_failures_are_told(
+    data, tmp_path, monkeypatch, caplog
+):
+    caplog.set_level("INFO", "stm_keras")
     folds = benchmark_runs(
         CONFIGS[:1], ["p2"], data[1], tmp_path, 3, settings=("seed=4",), backend="jax"
     )
     finish(folds[0], data[1])
-    called, told = [], []
+    called = []
 
     def start(arguments, log):
         called.append(arguments)
@@ -124,13 +127,13 @@ def test_each_missing_fold_is_a_process_and_failures_are_told(data, tmp_path, mo
         return Ended(3)
 
     monkeypatch.setattr(queue, "start", start)
-    failed = run_missing(folds, at_once=2, progress=told.append)
+    failed = run_missing(folds, at_once=2)
     assert failed == [folds[2]]
     assert len(called) == 2
     assert called[0][:2] == ["train", str(CONFIGS[0])]
     assert called[0][-4:] == ["--set", "seed=4", "--backend", "jax"]
-    assert told[0] == "3 runs, 1 of them done."
-    assert any("small:p2:2: failed (3), see" in line for line in told)
+    assert caplog.messages[0] == "3 runs, 1 of them done."
+    assert any("small:p2:2: failed (3), see" in line for line in caplog.messages)
 
 
 def test_folds_are_scored_together(data, tmp_path):
@@ -243,7 +246,7 @@ def test_variants_are_compared_with_their_config_fold_by_fold(data, tmp_path, mo
     monkeypatch.setattr(
         queue, "start", lambda arguments, log: (called.append(arguments), Ended(0))[1]
     )
-    run_missing(folds, progress=lambda text: None)
+    run_missing(folds)
     assert called[0][-4:] == ["--set", "seed=4", "--set", "train.epochs=2"]
 
 

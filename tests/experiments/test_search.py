@@ -56,15 +56,15 @@ def folder(tmp_path, monkeypatch):
     return folder
 
 
-def test_workers_share_the_trials_and_stop_together(folder):
+def test_workers_share_the_trials_and_stop_together(folder, caplog):
+    caplog.set_level("INFO", "stm_keras")
     sweep = folder.sweep()
     assert not search.is_over(folder, sweep)
     study = search.open_study(folder, sweep, worker=1)
     number, settings = search._new_trial(study, sweep, 1)  # begun by another worker
-    said = []
-    assert search.work(folder, sweep, 0, said.append) == 4
+    assert search.work(folder, sweep, 0) == 4
     assert not search.is_over(folder, sweep)
-    assert search.work(folder, sweep, 1, said.append) == 1  # takes up what it had begun
+    assert search.work(folder, sweep, 1) == 1  # takes up what it had begun
     assert json.loads(folder.file("trials", f"{number:04d}.json").read_text()) == settings
     assert search.is_over(folder, sweep)
     assert search.work(folder, sweep, 0) == 0
@@ -72,7 +72,7 @@ def test_workers_share_the_trials_and_stop_together(folder):
     assert len(rows) == 10
     assert {row["state"] for row in rows} == {"done"}
     assert all(2 <= row["train.epochs"] <= 9 for row in rows)
-    assert sum("validation AUROC" in line for line in said) == 5
+    assert sum("validation AUROC" in line for line in caplog.messages) == 5
 
 
 def test_a_worker_that_has_to_leave_takes_its_trial_up_again(folder):
@@ -86,11 +86,12 @@ def test_a_worker_that_has_to_leave_takes_its_trial_up_again(folder):
     assert len(tried) == len(set(tried)) == 5
 
 
-def test_a_trial_that_fails_is_noted_and_the_next_is_tried(folder):
+def test_a_trial_that_fails_is_noted_and_the_next_is_tried(folder, caplog):
+    caplog.set_level("INFO", "stm_keras")
     folder.file("fails").touch()
-    sweep, said = folder.sweep(), []
-    assert search.work(folder, sweep, 0, said.append) == 5
-    assert "trial-0000-seed-0: failed, see" in said[0]
+    sweep = folder.sweep()
+    assert search.work(folder, sweep, 0) == 5
+    assert "trial-0000-seed-0: failed, see" in caplog.messages[0]
     assert search.is_over(folder, sweep)
     assert {row["state"] for row in sweep_rows(folder, sweep, {})} == {"failed", "missing"}
 

@@ -159,6 +159,7 @@ class ComparisonFolder(JsonFolder):
         if part is not None:
             record = Done if part["status"] == "done" else Failed
             check_record(record, part, self.file("parts", name))
+            part["side"] = Setup.model_validate(part["side"]).model_dump()
         return part
 
     def run_path(self, setup, seed):

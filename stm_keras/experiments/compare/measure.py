@@ -5,6 +5,7 @@ machine hits them all alike. On SLURM, each library is a job of its own.
 """
 
 import contextlib
+import logging
 import os
 import uuid
 
@@ -17,6 +18,7 @@ from stm_keras.experiments.compare.worker import Process
 from stm_keras.experiments.queue import JobFolder, require_sbatch, start_after
 from stm_keras.runs import Run
 
+logger = logging.getLogger(__name__)
 MERGE = "merge"  # the job that sums up
 NO_WARNING = (
     "--signal=B:USR1@0"  # a job that reaches its time limit is a row with its reason
@@ -24,7 +26,7 @@ NO_WARNING = (
 DEVICE_OPTIONS = ("--gres", "--gpus", "-G")  # which that job does not need
 
 
-def prepare(folder, plan, weights=None, progress=print):
+def prepare(folder, plan, weights=None):
     """Make what every setup starts from, in a process of the first backend that works.
 
     Raises:
@@ -55,7 +57,7 @@ def prepare(folder, plan, weights=None, progress=print):
             first.setdefault(setup.library, setup)
     reasons = []
     for library, setup in first.items():
-        progress(f"Preparing weights and batches with {library}.")
+        logger.info(f"Preparing weights and batches with {library}.")
         with Process(folder, setup, plan.cores) as process:
             try:
                 process.call("prepare", weights=weights and str(weights))
@@ -69,21 +71,21 @@ def prepare(folder, plan, weights=None, progress=print):
     )
 
 
-def measure(folder, plan, setups, progress):
+def measure(folder, plan, setups):
     """Measure those setups that are not done, and write what each measured as its part."""
     waiting = [setup for setup in setups if folder.done(setup) is None]
     if waiting:
-        progress(f"Measuring {', '.join(setup.name for setup in waiting)}.")
-        _Session(folder, plan, progress).measure(waiting)
+        logger.info(f"Measuring {', '.join(setup.name for setup in waiting)}.")
+        _Session(folder, plan).measure(waiting)
     if plan.epochs:
-        score_setups(folder, plan, setups, progress)
+        score_setups(folder, plan, setups)
 
 
 class _Session:
     """Setups that are measured together."""
 
-    def __init__(self, folder, plan, progress):
-        self.folder, self.plan, self.progress = folder, plan, progress
+    def __init__(self, folder, plan):
+        self.folder, self.plan = folder, plan
         material = folder.material()
         identity = {key: material[key] for key in ("data", "split", "batches")}
         self.session = {"session": uuid.uuid4().hex, "identity": identity}
@@ -100,17 +102,17 @@ class _Session:
                 if result is not None:
                     results[setup] = {**result, "rounds": []}
                     first = result["first_step"]["wall"]
-                    self.progress(f"{setup.name}: first step {first:.1f} s")
+                    logger.info(f"{setup.name}: first step {first:.1f} s")
             for number in range(self.plan.repeats):
                 for setup in list(self.processes):
                     results[setup]["rounds"].append(self._call(setup, "round"))
-                self.progress(f"Round {number + 1} of {self.plan.repeats} is done.")
+                logger.info(f"Round {number + 1} of {self.plan.repeats} is done.")
             for setup in list(self.processes):
                 last = self._call(setup, "finish")
                 if last is not None:
                     self._write(setup, status="done", **results[setup], **last)
                     self.processes.pop(setup).close()
-                    self.progress(f"{setup.name}: done.")
+                    logger.info(f"{setup.name}: done.")
 
     def _call(self, setup, method):
         """Return what a process answers, or note why it failed and return None."""
@@ -119,7 +121,7 @@ class _Session:
         except StmKerasError as error:
             self.processes.pop(setup).close()
             self._write(setup, status="failed", reason=str(error))
-            self.progress(f"{setup.name}: failed: {error}")
+            logger.info(f"{setup.name}: failed: {error}")
             return None
 
     def _write(self, setup, **result):
@@ -141,7 +143,7 @@ def scored_setups(setups):
     return list(chosen.values())
 
 
-def score_setups(folder, plan, setups, progress):
+def score_setups(folder, plan, setups):
     """Train the runs that are not done, one after the other, and note their scores.
 
     An interrupted run goes on after its last epoch.
@@ -153,19 +155,19 @@ def score_setups(folder, plan, setups, progress):
         scores, failed = {}, {}
         for seed in range(plan.config.seed, plan.config.seed + plan.seeds):
             try:
-                scores[str(seed)] = _scores(folder, plan, setup, seed, progress)
+                scores[str(seed)] = _scores(folder, plan, setup, seed)
             except StmKerasError as error:
                 failed[str(seed)] = str(error)
-                progress(f"{setup.name}, seed {seed}: failed: {error}")
+                logger.info(f"{setup.name}, seed {seed}: failed: {error}")
         part["scores"] = {"runs": scores, "failed": failed, "epochs": plan.epochs}
         folder.write_part(setup, part)
 
 
-def _scores(folder, plan, setup, seed, progress):
+def _scores(folder, plan, setup, seed):
     run = Run(folder.run_path(setup, seed))
     scores = run.read_json("evaluation.json", SCORES)
     if scores is None:
-        progress(f"{setup.name}, seed {seed}: training {plan.epochs} epochs.")
+        logger.info(f"{setup.name}, seed {seed}: training {plan.epochs} epochs.")
         with Process(folder, setup, plan.cores) as process:
             scores = process.call("score", seed=seed)
     if None in (scores[key] for key in SCORES):

@@ -8,15 +8,16 @@ from matplotlib.figure import Figure
 
 from stm_keras.config import differences
 from stm_keras.errors import MismatchError
-from stm_keras.evaluation.style import COLOURS, GREY, class_colour, escape, style_axes
-from stm_keras.experiments.compare.summary import (
-    cells,
-    conditions,
-    failures,
-    markdown,
-    summarise,
+from stm_keras.evaluation.style import (
+    COLOURS,
+    GREY,
+    class_colour,
+    escape,
+    figure_png,
+    style_axes,
 )
-from stm_keras.reports import page
+from stm_keras.experiments.compare.summary import cells, conditions, failures, summarise
+from stm_keras.reports.page import render
 
 NO_PART = (
     "there is no result: its job did not end, or never started. Its log is in slurm/logs/."
@@ -63,9 +64,38 @@ def collect(folder):
 
 def write(folder, comparison):
     """Write comparison.json, comparison.html and comparison.md into a folder."""
+    rows = comparison["rows"]
+    done = [row for row in rows if row["status"] == "done"]
+    columns, body = cells(rows)
+    losses = done and done[0]["losses"]
+    context = {
+        "title": f"{comparison['settings']['name']}: backends compared",
+        "comparison": comparison,
+        "settings": json.dumps(comparison["settings"], indent=1, allow_nan=False),
+        "columns": columns,
+        "cells": body,
+        "failures": failures(rows),
+        "conditions": conditions(comparison),
+        "times": figure_png(plot_times(done)) if done else None,
+        "losses": figure_png(plot_losses(done)) if losses else None,
+        "agreement": [_agreement(row) for row in done],
+        "machines": [_machine(machine) for machine in comparison["machines"]],
+    }
     folder.write_json("comparison.json", comparison)
-    folder.write_text("comparison.html", comparison_page(comparison))
-    folder.write_text("comparison.md", markdown(comparison))
+    for name in ("comparison.html", "comparison.md"):
+        folder.write_text(name, render(name, **context))
+
+
+def _agreement(row):
+    keys = ("logits_difference", "loss_difference", "logits_difference_after")
+    values = ["not finite" if row[key] is None else f"{row[key]:.1e}" for key in keys]
+    return [row["side"], row["agrees_with"] or "is the first", *values]
+
+
+def _machine(machine):
+    keys = ("name", "processor", "cores", "cores_allowed", "memory_gb", "system", "python")
+    load = " to ".join(map(str, machine["load"]))
+    return [*(str(machine[key]) for key in keys), load, machine["slurm_job"] or "–"]
 
 
 def merge(sources, output, command="", overwrite=False):
@@ -109,49 +139,6 @@ def merge(sources, output, command="", overwrite=False):
         slug = f"{part['name']}-{part['machine']['name']}".replace(" ", "-")
         count = counts[slug] = counts.get(slug, 0) + 1
         output.write_json(f"parts/{slug}{f'-{count}' * (count > 1)}.json", part)
-
-
-def comparison_page(comparison):
-    """Write a comparison, a dict as of `collect`, as HTML."""
-    rows = comparison["rows"]
-    done = [row for row in rows if row["status"] == "done"]
-    texts = [f"<p>{page.text(text)}</p>" for text in conditions(comparison)]
-    failed = [f"<p><b>Did not run.</b> {page.text(text)}</p>" for text in failures(rows)]
-    sections = [("Table", "".join([page.table(*cells(rows)), *failed, *texts]))]
-    if done:
-        times = page.picture(plot_times(done), "Time of a training step", "medium")
-        sections.append(("Speed", times))
-        if done[0]["losses"]:
-            curves = page.picture(plot_losses(done), "Losses and differences")
-            sections.append(("Agreement", _agreement(done) + curves))
-    settings = json.dumps(comparison["settings"], indent=1, allow_nan=False)
-    run = (
-        f"<pre>{page.text(comparison['command'])}</pre><details><summary>Settings</summary>"
-        f"<pre>{page.text(settings)}</pre></details>"
-    )
-    sections += [("Machines", _machines(comparison)), ("What was run", run)]
-    return page.page(f"{comparison['settings']['name']}: backends compared", sections)
-
-
-def _agreement(rows):
-    heads = ["setup", "agrees with", "logits before", "loss, largest", "logits after"]
-    keys = ("logits_difference", "loss_difference", "logits_difference_after")
-    body = []
-    for row in rows:
-        values = ["not finite" if row[key] is None else f"{row[key]:.1e}" for key in keys]
-        body.append([row["side"], row["agrees_with"] or "is the first", *values])
-    return page.table(heads, body)
-
-
-def _machines(comparison):
-    keys = ("name", "processor", "cores", "cores_allowed", "memory_gb", "system", "python")
-    heads = [*(key.replace("_", " ") for key in keys), "load", "SLURM job"]
-    body = []
-    for machine in comparison["machines"]:
-        load = " to ".join(map(str, machine["load"]))
-        values = [str(machine[key]) for key in keys]
-        body.append([*values, load, str(machine["slurm_job"] or "–")])
-    return page.table(heads, body)
 
 
 def plot_times(rows):

@@ -5,6 +5,7 @@ import numpy as np
 from stm_keras.errors import MismatchError
 from stm_keras.experiments.compare.records import SCORES
 from stm_keras.experiments.compare.setups import REFERENCES
+from stm_keras.reports.page import render
 
 OPTIONAL = ("device GB", "waits", "AUROC", "balanced accuracy")  # columns, without values
 EMPTY = "–"
@@ -240,54 +241,22 @@ def failures(rows):
     return failed
 
 
-def markdown(comparison):
-    """Write a comparison as Markdown: the table, and under what conditions it came about."""
-    titles, body = cells(comparison["rows"])
-    lines = ["| " + " | ".join(line) + " |" for line in [titles, ["---"] * len(titles)]]
-    lines += ["| " + " | ".join(line) + " |" for line in body]
-    lines += ["", *(f"Did not run: {each}\n" for each in failures(comparison["rows"]))]
-    lines += [f"`{comparison['command']}`", "", *conditions(comparison)]
-    return "\n".join(lines) + "\n"
-
-
 def conditions(comparison):
     """Say how a comparison was made: list of str, a paragraph each."""
-    settings, rows = comparison["settings"], comparison["rows"]
-    machines = [
-        f"{m['name']}: {m['processor']}, {settings['cores'] or m['cores_allowed']} of "
-        f"{m['cores']} cores, load average {m['load'][0]:.1f} at the start and "
-        f"{m['load'][-1]:.1f} at the end, {m['date'][:10]}"
-        for m in comparison["machines"]
-    ]
     versions = {}
-    for row in rows:
+    for row in comparison["rows"]:
         for name, version in row.get("versions", {}).items():
             versions.setdefault(name, set()).add(version)
-    packages = [f"{name} {'/'.join(sorted(v))}" for name, v in sorted(versions.items())]
-    done = [row for row in rows if row["status"] == "done"]
-    baselines = sorted({row["compared_with"] for row in done})
-    texts = [
-        f"{'; '.join(machines)}. {settings['name']}, batch {settings['batch_size']}, "
-        f"{settings['scans']} scans (sha256 {settings['data'][:12]}); {settings['repeats']} "
-        f"rounds of {settings['steps_per_round']} steps. {', '.join(packages)}.",
-        f"Differences are the largest, from the first setup of the same precision: of logits "
-        f"before training, and of the loss over {settings['steps']} steps, with the same "
-        "weights and batches and without dropout, which each backend draws otherwise. Speed "
-        f"is the time of {' or '.join(baselines) or 'none'} over that of a setup, round by "
-        "round: above 1 is faster.",
-    ]
-    alone = [row["side"] for row in done if not row["same_rounds"]]
-    if alone:
-        texts.append(
-            f"Measured at another time than what speed compares with: {', '.join(alone)}."
-        )
-    unmasked = [row["side"] for row in done if row["library"] in UNMASKED]
-    if unmasked:
-        texts.append(
-            f"{', '.join(unmasked)}: attends to lines of zeros too, which the others hide, so "
-            "its loss differs where augmentation cuts or loses lines."
-        )
-    return texts
+    done = [row for row in comparison["rows"] if row["status"] == "done"]
+    text = render(
+        "comparison.txt",
+        comparison=comparison,
+        packages=[f"{name} {'/'.join(sorted(v))}" for name, v in sorted(versions.items())],
+        baselines=sorted({row["compared_with"] for row in done}),
+        alone=[row["side"] for row in done if not row["same_rounds"]],
+        unmasked=[row["side"] for row in done if row["library"] in UNMASKED],
+    )
+    return [" ".join(paragraph.split()) for paragraph in text.split("\n\n")]
 
 
 def _difference_text(row, key):
