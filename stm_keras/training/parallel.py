@@ -165,7 +165,7 @@ def _bind_jax_to(address):
     """Make JAX's processes listen at their address, and not on every one of the machine.
 
     On processors they compute with gloo, which has a parameter for that, and JAX no
-    setting: `test_distribute.wait` fails on an address that is not the loopback.
+    setting: `wait` of tests/training/test_parallel.py fails on an address that is not the loopback.
     """
     os.environ.setdefault("JAX_COORDINATOR_BIND_ADDRESS", address)
     os.environ.setdefault("NCCL_SOCKET_IFNAME", _loopback())
@@ -203,7 +203,8 @@ class TensorFlowStrategy(Strategy):
         """Clip gradients after they are summed: Keras clips those of each device.
 
         It sums them again afterwards, so each device gives its part of what is clipped.
-        Without this, losses differ by 6e-4 in `test_two_give_what_one_gives`.
+        Without this, losses differ by 6e-4 in
+        `test_two_give_what_one_gives_also_where_a_batch_is_filled_up`.
         """
         import tensorflow as tf
 
@@ -263,7 +264,10 @@ class TorchStrategy(Strategy):
             layer._moments = self._moments(layer)
 
     def _moments(self, layer):
-        """Return what gives mean and variance of a layer's input over all processes."""
+        """Return what gives mean and variance of a layer's input over all processes.
+
+        Without this `test_all_stop_together_and_one_goes_on_alone_with_batch_norms` fails.
+        """
         summed = _differentiable_sum(self.distributed)
 
         def moments(inputs, mask):
