@@ -324,6 +324,6 @@ def check_compiler(jit_compile):
     compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
     if shutil.which(compiler) is None:
         raise BackendError(
-            f"`train.jit_compile`: torch compiles with {compiler}, which is not here. Install a "
+            f"`train.jit_compile`: torch compiles with {compiler}, which is missing. Install a "
             "C++ compiler, name one in CXX, or leave that setting out."
         )

@@ -97,7 +97,7 @@ def install(extra: str) -> str:
 def how_to_install(extra: str) -> str:
     """Return the sentence that ends a message about a package that is missing."""
     where = " in the source folder of stm-keras" if SOURCE == "." else ""
-    return f"Type{where}: {install(extra)}"
+    return f"Run{where}: {install(extra)}"
 
 
 def require(module, extra):

@@ -22,7 +22,7 @@ from stm_keras.settings import Protocol
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 Share = float | None
 Bounds = Annotated[list[float], Field(min_length=2, max_length=2)] | None
-Text = Place = Annotated[str, Field(max_length=10_000)]
+Text = Annotated[str, Field(max_length=10_000)]
 
 
 class Record(BaseModel):

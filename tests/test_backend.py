@@ -60,7 +60,7 @@ def test_the_first_backend_installed_is_the_default(installed):
 def test_a_missing_backend_gives_the_line_to_type(installed):
     installed.discard("jax")
     expected = (
-        r'Backend jax is not installed\. Type.*: pip install "\.\[jax\]" '
+        r'Backend jax is not installed\. Run.*: pip install "\.\[jax\]" '
         r"\(installed here: tensorflow, torch\)\."
     )
     with pytest.raises(BackendError, match=expected):

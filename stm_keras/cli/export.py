@@ -8,7 +8,13 @@ import click
 
 from stm_keras.cli import options
 from stm_keras.errors import OutputError, UsageError
-from stm_keras.export.formats import FORMATS, check_pair, check_variant, choose_format
+from stm_keras.export.formats import (
+    FORMATS,
+    VARIANTS,
+    check_pair,
+    check_variant,
+    choose_format,
+)
 from stm_keras.files import check_outputs
 
 
@@ -26,7 +32,7 @@ from stm_keras.files import check_outputs
 )
 @click.option(
     "--variant",
-    type=click.Choice(["float16", "int8"]),
+    type=click.Choice(VARIANTS),
     help="Smaller: weights in float16 (ONNX, Keras), or products in int8 (ONNX). Needs "
     "--data.",
 )

@@ -103,20 +103,20 @@ def predict(paths, model, channel, as_csv, as_json, every_line, pictures, report
         for drawer in drawers:
             stack.enter_context(drawer)
         code, failed = 0, False
-        for judged in results:
+        for result in results:
             if listed:
-                check_outputs({"--report": report, "--pictures": replaced}, [judged.path])
-            if judged.error is not None:
-                code = max(options.report(judged.error, code), UNREADABLE)
-            elif judged.reason is not None:
-                code = max(options.report(DatasetError(judged.reason), code), UNREADABLE)
+                check_outputs({"--report": report, "--pictures": replaced}, [result.path])
+            if result.error is not None:
+                code = max(options.report(result.error, code), UNREADABLE)
+            elif result.reason is not None:
+                code = max(options.report(DatasetError(result.reason), code), UNREADABLE)
             else:
                 failed = failed or any(
-                    judged.outcome in FAIL_ON[n] for n in more["fail_on"]
+                    result.outcome in FAIL_ON[n] for n in more["fail_on"]
                 )
-            printer.print(judged)
+            printer.print(result)
             for drawer in drawers:
-                drawer.add(judged)
+                drawer.add(result)
     options.say_left_out(left_out, more["verbose"])
     if code or failed:
         click.get_current_context().exit(code or FAILED)
@@ -206,9 +206,9 @@ class JsonPrinter:
     def __exit__(self, *error):
         pass
 
-    def print(self, judged):
-        """Print one `Judged`."""
-        click.echo(json.dumps(judged.record(), allow_nan=False))
+    def print(self, result):
+        """Print one `ScanResult`."""
+        click.echo(json.dumps(result.record(), allow_nan=False))
 
 
 class CsvPrinter(JsonPrinter):
@@ -223,9 +223,9 @@ class CsvPrinter(JsonPrinter):
             ["path", "index", "verdict", "class", "confidence", *classes, *flags, *more]
         )
 
-    def print(self, judged):
-        """Print one `Judged`."""
-        record = judged.record()
+    def print(self, result):
+        """Print one `ScanResult`."""
+        record = result.record()
         start = [record["path"], record["index"]]
         self._line(start, record)
         for tile in record.get("tiles", ()):
@@ -280,26 +280,26 @@ class TablePrinter(JsonPrinter):
         if kind is None:
             self._say([(self.summary(), "bold")])
 
-    def print(self, judged):
-        """Print one `Judged`."""
-        name = self._shortened(judged)
+    def print(self, result):
+        """Print one `ScanResult`."""
+        name = self._shortened(result)
         self.total += 1
-        self.counts[judged.outcome] += 1
-        if judged.error is not None:
+        self.counts[result.outcome] += 1
+        if result.error is not None:
             self._say([(f"{name:<{self.name}}  ", None), (NOT_JUDGED, BAD)])
             return
-        verdict = judged.verdict
+        verdict = result.verdict
         self.changed += bool(verdict.change_lines)
-        remarks = remarks_on(verdict, judged.change_lines)
-        remarks += judged.candidate.remarks
-        self._verdict(name, verdict, judged.lines, remarks)
-        for tile, verdict in zip(judged.candidate.tiles, judged.tiles, strict=True):
+        remarks = remarks_on(verdict, result.change_lines)
+        remarks += result.candidate.remarks
+        self._verdict(name, verdict, result.lines, remarks)
+        for tile, verdict in zip(result.candidate.tiles, result.tiles, strict=True):
             left, top, width, height = tile.nm
             title = f"  {width:.3g} x {height:.3g} nm at ({left:.3g}, {top:.3g}) nm"
             lines = f"{tile.lines[0]}-{tile.lines[1] - 1}"
             self._verdict(title, verdict, lines, remarks_on(verdict))
-        if judged.live:
-            self._live(judged)
+        if result.live:
+            self._live(result)
 
     def summary(self):
         """Return one line: how many scans got which verdict."""
@@ -313,10 +313,10 @@ class TablePrinter(JsonPrinter):
         some = f"{self.total} scan{'' if self.total == 1 else 's'}"
         return f"{some}: {'; '.join(filter(None, parts))}"
 
-    def _shortened(self, judged):
-        name = one_line(judged.path)
-        if judged.index:
-            name += f" [{judged.index}]"
+    def _shortened(self, result):
+        name = one_line(result.path)
+        if result.index:
+            name += f" [{result.index}]"
         return name if len(name) <= self.name else "…" + name[1 - self.name :]
 
     def _verdict(self, title, verdict, lines, remarks):
@@ -331,10 +331,10 @@ class TablePrinter(JsonPrinter):
             ]
         )
 
-    def _live(self, judged):
-        steps, slopes = judged.removed()
-        metres = judged.candidate.unit == "m"
-        for line in judged.live:
+    def _live(self, result):
+        steps, slopes = result.removed()
+        metres = result.candidate.unit == "m"
+        for line in result.live:
             remarks = list(perhaps(line))
             if line.change:
                 remarks.append(f"tip change at line {line.change_line}")

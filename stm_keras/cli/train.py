@@ -122,7 +122,6 @@ def train(
 def _train(path, config, trees, strategy=None):
     """Train and report a run; of several processes all but the first return None."""
     first = strategy is None or strategy.rank == 0
-    say = options.say if first else (lambda text: None)
     run = Run(path) if first else FollowedRun(path)
     try:
         with watched(), contextlib.ExitStack() as held:
@@ -137,11 +136,13 @@ def _train(path, config, trees, strategy=None):
     except (KeyboardInterrupt, Preempted) as stop:
         by_signal = isinstance(stop, Preempted)
         reason = f"Stopped by {stop}" if by_signal else "Interrupted"
-        say(
-            f"\n{reason}. Run the same command again to go on in {path}."
+        outcome = (
+            f". Run the same command again to go on in {path}."
             if run.has_epochs()
-            else f"\n{reason} before the first epoch was done: nothing is kept."
+            else " before the first epoch was done: nothing is kept."
         )
+        if first:
+            options.say(f"\n{reason}{outcome}")
         click.get_current_context().exit(EXIT_CODE if by_signal else INTERRUPTED)
 
 

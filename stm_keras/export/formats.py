@@ -32,6 +32,7 @@ ONNX = {
     "jax": ("onnx", "onnxruntime", "jax2onnx"),
     "torch": ("onnx", "onnxruntime", "onnxscript"),
 }
+VARIANTS = ("float16", "int8")
 EXTRAS = {  # package to the extra that installs it
     "onnx": "export",
     "onnxruntime": "export",

@@ -56,7 +56,7 @@ def scored_scans(facts, dataset, indices, data):
 def write(predictor, path, facts, variant, scored):
     """Replace a file in float32 by a smaller variant that says what it costs.
 
-    `variant` is "float16" or "int8".
+    `variant` is a name in `formats.VARIANTS`.
 
     Returns:
         dict, JSON-ready: `name`, `auroc` of the file, `auroc_float32` of the model,

@@ -177,7 +177,7 @@ def test_what_gwyddion_cannot_read_is_one_line(converter, tmp_path):
         raise converter.ConverterNotFoundError("none")
 
     converter.run_converter = missing
-    with pytest.raises(ScanError, match=r"converter is missing. Type.*: pip install "):
+    with pytest.raises(ScanError, match=r"converter is missing. Run.*: pip install "):
         read_scan(tmp_path / "a.top")
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from stm_keras.experiments.compare.setups import Setup
-from stm_keras.records import Count, Place, Record, Share
+from stm_keras.records import Count, Record, Share, Text
 
 Positive = Annotated[float, Field(gt=0)]
 Whole = Annotated[int, Field(gt=0, lt=2**31)]
@@ -27,21 +27,21 @@ class Numbers(Record):
 class PlanFile(Numbers):
     """What is compared: plan.json."""
 
-    config: Place
+    config: Text
     sides: list[Setup]
-    command: Place = ""
+    command: Text = ""
 
 
 class Material(Record):
     """What all setups start from: material.json."""
 
-    data: Place
-    split: Place
-    split_note: Place
-    weights: Place
-    classes: list[Place]
+    data: Text
+    split: Text
+    split_note: Text
+    weights: Text
+    classes: list[Text]
     scans: Count
-    batches: list[Place]
+    batches: list[Text]
 
 
 class Clocks(Record):  # s
@@ -61,31 +61,31 @@ class Round(Record):
 
 
 class Machine(Record):
-    name: Place
-    processor: Place
+    name: Text
+    processor: Text
     cores: Count | None
     cores_allowed: Count | None
     memory_gb: float
-    system: Place
-    python: Place
-    date: Place
+    system: Text
+    python: Text
+    date: Text
     load: Annotated[list[float], Field(min_length=1)]
-    slurm_job: Place | None
+    slurm_job: Text | None
 
 
 class Identity(Record):
-    data: Place
-    split: Place
-    batches: list[Place]
+    data: Text
+    split: Text
+    batches: list[Text]
 
 
 class Part(Record):
     """What a setup measured, or why it did not: parts/SETUP.json."""
 
     side: Setup
-    name: Place
+    name: Text
     status: Literal["done", "failed"]
-    session: Place
+    session: Text
     machine: Machine
     identity: Identity
 
@@ -93,7 +93,7 @@ class Part(Record):
 class Failed(Part):
     """A setup that did not run."""
 
-    reason: Place
+    reason: Text
 
 
 class Agreement(Record):
@@ -116,8 +116,8 @@ SCORES = tuple(SeedScores.model_fields)
 
 
 class Scored(Record):
-    runs: dict[Place, SeedScores]
-    failed: dict[Place, Place]
+    runs: dict[Text, SeedScores]
+    failed: dict[Text, Text]
     epochs: Count
 
 
@@ -125,11 +125,11 @@ class Done(Part):
     """A setup that ran."""
 
     parameters: Count
-    weights: Place
-    dtypes: dict[Place, Place | list[Place]]
-    devices: list[Place]
-    versions: dict[Place, Place]
-    seconds: dict[Place, float]
+    weights: Text
+    dtypes: dict[Text, Text | list[Text]]
+    devices: list[Text]
+    versions: dict[Text, Text]
+    seconds: dict[Text, float]
     first_step: Clocks
     rounds: Annotated[list[Round], Field(min_length=1)]
     agreement: Agreement
