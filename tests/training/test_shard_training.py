@@ -119,9 +119,9 @@ def test_shards_give_the_batches_that_one_file_gives(folder):
     save_shards(scans, path, shard_size=7)
     indices = np.flatnonzero(scans.single_class())
     for dataset in (scans, load_shards(path)):
-        scans = make_training_set(dataset, indices)
+        training_set = make_training_set(dataset, indices)
         heads = ("state", "change", "unknown")
-        batches = Batches(scans, 8, 0, AugmentConfig(), heads=heads)
+        batches = Batches(training_set, 8, 0, AugmentConfig(), heads=heads)
         found = read(batches, 1)
         parts = [
             np.ascontiguousarray(a)
