@@ -71,8 +71,9 @@ def test_a_split_slides_from_one_side_to_the_other():
     splits, leaves = np.full(14, 1e4, "float32"), np.zeros(16, "float32")
     splits[0] = 2.0  # the root of the first tree; 0 is its feature
     leaves.reshape(8, 2)[1, 0] = 1.0  # right of the root, then left twice
-    layer.set_trees({"threshold": splits, "leaves": leaves})
+    start = np.array([[0.25], [7.0]], "float32")  # of each stage, without any tree
+    layer.set_trees({"threshold": splits, "leaves": leaves, "start": start})
     values = np.array([1.4, 1.5, 2.0, 2.3, 2.5, 9.0], "float32")
     features = np.stack([values, 0 * values], axis=-1)[:, None]  # one line: stage 1
     said = ops.convert_to_numpy(layer(features)).ravel()
-    np.testing.assert_allclose(said, [0, 0, 0.5, 0.8, 1, 1], atol=1e-6)
+    np.testing.assert_allclose(said - 0.25, [0, 0, 0.5, 0.8, 1, 1], atol=1e-6)
