@@ -1,6 +1,7 @@
 """Networks that Keras computes: whole scans, and line by line."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -8,16 +9,10 @@ from typing import Any
 import numpy as np
 
 from stm_keras.backend import compiled, predict
-from stm_keras.data.dataset import read_images
-from stm_keras.data.preprocess import pack_lines, standardise_lines
+from stm_keras.data.preprocess import standardise_lines
+from stm_keras.errors import MismatchError, StmKerasError
 from stm_keras.inference.keras_parts import largest_values
-from stm_keras.inference.predictor import (
-    CHUNK,
-    Predictor,
-    computing,
-    last_logits,
-    unpack_outputs,
-)
+from stm_keras.inference.predictor import CHUNK, Predictor, in_chunks, last_logits
 
 WARM_UP = 4  # lines until backends have compiled all that they ever will
 MOST_VALUES = 1 << 28  # of an array inside a network: 1 GiB
@@ -159,38 +154,41 @@ def predict_outputs(
 
     Args:
         model: `keras.Model`, as of `KerasPredictor`.
-        images: array-like of shape `(scans, lines, pixels)`. Heights.
-        batch_size: int.
-        lines: int. Lines seen, None for all.
+        images, lines, indices, progress, prepare: As for `in_chunks`.
         frame: int. Lines of the input, filled up with 0; None for those of the images.
-        indices: int array. Scans to take, None for all.
-        progress: callable of (scans done, scans in all), or None.
-        prepare: callable that turns heights into the model's input.
-
-    Returns:
-        dict, as of `Predictor.outputs`.
     """
-    indices = np.arange(len(images)) if indices is None else indices
     every_line = isinstance(model.output, dict)
-    chunks = []
-    for start in range(0, max(len(indices), 1), CHUNK):
-        chosen = indices[start : start + CHUNK]
-        heights = read_images(images, chosen)[:, :lines]
-        if every_line:
-            heights, seen = pack_lines(heights)
-        prepared = prepare(heights)
+
+    def compute(prepared, usable):
         # whole batches of one size and shape: the network is compiled once
         count = max(-(-len(prepared) // batch_size), 1) * batch_size
-        shape = (count, frame or prepared.shape[1], images.shape[2])
-        inputs = np.zeros(shape, np.float32)
+        inputs = np.zeros(
+            (count, frame or prepared.shape[1], prepared.shape[2]), np.float32
+        )
         inputs[: len(prepared), : prepared.shape[1]] = prepared
         out = predict(model, inputs, batch_size)
         out = out if every_line else {"state": out}
-        out = {k: np.asarray(v, np.float32)[: len(chosen)] for k, v in out.items()}
-        chunks.append(unpack_outputs(out, seen) if every_line else out)
-        if progress:
-            progress(start + len(chosen), len(indices))
-    return {name: np.concatenate([c[name] for c in chunks]) for name in chunks[0]}
+        return {k: np.asarray(v, np.float32)[: len(prepared)] for k, v in out.items()}
+
+    return in_chunks(compute, images, CHUNK, every_line, prepare, lines, indices, progress)
+
+
+@contextmanager
+def computing() -> Iterator[None]:
+    """Turn what a backend says of a network that it cannot compute into one line.
+
+    Raises:
+        MismatchError: Inside, where the network fails.
+    """
+    try:
+        yield
+    except (StmKerasError, OSError):  # a scan, or a file of scans
+        raise
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
+        raise MismatchError(
+            f"The network cannot be computed ({reason}). Export or train the model anew."
+        ) from error
 
 
 def compiled_step(model: Any) -> tuple[Callable, Any]:

@@ -7,11 +7,9 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from stm_keras.data.dataset import read_images
-from stm_keras.data.preprocess import pack_lines
 from stm_keras.errors import InputError, MismatchError
 from stm_keras.inference.onnx_session import GuardedSession, open_session
-from stm_keras.inference.predictor import Predictor, unpack_outputs
+from stm_keras.inference.predictor import Predictor, in_chunks
 from stm_keras.inference.stream import LineStream
 
 CACHE, NEXT = "cache_", "next_cache_"  # how inputs and outputs of a step begin
@@ -138,25 +136,23 @@ class OnnxPredictor(OnnxModel):
         See `Predictor.outputs`; `batch_size` is not used.
         """
         self.check_scans(images.shape)
-        count = images.shape[1] if lines is None else min(lines, images.shape[1])
-        shape = len(images), count
+        return in_chunks(
+            self._compute, images, 1, True, self.prepare, lines, None, progress
+        )
+
+    def _compute(self, prepared, usable):
         widths = {each.name: each.shape[-1] for each in self.session.get_outputs()}
         out = {
-            name: np.zeros((*shape, widths[name]), np.float32) for name in self.head_names
+            name: np.zeros((*prepared.shape[:2], widths[name]), np.float32)
+            for name in self.head_names
         }
-        seen = np.zeros(shape, int)
-        for scan in range(len(images)):
-            heights = read_images(images, np.array([scan]))[:, :lines]
-            packed, seen[scan] = pack_lines(heights)
-            prepared = self.prepare(packed)
+        for scan, count in enumerate(usable):
             cache = self.first_cache
-            for line in range(seen[scan, -1] if count else 0):
-                logits, cache = self.step(prepared[:, line : line + 1], cache)
+            for line in range(count):
+                logits, cache = self.step(prepared[scan : scan + 1, line : line + 1], cache)
                 for name, values in logits.items():
                     out[name][scan, line] = values[0]
-            if progress:
-                progress(scan + 1, len(images))
-        return unpack_outputs(out, seen)
+        return out
 
 
 @dataclass(frozen=True)
@@ -210,34 +206,35 @@ class OnnxScanPredictor(OnnxModel):
         `batch_size` is not used: the file knows how many scans go side by side.
         """
         self.check_scans(images.shape)
+        batch = 1 if self.session.get_inputs()[0].shape[0] == 1 else BATCH
+        return in_chunks(
+            self._compute,
+            images,
+            batch,
+            self.every_line,
+            self.prepare,
+            lines,
+            progress=progress,
+        )
+
+    def _compute(self, prepared, usable):
         (entry,) = self.session.get_inputs()
+        count, there = prepared.shape[:2]
+        inputs = np.zeros((max(count, 1), *entry.shape[1:]), np.float32)
+        inputs[:count, :there] = prepared  # lines that are not there stay 0
+        arrays = self.session.run(None, {entry.name: inputs})
         names = [each.name for each in self.session.get_outputs()]
-        batch = 1 if entry.shape[0] == 1 else BATCH
-        parts: dict[str, list] = {name: [] for name in names}
-        seen = []
-        for start in range(0, max(len(images), 1), batch):
-            chosen = np.arange(start, min(start + batch, len(images)))
-            heights = read_images(images, chosen)[:, :lines]
-            if self.every_line:
-                heights, counts = pack_lines(heights)
-                seen.append(counts)
-            prepared = self.prepare(heights)
-            count, there = prepared.shape[:2]
-            inputs = np.zeros((max(count, 1), *entry.shape[1:]), np.float32)
-            inputs[:count, :there] = prepared  # lines that are not there stay 0
-            out = self.session.run(None, {entry.name: inputs})
-            for name, values in zip(names, out, strict=True):
-                if len(values) != len(inputs):
-                    raise MismatchError(
-                        f"{self.session.path}: the network gives {len(values)} answers to "
-                        f"{len(inputs)} scans. Export the model anew."
-                    )
-                values = values[:count]
-                parts[name].append(values[:, :there] if self.every_line else values)
-            if progress:
-                progress(start + count, len(images))
-        heads = {name: np.concatenate(values) for name, values in parts.items()}
-        return unpack_outputs(heads, np.concatenate(seen)) if self.every_line else heads
+        out = dict(zip(names, arrays, strict=True))
+        for values in out.values():
+            if len(values) != len(inputs):
+                raise MismatchError(
+                    f"{self.session.path}: the network gives {len(values)} answers to "
+                    f"{len(inputs)} scans. Export the model anew."
+                )
+        out = {name: values[:count] for name, values in out.items()}
+        if self.every_line:
+            return {name: values[:, :there] for name, values in out.items()}
+        return out
 
 
 def load_onnx(path: str | Path, threads: int = 1) -> OnnxPredictor | OnnxScanPredictor:

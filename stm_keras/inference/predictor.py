@@ -2,15 +2,15 @@
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from stm_keras.data.preprocess import INPUTS, unpack_lines, usable_lines
-from stm_keras.errors import MismatchError, StmKerasError
+from stm_keras.data.dataset import read_images
+from stm_keras.data.preprocess import INPUTS, pack_lines, unpack_lines, usable_lines
+from stm_keras.errors import MismatchError
 from stm_keras.inference.verdict import HEADS, calibrated, sigmoid
 
 CHUNK = 1024  # scans computed at a time, 64 MiB of float32
@@ -285,22 +285,43 @@ def _named(source):
     return "" if source is None else f"{source}: "
 
 
-@contextmanager
-def computing() -> Iterator[None]:
-    """Turn what a backend says of a network that it cannot compute into one line.
+def in_chunks(
+    compute: Callable,
+    images: Any,
+    size: int,
+    every_line: bool,
+    prepare: Callable,
+    lines: int | None = None,
+    indices: np.ndarray | None = None,
+    progress: Callable | None = None,
+) -> dict:
+    """Compute the logits of scans, some at a time, as `Predictor.outputs` returns them.
 
-    Raises:
-        MismatchError: Inside, where the network fails.
+    Args:
+        compute: callable of prepared scans, `(scans, lines, pixels)`, and of the number of
+            lines with a signal of each, or None for a model of whole scans. It returns a
+            dict of head to logits, `(scans, ...)`, and takes none at all as well.
+        images: array-like of shape `(scans, lines, pixels)`. Heights.
+        size: int. Scans at a time.
+        every_line: bool. Whether the model answers after every line: it then gets the lines
+            with a signal alone, for a lost line changes nothing.
+        prepare: callable that turns heights into the model's input.
+        lines: int. Lines seen, None for all.
+        indices: int array. Scans to take, None for all.
+        progress: callable of (scans done, scans in all), or None.
     """
-    try:
-        yield
-    except (StmKerasError, OSError):  # a scan, or a file of scans
-        raise
-    except Exception as error:
-        reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
-        raise MismatchError(
-            f"The network cannot be computed ({reason}). Export or train the model anew."
-        ) from error
+    indices = np.arange(len(images)) if indices is None else indices
+    chunks, seen = [], None
+    for start in range(0, max(len(indices), 1), size):
+        chosen = indices[start : start + size]
+        heights = read_images(images, chosen)[:, :lines]
+        if every_line:
+            heights, seen = pack_lines(heights)
+        out = compute(prepare(heights), None if seen is None else seen[:, -1])
+        chunks.append(out if seen is None else unpack_outputs(out, seen))
+        if progress:
+            progress(start + len(chosen), len(indices))
+    return {name: np.concatenate([c[name] for c in chunks]) for name in chunks[0]}
 
 
 def unpack_outputs(out: dict, seen: np.ndarray) -> dict:

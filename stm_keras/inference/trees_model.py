@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stm_keras.data.dataset import read_images
-from stm_keras.inference.predictor import Predictor
+from stm_keras.inference.predictor import Predictor, in_chunks
 from stm_keras.trees.features import CHUNK, scan_features
 from stm_keras.trees.file import load_trees
 from stm_keras.trees.model import Trees
@@ -49,14 +48,14 @@ class TreesPredictor(Predictor):
     ) -> dict:
         """Compute logarithms of probabilities, see `Predictor.outputs`."""
         self.check_scans(images.shape)
-        parts = [np.zeros((0, len(self.classes)))]
-        for start in range(0, len(images), CHUNK):
-            chosen = np.arange(start, min(start + CHUNK, len(images)))
-            features = scan_features(read_images(images, chosen)[:, :lines])
-            parts.append(self.model.probabilities(features))
-            if progress:
-                progress(start + len(chosen), len(images))
-        probabilities = np.maximum(np.concatenate(parts), LEAST)
+        return in_chunks(
+            self._compute, images, CHUNK, False, scan_features, lines, progress=progress
+        )
+
+    def _compute(self, features, usable):
+        if not len(features):  # scikit-learn predicts no less than one scan
+            return {"state": np.zeros((0, len(self.classes)), np.float32)}
+        probabilities = np.maximum(self.model.probabilities(features), LEAST)
         return {"state": np.log(probabilities).astype(np.float32)}
 
 

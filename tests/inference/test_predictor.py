@@ -5,7 +5,7 @@ import pytest
 from helpers import lattice_scans
 
 from stm_keras.errors import MismatchError
-from stm_keras.inference import predictor as subject
+from stm_keras.inference import keras_predictor as subject
 from stm_keras.inference.keras_predictor import KerasPredictor, predict_logits
 from stm_keras.inference.verdict import softmax, temperature
 from stm_keras.models import sequential, vit
