@@ -155,8 +155,8 @@ def _check_outputs(model, paths, pictures, report):
     given = [path for path in (model, *paths) if path is not None and str(path) != "-"]
     read = [path for path in given if not path.is_dir()]
     if replaced or (report is not None and report.exists()):
-        places = find_files([path for path in given if path != model])
-        read += [place.path for place in places if place.error is None]
+        files = find_files([path for path in given if path != model])
+        read += [file.path for file in files if file.error is None]
     for path in given:
         if (path / "config.toml").exists():
             from stm_keras.runs import Run  # pydantic takes a tenth of a second
