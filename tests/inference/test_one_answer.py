@@ -88,7 +88,7 @@ def test_the_last_live_verdict_is_that_of_the_scan(name, lost):
 def test_a_file_a_stream_and_an_exported_model_agree(tmp_path, onnx, name, slow):
     path = write(tmp_path / "scan.sxm", name, slow, lost=(5, 6))
     (judged,) = predict_files(onnx_scans(), [InputFile(path)], every_line=True)
-    record, live = judged.record(), judged.live
+    record, live = judged.record(), judged.line_verdicts
     _, lines, pixels, size = frame(name)
     recorded = read_scan(path).lines()  # rounded, as the file holds them
     stream = OnnxStream(onnx, lines=lines, pixels=pixels, size=size)
