@@ -172,7 +172,7 @@ def test_files_that_are_not_ours_are_named(exported, tmp_path):
     for given, message in (
         (None, "is not of `stm-keras export`"),
         ("{", "metadata `stm_keras`: is damaged"),
-        ("[]", r"damaged \(no object\)"),
+        ("[]", r"damaged \(not an object\)"),
         ('{"format": 2}', "of a newer stm-keras"),
         ('{"format": 1}', "no `classes`"),
         (facts, "does not fit"),

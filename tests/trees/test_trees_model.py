@@ -156,7 +156,7 @@ def test_damaged_files_are_named(file, tmp_path):
     other = tmp_path / "other.skops"
     with zipfile.ZipFile(other, "w") as archive:
         archive.writestr("a.txt", "hello")
-    with pytest.raises(InputError, match=r"other\.skops: is no \.skops file of stm-keras"):
+    with pytest.raises(InputError, match=r"other\.skops: is not a \.skops file of stm-keras"):
         load_trees(other)
 
 
@@ -164,7 +164,7 @@ def test_damaged_files_are_named(file, tmp_path):
     ("facts", "message"),
     [
         ("{", "is damaged"),
-        ("[]", "no object"),
+        ("[]", "not an object"),
         ('{"format": 2}', "of a newer stm-keras"),
         ('{"format": 1, "classes": []}', "no `pixels`"),
     ],
