@@ -150,7 +150,7 @@ def side(arguments):
         return write_files(arguments)
     predictor = load_predictor(arguments.work / "model.keras")
     if arguments.side == "stream":
-        from stm_keras.inference.predictor import LineStream
+        from stm_keras.inference.stream import LineStream
 
         return timed_stream(LineStream(predictor), arguments.lines)
     return timed_prefixes(predictor, arguments.prefixes)
@@ -192,7 +192,9 @@ def bandwidth(size=2**26, rounds=8):
 def timed_stream(stream, lines):
     """Time each `push` of made-up lines of the length that the model takes."""
     rng = np.random.default_rng(0)
-    heights = rng.normal(size=(lines + WARM_UP, stream.facts["pixels"])).cumsum(1) * 1e-11
+    heights = (
+        rng.normal(size=(lines + WARM_UP, stream.metadata["pixels"])).cumsum(1) * 1e-11
+    )
     return clocked(stream.push, heights)
 
 
@@ -207,7 +209,7 @@ def timed_prefixes(predictor, count):
     from stm_keras.backend import compiled
     from stm_keras.data.preprocess import INPUTS
 
-    facts = predictor.facts
+    facts = predictor.metadata
     shape = (1, facts["max_lines"], facts["pixels"])
     prepare = INPUTS[facts.get("input", "standardised")]
     scan = np.random.default_rng(0).normal(size=shape).cumsum(2) * 1e-11

@@ -27,8 +27,8 @@ from functools import cache
 
 import numpy as np
 
+from stm_keras import load_onnx, verdict_of
 from stm_keras.readers import read_scan
-from stm_keras.runtime import load_onnx, verdict_of
 
 BAD = ("generic defects", "rows")  # classes in which no single atom is resolved
 PATIENCE = 3  # scans in a row

@@ -21,9 +21,9 @@ import sys
 import warnings
 from dataclasses import asdict
 
+from stm_keras import OnnxPredictor, OnnxStream, verdict_of
 from stm_keras.errors import InputError, StmKerasError
 from stm_keras.readers import read_scan
-from stm_keras.runtime import OnnxPredictor, OnnxStream, verdict_of
 
 LONGEST = 2**24  # bytes of a request; a line of a million pixels has as many
 

@@ -1,14 +1,32 @@
-"""Verdicts line by line, and exported models, with numpy and onnxruntime alone."""
+"""The former place of names that are now in `stm_keras` itself, such as `load_onnx`.
 
-from stm_keras.inference.judge import scan_verdicts, verdict_of
-from stm_keras.inference.onnx_model import OnnxPredictor, OnnxStream
-from stm_keras.inference.onnx_scan import OnnxScanPredictor, load_onnx
+`from stm_keras.runtime import load_onnx` still works, and so does the same from what was the
+module `stm_keras.runtime.onnx_model`; both warn.
+"""
 
-__all__ = [
+import sys
+import warnings
+
+import stm_keras
+
+NAMES = (
     "OnnxPredictor",
     "OnnxScanPredictor",
     "OnnxStream",
     "load_onnx",
     "scan_verdicts",
     "verdict_of",
-]
+)
+__all__ = list(NAMES)  # noqa: PLE0605
+sys.modules[f"{__name__}.onnx_model"] = sys.modules[__name__]
+
+
+def __getattr__(name):
+    if name not in NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(
+        f"`stm_keras.runtime` is now `stm_keras`: from stm_keras import {name}.",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+    return getattr(stm_keras, name)

@@ -170,7 +170,7 @@ def facts(monkeypatch):
     def change(**changed):
         def load(path):
             predictor = real(path)
-            return replace(predictor, facts={**predictor.facts, **changed})
+            return replace(predictor, metadata={**predictor.metadata, **changed})
 
         monkeypatch.setattr(model_file, "load_predictor", load)
 

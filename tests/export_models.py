@@ -4,7 +4,7 @@ from collections import Counter
 
 from streaming import FACTS, shaken, tiny_stream
 
-from stm_keras.inference.predictor import Predictor
+from stm_keras.inference.keras_predictor import KerasPredictor
 from stm_keras.models import MODELS
 
 LINES, PIXELS = 8, 16
@@ -15,12 +15,12 @@ SIZES = {
 
 
 def tiny_model(name):
-    """Return a `Predictor`: "vit", "cnn_small", or "gru" or "attention" of `sequential`."""
+    """Return a `KerasPredictor`: "vit", "cnn_small", or "gru" or "attention" of `sequential`."""
     facts = {**FACTS, "max_lines": LINES, "pixels": PIXELS}
     if name not in SIZES:
-        return Predictor(tiny_stream(name, pixels=PIXELS).model, facts)
+        return KerasPredictor(tiny_stream(name, pixels=PIXELS).model, facts)
     model = shaken(MODELS[name](3, PIXELS, LINES, **SIZES[name]))
-    return Predictor(model, {**facts, "input": "standardised"})
+    return KerasPredictor(model, {**facts, "input": "standardised"})
 
 
 def check_onnx(path):

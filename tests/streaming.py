@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from stm_keras.inference.predictor import Predictor
+from stm_keras.inference.keras_predictor import KerasPredictor
 from stm_keras.models import sequential
 from stm_keras.training.train import set_seed
 
@@ -17,7 +17,7 @@ SIZES = {"width": 3, "units": 8, "spectra": 4, "layers": 2, "heads": 2}
 
 
 def tiny_stream(mixer="gru", window=10, seed=0, pixels=16, trees=0, **facts):
-    """Return a `Predictor` of a tiny streaming network with random weights.
+    """Return a `KerasPredictor` of a tiny streaming network with random weights.
 
     Args:
         mixer, window, trees: As for `stm_keras.models.sequential`.
@@ -31,7 +31,7 @@ def tiny_stream(mixer="gru", window=10, seed=0, pixels=16, trees=0, **facts):
     if trees:
         layer = model.get_layer("trees")
         layer.set_trees(random_trees(layer, layer.scale.shape[0], seed))
-    return Predictor(model, {**FACTS, "pixels": pixels, **facts})
+    return KerasPredictor(model, {**FACTS, "pixels": pixels, **facts})
 
 
 def random_trees(layer, features, seed=0):

@@ -11,9 +11,9 @@ import pytest
 from helpers import ONCE, REPOSITORY, SHARED, stm
 from scan_files import sxm
 
+from stm_keras import load_onnx, verdict_of
 from stm_keras.cli.main import COMMANDS
 from stm_keras.inference.find_model import shipped_path
-from stm_keras.runtime import load_onnx, verdict_of
 from stm_keras.simulate import simulate, simulate_unknown
 
 pytestmark = ONCE  # no backend changes what is tested here

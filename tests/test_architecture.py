@@ -38,15 +38,9 @@ ROWS = {  # who may import whom: only what lies in a row above its own, or in it
     # the Keras line: nothing above it imports keras, not even inside a function
     "layers": 11,
     "models": 12,
-    "inference/attention": 13,  # these lie below the line, the other files of the package
-    "inference/keras_parts": 13,  # above it, and import none of these
+    # these lie below the line; the other files of the package lie above and import none of them
+    "inference/keras_predictor": 13,
     "inference/model_file": 13,
-    "inference/predictor": 13,
-    "inference/evaluate": 13,
-    "inference/find_model": 13,
-    "inference/keras_free": 13,
-    "inference/predict_files": 13,
-    "inference/scan_inputs": 13,
     "training": 14,
     "export": 14,
     "experiments": 15,

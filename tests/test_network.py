@@ -163,7 +163,7 @@ def test_no_command_calls_another_machine(
     monkeypatch.chdir(tmp_path)
     np.save("scan.npy", lattice_scans([0])[0])
     made = tiny_stream()
-    save_model(made.model, "stream.keras", made.facts)
+    save_model(made.model, "stream.keras", made.metadata)
     given = cases(backend, dataset_file, "stream.keras", "scan.npy")
     environment, noted = watched
     noted.write_text("", encoding="utf-8")

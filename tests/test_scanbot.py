@@ -9,9 +9,9 @@ from helpers import ONCE, REPOSITORY
 from scan_files import sxm
 from test_acting_examples import first
 
+from stm_keras import load_onnx, verdict_of
 from stm_keras.inference.find_model import shipped_path
 from stm_keras.readers import read_scan
-from stm_keras.runtime import load_onnx, verdict_of
 from stm_keras.simulate import simulate, simulate_unknown
 
 pytestmark = ONCE  # no backend changes what is tested here

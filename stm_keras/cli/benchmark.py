@@ -116,7 +116,7 @@ def benchmark(
         raise StmKerasError(
             f"{runs}: no fold is finished yet; the logs beside them say why."
         )
-    models = [(each.name, each.facts) for each in shipped_models()]
+    models = [(each.name, each.metadata) for each in shipped_models()]
     text = results_page(rows, data.name, models)
     if page is not None:
         with atomic(page, overwrite=True) as temporary:

@@ -174,10 +174,9 @@ def _verify(folder):
 
 
 def _model_info(file, as_json):
-    from stm_keras.inference.find_model import find_model
-    from stm_keras.inference.model_file import read_facts
+    from stm_keras.inference.find_model import find_model, read_metadata
 
-    facts = read_facts(find_model(file)[0])
+    facts = read_metadata(find_model(file)[0])
     click.echo(json.dumps(facts, indent=None if as_json else 1, allow_nan=False))
 
 
@@ -208,7 +207,7 @@ def _dataset_info(file, output, per_class, seed, overwrite, as_json, verified):
 
 def _folder_info(folder, output, channel, as_json, verbose):
     """Show every scan of a folder, and report what cannot be read; return the exit code."""
-    from stm_keras.inference.find_files import LeftOut, find_places
+    from stm_keras.inference.find_files import LeftOut, find_files
     from stm_keras.readers.formats import scan_format
 
     if output is not None:
@@ -216,15 +215,17 @@ def _folder_info(folder, output, channel, as_json, verbose):
             f"`-o` draws the scans of one file. Received: the folder {folder}."
         )
     left_out, code = LeftOut(), 0
-    for place in find_places([folder], left_out=left_out):
+    for input_file in find_files([folder], left_out=left_out):
         try:
-            if place.error is not None:
-                raise place.error
-            if not place.named and scan_format(place.path) is None:
+            if input_file.error is not None:
+                raise input_file.error
+            if not input_file.named and scan_format(input_file.path) is None:
                 raise StmKerasError("a dataset: give it by itself")
-            code = max(code, _scan_info(place.path, None, channel, False, as_json, True))
+            code = max(
+                code, _scan_info(input_file.path, None, channel, False, as_json, True)
+            )
         except StmKerasError as error:
-            if not place.forgives(error):
+            if not input_file.leave_out(error):
                 code = options.report(error, code)
     options.say_left_out(left_out, verbose)
     return code

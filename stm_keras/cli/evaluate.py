@@ -52,7 +52,8 @@ def evaluate(model, data, part, protocol, others, seed, output, overwrite, as_js
         stm-keras evaluate runs/sequential --data scans.h5 --others graphite.sxm
     """
     from stm_keras.data.load import load_dataset
-    from stm_keras.inference.find_model import choose_scans, find_model, needs_keras
+    from stm_keras.inference.evaluate import select_scans
+    from stm_keras.inference.find_model import find_model, needs_keras
 
     file, run = find_model(model)
     if output is not None:
@@ -65,29 +66,29 @@ def evaluate(model, data, part, protocol, others, seed, output, overwrite, as_js
             if path.exists() and not overwrite:
                 raise OutputError(f"{path}: exists already. Add --overwrite.")
     dataset = load_dataset(data)
-    chosen = choose_scans(dataset, run, part, protocol)
+    chosen = select_scans(dataset, run, part, protocol)
     if output is not None:
         check_folder(output)
     if needs_keras(file):
         options.load_keras()
-    from stm_keras.inference.evaluate import (
-        judge,
-        read_others,
-        resampled,
-        score,
-        score_others,
+    from stm_keras.inference.evaluate import predict_by_lines, resampling_groups, score
+    from stm_keras.inference.evaluate_unknown import (
+        read_unknown,
         score_sources,
+        score_unknown_scans,
     )
     from stm_keras.inference.model_file import load_predictor
 
     predictor = load_predictor(file)
-    unknown = read_others(others, predictor) if others else None
-    by_lines = judge(predictor, dataset, chosen.indices, options.progress_line("scoring"))
+    unknown = read_unknown(others, predictor) if others else None
+    by_lines = predict_by_lines(
+        predictor, dataset, chosen.indices, options.progress_line("scoring")
+    )
     scores = score(dataset, chosen.indices, by_lines, chosen.protocol, chosen.groups, seed)
     if unknown:
-        groups = resampled(dataset, chosen.indices, chosen.protocol, chosen.groups)
+        groups = resampling_groups(dataset, chosen.indices, chosen.protocol, chosen.groups)
         part = dataset.take(chosen.indices)
-        scores["unknown"] = score_others(predictor, part, unknown, groups, seed)
+        scores["unknown"] = score_unknown_scans(predictor, part, unknown, groups, seed)
         scores["sources"] = score_sources(predictor, part, others, groups, seed)
     scores |= {
         "protocol": chosen.protocol,

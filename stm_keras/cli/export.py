@@ -90,7 +90,8 @@ def export(
     if not needs_keras(file):
         raise UsageError(f"{file}: trees need no export: copy the file.")
     from stm_keras.export.formats import export_model
-    from stm_keras.inference.model_file import answers_every_line, load_predictor
+    from stm_keras.inference.find_model import answers_every_line
+    from stm_keras.inference.model_file import load_predictor
 
     every_line = answers_every_line(file)
     kind = choose_format(kind, output, every_line)
@@ -152,16 +153,16 @@ def _labelled_scans(file, run, data):
     """Read the scans that score a variant: the test part where the model is of a run."""
     from stm_keras.data.load import load_dataset
     from stm_keras.export.variants import scored_scans
-    from stm_keras.inference.find_model import choose_scans
-    from stm_keras.inference.model_file import read_facts
+    from stm_keras.inference.evaluate import select_scans
+    from stm_keras.inference.find_model import read_metadata
 
     dataset = load_dataset(data)
-    facts = read_facts(file)
+    facts = read_metadata(file)
     if not facts:
         raise UsageError(f"{file}: `--variant` needs a model that stm-keras wrote.")
-    indices = choose_scans(dataset, run).indices
+    indices = select_scans(dataset, run).indices
     if not len(indices):  # the run has no test part
-        indices = choose_scans(dataset, part="all").indices
+        indices = select_scans(dataset, part="all").indices
     return scored_scans(facts, dataset, indices, data)
 
 
@@ -169,11 +170,11 @@ def _with_scores(predictor, scores):
     """Return the predictor with its scores in its facts, and their row for the card."""
     from stm_keras.training.model_card import read_scores, with_scores
 
-    training = predictor.facts.get("training")
+    training = predictor.metadata.get("training")
     if training is None:
         raise UsageError("`--scores`: the model does not say how it was trained.")
     row = read_scores(scores, training["config"]["name"])
-    return replace(predictor, facts=with_scores(predictor, row)), row
+    return replace(predictor, metadata=with_scores(predictor, row)), row
 
 
 def _text(facts):

@@ -85,8 +85,8 @@ def predict(paths, model, channel, as_csv, as_json, every_line, pictures, report
     """
     if as_csv and as_json:
         raise UsageError("`--csv` and `--json`: choose one.")
-    from stm_keras.inference.find_files import LeftOut, find_places
-    from stm_keras.inference.predict_files import judge
+    from stm_keras.inference.find_files import LeftOut, find_files
+    from stm_keras.inference.predict_files import predict_files
 
     replaced = _check_outputs(model, paths, pictures, report)
     predictor, paths = _load(model, list(paths))
@@ -94,8 +94,8 @@ def predict(paths, model, channel, as_csv, as_json, every_line, pictures, report
     printer_class = JsonPrinter if as_json else CsvPrinter if as_csv else TablePrinter
     drawers = _drawers(predictor, pictures, report, more["overwrite"])
     left_out = LeftOut()
-    places = find_places(paths, _list_of_paths(), left_out)
-    results = judge(predictor, places, channel, every_line)
+    files = find_files(paths, _list_of_paths(), left_out)
+    results = predict_files(predictor, files, channel, every_line)
     listed = "-" in map(str, paths)  # a path on standard input is known only now
     with ExitStack() as stack:
         stack.enter_context(options.summed_warnings(more["verbose"] or listed))
@@ -124,7 +124,12 @@ def predict(paths, model, channel, as_csv, as_json, every_line, pictures, report
 
 def _load(model, paths):
     """Load the model that is meant; return it and what is left to judge."""
-    from stm_keras.inference.find_model import DEFAULT, find_judge, is_model, needs_keras
+    from stm_keras.inference.find_model import (
+        DEFAULT,
+        choose_model_file,
+        is_model,
+        needs_keras,
+    )
 
     if model is None and (
         is_model(paths[0]) or paths[0].suffix in (".keras", ".onnx", ".skops")
@@ -134,7 +139,7 @@ def _load(model, paths):
             raise UsageError(f"{model}: is a model. Give scans to judge as well.")
     meta = click.get_current_context().meta
     with_keras = any(meta.get(f"stm_keras.{name}") for name in ("backend", "device"))
-    file = find_judge(model or DEFAULT, with_keras)
+    file = choose_model_file(model or DEFAULT, with_keras)
     if needs_keras(file):
         options.load_keras()
     from stm_keras.inference.model_file import load_predictor
@@ -144,14 +149,14 @@ def _load(model, paths):
 
 def _check_outputs(model, paths, pictures, report):
     """Refuse to replace a file that is read; return the pictures that may be replaced."""
-    from stm_keras.inference.find_files import find_places
+    from stm_keras.inference.find_files import find_files
 
     replaced = list(pictures.glob("*.png")) if pictures and pictures.is_dir() else []
     given = [path for path in (model, *paths) if path is not None and str(path) != "-"]
     read = [path for path in given if not path.is_dir()]
     if replaced or (report is not None and report.exists()):
-        places = find_places([path for path in given if path != model])
-        read += [place.path for place in places if place.error is None]
+        files = find_files([path for path in given if path != model])
+        read += [file.path for file in files if file.error is None]
     for path in given:
         if (path / "config.toml").exists():
             from stm_keras.runs import Run  # pydantic takes a tenth of a second
@@ -291,14 +296,14 @@ class TablePrinter(JsonPrinter):
         verdict = result.verdict
         self.changed += bool(verdict.change_lines)
         remarks = remarks_on(verdict, result.change_lines)
-        remarks += result.candidate.remarks
+        remarks += result.scan_input.remarks
         self._verdict(name, verdict, result.lines, remarks)
-        for tile, verdict in zip(result.candidate.tiles, result.tiles, strict=True):
+        for tile, verdict in zip(result.scan_input.tiles, result.tiles, strict=True):
             left, top, width, height = tile.nm
             title = f"  {width:.3g} x {height:.3g} nm at ({left:.3g}, {top:.3g}) nm"
             lines = f"{tile.lines[0]}-{tile.lines[1] - 1}"
             self._verdict(title, verdict, lines, remarks_on(verdict))
-        if result.live:
+        if result.line_verdicts:
             self._live(result)
 
     def summary(self):
@@ -332,9 +337,9 @@ class TablePrinter(JsonPrinter):
         )
 
     def _live(self, result):
-        steps, slopes = result.removed()
-        metres = result.candidate.unit == "m"
-        for line in result.live:
+        steps, slopes = result.line_trends
+        metres = result.scan_input.unit == "m"
+        for line in result.line_verdicts:
             remarks = list(perhaps(line))
             if line.change:
                 remarks.append(f"tip change at line {line.change_line}")

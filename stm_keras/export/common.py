@@ -31,7 +31,7 @@ def fixed_network(predictor, batch=None):
 
     from stm_keras.inference.model_file import bare_model
 
-    shape = (predictor.facts["max_lines"], predictor.facts["pixels"])
+    shape = (predictor.metadata["max_lines"], predictor.metadata["pixels"])
     model = bare_model(predictor.model)
     lines = keras.Input(shape, batch_size=batch, name="lines")
     out = model(lines)
@@ -109,7 +109,7 @@ def difference(predictor, run, seed=0):
     `run` is a callable of prepared scans, as `read` of each format returns. The difference is
     infinite where the heads are not the same.
     """
-    inputs = predictor.prepare(random_scans(predictor.facts, seed))
+    inputs = predictor.prepare(random_scans(predictor.metadata, seed))
     model = probabilities(predictor.model.predict(inputs, batch_size=BATCH, verbose=0))
     copy = probabilities(run(inputs))
     if {n: a.shape for n, a in model.items()} != {n: a.shape for n, a in copy.items()}:

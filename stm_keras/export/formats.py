@@ -20,7 +20,7 @@ from stm_keras.errors import (
 from stm_keras.export import common
 from stm_keras.export.common import quiet
 from stm_keras.files import atomic, atomic_folder
-from stm_keras.inference.model_file import FACTS
+from stm_keras.inference.find_model import METADATA
 
 if TYPE_CHECKING:
     from stm_keras.export.variants import Scored
@@ -67,17 +67,17 @@ class Format:
     batch: str = "any"
 
 
-IN_FOLDER = f"`{FACTS}` in the folder"
+IN_FOLDER = f"`{METADATA}` in the folder"
 NOT_TENSORFLOW = "is made from TensorFlow's graph. Add --backend tensorflow"
 NOT_TORCH = "is a program of torch. Add --backend torch"
 FORMATS = {
-    "keras": Format("Keras", ".keras", EVERY_BACKEND, f"`{FACTS}` in the file", "Keras"),
+    "keras": Format("Keras", ".keras", EVERY_BACKEND, f"`{METADATA}` in the file", "Keras"),
     "onnx-step": Format(
         "ONNX, one line and a cache",
         ".onnx",
         dict.fromkeys(EVERY_BACKEND, ("onnx", "onnxruntime")),
         "metadata `stm_keras`",
-        "`stm_keras.runtime`, ONNX Runtime",
+        "`stm_keras.load_onnx`, ONNX Runtime",
         batch="1",
     ),
     "onnx-scan": Format(
@@ -85,7 +85,7 @@ FORMATS = {
         ".onnx",
         ONNX,
         "metadata `stm_keras`",
-        "`stm_keras.runtime`, ONNX Runtime",
+        "`stm_keras.load_onnx`, ONNX Runtime",
     ),
     "saved-model": Format(
         "TensorFlow SavedModel",
@@ -99,7 +99,7 @@ FORMATS = {
         "LiteRT",
         ".tflite",
         {"tensorflow": ("ai_edge_litert",)},
-        f"`{FACTS}` in the zip archive at its end",
+        f"`{METADATA}` in the zip archive at its end",
         "LiteRT",
         dict.fromkeys(("jax", "torch"), NOT_TENSORFLOW),
         batch="1",
@@ -115,7 +115,7 @@ FORMATS = {
         "torch.export",
         ".pt2",
         {"torch": ()},
-        f"extra file `{FACTS}`",
+        f"extra file `{METADATA}`",
         "torch",
         dict.fromkeys(("tensorflow", "jax"), NOT_TORCH),
     ),
@@ -159,14 +159,14 @@ def export_model(
     check_variant(kind, variant, scored)
     form = FORMATS[kind]
     write, read = WRITERS[kind]
-    facts = complete_metadata(predictor.facts)
+    facts = complete_metadata(predictor.metadata)
     facts["exported"] = {
         "stm_keras": __version__,
         "format": kind,
         "backend": keras.config.backend(),
     }
     written = (
-        atomic(path, overwrite) if form.suffix else atomic_folder(path, FACTS, overwrite)
+        atomic(path, overwrite) if form.suffix else atomic_folder(path, METADATA, overwrite)
     )
     result: dict = {"path": str(path), "format": kind}
     with written as temporary, _as_our_errors(path, form, facts), quiet():

@@ -13,7 +13,7 @@ import numpy as np
 from stm_keras.errors import MismatchError, require
 from stm_keras.export.onnx_layers import LAYERS
 from stm_keras.inference.onnx_model import OnnxPredictor
-from stm_keras.inference.onnx_session import FACTS
+from stm_keras.inference.onnx_session import METADATA
 from stm_keras.models.step import chain
 
 OPSET = 18
@@ -67,7 +67,7 @@ def put_facts(network, facts):
     """Put the facts of a model into the metadata of an `onnx.ModelProto`."""
     del network.metadata_props[:]
     entry = network.metadata_props.add()
-    entry.key, entry.value = FACTS, json.dumps(facts, allow_nan=False)
+    entry.key, entry.value = METADATA, json.dumps(facts, allow_nan=False)
 
 
 def read(path):
@@ -75,9 +75,9 @@ def read(path):
     copy = OnnxPredictor.load(path)
 
     def run(scans):
-        answers = {name: [] for name in copy.answers}
+        answers = {name: [] for name in copy.head_names}
         for scan in scans:
-            cache = copy.first_cache
+            cache = copy.start_scan()
             for line in scan:
                 logits, cache = copy.step(line[None, None], cache)
                 for name, values in logits.items():

@@ -45,7 +45,7 @@ def write(predictor, path, facts):
 
 def read(path):
     """Load it as a callable; see `writers`."""
-    from stm_keras.inference.onnx_scan import OnnxScanPredictor
+    from stm_keras.inference.onnx_model import OnnxScanPredictor
 
     copy = OnnxScanPredictor.load(path)
     heads = [each.name for each in copy.session.get_outputs()]

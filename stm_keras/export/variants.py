@@ -11,8 +11,10 @@ from stm_keras.evaluation.metrics import auroc
 from stm_keras.export.common import facts_text
 from stm_keras.export.onnx_graph import put_facts
 from stm_keras.export.onnx_scan import name_nodes
-from stm_keras.inference.model_file import FACTS, WEIGHTS, load_predictor
-from stm_keras.inference.onnx_scan import load_onnx
+from stm_keras.inference.find_model import METADATA, WEIGHTS
+from stm_keras.inference.model_file import load_predictor
+from stm_keras.inference.onnx_model import load_onnx
+from stm_keras.inference.predictor import check_classes, check_size
 
 SMALLEST = 64  # values of an array that is stored in half the bits
 HALVES = {"float32": "float16", "int32": "int16"}  # weights, and indices
@@ -40,11 +42,8 @@ def scored_scans(facts, dataset, indices, data):
         MismatchError: Model and data do not fit.
         DatasetError: There are not two classes to tell apart.
     """
-    from stm_keras.inference.predictor import Predictor
-
-    model = Predictor(None, facts)
-    model.check_classes(dataset.classes, data)
-    model.check_scans(dataset.images.shape, data)
+    check_classes(facts, dataset.classes, data)
+    check_size(facts, dataset.images.shape, data)
     part = dataset.take(indices)
     if len(np.unique(part.labels)) < 2:
         raise DatasetError(
@@ -93,7 +92,7 @@ def halve(path, facts=None):
             parts[name] = archive.read(name)
     parts[WEIGHTS] = _halved(parts[WEIGHTS])
     if facts is not None:
-        parts[FACTS] = facts_text(facts).encode()
+        parts[METADATA] = facts_text(facts).encode()
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in parts.items():
             archive.writestr(name, data)

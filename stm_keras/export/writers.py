@@ -18,7 +18,8 @@ from stm_keras.export.common import (
     in_batches,
     no_telemetry,
 )
-from stm_keras.inference.model_file import FACTS, load_predictor, save_model
+from stm_keras.inference.find_model import METADATA
+from stm_keras.inference.model_file import load_predictor, save_model
 
 OPENVINO_FILE = "model.xml"
 
@@ -27,7 +28,7 @@ def write_saved_model(predictor, path, facts):
     """Write a folder that TensorFlow runs without Keras."""
     model, spec = fixed_network(predictor)
     model.export(path, format="tf_saved_model", verbose=False, input_signature=spec)
-    (path / FACTS).write_text(facts_text(facts), encoding="utf-8")
+    (path / METADATA).write_text(facts_text(facts), encoding="utf-8")
 
 
 def read_saved_model(path):
@@ -59,7 +60,7 @@ def write_litert(predictor, path, facts):
     model, spec = fixed_network(predictor, batch=1)
     model.export(path, format="litert", verbose=False, input_signature=spec)
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(FACTS, facts_text(facts))
+        archive.writestr(METADATA, facts_text(facts))
 
 
 def read_litert(path):
@@ -88,7 +89,7 @@ def write_openvino(predictor, path, facts):
         model = openvino.convert_model(onnx_file)
     openvino.save_model(model, path / OPENVINO_FILE, compress_to_fp16=False)
     onnx_file.unlink()
-    (path / FACTS).write_text(facts_text(facts), encoding="utf-8")
+    (path / METADATA).write_text(facts_text(facts), encoding="utf-8")
 
 
 def read_openvino(path):
@@ -116,7 +117,7 @@ def write_torch(predictor, path, facts):
         path, format="torch", verbose=False, input_signature=spec, dynamic_shapes=batch
     )
     program = torch.export.load(path)
-    torch.export.save(program, path, extra_files={FACTS: facts_text(facts)})
+    torch.export.save(program, path, extra_files={METADATA: facts_text(facts)})
 
 
 def read_torch(path):

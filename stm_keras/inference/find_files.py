@@ -27,49 +27,45 @@ PAUSE = 0.05  # s until what is done is handed out while a list comes in slowly
 
 @dataclass
 class LeftOut:
-    """What lay in folders and is not judged.
+    """Files that lay in folders and are not judged.
 
     Args:
-        files: dict of `Path`, of a file that is not a scan, to str: why.
-        exports: list of `Path`, of pictures and texts beside scans: they are exports of them.
+        files: dict of path to str: why it is not a scan.
+        exports: list of `Path`. Pictures and texts beside scans: exports of them.
     """
 
     files: dict = field(default_factory=dict)
     exports: list = field(default_factory=list)
 
     def text(self, hint: str = "") -> str:
-        """Say in one line how many there are; "" where there are none.
-
-        Args:
-            hint: str. What lists them.
-        """
-        told = []
+        """Say in one line how many there are, and with `hint` what lists them; "" without any."""
+        parts = []
         for count, one, many in (
             (len(self.files), "file is not a scan", "files are not scans"),
             (len(self.exports), "export lies beside scans", "exports lie beside scans"),
         ):
             if count:
-                told.append(f"{count} {one if count == 1 else many}")
+                parts.append(f"{count} {one if count == 1 else many}")
         was = "was" if len(self.files) + len(self.exports) == 1 else "were"
-        return f"{' and '.join(told)} and {was} left out{hint}." if told else ""
+        return f"{' and '.join(parts)} and {was} left out{hint}." if parts else ""
 
-    def lines(self) -> list:
-        """Name each with what it is: list of str."""
+    def lines(self) -> list[str]:
+        """Name each file with the reason."""
         named = [f"{path}: {reason}" for path, reason in self.files.items()]
         return named + [f"{path}: an export beside scans" for path in self.exports]
 
 
 @dataclass(frozen=True)
-class Place:
+class InputFile:
     """A file to judge.
 
     Args:
         path: `Path`.
         named: bool. The user named it, or its name or content says that it is a scan: if
             it cannot be judged, that is an error.
-        in_folder: bool. It was found in a folder that the user named.
+        in_folder: bool. It lies in a folder that the user named.
         error: An exception, of a path that leads nowhere.
-        left_out: `LeftOut` that a file is noted in when it is no scan after all, or None.
+        left_out: `LeftOut` that notes the file when it turns out not to be a scan.
     """
 
     path: Path
@@ -78,17 +74,17 @@ class Place:
     error: Exception | None = None
     left_out: LeftOut | None = field(default=None, compare=False, repr=False)
 
-    def forgives(self, error: Exception) -> bool:
-        """Tell whether this is a file that lay in a folder and is no scan after all.
+    def leave_out(self, error: Exception) -> bool:
+        """Note a file that lay in a folder and turned out not to be a scan; else return False.
 
         One that holds scans and does not tell them apart is an error in a folder as well.
         """
-        forgiven = isinstance(error, NoImageError) or (
+        not_a_scan = isinstance(error, NoImageError) or (
             not self.named
             and isinstance(error, StmKerasError)
             and not isinstance(error, UnclearError)
         )
-        if not (self.in_folder and forgiven):
+        if not (self.in_folder and not_a_scan):
             return False
         if self.left_out is not None:
             reason = " ".join(str(error).split()).removeprefix(f"{self.path}: ")
@@ -96,11 +92,11 @@ class Place:
         return True
 
 
-def find_places(
+def find_files(
     arguments: Iterable[Path],
     lines: Iterable[str] | None = None,
     left_out: LeftOut | None = None,
-) -> Iterator[Place | None]:
+) -> Iterator[InputFile | None]:
     """Find the files that arguments mean.
 
     Args:
@@ -111,7 +107,7 @@ def find_places(
         left_out: `LeftOut` to note what lies in folders and is not judged.
 
     Yields:
-        `Place`; None where a list has nothing more to say for a while.
+        `InputFile`; None where a list has nothing more to say for a while.
     """
     left_out = LeftOut() if left_out is None else left_out
     for argument in arguments:
@@ -126,7 +122,7 @@ def find_places(
                 text = (
                     f"standard input: is not a list of files that can be read ({reason})."
                 )
-                yield Place(Path("-"), error=InputError(text))
+                yield InputFile(Path("-"), error=InputError(text))
             elif line:
                 yield from _expand(Path(line), left_out)
 
@@ -136,17 +132,17 @@ def _expand(path, left_out):
     if path.is_dir():
         yield from _folder(path, left_out, seen)
     elif not path.exists() and glob.has_magic(str(path)):
-        found = list(dict.fromkeys(_glob(path)))
-        if not found:
+        paths = list(dict.fromkeys(_glob(path)))
+        if not paths:
             error = InputError(f"{path}: fits no file. Look at the pattern.")
-            yield Place(path, error=error)
-        for each in _links_last(found):
+            yield InputFile(path, error=error)
+        for each in _links_last(paths):
             if each.is_dir():
                 yield from _folder(each, left_out, seen)
             elif _is_new(each, seen):
-                yield Place(each)
+                yield InputFile(each)
     else:
-        yield Place(path)
+        yield InputFile(path)
 
 
 def _folder(folder, left_out, seen):
@@ -155,31 +151,33 @@ def _folder(folder, left_out, seen):
     Pictures and texts count only where there is nothing else: beside scans they are exports
     of them.
     """
-    walked = not _is_new(folder, seen)  # through a link, by another name
-    found, exports, errors, known = [], [], [], frozenset()
-    if not walked and is_dataset(folder):
-        yield Place(folder)
-        known = _files_of(folder)
-    for path in () if walked else _walk(folder, errors, seen):
-        if path in known:
-            continue
-        place = _look(path, left_out)
-        if place is None:
-            left_out.files[path] = "not a scan"
-            continue
-        is_export = not place.named and _holds(path) == "exports"
-        (exports if is_export else found).append(place)
-    if known or found:
-        left_out.exports += [place.path for place in exports]
-        exports = []
-    given = found or exports
-    yield from errors
-    yield from given
-    if walked or errors or known:
+    if not _is_new(folder, seen):  # walked through a link, by another name
         return
-    if all(place.path in left_out.files for place in given):  # noted since they were given
+    scans, exports, errors, in_dataset = [], [], [], frozenset()
+    if is_dataset(folder):
+        yield InputFile(folder)
+        in_dataset = _files_of(folder)
+    for path in _walk(folder, errors, seen):
+        if path in in_dataset:
+            continue
+        file = _classify(path, left_out)
+        if file is None:
+            left_out.files[path] = "not a scan"
+        elif not file.named and _holds(path) == "exports":
+            exports.append(file)
+        else:
+            scans.append(file)
+    if in_dataset or scans:
+        left_out.exports += [file.path for file in exports]
+        exports = []
+    files = scans or exports
+    yield from errors
+    yield from files
+    if errors or in_dataset:
+        return
+    if all(file.path in left_out.files for file in files):  # noted since they were yielded
         error = InputError(f"{folder}: holds no scan. Known formats: docs/formats.md.")
-        yield Place(folder, error=error)
+        yield InputFile(folder, error=error)
 
 
 def _files_of(dataset):
@@ -191,7 +189,7 @@ def _files_of(dataset):
     table = find_table(dataset)
     try:
         pictures = read_table(table)[0]["file"]
-    except StmKerasError:  # which judging tells
+    except StmKerasError:  # which reading the dataset raises
         return frozenset([table])
     return frozenset([table, *(dataset / picture for picture in pictures)])
 
@@ -216,7 +214,7 @@ def _walk(folder, errors, seen):
 
     def failed(error):
         reason = f"{error.filename}: cannot be read ({error.strerror})."
-        errors.append(Place(Path(error.filename), error=InputError(reason)))
+        errors.append(InputFile(Path(error.filename), error=InputError(reason)))
 
     for root, names in _walk_folders(folder, seen, failed):
         files = _links_last(Path(root, name) for name in names if not name.startswith("."))
@@ -240,12 +238,12 @@ def _glob(pattern):
     if "**" not in parts:
         yield from map(Path, glob.glob(str(pattern)))  # noqa: PTH207  one may be absolute
         return
-    place = parts.index("**")
-    for base in glob.glob(str(Path(*parts[:place]))) if place else ["."]:  # noqa: PTH207
+    position = parts.index("**")
+    for base in glob.glob(str(Path(*parts[:position]))) if position else ["."]:  # noqa: PTH207
         seen = set()
         _is_new(Path(base), seen)
         for folder, _ in _walk_folders(base, seen):
-            yield from _glob(Path(glob.escape(folder), *(parts[place + 1 :] or ("*",))))
+            yield from _glob(Path(glob.escape(folder), *(parts[position + 1 :] or ("*",))))
 
 
 def _links_last(paths):
@@ -256,7 +254,9 @@ def _links_last(paths):
 def _is_new(path, seen):
     """Tell whether a file or folder was not met yet by any name, and note it."""
     key = os.path.realpath(path)
-    with contextlib.suppress(OSError):  # of a link that leads nowhere its reader tells
+    with contextlib.suppress(
+        OSError
+    ):  # a link that leads nowhere is an error of its reader
         status = path.stat()
         if status.st_ino:  # some file systems have no numbers
             key = (status.st_dev, status.st_ino)
@@ -265,14 +265,14 @@ def _is_new(path, seen):
     return new
 
 
-def _look(path, left_out):
-    """Return the `Place` of a file in a folder, None where it is no scan."""
+def _classify(path, left_out):
+    """Return the `InputFile` of a file in a folder, None where it is not a scan."""
     holds = _holds(path)
     if holds == "scans" or claims_to_be_a_scan(path):
-        return Place(path, in_folder=True, left_out=left_out)
+        return InputFile(path, in_folder=True, left_out=left_out)
     is_dataset_file = holds is None and path.suffix.lower() in DATASETS
     if holds in ("exports", "anything") or is_dataset_file:
-        return Place(path, named=False, in_folder=True, left_out=left_out)
+        return InputFile(path, named=False, in_folder=True, left_out=left_out)
     return None
 
 
@@ -295,7 +295,7 @@ def _names(lines):
         rest += text.removeprefix("\ufeff") if first else text  # Windows marks texts so
         first = False
         if "\0\0" in rest or len(rest) > LONGEST and not re.search("[\0\n]", rest):
-            raise ValueError("it holds what is no name")
+            raise ValueError("it holds text that is not a file name")
         *whole, rest = re.split("[\0\n]", rest)
         yield from (name.strip("\r") for name in whole)
     yield rest.strip("\r")
@@ -309,7 +309,7 @@ def _as_they_come(lines):
         try:
             for line in lines:
                 waiting.put(line)
-        except Exception as error:  # in a thread nobody would hear of it
+        except Exception as error:  # which would end with the thread
             waiting.put(error)
         finally:
             waiting.put(over)

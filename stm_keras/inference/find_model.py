@@ -1,61 +1,53 @@
-"""Which model file is meant, and which scans of a dataset may score it."""
+"""Find the model file that is meant, and read its metadata, without Keras."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
+from zipfile import ZipFile
 
-import numpy as np
-
-from stm_keras.data.split import Split
+from stm_keras.data.model_metadata import check_metadata
 from stm_keras.errors import InputError, UsageError, require
-from stm_keras.inference.model_file import read_facts
+from stm_keras.inference.onnx_session import read_network
 from stm_keras.resources import resource_folder
+from stm_keras.trees.file import read_tree_metadata
+from stm_keras.untrusted import open_archive, ordinary_file, parse_json
+
+if TYPE_CHECKING:
+    from stm_keras.runs import Run  # pydantic takes long to import
 
 DEFAULT = "h_si100"
 FOLDER = resource_folder("shipped")
-
 BEST = ("best.keras", "best.skops")  # of a run: a network, or trees
+METADATA = (
+    "stm_keras.json"  # the entry of a `.keras` file that is ours; the others are Keras'
+)
+CONFIG, WEIGHTS = "config.json", "model.weights.h5"
+ENTRIES = {METADATA, CONFIG, WEIGHTS, "metadata.json"}
+WHAT = "a .keras file, or a run's best.keras"
+EXPANDS = 16  # times at most, unpacked: weights hardly pack at all
 
 
-@dataclass(frozen=True)
-class Choice:
-    """Scans to score a model on.
-
-    Args:
-        indices: int array. Scans of the dataset.
-        part: str. "test" or "all".
-        protocol: str. "p1", "p2" or "p3".
-        groups: int array of shape `(scans of the dataset,)`, or None.
-    """
-
-    indices: np.ndarray
-    part: str
-    protocol: str
-    groups: np.ndarray | None = None
-
-
-def find_model(path):
+def find_model(path: str | Path) -> "tuple[Path, Run | None]":
     """Return the model file meant by a path, and its run if it lies in one.
 
     Args:
-        path: str or `Path`. A `.keras` or `.skops` file, the folder of a run, or the name
-            of a shipped model.
-
-    Returns:
-        Tuple of `Path` and a `Run` or None.
+        path: str or `Path`. A model file, the folder of a run, or the name of a shipped model.
 
     Raises:
         InputError: There is no such file.
     """
     path = Path(path)
     if path.is_dir():
-        from stm_keras.runs import Run  # pydantic takes long to import
+        from stm_keras.runs import Run
 
         run = Run.open(path)
-        there = [run.file(name) for name in BEST if run.file(name).exists()]
-        if not there:
+        files = [run.file(name) for name in BEST if run.file(name).exists()]
+        if not files:
             raise InputError(f"{path}: the run has no best.keras yet. Train it first.")
-        return there[0], run
+        return files[0], run
     if not path.exists() and path.name == str(path) and not path.suffix:
         return shipped_path(str(path)), None
     if not path.exists():
@@ -69,7 +61,7 @@ def find_model(path):
     return path, Run(path.parent)
 
 
-def is_model(path):
+def is_model(path: Path) -> bool:
     """Tell whether a path is meant as a model: the folder of a run, or a model file."""
     path = Path(path)
     return (path / "config.toml").exists() or (
@@ -77,24 +69,17 @@ def is_model(path):
     )
 
 
-def needs_keras(path):
+def needs_keras(path: str | Path) -> bool:
     """Tell whether a model file is a network that Keras runs; trees and ONNX are not."""
     return Path(path).suffix not in (".onnx", ".skops")
 
 
-def find_judge(model, keras_wanted=False):
-    """Return the model file that judges scans, the one without Keras where there are two.
-
-    Args:
-        model: str or `Path`, as `find_model` takes it.
-        keras_wanted: bool. Whether a backend or a device was asked for.
-
-    Returns:
-        `Path`.
+def choose_model_file(model: str | Path, keras_wanted: bool = False) -> Path:
+    """Return the model file to run, the one without Keras where a shipped model has two.
 
     Raises:
         InputError: There is no such file.
-        UsageError: A backend was asked for, and the model runs without.
+        UsageError: A backend or device was asked for, and the model runs without.
         MissingExtraError: The model is a shipped one, and neither onnxruntime nor Keras
             is installed.
     """
@@ -104,60 +89,65 @@ def find_judge(model, keras_wanted=False):
             f"{file}: runs without Keras, so without backend or device. Leave "
             "`--backend` and `--device` out, or give a .keras file."
         )
-    light = file.with_suffix(".onnx")
-    named = run is None and str(model) == file.stem
-    if keras_wanted or not named or not light.exists():
+    exported = file.with_suffix(".onnx")
+    is_shipped = run is None and str(model) == file.stem
+    if keras_wanted or not is_shipped or not exported.exists():
         return file
     if find_spec("onnxruntime") is None and find_spec("keras") is not None:
         return file
     require("onnxruntime", "onnx")
-    return light
+    return exported
 
 
-def choose_scans(dataset, run=None, part=None, protocol=None):
-    """Choose the scans that may score a model.
-
-    Args:
-        dataset: A `Dataset`.
-        run: The `Run` of the model, or None.
-        part: str. "test" takes the test part of the run, "all" every complete scan
-            with a single class. None takes the test part where there is one.
-        protocol: str, or None for that of the run, else P2 where sessions are known.
+def read_metadata(path: str | Path) -> dict:
+    """Read the metadata of a `.keras`, `.onnx` or `.skops` file.
 
     Returns:
-        A `Choice`.
+        dict, empty for a file of another program.
 
     Raises:
-        UsageError: There is no test part, or it was made under another protocol.
+        InputError: The file is missing, damaged or not a model file.
     """
-    from stm_keras.runs import SPLIT
+    path = Path(path)
+    if path.suffix == ".skops":
+        return read_tree_metadata(path)
+    if path.suffix == ".onnx":
+        return read_network(path)[2]
+    with open_keras_file(path) as archive:
+        if METADATA not in archive.namelist():
+            return {}
+        metadata = parse_json(archive.read(METADATA), f"{path}: {METADATA}")
+    return check_metadata(metadata, path, f"{METADATA} is damaged")
 
-    saved = run.read_json("split.json", SPLIT) if run else None
-    same = saved is not None and saved.get("dataset") == dataset.digest()
-    if part is None:
-        part = "test" if same else "all"
-    if part == "test":
-        if saved is None:
-            raise UsageError(
-                "`--split test` needs the run of the model. Give the folder of the run, "
-                "or --split all."
-            )
-        if not same:
-            raise UsageError(
-                "`--split test`: the data is not what the run was split on. Give that "
-                "data, or --split all."
-            )
-        split = Split.from_json(saved, len(dataset))
-        if protocol not in (None, split.protocol):
-            raise UsageError(
-                f"`--protocol {protocol}`: the run was split under {split.protocol}, and "
-                "its model has seen scans of any other test part. Train under "
-                f"--protocol {protocol}, or leave the option out."
-            )
-        return Choice(split.parts["test"], "test", split.protocol, split.groups)
-    if protocol is None:
-        protocol = "p1" if dataset.session is None else "p2"
-    return Choice(np.flatnonzero(dataset.single_class()), "all", protocol)
+
+def answers_every_line(path: str | Path) -> bool:
+    """Tell whether the network of a `.keras` file answers after every line.
+
+    Raises:
+        InputError: The file is missing, damaged or not a `.keras` file.
+    """
+    path = Path(path)
+    with open_keras_file(path) as archive:
+        config = parse_json(archive.read(CONFIG), f"{path}: {CONFIG}")
+    inner = config.get("config") if isinstance(config, dict) else None
+    outputs = inner.get("output_layers") if isinstance(inner, dict) else None
+    return isinstance(outputs, dict) and "state" in outputs
+
+
+@contextmanager
+def open_keras_file(path: Path) -> Iterator[ZipFile]:
+    """Open a `.keras` file that holds what one must, and nothing else."""
+    packed = ordinary_file(path, WHAT).stat().st_size
+    limit = EXPANDS * (packed + 2**20)
+    with open_archive(path, WHAT, limit=limit) as archive:
+        names = set(archive.namelist())
+        missing = {CONFIG, WEIGHTS} - names
+        if missing:
+            raise InputError(f"{path}: is not a .keras file (no {min(missing)}).")
+        if names - ENTRIES:
+            strange = min(names - ENTRIES)[:80]
+            raise InputError(f"{path}: is not a model of scans (it holds {strange!r}).")
+        yield archive
 
 
 @dataclass(frozen=True)
@@ -166,68 +156,60 @@ class Shipped:
 
     Args:
         name: str. What `--model` takes.
-        files: tuple of `Path`. The same network as `.keras` and for runtimes.
-        facts: dict. What the `.keras` file says of itself.
+        files: tuple of `Path`. The same network as `.keras` and `.onnx`.
+        metadata: dict. The metadata of the `.keras` file.
         card: `Path` of the model card, or None.
     """
 
     name: str
     files: tuple
-    facts: dict
+    metadata: dict
     card: Path | None
 
-    def to_json(self):
-        """Return a dict of what `stm-keras models --json` prints."""
-        training = self.facts.get("training", {})
+    def to_json(self) -> dict:
+        """Return a dict as `stm-keras models --json` prints it."""
+        training = self.metadata.get("training", {})
         return {
             "name": self.name,
             "files": {path.suffix[1:]: path.stat().st_size for path in self.files},
-            "classes": self.facts["classes"],
-            "parameters": self.facts.get("parameters"),
+            "classes": self.metadata["classes"],
+            "parameters": self.metadata.get("parameters"),
             "scans": training.get("counts", {}).get("train"),
-            "scores": self.facts.get("scores", {}),
+            "scores": self.metadata.get("scores", {}),
             "card": None if self.card is None else str(self.card),
         }
 
 
-def shipped_models(folder=None):
-    """List the models that come with stm-keras, the default first.
-
-    Args:
-        folder: `Path`. Where they lie, None for where this package has them.
-
-    Returns:
-        list of `Shipped`.
-    """
-    found = []
-    for path in sorted(Path(folder or FOLDER).glob("*.keras")):
-        files = tuple(sorted(path.parent.glob(f"{path.stem}.*")))
+def shipped_models(folder: Path | None = None) -> list[Shipped]:
+    """List the models that lie in a folder, or come with stm-keras, the default first."""
+    models = []
+    for path in (folder or FOLDER).glob("*.keras"):
+        files = (path, path.with_suffix(".onnx"))
         card = path.with_suffix(".md")
-        files = tuple(file for file in files if file.suffix in (".keras", ".onnx"))
-        found.append(
-            Shipped(path.stem, files, read_facts(path), card if card.exists() else None)
+        models.append(
+            Shipped(
+                path.stem,
+                tuple(file for file in files if file.exists()),
+                read_metadata(path),
+                card if card.exists() else None,
+            )
         )
-    return sorted(found, key=lambda model: (model.name != DEFAULT, model.name))
+    return sorted(models, key=lambda model: (model.name != DEFAULT, model.name))
 
 
-def shipped_path(name=DEFAULT, folder=None):
+def shipped_path(name: str = DEFAULT, folder: Path | None = None) -> Path:
     """Return the `.keras` file of a shipped model.
 
     Args:
         name: str.
         folder: `Path`, None for where this package has them.
 
-    Returns:
-        `Path`.
-
     Raises:
         InputError: There is no such model.
     """
     path = Path(folder or FOLDER) / f"{name}.keras"
     if not path.exists():
-        known = ", ".join(
-            file.stem for file in sorted(Path(folder or FOLDER).glob("*.keras"))
-        )
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.keras")))
         raise InputError(
             f"{name}: no model of this name comes with stm-keras (there are: "
             f"{known or 'none in this installation'}). Give a .keras file or the folder of a "

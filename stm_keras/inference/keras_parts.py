@@ -7,10 +7,9 @@ of plain layers of Keras and of ours, and has no more weights than the file hold
 
 import io
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,6 @@ MOST_LAYERS = 600  # where Keras itself gives up at some more
 MOST = 1 << 17  # of a number in the config of a layer: units, a padding, a repetition
 MOST_OF_OURS = 1 << 12  # and in that of one of ours, whose tables grow with it
 MOST_VALUES = 1 << 26  # of what a layer gives, for one scan: 256 MiB
-SPARE = 1 << 16  # weights that a model may have and its file not: seeds
 NOT_SIZES = ("seed", "shared_object_id")  # numbers that may be large
 DATA = ("__ellipsis__", "__keras_tensor__", "__numpy__", "__slice__", "__tensor__")
 MODELS = "Functional|Model|Sequential"
@@ -52,17 +50,14 @@ FUNCTIONS = (
 
 
 def check_parts(config: object, path: Path) -> None:
-    """See that a network is made of plain layers, and not of too many.
+    """Raise an `InputError` unless a network is made of plain layers, and not of too many.
 
     Args:
-        config: what the `config.json` of a `.keras` file holds, of a bounded depth.
-        path: `Path` of the file, for messages.
-
-    Raises:
-        InputError: It is not.
+        config: The content of `config.json`, of a bounded depth.
+        path: `Path` of the `.keras` file, for messages.
     """
     if not isinstance(config, dict):
-        raise InputError(f"{path}: config.json is damaged (no object).")
+        raise InputError(f"{path}: config.json is damaged (it is not an object).")
     # never looked at: the network alone is loaded
     config = {name: part for name, part in config.items() if name != "compile_config"}
     layers = 0
@@ -79,7 +74,7 @@ def check_parts(config: object, path: Path) -> None:
         size = _largest(item, most)
         if size > most:
             raise InputError(
-                f"{path}: {str(name)[:40]} asks for {size}, too large to be true."
+                f"{path}: {str(name)[:40]} asks for {size}, too large to be real."
             )
 
 
@@ -97,8 +92,8 @@ def _is_plain(item, name, module):
         known = module in ("builtins", "keras.activations")
         return known and re.fullmatch(FUNCTIONS, str(item.get("config"))) is not None
     return any(
-        re.fullmatch(place, module) and re.fullmatch(names, name)
-        for place, names in PLAIN.items()
+        re.fullmatch(modules, module) and re.fullmatch(names, name)
+        for modules, names in PLAIN.items()
     )
 
 
@@ -132,17 +127,10 @@ def _largest(node, most):
 
 
 def count_weights(data: bytes, path: Path) -> int:
-    """Count the numbers in the weights of a `.keras` file, all of which must be there.
-
-    Args:
-        data: bytes of `model.weights.h5`.
-        path: `Path` of the file, for messages.
-
-    Returns:
-        int.
+    """Count the numbers in the weights of a `.keras` file, bytes of `model.weights.h5`.
 
     Raises:
-        InputError: They are damaged, lie elsewhere, or hold what is no number.
+        InputError: They are damaged, lie elsewhere, are missing, or are not finite numbers.
     """
     import h5py
 
@@ -162,15 +150,15 @@ def _count(file, path, h5py):
     for name in names:
         if not isinstance(file.get(name, getlink=True), h5py.HardLink):
             raise InputError(f"{path}: its weights lie elsewhere ({name[:80]}).")
-    found = []
-    file.visititems(lambda _, item: found.append(item))
+    items = []
+    file.visititems(lambda _, item: items.append(item))
     total, left = 0, file.id.get_filesize()
-    for item in found:
+    for item in items:
         if isinstance(item, h5py.Group):
             continue
         left -= item.nbytes
-        there = item.id.get_storage_size() >= item.nbytes and left >= 0
-        if item.external or item.is_virtual or not there or item.dtype.kind not in "fiubV":
+        stored = item.id.get_storage_size() >= item.nbytes and left >= 0
+        if item.external or item.is_virtual or not stored or item.dtype.kind not in "fiubV":
             raise InputError(
                 f"{path}: its weights are not all in the file ({item.name[:80]})."
             )
@@ -182,62 +170,23 @@ def _count(file, path, h5py):
     return total
 
 
-@contextmanager
-def bounded_weights(limit: int) -> Iterator[None]:
-    """Have Keras stop before layers make more weights than a file holds.
-
-    Args:
-        limit: int. Numbers in the file.
-
-    Raises:
-        InputError: Inside, where a layer asks for more.
-    """
-    import keras
-
-    add, left = keras.layers.Layer.add_weight, limit + SPARE
-
-    def counted(layer, shape=None, *arguments, **options):
-        nonlocal left
-        left -= prod(shape or ())
-        if left < 0:
-            raise InputError(
-                f"the layer {layer.name[:40]!r} asks for weights of shape {tuple(shape)}, "
-                f"and the file holds {limit} in all"
-            )
-        return add(layer, shape, *arguments, **options)
-
-    keras.layers.Layer.add_weight = counted
-    try:
-        yield
-    finally:
-        keras.layers.Layer.add_weight = add
-
-
-def check_sizes(model: object, path: Path) -> None:
-    """See that no layer of a network gives more than can be computed.
-
-    Args:
-        model: `keras.Model`, functional.
-        path: `Path` of its file, for messages.
-
-    Raises:
-        InputError: One does.
-    """
+def check_sizes(model: Any, path: Path) -> None:
+    """Raise an `InputError` if a layer of a network gives more than can be computed."""
     values = largest_values(model)
     if values > MOST_VALUES:
         raise InputError(
-            f"{path}: a layer gives {values} numbers for one scan, too large to be true."
+            f"{path}: a layer gives {values} numbers for one scan, too large to be real."
         )
 
 
-def largest_values(model: object) -> int:
+def largest_values(model: Any) -> int:
     """Return how many numbers the largest array in a network has for one scan."""
-    found = [1]
+    counts = [1]
     for part in getattr(model, "operations", model.layers):
         if hasattr(part, "layers"):
-            found.append(largest_values(part))
+            counts.append(largest_values(part))
         for node in part._inbound_nodes:
-            found += [
+            counts += [
                 prod(size or 1 for size in tensor.shape) for tensor in node.output_tensors
             ]
-    return max(found)
+    return max(counts)

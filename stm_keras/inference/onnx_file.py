@@ -12,11 +12,7 @@ from math import prod
 
 MOST_BYTES = 1 << 30
 MOST_VALUES = 1 << 24  # of all inputs and outputs, for one scan
-LIMITS = {
-    11: MOST_VALUES,
-    12: MOST_VALUES,
-    13: 1 << 28,
-}  # of an input, output, between them
+LIMITS = {11: MOST_VALUES, 12: MOST_VALUES, 13: 1 << 28}  # of an input, output, in between
 MOST_NODES = 200_000  # what unrolls a recurrent network of 128 lines has 20,000
 DEEPEST = 4  # graphs in one another
 NUMBER, BYTES = 0, 2  # wire types; the others are numbers of a fixed size
@@ -53,7 +49,7 @@ class Refused(ValueError):
 
 
 class Network:
-    """What an .onnx file holds, as far as one must know before it is loaded.
+    """What an .onnx file holds, as far as it must be known before it is loaded.
 
     Args:
         data: bytes of the file.
@@ -64,7 +60,7 @@ class Network:
         foldable: bool. Whether what depends on weights alone takes little to compute.
 
     Raises:
-        Refused: It is no such file, or is not to be loaded.
+        Refused: It is not an .onnx file, or is not to be loaded.
     """
 
     def __init__(self, data: bytes):
@@ -100,7 +96,7 @@ class Network:
                 inputs.append(_bytes(dict(fields(value)).get(1, b"")))
             elif number == 15:
                 raise Refused("sparse weights")
-            if number in LIMITS and _promised(value) > LIMITS[number]:
+            if number in LIMITS and _declared_size(value) > LIMITS[number]:
                 raise Refused("an array of more numbers than a network of stm-keras has")
         self._nodes += len(nodes)
         if self._nodes > MOST_NODES:
@@ -114,12 +110,12 @@ class Network:
             self._node(each, constant, depth)
 
     def _node(self, data, constant, depth):
-        given, made, attributes, kind = [], [], [], ""
+        inputs, outputs, attributes, kind = [], [], [], ""
         for number, value in fields(data):
             if number == 1:
-                given.append(_bytes(value))
+                inputs.append(_bytes(value))
             elif number == 2:
-                made.append(_bytes(value))
+                outputs.append(_bytes(value))
             elif number == 4:
                 kind = _text(value)
             elif number == 5:
@@ -130,11 +126,13 @@ class Network:
             raise Refused(f"a node {kind[:40]!r}, which no network of stm-keras has")
         for each in attributes:
             self._attribute(each, kind, depth, constant)
-        sizes = [name for name in given[kind not in ("Range", "ConstantOfShape") :] if name]
+        sizes = [
+            name for name in inputs[kind not in ("Range", "ConstantOfShape") :] if name
+        ]
         if self._step and kind in SHAPED and not constant.issuperset(sizes):
             raise Refused(f"a node {kind!r} whose size depends on the scan")
-        if kind not in BODIES and constant.issuperset(name for name in given if name):
-            constant.update(made)
+        if kind not in BODIES and constant.issuperset(name for name in inputs if name):
+            constant.update(outputs)
             self._folds += kind != "Constant"
             self.foldable &= kind in CHEAP
 
@@ -166,46 +164,36 @@ class Network:
 
 
 def fields(data: memoryview) -> Iterator[tuple]:
-    """Yield the fields of a protobuf message.
-
-    Args:
-        data: memoryview of bytes.
-
-    Yields:
-        Tuple of the number of a field and its value: int, or memoryview.
-
-    Raises:
-        Refused: It is no such message.
-    """
+    """Yield the fields of a protobuf message: number, and value (int, or memoryview)."""
     if isinstance(data, int):
         raise Refused("damaged: a number in place of a part")
-    place, end = 0, len(data)
+    offset, end = 0, len(data)
     try:
-        while place < end:
-            key = data[place]
-            place += 1
+        while offset < end:
+            key = data[offset]
+            offset += 1
             if key > 127:
-                key, place = _varint(data, place - 1)
+                key, offset = _varint(data, offset - 1)
             kind = key & 7
             if kind in (NUMBER, BYTES):
-                value = data[place]
-                place += 1
+                value = data[offset]
+                offset += 1
                 if value > 127:
-                    value, place = _varint(data, place - 1)
+                    value, offset = _varint(data, offset - 1)
                 if kind == BYTES:
-                    start, place = place, place + value
-                    value = data[start:place]
+                    start, offset = offset, offset + value
+                    value = data[start:offset]
             else:
-                start, place = place, place + FIXED[kind]
-                value = data[start:place]
-            if place > end:
+                start, offset = offset, offset + FIXED[kind]
+                value = data[start:offset]
+            if offset > end:
                 raise Refused("damaged, or cut short")
             yield key >> 3, value
     except (IndexError, KeyError):
         raise Refused("damaged, or cut short") from None
 
 
-def _promised(data):
+def _declared_size(data):
     """Return how many numbers an input, an output or what is between them has at least."""
     count = 1
     for step in (2, 1, 2):  # its type, which is that of a tensor, which has a shape
@@ -216,23 +204,23 @@ def _promised(data):
     return count
 
 
-def _varint(data, place):
+def _varint(data, offset):
     value = 0
     for shift in range(0, 70, 7):
-        byte = data[place]
-        place += 1
+        byte = data[offset]
+        offset += 1
         value |= (byte & 127) << shift
         if byte < 128:
-            return value, place
+            return value, offset
     raise Refused("damaged, or cut short")
 
 
 def _numbers(data):
-    found, place = [], 0
-    while place < len(data):
-        value, place = _varint(data, place)
-        found.append(value)
-    return found
+    numbers, offset = [], 0
+    while offset < len(data):
+        value, offset = _varint(data, offset)
+        numbers.append(value)
+    return numbers
 
 
 def _bytes(value):
@@ -245,4 +233,4 @@ def _text(value):
     try:
         return _bytes(value).decode()
     except UnicodeDecodeError:
-        raise Refused("damaged: a name that is no text") from None
+        raise Refused("damaged: a name that is not text") from None

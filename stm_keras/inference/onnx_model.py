@@ -1,127 +1,54 @@
-"""An exported model: the step of a streaming network in ONNX, run without keras."""
+"""Exported models in ONNX, run without Keras: line by line, or whole scans."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from stm_keras.data.preprocess import INPUTS, pack_lines, unpack_lines, usable_lines
 from stm_keras.errors import InputError, MismatchError
 from stm_keras.inference.onnx_session import GuardedSession, open_session
-from stm_keras.inference.stream import Stream
-from stm_keras.inference.verdict import HEADS, calibrated, sigmoid
+from stm_keras.inference.predictor import Predictor, in_chunks
+from stm_keras.inference.stream import LineStream
 
-CACHE, NEXT = "cache_", "next_cache_"
-
-
-class OnnxStream(Stream):
-    """A scan that is being recorded, judged line by line by an exported model.
-
-        stream = OnnxStream("h_si100.onnx")
-        for line in lines:
-            verdict = stream.push(line)
-
-    Args:
-        path: str or `Path` of an .onnx file of `stm-keras export`, or an `OnnxPredictor`.
-        lines, pixels, size: What is known of the scan, as of `Stream`.
-
-    Raises:
-        InputError: The file is missing, damaged, or not of stm-keras.
-        MissingExtraError: onnxruntime is not installed.
-        UsageError: `lines`, `pixels` or `size` is not what it must be.
-    """
-
-    def __init__(
-        self,
-        path: "str | Path | OnnxPredictor",
-        lines: int | None = None,
-        pixels: int | None = None,
-        size: tuple | None = None,
-    ):
-        model = path if isinstance(path, OnnxPredictor) else OnnxPredictor.load(path)
-        super().__init__(model.facts, model.step, model.first_cache, lines, pixels, size)
+CACHE, NEXT = "cache_", "next_cache_"  # how inputs and outputs of a step begin
+BATCH = 16  # scans computed side by side, where the file takes any number
 
 
 @dataclass(frozen=True)
-class OnnxModel:
+class OnnxModel(Predictor):
     """What exported models have in common, whether they go line by line or not.
 
     Args:
         session: `GuardedSession`.
-        facts: dict. What the file says of itself.
+        metadata: dict. The metadata of the file.
     """
 
     session: GuardedSession
-    facts: dict
+    metadata: dict
 
-    @property
-    def classes(self):
-        """Names of the classes, a tuple of str."""
-        return tuple(self.facts["classes"])
+    parallel: ClassVar[bool] = True  # onnxruntime leaves Python to others while it computes
 
-    @property
-    def prepare(self):
-        """The function that turns heights into the model's input."""
-        return INPUTS[self.facts.get("input", "standardised")]
-
-    def probabilities(self, images, progress=None):
-        """Compute class probabilities after the last line of each scan.
+    @classmethod
+    def load(cls, path: str | Path, threads: int = 1) -> Self:
+        """Open an .onnx file of `stm-keras export` of the kind that this class runs.
 
         Args:
-            images, progress: As for `outputs`.
-
-        Returns:
-            float64 array of shape `(scans, classes)`.
-        """
-        out = self.outputs(images, progress)
-        logits = last_word(out) if self.every_line else out["state"]
-        return calibrated(logits, self.facts, usable_lines(images))
-
-    def after_every_line(self, images, progress=None):
-        """Compute class probabilities after every line of scans.
-
-        Args:
-            images, progress: As for `outputs`.
-
-        Returns:
-            float32 array of shape `(scans, lines, classes)`.
+            path: str or `Path`.
+            threads: int. Processor cores that a computation may use; a line is too little
+                work for more than one.
 
         Raises:
-            MismatchError: The model answers only once a scan.
+            InputError: The file is missing, damaged, not of stm-keras, or of the other kind.
+            MissingExtraError: onnxruntime is not installed.
         """
-        if not self.every_line:
-            raise MismatchError("The model judges whole scans, not every line.")
-        out = self.outputs(images, progress)
-        lines = np.maximum(out["seen"], 1)
-        return calibrated(out["state"], self.facts, lines).astype(np.float32)
+        return cls.of(*open_session(path, threads))
 
-    def heads(self, images, progress=None):
-        """Compute what the model says beside the classes, after every line.
-
-        Args:
-            images, progress: As for `outputs`.
-
-        Returns:
-            dict of head to float32 array of shape `(scans, lines)`: probabilities. It is
-            empty for a model that answers once a scan.
-        """
-        if not self.every_line:
-            return {}
-        out = self.outputs(images, progress)
-        return {name: sigmoid(out[name][..., 0]) for name in HEADS if name in out}
-
-
-def last_word(out):
-    """Return the logits after the last line of each scan that is not empty.
-
-    Args:
-        out: dict with "state" `(scans, lines, classes)` and "recorded" `(scans,)`.
-
-    Returns:
-        array of shape `(scans, classes)`.
-    """
-    last = np.maximum(out["recorded"], 1) - 1
-    return out["state"][np.arange(len(last)), last]
+    @classmethod
+    def of(cls, session: GuardedSession, metadata: dict) -> Self:
+        """Return the model of a file that is open, as of `load`."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -130,55 +57,41 @@ class OnnxPredictor(OnnxModel):
 
     Args:
         session: `GuardedSession` of a step.
-        facts: dict. What the file says of itself.
-        entries: tuple of str. Names of the inputs: the line, then the cache.
-        answers: tuple of str. Names of the outputs that are logits.
+        metadata: dict. The metadata of the file.
+        input_names: tuple of str. The line, then the cache.
+        heads: tuple of str. Names of the outputs that are logits.
         first_cache: list of float32 arrays. The cache before the first line.
     """
 
-    entries: tuple
-    answers: tuple
+    input_names: tuple
+    head_names: tuple
     first_cache: list
 
-    every_line = True
+    @property
+    def every_line(self) -> bool:
+        """True: the model answers after every line."""
+        return True
 
     @classmethod
-    def load(cls, path, threads=1):
-        """Open an .onnx file of `stm-keras export`.
-
-        Args:
-            path: str or `Path`.
-            threads: int. More than one hardly helps: a line is little work.
-
-        Returns:
-            An `OnnxPredictor`.
-
-        Raises:
-            InputError: The file is missing, damaged, or not of stm-keras.
-            MissingExtraError: onnxruntime is not installed.
-        """
-        return cls.of(*open_session(path, threads))
-
-    @classmethod
-    def of(cls, session: GuardedSession, facts: dict) -> "OnnxPredictor":
+    def of(cls, session: GuardedSession, metadata: dict) -> Self:
         """Return the model of a file that is open, as of `load`."""
-        path, entries = session.path, session.get_inputs()
-        caches = [each for each in entries if each.name.startswith(CACHE)]
-        heads = [each.name for each in session.get_outputs()]
-        heads = tuple(name for name in heads if not name.startswith(NEXT))
-        shape = [1, facts["pixels"]]
-        if entries[0].name == "lines":
+        path, inputs = session.path, session.get_inputs()
+        caches = [each for each in inputs if each.name.startswith(CACHE)]
+        names = [each.name for each in session.get_outputs()]
+        heads = tuple(name for name in names if not name.startswith(NEXT))
+        shape = [1, metadata["pixels"]]
+        if inputs[0].name == "lines":
             raise InputError(
                 f"{path}: judges whole scans, not line by line. Use OnnxScanPredictor, or "
                 "export --format onnx-step."
             )
-        if entries[0].name != "line" or entries[0].shape != shape or "state" not in heads:
-            raise InputError(f"{path}: the network does not fit what the file says of it.")
+        if inputs[0].name != "line" or inputs[0].shape != shape or "state" not in heads:
+            raise InputError(f"{path}: the network does not fit the metadata of its file.")
         if not all(isinstance(size, int) for each in caches for size in each.shape):
-            raise InputError(f"{path}: the network does not fit what the file says of it.")
-        first = [np.zeros(each.shape, np.float32) for each in caches]
-        names = ("line", *(each.name for each in caches))
-        model = cls(session, facts, names, heads, first)
+            raise InputError(f"{path}: the network does not fit the metadata of its file.")
+        first_cache = [np.zeros(each.shape, np.float32) for each in caches]
+        input_names = ("line", *(each.name for each in caches))
+        model = cls(session, metadata, input_names, heads, first_cache)
         model.check()
         return model
 
@@ -188,86 +101,182 @@ class OnnxPredictor(OnnxModel):
         Raises:
             InputError: It is not.
         """
-        blank = np.zeros((1, 1, self.facts["pixels"]), np.float32)
+        blank = np.zeros((1, 1, self.metadata["pixels"]), np.float32)
         logits, cache = self.step(blank, self.first_cache)
-        shapes = dict.fromkeys(self.answers, (1, 1))
-        shapes["state"] = (1, len(self.facts["classes"]))
+        shapes = dict.fromkeys(self.head_names, (1, 1))
+        shapes["state"] = (1, len(self.classes))
         fits = {name: values.shape for name, values in logits.items()} == shapes
         fits = fits and [c.shape for c in cache] == [c.shape for c in self.first_cache]
         if not fits or not all(np.isfinite(v).all() for v in (*logits.values(), *cache)):
             raise InputError(
-                f"{self.session.path}: the network does not fit what the file says of it, or "
-                "gives numbers "
-                "that are not finite."
+                f"{self.session.path}: the network does not fit the metadata of its file, or "
+                "gives numbers that are not finite."
             )
 
-    def step(self, line, cache):
-        """Take one line.
+    def start_scan(self) -> list:
+        """Return the cache before the first line: list of float32 arrays."""
+        return self.first_cache
 
-        Args:
-            line: float32 array of shape `(1, 1, pixels)`, prepared.
-            cache: list of float32 arrays.
+    def step(self, line: np.ndarray, cache: list) -> tuple[dict, list]:
+        """Take the next line of a scan, see `Predictor.step`."""
+        inputs = dict(zip(self.input_names, [line[0], *cache], strict=True))
+        out = self.session.run(None, inputs)
+        count = len(self.head_names)
+        return dict(zip(self.head_names, out, strict=False)), out[count:]
 
-        Returns:
-            Tuple of a dict of logits of each head, `(1, outputs)`, and the next cache.
+    def outputs(
+        self,
+        images: Any,
+        batch_size: int = 64,
+        progress: Callable | None = None,
+        lines: int | None = None,
+    ) -> dict:
+        """Compute the logits of every head after every line, one scan after the other.
+
+        See `Predictor.outputs`; `batch_size` is not used.
         """
-        given = dict(zip(self.entries, [line[0], *cache], strict=True))
-        out = self.session.run(None, given)
-        count = len(self.answers)
-        return dict(zip(self.answers, out, strict=False)), out[count:]
+        self.check_scans(images.shape)
+        return in_chunks(
+            self._compute, images, 1, True, self.prepare, lines, None, progress
+        )
 
-    def outputs(self, images, progress=None):
-        """Compute the logits of every head after every line of scans.
-
-        Args:
-            images: array-like of shape `(scans, lines, pixels)`. Heights in any unit;
-                lines that were not recorded are 0.
-            progress: callable of (scans done, scans in all), or None.
-
-        Returns:
-            dict of head to float32 array of shape `(scans, lines, outputs)`, of a line without
-            a signal what was said before it; of "recorded", int array `(scans,)`: number of
-            lines up to the last with a signal; and of "seen", int array `(scans, lines)`: how
-            many of these there are up to each line.
-
-        Raises:
-            MismatchError: The scans are of another size than the model's.
-        """
-        pixels = self.facts["pixels"]
-        if len(images.shape) != 3 or images.shape[2] != pixels:
-            raise MismatchError(
-                f"The model judges scans of lines of {pixels} pixels. Received: shape "
-                f"{tuple(images.shape)}. Resample the scans."
-            )
+    def _compute(self, prepared, usable):
         widths = {each.name: each.shape[-1] for each in self.session.get_outputs()}
-        shape = images.shape[:2]
-        found = {
-            name: np.zeros((*shape, widths[name]), np.float32) for name in self.answers
+        out = {
+            name: np.zeros((*prepared.shape[:2], widths[name]), np.float32)
+            for name in self.head_names
         }
-        seen = np.zeros(shape, int)
-        for number in range(len(images)):
-            packed, seen[number] = pack_lines(np.asarray(images[number : number + 1]))
-            lines = self.prepare(packed)
+        for scan, count in enumerate(usable):
             cache = self.first_cache
-            for place in range(seen[number, -1]):
-                logits, cache = self.step(lines[:, place : place + 1], cache)
+            for line in range(count):
+                logits, cache = self.step(prepared[scan : scan + 1, line : line + 1], cache)
                 for name, values in logits.items():
-                    found[name][number, place] = values[0]
-            if progress:
-                progress(number + 1, len(images))
-        return unpack_outputs(found, seen)
+                    out[name][scan, line] = values[0]
+        return out
 
 
-def unpack_outputs(out: dict, seen: np.ndarray) -> dict:
-    """Give every line of scans what was said of the lines with a signal up to it.
+@dataclass(frozen=True)
+class OnnxScanPredictor(OnnxModel):
+    """An exported model that judges whole scans, or such that have begun.
+
+        model = OnnxScanPredictor.load("h_si100.onnx")
+        model.probabilities(scans)
 
     Args:
-        out: dict of head to array `(scans, lines, outputs)`, of packed lines.
-        seen: int array `(scans, lines)`, as of `pack_lines`.
-
-    Returns:
-        dict of head to array of the same shape, and of "recorded" and "seen", as of
-        `OnnxPredictor.outputs`.
+        session: `GuardedSession` from "lines" `(batch, max_lines, pixels)`
+            to logits: "state" `(batch, classes)`, or of a model that answers after every
+            line "state" `(batch, max_lines, classes)` and maybe "change" and "unknown".
+        metadata: dict. The metadata of the file.
     """
-    found = {name: unpack_lines(values, seen) for name, values in out.items()}
-    return {**found, "recorded": np.argmax(seen, 1) + (seen[:, -1] > 0), "seen": seen}
+
+    without_steps: ClassVar[str] = (
+        "The .onnx file judges whole scans. Give one of `stm-keras export --format "
+        "onnx-step` for a verdict after every line."
+    )
+
+    @classmethod
+    def of(cls, session: GuardedSession, metadata: dict) -> Self:
+        """Return the model of a file that is open, as of `load`."""
+        path, inputs = session.path, session.get_inputs()
+        if inputs[0].name == "line":
+            raise InputError(f"{path}: is the step of a model. Use OnnxPredictor.")
+        shapes = {each.name: each.shape[1:] for each in session.get_outputs()}
+        lines, classes = metadata["max_lines"], len(metadata["classes"])
+        each_line = {name: [lines, classes if name == "state" else 1] for name in shapes}
+        fits = len(inputs) == 1 and inputs[0].shape[1:] == [lines, metadata["pixels"]]
+        fits = fits and shapes in (each_line, {"state": [classes]})
+        if not fits or "state" not in shapes:
+            raise InputError(f"{path}: the network does not fit the metadata of its file.")
+        return cls(session, metadata)
+
+    @property
+    def every_line(self) -> bool:
+        """Whether the model answers after every line."""
+        return len(self.session.get_outputs()[0].shape) == 3
+
+    def outputs(
+        self,
+        images: Any,
+        batch_size: int = 64,
+        progress: Callable | None = None,
+        lines: int | None = None,
+    ) -> dict:
+        """Compute the logits of every head, see `Predictor.outputs`.
+
+        `batch_size` is not used: the file knows how many scans go side by side.
+        """
+        self.check_scans(images.shape)
+        batch = 1 if self.session.get_inputs()[0].shape[0] == 1 else BATCH
+        return in_chunks(
+            self._compute,
+            images,
+            batch,
+            self.every_line,
+            self.prepare,
+            lines,
+            progress=progress,
+        )
+
+    def _compute(self, prepared, usable):
+        (entry,) = self.session.get_inputs()
+        count, there = prepared.shape[:2]
+        inputs = np.zeros((max(count, 1), *entry.shape[1:]), np.float32)
+        inputs[:count, :there] = prepared  # lines that are not there stay 0
+        arrays = self.session.run(None, {entry.name: inputs})
+        names = [each.name for each in self.session.get_outputs()]
+        out = dict(zip(names, arrays, strict=True))
+        for values in out.values():
+            if len(values) != len(inputs):
+                raise MismatchError(
+                    f"{self.session.path}: the network gives {len(values)} answers to "
+                    f"{len(inputs)} scans. Export the model anew."
+                )
+        out = {name: values[:count] for name, values in out.items()}
+        if self.every_line:
+            return {name: values[:, :there] for name, values in out.items()}
+        return out
+
+
+def load_onnx(path: str | Path, threads: int = 1) -> OnnxPredictor | OnnxScanPredictor:
+    """Open an .onnx file of `stm-keras export`: a step, or a model of whole scans.
+
+    Args:
+        path: str or `Path`.
+        threads: int. Processor cores that a whole scan may use.
+
+    Raises:
+        InputError: The file is missing, damaged, or not of stm-keras.
+        MissingExtraError: onnxruntime is not installed.
+    """
+    session, metadata = open_session(path, threads)
+    if session.get_inputs()[0].name == "line":
+        return OnnxPredictor.of(session, metadata)
+    return OnnxScanPredictor.of(session, metadata)
+
+
+class OnnxStream(LineStream):
+    """A scan that is being recorded, judged line by line by an exported model.
+
+        stream = OnnxStream("h_si100.onnx")
+        for line in lines:
+            verdict = stream.push(line)
+
+    Args:
+        path: str or `Path` of an .onnx file of `stm-keras export`, or an `OnnxPredictor`.
+        lines, pixels, size: What is known of the scan, as of `LineStream`.
+
+    Raises:
+        InputError: The file is missing, damaged, or not of stm-keras.
+        MissingExtraError: onnxruntime is not installed.
+        UsageError: `lines`, `pixels` or `size` is not what it must be.
+    """
+
+    def __init__(
+        self,
+        path: str | Path | OnnxPredictor,
+        lines: int | None = None,
+        pixels: int | None = None,
+        size: tuple | None = None,
+    ):
+        model = path if isinstance(path, OnnxPredictor) else OnnxPredictor.load(path)
+        super().__init__(model, lines, pixels, size)

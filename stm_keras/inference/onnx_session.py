@@ -12,7 +12,7 @@ from stm_keras.inference.onnx_file import MOST_BYTES, MOST_VALUES, Network, Refu
 from stm_keras.memory import budget
 from stm_keras.untrusted import ordinary_file, parse_json
 
-FACTS = "stm_keras"  # key of the metadata
+METADATA = "stm_keras"  # key of the metadata
 MEMORY = 4 << 30  # bytes at most, of all networks of a process together
 LEAST = 1 << 28  # bytes, however few one file may take: some hundred lines at a time
 SECONDS = 120.0  # of a computation; a whole scan takes less than one
@@ -23,10 +23,8 @@ class GuardedSession:
     """An `onnxruntime.InferenceSession` whose failures are one line of text.
 
     Args:
-        session: `onnxruntime.InferenceSession`.
-        path: `Path` of the file, for messages.
-        steady: bool. Whether the time of a computation cannot depend on what is computed, so
-            that one that was in time is enough.
+        steady: bool. Whether the time of a computation cannot depend on the input, so that
+            one that was in time is enough.
     """
 
     def __init__(self, session, path: Path, steady: bool = False):
@@ -35,74 +33,62 @@ class GuardedSession:
         self._shapes = [(each.name, each.shape) for each in session.get_outputs()]
         self._was_in_time = False
 
-    def run(self, names: None, given: dict) -> list:
-        """Compute all outputs.
+    def run(self, names: None, inputs: dict) -> list:
+        """Compute all outputs, of the shapes that the file declares.
 
         Args:
             names: None, as `onnxruntime.InferenceSession` has it: all of them.
-            given: dict of str, name of an input, to array.
-
-        Returns:
-            list of arrays of the shapes that the file promises.
+            inputs: dict of str, name of an input, to array.
 
         Raises:
             MismatchError: It cannot be computed, takes too long or too much memory, or gives
-                something else than was promised.
+                something else than was declared.
         """
-        known = self.steady and self._was_in_time
+        checked = self.steady and self._was_in_time
         try:
-            if known:
-                found = self.session.run(names, given)
-            else:
-                found = self._watched(names, given)
+            run = self.session.run if checked else self._run_with_limit
+            outputs = run(names, inputs)
         except Exception as error:  # onnxruntime raises a class for each of its reasons
             raise MismatchError(
                 f"{self.path}: the network cannot be computed ({_reason(error)}). Export the "
                 "model anew."
             ) from None
-        if not known:
-            self._check_shapes(found)
+        if not checked:
+            self._check_shapes(outputs)
             self._was_in_time = True
-        return found
+        return outputs
 
-    def _check_shapes(self, found):
-        for (name, shape), values in zip(self._shapes, found, strict=True):
+    def _check_shapes(self, outputs):
+        for (name, shape), values in zip(self._shapes, outputs, strict=True):
             if not _fits(values.shape, shape):
                 raise MismatchError(
                     f"{self.path}: the network does not give what the file says ({name!r} of "
                     f"shape {values.shape}). Export the model anew."
                 )
 
-    def _watched(self, names, given):
+    def _run_with_limit(self, names, inputs):
         from onnxruntime import RunOptions
 
         options = RunOptions()
-        options.log_severity_level = 4  # the error is raised, and told once
+        options.log_severity_level = 4  # the error is raised, and not logged as well
         timer = Timer(SECONDS, setattr, (options, "terminate", True))
         timer.daemon = True
         timer.start()
         try:
-            return self.session.run(names, given, options)
+            return self.session.run(names, inputs, options)
         finally:
             timer.cancel()
 
 
-def open_session(path, threads=1):
-    """Open an .onnx file of `stm-keras export`, of whichever kind.
-
-    Args:
-        path: str or `Path`.
-        threads: int.
-
-    Returns:
-        Tuple of a `GuardedSession` and the dict of what the file says of itself.
+def open_session(path: str | Path, threads: int = 1) -> tuple[GuardedSession, dict]:
+    """Open an .onnx file of `stm-keras export`, of whichever kind: session and metadata.
 
     Raises:
         InputError: The file is missing, damaged, not of stm-keras, or holds what no network
             of stm-keras has.
         MissingExtraError: onnxruntime is not installed.
     """
-    data, network, facts = read_network(path)
+    data, network, metadata = read_network(path)
     runtime = require("onnxruntime", "onnx")
     path = Path(path)
     options = runtime.SessionOptions()
@@ -120,30 +106,24 @@ def open_session(path, threads=1):
             f"{path}: onnxruntime cannot load it ({_reason(error)})."
         ) from None
     if not session.get_inputs():
-        raise InputError(f"{path}: the network takes nothing, so it judges nothing.")
+        raise InputError(f"{path}: the network takes nothing, so it cannot judge scans.")
     total = 0
     for each in (*session.get_inputs(), *session.get_outputs()):
         sizes = [size if isinstance(size, int) else 1 for size in each.shape]
         total += prod(sizes)
         if each.type != "tensor(float)" or min(sizes, default=1) < 1 or total > MOST_VALUES:
             raise InputError(
-                f"{path}: the network does not fit what the file says of it "
+                f"{path}: the network does not fit the metadata of its file "
                 f"({each.name[:40]!r} is a {each.type} of shape {each.shape})."
             )
-    return GuardedSession(session, path, steady=network.inputs[:1] == ["line"]), facts
+    return GuardedSession(session, path, steady=network.inputs[:1] == ["line"]), metadata
 
 
-def read_network(path):
-    """Read an .onnx file of `stm-keras export`, without onnxruntime.
-
-    Args:
-        path: str or `Path`.
-
-    Returns:
-        Tuple of its bytes, the `Network` in them, and the dict of what it says of itself.
+def read_network(path: str | Path) -> tuple[bytes, Network, dict]:
+    """Read an .onnx file of `stm-keras export`, without onnxruntime: bytes, network, metadata.
 
     Raises:
-        InputError: It is missing, damaged, not of stm-keras, or holds what none of these has.
+        InputError: It is missing, damaged, not of stm-keras, or holds what no export has.
     """
     path = ordinary_file(path, WHAT)
     try:
@@ -153,21 +133,21 @@ def read_network(path):
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}).") from None
     except Refused as error:
-        raise InputError(f"{path}: is no model that is run here ({error}).") from None
-    if FACTS not in network.metadata:
+        raise InputError(f"{path}: is not a model that is run here ({error}).") from None
+    if METADATA not in network.metadata:
         raise InputError(f"{path}: is not of `stm-keras export`.")
-    facts = parse_json(network.metadata[FACTS], f"{path}, metadata `{FACTS}`")
-    facts = check_metadata(facts, path, "its metadata are damaged")
-    return data, network, facts
+    metadata = parse_json(network.metadata[METADATA], f"{path}, metadata `{METADATA}`")
+    metadata = check_metadata(metadata, path, "its metadata are damaged")
+    return data, network, metadata
 
 
 def _bound_memory(runtime, options):
-    """Have onnxruntime take the memory of a session from one place that has an end."""
+    """Have onnxruntime take the memory of all sessions from one arena of limited size."""
     kind = runtime.OrtAllocatorType.ORT_ARENA_ALLOCATOR
-    place = runtime.OrtMemoryInfo("Cpu", kind, 0, runtime.OrtMemType.DEFAULT)
+    memory = runtime.OrtMemoryInfo("Cpu", kind, 0, runtime.OrtMemType.DEFAULT)
     limits = runtime.OrtArenaCfg({"max_mem": _most()})
     with suppress(Exception):  # there is one: ours, or that of the program we are part of
-        runtime.create_and_register_allocator(place, limits)
+        runtime.create_and_register_allocator(memory, limits)
     options.add_session_config_entry("session.use_env_allocators", "1")
 
 
@@ -175,16 +155,16 @@ def _most():
     return max(budget(MEMORY), LEAST)
 
 
-def _fits(shape, promised):
+def _fits(shape, declared):
     """Tell whether a shape is that of a file, where sizes may be names or missing."""
-    return len(shape) == len(promised) and all(
+    return len(shape) == len(declared) and all(
         size == wanted or not isinstance(wanted, int)
-        for size, wanted in zip(shape, promised, strict=True)
+        for size, wanted in zip(shape, declared, strict=True)
     )
 
 
 def _reason(error):
-    """Say in few words why onnxruntime failed, without the places in its source."""
+    """Say in few words why onnxruntime failed, without where in its source."""
     text = str(error).strip().split("\n")[0]
     if "terminate flag" in text:
         return f"it takes more than {SECONDS:.0f} s"

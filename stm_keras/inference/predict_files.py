@@ -1,7 +1,8 @@
-"""Judge one scan after the other while the next ones are being read."""
+"""Judge the scans of files, one after the other, while the next ones are being read."""
 
 import os
 from collections import deque
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -10,55 +11,61 @@ import numpy as np
 
 from stm_keras.errors import (
     InputError,
-    MismatchError,
     NotFiniteError,
     ScanError,
     StmKerasError,
     UsageError,
 )
+from stm_keras.inference.find_files import InputFile
 from stm_keras.inference.judge import scan_verdicts
-from stm_keras.inference.scan_inputs import read_candidates
-from stm_keras.inference.scan_result import Judged
-from stm_keras.inference.stream import LARGEST, Stream
+from stm_keras.inference.predictor import Predictor
+from stm_keras.inference.scan_input import read_scan_inputs
+from stm_keras.inference.scan_result import ScanResult
+from stm_keras.inference.stream import LARGEST, LineStream
 
 BATCH = 64  # scans that Keras judges at once: it compiles for this number
 THREADS = 4
 
 
-def judge(predictor, places, channel=None, every_line=False, threads=None):
+def predict_files(
+    predictor: Predictor,
+    files: Iterable[InputFile | None],
+    channel: str | None = None,
+    every_line: bool = False,
+    threads: int | None = None,
+) -> Iterator[ScanResult | None]:
     """Judge the scans of files, in their order, and hand out each as soon as it is done.
 
-    Few scans are in memory at a time. A network without Keras judges several of them in
-    threads, since it leaves Python to others while it computes; Keras takes batches.
+    Few scans are in memory at a time. A model that threads may share judges several of them
+    side by side; Keras takes batches.
 
     Args:
-        predictor: A `Predictor`.
-        places: iterable of `paths.Place`, or None where nothing came for a while.
-        channel: str or None. As `read_scan` takes it.
-        every_line: bool. Whether to say as well what would have been said live.
+        files: iterable of `InputFile`, or None where nothing came for a while.
+        every_line: bool. Whether to judge after every line as well, as a stream does.
         threads: int, or None for the number of cores, at most 4.
 
     Returns:
-        iterator of `Judged`; a file that cannot be judged is one as well, with its error.
+        iterator of `ScanResult`; a file that cannot be judged is one as well, with its error.
 
     Raises:
         MismatchError: `every_line`, and the model judges whole scans only.
         NotFiniteError: The model gives NaN or infinity for every scan: all, those before a
             pause, or the first 64.
     """
-    return _blame(_judged(_Work(predictor, every_line), places, channel, threads))
+    judge = _BatchJudge(predictor, every_line)
+    return _blame(_results(judge, files, channel, threads))
 
 
-def _blame(found):
-    """Yield what was judged; the model is to blame for NaN if no scan escapes it."""
+def _blame(results):
+    """Yield results; the model is to blame for NaN if no scan escapes it."""
     held, works = [], False
-    with closing(found):
-        for each in found:
+    with closing(results):
+        for each in results:
             works = works or (each is not None and each.error is None)
             held += [] if each is None else [each]
             failed = [one for one in held if isinstance(one.error, NotFiniteError)]
             if not failed or works:
-                yield from map(_of_scan, held)
+                yield from map(_blame_scan, held)
                 held = []
             elif each is None or len(failed) == BATCH:
                 break
@@ -68,29 +75,34 @@ def _blame(found):
         raise failed[0].error
 
 
-def _of_scan(judged):
-    if not isinstance(judged.error, NotFiniteError):
-        return judged
+def _blame_scan(result):
+    if not isinstance(result.error, NotFiniteError):
+        return result
     error = ScanError(
-        f"{judged.path}: scan {judged.index} makes the model give numbers that are not "
+        f"{result.path}: scan {result.index} makes the model give numbers that are not "
         "finite, and others do not. Look at its heights and their unit."
     )
-    return replace(judged, error=error)
+    return replace(result, error=error)
 
 
-def _judged(work, places, channel, threads):
-    predictor, waiting, batch = work.predictor, deque(), []
-    with _executor(predictor, threads) as (submit, window):
-        limit = 1 if window else BATCH
+def _results(judge, files, channel, threads):
+    """Yield results in the order of the files, and None for a pause.
+
+    Batches wait in line as futures: with threads, up to `window` of them compute while the
+    next files are read.
+    """
+    waiting, batch = deque(), []
+    with _Executor(judge.predictor, threads) as executor:
+        limit = 1 if executor.window else BATCH
 
         def flush():
             if batch:
-                waiting.append(submit(work, tuple(batch)))
+                waiting.append(executor.submit(judge, tuple(batch)))
                 batch.clear()
 
         try:
-            for item in _items(places, predictor, channel):
-                if isinstance(item, Judged):
+            for item in _inputs(files, judge.predictor, channel):
+                if isinstance(item, ScanResult):
                     flush()
                     waiting.append(_done([item]))
                 elif item is not None:
@@ -99,7 +111,7 @@ def _judged(work, places, channel, threads):
                     batch.append(item)
                 if item is None or len(batch) >= limit:
                     flush()
-                while waiting and (len(waiting) > window or waiting[0].done()):
+                while waiting and (len(waiting) > executor.window or waiting[0].done()):
                     yield from waiting.popleft().result()
                 if item is None and not waiting:
                     yield None
@@ -111,132 +123,118 @@ def _judged(work, places, channel, threads):
                 future.cancel()
 
 
-class _Work:
-    """What is done with a batch of candidates, in whatever thread."""
+class _BatchJudge:
+    """Judges a batch of scans, in whatever thread."""
 
     def __init__(self, predictor, every_line):
-        self.predictor = predictor
-        self.every_line = every_line
-        self._step = _stepper(predictor) if every_line else None
+        self.predictor, self.every_line = predictor, every_line
+        if every_line:
+            predictor.start_scan()  # fails now if it ever does
 
-    def __call__(self, candidates):
+    def __call__(self, inputs):
         try:
-            return self._judge(candidates)
+            return self._judge(inputs)
         except NotFiniteError as error:
-            if len(candidates) > 1:
-                return [found for each in candidates for found in self([each])]
-            (one,) = candidates
-            return [Judged(one.path, self.predictor.classes, error=error, place=one.index)]
+            if len(inputs) > 1:
+                return [result for each in inputs for result in self([each])]
+            (one,) = inputs
+            return [
+                ScanResult(
+                    one.path, self.predictor.classes, error=error, failed_index=one.index
+                )
+            ]
 
-    def _judge(self, candidates):
+    def _judge(self, inputs):
         verdicts = scan_verdicts(
             self.predictor,
-            np.stack([each.heights for each in candidates]),
-            [each.size for each in candidates],
-            [each.wanted for each in candidates],
-            [each.lines.shape[1] for each in candidates],
+            np.stack([each.heights for each in inputs]),
+            [each.size for each in inputs],
+            [each.model_lines for each in inputs],
+            [each.lines.shape[1] for each in inputs],
         )
         return [
-            Judged(
-                path=candidate.path,
+            ScanResult(
+                path=each.path,
                 classes=self.predictor.classes,
-                candidate=candidate,
+                scan_input=each,
                 verdict=verdict,
-                tiles=self._tiles(candidate),
-                live=self._live(candidate),
+                tiles=self._judge_tiles(each.tiles),
+                line_verdicts=self._judge_lines(each) if self.every_line else (),
             )
-            for candidate, verdict in zip(candidates, verdicts, strict=True)
+            for each, verdict in zip(inputs, verdicts, strict=True)
         ]
 
-    def _tiles(self, candidate):
-        if not candidate.tiles:
+    def _judge_tiles(self, tiles):
+        if not tiles:
             return ()
-        tiles = candidate.tiles
         heights = np.stack([tile.heights for tile in tiles])
         sizes, planned = [tile.size for tile in tiles], [tile.planned for tile in tiles]
         pixels = [tile.pixels for tile in tiles]
         return tuple(scan_verdicts(self.predictor, heights, sizes, planned, pixels))
 
-    def _live(self, candidate):
-        if not self.every_line:
-            return ()
-        stream = Stream(
-            self.predictor.facts,
-            *self._step,
-            lines=candidate.planned,
-            pixels=candidate.lines.shape[1],
-            size=candidate.size,
-        )
-        lines = np.where(np.isfinite(candidate.lines).all(1)[:, None], candidate.lines, 0)
+    def _judge_lines(self, scan_input):
+        lines, pixels = scan_input.lines, scan_input.lines.shape[1]
+        stream = LineStream(self.predictor, scan_input.planned, pixels, scan_input.size)
+        lines = np.where(np.isfinite(lines).all(1)[:, None], lines, 0)
         largest = np.abs(lines).max(initial=0)
         if largest > LARGEST:  # the unit does not matter
             lines = lines / largest
         return tuple(map(stream.push, lines))
 
 
-def _items(places, predictor, channel):
-    """Yield candidates, files with errors as `Judged`, and None for a pause."""
-    for place in places:
-        if place is None:
+def _inputs(files, predictor, channel):
+    """Yield each `ScanInput`, files with errors as `ScanResult`, and None for a pause."""
+
+    def failed(path, error, index=None):
+        return ScanResult(path, predictor.classes, error=error, failed_index=index)
+
+    for file in files:
+        if file is None:
             yield None
             continue
         try:
-            if place.error is not None:
-                raise place.error
-            for index, found in enumerate(
-                read_candidates(place.path, predictor.facts, channel)
-            ):
-                if isinstance(found, StmKerasError):  # one scan of several
-                    found = Judged(place.path, predictor.classes, error=found, place=index)
-                yield found
+            if file.error is not None:
+                raise file.error
+            scans = read_scan_inputs(file.path, predictor.metadata, channel)
+            for index, scan in enumerate(scans):
+                if isinstance(scan, StmKerasError):  # one scan of several
+                    yield failed(file.path, scan, index)
+                else:
+                    yield scan
         except UsageError:  # of what was asked, not of this file
             raise
         except StmKerasError as error:
-            if not place.forgives(error):
-                yield Judged(place.path, predictor.classes, error=error)
+            if not file.leave_out(error):
+                yield failed(file.path, error)
         except (MemoryError, OSError) as error:
             reason = str(error) or "it does not fit into memory"
-            error = InputError(f"{place.path}: cannot be read ({reason}).")
-            yield Judged(place.path, predictor.classes, error=error)
+            yield failed(file.path, InputError(f"{file.path}: cannot be read ({reason})."))
 
 
-def _stepper(predictor):
-    """Return the step of a model from line to line, and its first cache."""
-    if hasattr(predictor.model, "first_cache"):
-        return predictor.model.step, predictor.model.first_cache
-    if hasattr(predictor.model, "session"):
-        raise MismatchError(
-            "The .onnx file judges whole scans. Give one of `stm-keras export --format "
-            "onnx-step` for a verdict after every line."
-        )
-    from stm_keras.inference.predictor import compiled_step
-
-    return compiled_step(predictor.model)
-
-
-class _executor:
-    """Threads for a model without Keras; else work is done when it is handed in."""
+class _Executor:
+    """Threads for a model that they may share; else work is done when it is handed in."""
 
     def __init__(self, predictor, threads):
-        self.pool = None
-        if hasattr(predictor.model, "session"):
+        self._pool, self.window = None, 0  # futures that may wait
+        if predictor.parallel:
             count = threads or min(THREADS, len(_cores()))
-            self.pool = ThreadPoolExecutor(count)
+            self._pool = ThreadPoolExecutor(count)
             self.window = 2 * count
 
+    def submit(self, work, batch):
+        return _done(work(batch)) if self._pool is None else self._pool.submit(work, batch)
+
     def __enter__(self):
-        if self.pool is None:
-            return lambda work, batch: _done(work(batch)), 0
-        return self.pool.submit, self.window
+        return self
 
     def __exit__(self, *error):
-        if self.pool is not None:
-            self.pool.shutdown(wait=True, cancel_futures=True)
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _done(found):
+def _done(result):
     future = Future()
-    future.set_result(found)
+    future.set_result(result)
     return future
 
 

@@ -1,156 +1,212 @@
-"""Scans in, classes and probabilities out."""
+"""What a model that judges scans can do, whoever computes it: Keras, onnxruntime or trees."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 
-from stm_keras.backend import predict
 from stm_keras.data.dataset import read_images
-from stm_keras.data.preprocess import INPUTS, pack_lines, standardise_lines, usable_lines
-from stm_keras.errors import MismatchError, StmKerasError
-from stm_keras.inference.judge import CHUNK
-from stm_keras.inference.onnx_model import last_word, unpack_outputs
-from stm_keras.inference.stream import Stream
+from stm_keras.data.preprocess import INPUTS, pack_lines, unpack_lines, usable_lines
+from stm_keras.errors import MismatchError
 from stm_keras.inference.verdict import HEADS, calibrated, sigmoid
 
-WARM_UP = 4  # lines until backends have compiled all that they ever will
-
-MOST_VALUES = 1 << 28  # of an array inside a network: 1 GiB
+CHUNK = 1024  # scans computed at a time, 64 MiB of float32
 
 
-@dataclass(frozen=True)
-class Predictor:
+class Predictor(ABC):
     """A model with the names of its classes and the size of its scans.
 
-    Args:
-        model: `keras.Model` from `(batch, lines, pixels)` to logits
-            `(batch, classes)`, or to a dict of what it says after every line: "state"
-            `(batch, lines, classes)` and maybe "change" and "unknown"
-            `(batch, lines, 1)`.
-        facts: dict. What the model file says of itself, see `model_file`.
+    `KerasPredictor` runs a `.keras` file, `OnnxPredictor` and `OnnxScanPredictor` an `.onnx`
+    file, `TreesPredictor` a `.skops` file; `load_predictor` chooses. A model has `outputs`;
+    one that goes from line to line has `start_scan` and `step` as well.
+
+    Attributes:
+        metadata: dict. The metadata of the model file: names of the classes, size of the
+            scans, calibration and thresholds, how the model was trained.
+        parallel: bool. Whether threads may share the model and gain by it.
+        without_steps: str. Why `start_scan` and `step` fail, where they do.
     """
 
-    model: object
-    facts: dict
+    metadata: dict
+    parallel: ClassVar[bool] = False
+    without_steps: ClassVar[str] = (
+        "Only networks go line by line. Take one, such as `sequential`."
+    )
+
+    def __new__(cls, *arguments: object, **options: object) -> "Predictor":
+        """Say what is wrapped instead: 0.1.0 called a `KerasPredictor` so."""
+        if cls is Predictor:
+            raise TypeError(
+                "`Predictor` is what all models have in common. Wrap a Keras model with "
+                "`stm_keras.KerasPredictor(model, metadata)`."
+            )
+        return super().__new__(cls)
 
     @property
-    def classes(self):
-        """Names of the classes, a tuple of str."""
-        return tuple(self.facts["classes"])
+    @abstractmethod
+    def every_line(self) -> bool:
+        """Whether the model answers after every line; else it judges a scan as a whole."""
+
+    @abstractmethod
+    def outputs(
+        self,
+        images: Any,
+        batch_size: int = 64,
+        progress: Callable | None = None,
+        lines: int | None = None,
+    ) -> dict:
+        """Compute the logits of every head.
+
+        Args:
+            images: array-like of shape `(scans, lines, pixels)`. Heights in any unit; lines
+                that were not recorded are 0.
+            batch_size: int. Scans that go side by side, where the model leaves a choice.
+            progress: callable of (scans done, scans in all), or None.
+            lines: int. Lines seen, None for all.
+
+        Returns:
+            dict of head to float32 array. A model of whole scans has "state" of shape
+            `(scans, classes)`. One that answers after every line has "state" of shape
+            `(scans, lines, classes)` and maybe "change" and "unknown" of shape
+            `(scans, lines, 1)`, where a line without a signal repeats the line before it;
+            then "recorded", int array `(scans,)`, counts lines up to the last with a signal,
+            and "seen", int array `(scans, lines)`, those with a signal up to each line.
+
+        Raises:
+            MismatchError: The scans are of another size than the model's.
+        """
+
+    def start_scan(self) -> Any:
+        """Return the cache before the first line of a scan.
+
+        Raises:
+            MismatchError: The model does not go from line to line.
+        """
+        raise MismatchError(self.without_steps)
+
+    def step(self, line: np.ndarray, cache: Any) -> tuple[dict, Any]:
+        """Take the next line of a scan.
+
+        Args:
+            line: float32 array of shape `(1, 1, pixels)`, prepared as `prepare` does.
+            cache: What `start_scan` or the step before returned.
+
+        Returns:
+            Tuple of a dict of head to logits of shape `(1, outputs)`, and the next cache.
+
+        Raises:
+            MismatchError: The model does not go from line to line.
+        """
+        raise MismatchError(self.without_steps)
 
     @property
-    def every_line(self):
-        """Whether the model answers after every line, a bool."""
-        return isinstance(self.model.output, dict)
+    def facts(self) -> dict:
+        """The former name of `metadata`."""
+        warnings.warn("`facts` is now called `metadata`.", DeprecationWarning, stacklevel=2)
+        return self.metadata
 
     @property
-    def prepare(self):
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the outputs."""
+        return tuple(self.metadata["classes"])
+
+    @property
+    def architecture(self) -> str | None:
+        """Name of the network, such as "sequential"; None where the file lost it."""
+        return None
+
+    @property
+    def prepare(self) -> Callable:
         """The function that turns heights into the model's input."""
-        return INPUTS[self.facts.get("input", "standardised")]
+        return INPUTS[self.metadata.get("input", "standardised")]
 
-    def logits(self, images, lines=None, batch_size=64, progress=None):
+    def logits(
+        self,
+        images: Any,
+        lines: int | None = None,
+        batch_size: int = 64,
+        progress: Callable | None = None,
+    ) -> np.ndarray:
         """Compute logits for scans, or for their first lines.
 
         A model of whole scans gets lines that are not there yet as 0, as training cut
         them: a scan that has begun looks like one that was aborted.
 
         Args:
-            images: array-like of shape `(scans, lines, pixels)`. Heights in any
-                unit; lines that were not recorded are 0.
-            lines: int. Lines seen, None for all.
-            batch_size: int.
-            progress: callable of (scans done, scans in all), or None.
+            images, lines, batch_size, progress: As for `outputs`.
 
         Returns:
-            float32 array of shape `(scans, classes)`.
+            float32 array of shape `(scans, classes)`: the last answer on each scan.
 
         Raises:
             MismatchError: The scans are of another size than the model's.
         """
-        self.check_scans(images.shape)
-        with computing():
-            return predict_logits(
-                self.model,
-                images,
-                lines,
-                self._batch(batch_size),
-                None if self.every_line else self.facts["max_lines"],
-                progress=progress,
-                prepare=self.prepare,
-            )
+        return last_logits(self.outputs(images, batch_size, progress, lines))
 
-    def probabilities(self, images, lines=None, batch_size=64, progress=None):
+    def probabilities(
+        self,
+        images: Any,
+        lines: int | None = None,
+        batch_size: int = 64,
+        progress: Callable | None = None,
+    ) -> np.ndarray:
         """Compute class probabilities, see `logits`. float64 `(scans, classes)`.
 
         A scan that ended early is calibrated as one of the lines that it has.
         """
         logits = self.logits(images, lines, batch_size, progress)
-        return calibrated(logits, self.facts, usable_lines(images, lines))
+        return calibrated(logits, self.metadata, usable_lines(images, lines))
 
-    def after_every_line(self, images, batch_size=64, progress=None):
-        """Compute what the model says after every line of scans, in one pass.
-
-        Args:
-            images, batch_size, progress: As for `logits`.
+    def after_every_line(
+        self, images: Any, batch_size: int = 64, progress: Callable | None = None
+    ) -> np.ndarray:
+        """Compute class probabilities after every line of scans, in one pass.
 
         Returns:
-            float32 array `(scans, lines, classes)` of class probabilities.
+            float32 array of shape `(scans, lines, classes)`.
 
         Raises:
-            MismatchError: The scans are of another size, or the model answers only
-                once a scan.
+            MismatchError: The scans are of another size, or the model answers only once a
+                scan.
         """
+        if not self.every_line:
+            raise MismatchError(
+                "The model judges whole scans, not every line. Take one that answers after "
+                "every line, such as `sequential`."
+            )
         out = self.outputs(images, batch_size, progress)
         lines = np.maximum(out["seen"], 1)
-        return calibrated(out["state"], self.facts, lines).astype(np.float32)
+        return calibrated(out["state"], self.metadata, lines).astype(np.float32)
 
-    def heads(self, images, batch_size=64, progress=None):
+    def heads(
+        self, images: Any, batch_size: int = 64, progress: Callable | None = None
+    ) -> dict:
         """Compute what the other heads say after every line.
-
-        Args:
-            images, batch_size, progress: As for `logits`.
 
         Returns:
             dict of float32 arrays `(scans, lines)` of probabilities, of those that the
             model has: "change", that the tip changed at this line or just before;
-            "unknown", that the surface is none the model knows.
+            "unknown", that the model does not know the surface. Empty for a model that
+            answers once a scan.
 
         Raises:
-            MismatchError: As for `after_every_line`.
+            MismatchError: The scans are of another size than the model's.
         """
+        if not self.every_line:
+            return {}
         out = self.outputs(images, batch_size, progress)
         return {name: sigmoid(out[name][..., 0]) for name in HEADS if name in out}
 
-    def outputs(self, images, batch_size=64, progress=None):
-        """Compute logits of every head after every line, as of `predict_outputs`."""
-        self.check_scans(images.shape)
-        if not self.every_line:
-            raise MismatchError(
-                f"The model ({self.model.name}) judges whole scans, not every line. Take "
-                "one that answers after every line, such as `sequential`."
-            )
-        with computing():
-            return predict_outputs(
-                self.model,
-                images,
-                self._batch(batch_size),
-                prepare=self.prepare,
-                progress=progress,
-            )
-
-    def _batch(self, batch_size):
-        """Return how many scans go side by side without arrays of many gigabytes."""
-        from stm_keras.inference.keras_parts import largest_values
-
-        return max(1, min(batch_size, MOST_VALUES // largest_values(self.model)))
-
-    def by_lines(self, images, seen, progress=None):
+    def by_lines(
+        self, images: Any, seen: Iterable[int], progress: Callable | None = None
+    ) -> dict:
         """Compute class probabilities after some numbers of lines.
 
         Args:
-            images: As for `logits`.
+            images: As for `outputs`.
             seen: sequence of int. Numbers of lines.
             progress: callable of (passes done, passes in all), or None.
 
@@ -160,217 +216,131 @@ class Predictor:
         if self.every_line:
             state = self.after_every_line(images, progress=progress)
             return {lines: state[:, lines - 1].astype(float) for lines in seen}
-        found = {}
+        by_lines, seen = {}, list(seen)
         for done, lines in enumerate(seen):
-            found[lines] = self.probabilities(images, lines)
+            by_lines[lines] = self.probabilities(images, lines)
             if progress:
                 progress(done + 1, len(seen))
-        return found
+        return by_lines
 
-    def check_scans(self, shape, source=None):
+    def line_attention(self, images: Any) -> np.ndarray | None:
+        """Return how much the last answer looks at each line; None without attention.
+
+        Returns:
+            float array of shape `(scans, lines)` that sums to 1 over the lines, or None.
+        """
+        return None
+
+    def check_scans(self, shape: tuple, source: str | Path | None = None) -> None:
         """Raise a `MismatchError` that names the source if scans do not fit the model."""
-        check_size(self.facts, shape, source)
+        check_size(self.metadata, shape, source)
 
-    def check_classes(self, classes, source=None):
+    def check_classes(
+        self, classes: Iterable[str], source: str | Path | None = None
+    ) -> None:
         """Raise a `MismatchError` that names the source if classes are not the model's."""
-        place = "" if source is None else f"{source}: "
-        if tuple(classes) != self.classes:
-            raise MismatchError(
-                f"{place}the model knows {', '.join(self.classes)}. Received: scans labelled "
-                f"{', '.join(classes)}. Merge or rename the classes, or train on them."
-            )
+        check_classes(self.metadata, classes, source)
 
 
-@contextmanager
-def computing() -> Iterator[None]:
-    """Turn what a backend says of a network that it cannot compute into one line.
-
-    Raises:
-        MismatchError: Inside, where the network fails.
-    """
-    try:
-        yield
-    except (StmKerasError, OSError):  # a scan, or a file of scans
-        raise
-    except Exception as error:
-        reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
+def check_classes(
+    metadata: dict, classes: Iterable[str], source: str | Path | None = None
+) -> None:
+    """Raise a `MismatchError` that names the source if classes are not those of a model."""
+    if tuple(classes) != tuple(metadata["classes"]):
         raise MismatchError(
-            f"The network cannot be computed ({reason}). Export or train the model anew."
-        ) from error
+            f"{_named(source)}the model knows {', '.join(metadata['classes'])}. Received: "
+            f"scans labelled {', '.join(classes)}. Merge or rename the classes, or train on "
+            "them."
+        )
 
 
-def check_size(facts, shape, source=None):
+def check_size(metadata: dict, shape: tuple, source: str | Path | None = None) -> None:
     """Raise a `MismatchError` that names the source if scans do not fit a model.
 
     Args:
-        facts: dict of the model: `pixels` and `max_lines`.
+        metadata: dict of the model: `pixels` and `max_lines`.
         shape: tuple (scans, lines, pixels).
         source: str or `Path`, or None.
     """
-    place = "" if source is None else f"{source}: "
-    pixels, most = facts["pixels"], facts["max_lines"]
+    pixels, max_lines = metadata["pixels"], metadata["max_lines"]
+    if len(shape) != 3:
+        raise MismatchError(
+            f"{_named(source)}scans have the shape (scans, lines, pixels). Received: shape "
+            f"{tuple(shape)}."
+        )
     if shape[2] != pixels:
         raise MismatchError(
-            f"{place}the model judges lines of {pixels} pixels. Received: scans of "
+            f"{_named(source)}the model judges lines of {pixels} pixels. Received: scans of "
             f"{shape[1]} lines x {shape[2]} pixels. Resample the scans, or train on "
             "them."
         )
-    if shape[1] > most:
+    if shape[1] > max_lines:
         raise MismatchError(
-            f"{place}the model judges up to {most} lines. Received: scans of {shape[1]} "
-            "lines. Resample the scans, or train on them."
+            f"{_named(source)}the model judges up to {max_lines} lines. Received: scans of "
+            f"{shape[1]} lines. Resample the scans, or train on them."
         )
 
 
-def predict_logits(
-    model,
-    images,
-    lines=None,
-    batch_size=64,
-    frame=None,
-    indices=None,
-    progress=None,
-    prepare=standardise_lines,
-):
-    """Run a Keras model over scans and take its last word on each.
+def _named(source):
+    return "" if source is None else f"{source}: "
+
+
+def in_chunks(
+    compute: Callable,
+    images: Any,
+    size: int,
+    every_line: bool,
+    prepare: Callable,
+    lines: int | None = None,
+    indices: np.ndarray | None = None,
+    progress: Callable | None = None,
+) -> dict:
+    """Compute the logits of scans, some at a time, as `Predictor.outputs` returns them.
 
     Args:
-        model: `keras.Model`.
+        compute: callable of prepared scans, `(scans, lines, pixels)`, and of the number of
+            lines with a signal of each, or None for a model of whole scans. It returns a
+            dict of head to logits, `(scans, ...)`, and takes none at all as well.
         images: array-like of shape `(scans, lines, pixels)`. Heights.
+        size: int. Scans at a time.
+        every_line: bool. Whether the model answers after every line: it then gets the lines
+            with a signal alone, for a lost line changes nothing.
+        prepare: callable that turns heights into the model's input.
         lines: int. Lines seen, None for all.
-        batch_size: int.
-        frame: int. Lines of the input, filled up with 0; None for those of the images.
         indices: int array. Scans to take, None for all.
         progress: callable of (scans done, scans in all), or None.
-        prepare: callable that turns heights into the model's input.
-
-    Returns:
-        float32 array of shape `(scans, classes)`. Of a model that answers after every
-        line, what it says after the last line that was recorded.
-    """
-    out = predict_outputs(
-        model, images, batch_size, lines, frame, indices, progress, prepare
-    )
-    if not isinstance(out, dict):
-        return out
-    return last_word(out)
-
-
-def predict_outputs(
-    model,
-    images,
-    batch_size=64,
-    lines=None,
-    frame=None,
-    indices=None,
-    progress=None,
-    prepare=standardise_lines,
-):
-    """Run a Keras model over scans, a chunk at a time, in batches of one size.
-
-    Args:
-        model, images, batch_size, lines, frame, indices, progress, prepare: As for
-            `predict_logits`.
-
-    Returns:
-        float32 array of shape `(scans, classes)`; of a model that answers after every
-        line a dict of its outputs, and of "recorded" and "seen", as of
-        `stm_keras.inference.onnx_model.OnnxPredictor.outputs`.
     """
     indices = np.arange(len(images)) if indices is None else indices
-    by_line = isinstance(model.output, dict)
-    chunks = []
-    for start in range(0, max(len(indices), 1), CHUNK):
-        chosen = indices[start : start + CHUNK]
+    chunks, seen = [], None
+    for start in range(0, max(len(indices), 1), size):
+        chosen = indices[start : start + size]
         heights = read_images(images, chosen)[:, :lines]
-        if by_line:
-            heights, counts = pack_lines(heights)
-        seen = prepare(heights)
-        count = max(-(-len(seen) // batch_size), 1) * batch_size  # one size: compiled once
-        shape = (count, frame or seen.shape[1], images.shape[2])
-        inputs = np.zeros(shape, np.float32)
-        inputs[: len(seen), : seen.shape[1]] = seen
-        out = predict(model, inputs, batch_size)
-        if isinstance(out, dict):
-            out = {k: np.asarray(v, np.float32)[: len(chosen)] for k, v in out.items()}
-            out = unpack_outputs(out, counts)
-        else:
-            out = np.asarray(out, np.float32)[: len(chosen)]
-        chunks.append(out)
+        if every_line:
+            heights, seen = pack_lines(heights)
+        out = compute(prepare(heights), None if seen is None else seen[:, -1])
+        chunks.append(out if seen is None else unpack_outputs(out, seen))
         if progress:
             progress(start + len(chosen), len(indices))
-    if isinstance(chunks[0], dict):
-        return {name: np.concatenate([c[name] for c in chunks]) for name in chunks[0]}
-    return np.concatenate(chunks)
+    return {name: np.concatenate([c[name] for c in chunks]) for name in chunks[0]}
 
 
-class LineStream(Stream):
-    """A scan that is being recorded, judged line by line.
-
-        stream = LineStream(load_predictor("h_si100.keras"))
-        for line in lines:
-            verdict = stream.push(line)
-
-    To make one takes seconds, in which the network is compiled with the weights that it
-    has: one stream serves many scans of any size, with `reset` between them.
+def unpack_outputs(out: dict, seen: np.ndarray) -> dict:
+    """Give every line of scans the answer after the lines with a signal up to it.
 
     Args:
-        predictor: A `stm_keras.inference.predictor.Predictor` of a model that answers
-            after every line.
-        lines, pixels, size: What is known of the scan, as of
-            `stm_keras.inference.stream.Stream`.
-
-    Raises:
-        MismatchError: The model cannot go line by line.
-        UsageError: `lines`, `pixels` or `size` is not what it must be.
-    """
-
-    def __init__(
-        self,
-        predictor: Predictor,
-        lines: int | None = None,
-        pixels: int | None = None,
-        size: tuple | None = None,
-    ):
-        step, cache = compiled_step(predictor.model)
-        super().__init__(predictor.facts, step, cache, lines, pixels, size)
-
-
-def compiled_step(model):
-    """Build the step of a model and make it fast: it is compiled before this returns.
-
-    Args:
-        model: `keras.Model` that answers after every line.
+        out: dict of head to array `(scans, lines, outputs)`, of lines packed by `pack_lines`.
+        seen: int array `(scans, lines)`, as of `pack_lines`.
 
     Returns:
-        Tuple of a callable of line, float32 `(1, 1, pixels)`, and cache that returns a
-        dict of NumPy logits of each head, `(1, outputs)`, and the next cache; and the
-        cache of the first line.
-
-    Raises:
-        MismatchError: The model cannot go line by line.
+        dict, as of `Predictor.outputs`.
     """
-    if not hasattr(model, "inputs"):
-        raise MismatchError(
-            "Only networks go line by line. Take one, such as `sequential`."
-        )
-    from keras import ops
+    heads = {name: unpack_lines(values, seen) for name, values in out.items()}
+    return {**heads, "recorded": np.argmax(seen, 1) + (seen[:, -1] > 0), "seen": seen}
 
-    from stm_keras.backend import compiled
-    from stm_keras.models.step import first_cache, make_step
 
-    network = make_step(model)
-    run = compiled(network)
-
-    def step(line, cache):
-        out = dict(run([ops.convert_to_tensor(line), *cache]))
-        cache = out.pop("cache")
-        return {name: ops.convert_to_numpy(logits) for name, logits in out.items()}, cache
-
-    cache = first_cache(network)
-    line = np.zeros((1, *network.inputs[0].shape[1:]), np.float32)
-    following = cache
-    with computing():
-        for _ in range(WARM_UP):
-            _, following = step(line, following)
-    return step, cache
+def last_logits(out: dict) -> np.ndarray:
+    """Return the last answer on each scan, from `Predictor.outputs`: `(scans, classes)`."""
+    if "recorded" not in out:
+        return out["state"]
+    last = np.maximum(out["recorded"], 1) - 1
+    return out["state"][np.arange(len(last)), last]

@@ -1,12 +1,16 @@
-"""What is said of one scan of a batch, in the lines of that scan."""
+"""The result on one scan of a file, in the lines of that file, and its JSON record."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
 from stm_keras.data.preprocess import has_signal, line_trend
 from stm_keras.data.resample import lines_of, lines_seen
-from stm_keras.inference.verdict import NOT_JUDGED
+from stm_keras.inference.scan_input import ScanInput
+from stm_keras.inference.verdict import NOT_JUDGED, ScanVerdict, Verdict
 from stm_keras.readers.info import scan_source
 
 SCHEMA = 2  # of a record; 1 had no `verdict`
@@ -30,35 +34,34 @@ DIGITS = 6
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A scan with its verdict, or a file with what is wrong with it.
+class ScanResult:
+    """A scan with its verdict, or a file with the error that kept it from having one.
 
     Args:
         path: `Path`.
         classes: tuple of str.
-        candidate: `Candidate`, None of a file that could not be read.
+        scan_input: `ScanInput`, None of a file that could not be read.
         verdict: `ScanVerdict`, likewise.
-        tiles: tuple of `ScanVerdict`, one for each tile of the candidate.
-        live: tuple of `runtime.verdict.Verdict`, one for each line. Empty where they were
-            not asked for.
+        tiles: tuple of `ScanVerdict`, one for each tile of the scan.
+        line_verdicts: tuple of `Verdict`, one for each line. Empty where they were not
+            asked for.
         error: An exception, or None.
-        place: int. Number of the scan in its file, where there is no candidate.
+        failed_index: int. Number of the scan in its file, where there is an error.
     """
 
-    path: object
+    path: Path
     classes: tuple
-    candidate: object = None
-    verdict: object = None
-    tiles: tuple = ()
-    live: tuple = ()
+    scan_input: ScanInput | None = None
+    verdict: ScanVerdict | None = None
+    tiles: tuple[ScanVerdict, ...] = ()
+    line_verdicts: tuple[Verdict, ...] = ()
     error: Exception | None = None
-    place: int | None = None
-    _cache: dict = field(default_factory=dict, compare=False, repr=False)
+    failed_index: int | None = None
 
     @property
     def index(self) -> int | None:
         """Number of the scan in its file, or None."""
-        return self.place if self.candidate is None else self.candidate.index
+        return self.failed_index if self.scan_input is None else self.scan_input.index
 
     @property
     def reason(self) -> str | None:
@@ -83,28 +86,26 @@ class Judged:
     @property
     def lines(self) -> int:
         """Lines of the scan that were judged, in the lines of its file."""
-        return lines_seen(self.candidate.bounds, self.verdict.lines)
+        return lines_seen(self.scan_input.bounds, self.verdict.lines)
 
     @property
     def change_lines(self) -> tuple | None:
         """First lines with another tip, in the lines of the file."""
-        return lines_of(self.candidate.bounds, self.verdict.change_lines)
+        return lines_of(self.scan_input.bounds, self.verdict.change_lines)
 
-    def removed(self):
-        """Return what preprocessing took out of every line, as of `line_trend`.
+    @cached_property
+    def line_trends(self) -> tuple[np.ndarray, np.ndarray]:
+        """The step to each line and its slope, which preprocessing removes: `line_trend`.
 
-        It is NaN of a line without a signal, and so is the step to the next.
+        Both are NaN of a line without a signal, and so is the step to the next.
         """
-        if "removed" not in self._cache:
-            lines = self.candidate.lines
-            usable = np.isfinite(lines).all(1)
-            usable[usable] = has_signal(lines[usable])
-            with np.errstate(all="ignore"):
-                kept = np.where(usable[:, None], lines, np.nan)
-                self._cache["removed"] = line_trend(kept)
-        return self._cache["removed"]
+        lines = self.scan_input.lines
+        usable = np.isfinite(lines).all(1)
+        usable[usable] = has_signal(lines[usable])
+        with np.errstate(all="ignore"):
+            return line_trend(np.where(usable[:, None], lines, np.nan))
 
-    def record(self):
+    def record(self) -> dict:
         """Return a dict, JSON-ready, of `KEYS`; and more where there is more to say.
 
         A scan that was judged in tiles has `tiles`; with verdicts line by line it has
@@ -114,28 +115,28 @@ class Judged:
         record |= {"schema": SCHEMA, "path": str(self.path), "index": self.index}
         if self.error is not None:
             return record | {"verdict": NOT_JUDGED, "error": self.reason}
-        record |= self._said(self.verdict, self.candidate.bounds)
+        record |= self._verdict_record(self.verdict, self.scan_input.bounds)
         record["error"] = self.reason
-        record |= scan_source(self.candidate.scan)
+        record |= scan_source(self.scan_input.scan)
         if self.tiles:
             record["tiles"] = [
                 {
                     "row": tile.row,
                     "column": tile.column,
                     "nm": [round(value, 3) for value in tile.nm],
-                    **self._said(verdict, tile.bounds),
+                    **self._verdict_record(verdict, tile.bounds),
                     "lines": list(tile.lines),
                 }
-                for tile, verdict in zip(self.candidate.tiles, self.tiles, strict=True)
+                for tile, verdict in zip(self.scan_input.tiles, self.tiles, strict=True)
             ]
-        if self.live:
+        if self.line_verdicts:
             record["every_line"] = list(self.line_records())
         return record
 
-    def line_records(self):
+    def line_records(self) -> Iterator[dict]:
         """Yield a dict, JSON-ready, for every verdict line by line."""
-        steps, slopes = self.removed()
-        for verdict in self.live:
+        steps, slopes = self.line_trends
+        for verdict in self.line_verdicts:
             yield {
                 "line": verdict.line,
                 "verdict": verdict.verdict,
@@ -151,14 +152,11 @@ class Judged:
                 "slope": _number(slopes[verdict.line]),
             }
 
-    def _said(self, verdict, bounds):
-        changes = lines_of(bounds, verdict.change_lines)
+    def _verdict_record(self, verdict, bounds):
         return {
-            **verdict.record(),
+            **verdict.in_scan(bounds).record(),
             "probabilities": self._named(verdict.probabilities),
             "confidence": _rounded(verdict.confidence),
-            "change_lines": None if changes is None else list(changes),
-            "lines": lines_seen(bounds, verdict.lines),
         }
 
     def _named(self, probabilities):

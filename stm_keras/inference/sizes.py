@@ -1,34 +1,32 @@
-"""Is a scan as large as those that the model was trained on?"""
+"""Is a scan as large as those that the model was trained on? A larger one is cut into tiles."""
 
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from stm_keras.data.dataset import CLASSES
-from stm_keras.scan import ROW_NM
+from stm_keras.inference.inputs import fit_lines
+from stm_keras.scan import ROW_NM, Scan
 
 NANO = 1e9
 PAPER_NM = (3.0, 80.0)  # of the Nottingham scans, as their authors give it
 PAPER = "as Gordon et al. 2020 give it for their scans; not measured scan by scan"
+LARGER = 1.5  # times the model's pixels, from which tiles say more than the whole
+MOST_TILES = 8  # along an axis
+ENOUGH = 0.5  # share of the lines of a tile that must have been recorded
 
 
 @dataclass(frozen=True)
-class TaughtSizes:
-    """Widths of the scans that a model was trained on.
-
-    Args:
-        low, high: float, nm.
-        source: str. Who says so.
-    """
+class TrainedSizes:
+    """Widths of the scans that a model was trained on, in nm, and who says so."""
 
     low: float
     high: float
     source: str
 
     def outside(self, size: tuple | None) -> bool | None:
-        """Tell whether a scan is wider or narrower than these.
-
-        Args:
-            size: tuple (width, height) in m; None, which gives None, where not known.
-        """
+        """Tell whether a scan of a size in m is wider or narrower; None where it is not known."""
         if size is None:
             return None
         width = size[0] * NANO
@@ -36,88 +34,164 @@ class TaughtSizes:
 
     def remark(self, size: tuple | None) -> str | None:
         """Say that a scan lies outside, in few words; None where it does not."""
-        if not self.outside(size):
+        if size is None or not self.outside(size):
             return None
         width = f"{float(f'{size[0] * NANO:.3g}'):.10g}"
         return f"{width} nm wide, trained on {self.low:g} to {self.high:g} nm"
 
 
-def unknown_size(facts: dict, size: tuple | None, pixels: int | None = None) -> bool | None:
+def unknown_size(
+    metadata: dict, size: tuple | None, pixels: int | None = None
+) -> bool | None:
     """Tell whether a scan is of a width that a model was not trained on, or too coarse.
 
-    Args:
-        facts: dict of a model file.
-        size: tuple (width, height) in m, or None.
-        pixels: int. Of a line of the scan, None where not known.
-
-    Returns:
-        bool; None where the size of the scan or those of training are not known.
+    `size` is in m, `pixels` are those of a line; None where one of the sizes is not known.
     """
     if size is None:
         return None
-    if too_coarse(facts, size, pixels):
+    if too_coarse(metadata, size, pixels):
         return True
-    sizes = taught_sizes(facts)
+    sizes = trained_sizes(metadata)
     return None if sizes is None else sizes.outside(size)
 
 
-def too_coarse(facts: dict, size: tuple | None, pixels: int | None) -> bool:
-    """Tell whether a scan has less than two pixels for a dimer row, so that none can show.
-
-    Args:
-        facts, size, pixels: As for `unknown_size`.
-    """
-    if size is None or pixels is None or tuple(facts["classes"]) != CLASSES:
+def too_coarse(metadata: dict, size: tuple | None, pixels: int | None) -> bool:
+    """Tell whether a scan has less than two pixels for a dimer row, so that none can show."""
+    if size is None or pixels is None or tuple(metadata["classes"]) != CLASSES:
         return False
     return size[0] * NANO / pixels > ROW_NM / 2
 
 
-def taught_sizes(facts):
-    """Return how wide the scans were that a model was trained on.
+def trained_sizes(metadata: dict) -> TrainedSizes | None:
+    """Return how wide the scans were that a model was trained on; None where nobody knows.
 
-    Args:
-        facts: dict of a model file. Where it holds `size_nm`, two numbers, these are
-            taken; else what is known of its training data.
-
-    Returns:
-        `TaughtSizes`, or None where nobody knows.
+    The `size_nm` of a model file, two numbers, comes first; then what is known of its
+    training data.
     """
-    told = facts.get("size_nm")
-    if isinstance(told, list) and len(told) == 2:
-        return TaughtSizes(float(told[0]), float(told[1]), "as the model file says")
-    source = _source(facts)
+    stored = metadata.get("size_nm")
+    if isinstance(stored, list) and len(stored) == 2:
+        return TrainedSizes(float(stored[0]), float(stored[1]), "as the model file says")
+    source = _training_source(metadata)
     if "University of Nottingham" in source:
-        return TaughtSizes(*PAPER_NM, PAPER)
+        return TrainedSizes(*PAPER_NM, PAPER)
     if source.startswith("simulated"):
         from stm_keras.simulate.config import SimulationConfig
 
         ranges = SimulationConfig()
         low, high = ranges.small_nm[0], ranges.large_nm[1]
-        return TaughtSizes(low, high, "the widths that the simulator draws")
+        return TrainedSizes(low, high, "the widths that the simulator draws")
     return None
 
 
-def widest_nm(facts):
+def _training_source(metadata):
+    value = metadata
+    for key in ("training", "environment", "dataset", "source"):
+        value = value.get(key) if isinstance(value, dict) else None
+    return str(value or "")
+
+
+def widest_nm(metadata: dict) -> float | None:
     """Return how wide a scan may be for its rows to be told apart in the model's pixels.
 
-    Two pixels a dimer row, or the widest that was trained on where that is less.
-
-    Args:
-        facts: dict of a model file.
-
-    Returns:
-        float, nm; None where neither is known.
+    Two pixels a dimer row, or the widest that was trained on where that is less; None where
+    neither is known.
     """
-    taught = taught_sizes(facts)
-    limits = [] if taught is None else [taught.high]
-    if tuple(facts["classes"]) == CLASSES:
-        limits.append(facts["pixels"] * ROW_NM / 2)
+    trained = trained_sizes(metadata)
+    limits = [] if trained is None else [trained.high]
+    if tuple(metadata["classes"]) == CLASSES:
+        limits.append(metadata["pixels"] * ROW_NM / 2)
     return min(limits, default=None)
 
 
-def _source(facts):
-    """Return what the file says of the training data: str."""
-    place = facts
-    for key in ("training", "environment", "dataset", "source"):
-        place = place.get(key) if isinstance(place, dict) else None
-    return str(place or "")
+@dataclass(frozen=True)
+class Tile:
+    """A part of a scan, seen as a scan of its own.
+
+    Args:
+        row, column: int. Position in the frame, counted from the top left.
+        lines: tuple of int, (first, last + 1). Lines of `scan.lines()` that it covers.
+        nm: tuple of float (left, top, width, height) in the frame.
+        heights: float32 array of shape `(max_lines, pixels)`.
+        bounds: int array, as of `Fitted`: lines of the scan.
+        planned: int. Lines of the model that the tile has when it is complete.
+        size: tuple (width, height) in m.
+        pixels: int. Of a line, as recorded.
+    """
+
+    row: int
+    column: int
+    lines: tuple
+    nm: tuple
+    heights: np.ndarray
+    bounds: np.ndarray
+    planned: int
+    size: tuple
+    pixels: int
+
+
+def cut_tiles(scan: Scan, metadata: dict, widest: float | None) -> list[Tile]:
+    """Cut a scan into tiles where it is large in pixels and in nanometres.
+
+    They come row by row from the top left, without those of which less than half was recorded;
+    none where the scan is not wider than `widest` nm, as of `widest_nm`.
+    """
+    across = tiles_along(scan, metadata, widest)
+    if across < 2 or scan.size is None:
+        return []
+    rows, pixels = scan.heights.shape
+    width, height = scan.size
+    down = max(1, min(MOST_TILES, round(across * height / width)))
+    tiles = []
+    for row in range(down):
+        top, bottom = row * rows // down, (row + 1) * rows // down
+        inside = np.flatnonzero((scan.recorded >= top) & (scan.recorded < bottom))
+        if len(inside) < ENOUGH * (bottom - top):
+            continue
+        for column in range(across):
+            left, right = column * pixels // across, (column + 1) * pixels // across
+            region = slice(top, bottom), slice(left, right)
+            size = width * (right - left) / pixels, height * (bottom - top) / rows
+            part = replace(
+                scan, heights=scan.heights[region], valid=scan.valid[region], size=size
+            )
+            if not part.valid.any():
+                continue
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a tile is square but for rounding
+                fitted = fit_lines(part, metadata)
+            if len(fitted.bounds) < 2:  # its lines were recorded, but not their part here
+                continue
+            corner = left * width / pixels, top * height / rows
+            tiles.append(
+                Tile(
+                    row=row,
+                    column=column,
+                    lines=(int(inside[0]), int(inside[-1]) + 1),
+                    nm=tuple(length * NANO for length in (*corner, *size)),
+                    heights=fitted.heights,
+                    bounds=_bounds_in_scan(scan, part, top, fitted.bounds),
+                    planned=fitted.planned,
+                    size=size,
+                    pixels=right - left,
+                )
+            )
+    return tiles
+
+
+def _bounds_in_scan(scan, part, top, bounds):
+    """Turn bounds in lines of a tile into bounds in lines of its scan."""
+    line_of_row = {int(row): line for line, row in enumerate(scan.recorded)}
+    lines = [line_of_row[top + row] for row in part.recorded]
+    return np.array([*(lines[b] for b in bounds[:-1]), lines[bounds[-1] - 1] + 1])
+
+
+def tiles_along(scan: Scan, metadata: dict, widest: float | None) -> int:
+    """Return into how many tiles a line is cut, 1 where the scan is not a large one."""
+    pixels = scan.heights.shape[1]
+    if widest is None or scan.size is None or pixels <= LARGER * metadata["pixels"]:
+        return 1
+    width = scan.size[0] * NANO
+    if width <= widest:
+        return 1
+    fitting = pixels // metadata["pixels"]
+    return max(2, min(fitting, int(np.ceil(width / widest)), MOST_TILES))

@@ -1,8 +1,8 @@
-"""Lines in, a verdict after each: what a stream does whoever computes the network."""
+"""Judge a scan while it is recorded: lines in, a verdict after each."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from stm_keras.data.preprocess import has_signal, scale_lines, standardise_lines
 from stm_keras.data.resample import LineResampler, aspect_of, resample_line
 from stm_keras.errors import InputError, MismatchError, UsageError
 from stm_keras.evaluation.changes import DELAY, REFRACTORY, ChangeTracker
+from stm_keras.inference.predictor import Predictor
 from stm_keras.inference.sizes import unknown_size
 from stm_keras.inference.verdict import (
     HEADS,
@@ -22,21 +23,25 @@ from stm_keras.inference.verdict import (
 )
 
 LARGEST = 1e18  # whose square float32 still holds
-AS_BEFORE = object()  # what `reset` leaves as it was
+UNCHANGED: Any = object()  # what `reset` leaves as it was
 
 
-class Stream:
-    """A scan that is being recorded.
+class LineStream:
+    """A scan that is being recorded, judged line by line.
+
+        stream = LineStream(load_predictor("h_si100.keras"))
+        for line in lines:
+            verdict = stream.push(line)
 
     The lines of the scan become those of the model as they would of the file of the scan
     (`data.resample`), so the last verdict is that on the file. Between two lines of the model
     the last verdict is held. A line without a signal, such as one that was lost, changes nothing.
 
+    To make one of a Keras model takes seconds, in which the network is compiled: one stream
+    serves many scans of any size, with `reset` between them.
+
     Args:
-        facts: dict. What the model file says of itself.
-        step: callable of line, float32 `(1, 1, pixels)`, and cache that returns a dict of
-            logits of each head, `(1, outputs)`, and the next cache.
-        cache: what `step` takes with the first line.
+        predictor: `Predictor` of a model that goes from line to line.
         lines: int. Lines that the complete scan will have. None where that is not known: it
             is taken as square, and may go on.
         pixels: int. Pixels of a line, None for those of the first line.
@@ -44,32 +49,32 @@ class Stream:
             known: pixels are taken as square.
 
     Raises:
+        MismatchError: The model does not go line by line.
         UsageError: `lines`, `pixels` or `size` is not what it must be.
     """
 
     def __init__(
         self,
-        facts: dict,
-        step: Callable,
-        cache: object,
+        predictor: Predictor,
         lines: int | None = None,
         pixels: int | None = None,
         size: tuple | None = None,
     ):
-        self.facts = facts
-        self.classes = tuple(facts["classes"])
-        self._step = step
-        self._first = cache
-        self._needed = lines_needed(facts)
-        limit = facts.get("change")
-        self._change_threshold = limit and limit.get("threshold")
+        self.predictor = predictor
+        self.metadata = predictor.metadata
+        self.classes = predictor.classes
+        self._first_cache = predictor.start_scan()
+        self._needed = lines_needed(self.metadata)
+        self.lines: int | None = None
+        self.pixels: int | None = None
+        self.size: tuple | None = None
         self.reset(lines, pixels, size)
 
     def reset(
         self,
-        lines: int | None = AS_BEFORE,
-        pixels: int | None = AS_BEFORE,
-        size: tuple | None = AS_BEFORE,
+        lines: int | None = UNCHANGED,
+        pixels: int | None = UNCHANGED,
+        size: tuple | None = UNCHANGED,
     ) -> None:
         """Forget everything: the next line is the first of a scan.
 
@@ -79,26 +84,26 @@ class Stream:
         Raises:
             UsageError: As of the class. The stream is then as it was.
         """
-        lines = self.lines if lines is AS_BEFORE else _count(lines, "lines")
-        pixels = self.pixels if pixels is AS_BEFORE else _count(pixels, "pixels")
-        size = self.size if size is AS_BEFORE else size
+        lines = self.lines if lines is UNCHANGED else _count(lines, "lines")
+        pixels = self.pixels if pixels is UNCHANGED else _count(pixels, "pixels")
+        size = self.size if size is UNCHANGED else size
         aspect_of(size, lines, pixels)
         self.lines, self.pixels = lines, pixels
         self.size = None if size is None else tuple(map(float, size))
-        self._unknown_size = unknown_size(self.facts, self.size, self.pixels)
-        self._frame = None  # a `LineResampler`, from the first line on
-        self._cache = self._first
+        self._unknown_size = unknown_size(self.metadata, self.size, self.pixels)
+        self._resampler: LineResampler | None = None  # from the first line on
+        self._cache = self._first_cache
         self._total = (np.zeros(1), np.zeros(1))
         self._pushed = 0  # lines
-        self._usable = []  # numbers of those with a signal
+        self._usable: list[int] = []  # numbers of those with a signal
         self._taken = 0  # lines that the model took
         self._verdict = None
         self._change_line = None
         self._tracker = None
-        if self._change_threshold is not None:
-            settings = self.facts["change"]
+        settings = self.metadata.get("change") or {}
+        if settings.get("threshold") is not None:
             self._tracker = ChangeTracker(
-                self._change_threshold,
+                settings["threshold"],
                 settings.get("delay", DELAY),
                 settings.get("refractory", REFRACTORY),
             )
@@ -114,7 +119,7 @@ class Stream:
             A `Verdict`.
 
         Raises:
-            MismatchError: It is not a line, or has another number of pixels than was said.
+            MismatchError: It is not a line, or has another number of pixels than was announced.
             InputError: It holds something else than finite numbers.
         """
         heights = check_line(line)
@@ -126,18 +131,18 @@ class Stream:
         number, self._pushed = self._pushed, self._pushed + 1
         if not has_signal(heights):
             return Verdict(line=number, change_line=self._change_line)
-        if self._frame is None:
+        if self._resampler is None:
             aspect = aspect_of(self.size, self.lines, len(heights))
-            self._frame = LineResampler(self.facts, len(heights), self.lines, aspect)
-            self._unknown_size = unknown_size(self.facts, self.size, len(heights))
-        if not self._frame.complete:
+            self._resampler = LineResampler(self.metadata, len(heights), self.lines, aspect)
+            self._unknown_size = unknown_size(self.metadata, self.size, len(heights))
+        if not self._resampler.complete:
             self._usable.append(number)
-        rows = self._frame.push(resample_line(heights, self.facts["pixels"]))
+        rows = self._resampler.push(resample_line(heights, self.metadata["pixels"]))
         if rows:
             return self._take(rows, number)
-        if self._verdict is None:  # a first word, taken back with the next line
-            line, _ = self._prepare(self._frame.first())
-            return self._judge(self._step(line, self._cache)[0], number, 1)
+        if self._verdict is None:  # a first answer, replaced by the next line's
+            line, _ = self._prepare(self._resampler.first())
+            return self._judge(self.predictor.step(line, self._cache)[0], number, 1)
         change = None if self._verdict.change is None else False
         self._verdict = replace(self._verdict, line=number, change=change)
         return self._verdict
@@ -149,31 +154,33 @@ class Stream:
             if not line.any():  # what lines have in common may cancel out
                 continue
             self._total = total
-            logits, self._cache = self._step(line, self._cache)
+            logits, self._cache = self.predictor.step(line, self._cache)
             self._taken += 1
             if self._tracker is not None and "change" in logits:
                 called.append(self._tracker.push(float(sigmoid(logits["change"][0, 0]))))
         if logits is None:
             held = self._verdict or Verdict(line=number)
             return replace(held, line=number, change=None if held.change is None else False)
-        if self._tracker is not None and self._frame.complete:
+        if self._tracker is not None and self._resampler.complete:
             called += self._tracker.finish()
         called = [each for each in called if each is not None]
         if called:
-            self._change_line = self._usable[self._frame.begin(called[-1])]
+            self._change_line = self._usable[self._resampler.begin(called[-1])]
         self._verdict = self._judge(logits, number, self._taken, called)
         return self._verdict
 
     def _judge(self, logits, number, seen, called=()):
         if seen < self._needed:
             return Verdict(line=number, change_line=self._change_line)
-        state = calibrated(logits["state"][0], self.facts, seen)
+        state = calibrated(logits["state"][0], self.metadata, seen)
         best = int(state.argmax())
         change, unknown = (
             float(sigmoid(logits[name][0, 0])) if name in logits else None for name in HEADS
         )
         tracked = self._tracker is not None and change is not None
-        sure, known = (threshold(self.facts, name, seen) for name in ("unsure", "unknown"))
+        sure, known = (
+            threshold(self.metadata, name, seen) for name in ("unsure", "unknown")
+        )
         unsure = None if sure is None else bool(state[best] < sure)
         strange = None if None in (unknown, known) else unknown > known
         return Verdict(
@@ -192,7 +199,7 @@ class Stream:
         )
 
     def _prepare(self, heights):
-        if self.facts.get("input", "standardised") == "scaled":
+        if self.metadata.get("input", "standardised") == "scaled":
             line, total = scale_lines(heights[None], self._total)
             return line[None], total
         return standardise_lines(heights)[None, None], self._total

@@ -1,16 +1,16 @@
-"""What is said after a line, and how logits become it."""
+"""Verdicts on lines and scans, and how logits become calibrated probabilities."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
+from stm_keras.data.resample import lines_of, lines_seen
 from stm_keras.errors import NotFiniteError
 
 HEADS = ("change", "unknown")  # of networks, beside "state"
 TINY = 1e-9
 LEAD = 1e-6  # of the likeliest class at least: float32 still tells it from the next
-
-
 UNSURE, NOT_JUDGED = "unsure", "not judged"
 UNKNOWN_SURFACE, UNKNOWN_SIZE = "unknown surface", "unknown size"
 NO_SIGNAL = "no line shows more than a straight slope, so there is nothing to judge"
@@ -18,25 +18,25 @@ NO_SIGNAL = "no line shows more than a straight slope, so there is nothing to ju
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a stream says of the tip after a line.
+    """The verdict on the tip after a line of a scan that is being recorded.
 
     A line without a signal has no verdict, and neither has any line until there are as many
-    as the model needs: then all but `line` and `change_line` is None.
+    as the model needs: then all but `line` and `change_line` are None.
 
     Args:
         line: int. Number of the line; the first is 0.
         probabilities: tuple of float. Of each class, from all lines so far.
         name: str. The likeliest class.
         confidence: float. Its probability.
-        verdict: str. What to act on: the likeliest class, or why it is not to be trusted, see
+        verdict: str. What to act on: the likeliest class, or why it is not reliable, see
             `final_verdict`.
         unsure: bool. Whether the confidence is below what the model asks for after so
             many lines. None where the model has no threshold.
         change_probability: float. Of a tip change at this line, None without such a head.
         change: bool. Whether a tip change became certain with this line; it lies a
             few lines back, at `change_line`. None without head or threshold.
-        change_line: int. First line with the tip of now, None without a change so far.
-        unknown_probability: float. That this is no surface that the model knows, None
+        change_line: int. First line with the present tip, None without a change so far.
+        unknown_probability: float. That the model does not know this surface, None
             without such a head.
         unknown: bool. Whether that is above its threshold. None without one.
         unknown_size: bool. Whether the scan is wider or narrower than those the model was
@@ -57,21 +57,95 @@ class Verdict:
     unknown_size: bool | None = None
 
 
+@dataclass(frozen=True)
+class ScanVerdict:
+    """The verdict on one scan.
+
+    Args:
+        classes: tuple of str. Names of the classes, in the model's order.
+        probabilities: tuple of float. Of each class; None where nothing could be judged.
+        lines: int. Lines up to the last with a signal.
+        unsure: bool. The confidence is below what the model asks for after so many
+            lines. None where the model has no threshold, or nothing could be judged.
+        unknown_surface: bool. The model does not know this surface. None likewise.
+        unknown_size: bool. The scan is wider or narrower than those the model was trained
+            on. None where one of the two is not known.
+        change_lines: tuple of int. First lines with another tip. None as for `unsure`.
+        reason: str. Why nothing could be judged, else None.
+        state: float array of shape `(lines, classes)`. Probabilities after each line,
+            None of a model that judges whole scans.
+        change: float array of shape `(lines,)`. Probability of a tip change at each
+            line, None of a model without such a head.
+    """
+
+    classes: tuple
+    probabilities: tuple | None
+    lines: int
+    unsure: bool | None = None
+    unknown_surface: bool | None = None
+    unknown_size: bool | None = None
+    change_lines: tuple | None = None
+    reason: str | None = None
+    state: np.ndarray | None = field(default=None, compare=False, repr=False)
+    change: np.ndarray | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def number(self) -> int | None:
+        """Number of the likeliest class; None where nothing could be judged."""
+        return None if self.probabilities is None else int(np.argmax(self.probabilities))
+
+    @property
+    def name(self) -> str | None:
+        """The likeliest class; None where nothing could be judged."""
+        return None if self.number is None else self.classes[self.number]
+
+    @property
+    def confidence(self) -> float | None:
+        """Probability of the likeliest class; None where nothing could be judged."""
+        return None if self.probabilities is None else max(self.probabilities)
+
+    @property
+    def verdict(self) -> str:
+        """What to act on: the likeliest class, or why not to, see `final_verdict`."""
+        return final_verdict(
+            self.name, self.unsure, self.unknown_surface, self.unknown_size
+        )
+
+    def in_scan(self, bounds: np.ndarray) -> "ScanVerdict":
+        """Return the verdict in lines of the scan, from lines of the model; see `Fitted`."""
+        return replace(
+            self,
+            lines=lines_seen(bounds, self.lines),
+            change_lines=lines_of(bounds, self.change_lines),
+        )
+
+    def record(self) -> dict:
+        """Return the verdict keys of `stm-keras predict --json`, JSON-ready."""
+        shares, changes = self.probabilities, self.change_lines
+        return {
+            "verdict": self.verdict,
+            "class": self.name,
+            "probabilities": shares and dict(zip(self.classes, shares, strict=True)),
+            "confidence": self.confidence,
+            "change_lines": None if changes is None else list(changes),
+            "unsure": self.unsure,
+            "unknown_surface": self.unknown_surface,
+            "unknown_size": self.unknown_size,
+            "lines": self.lines,
+            "error": self.reason,
+        }
+
+
 def final_verdict(
     name: str | None,
     unsure: bool | None = None,
     unknown_surface: bool | None = None,
     unknown_size: bool | None = None,
 ) -> str:
-    """Return the one word to act on.
+    """Return what to act on: the likeliest class, or why it is not reliable.
 
-    Args:
-        name: str. The likeliest class, None where nothing could be judged.
-        unsure, unknown_surface, unknown_size: bool, or None where nobody can tell.
-
-    Returns:
-        str. The class; or of "unsure", "unknown surface", "unknown size", "not judged" the
-        last that holds.
+    Of "unsure", "unknown surface", "unknown size", "not judged" the last that holds. None
+    means that nobody can tell, and of the class that nothing could be judged.
     """
     if name is None:
         return NOT_JUDGED
@@ -82,50 +156,49 @@ def final_verdict(
     return UNSURE if unsure else name
 
 
-def lines_needed(facts: dict) -> int:
-    """Return from how many lines on a model's verdict is worth giving: int, 1 or more."""
-    return max(1, facts.get("min_lines", 1))
+def lines_needed(metadata: dict) -> int:
+    """Return after how many lines a model's first verdict is given: 1 or more."""
+    return max(1, metadata.get("min_lines", 1))
 
 
-def too_few(usable: int, facts: dict) -> str | None:
-    """Say why so few usable lines are not judged; None where they are enough.
-
-    Args:
-        usable: int. Lines with a signal, in lines of the model.
-        facts: dict of a model file.
-    """
+def too_few(usable: int, metadata: dict) -> str | None:
+    """Say why so few lines with a signal are not judged; None where they are enough."""
     if usable < 1:
         return NO_SIGNAL
-    needed = lines_needed(facts)
+    needed = lines_needed(metadata)
     if usable >= needed:
         return None
     return f"{usable} of the {needed} lines that the model needs were recorded"
 
 
-def temperature(facts, lines):
+def temperature(metadata: dict, lines: int | np.ndarray) -> np.ndarray:
     """Return what logits are divided by after some lines: float array like `lines`.
 
     Args:
-        facts: dict of a model file. Its "temperature" holds `lines` and `values`;
+        metadata: dict of a model file. Its "temperature" holds `lines` and `values`;
             between them it is interpolated over the logarithm. Without, it is 1.
         lines: int, or int array.
     """
-    known = facts.get("temperature")
-    if not known:
-        return np.ones(np.shape(lines))
-    return np.interp(np.log2(lines), np.log2(known["lines"]), known["values"])
+    table = metadata.get("temperature")
+    return _at_lines(table, "values", lines) if table else np.ones(np.shape(lines))
 
 
-def calibrated(logits, facts, lines):
-    """Turn logits into probabilities that mean what they say.
+def _at_lines(table, column, lines):
+    """Interpolate a column of a table of the metadata over the logarithm of lines."""
+    return np.interp(np.log2(lines), np.log2(table["lines"]), table[column])
+
+
+def calibrated(logits: np.ndarray, metadata: dict, lines: int | np.ndarray) -> np.ndarray:
+    """Turn logits into calibrated probabilities.
 
     The temperature comes first. Then the probability of the likeliest class becomes the
-    share of validation scans that were judged right at such a probability, and the others
-    give or take what it loses or gains. The likeliest class stays the likeliest.
+    share of validation scans that were judged right at such a probability (a logistic
+    regression on its log-odds), and the other classes share the rest as before. The
+    likeliest class stays the likeliest.
 
     Args:
         logits: array of shape `(..., classes)`.
-        facts: dict of a model file. "temperature" and "confidence", each with `lines`, may
+        metadata: dict of a model file. "temperature" and "confidence", each with `lines`, may
             be missing.
         lines: int or int array. Lines seen; its shape goes with that of `logits` without
             the last axis.
@@ -136,45 +209,43 @@ def calibrated(logits, facts, lines):
     Raises:
         NotFiniteError: A logit is not finite.
     """
-    shares = softmax(check_finite(logits), np.asarray(temperature(facts, lines))[..., None])
-    known = facts.get("confidence")
-    if not known:
+    shares = softmax(
+        check_finite(logits), np.asarray(temperature(metadata, lines))[..., None]
+    )
+    table = metadata.get("confidence")
+    if not table:
         return shares
-    at, places = np.log2(lines), np.log2(known["lines"])
-    slope, shift = (np.interp(at, places, known[name]) for name in ("slopes", "shifts"))
+    slope, shift = (_at_lines(table, name, lines) for name in ("slopes", "shifts"))
     best = shares.argmax(-1)[..., None]
-    first = np.take_along_axis(shares, best, -1)[..., 0]
+    first = np.take_along_axis(shares, best, -1)[..., 0]  # the shape of `lines`
     rest = np.maximum(1 - first, TINY)
-    second = np.sort(shares, axis=-1)[..., -2] / rest  # of what is left
-    wanted = sigmoid(slope * np.log(np.maximum(first, TINY) / rest) + shift)
-    wanted = np.maximum(wanted, second / (1 + second) + LEAD)
-    shares = shares * ((1 - wanted) / rest)[..., None]
-    np.put_along_axis(shares, best, wanted[..., None], -1)
+    second = np.sort(shares, axis=-1)[..., -2] / rest  # its part of the rest
+    confidence = sigmoid(slope * np.log(np.maximum(first, TINY) / rest) + shift)
+    # at c = second / (1 + second) the second class, (1 - c) * second, would be as likely
+    confidence = np.maximum(confidence, second / (1 + second) + LEAD)
+    shares = shares * ((1 - confidence) / rest)[..., None]
+    np.put_along_axis(shares, best, confidence[..., None], -1)
     return shares
 
 
-def threshold(facts, name, lines):
+def threshold(metadata: dict, name: str, lines: int) -> float | None:
     """Return a threshold of a model file after some lines, or None.
 
     Args:
-        facts: dict of a model file. Under `name` it may hold `threshold`, or `lines` and
+        metadata: dict of a model file. Under `name` it may hold `threshold`, or `lines` and
             `thresholds`.
         name: str. "unsure", "change" or "unknown".
         lines: int.
-
-    Returns:
-        float or None.
     """
-    known = facts.get(name)
-    if not known:
+    table = metadata.get(name)
+    if not table:
         return None
-    if "thresholds" not in known:
-        return known.get("threshold")
-    places = np.log2(known["lines"])
-    return float(np.interp(np.log2(lines), places, known["thresholds"]))
+    if "thresholds" not in table:
+        return table.get("threshold")
+    return float(_at_lines(table, "thresholds", lines))
 
 
-def softmax(logits, temperature=1.0):
+def softmax(logits: Any, temperature: Any = 1.0) -> np.ndarray:
     """Turn logits of shape `(..., classes)` into float64 probabilities."""
     scaled = np.asarray(logits, np.float64) / temperature
     scaled = np.exp(scaled - scaled.max(-1, keepdims=True))
@@ -182,11 +253,7 @@ def softmax(logits, temperature=1.0):
 
 
 def check_finite(values: np.ndarray) -> np.ndarray:
-    """Return what a network gave, unless some of it is no number.
-
-    Raises:
-        NotFiniteError: It holds NaN or infinity: no verdict may come of it.
-    """
+    """Return the answers of a network, or raise a `NotFiniteError` for NaN and infinity."""
     if not np.isfinite(values).all():
         raise NotFiniteError(
             "The model gives numbers that are not finite, so it is damaged or was never "
@@ -195,7 +262,7 @@ def check_finite(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def sigmoid(logits):
+def sigmoid(logits: Any) -> np.ndarray:
     """Turn finite logits of any shape into float32 probabilities."""
     logits = np.asarray(check_finite(logits), np.float64)
     return (0.5 + 0.5 * np.tanh(logits / 2)).astype(np.float32)

@@ -71,10 +71,10 @@ class ScanReport:
                 self._write()
 
     def add(self, judged):
-        """Add one `stm_keras.inference.scan_result.Judged`."""
+        """Add one `stm_keras.inference.scan_result.ScanResult`."""
         kind = judged.outcome if judged.error is None else UNREADABLE
         changed = judged.error is None and bool(judged.verdict.change_lines)
-        scan = judged.candidate and judged.candidate.scan
+        scan = judged.scan_input and judged.scan_input.scan
         self._marks.append((kind, changed, name_of(judged), scan and scan.started))
         row = {
             "number": len(self._marks),
@@ -214,8 +214,8 @@ ROW = (  # of `scan_row.html`, None in the row of a file that cannot be read
 
 
 def _row(judged):
-    verdict, candidate = judged.verdict, judged.candidate
-    frame, aspect = candidate.frame()
+    verdict, scan_input = judged.verdict, judged.scan_input
+    frame, aspect = scan_input.frame()
     share = verdict.confidence if is_class(verdict) else None
     words = verdict_words(judged)
     rows = len(frame)
@@ -224,12 +224,12 @@ def _row(judged):
         "ratio": frame.shape[1] / (rows * aspect),
         "rows": rows,
         "trace": _trace(judged),
-        "change_rows": [candidate.row_of(line) for line in judged.change_lines or ()],
+        "change_rows": [scan_input.row_of(line) for line in judged.change_lines or ()],
         "changes": judged.change_lines or (),
         "share": "" if share is None else share,
         "confidence": "" if share is None else f"{100 * share:.0f} %",
         "lines": judged.lines,
-        "width": short(candidate.size[0] * NANO) if candidate.size else "",
+        "width": short(scan_input.size[0] * NANO) if scan_input.size else "",
         "size": size_text(judged),
         "words": [text for text, _ in words],
         "doubts": [text for text, doubt in words if doubt],
@@ -257,14 +257,14 @@ def _trace(judged):
     """
     if not shows_classes(judged.verdict):
         return []
-    candidate, state = judged.candidate, judged.verdict.state
+    scan_input, state = judged.scan_input, judged.verdict.state
     if state is None or not len(state):  # a verdict on the whole scan
         state = np.array([judged.verdict.probabilities])
-        bounds = candidate.bounds[[0, -1]]
+        bounds = scan_input.bounds[[0, -1]]
     else:
-        bounds = candidate.bounds[: len(state) + 1]
+        bounds = scan_input.bounds[: len(state) + 1]
     chosen = np.unique(np.linspace(0, len(bounds) - 1, POINTS).round().astype(int))
-    rows = [candidate.row_of(int(bound)) for bound in bounds[chosen]]
+    rows = [scan_input.row_of(int(bound)) for bound in bounds[chosen]]
     values = state[np.maximum(chosen - 1, 0)]  # (points, classes), each after its line
     ends = np.cumsum(np.pad(values, ((0, 0), (1, 0))), axis=1)
     polygons = []
@@ -279,7 +279,7 @@ def _trace(judged):
 def _tiles(judged):
     """Lay out the verdicts of tiles as a small map."""
     cells = []
-    for tile, verdict in zip(judged.candidate.tiles, judged.tiles, strict=True):
+    for tile, verdict in zip(judged.scan_input.tiles, judged.tiles, strict=True):
         name = verdict.verdict
         if is_class(verdict):
             name += f", {100 * verdict.confidence:.0f} %"
@@ -303,12 +303,12 @@ def name_of(judged):
 
 def size_text(judged):
     """Say how large a scan is and how it was recorded, as far as that is known."""
-    candidate, scan = judged.candidate, judged.candidate.scan
+    scan_input, scan = judged.scan_input, judged.scan_input.scan
     parts = []
     if scan is not None and scan.size is not None:
         parts.append(" x ".join(short(length * NANO) for length in scan.size) + " nm")
     parts.append(
-        f"{judged.lines} of {candidate.planned} lines x {candidate.lines.shape[1]} px"
+        f"{judged.lines} of {scan_input.planned} lines x {scan_input.lines.shape[1]} px"
     )
     if scan is not None and scan.bias is not None:
         parts.append(f"{scan.bias:.3g} V")
@@ -343,7 +343,7 @@ def verdict_words(judged):
         words.append((verdict.reason, True))
     if verdict.verdict == "unsure":
         words.append((f"perhaps {verdict.name} ({100 * verdict.confidence:.0f} %)", True))
-    words += [(remark, True) for remark in judged.candidate.remarks]
+    words += [(remark, True) for remark in judged.scan_input.remarks]
     if judged.change_lines:
         lines = ", ".join(map(str, judged.change_lines))
         words.append((f"tip change at line {lines}", False))

@@ -70,7 +70,7 @@ class ScanSheets:
         pass
 
     def add(self, judged):
-        """Draw one `stm_keras.inference.scan_result.Judged`; return the `Path`, or None."""
+        """Draw one `stm_keras.inference.scan_result.ScanResult`; return the `Path`, or None."""
         if judged.error is not None:
             return None
         path = self.folder / self._name(judged)
@@ -110,15 +110,15 @@ def plot_judged(judged):
     one line to the next.
 
     Args:
-        judged: `stm_keras.inference.scan_result.Judged` of a scan.
+        judged: `stm_keras.inference.scan_result.ScanResult` of a scan.
 
     Returns:
         `Figure`.
     """
     from matplotlib.figure import Figure
 
-    candidate = judged.candidate
-    frame, aspect = candidate.frame()
+    scan_input = judged.scan_input
+    frame, aspect = scan_input.frame()
     picture = draw_scan(frame, len(frame), width=PIXELS, aspect=aspect)
     wide, high = panel_size(len(frame) * aspect / frame.shape[1])
     width = wide + 2.1 + 1.0 + 1.1  # the other panels, and the margins
@@ -138,7 +138,7 @@ def plot_judged(judged):
     )
     panels = [figure.add_subplot(cell) for cell in cells]
     rows = len(frame)
-    edges = [candidate.row_of(int(bound)) for bound in candidate.bounds]
+    edges = [scan_input.row_of(int(bound)) for bound in scan_input.bounds]
     _draw_scan(panels[0], judged, picture, frame.shape, wide)
     _draw_state(panels[1], judged, edges)
     _draw_steps(panels[2], judged)
@@ -164,8 +164,8 @@ def panel_size(shape):
 def _mark_changes(panels, judged, rows, gap):
     """Draw a line across all panels at each tip change, and labels that do not overlap."""
     lines = judged.change_lines or ()
-    marks = [judged.candidate.row_of(line) for line in lines]
-    up = judged.candidate.scan is not None and judged.candidate.scan.slow == "up"
+    marks = [judged.scan_input.row_of(line) for line in lines]
+    up = judged.scan_input.scan is not None and judged.scan_input.scan.slow == "up"
     shift = -gap / 2 if up else gap / 2
     labels = apart([mark + shift for mark in marks], gap, gap / 2, rows - gap / 2)
     for line, mark, label in zip(lines, marks, labels, strict=True):
@@ -180,16 +180,16 @@ def _draw_scan(axes, judged, picture, shape, wide):
     axes.imshow(
         picture, extent=(0, pixels, rows, 0), aspect="auto", interpolation="lanczos"
     )
-    candidate = judged.candidate
-    slow = None if candidate.scan is None else candidate.scan.slow
+    scan_input = judged.scan_input
+    slow = None if scan_input.scan is None else scan_input.scan.slow
     axes.set_xticks([])
     axes.set_ylabel("row  (scanned upwards)" if slow == "up" else "row", size=9, color=INK)
     axes.tick_params(labelsize=8, color=GREY, labelcolor=INK)
     axes.spines[:].set_visible(False)
-    size = None if candidate.scan is None else candidate.scan.size
+    size = None if scan_input.scan is None else scan_input.scan.size
     if size is not None:
         _draw_bar(axes, size[0] * 1e9, rows, pixels)
-    for tile, verdict in zip(candidate.tiles, judged.tiles, strict=True):
+    for tile, verdict in zip(scan_input.tiles, judged.tiles, strict=True):
         _draw_tile(axes, judged, tile, verdict, shape, wide)
 
 
@@ -213,7 +213,7 @@ def _label(axes, x, y, words, colour, **where):
 def _draw_tile(axes, judged, tile, verdict, shape, wide):
     from matplotlib.patches import Rectangle
 
-    width, height = (length * 1e9 for length in judged.candidate.scan.size)
+    width, height = (length * 1e9 for length in judged.scan_input.scan.size)
     rows, pixels = shape
     left, top, wide, high = tile.nm
     colour = verdict_colour(verdict.verdict, judged.classes)
@@ -256,13 +256,13 @@ def _draw_state(axes, judged, edges):
 
 
 def _draw_steps(axes, judged):
-    steps, _ = judged.removed()
-    candidate = judged.candidate
+    steps, _ = judged.line_trends
+    scan_input = judged.scan_input
     known = np.abs(steps[np.isfinite(steps)])
     widest = 1.5 * np.percentile(known, 99) if known.size else 0
-    factor, unit = _prefix(widest / 1.5, candidate.unit)
+    factor, unit = _prefix(widest / 1.5, scan_input.unit)
     style_axes(axes, "", f"step ({unit})" if unit else "step", "")
-    rows = np.array([candidate.row_of(line) for line in range(len(steps) + 1)])
+    rows = np.array([scan_input.row_of(line) for line in range(len(steps) + 1)])
     middle = (rows[:-1] + rows[1:]) / 2
     values = factor * steps
     axes.axvline(0, color=GREY, lw=0.8)

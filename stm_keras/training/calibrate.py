@@ -16,7 +16,7 @@ from stm_keras.evaluation.calibration import LINES as FIRST_LINES
 from stm_keras.evaluation.calibration import fit_confidence, fit_temperature, min_lines
 from stm_keras.evaluation.change_scores import choose_change_threshold
 from stm_keras.evaluation.scores import score_predictions
-from stm_keras.inference.evaluate import LINES_SEEN, changed_scans, judge
+from stm_keras.inference.evaluate import LINES_SEEN, changed_scans, predict_by_lines
 from stm_keras.inference.model_file import load_predictor, save_model
 from stm_keras.inference.verdict import calibrated, softmax
 from stm_keras.runs import AGAIN, CALIBRATION
@@ -44,11 +44,11 @@ def calibrate(stages, dataset):
     paths = [run.file("best.keras") for run, _ in stages]
     models = [load_predictor(path) for path in paths]
     validation = [split.parts["validation"] for _, split in stages]
-    if "temperature" in models[0].facts or not len(validation[0]):
+    if "temperature" in models[0].metadata or not len(validation[0]):
         return models[0]
     reliability = fit_reliability(models, [dataset.take(chosen) for chosen in validation])
     save_model(
-        models[0].model, paths[0], {**models[0].facts, **reliability}, overwrite=True
+        models[0].model, paths[0], {**models[0].metadata, **reliability}, overwrite=True
     )
     values = reliability["temperature"]["values"]
     count = sum(map(len, validation))
@@ -212,24 +212,26 @@ def adopt_refit(stages, dataset):
     (run, split), (last_run, _) = stages[0], stages[-1]
     path = run.file("best.keras")
     predictor = load_predictor(path)
-    first = predictor.facts["training"]
+    first = predictor.metadata["training"]
     if "refit" in first:
         return predictor
     held_out = [parts.parts["validation"] for _, parts in stages[:-1]]
     models = [load_predictor(each.file("best.keras")).model for each, _ in stages[:-1]]
     judged = [
-        judge(replace(predictor, model=model), dataset, chosen)
+        predict_by_lines(replace(predictor, model=model), dataset, chosen)
         for model, chosen in zip(models, held_out, strict=True)
     ]
     by_lines = {n: np.concatenate([each[n] for each in judged]) for n in judged[0]}
     save_predictions(run, np.concatenate(held_out), by_lines, VALIDATION)
     last = load_predictor(last_run.file("best.keras"))
-    training = last.facts["training"]
+    training = last.metadata["training"]
     training = {
         **training,
         "counts": {**first["counts"], "taught": training["counts"]["taught"]},
         "refit": len(split.parts["validation"]),
         "calibration": {"folds": len(held_out), "scans": sum(map(len, held_out))},
     }
-    save_model(last.model, path, {**predictor.facts, "training": training}, overwrite=True)
+    save_model(
+        last.model, path, {**predictor.metadata, "training": training}, overwrite=True
+    )
     return load_predictor(path)

@@ -12,7 +12,7 @@ import numpy as np
 from stm_keras.data.preprocess import standardise_lines
 from stm_keras.errors import TrainingError
 from stm_keras.evaluation.metrics import epoch_scores
-from stm_keras.inference.predictor import predict_logits
+from stm_keras.inference.keras_predictor import predict_logits
 from stm_keras.inference.verdict import softmax
 from stm_keras.signals import Preempted, notice, raises
 from stm_keras.terminal import redraw
@@ -132,7 +132,6 @@ class EpochScores(keras.callbacks.Callback):
             logits = predict_logits(
                 model,
                 self.images,
-                None,
                 SCORE_BATCH,
                 indices=indices,
                 prepare=self.prepare,

@@ -51,7 +51,7 @@ def with_scores(predictor, row):
                 for key, name in SCORES.items()
                 for low, high in [part["intervals"][key]]
             )
-    metadata = predictor.facts
+    metadata = predictor.metadata
     for source in row["all"].get("sources", {}).values():  # of this very model
         metadata = {
             **metadata,
@@ -87,7 +87,7 @@ def write_model_card(
             it names the training command where the run is not at hand.
         after: The command by which the model was changed since.
     """
-    training = predictor.facts["training"]
+    training = predictor.metadata["training"]
     details = model_details(predictor, training["environment"]["dataset"]["source"], run)
     details["model"] = Path(path).stem
     commands = [details.get("command") or _command_on(before), after]
@@ -117,7 +117,7 @@ def write_model_card(
     for key, subset in (("full_agreement", "full agreement"), ("trust", "trust")):
         if subset in row:
             scores[key] = row[subset]
-    write_card(path, details, scores, overwrite, predictor.facts)
+    write_card(path, details, scores, overwrite, predictor.metadata)
 
 
 def _command_on(card):

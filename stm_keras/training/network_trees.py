@@ -64,7 +64,7 @@ def add_trees(config, run, dataset, split, fewest=None):
     trees = model.get_layer(TREES)
     rows = tree_rows(model, scans, INPUTS[config.model.input])
     trees.set_trees(fit_stages(*rows, trees.stages, rounds, config.seed))
-    metadata = {**predictor.facts, "parameters": model.count_params()}
+    metadata = {**predictor.metadata, "parameters": model.count_params()}
     save_model(model, path, metadata, overwrite=True)
     return True
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from stm_keras.errors import InputError
 from stm_keras.files import atomic
-from stm_keras.inference.evaluate import judge, score, trust_scores
+from stm_keras.inference.evaluate import predict_by_lines, reliability_scores, score
 from stm_keras.inference.find_model import find_model
 from stm_keras.reports.card import write_card
 from stm_keras.runs import legs
@@ -36,7 +36,7 @@ def report_run(run, predictor, dataset, split):
         indices, by_lines = load_predictions(run, VALIDATION)
     logger.info(f"Judging {len(indices)} {part} scans.")
     if not refit:
-        by_lines = judge(predictor, dataset, indices)
+        by_lines = predict_by_lines(predictor, dataset, indices)
     save_predictions(run, indices, by_lines)
     scores = score(dataset, indices, by_lines, split.protocol, split.groups)
     groups = None if split.groups is None else np.asarray(split.groups)[indices]
@@ -45,14 +45,14 @@ def report_run(run, predictor, dataset, split):
     if part == "test":
         setting = _validation_probabilities(run, predictor, dataset, split)
     scans = dataset.take(indices)
-    scores |= trust_scores(predictor, scans, setting, groups, taught=refit)
+    scores |= reliability_scores(predictor, scans, setting, groups, trained_on=refit)
     scores |= {
         "protocol": split.protocol,
         "fold": split.fold,
         "split": part,
         "model": str(find_model(run.path)[0]),
         "data": dataset.source,
-        "parameters": predictor.facts.get("parameters"),
+        "parameters": predictor.metadata.get("parameters"),
     }
     _write_report(run, predictor, scans, by_lines[max(by_lines)], scores)
     run.write_json("evaluation.json", scores)
@@ -98,9 +98,9 @@ def load_predictions(run, name=PREDICTIONS):
 
 def model_details(predictor, source, run=None):
     """Collect the details of a model and its training for a report: dict of str to str."""
-    training = predictor.facts.get("training")
-    name = getattr(predictor.model, "name", None)  # which an exported model lost
-    if name is None:
+    training = predictor.metadata.get("training")
+    name = predictor.architecture
+    if name is None:  # an exported model lost it
         name = "exported" if training is None else training["config"]["model"]["name"]
     details = {"data": source, "model": name}
     if run is not None and run.file("command.txt").exists():
@@ -111,7 +111,7 @@ def model_details(predictor, source, run=None):
     if training["config"]["data"]["path"] is None:
         details["data_licence"] = "simulated scans, none needed"
     details |= {
-        "parameters": f"{predictor.facts['parameters']:,}",
+        "parameters": f"{predictor.metadata['parameters']:,}",
         "training data": environment["dataset"]["source"],
         "training data sha256": environment["dataset"]["sha256"],
         **_refit(training),
@@ -123,7 +123,7 @@ def model_details(predictor, source, run=None):
     return {
         **details,
         **_environment(environment),
-        "preprocessing": predictor.facts["preprocessing"],
+        "preprocessing": predictor.metadata["preprocessing"],
     }
 
 
@@ -190,7 +190,7 @@ def _write_report(run, predictor, scans, probabilities, scores):
         traces=_traces(predictor, scans, probabilities),
         overwrite=True,
     )
-    write_card(run.file("card.md"), details, scores, True, predictor.facts)
+    write_card(run.file("card.md"), details, scores, True, predictor.metadata)
 
 
 def _traces(predictor, scans, probabilities):
@@ -210,10 +210,6 @@ def _traces(predictor, scans, probabilities):
         chosen = choose_examples(scans.labels, state)
         change = predictor.heads(scans.images[chosen]).get("change")
         return {**drawn(chosen), "state": state[chosen], "change": change}
-    if not hasattr(predictor.model, "layers"):  # trees
-        return None
-    from stm_keras.inference.attention import line_attention
-
     chosen = choose_examples(scans.labels, probabilities[:, None])
-    attention = line_attention(predictor, scans.images[chosen])
+    attention = predictor.line_attention(scans.images[chosen])
     return None if attention is None else {**drawn(chosen), "attention": attention}

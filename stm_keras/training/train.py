@@ -117,11 +117,11 @@ def train(
     predictor = calibrate(stages[:-1] or stages, dataset)
     if len(stages) > 1:
         predictor = adopt_refit(stages, dataset)
-    if others is not None and "measured" not in predictor.facts.get("unknown", {}):
+    if others is not None and "measured" not in predictor.metadata.get("unknown", {}):
         known, groups = outside_test(dataset, split)
         predictor = fit_unknown_surface(predictor, known, others, groups, config.seed)
         path = run.file("best.keras")
-        save_model(predictor.model, path, predictor.facts, overwrite=True)
+        save_model(predictor.model, path, predictor.metadata, overwrite=True)
     return predictor, dataset, split
 
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from stm_keras.errors import InputError, UsageError
 from stm_keras.evaluation.metrics import epoch_scores
-from stm_keras.inference.evaluate import judge
-from stm_keras.inference.keras_free import TreesPredictor, load_trees_predictor
+from stm_keras.inference.evaluate import predict_by_lines
+from stm_keras.inference.trees_model import TreesPredictor, load_trees_predictor
 from stm_keras.runs import STATE
 from stm_keras.training.calibrate import fit_reliability
 from stm_keras.training.report import VALIDATION, save_predictions
@@ -23,7 +23,7 @@ from stm_keras.training.run_data import (
 )
 from stm_keras.training.targets import draw_few
 from stm_keras.trees.file import save_trees
-from stm_keras.trees.model import fit_trees, whole_and_begun
+from stm_keras.trees.model import fit_trees, whole_and_partial
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def _fit(config, run, dataset, split, environment):
         f"Describing {len(train) + len(validation)} scans, each {1 + settings.begun} times."
     )
     train_features, validation_features = (
-        whole_and_begun(dataset.images, part, settings.begun, config.seed)
+        whole_and_partial(dataset.images, part, settings.begun, config.seed)
         for part in (train, validation)
     )
     logger.info("Fitting trees.")
@@ -91,7 +91,9 @@ def _fit(config, run, dataset, split, environment):
         predictor = TreesPredictor(trees, metadata)
         metadata |= fit_reliability([predictor], [dataset.take(validation)])
         if settings.refit:
-            by_lines = judge(TreesPredictor(trees, metadata), dataset, validation)
+            by_lines = predict_by_lines(
+                TreesPredictor(trees, metadata), dataset, validation
+            )
             save_predictions(run, validation, by_lines, VALIDATION)
             logger.info("Fitting trees again, on the validation scans too.")
             parts = [(train, train_features), (validation, validation_features)]

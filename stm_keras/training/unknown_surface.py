@@ -137,7 +137,7 @@ def fit_unknown_surface(predictor, known, others, groups=None, seed=0):
     model.get_layer(SURFACE).set_weights(layer[:2])
     model.get_layer("unknown").set_weights(layer[2:])
     metadata = {
-        **predictor.facts,
+        **predictor.metadata,
         "parameters": model.count_params(),
         "unknown": {
             "false_alarms": FALSE_ALARMS,
@@ -158,7 +158,7 @@ def add_surface_layer(predictor):
     Raises:
         MismatchError: It is not a `sequential` network of this program.
     """
-    metadata = predictor.facts
+    metadata = predictor.metadata
     training = metadata.get("training") or {}
     config = dict((training.get("config") or {}).get("model") or {})
     if config.pop("name", None) != "sequential":

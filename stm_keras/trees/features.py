@@ -1,7 +1,7 @@
-"""Turn a scan, whole or begun, into numbers that tell a lattice from noise.
+"""Turn a scan, whole or partial, into features that tell a lattice from noise.
 
 The spectrum is turned until its strongest lattice lies at angle 0, for the angle of a scan
-is the operator's choice and says nothing of the tip.
+is the operator's choice and says nothing about the tip.
 """
 
 import numpy as np
@@ -30,11 +30,11 @@ QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.75, 0.95, 0.99, 1.0)
 TINY = 1e-12
 
 
-def scan_features(heights):
+def scan_features(heights: np.ndarray) -> np.ndarray:
     """Describe scans by spectra and line statistics.
 
     Neither unit, scale, offset nor tilt of the heights matters, nor the angle of the
-    scan as a whole. A scan that has begun gives the same numbers whether its missing
+    scan as a whole. A partial scan gives the same features whether its missing
     lines are 0 or not there.
 
     Args:
@@ -52,16 +52,16 @@ def scan_features(heights):
     return np.concatenate(parts)
 
 
-def recorded_lines(heights):
+def recorded_lines(heights: np.ndarray) -> np.ndarray:
     """Count the lines up to the last that is not 0: int array `(scans,)`, at least 1."""
     return np.maximum(last_lines(heights), 1)
 
 
 def _chunk(heights):
     count = recorded_lines(heights)
-    there = np.arange(heights.shape[1]) < count[:, None]
-    levelled = _level(heights) * there[..., None]
-    ordered = np.where(there[..., None], levelled, np.nan).reshape(len(levelled), -1)
+    recorded = np.arange(heights.shape[1]) < count[:, None]
+    levelled = _level(heights) * recorded[..., None]
+    ordered = np.where(recorded[..., None], levelled, np.nan).reshape(len(levelled), -1)
     spread = 1.4826 * np.nanmedian(abs(ordered), 1) + TINY
     deviation = np.sqrt(np.nanmean(ordered**2, 1)) + TINY
     spread = np.maximum(spread, 1e-3 * deviation)  # a flat scan with one wild line
@@ -71,7 +71,7 @@ def _chunk(heights):
         np.log2(count)[:, None],
         np.log(deviation / spread)[:, None],
         _heights(ordered / spread[:, None]),
-        _lines(scaled, clipped, there),
+        _lines(scaled, clipped, recorded),
         *_spectra(clipped, count),
     ]
     return np.concatenate(parts, axis=1).astype(np.float32)
@@ -94,15 +94,15 @@ def _level(heights):
 
 def _heights(ordered):
     """Quantiles of the heights: skew, adsorbates, wild lines, range against spread."""
-    found = np.nanquantile(ordered, QUANTILES, axis=1).T
-    return np.sign(found) * np.log1p(abs(found))
+    quantiles = np.nanquantile(ordered, QUANTILES, axis=1).T
+    return np.sign(quantiles) * np.log1p(abs(quantiles))
 
 
-def _lines(scaled, clipped, there):
+def _lines(scaled, clipped, recorded):
     """How lines differ, how each follows the one before, and their mean spectrum."""
-    power = np.where(there, (scaled**2).mean(2), np.nan)
+    power = np.where(recorded, (scaled**2).mean(2), np.nan)
     size = np.nanquantile(np.log(power + 1e-4), (0, 0.1, 0.5, 0.9, 1), axis=1).T
-    both = there[:, 1:]
+    both = recorded[:, 1:]
     step = np.where(both, (np.diff(scaled, axis=1) ** 2).mean(2), np.nan)
     product = (clipped[:, 1:] * clipped[:, :-1]).mean(2)
     square = (clipped**2).mean(2)
@@ -115,7 +115,7 @@ def _lines(scaled, clipped, there):
     jump = np.nanquantile(np.log(step + 1e-4), (0.1, 0.5, 0.9, 1), axis=1).T
     follows = np.nanquantile(along, (0, 0.1, 0.5, 0.9), axis=1).T
     spectrum = abs(np.fft.rfft(clipped * np.hanning(scaled.shape[2]), axis=2)) ** 2
-    spectrum = spectrum.sum(1) / there.sum(1)[:, None] / scaled.shape[2]
+    spectrum = spectrum.sum(1) / recorded.sum(1)[:, None] / scaled.shape[2]
     edges = np.unique(np.round(1.5 ** np.arange(0, 12)).astype(int))
     edges = edges[edges < spectrum.shape[1]]
     bands = np.add.reduceat(spectrum, edges, axis=1) / np.diff([*edges, spectrum.shape[1]])
@@ -137,14 +137,14 @@ def _spectra(clipped, count):
     radius, angle = np.divmod(best, len(ANGLES))
     order = (angle[:, None] + np.arange(len(ANGLES))) % len(ANGLES)
     turned = np.take_along_axis(log_power, order[:, None, :], axis=2)
-    found = np.stack([_harmonic(turned, radius, *where) for where in HARMONICS], 1)
+    harmonics = np.stack([_harmonic(turned, radius, *each) for each in HARMONICS], 1)
     floor = np.take_along_axis(background[..., 0], radius[:, None], axis=1)
     folded = (turned + np.roll(turned[..., ::-1], 1, axis=2)) / 2  # +angle as -angle
     folded = folded[:, ::2, : right + 1 : 3]
     radii = np.log2(RADII[radius])[:, None]
     return [
-        found,
-        found[:, 1:] - found[:, :1],
+        harmonics,
+        harmonics[:, 1:] - harmonics[:, :1],
         floor,
         radii,
         np.take_along_axis(comb.reshape(len(comb), -1), best[:, None], axis=1),
@@ -155,21 +155,21 @@ def _spectra(clipped, count):
 
 
 def _harmonic(turned, radius, octaves, degrees):
-    """The largest log power near a place of the lattice: array `(scans,)`."""
+    """The largest log power near a point of the reciprocal lattice: array `(scans,)`."""
     step = ANGLES[1] - ANGLES[0]
     ring = np.clip(radius + round(octaves * OCTAVE), 0, len(RADII) - 1)
     values = []
     for nearby in (-1, 0, 1):
         row = np.clip(ring + nearby, 0, len(RADII) - 1)
-        there = turned[np.arange(len(turned)), row]
+        on_ring = turned[np.arange(len(turned)), row]  # (scans, angles)
         for sign in (-1, 1):
             for shift in (-1, 0, 1):
-                values.append(there[:, (sign * degrees // step + shift) % len(ANGLES)])
+                values.append(on_ring[:, (sign * degrees // step + shift) % len(ANGLES)])
     return np.max(values, 0)
 
 
 def _polar(clipped, count):
-    """Power over radius and angle, for scans and beginnings alike."""
+    """Power over radius and angle, of whole and partial scans alike: (scans, radii, angles)."""
     _, lines, pixels = clipped.shape
     frame, width = FINER * max(lines, pixels), FINER * pixels
     at = (np.arange(lines) + 0.5) / count[:, None]

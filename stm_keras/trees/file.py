@@ -19,10 +19,10 @@ from stm_keras.data.model_metadata import FORMAT, check_metadata
 from stm_keras.errors import InputError, StmKerasError, require
 from stm_keras.files import atomic
 from stm_keras.trees.features import scan_features
-from stm_keras.trees.model import fit_trees
+from stm_keras.trees.model import Trees, fit_trees
 from stm_keras.untrusted import open_archive, parse_json
 
-FACTS, SCHEMA = "stm_keras.json", "schema.json"
+METADATA, SCHEMA = "stm_keras.json", "schema.json"
 PREPROCESSING = (
     "per line: least-squares straight line removed; then spectra and statistics of the "
     "scan in units of its robust standard deviation"
@@ -55,50 +55,38 @@ DUMMY = {  # how models are fitted whose arrays are then replaced
 }
 
 
-def save_trees(trees, path, facts, overwrite=False):
-    """Write trees and their facts as one `.skops` file, whole or not at all.
+def save_trees(
+    trees: Trees, path: str | Path, metadata: dict, overwrite: bool = False
+) -> None:
+    """Write trees and their metadata as one `.skops` file, whole or not at all.
 
-    Args:
-        trees: `Trees`.
-        path: str or `Path`, ending in `.skops`.
-        facts: dict, JSON-ready, with at least `classes`, `pixels` and `max_lines`.
-        overwrite: bool.
-
-    Raises:
-        OutputError: The file exists, or cannot be written.
-        MissingExtraError: skops is not installed.
+    The metadata hold at least `classes`, `pixels` and `max_lines`.
     """
     skops = require("skops.io", "training")
-    facts = {"format": FORMAT, "preprocessing": PREPROCESSING, **facts}
+    metadata = {"format": FORMAT, "preprocessing": PREPROCESSING, **metadata}
     parts = {"boosted": trees.boosted, "logistic": trees.logistic}
     with atomic(path, overwrite) as temporary:
         skops.dump(parts, temporary, compression=zipfile.ZIP_DEFLATED)
         with zipfile.ZipFile(temporary, "a") as archive:
-            archive.writestr(FACTS, json.dumps(facts, indent=1, allow_nan=False))
+            archive.writestr(METADATA, json.dumps(metadata, indent=1, allow_nan=False))
 
 
-def read_tree_facts(path):
-    """Read what a `.skops` file says of itself, without scikit-learn.
+def read_tree_metadata(path: str | Path) -> dict:
+    """Read the metadata of a `.skops` file, without scikit-learn.
 
     Raises:
         InputError: The file is missing, damaged or not of stm-keras.
     """
     path = Path(path)
     with open_archive(path, WHAT, limit=MAX_SIZE) as archive:
-        if not {FACTS, SCHEMA} <= set(archive.namelist()):
-            raise InputError(f"{path}: is no .skops file of stm-keras.")
-        facts = parse_json(archive.read(FACTS), f"{path}: {FACTS}")
-    return check_metadata(facts, path, f"{FACTS} is damaged")
+        if not {METADATA, SCHEMA} <= set(archive.namelist()):
+            raise InputError(f"{path}: is not a .skops file of stm-keras.")
+        metadata = parse_json(archive.read(METADATA), f"{path}: {METADATA}")
+    return check_metadata(metadata, path, f"{METADATA} is damaged")
 
 
-def load_trees(path):
-    """Load a `.skops` file without running code from it.
-
-    Args:
-        path: str or `Path`.
-
-    Returns:
-        Tuple of `Trees` and dict of facts.
+def load_trees(path: str | Path) -> tuple[Trees, dict]:
+    """Load the trees and metadata of a `.skops` file without running code from it.
 
     Raises:
         InputError: The file is missing, damaged, or asks for other types than trees
@@ -106,34 +94,34 @@ def load_trees(path):
         MissingExtraError: skops is not installed.
     """
     path = Path(path)
-    facts = read_tree_facts(path)
+    metadata = read_tree_metadata(path)
     skops = require("skops.io", "training")
     with open_archive(path, WHAT, limit=MAX_SIZE) as archive:
         schema = parse_json(archive.read(SCHEMA), f"{path}: {SCHEMA}", limit=64 << 20)
-    strange = _strange_part(schema)
-    if strange is not None:
+    unexpected = _unexpected_part(schema)
+    if unexpected is not None:
         raise InputError(
             f"{path}: holds code, or a part that trees are not made of "
-            f"({strange[:80]}). It was not loaded."
+            f"({unexpected[:80]}). It was not loaded."
         )
     try:
         parts = skops.load(path, trusted=list(TRUSTED))
     except Exception as error:
         raise InputError(
-            f"{path}: skops cannot load it ({_reason(error, facts)})."
+            f"{path}: skops cannot load it ({_reason(error, metadata)})."
         ) from error
     try:
-        return _remade(path, parts, facts), facts
+        return _rebuild(path, parts, metadata), metadata
     except StmKerasError:
         raise
-    except Exception as error:  # a part of a part is none, or of another shape
+    except Exception as error:  # a part of a part is missing, or of another shape
         raise InputError(
             f"{path}: the trees are damaged ({type(error).__name__}: "
-            f"{_reason(error, facts)})."
+            f"{_reason(error, metadata)})."
         ) from error
 
 
-def _strange_part(node):
+def _unexpected_part(node):
     """Return the name of a part of a schema that trees have not, or None."""
     waiting = [node]
     while waiting:
@@ -153,12 +141,8 @@ def _strange_part(node):
     return None
 
 
-def _remade(path, parts, facts):
-    """Make two classifiers anew, with the arrays of a file: `Trees`.
-
-    Raises:
-        InputError: It holds something else, or they do not fit each other or the facts.
-    """
+def _rebuild(path, parts, metadata):
+    """Fit two classifiers on dummy data, and give them the arrays of a file that fit."""
     from threadpoolctl import threadpool_limits
 
     ensemble = require("sklearn.ensemble", "training")
@@ -169,29 +153,29 @@ def _remade(path, parts, facts):
     }
     if not isinstance(parts, dict) or {k: type(v) for k, v in parts.items()} != kinds:
         raise InputError(f"{path}: holds no trees and regression of stm-keras.")
-    classes = len(facts["classes"])
-    told = [np.asarray(each.classes_).tolist() for each in parts.values()]
-    if told != [list(range(classes))] * 2:
-        raise InputError(f"{path}: the trees do not fit what the file says of them.")
-    count = scan_features(np.zeros((0, 2, facts["pixels"]))).shape[1]
+    classes = len(metadata["classes"])
+    labels = [np.asarray(each.classes_).tolist() for each in parts.values()]
+    if labels != [list(range(classes))] * 2:
+        raise InputError(f"{path}: the trees do not fit the metadata of the file.")
+    count = scan_features(np.zeros((0, 2, metadata["pixels"]))).shape[1]
     dummy = np.zeros((2 * classes, count))
     labels = np.arange(len(dummy)) % classes
-    with threadpool_limits(1):  # there is nothing to share
+    with threadpool_limits(1):  # too little work to share
         made = fit_trees(dummy, labels, np.ones(len(dummy)), **DUMMY)
     each_round = len(made.boosted._predictors[0])
     boosted, (scaler, regression) = parts["boosted"], _steps(parts["logistic"])
     if not all(len(stage) == each_round for stage in boosted._predictors):
-        raise InputError(f"{path}: the trees do not fit what the file says of them.")
+        raise InputError(f"{path}: the trees do not fit the metadata of the file.")
     made.boosted._predictors = [
         [_checked_tree(path, tree, count) for tree in stage]
         for stage in boosted._predictors
     ]
-    _take(path, made.boosted, boosted, "_baseline_prediction")
-    _take(path, made.logistic[0], scaler, "mean_")
-    _take(path, made.logistic[0], scaler, "scale_", least=1 / LARGEST)
+    _copy(path, made.boosted, boosted, "_baseline_prediction")
+    _copy(path, made.logistic[0], scaler, "mean_")
+    _copy(path, made.logistic[0], scaler, "scale_", least=1 / LARGEST)
     made.logistic[0].var_ = made.logistic[0].scale_ ** 2
     for name in ("coef_", "intercept_"):
-        _take(path, made.logistic[-1], regression, name)
+        _copy(path, made.logistic[-1], regression, name)
     return made
 
 
@@ -200,14 +184,14 @@ def _steps(logistic):
     return scaler, regression
 
 
-def _take(path, target, source, name, least=-LARGEST):
+def _copy(path, target, source, name, least=-LARGEST):
     """Copy an array of numbers where one of its shape was."""
-    found, wanted = getattr(source, name), getattr(target, name)
-    fits = isinstance(found, np.ndarray) and found.dtype in ("f4", "f8")
-    fits = fits and found.shape == wanted.shape
-    if not fits or not ((found >= least) & (found <= LARGEST)).all():
+    values, wanted = getattr(source, name), getattr(target, name)
+    fits = isinstance(values, np.ndarray) and values.dtype in ("f4", "f8")
+    fits = fits and values.shape == wanted.shape
+    if not fits or not ((values >= least) & (values <= LARGEST)).all():
         raise InputError(f"{path}: the trees are damaged (`{name}`).")
-    setattr(target, name, found)
+    setattr(target, name, values)
 
 
 def _checked_tree(path, tree, features):
@@ -216,12 +200,12 @@ def _checked_tree(path, tree, features):
     nodes, wanted = tree.nodes, growing.PREDICTOR_RECORD_DTYPE
     if not isinstance(nodes, np.ndarray) or nodes.dtype != wanted or nodes.ndim != 1:
         raise InputError(f"{path}: the trees are damaged (other nodes).")
-    leaf, places = nodes["is_leaf"], np.arange(len(nodes))
-    splits, own = nodes[leaf == 0], places[leaf == 0]
+    leaf, indices = nodes["is_leaf"], np.arange(len(nodes))
+    splits, own = nodes[leaf == 0], indices[leaf == 0]
     sides = [splits[name].astype(np.int64) for name in ("left", "right")]
     fits = len(nodes) > 0 and (leaf <= 1).all() and not nodes["is_categorical"].any()
     # each node but the first is the child of one before it
-    fits = fits and np.array_equal(np.sort(np.concatenate(sides)), places[1:])
+    fits = fits and np.array_equal(np.sort(np.concatenate(sides)), indices[1:])
     fits = fits and all((side > own).all() for side in sides)
     fits = (
         fits and ((splits["feature_idx"] >= 0) & (splits["feature_idx"] < features)).all()
@@ -233,8 +217,8 @@ def _checked_tree(path, tree, features):
     return growing.TreePredictor(np.ascontiguousarray(nodes), none, none)
 
 
-def _reason(error, facts):
+def _reason(error, metadata):
     text = str(error).strip().split("\n")[0][:200]
-    packages = ((facts.get("training") or {}).get("environment") or {}).get("packages")
-    made = (packages or {}).get("scikit-learn")
-    return f"{text}; made with scikit-learn {made}" if made else text
+    packages = ((metadata.get("training") or {}).get("environment") or {}).get("packages")
+    version = (packages or {}).get("scikit-learn")
+    return f"{text}; made with scikit-learn {version}" if version else text

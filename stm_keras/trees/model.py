@@ -1,11 +1,11 @@
 """Boosted trees and logistic regression on the features of a scan, averaged.
 
-No network and no pixels: what this reaches, anyone has for a minute of one core, so a deep
+No network and no pixels: anyone reaches this score in a minute on one core, so a deep
 model must do better.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,39 +13,31 @@ from stm_keras.data.dataset import read_images
 from stm_keras.errors import require
 from stm_keras.trees.features import CHUNK, scan_features
 
-MAX_BINS = 63  # of a feature; more are slow to find and tell the trees nothing
+MAX_BINS = 63  # of a feature; more are slow to find and do not help
 
 
 @dataclass(frozen=True)
 class Trees:
     """Two fitted classifiers that share their classes 0, 1, 2 ...
 
-    Args:
-        boosted: `sklearn.ensemble.HistGradientBoostingClassifier`.
-        logistic: `sklearn.pipeline.Pipeline` that ends in a logistic regression.
+    `boosted` is a `HistGradientBoostingClassifier`, `logistic` a `Pipeline` that ends in a
+    `LogisticRegression`.
     """
 
     name: ClassVar[str] = "trees"
-    boosted: object
-    logistic: object
+    boosted: Any
+    logistic: Any
 
-    def probabilities(self, features):
-        """Return the mean of both answers.
-
-        Args:
-            features: float array of shape `(scans, features)`, of `scan_features`.
-
-        Returns:
-            float64 array of shape `(scans, classes)`.
-        """
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """Return the mean of both classifiers on features: float64 `(scans, classes)`."""
         boosted = self.boosted.predict_proba(features)
         return (boosted + self.logistic.predict_proba(with_lines(features))) / 2
 
-    def count_params(self):
+    def count_params(self) -> int:
         """Count the numbers that fitting found.
 
-        A split is a feature and a threshold, a leaf one value; a regression has its
-        coefficients and intercepts, and a mean and a scale for each feature.
+        A split is a feature and a threshold, a leaf one value; a regression has its coefficients
+        and intercepts, and a mean and a scale for each feature.
         """
         nodes = [tree.nodes for stage in self.boosted._predictors for tree in stage]
         leaves = sum(int(n["is_leaf"].sum()) for n in nodes)
@@ -56,17 +48,17 @@ class Trees:
 
 
 def fit_trees(
-    features,
-    labels,
-    weights,
-    seed,
-    iterations,
-    learning_rate,
-    leaves,
-    regularisation,
-    share,
-    logistic,
-):
+    features: np.ndarray,
+    labels: np.ndarray,
+    weights: np.ndarray,
+    seed: int,
+    iterations: int,
+    learning_rate: float,
+    leaves: int,
+    regularisation: float,
+    share: float,
+    logistic: float,
+) -> Trees:
     """Fit trees and regression, each class with the same weight in all.
 
     Args:
@@ -75,17 +67,10 @@ def fit_trees(
         weights: float array of shape `(scans,)`. How much each counts.
         seed: int. Of the features that a split chooses among.
         iterations: int. Of boosting, a tree for each class.
-        learning_rate: float.
         leaves: int. Of a tree, at most.
         regularisation: float. L2, of the leaves.
         share: float. Of the features, that a split chooses among.
         logistic: float. Inverse L2 regularisation of the regression.
-
-    Returns:
-        `Trees`.
-
-    Raises:
-        MissingExtraError: scikit-learn is not installed.
     """
     ensemble = require("sklearn.ensemble", "training")
     linear = require("sklearn.linear_model", "training")
@@ -107,45 +92,40 @@ def fit_trees(
         linear.LogisticRegression(C=logistic, class_weight="balanced", max_iter=2000),
     )
     boosted.fit(features, labels, sample_weight=weights)
-    given = {"logisticregression__sample_weight": weights}
-    return Trees(boosted, regression.fit(with_lines(features), labels, **given))
+    regression.fit(with_lines(features), labels, logisticregression__sample_weight=weights)
+    return Trees(boosted, regression)
 
 
 def with_lines(features):
-    """Let a linear model weigh features of begun scans otherwise than of whole ones.
+    """Let a linear model weigh features of partial scans differently from whole ones.
 
-    Args:
-        features: float array of shape `(scans, features)`; the first is the logarithm
-            of the number of lines.
-
-    Returns:
-        float array of shape `(scans, 2 * features)`: the features, and each times that
-        logarithm, which is 0 for 128 lines.
+    The first feature is the logarithm of the number of lines, 7 for 128. The features come
+    back with each times its distance from 7: `(scans, 2 * features)`.
     """
     return np.concatenate([features, features * (features[:, :1] - 7)], axis=1)
 
 
-def whole_and_begun(images, indices, begun, seed):
+def whole_and_partial(images: Any, indices: np.ndarray, cuts: int, seed: int) -> np.ndarray:
     """Describe scans whole, and again cut after random lines.
 
-    Small numbers of lines are as frequent as large ones: the first lines change most.
+    Small numbers of lines are as frequent as large ones: the first lines change most. A scan
+    is cut alike whatever else is described.
 
     Args:
         images: array-like of shape `(scans, lines, pixels)`. Heights.
         indices: int array. Scans to describe.
-        begun: int. Times that each is cut.
-        seed: int. A scan is cut alike whatever else is described.
+        cuts: int. Times that each is cut.
 
     Returns:
-        float32 array of shape `(len(indices), 1 + begun, features)`, whole scans first.
+        float32 array of shape `(len(indices), 1 + cuts, features)`, whole scans first.
     """
     most = images.shape[1]
     parts = []
     for start in range(0, len(indices), CHUNK):
         chosen = indices[start : start + CHUNK]
         heights = read_images(images, chosen)
-        draws = [np.random.default_rng((seed, int(i))).random(begun) for i in chosen]
-        counts = np.minimum(most ** np.reshape(draws, (len(chosen), begun)), most).astype(
+        draws = [np.random.default_rng((seed, int(i))).random(cuts) for i in chosen]
+        counts = np.minimum(most ** np.reshape(draws, (len(chosen), cuts)), most).astype(
             int
         )
         copies = [scan_features(heights)]

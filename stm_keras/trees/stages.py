@@ -1,11 +1,13 @@
 """Fit the trees of `stm_keras.layers.BoostedTrees`: some for each stage of a scan."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from stm_keras.errors import require
 from stm_keras.trees.model import MAX_BINS
 
-LINES = (1, 2, 4, 8, 11, 16, 20, 23, 32, 45, 64, 91, 128)  # lines seen that teach
+LINES = (1, 2, 4, 8, 11, 16, 20, 23, 32, 45, 64, 91, 128)  # lines seen that are trained on
 DEPTH = 3
 LEARNING_RATE = 0.15
 REGULARISATION = 20.0  # L2, of the leaves
@@ -16,7 +18,15 @@ NEVER = 3e4  # a threshold that no feature reaches, and which half precision can
 ABSENT = -10.0  # logit of a class that no row of a stage is of
 
 
-def fit_stages(features, targets, weights, lines, stages, rounds, seed):
+def fit_stages(
+    features: np.ndarray,
+    targets: np.ndarray,
+    weights: np.ndarray,
+    lines: np.ndarray,
+    stages: Sequence[int],
+    rounds: int,
+    seed: int,
+) -> dict:
     """Fit boosted trees for each stage, each row as much as its number of lines is near.
 
     Args:
@@ -26,13 +36,9 @@ def fit_stages(features, targets, weights, lines, stages, rounds, seed):
         lines: int array `(rows,)`. Lines seen.
         stages: sequence of int. Numbers of lines, rising.
         rounds: int. Of boosting, a tree for each class.
-        seed: int. Of the features that a split chooses among.
 
     Returns:
         dict of arrays, the weights of `BoostedTrees`.
-
-    Raises:
-        MissingExtraError: scikit-learn is not installed.
     """
     ensemble = require("sklearn.ensemble", "training")
     classes = targets.shape[1]
@@ -40,13 +46,14 @@ def fit_stages(features, targets, weights, lines, stages, rounds, seed):
     scale = np.where(deviation > 1e-6, 1 / (WIDTH * np.maximum(deviation, 1e-6)), 0)
     scale = scale.astype(np.float32)
     scaled = features * scale
-    place = np.log2(np.asarray(stages, float))
+    centres = np.log2(np.asarray(stages, float))
     trees, starts = [], []
     for stage in range(len(stages)):
-        hat = np.interp(np.log2(lines), place, np.eye(len(stages))[stage])
+        # 1 at the lines of this stage, falling to 0 at those of its neighbours
+        hat = np.interp(np.log2(lines), centres, np.eye(len(stages))[stage])
         share = targets * (weights * hat)[:, None]
         row, label = np.nonzero(share > 1e-3 * share.max())
-        given = share[row, label]
+        row_weights = share[row, label]
         fitted = ensemble.HistGradientBoostingClassifier(
             max_iter=rounds,
             learning_rate=LEARNING_RATE,
@@ -58,10 +65,11 @@ def fit_stages(features, targets, weights, lines, stages, rounds, seed):
             max_bins=MAX_BINS,
             early_stopping=False,
             random_state=seed,
-        ).fit(scaled[row], label, sample_weight=given / given.mean())
+        ).fit(scaled[row], label, sample_weight=row_weights / row_weights.mean())
+        # of two classes the second alone has trees
         known = fitted.classes_[-1:] if len(fitted.classes_) == 2 else fitted.classes_
         start = np.full(classes, ABSENT)
-        start[fitted.classes_] = 0  # of two classes the second alone has trees
+        start[fitted.classes_] = 0
         start[known] = np.reshape(fitted._baseline_prediction, -1)
         starts.append(start)
         trees.append(_stage_trees(fitted, rounds, classes, known))
@@ -74,42 +82,37 @@ def _stage_trees(fitted, rounds, classes, known):
     threshold = np.full(feature.shape, NEVER, np.float32)
     leaves = np.zeros((rounds, classes, 2**DEPTH), np.float32)
     for round_, predictors in enumerate(fitted._predictors):
-        for place, predictor in enumerate(predictors):
-            tree = round_, known[place]
+        for index, predictor in enumerate(predictors):
+            tree = round_, known[index]
             _fill(predictor.nodes, 0, 0, 0, feature[tree], threshold[tree], leaves[tree])
     return {"feature": feature, "threshold": threshold, "leaves": leaves}
 
 
-def _fill(nodes, node, depth, place, feature, threshold, leaves):
-    """Copy a node and all below it. The node `place` of a level has its children at
-    `place` and `place + 2 ** depth` of the next."""
+def _fill(nodes, node, depth, position, feature, threshold, leaves):
+    """Copy a node and all below it. The node at `position` of a level has its children at
+    `position` and `position + 2 ** depth` of the next."""
     here = nodes[node]
     if depth == DEPTH:
-        leaves[place] = here["value"]
+        leaves[position] = here["value"]
         return
-    left = right = node  # above a missing level both sides say the same
+    left = right = node  # above a missing level both sides are the same
     if not here["is_leaf"]:
-        split = 2**depth - 1 + place
+        split = 2**depth - 1 + position
         feature[split] = here["feature_idx"]
         threshold[split] = here["num_threshold"]
         left, right = here["left"], here["right"]
-    _fill(nodes, left, depth + 1, place, feature, threshold, leaves)
-    _fill(nodes, right, depth + 1, place + 2**depth, feature, threshold, leaves)
+    _fill(nodes, left, depth + 1, position, feature, threshold, leaves)
+    _fill(nodes, right, depth + 1, position + 2**depth, feature, threshold, leaves)
 
 
 def join(stages):
     """Put the trees of all stages in one order: level by level, then stage by stage.
 
-    Args:
-        stages: list of dict of arrays `(rounds, classes, nodes)`.
-
-    Returns:
-        dict of flat arrays, as `BoostedTrees` reads them.
+    `stages` hold arrays `(rounds, classes, nodes)`; the flat ones are for `BoostedTrees`.
     """
     joined = {}
     for name in ("feature", "threshold", "leaves"):
-        array = np.stack(
-            [stage[name] for stage in stages]
-        )  # stages, rounds, classes, nodes
+        # (stages, rounds, classes, nodes)
+        array = np.stack([stage[name] for stage in stages])
         joined[name] = np.moveaxis(array, -1, 0).reshape(-1)
     return joined

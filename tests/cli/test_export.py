@@ -10,7 +10,8 @@ from export_models import check_onnx
 from helpers import ONCE, REPOSITORY, check_error, stm
 from streaming import tiny_stream
 
-from stm_keras.inference.model_file import read_facts, save_model
+from stm_keras.inference.find_model import read_metadata
+from stm_keras.inference.model_file import save_model
 
 CONVERTERS = {"tensorflow": "tf2onnx", "jax": "jax2onnx", "torch": "onnxscript"}
 
@@ -23,9 +24,9 @@ def test_a_run_is_written_as_one_file_with_its_facts(trained_run, model_file, tm
     told = json.loads(result.stdout)
     assert told["path"] == str(output)
     assert told["largest_difference"] < 1e-4
-    facts = read_facts(output)
+    facts = read_metadata(output)
     assert facts.pop("exported")["format"] == "keras"
-    assert facts == read_facts(model_file)
+    assert facts == read_metadata(model_file)
     assert [path.name for path in output.parent.iterdir()] == [output.name]
 
 
@@ -47,14 +48,14 @@ def test_an_existing_file_is_replaced_only_when_asked(model_file, tmp_path):
     )
     assert output.read_text() == "mine"
     assert stm("export", model_file, "-o", output, "--overwrite").exit_code == 0
-    assert read_facts(output)["format"] == 1
+    assert read_metadata(output)["format"] == 1
 
 
 def test_the_name_chooses_onnx(model_file, tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
     monkeypatch.setattr("stm_keras.export.common.NUM_SCANS", 2)
     predictor = tiny_stream()
-    save_model(predictor.model, tmp_path / "stream.keras", predictor.facts)
+    save_model(predictor.model, tmp_path / "stream.keras", predictor.metadata)
     output = tmp_path / "stream.onnx"
     result = stm("export", tmp_path / "stream.keras", "-o", output, "--json")
     assert result.exit_code == 0, result.stderr
@@ -129,9 +130,9 @@ def test_a_variant_says_what_it_costs(variant, model_file, dataset_file, tmp_pat
     assert result.exit_code == 0, result.stderr
     assert f"{variant}: AUROC " in result.stdout
     check_onnx(output)
-    from stm_keras.runtime import load_onnx
+    from stm_keras import load_onnx
 
-    told = load_onnx(output).facts["exported"]["variant"]
+    told = load_onnx(output).metadata["exported"]["variant"]
     assert told["name"] == variant
     split = json.loads((model_file.parent / "split.json").read_text())
     assert told["scans"] == len(split["parts"]["test"]) > 0
@@ -149,7 +150,7 @@ def test_a_keras_file_is_halved_too_and_its_card_says_what_that_costs(
     result = stm("export", trained_run, "-o", half, *given)
     assert result.exit_code == 0, result.stderr
     assert half.stat().st_size < whole.stat().st_size
-    told = read_facts(half)["exported"]["variant"]
+    told = read_metadata(half)["exported"]["variant"]
     assert told["name"] == "float16"
     assert abs(told["loss"]) < 0.05
     assert f"it loses {told['loss']:.4f} AUROC" in half.with_suffix(".md").read_text()
@@ -159,7 +160,7 @@ def test_a_keras_file_is_halved_too_and_its_card_says_what_that_costs(
 def results(trained_run, tmp_path):
     """Results of a benchmark of the run's config, as a file."""
     scores = json.loads((trained_run / "evaluation.json").read_text())
-    config = read_facts(trained_run / "best.keras")["training"]["config"]["name"]
+    config = read_metadata(trained_run / "best.keras")["training"]["config"]["name"]
     row = {"config": config, "protocol": "p2", "folds": 5, "folds_done": 5, "all": scores}
     row["full agreement"] = {**scores, "n": 17}
     row["command"] = "stm-keras benchmark configs/x.toml"
@@ -177,7 +178,7 @@ def test_what_the_recipe_reached_goes_into_file_and_card(trained_run, results, t
     output = tmp_path / "shipped.keras"
     result = stm("export", trained_run, "-o", output, "--scores", file)
     assert result.exit_code == 0, result.stderr
-    told = read_facts(output)["scores"]
+    told = read_metadata(output)["scores"]
     assert list(told) == ["P2, unseen sessions", "P2, unseen sessions, full agreement"]
     assert told["P2, unseen sessions"].startswith(f"AUROC {scores['auroc']:.3f} [")
     card = output.with_suffix(".md").read_text()

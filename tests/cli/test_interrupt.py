@@ -11,7 +11,7 @@ import sys
 import pytest
 from helpers import BACKEND, ONCE, REPOSITORY, TINY, stm
 
-from stm_keras.inference.model_file import read_facts
+from stm_keras.inference.find_model import read_metadata
 from stm_keras.signals import Preempted, notice, watched
 
 INTERRUPTED = """
@@ -95,7 +95,7 @@ def check_legs(folder, backends):
     assert [leg["epochs_before"] for leg in legs] == [0, 1]
     assert [leg["host"] for leg in legs] == [platform.node()] * 2
     assert [leg["variables"].get("NVIDIA_TF32_OVERRIDE") for leg in legs] == ["0", None]
-    facts = read_facts(folder / "best.keras")
+    facts = read_metadata(folder / "best.keras")
     assert len(facts["training"]["environment"]["legs"]) in (1, 2)  # the best may be early
     names = ", then ".join(dict.fromkeys(backends))
     assert f"- backend: {names}\n" in (folder / "card.md").read_text()

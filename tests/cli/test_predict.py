@@ -192,7 +192,7 @@ BAD_SCANS = {  # name: how to write it, exit code, what the line says
     "dot.png": (
         lambda p: Image.fromarray(SCAN[:1, :1]).save(p),
         3,
-        "is no scan, but a picture",
+        "is not a scan, but a picture",
     ),
     "three.tif": (
         lambda p: Image.fromarray(SCAN).save(

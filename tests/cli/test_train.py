@@ -24,7 +24,7 @@ from helpers import (
 
 from stm_keras.cli import train as subject
 from stm_keras.config import config_names, load_config
-from stm_keras.inference.model_file import read_facts
+from stm_keras.inference.find_model import read_metadata
 from stm_keras.runs import COLUMNS, Run
 
 FILES = {
@@ -56,7 +56,7 @@ def test_a_run_holds_everything_one_needs_to_repeat_and_to_trust_it(
     config = load_config(trained_run / "config.toml")
     assert config.train.epochs == 2
     assert config.data.path == str(dataset_file)
-    facts = read_facts(trained_run / "best.keras")
+    facts = read_metadata(trained_run / "best.keras")
     assert facts["training"]["config"] == json.loads(config.model_dump_json())
 
 

@@ -14,7 +14,7 @@ from stm_keras.data.model_metadata import check_metadata
 from stm_keras.errors import InputError, StmKerasError
 from stm_keras.inference.judge import verdict_of
 from stm_keras.inference.onnx_model import OnnxModel
-from stm_keras.inference.stream import Stream
+from stm_keras.inference.stream import LineStream
 from stm_keras.inference.verdict import calibrated
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -58,27 +58,27 @@ class Network(OnnxModel):
 
     every_line = True
 
-    def __init__(self, facts):
-        super().__init__(None, facts)
-
-    def outputs(self, images, progress=None):
-        count = len(self.facts["classes"])
+    def outputs(self, images, batch_size=64, progress=None, lines=None):
+        count = len(self.metadata["classes"])
         seen = np.cumsum(images.any(2), 1)
         found = {"state": np.resize(images, (*images.shape[:2], count)).astype("f4")}
         found |= dict.fromkeys(("change", "unknown"), found["state"][..., :1])
         return {**found, "recorded": seen[:, -1], "seen": seen}
 
+    def start_scan(self):
+        return []
+
     def step(self, line, cache):
-        state = np.resize(line, (1, len(self.facts["classes"])))
+        state = np.resize(line, (1, len(self.metadata["classes"])))
         return {"state": state, "change": state[:, :1], "unknown": state[:, :1]}, cache
 
 
 def use(facts):
     """Judge a scan with a model that says this of itself, whole and live."""
     scan = np.random.default_rng(0).normal(size=(6, 20)).cumsum(1)
-    model = Network(facts)
+    model = Network(None, facts)
     said = [verdict_of(model, scan, size=(1e-8, 1e-8))]
-    stream = Stream(facts, model.step, [], lines=6, size=(1e-8, 1e-8))
+    stream = LineStream(model, lines=6, size=(1e-8, 1e-8))
     live = [stream.push(line) for line in scan]
     shares = [list((each["probabilities"] or {}).values()) for each in said]
     shares += [each.probabilities or () for each in live]

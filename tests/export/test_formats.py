@@ -11,7 +11,7 @@ import pytest
 from export_models import LINES, PIXELS, check_onnx, tiny_model
 from helpers import REPOSITORY, check_error, lattice_scans, stm
 
-from stm_keras import __version__
+from stm_keras import __version__, scan_verdicts
 from stm_keras.errors import MismatchError, MissingExtraError, OutputError, UsageError
 from stm_keras.export import (
     FORMATS,
@@ -24,7 +24,6 @@ from stm_keras.export import (
 from stm_keras.export.formats import EVERY_BACKEND, formats_table
 from stm_keras.export.writers import WRITERS
 from stm_keras.inference.model_file import load_predictor
-from stm_keras.runtime import scan_verdicts
 
 BACKEND = keras.config.backend()
 HERE = [name for name, form in FORMATS.items() if BACKEND in form.needs]
@@ -106,7 +105,7 @@ def test_a_pair_gives_the_same_probabilities_and_carries_the_facts(
         "format": kind,
         "backend": BACKEND,
     }
-    assert {name: facts[name] for name in predictor.facts} == predictor.facts
+    assert {name: facts[name] for name in predictor.metadata} == predictor.metadata
     assert facts["preprocessing"].startswith("per line: least-squares")
     if kind.startswith("onnx"):
         check_onnx(path)
@@ -219,7 +218,7 @@ def _run_of(predictor):
 
 
 def _run(predictor):
-    return _run_of(predictor)(predictor.prepare(common.random_scans(predictor.facts)))
+    return _run_of(predictor)(predictor.prepare(common.random_scans(predictor.metadata)))
 
 
 def test_scans_to_compare_on_are_whole_and_begun():

@@ -12,8 +12,9 @@ from helpers import REPOSITORY, lattice_scans
 
 from stm_keras.backend import installed_backends
 from stm_keras.export import export_model
-from stm_keras.inference.model_file import load_predictor, read_facts, save_model
-from stm_keras.inference.predictor import Predictor
+from stm_keras.inference.find_model import read_metadata
+from stm_keras.inference.keras_predictor import KerasPredictor
+from stm_keras.inference.model_file import load_predictor, save_model
 from stm_keras.models import cnn_small, vit
 
 HERE = installed_backends()
@@ -38,7 +39,7 @@ def tiny(build, **arguments):
     rng = np.random.default_rng(0)
     model.set_weights([w + 0.1 * rng.normal(size=w.shape) for w in model.get_weights()])
     facts = {"classes": ["a", "b", "c", "d"], "pixels": 32, "max_lines": 16}
-    return Predictor(model, {**facts, "training": {"note": "ü"}})
+    return KerasPredictor(model, {**facts, "training": {"note": "ü"}})
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +63,8 @@ def test_an_exported_model_gives_the_same_logits_and_keeps_its_facts(
     copy = load_predictor(tmp_path / "model.keras")
     scans = lattice_scans([0, 1, 2, 3], lines=16, pixels=32)
     np.testing.assert_allclose(copy.logits(scans), predictor.logits(scans), atol=1e-4)
-    facts = read_facts(tmp_path / "model.keras")
-    assert {key: facts[key] for key in predictor.facts} == predictor.facts
+    facts = read_metadata(tmp_path / "model.keras")
+    assert {key: facts[key] for key in predictor.metadata} == predictor.metadata
 
 
 @pytest.mark.skipif(len(HERE) < 2, reason="there is no other backend")
@@ -71,7 +72,7 @@ def test_a_file_gives_the_same_logits_under_another_backend(predictors, tmp_path
     scans = lattice_scans([0, 1, 2, 3], lines=16, pixels=32)
     np.save(tmp_path / "scans.npy", scans)
     for name, predictor in predictors.items():
-        save_model(predictor.model, tmp_path / f"{name}.keras", predictor.facts)
+        save_model(predictor.model, tmp_path / f"{name}.keras", predictor.metadata)
     done = subprocess.run(
         [
             sys.executable,

@@ -6,7 +6,8 @@ import numpy as np
 from streaming import rough_scans, tiny_stream
 
 from stm_keras.export.variants import halve
-from stm_keras.inference.model_file import load_predictor, read_facts, save_model
+from stm_keras.inference.find_model import read_metadata
+from stm_keras.inference.model_file import load_predictor, save_model
 
 
 def test_a_halved_file_says_the_same_in_half_the_bytes(tmp_path):
@@ -14,11 +15,11 @@ def test_a_halved_file_says_the_same_in_half_the_bytes(tmp_path):
     model = predictor.model
     large = np.full(model.get_layer("trees").scale.shape, 1e5, "float32")
     model.get_layer("trees").set_trees({"scale": large, "feature": np.zeros(7 * 3 * 12)})
-    save_model(model, path, predictor.facts)
-    whole, facts = load_predictor(path), read_facts(path)
+    save_model(model, path, predictor.metadata)
+    whole, facts = load_predictor(path), read_metadata(path)
     halve(path)
     half = load_predictor(path)
-    assert read_facts(path) == facts
+    assert read_metadata(path) == facts
     for one, two in zip(whole.model.weights, half.model.weights, strict=True):
         assert one.dtype == two.dtype
         np.testing.assert_allclose(np.asarray(one), np.asarray(two), rtol=1e-3, atol=1e-6)
@@ -30,7 +31,7 @@ def test_a_halved_file_says_the_same_in_half_the_bytes(tmp_path):
 
 def test_weights_take_half_the_bytes(tmp_path):
     predictor, path = tiny_stream(pixels=64), tmp_path / "model.keras"
-    save_model(predictor.model, path, predictor.facts)
+    save_model(predictor.model, path, predictor.metadata)
 
     def size():
         with zipfile.ZipFile(path) as archive:

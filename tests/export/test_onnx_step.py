@@ -16,8 +16,9 @@ from stm_keras.data.preprocess import has_signal
 from stm_keras.errors import InputError, MismatchError, OutputError
 from stm_keras.export import common, export_onnx
 from stm_keras.export.onnx_layers import LAYERS
+from stm_keras.inference.keras_predictor import KerasPredictor
 from stm_keras.inference.onnx_model import OnnxPredictor, OnnxStream
-from stm_keras.inference.predictor import LineStream, Predictor
+from stm_keras.inference.stream import LineStream
 from stm_keras.models import MODELS
 from stm_keras.models.step import LINE_BY_LINE, chain
 
@@ -116,8 +117,8 @@ def test_a_stream_without_keras_gives_the_same_verdicts(exported):
 
 def test_the_file_says_everything_that_the_model_does(exported):
     predictor, path = exported
-    facts = OnnxPredictor.load(path).facts
-    assert {name: facts[name] for name in predictor.facts} == predictor.facts
+    facts = OnnxPredictor.load(path).metadata
+    assert {name: facts[name] for name in predictor.metadata} == predictor.metadata
     assert "geometric mean" in facts["preprocessing"]
 
 
@@ -142,14 +143,14 @@ def test_keras_is_not_needed(exported):
 def test_what_cannot_be_exported_is_refused(tmp_path):
     model = MODELS["cnn_small"](3, pixels=16, max_lines=8, width=2)
     with pytest.raises(MismatchError, match="judges whole scans"):
-        export_onnx(Predictor(model, FACTS), tmp_path / "model.onnx")
+        export_onnx(KerasPredictor(model, FACTS), tmp_path / "model.onnx")
     with pytest.raises(OutputError, match=r"ends in \.onnx"):
         export_onnx(tiny_stream(), tmp_path / "model.keras")
     entry = keras.Input((None, 16))
     state = keras.layers.Dense(3, activation="gelu", name="odd")(entry)
     model = keras.Model(entry, {"state": state})
     with pytest.raises(MismatchError, match="the activation gelu of odd is not known"):
-        export_onnx(Predictor(model, FACTS), tmp_path / "model.onnx")
+        export_onnx(KerasPredictor(model, FACTS), tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -171,7 +172,7 @@ def test_files_that_are_not_ours_are_named(exported, tmp_path):
     for given, message in (
         (None, "is not of `stm-keras export`"),
         ("{", "metadata `stm_keras`: is damaged"),
-        ("[]", r"damaged \(no object\)"),
+        ("[]", r"damaged \(not an object\)"),
         ('{"format": 2}', "of a newer stm-keras"),
         ('{"format": 1}', "no `classes`"),
         (facts, "does not fit"),
@@ -182,8 +183,10 @@ def test_files_that_are_not_ours_are_named(exported, tmp_path):
         OnnxStream(tmp_path / "none.onnx")
     output.write_bytes(b"nothing")
     with pytest.raises(
-        InputError, match=r"other\.onnx: is no model that is run here \(damaged"
+        InputError, match=r"other\.onnx: is not a model that is run here \(damaged"
     ):
         OnnxStream(output)
-    with pytest.raises(MismatchError, match="lines of 16 pixels. Received: shape"):
+    with pytest.raises(
+        MismatchError, match="lines of 16 pixels. Received: scans of 3 lines x 8"
+    ):
         OnnxPredictor.load(path).outputs(np.zeros((1, 3, 8)))

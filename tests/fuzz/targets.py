@@ -151,7 +151,7 @@ def plans(path: Path, turn: int) -> str:
 
 def facts(path: Path, turn: int) -> str:
     """Put what a model says of itself into a file; what is accepted can be worked with."""
-    from stm_keras.inference.model_file import read_facts
+    from stm_keras.inference.find_model import read_metadata
     from stm_keras.inference.verdict import calibrated
 
     file = path.with_name("a.keras")
@@ -159,7 +159,7 @@ def facts(path: Path, turn: int) -> str:
         archive.writestr("config.json", "{}")
         archive.writestr("model.weights.h5", b"")
         archive.writestr("stm_keras.json", path.read_bytes())
-    known = read_facts(file)
+    known = read_metadata(file)
     check_numbers(known)
     lines = np.arange(1, known["max_lines"] + 1, max(known["max_lines"] // 50, 1))
     logits = np.linspace(-9, 9, len(lines) * len(known["classes"]))
@@ -169,7 +169,7 @@ def facts(path: Path, turn: int) -> str:
 
 def runs(path: Path, turn: int) -> str:
     """Show a run, its model and its scores, and take its test part."""
-    from stm_keras.inference.find_model import choose_scans
+    from stm_keras.inference.evaluate import select_scans
     from stm_keras.runs import Run
 
     way = turn % 4
@@ -182,7 +182,7 @@ def runs(path: Path, turn: int) -> str:
     else:
         run = Run.open(path)
         run.config()
-        chosen = choose_scans(_data(), run, "test")
+        chosen = select_scans(_data(), run, "test")
         check((chosen.indices >= 0).all() and (chosen.indices < 96).all(), "split")
     return "read"
 
@@ -193,7 +193,7 @@ def models(path: Path, turn: int) -> str:
 
     scans = lattice_scans([0, 1])
     predictor = load_predictor(path)
-    check_numbers(predictor.facts)
+    check_numbers(predictor.metadata)
     found = predictor.probabilities(scans, batch_size=2)
     check(found.shape == (2, len(predictor.classes)), "shape of what is said")
     check_probabilities(found)

@@ -7,7 +7,7 @@ import pytest
 from helpers import made_up_dataset
 
 from stm_keras.errors import DatasetError, MismatchError
-from stm_keras.inference.evaluate import LINES_SEEN, judge, score
+from stm_keras.inference.evaluate import LINES_SEEN, predict_by_lines, score
 from stm_keras.inference.predictor import Predictor
 
 COUNT, LINES, PIXELS = 24, 12, 16
@@ -46,7 +46,9 @@ def dataset():
 
 def test_lengths_of_the_issue_are_scored_up_to_the_whole_scan(dataset):
     oracle, told = Oracle(dataset.labels), []
-    by_lines = judge(oracle, dataset, np.arange(5), lambda *counts: told.append(counts))
+    by_lines = predict_by_lines(
+        oracle, dataset, np.arange(5), lambda *counts: told.append(counts)
+    )
     assert list(by_lines) == oracle.seen == [1, 2, 4, 8, 12]
     assert told[-1] == (5, 5)
     assert {values.shape for values in by_lines.values()} == {(5, 4)}
@@ -55,25 +57,25 @@ def test_lengths_of_the_issue_are_scored_up_to_the_whole_scan(dataset):
 
 def test_answers_are_in_the_order_of_the_indices(dataset):
     indices = np.array([7, 2, 21])
-    by_lines = judge(Oracle(dataset.labels), dataset, indices)
+    by_lines = predict_by_lines(Oracle(dataset.labels), dataset, indices)
     assert by_lines[12].argmax(1).tolist() == dataset.labels[indices].tolist()
 
 
 def test_nothing_to_judge_is_an_error_that_names_the_data(dataset):
     with pytest.raises(DatasetError, match="made up: no complete scan has a single class"):
-        judge(Oracle(dataset.labels), dataset, np.array([], int))
+        predict_by_lines(Oracle(dataset.labels), dataset, np.array([], int))
 
 
 def test_other_classes_are_refused_before_any_work(dataset):
     oracle = Oracle(dataset.labels)
     with pytest.raises(MismatchError, match="made up: other classes"):
-        judge(oracle, replace(dataset, classes=("a", "b")), np.arange(5))
+        predict_by_lines(oracle, replace(dataset, classes=("a", "b")), np.arange(5))
     assert oracle.seen == []
 
 
 def test_p2_resamples_sessions_and_p1_scans(dataset):
     indices = np.arange(COUNT)
-    by_lines = judge(Oracle(dataset.labels), dataset, indices)
+    by_lines = predict_by_lines(Oracle(dataset.labels), dataset, indices)
     scores = score(dataset, indices, by_lines, "p2", resamples=20)
     assert scores["auroc"] == 1
     assert scores["resampled"] == {"unit": "session", "units": 6, "resamples": 20}
@@ -87,7 +89,7 @@ def test_p2_resamples_sessions_and_p1_scans(dataset):
 def test_groups_stand_in_for_unknown_sessions(dataset):
     indices = np.arange(4, COUNT)
     plain = replace(dataset, session=None)
-    by_lines = judge(Oracle(plain.labels), plain, indices)
+    by_lines = predict_by_lines(Oracle(plain.labels), plain, indices)
     scores = score(plain, indices, by_lines, "p2", np.arange(COUNT) // 8, resamples=5)
     assert scores["resampled"]["units"] == 3
     with pytest.raises(

@@ -1,5 +1,7 @@
 """What is said of each scan beside its class."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 from helpers import ONCE, lattice_scans
@@ -20,12 +22,14 @@ FACTS = {
 }
 
 
+@dataclass(frozen=True)
 class Live(Predictor):
     """Class a at 0.4 from the first line on; a change at line 12; unknown at 0.6."""
 
+    metadata: dict
     every_line = True
 
-    def outputs(self, images, batch_size=64, progress=None):
+    def outputs(self, images, batch_size=64, progress=None, lines=None):
         shape = (*images.shape[:2], 1)
         state = np.log(np.tile([0.4, 0.2, 0.2, 0.2], (*images.shape[:2], 1)))
         change, unknown = np.full(shape, -9.0), np.full(shape, np.log(0.6 / 0.4))
@@ -43,7 +47,7 @@ def scans():
 
 @pytest.mark.smoke
 def test_thresholds_are_those_of_the_lines_there_are(scans):
-    whole, begun, _ = scan_verdicts(Live(None, FACTS), scans)
+    whole, begun, _ = scan_verdicts(Live(FACTS), scans)
     assert whole.probabilities == pytest.approx((0.4, 0.2, 0.2, 0.2))
     assert whole.confidence == pytest.approx(0.4)
     assert (whole.lines, begun.lines) == (24, 6)
@@ -57,7 +61,7 @@ def test_thresholds_are_those_of_the_lines_there_are(scans):
 
 def test_what_the_model_cannot_tell_is_none(scans):
     facts = {name: FACTS[name] for name in ("classes", "pixels", "max_lines")}
-    (verdict, *_) = scan_verdicts(Live(None, facts), scans)
+    (verdict, *_) = scan_verdicts(Live(facts), scans)
     assert verdict.unsure is verdict.unknown_surface is verdict.change_lines is None
 
 
@@ -70,7 +74,7 @@ def test_lines_end_with_the_last_that_is_not_constant(scans):
 
 @pytest.mark.smoke
 def test_one_scan_is_told_as_a_record(scans):
-    told = verdict_of(Live(None, FACTS), scans[1])
+    told = verdict_of(Live(FACTS), scans[1])
     assert told["class"] == "a"
     assert told["probabilities"] == pytest.approx({"a": 0.4, "b": 0.2, "c": 0.2, "d": 0.2})
     assert told["confidence"] == told["probabilities"]["a"]

@@ -16,9 +16,10 @@ from keras import layers
 
 from stm_keras.data.dataset import CLASSES
 from stm_keras.errors import InputError, StmKerasError
+from stm_keras.inference.find_model import read_metadata
 from stm_keras.inference.keras_parts import MOST_LAYERS
-from stm_keras.inference.model_file import load_predictor, read_facts, save_model
-from stm_keras.inference.predictor import Predictor
+from stm_keras.inference.keras_predictor import KerasPredictor
+from stm_keras.inference.model_file import load_predictor, save_model
 
 HOSTILE = Path(__file__).parents[3] / "shared" / "cases" / "hostile"
 FUZZ = int(os.environ.get("STM_KERAS_FUZZ", "25"))
@@ -110,8 +111,8 @@ def set_part(kind, **values):
 
 
 TRICKS = {  # what is changed of a layer, and what the line says
-    "millions of units": (set_config("Conv1D", filters=4_000_000), "too large to be true"),
-    "a huge padding": (set_config("Conv1D", dilation_rate=[2**40]), "too large to be true"),
+    "millions of units": (set_config("Conv1D", filters=4_000_000), "too large to be real"),
+    "a huge padding": (set_config("Conv1D", dilation_rate=[2**40]), "too large to be real"),
     "a class with a dot": (set_part("Conv1D", class_name="layers.TFSMLayer"), "holds code"),
     "a module with a dot more": (
         set_part("Conv1D", module="keras.layers.x"),
@@ -230,7 +231,7 @@ def test_archives_are_plain(tmp_path):
     network().save(tmp_path / "a.keras")
     entries, path = members(tmp_path / "a.keras"), tmp_path / "odd.keras"
     write(path, entries | {"assets/../../x": "x"})
-    assert "is no model of scans (it holds 'assets/../../x')" in refused(path)
+    assert "is not a model of scans (it holds 'assets/../../x')" in refused(path)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in entries:
             archive.writestr(name, bytes(2**26) if name.endswith("h5") else entries[name])
@@ -274,7 +275,7 @@ def test_a_network_that_fails_when_it_is_used_is_one_line():
     model = network()
     model.predict = broken
     with pytest.raises(StmKerasError, match=r"cannot be computed \(shapes differ\)\."):
-        Predictor(model, FACTS).probabilities(np.zeros((1, 8, 16)))
+        KerasPredictor(model, FACTS).probabilities(np.zeros((1, 8, 16)))
 
 
 @ONCE
@@ -310,4 +311,4 @@ def test_facts_are_read_where_they_lie(tmp_path):
     ):
         path = write(tmp_path / "b.keras", entries | {"stm_keras.json": text})
         with pytest.raises(InputError, match=r"stm_keras\.json: is damaged"):
-            read_facts(path)
+            read_metadata(path)

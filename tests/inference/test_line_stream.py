@@ -10,7 +10,8 @@ from stm_keras.data.preprocess import has_signal
 from stm_keras.data.resample import fit_heights
 from stm_keras.errors import MismatchError
 from stm_keras.inference.judge import scan_verdicts
-from stm_keras.inference.predictor import LineStream, Predictor
+from stm_keras.inference.keras_predictor import KerasPredictor
+from stm_keras.inference.stream import LineStream
 from stm_keras.inference.verdict import Verdict
 from stm_keras.models import MODELS
 
@@ -63,17 +64,17 @@ def test_verdicts_are_those_of_the_predictor(predictor, stream, kind):
 def test_one_stream_serves_scans_of_any_frame(
     predictor, stream, lines, pixels, size, recorded
 ):
-    step = stream._step
+    step = predictor._compiled_step
     heights = rough_scans(1, recorded, pixels, seed=lines)[0]
     stream.reset(lines=lines, pixels=pixels, size=size)
     said = [stream.push(line) for line in heights]
     last = [verdict for verdict in said if verdict.verdict is not None][-1]
-    fitted = fit_heights(heights, predictor.facts, lines, size)
+    fitted = fit_heights(heights, predictor.metadata, lines, size)
     (verdict,) = scan_verdicts(predictor, fitted.heights[None], [size], [fitted.planned])
     np.testing.assert_allclose(verdict.probabilities, last.probabilities, atol=1e-5)
     found = predictor.probabilities(fitted.heights[None])[0]  # calibrated for its lines
     np.testing.assert_allclose(found, last.probabilities, atol=1e-5)
-    assert stream._step is step  # nothing was compiled anew
+    assert predictor._compiled_step is step  # nothing was compiled anew
     stream.reset(lines=None, pixels=None, size=None)
 
 
@@ -98,6 +99,4 @@ def test_a_verdict_is_frozen_and_plain(stream):
 def test_a_model_of_whole_scans_is_refused():
     model = MODELS["cnn_small"](3, pixels=16, max_lines=8, width=2)
     with pytest.raises(MismatchError, match="judges whole scans"):
-        LineStream(Predictor(model, FACTS))
-    with pytest.raises(MismatchError, match="Only networks go line by line"):
-        LineStream(Predictor(object(), FACTS))
+        LineStream(KerasPredictor(model, FACTS))

@@ -11,13 +11,8 @@ from helpers import made_up_dataset
 from stm_keras.data.dataset import CLASSES
 from stm_keras.data.model_metadata import PREPROCESSING
 from stm_keras.errors import InputError, MismatchError, OutputError
-from stm_keras.inference.model_file import (
-    FACTS,
-    bare_model,
-    load_predictor,
-    read_facts,
-    save_model,
-)
+from stm_keras.inference.find_model import METADATA, read_metadata
+from stm_keras.inference.model_file import bare_model, load_predictor, save_model
 from stm_keras.models import cnn_small, vit
 
 FACTS_OF_TINY = {"classes": ["a", "b", "c"], "pixels": 16, "max_lines": 8}
@@ -53,7 +48,7 @@ def tiny_file(tmp_path_factory):
 def test_facts_come_back_without_the_network(tiny_file):
     facts = {**FACTS_OF_TINY, "format": 1, "input": "standardised"}
     facts["preprocessing"] = PREPROCESSING["standardised"]
-    assert read_facts(tiny_file) == facts
+    assert read_metadata(tiny_file) == facts
 
 
 @pytest.mark.smoke
@@ -135,11 +130,11 @@ BAD_FILES = {  # name: how to write it, what the line says
     "folder": (lambda path, tiny: path.mkdir(), "is a folder. Give a .keras file"),
     "other zip": (
         lambda path, tiny: np.savez(path.open("wb"), images=np.zeros(3)),
-        "is no .keras file (no config.json).",
+        "is not a .keras file (no config.json).",
     ),
     "no weights": (
         lambda path, tiny: rewrite(tiny, path, **{"model.weights.h5": None}),
-        "is no .keras file (no model.weights.h5).",
+        "is not a .keras file (no model.weights.h5).",
     ),
     "damaged config": (
         lambda path, tiny: rewrite(tiny, path, **{"config.json": "{"}),
@@ -147,7 +142,7 @@ BAD_FILES = {  # name: how to write it, what the line says
     ),
     "config of another kind": (
         lambda path, tiny: rewrite(tiny, path, **{"config.json": "[1, 2]"}),
-        "config.json is damaged (no object).",
+        "config.json is damaged (it is not an object).",
     ),
     "config of nothing": (
         lambda path, tiny: rewrite(tiny, path, **{"config.json": "{}"}),
@@ -158,16 +153,16 @@ BAD_FILES = {  # name: how to write it, what the line says
         "its weights are damaged",
     ),
     "damaged facts": (
-        lambda path, tiny: rewrite(tiny, path, **{FACTS: "{"}),
-        f"{FACTS}: is damaged",
+        lambda path, tiny: rewrite(tiny, path, **{METADATA: "{"}),
+        f"{METADATA}: is damaged",
     ),
     "facts of a newer version": (
-        lambda path, tiny: rewrite(tiny, path, **{FACTS: '{"format": 2}'}),
+        lambda path, tiny: rewrite(tiny, path, **{METADATA: '{"format": 2}'}),
         "is of a newer stm-keras. Install the newest.",
     ),
     "facts without classes": (
-        lambda path, tiny: rewrite(tiny, path, **{FACTS: '{"format": 1}'}),
-        f"{FACTS} is damaged (no `classes`).",
+        lambda path, tiny: rewrite(tiny, path, **{METADATA: '{"format": 1}'}),
+        f"{METADATA} is damaged (no `classes`).",
     ),
 }
 
@@ -276,7 +271,7 @@ def test_a_network_with_two_inputs_is_refused(tmp_path):
 
 def test_facts_that_do_not_fit_the_network_are_refused(tmp_path):
     save_model(tiny_vit(), tmp_path / "t.keras", {**FACTS_OF_TINY, "pixels": 17})
-    with pytest.raises(MismatchError, match="does not fit what the file says of it"):
+    with pytest.raises(MismatchError, match="does not fit the metadata of its file"):
         load_predictor(tmp_path / "t.keras")
 
 
@@ -285,10 +280,10 @@ def test_a_model_of_another_program_is_taken_for_our_four_classes(tmp_path):
     keras.Model(inputs, keras.layers.Dense(4)(keras.layers.Flatten()(inputs))).save(
         tmp_path / "theirs.keras"
     )
-    assert read_facts(tmp_path / "theirs.keras") == {}
+    assert read_metadata(tmp_path / "theirs.keras") == {}
     predictor = load_predictor(tmp_path / "theirs.keras")
     assert predictor.classes == CLASSES
-    assert (predictor.facts["pixels"], predictor.facts["max_lines"]) == (16, 8)
+    assert (predictor.metadata["pixels"], predictor.metadata["max_lines"]) == (16, 8)
 
 
 def test_a_model_of_another_program_with_other_classes_is_refused(tmp_path):

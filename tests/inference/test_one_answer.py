@@ -6,13 +6,14 @@ from frames import FRAMES, frame, write
 
 from stm_keras.data.resample import fit_heights, fit_scan_lines
 from stm_keras.errors import MismatchError, UsageError
-from stm_keras.inference.find_files import Place
+from stm_keras.inference.find_files import InputFile
 from stm_keras.inference.find_model import shipped_path
 from stm_keras.inference.judge import scan_verdicts, verdict_of
 from stm_keras.inference.model_file import load_predictor
-from stm_keras.inference.onnx_model import OnnxPredictor, OnnxStream, unpack_outputs
-from stm_keras.inference.predict_files import judge
-from stm_keras.inference.stream import Stream
+from stm_keras.inference.onnx_model import OnnxPredictor, OnnxStream
+from stm_keras.inference.predict_files import predict_files
+from stm_keras.inference.predictor import Predictor, unpack_outputs
+from stm_keras.inference.stream import LineStream
 from stm_keras.readers import read_scan
 
 
@@ -21,13 +22,12 @@ def onnx():
     return OnnxPredictor.load(shipped_path("h_si100_small").with_suffix(".onnx"))
 
 
-class Restless:
+class Restless(Predictor):
     """Computes with numpy alone, and calls a tip change in many lines."""
 
     every_line = True
-    classes = ("a", "b", "c")
-    facts = {
-        "classes": list(classes),
+    metadata = {
+        "classes": ["a", "b", "c"],
         "pixels": 128,
         "max_lines": 128,
         "input": "scaled",
@@ -35,7 +35,9 @@ class Restless:
         "unsure": {"lines": [1, 128], "thresholds": [0.4, 0.5]},
         "change": {"threshold": 0.9, "delay": 2, "refractory": 4},
     }
-    first = np.zeros(3)
+
+    def start_scan(self):
+        return np.zeros(3)
 
     def step(self, line, cache):
         line = line[0, 0]
@@ -43,20 +45,20 @@ class Restless:
         change = 9 * np.sin(40 * line[5])
         return {"state": cache[None], "change": np.array([[change]])}, cache
 
-    def outputs(self, images, progress=None):
+    def outputs(self, images, batch_size=64, progress=None, lines=None):
         from stm_keras.data.preprocess import pack_lines, scale_lines
 
         packed, seen = pack_lines(images)
         state, change = np.zeros((*seen.shape, 3)), np.zeros((*seen.shape, 1))
         for number, lines in enumerate(scale_lines(packed)):
-            cache = self.first
-            for place, line in enumerate(lines):
+            cache = self.start_scan()
+            for row, line in enumerate(lines):
                 out, cache = self.step(line[None, None], cache)
-                state[number, place], change[number, place] = out["state"], out["change"]
+                state[number, row], change[number, row] = out["state"], out["change"]
         return unpack_outputs({"state": state, "change": change}, seen)
 
     def live(self, **about):
-        return Stream(self.facts, self.step, self.first, **about)
+        return LineStream(self, **about)
 
 
 @pytest.mark.parametrize("lost", [(), (0, 1, 7, 8, 9, 20, 33)], ids=["whole", "lost lines"])
@@ -67,7 +69,7 @@ def test_the_last_live_verdict_is_that_of_the_scan(name, lost):
     stream = model.live(lines=lines, pixels=pixels, size=size)
     live = [stream.push(line) for line in heights]
     last = [verdict for verdict in live if verdict.verdict is not None][-1]
-    fitted = fit_heights(heights, model.facts, lines, size)
+    fitted = fit_heights(heights, model.metadata, lines, size)
     (whole,) = scan_verdicts(model, fitted.heights[None], [size], [fitted.planned])
     np.testing.assert_allclose(last.probabilities, whole.probabilities, atol=1e-6)
     assert (last.verdict, last.unsure) == (whole.verdict, whole.unsure)
@@ -85,8 +87,8 @@ def test_the_last_live_verdict_is_that_of_the_scan(name, lost):
 @pytest.mark.parametrize("name", FRAMES)
 def test_a_file_a_stream_and_an_exported_model_agree(tmp_path, onnx, name, slow):
     path = write(tmp_path / "scan.sxm", name, slow, lost=(5, 6))
-    (judged,) = judge(onnx_scans(), [Place(path)], every_line=True)
-    record, live = judged.record(), judged.live
+    (judged,) = predict_files(onnx_scans(), [InputFile(path)], every_line=True)
+    record, live = judged.record(), judged.line_verdicts
     _, lines, pixels, size = frame(name)
     recorded = read_scan(path).lines()  # rounded, as the file holds them
     stream = OnnxStream(onnx, lines=lines, pixels=pixels, size=size)
@@ -162,9 +164,9 @@ def test_the_first_line_with_a_signal_has_a_verdict(length):
 
 
 def test_too_few_lines_are_not_judged():
-    facts = {**Restless.facts, "min_lines": 8}
+    facts = {**Restless.metadata, "min_lines": 8}
     model = Restless()
-    model.facts = facts
+    model.metadata = facts
     heights = frame("48x48")[0]
     stream = model.live(lines=48)
     said = [stream.push(line).verdict for line in heights]
@@ -232,7 +234,7 @@ def test_a_complete_scan_is_resampled_as_ever():
 
     for lines, pixels in ((48, 48), (150, 150), (512, 512), (64, 256)):
         heights = np.random.default_rng(0).normal(size=(lines, pixels))
-        fitted = fit_heights(heights, Restless.facts)
+        fitted = fit_heights(heights, Restless.metadata)
         scaled = heights / np.abs(heights).max()
         scaled = scaled - np.median(scaled)
         expected = resample_scan(scaled / np.abs(scaled).max(), fitted.planned, 128)
@@ -242,7 +244,7 @@ def test_a_complete_scan_is_resampled_as_ever():
 
 def test_bounds_are_lines_of_the_file(tmp_path):
     path = write(tmp_path / "scan.sxm", "300x300", lost=(0, 10, 11))
-    fitted = fit_scan_lines(read_scan(path), Restless.facts)
+    fitted = fit_scan_lines(read_scan(path), Restless.metadata)
     assert fitted.bounds[0] == 1
     assert fitted.bounds[-1] == 300
     assert (np.diff(fitted.bounds) > 0).all()

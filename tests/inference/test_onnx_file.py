@@ -12,7 +12,7 @@ from helpers import ONCE, check_error, stm
 from stm_keras.errors import InputError, MismatchError, StmKerasError
 from stm_keras.inference import onnx_session
 from stm_keras.inference.onnx_file import Network, Refused
-from stm_keras.inference.onnx_scan import load_onnx
+from stm_keras.inference.onnx_model import load_onnx
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -218,7 +218,7 @@ WRONG = {
     ),
     "another number of classes": (
         lambda: network(STEP, step=True, facts={**FACTS, "classes": ["a", "b", "c"]}),
-        "does not fit what the file says",
+        "does not fit the metadata of its file",
     ),
     "another shape than was promised": (
         lambda: network(
@@ -226,7 +226,7 @@ WRONG = {
             {"zero": whole([0, 1])},
             True,
         ),
-        "does not fit what the file says",
+        "does not fit the metadata of its file",
     ),
 }
 
@@ -250,7 +250,7 @@ def no_inputs():
 
 
 WRONG["nothing that goes in"] = (no_inputs, "takes nothing")
-WRONG["caches of gigabytes"] = (caches, "does not fit what the file says")
+WRONG["caches of gigabytes"] = (caches, "does not fit the metadata of its file")
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -264,7 +264,7 @@ def test_what_a_network_gives_is_looked_at(name, tmp_path):
 def test_predict_says_in_one_line_what_is_wrong_with_a_model(tmp_path):
     np.save(tmp_path / "scan.npy", np.random.default_rng(0).normal(size=(24, 32)))
     for model, code, phrase in (
-        (endless(step=True), 3, "is no model that is run here"),
+        (endless(step=True), 3, "is not a model that is run here"),
         (network(PLAIN, {"matrix": np.full((4, 2), np.nan, np.float32)}), 4, "not finite"),
     ):
         path = written(model, tmp_path)

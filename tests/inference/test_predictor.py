@@ -5,8 +5,8 @@ import pytest
 from helpers import lattice_scans
 
 from stm_keras.errors import MismatchError
-from stm_keras.inference import predictor as subject
-from stm_keras.inference.predictor import Predictor, predict_logits
+from stm_keras.inference import keras_predictor as subject
+from stm_keras.inference.keras_predictor import KerasPredictor, predict_logits
 from stm_keras.inference.verdict import softmax, temperature
 from stm_keras.models import sequential, vit
 
@@ -17,7 +17,7 @@ FACTS = {"classes": ["a", "b", "c"], "pixels": 16, "max_lines": 8}
 def tiny():
     """Predictor of a tiny untrained ViT with three classes."""
     model = vit(3, pixels=16, max_lines=8, layers=1, heads=2, dim=8, mlp_dim=12)
-    return Predictor(model, FACTS)
+    return KerasPredictor(model, FACTS)
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_other_classes_are_refused(tiny):
 def live():
     """Predictor of a tiny untrained network that answers after every line."""
     facts = {**FACTS, "input": "scaled", "temperature": {"lines": [1, 8], "values": [4, 1]}}
-    return Predictor(sequential(3, 16, 8, width=2, units=4), facts)
+    return KerasPredictor(sequential(3, 16, 8, width=2, units=4), facts)
 
 
 def test_every_line_is_answered_in_one_pass(live, scans):
@@ -116,8 +116,8 @@ def test_every_line_is_answered_in_one_pass(live, scans):
 
 
 def test_the_temperature_is_that_of_the_lines_seen(live, scans):
-    assert temperature(live.facts, np.array([1, 8, 100])).tolist() == [4, 1, 1]
-    assert 1 < temperature(live.facts, 3) < 4
+    assert temperature(live.metadata, np.array([1, 8, 100])).tolist() == [4, 1, 1]
+    assert 1 < temperature(live.metadata, 3) < 4
     logits = live.logits(scans, lines=1)
     np.testing.assert_allclose(live.probabilities(scans, 1), softmax(logits, 4), atol=1e-6)
 

@@ -5,7 +5,7 @@ import pytest
 from helpers import ONCE
 
 from stm_keras.errors import DatasetError
-from stm_keras.inference.resample import fit_scan
+from stm_keras.inference.inputs import fit_scan
 from stm_keras.scan import Scan
 
 pytestmark = ONCE  # no backend changes what is tested here

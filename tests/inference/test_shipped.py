@@ -105,6 +105,6 @@ def test_the_shipped_models_are_whole():
     for model in shipped_models():
         assert model.card is not None, f"{model.name} has no card"
         assert {path.suffix for path in model.files} == {".keras", ".onnx"}
-        assert "/" not in json.dumps(model.facts.get("training", {}).get("command", ""))
+        assert "/" not in json.dumps(model.metadata.get("training", {}).get("command", ""))
     total = sum(path.stat().st_size for m in shipped_models() for path in m.files)
     assert total < 30e6

@@ -17,7 +17,7 @@ TAUGHT = ("h_si100", "h_si100_small")
 
 @pytest.mark.parametrize("name", TAUGHT)
 def test_rates_on_real_scans_are_in_the_file_and_on_the_card(name):
-    unknown = MODELS[name].facts["unknown"]
+    unknown = MODELS[name].metadata["unknown"]
     last = unknown["measured"]["128"]
     assert (last["scans"], last["sources"], last["sessions"]) == (105, 16, 27)
     assert last["auroc"] >= 0.945
@@ -39,7 +39,7 @@ def test_rates_on_real_scans_are_in_the_file_and_on_the_card(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_says_from_which_line_on_it_judges(name):
-    facts = MODELS[name].facts
+    facts = MODELS[name].metadata
     measured = facts["min_lines_measured"][str(facts["min_lines"])]
     assert measured["interval"][0] > 1 / 4
     assert measured["found"] > 0.5
@@ -50,14 +50,14 @@ def test_every_model_says_from_which_line_on_it_judges(name):
 
 def test_the_results_page_says_what_the_files_say():
     page = (REPOSITORY / "docs" / "results.md").read_text(encoding="utf-8")
-    models = surfaces((model.name, model.facts) for model in MODELS.values())
+    models = surfaces((model.name, model.metadata) for model in MODELS.values())
     assert render("surfaces.md", models=models).strip() in page
     assert "### h_si100, h_si100_small" in page
 
 
 def test_the_surface_page_says_what_the_file_says():
     page = (REPOSITORY / "docs" / "surface.md").read_text(encoding="utf-8")
-    measured = MODELS["h_si100"].facts["unknown"]["measured"]
+    measured = MODELS["h_si100"].metadata["unknown"]["measured"]
     for key in ("auroc", "found"):
         shown = "{:.3f} [{:.3f}, {:.3f}]" if key == "auroc" else "{:.0%} [{:.0%}, {:.0%}]"
         cells = [
@@ -86,7 +86,7 @@ def test_real_scans_are_called_unknown_after_the_threshold_of_the_file():
     others = read_unknown_surfaces(SHARED / "others.h5")
     chosen = np.flatnonzero(others.usable & others.whole & (others.lines == 128))[::4]
     heads = predictor.heads(others.images[chosen])["unknown"][:, -1]
-    limit = predictor.facts["unknown"]["thresholds"][-1]
+    limit = predictor.metadata["unknown"]["thresholds"][-1]
     assert np.mean(heads > limit) >= 0.8  # it learnt from these; 0.1.0 called half unknown
 
 

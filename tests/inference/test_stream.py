@@ -7,7 +7,8 @@ from helpers import ONCE
 from stm_keras.data.preprocess import resample_scan, scale_lines, standardise_lines
 from stm_keras.data.resample import LineResampler, fit_heights, lines_of, resample_line
 from stm_keras.errors import InputError, MismatchError, UsageError
-from stm_keras.inference.stream import Stream
+from stm_keras.inference.predictor import Predictor
+from stm_keras.inference.stream import LineStream
 from stm_keras.inference.verdict import (
     final_verdict,
     sigmoid,
@@ -22,19 +23,31 @@ pytestmark = ONCE  # no backend changes what is tested here
 FACTS = {"classes": ["a", "b", "c"], "pixels": 8, "max_lines": 6, "input": "scaled"}
 
 
-def step(line, cache):
-    """Answer with the sums so far of three pixels, and two of the line."""
-    cache = cache + line[0, 0]
-    return {
-        "state": cache[None, :3],
-        "change": line[0, :, 3:4],
-        "unknown": cache[None, :1],
-    }, cache
+class Sums(Predictor):
+    """Answers with the sums so far of three pixels, and two of the line."""
+
+    every_line = True
+
+    def __init__(self, metadata):
+        self.metadata = metadata
+
+    def outputs(self, images, batch_size=64, progress=None, lines=None):
+        raise NotImplementedError
+
+    def start_scan(self):
+        return np.zeros(8, np.float32)
+
+    def step(self, line, cache):
+        cache = cache + line[0, 0]
+        return {
+            "state": cache[None, :3],
+            "change": line[0, :, 3:4],
+            "unknown": cache[None, :1],
+        }, cache
 
 
 def stream(lines=None, size=None, **facts):
-    first = np.zeros(8, np.float32)
-    return Stream({**FACTS, **facts}, step, first, lines=lines, size=size)
+    return LineStream(Sums({**FACTS, **facts}), lines=lines, size=size)
 
 
 def scan(lines=6, pixels=8, seed=0):

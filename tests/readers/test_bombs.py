@@ -30,7 +30,7 @@ from itertools import islice
 from pathlib import Path
 import h5py, PIL.Image, scipy.sparse
 from stm_keras.errors import StmKerasError
-from stm_keras.inference.scan_inputs import read_candidates
+from stm_keras.inference.scan_input import read_scan_inputs
 from stm_keras.readers import each_scan
 from stm_keras.data.load import load_dataset
 warnings.simplefilter("ignore")
@@ -39,7 +39,7 @@ def info(path):
     return sum(1 for _ in each_scan(path)[1])
 def predict(path):
     facts = {"pixels": 128, "max_lines": 128, "classes": ()}
-    return sum(1 for _ in islice(read_candidates(Path(path), facts), 3))
+    return sum(1 for _ in islice(read_scan_inputs(Path(path), facts), 3))
 def dataset(path):
     return len(load_dataset(path, shape=None).images[:])
 def peak():

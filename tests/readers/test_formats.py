@@ -12,7 +12,7 @@ from scan_files import surface, sxm
 
 from stm_keras.data.load import load_dataset
 from stm_keras.errors import DatasetError, ScanError
-from stm_keras.inference.find_files import LeftOut, find_places
+from stm_keras.inference.find_files import LeftOut, find_files
 from stm_keras.readers import read_scan
 from stm_keras.readers.formats import FORMATS, Format, scan_format
 from stm_keras.readers.scan_file import Image, ScanFile
@@ -56,7 +56,7 @@ def test_folders_and_messages_know_a_new_format(made_up):
     other.write_text("hello")
     made_up.with_name("cut.made").write_bytes(b"Made up of curves")
     left_out = LeftOut()
-    places = find_places([made_up.parent], left_out=left_out)
+    places = find_files([made_up.parent], left_out=left_out)
     assert [place.path.name for place in places] == ["a.made", "cut.made"]
     assert list(left_out.files) == [other]
     with pytest.raises(
@@ -99,7 +99,7 @@ def test_a_file_whose_suffix_claims_a_scan_is_not_passed_over(tmp_path):
     for name in ("film.flm", "old.SM2", "notes.txt"):
         (tmp_path / name).write_bytes(b"hello")
     left_out = LeftOut()
-    places = list(find_places([tmp_path], left_out=left_out))
+    places = list(find_files([tmp_path], left_out=left_out))
     assert {place.path.name: place.named for place in places} == {
         "film.flm": True,
         "old.SM2": True,

@@ -8,8 +8,8 @@ from scan_files import surface
 from scipy.io import savemat
 
 from stm_keras.errors import InputError, NoImageError, UnclearError
-from stm_keras.inference.resample import read_scan_file
-from stm_keras.inference.scan_inputs import read_candidates
+from stm_keras.inference.inputs import read_scan_file
+from stm_keras.inference.scan_input import read_scan_inputs
 from stm_keras.readers import read_scan, read_scans
 
 SCANS = np.stack([surface(24, 24, seed) * (1 + seed) for seed in range(6)])
@@ -103,7 +103,7 @@ def votes():
 @pytest.mark.parametrize("name", DATASETS)
 def test_all_scans_of_a_dataset_are_judged_as_they_lay(tmp_path, name):
     DATASETS[name](tmp_path / "a")
-    found = [candidate.heights for candidate in read_candidates(tmp_path / "a", FACTS)]
+    found = [scan_input.heights for scan_input in read_scan_inputs(tmp_path / "a", FACTS)]
     assert len(found) == (4 if "four" in name else 6)
     np.testing.assert_allclose(found, SCANS[: len(found)])
 
@@ -186,7 +186,7 @@ def test_what_does_not_tell_its_scans_apart_is_refused(tmp_path, name):
             read(tmp_path / "a")
         assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match=phrase):
-        list(read_candidates(tmp_path / "a", FACTS))
+        list(read_scan_inputs(tmp_path / "a", FACTS))
 
 
 def test_the_user_may_say_which_array_is_meant(tmp_path):
@@ -218,7 +218,7 @@ def test_channels_of_one_scan_stay_one_scan(tmp_path):
 def test_images_in_another_order_say_how_to_order_them(tmp_path, write, images):
     write(tmp_path / "a", images=images)
     with pytest.raises(InputError, match=r"moveaxis\(images, -1, 0\)|\[\.\.\., 0\]"):
-        list(read_candidates(tmp_path / "a", FACTS))
+        list(read_scan_inputs(tmp_path / "a", FACTS))
 
 
 NO_FRAMES = {  # shapes that are tables of colours, curves, lines of spectra, pictures
@@ -250,7 +250,7 @@ def test_an_array_that_is_not_a_frame_is_refused(tmp_path, write, name):
         read_scan(tmp_path / "a")
     assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match=message):
-        list(read_candidates(tmp_path / "a", FACTS))
+        list(read_scan_inputs(tmp_path / "a", FACTS))
 
 
 @pytest.mark.parametrize("colours", [3, 4])
@@ -263,7 +263,7 @@ def test_a_picture_in_colour_is_not_taken_for_scans(tmp_path, write, colours):
     ):
         read_scans(tmp_path / "a")
     with pytest.raises(UnclearError, match="either a picture in colour"):
-        list(read_candidates(tmp_path / "a", FACTS))
+        list(read_scan_inputs(tmp_path / "a", FACTS))
 
 
 def test_weights_of_a_network_are_not_scans(tmp_path):

@@ -13,8 +13,8 @@ import pytest
 from stm_keras.data.draw import draw_scan
 from stm_keras.errors import InputError
 from stm_keras.evaluation.style import COLOURS, NO_CLASS, verdict_colour
-from stm_keras.inference.judge import ScanVerdict
-from stm_keras.inference.scan_result import Judged
+from stm_keras.inference.scan_result import ScanResult
+from stm_keras.inference.verdict import ScanVerdict
 from stm_keras.reports.scans import ScanReport, short
 from stm_keras.scan import Scan
 
@@ -31,7 +31,7 @@ KINDS = {
 def judged(kind):
     """Make up a scan with a verdict of this kind."""
     heights = np.random.default_rng(0).normal(size=(8, 16)) * 1e-10
-    candidate = SimpleNamespace(
+    scan_input = SimpleNamespace(
         scan=None,
         index=0,
         heights=heights,
@@ -48,7 +48,7 @@ def judged(kind):
     state = np.full((8, 2), [0.3, 0.7])
     about = {"probabilities": (0.3, 0.7), "lines": 8, **KINDS[kind]}
     verdict = ScanVerdict(classes=CLASSES, state=state, change_lines=(), **about)
-    return Judged(Path(f"{kind}.sxm"), CLASSES, candidate, verdict)
+    return ScanResult(Path(f"{kind}.sxm"), CLASSES, scan_input, verdict)
 
 
 def test_each_verdict_has_a_colour_of_its_own():
@@ -89,7 +89,7 @@ def shown(part):
 
 
 def test_a_page_counts_each_verdict_and_names_a_class_where_it_is_one(tmp_path):
-    broken = Judged(Path("cut.sxm"), CLASSES, error=InputError("cut.sxm: <cut>."))
+    broken = ScanResult(Path("cut.sxm"), CLASSES, error=InputError("cut.sxm: <cut>."))
     page = write(tmp_path / "a.html", [*map(judged, KINDS), broken])
     assert page.find(".//h1").text == "6 scans"
     cards = {shown(card) for card in page.iter("label")}
@@ -118,7 +118,7 @@ def test_cards_choose_rows_without_a_script(tmp_path):
 
 
 def test_every_link_leads_to_a_picture_or_back_to_its_row(tmp_path):
-    broken = Judged(Path("cut.sxm"), CLASSES, error=InputError("cut.sxm: cut."))
+    broken = ScanResult(Path("cut.sxm"), CLASSES, error=InputError("cut.sxm: cut."))
     page = write(tmp_path / "a.html", [judged("poor"), broken, judged("unsure")])
     ids = {part.get("id") for part in page.iter()}
     links = [link.get("href") for link in page.iter("a")]
@@ -128,8 +128,11 @@ def test_every_link_leads_to_a_picture_or_back_to_its_row(tmp_path):
 
 def test_a_picture_has_the_shape_of_the_scan(tmp_path):
     scan = judged("poor")
-    heights = scan.candidate.heights
-    scan.candidate.frame = lambda: (heights, 3.0)  # (8, 16) pixels, 3 times as high as wide
+    heights = scan.scan_input.heights
+    scan.scan_input.frame = lambda: (
+        heights,
+        3.0,
+    )  # (8, 16) pixels, 3 times as high as wide
     page = write(tmp_path / "a.html", [scan])
     (figure,) = page.iter("figure")
     assert figure.get("style") == "--ratio:0.6667"
@@ -153,10 +156,10 @@ def test_a_timeline_is_in_the_order_of_recording_where_files_tell_it(tmp_path):
         scan = judged(kind)
         valid = np.ones((8, 16), bool)
         start = datetime(2015, 10, 3, hour)
-        scan.candidate.scan = Scan(scan.candidate.heights, valid, started=start)
+        scan.scan_input.scan = Scan(scan.scan_input.heights, valid, started=start)
         return scan
 
-    broken = Judged(Path("cut.sxm"), CLASSES, error=InputError("cut.sxm: cut."))
+    broken = ScanResult(Path("cut.sxm"), CLASSES, error=InputError("cut.sxm: cut."))
     scans = [began("poor", 15), broken, began("unsure", 9)]
     timeline = write(tmp_path / "a.html", scans).find(".//section")
     links = {
@@ -220,8 +223,8 @@ def test_a_sheet_has_the_shape_of_the_scan(shape):
     from stm_keras.reports.sheets import plot_judged
 
     scan = judged("poor")
-    heights = scan.candidate.heights
-    scan.candidate.frame = lambda: (heights, 2 * shape)
+    heights = scan.scan_input.heights
+    scan.scan_input.frame = lambda: (heights, 2 * shape)
     figure = plot_judged(scan)
     figure.draw_without_rendering()
     box = figure.axes[0].get_window_extent()
@@ -233,7 +236,7 @@ def test_labels_of_near_tip_changes_and_long_remarks_do_not_overlap():
     from stm_keras.reports.sheets import plot_judged
 
     scan = judged("unsure")
-    scan.candidate.remarks = ("a remark that fills the line",) * 5
+    scan.scan_input.remarks = ("a remark that fills the line",) * 5
     verdict = replace(scan.verdict, change_lines=(3, 4, 5))
     figure = plot_judged(replace(scan, verdict=verdict))
     figure.draw_without_rendering()

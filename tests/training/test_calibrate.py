@@ -6,8 +6,9 @@ from helpers import ONCE, logged, made_up_dataset
 from streaming import shaken
 
 from stm_keras.data.split import split_dataset
-from stm_keras.inference.model_file import read_facts, save_model
-from stm_keras.inference.predictor import Predictor
+from stm_keras.inference.find_model import read_metadata
+from stm_keras.inference.keras_predictor import KerasPredictor
+from stm_keras.inference.model_file import save_model
 from stm_keras.models import sequential, vit
 from stm_keras.runs import Run
 from stm_keras.training import calibrate as subject
@@ -20,7 +21,7 @@ CLASSES = ("individual atoms", "asymmetries/dimers", "rows", "generic defects")
 FACTS = {"classes": list(CLASSES), "pixels": 128, "max_lines": 128}
 
 
-class Sure(Predictor):
+class Sure(KerasPredictor):
     """Wrong once, or as often as is said, in four times, and always sure of it."""
 
     every_line = False
@@ -71,14 +72,14 @@ def test_a_streaming_model_gets_thresholds_for_its_heads(tmp_path, monkeypatch):
     save_model(model, run.file("best.keras"), {**FACTS, "input": "scaled"})
     with logged() as said:
         predictor = calibrate([(run, split)], dataset)
-    facts = read_facts(run.file("best.keras"))
-    assert predictor.facts == facts
+    facts = read_metadata(run.file("best.keras"))
+    assert predictor.metadata == facts
     assert len(facts["unknown"]["thresholds"]) == len(facts["unknown"]["lines"]) == 10
     assert 0 < facts["change"]["threshold"] < 1
     assert said[0].startswith(f"Calibrated on {len(split.parts['validation'])} scans: ")
     with logged() as said:
         again = calibrate([(run, split)], dataset)
-    assert again.facts == facts
+    assert again.metadata == facts
     assert not said
 
 
@@ -100,7 +101,7 @@ def test_a_threshold_for_unknown_surfaces_is_that_after_as_many_lines():
 
 def test_a_model_of_whole_scans_has_no_other_thresholds():
     model = vit(4, 128, 128, layers=1, heads=1, dim=4, mlp_dim=4)
-    facts = fit_reliability([Predictor(model, FACTS)], [made_up_dataset(16)])
+    facts = fit_reliability([KerasPredictor(model, FACTS)], [made_up_dataset(16)])
     fewest = {"min_lines", "min_lines_measured"}
     assert set(facts) == {"temperature", "confidence", "unsure"} | fewest
 

@@ -58,14 +58,14 @@ def test_the_network_learns_as_if_there_were_no_trees(runs):
             strict=True,
         ):
             np.testing.assert_allclose(one, two, atol=1e-5, err_msg=layer.name)
-    assert predictor.facts["parameters"] == predictor.model.count_params()
-    assert predictor.facts["parameters"] > alone.facts["parameters"]
+    assert predictor.metadata["parameters"] == predictor.model.count_params()
+    assert predictor.metadata["parameters"] > alone.metadata["parameters"]
 
 
 def test_trees_are_fitted_once_and_calibrated(runs, data):
     (run, predictor, said), _ = runs
     assert sum("Fitting trees" in text for text in said) == 1
-    assert "temperature" in predictor.facts
+    assert "temperature" in predictor.metadata
     before = run.file("best.keras").read_bytes()
     _, again, told = trained(run.path, data, 4)
     assert run.file("best.keras").read_bytes() == before

@@ -186,7 +186,8 @@ def assert_same(one, two):
         assert theirs == pytest.approx(mine, rel=2e-4, abs=2e-5)
     mine, theirs = (load_predictor(path / "best.keras") for path in (one.path, two))
     assert (
-        mine.facts["training"]["best"]["epoch"] == theirs.facts["training"]["best"]["epoch"]
+        mine.metadata["training"]["best"]["epoch"]
+        == theirs.metadata["training"]["best"]["epoch"]
     )
     for a, b in zip(mine.model.get_weights(), theirs.model.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-4)

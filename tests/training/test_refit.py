@@ -11,7 +11,7 @@ from stm_keras.config import load_config
 from stm_keras.data.load import save_dataset
 from stm_keras.data.split import split_dataset
 from stm_keras.errors import ConfigError, TrainingError
-from stm_keras.inference.evaluate import judge
+from stm_keras.inference.evaluate import predict_by_lines
 from stm_keras.inference.model_file import load_predictor
 from stm_keras.runs import Run
 from stm_keras.training import calibrate, network_trees
@@ -65,7 +65,7 @@ def again(tmp_path_factory, data):
         patch.setattr(subject, "add_trees", _fail_below)
         with pytest.raises(TrainingError, match="stopped"):
             trained(folder, data)
-        assert "temperature" not in load_predictor(folder / "best.keras").facts
+        assert "temperature" not in load_predictor(folder / "best.keras").metadata
         patch.setattr(subject, "add_trees", add_trees)
         patch.setattr(subject, "adopt_refit", note)
         return *trained(folder, data), first[0]
@@ -80,10 +80,10 @@ def _fail_below(config, run, dataset, split, **fewest):
 def test_all_that_is_not_tested_teaches_network_and_trees(again):
     run, second, _, split, said, first = again
     validation = len(split.parts["validation"])
-    counts = first.facts["training"]["counts"]
+    counts = first.metadata["training"]["counts"]
     taught = counts["taught"] + validation
-    assert second.facts["training"]["counts"] == {**counts, "taught": taught}
-    assert second.facts["training"]["refit"] == validation
+    assert second.metadata["training"]["counts"] == {**counts, "taught": taught}
+    assert second.metadata["training"]["refit"] == validation
     assert any(f"Fitting trees on {taught} scans" in text for text in said)
     weights = [each.model.get_layer("state").get_weights()[0] for each in (first, second)]
     assert np.abs(weights[0] - weights[1]).max() > 1e-4
@@ -96,16 +96,18 @@ def test_all_that_is_not_tested_teaches_network_and_trees(again):
 
 def test_what_the_first_model_says_of_itself_is_kept(again):
     run, second, dataset, split, _, first = again
-    assert {"temperature", "confidence", "unsure", "unknown", "change"} <= set(first.facts)
-    for key in set(first.facts) | set(second.facts) - {"training"}:
-        assert key == "training" or first.facts[key] == second.facts[key], key
+    assert {"temperature", "confidence", "unsure", "unknown", "change"} <= set(
+        first.metadata
+    )
+    for key in set(first.metadata) | set(second.metadata) - {"training"}:
+        assert key == "training" or first.metadata[key] == second.metadata[key], key
     other = load_predictor(run.below("calibration-2").file("best.keras"))
-    other = replace(other, facts=first.facts)
+    other = replace(other, metadata=first.metadata)
     count = len(split.parts["validation"])
     chosen, by_lines = load_predictions(run, VALIDATION)
     np.testing.assert_array_equal(chosen[:count], split.parts["validation"])
     for model, asked in ((first, slice(count)), (other, slice(count, None))):
-        for lines, found in judge(model, dataset, chosen[asked]).items():
+        for lines, found in predict_by_lines(model, dataset, chosen[asked]).items():
             np.testing.assert_allclose(by_lines[lines][asked], found, atol=1e-5)
 
 
@@ -118,12 +120,12 @@ def test_another_model_is_asked_about_other_scans(again):
     taught = np.setdiff1d(split.parts["train"], asked)
     assert not set(groups[asked]) & set(groups[taught])
     other = load_predictor(run.below("calibration-2").file("best.keras"))
-    counts = other.facts["training"]["counts"]
+    counts = other.metadata["training"]["counts"]
     assert counts["train"] == len(taught) + len(split.parts["validation"])
     assert counts["validation"] == len(asked)
     assert counts["test"] == len(split.parts["test"])
     known = {"folds": 2, "scans": len(chosen)}
-    assert predictor.facts["training"]["calibration"] == known
+    assert predictor.metadata["training"]["calibration"] == known
     assert [own.path.name for own in run.trainings()] == ["again", "calibration-2", "refit"]
     assert all(own.epochs() for own in run.trainings())
 
@@ -180,7 +182,7 @@ def given(monkeypatch):
         given.append("taught" if taught else validation)
         return {"rejection": None, "unknown": None, "changes": None}
 
-    monkeypatch.setattr("stm_keras.training.report.trust_scores", note)
+    monkeypatch.setattr("stm_keras.training.report.reliability_scores", note)
     return given
 
 

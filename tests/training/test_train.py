@@ -93,7 +93,7 @@ def test_a_run_keeps_everything(tmp_path, scans):
     assert environment["backend"] == keras.config.backend()
     assert environment["dataset"]["sha256"] == dataset.digest()
     best = max(rows, key=lambda row: (row["val_auroc"], -row["epoch"]))
-    assert predictor.facts["training"]["best"]["epoch"] == best["epoch"]
+    assert predictor.metadata["training"]["best"]["epoch"] == best["epoch"]
 
     validation = split.parts["validation"]
     labels = dataset.labels[validation]
@@ -324,8 +324,8 @@ def test_a_streaming_model_learns_from_votes_lines_and_other_surfaces(
     config = load_config(None, [*LIVE, f"data.path={scans}", "train.epochs=2", *settings])
     run = Run.start(tmp_path / "run", config)
     predictor, dataset, split = train(config, run)
-    assert predictor.facts["training"]["best"]["epoch"] == 2
-    assert predictor.facts["input"] == "scaled"
+    assert predictor.metadata["training"]["best"]["epoch"] == 2
+    assert predictor.metadata["input"] == "scaled"
     assert set(predictor.heads(dataset.images[:3])) == {"change", "unknown"}
     assert {"temperature", "unsure", "unknown", "change"} <= set(predictor.facts)
 

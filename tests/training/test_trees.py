@@ -10,8 +10,8 @@ from helpers import ONCE, check_error, logged, stm, write_dataset
 from stm_keras.config import load_config
 from stm_keras.data.load import load_dataset
 from stm_keras.errors import UsageError
-from stm_keras.inference.find_model import find_model, is_model
-from stm_keras.inference.model_file import load_predictor, read_facts
+from stm_keras.inference.find_model import find_model, is_model, read_metadata
+from stm_keras.inference.model_file import load_predictor
 from stm_keras.runs import Run
 from stm_keras.training.trees import train_trees
 
@@ -69,7 +69,7 @@ def test_a_run_of_trees_holds_what_other_runs_hold(folder):
 
 
 def test_the_file_tells_how_it_was_made(folder):
-    facts = read_facts(folder / "best.skops")
+    facts = read_metadata(folder / "best.skops")
     assert facts["training"]["config"]["model"]["name"] == "trees"
     counts = facts["training"]["counts"]
     assert counts["taught"] == counts["train"] + counts["validation"]
@@ -112,7 +112,7 @@ def test_the_same_command_again_fits_nothing(folder, scans):
         predictor, _, split = train_trees(config, Run.open(folder))
     assert (folder / "best.skops").read_bytes() == before
     assert told == []
-    assert list(predictor.classes) == read_facts(folder / "best.skops")["classes"]
+    assert list(predictor.classes) == read_metadata(folder / "best.skops")["classes"]
     assert len(split.parts["test"])
 
 
@@ -120,7 +120,7 @@ def test_few_labels_and_no_refit(scans, tmp_path):
     more = ["model.refit=false", "data.labels=24", f"data.path={scans}", "seed=3"]
     config = load_config(None, [*QUICK, *more])
     predictor, _, _ = train_trees(config, Run.start(tmp_path / "run", config))
-    assert predictor.facts["training"]["counts"]["taught"] == 24
+    assert predictor.metadata["training"]["counts"]["taught"] == 24
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_predict_analyze_and_info_know_trees(folder, scans):
     records = [json.loads(line) for line in result.stdout.splitlines()]
     assert len(records) == 96
     assert set(records[0]["probabilities"]) == set(
-        read_facts(folder / "best.skops")["classes"]
+        read_metadata(folder / "best.skops")["classes"]
     )
     result = stm("analyze", folder, "--json")
     assert result.exit_code == 0, result.stderr

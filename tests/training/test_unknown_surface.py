@@ -7,8 +7,8 @@ from streaming import shaken
 
 from stm_keras.data.unknown_surfaces import UnknownSurfaces
 from stm_keras.errors import DatasetError, MismatchError
+from stm_keras.inference.keras_predictor import KerasPredictor
 from stm_keras.inference.model_file import load_predictor, save_model
-from stm_keras.inference.predictor import Predictor
 from stm_keras.models import sequential
 from stm_keras.training import surface_features
 from stm_keras.training import unknown_surface as subject
@@ -43,7 +43,7 @@ def _small(monkeypatch):
 
 @pytest.fixture(scope="module")
 def predictor():
-    return Predictor(shaken(sequential(4, SIZE, SIZE, **CONFIG)), FACTS)
+    return KerasPredictor(shaken(sequential(4, SIZE, SIZE, **CONFIG)), FACTS)
 
 
 def lattices(count, sessions, seed=0):
@@ -85,7 +85,7 @@ def test_other_surfaces_are_told_and_classes_stay(predictor, tmp_path):
     for head in ("state", "change"):
         np.testing.assert_allclose(before[head], after[head], atol=1e-4, rtol=1e-5)
     assert np.abs(before["unknown"] - after["unknown"]).max() > 0.1
-    facts = taught.facts["unknown"]
+    facts = taught.metadata["unknown"]
     last = facts["measured"]["32"]
     assert last["auroc"] > 0.95
     assert last["found"] > 0.8
@@ -99,12 +99,14 @@ def test_other_surfaces_are_told_and_classes_stay(predictor, tmp_path):
     assert set(last["by_kind"]) == {"hills", "molecules"}
     assert facts["taught_by"]["lab 0"] == {"licence": "MIT", "scans": 4}
     assert facts["lines"][-1] == SIZE
-    row = taught.facts["min_lines_measured"]["1"]
+    row = taught.metadata["min_lines_measured"]["1"]
     assert row["found"] == facts["measured"]["1"]["found"]
-    assert taught.facts["min_lines"] == 1  # the only number of lines that was asked about
+    assert (
+        taught.metadata["min_lines"] == 1
+    )  # the only number of lines that was asked about
     fresh = taught.heads(blobs(4, 9))["unknown"][:, -1]
     assert fresh.min() > facts["thresholds"][-1]
-    save_model(taught.model, tmp_path / "taught.keras", taught.facts)
+    save_model(taught.model, tmp_path / "taught.keras", taught.metadata)
     copy = load_predictor(tmp_path / "taught.keras")
     np.testing.assert_allclose(copy.heads(blobs(4, 9))["unknown"][:, -1], fresh, atol=1e-6)
     again = fit_unknown_surface(copy, known, strange)  # of a model that was taught before
@@ -117,7 +119,7 @@ def test_what_scores_has_not_taught(predictor):
     known = lattices(48, 6)
     alike = lattices(32, 0, 7).images
     taught = fit_unknown_surface(predictor, known, others(alike))
-    last = taught.facts["unknown"]["measured"]["32"]
+    last = taught.metadata["unknown"]["measured"]["32"]
     assert 0.2 < last["auroc"] < 0.8
     assert last["found"] < 0.5
 
@@ -160,7 +162,7 @@ def test_what_cannot_be_taught_is_told(predictor):
         fit_unknown_surface(predictor, known, others(blobs(4, 1), sources=1))
     with pytest.raises(MismatchError, match="others.h5: the model judges lines of 32"):
         fit_unknown_surface(predictor, known, others(blobs(4, 1)[:, :, :16]))
-    foreign = Predictor(predictor.model, {**FACTS, "training": None})
+    foreign = KerasPredictor(predictor.model, {**FACTS, "training": None})
     with pytest.raises(MismatchError, match="Only a `sequential` network"):
         fit_unknown_surface(foreign, known, others(blobs(4, 1)))
     with pytest.raises(DatasetError, match="two sessions at least"):

@@ -16,7 +16,7 @@ from helpers import REPOSITORY
 
 from stm_keras.errors import InputError, StmKerasError
 from stm_keras.trees.features import scan_features
-from stm_keras.trees.file import FACTS, load_trees, save_trees
+from stm_keras.trees.file import METADATA, load_trees, save_trees
 from stm_keras.trees.model import fit_trees
 
 HOSTILE = Path(__file__).parents[3] / "shared" / "cases" / "hostile"
@@ -148,8 +148,8 @@ def test_arrays_have_the_shapes_that_scikit_learn_gave_them(entries, tmp_path):
 
 
 def test_the_features_of_trees_are_those_of_their_scans(entries, tmp_path):
-    facts = json.loads(entries[FACTS]) | {"pixels": 512}
-    path = write(tmp_path / "bad.skops", entries | {FACTS: json.dumps(facts)})
+    facts = json.loads(entries[METADATA]) | {"pixels": 512}
+    path = write(tmp_path / "bad.skops", entries | {METADATA: json.dumps(facts)})
     with pytest.raises(InputError, match=r"bad\.skops: the trees are damaged"):
         load_trees(path)
 
@@ -175,7 +175,7 @@ PROGRAM = """
 import sys, numpy as np
 from pathlib import Path
 from stm_keras.errors import StmKerasError
-from stm_keras.inference.keras_free import load_trees_predictor
+from stm_keras.inference.trees_model import load_trees_predictor
 scans = np.random.default_rng(0).normal(size=(8, 16, 16)).cumsum(2)
 for path in sorted(Path(sys.argv[1]).iterdir()):
     print(path.name, end=" ", flush=True)
@@ -218,7 +218,7 @@ def test_any_number_in_a_file_may_be_odd(entries, tmp_path):
 
 
 def test_any_value_of_a_schema_may_be_odd(entries, tmp_path):
-    from stm_keras.inference.keras_free import load_trees_predictor
+    from stm_keras.inference.trees_model import load_trees_predictor
 
     rng, told = random.Random(0), []
     scans = np.random.default_rng(0).normal(size=(2, 16, 16)).cumsum(2)

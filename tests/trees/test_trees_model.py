@@ -9,8 +9,8 @@ from helpers import lattice_scans
 
 from stm_keras.errors import InputError, OutputError
 from stm_keras.trees.features import scan_features
-from stm_keras.trees.file import FACTS, load_trees, read_tree_facts, save_trees
-from stm_keras.trees.model import fit_trees, whole_and_begun
+from stm_keras.trees.file import METADATA, load_trees, read_tree_metadata, save_trees
+from stm_keras.trees.model import fit_trees, whole_and_partial
 
 SETTINGS = {
     "seed": 0,
@@ -70,17 +70,17 @@ def test_parameters_are_those_of_both(learned):
     assert least < trees.count_params() <= most
 
 
-def test_scans_are_learned_whole_and_begun():
+def test_scans_are_learned_whole_and_partial():
     scans = lattice_scans([0, 1, 2], lines=16, pixels=16)
-    found = whole_and_begun(scans, np.array([2, 0]), 3, seed=1)
+    found = whole_and_partial(scans, np.array([2, 0]), 3, seed=1)
     assert found.shape[:2] == (2, 4)
     np.testing.assert_allclose(found[:, 0], scan_features(scans[[2, 0]]), atol=1e-6)
     lines = 2 ** found[:, 1:, 0]
     assert ((lines >= 1) & (lines <= 16)).all()
     assert len(np.unique(lines)) > 2
-    alone = whole_and_begun(scans, np.array([0]), 3, seed=1)
+    alone = whole_and_partial(scans, np.array([0]), 3, seed=1)
     np.testing.assert_allclose(found[1], alone[0], atol=1e-6)
-    assert whole_and_begun(scans, np.array([1]), 0, seed=1).shape[:2] == (1, 1)
+    assert whole_and_partial(scans, np.array([1]), 0, seed=1).shape[:2] == (1, 1)
 
 
 @pytest.mark.smoke
@@ -90,7 +90,7 @@ def test_a_saved_file_is_the_same(learned, file):
     found = loaded.probabilities(features)
     np.testing.assert_array_equal(found, trees.probabilities(features))
     assert {key: facts[key] for key in KNOWN} == KNOWN
-    assert read_tree_facts(file) == facts
+    assert read_tree_metadata(file) == facts
     assert loaded.count_params() == trees.count_params()
 
 
@@ -113,7 +113,7 @@ def test_a_file_that_holds_other_types_is_not_loaded(tmp_path, capsys):
     path = tmp_path / "bad.skops"
     skops.io.dump({"boosted": Harmful(), "logistic": None}, path)
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(FACTS, json.dumps({"format": 1, **KNOWN}))
+        archive.writestr(METADATA, json.dumps({"format": 1, **KNOWN}))
     with pytest.raises(
         InputError, match=r"bad\.skops: holds code, or a part .* not loaded"
     ):
@@ -128,7 +128,7 @@ def test_a_file_of_other_contents_is_not_loaded(learned, tmp_path):
         path = tmp_path / f"{name}.skops"
         skops.io.dump(parts, path)
         with zipfile.ZipFile(path, "a") as archive:
-            archive.writestr(FACTS, json.dumps({"format": 1, **KNOWN}))
+            archive.writestr(METADATA, json.dumps({"format": 1, **KNOWN}))
         with pytest.raises(
             InputError, match=f"{name}.skops: holds no trees and regression"
         ):
@@ -138,15 +138,15 @@ def test_a_file_of_other_contents_is_not_loaded(learned, tmp_path):
 def test_facts_and_trees_must_fit(learned, tmp_path):
     path = tmp_path / "a.skops"
     save_trees(learned[0], path, {**KNOWN, "classes": ["a", "b"]})
-    with pytest.raises(InputError, match="the trees do not fit what the file says"):
+    with pytest.raises(InputError, match="the trees do not fit the metadata of the file"):
         load_trees(path)
 
 
 def test_damaged_files_are_named(file, tmp_path):
     with pytest.raises(InputError, match=r"no\.skops: does not exist"):
-        read_tree_facts(tmp_path / "no.skops")
+        read_tree_metadata(tmp_path / "no.skops")
     with pytest.raises(InputError, match=r"is a folder"):
-        read_tree_facts(tmp_path)
+        read_tree_metadata(tmp_path)
     cut = tmp_path / "cut.skops"
     cut.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(
@@ -156,7 +156,7 @@ def test_damaged_files_are_named(file, tmp_path):
     other = tmp_path / "other.skops"
     with zipfile.ZipFile(other, "w") as archive:
         archive.writestr("a.txt", "hello")
-    with pytest.raises(InputError, match=r"other\.skops: is no \.skops file of stm-keras"):
+    with pytest.raises(InputError, match=r"other\.skops: is not a \.skops file of stm-keras"):
         load_trees(other)
 
 
@@ -164,7 +164,7 @@ def test_damaged_files_are_named(file, tmp_path):
     ("facts", "message"),
     [
         ("{", "is damaged"),
-        ("[]", "no object"),
+        ("[]", "not an object"),
         ('{"format": 2}', "of a newer stm-keras"),
         ('{"format": 1, "classes": []}', "no `pixels`"),
     ],
@@ -173,6 +173,6 @@ def test_damaged_facts_are_named(tmp_path, facts, message):
     path = tmp_path / "a.skops"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("schema.json", "{}")
-        archive.writestr(FACTS, facts)
+        archive.writestr(METADATA, facts)
     with pytest.raises(InputError, match=message):
-        read_tree_facts(path)
+        read_tree_metadata(path)

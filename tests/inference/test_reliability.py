@@ -5,7 +5,7 @@ import pytest
 from helpers import ONCE, made_up_dataset
 
 from stm_keras.inference import evaluate as subject
-from stm_keras.inference.evaluate import changed_scans, trust_scores
+from stm_keras.inference.evaluate import changed_scans, reliability_scores
 
 pytestmark = ONCE  # no backend changes what is tested here
 
@@ -14,7 +14,7 @@ class Oracle:
     """Knows every class, every change, and that only made-up scans are known."""
 
     every_line = True
-    facts = {"unknown": {"thresholds": [0.2, 0.5]}, "change": {"threshold": 0.5}}
+    metadata = {"unknown": {"thresholds": [0.2, 0.5]}, "change": {"threshold": 0.5}}
 
     def __init__(self, *known):
         self.known = {bytes(np.asarray(image)): i for part in known for i, image in part}
@@ -36,7 +36,7 @@ class Oracle:
 
 @pytest.fixture
 def few(monkeypatch):
-    monkeypatch.setattr(subject, "NUM_OTHER", 19)
+    monkeypatch.setattr(subject, "NUM_UNKNOWN", 19)
     monkeypatch.setattr(subject, "NUM_CHANGED", 24)
 
 
@@ -48,7 +48,9 @@ def test_an_oracle_gets_full_marks(few):
     oracle.change_line = dict(zip(map(bytes, scans.images), scans.change_line, strict=True))
     for image, vote in zip(part.images, votes, strict=True):
         oracle.change_line[bytes(image)] = 40 if vote else -1
-    scores = trust_scores(oracle, part, oracle.probabilities(part.images), part.session)
+    scores = reliability_scores(
+        oracle, part, oracle.probabilities(part.images), part.session
+    )
     assert scores["unknown"]["auroc"] == 1
     assert scores["unknown"]["threshold"] == 0.5
     assert scores["unknown"]["found"] == 1
@@ -62,7 +64,7 @@ def test_scans_that_taught_a_model_do_not_say_how_well_it_knows_them(few):
     votes = np.arange(16) % 2
     part = made_up_dataset(16, 4, parameters={"tip_change_votes": votes})
     oracle = Oracle(enumerate(part.images))
-    scores = trust_scores(oracle, part, taught=True)
+    scores = reliability_scores(oracle, part, trained_on=True)
     assert scores["unknown"] is None
     assert "found" in scores["changes"]
     assert "votes" not in scores["changes"]
@@ -70,6 +72,6 @@ def test_scans_that_taught_a_model_do_not_say_how_well_it_knows_them(few):
 
 def test_a_model_without_the_heads_is_not_asked():
     oracle = Oracle()
-    oracle.facts = {}
-    scores = trust_scores(oracle, made_up_dataset(16))
+    oracle.metadata = {}
+    scores = reliability_scores(oracle, made_up_dataset(16))
     assert scores == {"rejection": None, "unknown": None, "changes": None}

@@ -12,7 +12,7 @@ from PIL import Image
 from scan_files import ibw, mul, park, scala, surface, sxm
 
 from stm_keras.errors import NoImageError, ScanError, UnclearError
-from stm_keras.inference.find_files import LeftOut, find_places
+from stm_keras.inference.find_files import LeftOut, find_files
 from stm_keras.readers import read_scan
 
 pytestmark = ONCE  # no backend changes what is tested here
@@ -21,7 +21,7 @@ SCAN = sxm({"Z": ("m", surface(), None)})
 
 
 def names(*arguments, lines=None):
-    return [place.path.name for place in find_places(arguments, lines)]
+    return [file.path.name for file in find_files(arguments, lines)]
 
 
 def fill(folder):
@@ -46,7 +46,7 @@ def test_pictures_count_where_there_is_nothing_else(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
     assert names(tmp_path) == ["a.png"]
     (tmp_path / "labels.csv").write_text("file,label\na.png,0\n")
-    assert list(find_places([tmp_path]))[0].path == tmp_path  # a dataset
+    assert list(find_files([tmp_path]))[0].path == tmp_path  # a dataset
 
 
 def test_a_scan_of_two_files_is_one_scan(tmp_path):
@@ -87,14 +87,14 @@ def test_only_what_claims_to_be_a_scan_is_an_error_in_a_folder(tmp_path):
     fill(tmp_path)
     np.save(tmp_path / "labels.npy", np.arange(3))
     (tmp_path / "curve.ibw").write_bytes(ibw(np.zeros(40)))
-    places = {place.path.name: place for place in find_places([tmp_path])}
-    assert not places["broken.sxm"].forgives(ScanError("is empty"))
-    assert places["labels.npy"].forgives(ScanError("needs numbers"))
+    files = {file.path.name: file for file in find_files([tmp_path])}
+    assert not files["broken.sxm"].leave_out(ScanError("is empty"))
+    assert files["labels.npy"].leave_out(ScanError("needs numbers"))
     with pytest.raises(NoImageError) as caught:
         read_scan(tmp_path / "curve.ibw")
-    assert places["curve.ibw"].forgives(caught.value)
-    (named,) = find_places([tmp_path / "curve.ibw"])
-    assert not named.forgives(caught.value)
+    assert files["curve.ibw"].leave_out(caught.value)
+    (named,) = find_files([tmp_path / "curve.ibw"])
+    assert not named.leave_out(caught.value)
 
 
 def test_globs_are_expanded_where_no_shell_did(tmp_path):
@@ -104,30 +104,30 @@ def test_globs_are_expanded_where_no_shell_did(tmp_path):
     assert names(tmp_path / "de*") == ["c.dat"]
     (tmp_path / "odd[1].sxm").write_bytes(SCAN)
     assert names(tmp_path / "odd[1].sxm") == ["odd[1].sxm"]
-    (place,) = find_places([tmp_path / "no*.sxm"])
-    assert "fits no file" in str(place.error)
+    (file,) = find_files([tmp_path / "no*.sxm"])
+    assert "fits no file" in str(file.error)
 
 
 def test_a_folder_without_a_scan_is_an_error(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
-    (place,) = find_places([tmp_path])
-    assert "holds no scan" in str(place.error)
+    (file,) = find_files([tmp_path])
+    assert "holds no scan" in str(file.error)
 
 
 def test_what_is_left_out_of_a_folder_is_counted_and_named(tmp_path):
     fill(tmp_path)
     np.save(tmp_path / "labels.npy", np.arange(3))
     left_out = LeftOut()
-    places = {p.path.name: p for p in find_places([tmp_path], left_out=left_out)}
+    files = {p.path.name: p for p in find_files([tmp_path], left_out=left_out)}
     assert sorted(path.name for path in left_out.files) == [
         "notes.txt",
         "program.bin",
         "table.csv",
     ]
     assert [path.name for path in left_out.exports] == ["a.png"]
-    place = places["labels.npy"]
-    assert place.forgives(NoImageError(f"{place.path}: needs numbers"))
-    assert left_out.files[place.path] == "needs numbers"
+    file = files["labels.npy"]
+    assert file.leave_out(NoImageError(f"{file.path}: needs numbers"))
+    assert left_out.files[file.path] == "needs numbers"
     assert left_out.text(" (see)") == (
         "4 files are not scans and 1 export lies beside scans and were left out (see)."
     )
@@ -139,10 +139,10 @@ def test_what_is_left_out_of_a_folder_is_counted_and_named(tmp_path):
 
 def test_a_file_whose_scans_cannot_be_told_apart_is_an_error_in_a_folder(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((24, 24, 5)))
-    (place,) = find_places([tmp_path])
+    (file,) = find_files([tmp_path])
     with pytest.raises(UnclearError) as caught:
-        read_scan(place.path)
-    assert not place.forgives(caught.value)
+        read_scan(file.path)
+    assert not file.leave_out(caught.value)
 
 
 def test_scans_beside_the_pictures_of_a_dataset_are_found_too(tmp_path):
@@ -150,7 +150,7 @@ def test_scans_beside_the_pictures_of_a_dataset_are_found_too(tmp_path):
     (tmp_path / "labels.csv").write_text("file,label\na.png,0\n")
     (tmp_path / "more.png").write_bytes((tmp_path / "a.png").read_bytes())
     left_out = LeftOut()
-    found = [place.path for place in find_places([tmp_path], left_out=left_out)]
+    found = [file.path for file in find_files([tmp_path], left_out=left_out)]
     assert found[0] == tmp_path
     assert [path.name for path in found[1:]] == ["a.sxm", "b.sxm", "broken.sxm", "c.dat"]
     assert [path.name for path in left_out.exports] == ["more.png"]
@@ -178,7 +178,7 @@ def linked(tmp_path):
 
 def test_linked_folders_are_followed_and_each_scan_is_found_once(linked):
     assert sorted(names(linked)) == ["elsewhere.sxm", "gone.sxm", "same.sxm"]
-    found = [place.path for place in find_places([linked])]
+    found = [file.path for file in find_files([linked])]
     assert linked / "one" / "elsewhere.sxm" in found
 
 
@@ -197,10 +197,10 @@ def test_a_folder_that_is_named_is_walked_through_a_link_as_well(linked):
 
 def test_a_folder_of_curves_alone_is_an_error(tmp_path):
     (tmp_path / "curve.ibw").write_bytes(ibw(np.zeros(40)))
-    places = find_places([tmp_path])
-    place = next(places)
-    assert place.forgives(NoImageError("curves"))
-    assert "holds no scan" in str(next(places).error)
+    files = find_files([tmp_path])
+    file = next(files)
+    assert file.leave_out(NoImageError("curves"))
+    assert "holds no scan" in str(next(files).error)
 
 
 def test_a_list_is_taken_line_by_line(tmp_path):
@@ -233,12 +233,12 @@ class Failing(io.StringIO):
     ("list_", "reason"),
     [
         (Failing("b.sxm\n"), "Input/output error"),
-        (io.StringIO("b.sxm\n" + "\0" * 10), "no name"),
-        (io.StringIO("b.sxm\n" + "x" * 70_000), "no name"),
+        (io.StringIO("b.sxm\n" + "\0" * 10), "not a file name"),
+        (io.StringIO("b.sxm\n" + "x" * 70_000), "not a file name"),
     ],
 )
 def test_what_ends_a_list_is_told_and_what_came_before_is_judged(list_, reason):
-    first, last = find_places(["-"], list_)
+    first, last = find_files(["-"], list_)
     assert (first.path.name, first.error) == ("b.sxm", None)
     assert reason in str(last.error)
     assert str(last.error).startswith("standard input: is not a list of files")
@@ -247,12 +247,12 @@ def test_what_ends_a_list_is_told_and_what_came_before_is_judged(list_, reason):
 def test_a_slow_list_pauses_so_that_verdicts_come_out(tmp_path):
     reader, writer = os.pipe()
     with os.fdopen(reader) as lines, os.fdopen(writer, "w") as out:
-        places = find_places(["-"], lines)
+        files = find_files(["-"], lines)
         out.write("one.sxm\n")
         out.flush()
-        first = next(place for place in places if place is not None)
+        first = next(file for file in files if file is not None)
         assert first.path.name == "one.sxm"
-        assert next(places) is None
+        assert next(files) is None
         threading.Timer(0.1, lambda: (out.write("two.sxm\n"), out.close())).start()
-        rest = [place.path.name for place in places if place is not None]
+        rest = [file.path.name for file in files if file is not None]
         assert rest == ["two.sxm"]

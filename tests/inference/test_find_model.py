@@ -11,12 +11,8 @@ from stm_keras.config import load_config
 from stm_keras.data.split import split_dataset
 from stm_keras.errors import InputError, MissingExtraError, UsageError
 from stm_keras.inference import find_model as subject
-from stm_keras.inference.find_model import (
-    choose_scans,
-    find_judge,
-    find_model,
-    is_model,
-)
+from stm_keras.inference.evaluate import select_scans
+from stm_keras.inference.find_model import choose_model_file, find_model, is_model
 from stm_keras.runs import Run
 
 pytestmark = ONCE  # no backend changes what is tested here
@@ -69,7 +65,7 @@ def test_what_is_no_model_is_named(run, tmp_path):
 
 
 def test_a_run_with_its_data_is_scored_on_its_test_part(run):
-    chosen = choose_scans(DATASET, run)
+    chosen = select_scans(DATASET, run)
     split = json.loads(run.file("split.json").read_text())
     assert chosen.part == "test"
     assert chosen.protocol == "p2"
@@ -81,22 +77,22 @@ def test_other_data_or_no_run_is_scored_on_all_single_class_scans(run):
     labels = np.where(np.arange(32) % 5, DATASET.labels, -1)
     other = replace(DATASET, labels=labels)
     for given in (run, None):
-        chosen = choose_scans(other, given)
+        chosen = select_scans(other, given)
         assert (chosen.part, chosen.protocol) == ("all", "p2")
         assert chosen.indices.tolist() == np.flatnonzero(labels >= 0).tolist()
-    assert choose_scans(replace(other, session=None)).protocol == "p1"
-    assert choose_scans(other, protocol="p3").protocol == "p3"
+    assert select_scans(replace(other, session=None)).protocol == "p1"
+    assert select_scans(other, protocol="p3").protocol == "p3"
 
 
 def test_the_test_part_needs_a_run_its_data_and_its_protocol(run):
     with pytest.raises(UsageError, match="`--split test` needs the run of the model"):
-        choose_scans(DATASET, None, "test")
+        select_scans(DATASET, None, "test")
     other = replace(DATASET, labels=DATASET.labels[::-1])
     with pytest.raises(UsageError, match="the data is not what the run was split on"):
-        choose_scans(other, run, "test")
+        select_scans(other, run, "test")
     with pytest.raises(UsageError, match="`--protocol p1`: the run was split under p2"):
-        choose_scans(DATASET, run, protocol="p1")
-    assert choose_scans(DATASET, run, "all", "p1").protocol == "p1"
+        select_scans(DATASET, run, protocol="p1")
+    assert select_scans(DATASET, run, "all", "p1").protocol == "p1"
 
 
 def test_a_shipped_model_is_judged_with_by_onnxruntime_where_it_can(tmp_path, monkeypatch):
@@ -105,14 +101,14 @@ def test_a_shipped_model_is_judged_with_by_onnxruntime_where_it_can(tmp_path, mo
     monkeypatch.setattr("stm_keras.inference.find_model.FOLDER", tmp_path)
     there = {"onnxruntime", "keras"}
     monkeypatch.setattr(subject, "find_spec", lambda name: name if name in there else None)
-    assert find_judge("small") == tmp_path / "small.onnx"
-    assert find_judge("small", keras_wanted=True) == tmp_path / "small.keras"
-    assert find_judge("other") == tmp_path / "other.keras"
-    assert find_judge(tmp_path / "small.keras") == tmp_path / "small.keras"
+    assert choose_model_file("small") == tmp_path / "small.onnx"
+    assert choose_model_file("small", keras_wanted=True) == tmp_path / "small.keras"
+    assert choose_model_file("other") == tmp_path / "other.keras"
+    assert choose_model_file(tmp_path / "small.keras") == tmp_path / "small.keras"
     with pytest.raises(UsageError, match=r"small.onnx: runs without Keras"):
-        find_judge(tmp_path / "small.onnx", keras_wanted=True)
+        choose_model_file(tmp_path / "small.onnx", keras_wanted=True)
     there.remove("onnxruntime")
-    assert find_judge("small") == tmp_path / "small.keras"
+    assert choose_model_file("small") == tmp_path / "small.keras"
 
     def missing(module, extra):
         raise MissingExtraError(f'{module}: pip install ".[{extra}]"')
@@ -120,4 +116,4 @@ def test_a_shipped_model_is_judged_with_by_onnxruntime_where_it_can(tmp_path, mo
     monkeypatch.setattr(subject, "require", missing)
     there.remove("keras")
     with pytest.raises(MissingExtraError, match=r'onnxruntime.*"\.\[onnx\]"'):
-        find_judge("small")
+        choose_model_file("small")

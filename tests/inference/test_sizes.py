@@ -5,8 +5,14 @@ import pytest
 from helpers import ONCE
 
 from stm_keras.data.dataset import CLASSES
-from stm_keras.inference.resample import cut_tiles, tiles_along
-from stm_keras.inference.sizes import taught_sizes, too_coarse, unknown_size, widest_nm
+from stm_keras.inference.sizes import (
+    cut_tiles,
+    tiles_along,
+    too_coarse,
+    trained_sizes,
+    unknown_size,
+    widest_nm,
+)
 from stm_keras.scan import Scan
 
 pytestmark = ONCE  # no backend changes what is tested here
@@ -29,16 +35,16 @@ def scan(lines=48, pixels=60, nm=(90, 72), slow="down", recorded=None):
 
 
 def test_the_range_is_that_of_the_model_file_or_of_its_training_data():
-    told = taught_sizes({"size_nm": [5, 9], **NOTTINGHAM})
+    told = trained_sizes({"size_nm": [5, 9], **NOTTINGHAM})
     assert (told.low, told.high) == (5, 9)
     assert "model file" in told.source
-    known = taught_sizes(NOTTINGHAM)
+    known = trained_sizes(NOTTINGHAM)
     assert (known.low, known.high) == (3, 80)
     assert "Gordon" in known.source
     assert "not measured" in known.source
-    assert (taught_sizes(SIMULATED).low, taught_sizes(SIMULATED).high) == (3, 30)
-    assert taught_sizes({}) is None
-    assert taught_sizes({"training": {"environment": "odd"}}) is None
+    assert (trained_sizes(SIMULATED).low, trained_sizes(SIMULATED).high) == (3, 30)
+    assert trained_sizes({}) is None
+    assert trained_sizes({"training": {"environment": "odd"}}) is None
 
 
 @pytest.mark.parametrize(
@@ -54,7 +60,7 @@ def test_the_range_is_that_of_the_model_file_or_of_its_training_data():
 )
 def test_a_scan_outside_is_told(width, remark):
     size = scan(nm=(width, width)).size
-    said = taught_sizes(NOTTINGHAM).remark(size)
+    said = trained_sizes(NOTTINGHAM).remark(size)
     assert said is None if remark is None else remark in said
     assert unknown_size(NOTTINGHAM, size) is (remark is not None)
     assert unknown_size({}, size) is None
@@ -62,7 +68,7 @@ def test_a_scan_outside_is_told(width, remark):
 
 def test_a_scan_without_a_size_is_not():
     unknown = Scan(np.ones((4, 4)), np.ones((4, 4), bool))
-    assert taught_sizes(NOTTINGHAM).remark(unknown.size) is None
+    assert trained_sizes(NOTTINGHAM).remark(unknown.size) is None
     assert unknown_size(NOTTINGHAM, unknown.size) is None
     assert cut_tiles(unknown, FACTS, 1.0) == []
 

@@ -11,8 +11,8 @@ from scan_files import sxm
 
 from stm_keras.data.preprocess import recorded_lines
 from stm_keras.errors import NotFiniteError, ScanError
-from stm_keras.inference.find_files import Place, find_places
-from stm_keras.inference.predict_files import judge
+from stm_keras.inference.find_files import InputFile, find_files
+from stm_keras.inference.predict_files import predict_files
 from stm_keras.inference.predictor import Predictor
 from stm_keras.inference.scan_result import KEYS
 
@@ -27,25 +27,24 @@ FACTS = {
 }
 
 
-class Network:
+class Live(Predictor):
     """Says of each line what its first pixel is; a change at the model's line 6."""
 
-    first_cache = 0
+    every_line = True
+    metadata = FACTS
 
     def __init__(self, threaded=False):
-        if threaded:
-            self.session = True
+        self.parallel = threaded
+
+    def start_scan(self):
+        return 0
 
     def step(self, line, cache):
         state = np.array([[line[0, 0, 0], 0.0]])
         change = 9.0 if cache == 6 else -9.0
         return {"state": state, "change": np.array([[change]])}, cache + 1
 
-
-class Live(Predictor):
-    every_line = True
-
-    def outputs(self, images, batch_size=64, progress=None):
+    def outputs(self, images, batch_size=64, progress=None, lines=None):
         state = np.zeros((*images.shape[:2], 2))
         state[..., 0] = images[:, :, 0]
         change = np.full((*images.shape[:2], 1), -9.0)
@@ -67,8 +66,7 @@ def write(path, slow="down", recorded=None, **shape):
 
 
 def judged(*paths, threaded=False, **options):
-    predictor = Live(Network(threaded), FACTS)
-    return list(judge(predictor, map(Place, paths), **options))
+    return list(predict_files(Live(threaded), map(InputFile, paths), **options))
 
 
 @pytest.mark.parametrize("threaded", [False, True])
@@ -95,7 +93,7 @@ def test_what_is_done_is_handed_out_while_the_list_pauses(tmp_path, threaded):
     path, seen = write(tmp_path / "a.sxm"), []
 
     def slowly():
-        yield Place(path)
+        yield InputFile(path)
         for _ in range(1000):
             time.sleep(0.01)
             yield None
@@ -103,7 +101,7 @@ def test_what_is_done_is_handed_out_while_the_list_pauses(tmp_path, threaded):
                 return
         raise AssertionError("nothing came out")
 
-    for each in judge(Live(Network(threaded), FACTS), slowly()):
+    for each in predict_files(Live(threaded), slowly()):
         seen.append(each)
     assert len(seen) == 1
 
@@ -115,21 +113,21 @@ def test_lines_are_those_of_the_file(tmp_path):
     assert (begun.lines, begun.change_lines) == (22, (12,))
     (up,) = judged(write(tmp_path / "c.sxm", "up", recorded=22))
     assert (up.lines, up.change_lines) == (22, (12,))
-    assert whole.candidate.row_of(12) == 12
-    assert up.candidate.row_of(12) == 12  # the bottom edge of row 11
-    assert [up.candidate.row_of(line) for line in (0, 21, 22)] == [24, 3, 2]
-    assert [begun.candidate.row_of(line) for line in (0, 21, 22)] == [0, 21, 22]
+    assert whole.scan_input.row_of(12) == 12
+    assert up.scan_input.row_of(12) == 12  # the bottom edge of row 11
+    assert [up.scan_input.row_of(line) for line in (0, 21, 22)] == [24, 3, 2]
+    assert [begun.scan_input.row_of(line) for line in (0, 21, 22)] == [0, 21, 22]
 
 
 def test_a_change_is_told_when_later_lines_have_made_it_certain(tmp_path):
     (begun,) = judged(write(tmp_path / "b.sxm", recorded=16), every_line=True)
     assert (begun.lines, begun.change_lines) == (16, ())
-    assert begun.live[-1].change_line is None
+    assert begun.line_verdicts[-1].change_line is None
 
 
 def test_live_verdicts_are_those_of_the_lines_as_they_came(tmp_path):
     (begun,) = judged(write(tmp_path / "a.sxm", recorded=16), every_line=True)
-    assert [each.line for each in begun.live] == list(range(16))
+    assert [each.line for each in begun.line_verdicts] == list(range(16))
     record = begun.record()
     assert set(record) == {*KEYS, "unit", "every_line"}
     assert record["unit"] == "m"
@@ -141,7 +139,7 @@ def test_live_verdicts_are_those_of_the_lines_as_they_came(tmp_path):
     slopes = [line["slope"] for line in record["every_line"]]
     np.testing.assert_allclose(slopes, made @ ramp / (ramp @ ramp) * 31, rtol=1e-3)
     (whole,) = judged(write(tmp_path / "b.sxm"), every_line=True)
-    assert whole.live[-1].change_line == 12  # of the file, though judged in pairs
+    assert whole.line_verdicts[-1].change_line == 12  # of the file, though judged in pairs
 
 
 def test_what_was_taken_out_of_a_lost_line_is_not_told(tmp_path):
@@ -162,8 +160,8 @@ def test_a_dataset_ends_with_its_recorded_lines(tmp_path):
     found = judged(tmp_path / "a.npz", every_line=True)
     assert [each.index for each in found] == [0, 1, 2]
     assert [each.lines for each in found] == [12, 5, 12]
-    assert [len(each.live) for each in found] == [12, 5, 12]
-    frame, aspect = found[1].candidate.frame()
+    assert [len(each.line_verdicts) for each in found] == [12, 5, 12]
+    frame, aspect = found[1].scan_input.frame()
     assert frame.shape == (12, 16)
     assert aspect == 1
     assert np.isnan(frame[5:]).all()
@@ -192,8 +190,8 @@ def test_a_scan_of_heights_that_cannot_be_is_not_judged_and_others_are(tmp_path,
 class Odd(Live):
     """Fails on a scan of odd values, as a network overflows."""
 
-    def outputs(self, images, batch_size=64, progress=None):
-        out = super().outputs(images, batch_size, progress)
+    def outputs(self, images, batch_size=64, progress=None, lines=None):
+        out = super().outputs(images, batch_size, progress, lines)
         out["state"][(np.abs(images) > 1).any((1, 2))] = np.nan
         return out
 
@@ -202,15 +200,15 @@ def mixed(tmp_path, *factors):
     for number, factor in enumerate(factors):
         made = heights(12, 16, seed=number)[None] * factor
         np.savez(tmp_path / f"{number}.npz", images=made)
-    return [Place(tmp_path / f"{number}.npz") for number in range(len(factors))]
+    return [InputFile(tmp_path / f"{number}.npz") for number in range(len(factors))]
 
 
 @pytest.mark.parametrize("threaded", [False, True])
 @pytest.mark.parametrize("factors", [(1, 1e15, 1, 1), (1e15, 1e15, 1)])
 def test_a_scan_that_a_network_fails_on_costs_no_other_scan(tmp_path, factors, threaded):
-    places = mixed(tmp_path, *factors)
-    found = list(judge(Odd(Network(threaded), FACTS), places))
-    assert [each.path for each in found] == [place.path for place in places]
+    files = mixed(tmp_path, *factors)
+    found = list(predict_files(Odd(threaded), files))
+    assert [each.path for each in found] == [file.path for file in files]
     assert [each.error is None for each in found] == [factor == 1 for factor in factors]
     bad = found[factors.index(1e15)]
     assert bad.error.exit_code == 3
@@ -219,24 +217,24 @@ def test_a_scan_that_a_network_fails_on_costs_no_other_scan(tmp_path, factors, t
 
 @pytest.mark.parametrize("threaded", [False, True])
 def test_a_network_that_fails_on_all_scans_is_to_blame(tmp_path, threaded):
-    places = [*mixed(tmp_path, 1e15, 1e15), Place(tmp_path / "none.npy")]
-    found = judge(Odd(Network(threaded), FACTS), places)
-    assert next(found).path == places[2].path  # what is known is told first
+    files = [*mixed(tmp_path, 1e15, 1e15), InputFile(tmp_path / "none.npy")]
+    found = predict_files(Odd(threaded), files)
+    assert next(found).path == files[2].path  # what is known is told first
     with pytest.raises(NotFiniteError, match="damaged or was never trained"):
         next(found)
 
 
 def test_a_network_that_fails_is_told_at_the_first_pause(tmp_path):
-    (place,) = mixed(tmp_path, 1e15)
+    (file,) = mixed(tmp_path, 1e15)
 
     def forever():
-        yield place
+        yield file
         for _ in range(100):
             yield None
         raise AssertionError("nothing was told")
 
     with pytest.raises(NotFiniteError):
-        next(judge(Odd(Network(), FACTS), forever()))
+        next(predict_files(Odd(), forever()))
 
 
 def test_few_scans_are_in_memory(tmp_path):
@@ -244,10 +242,10 @@ def test_few_scans_are_in_memory(tmp_path):
     asked = []
 
     def watched():
-        for place in find_places(paths):
-            asked.append(place)
-            yield place
+        for file in find_files(paths):
+            asked.append(file)
+            yield file
 
-    given = judge(Live(Network(True), FACTS), watched(), threads=2)
+    given = predict_files(Live(True), watched(), threads=2)
     for number, _ in enumerate(given, 1):
         assert len(asked) - number <= 6

@@ -11,7 +11,7 @@ from stm_keras.data.load import load_dataset
 from stm_keras.data.preprocess import standardise_lines
 from stm_keras.errors import DatasetError, InputError
 from stm_keras.inference.inputs import read_scans, resample_heights
-from stm_keras.inference.scan_inputs import read_candidates
+from stm_keras.inference.scan_input import read_scan_inputs
 
 pytestmark = ONCE  # no backend changes what is tested here
 
@@ -128,13 +128,17 @@ def test_gaps_of_an_array_are_lines_that_were_not_recorded_whatever_the_file(tmp
     np.save(tmp_path / "a.npy", np.stack([scan, scan[::-1]]))
     np.savez(tmp_path / "a.npz", scans=np.stack([scan, scan[::-1]]))
     arrays, archived = (
-        list(read_candidates(tmp_path / name, {**FACTS, "classes": ()}))
+        list(read_scan_inputs(tmp_path / name, {**FACTS, "classes": ()}))
         for name in ("a.npy", "a.npz")
     )
     for one, other in zip(arrays, archived, strict=True):
         np.testing.assert_array_equal(one.lines, other.lines)
         np.testing.assert_array_equal(one.heights, other.heights)
-        assert (one.planned, one.wanted) == (other.planned, other.wanted) == (48, 128)
+        assert (
+            (one.planned, one.model_lines)
+            == (other.planned, other.model_lines)
+            == (48, 128)
+        )
     assert arrays[0].lines.shape == (29, 48)
     assert np.isfinite(arrays[0].lines).all(1).sum() == 28
     np.testing.assert_array_equal(

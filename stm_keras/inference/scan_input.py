@@ -1,0 +1,232 @@
+"""The scans in a file: as they were recorded, and as a model takes them."""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from stm_keras.data.preprocess import recorded_lines
+from stm_keras.errors import NoImageError, ScanError
+from stm_keras.inference.inputs import (
+    check_scan,
+    fit_array,
+    fit_lines,
+    read_dataset,
+    read_heights,
+    recorded,
+    square_lines,
+)
+from stm_keras.inference.predictor import check_size
+from stm_keras.inference.sizes import (
+    NANO,
+    ROW_NM,
+    Tile,
+    cut_tiles,
+    too_coarse,
+    trained_sizes,
+    widest_nm,
+)
+from stm_keras.memory import SCANS, borrow, one_file
+from stm_keras.readers import CURE, each_scan
+from stm_keras.readers.formats import scan_format
+from stm_keras.readers.info import image_name
+from stm_keras.readers.scan_file import FEW, WORK
+from stm_keras.scan import Scan, bridge_gaps
+
+UNITS = ("m", "A", "")  # of what is judged without being asked for by its name
+
+
+@dataclass(frozen=True)
+class ScanInput:
+    """A scan to judge.
+
+    Args:
+        path: `Path`.
+        index: int. Number of the scan in its file.
+        heights: float array of shape `(lines, pixels)` in the model's pixels.
+        bounds: int array of shape `(lines of the model there are + 1,)`. Line of the scan at
+            which each of these begins, and at which the last ends.
+        lines: float array of shape `(lines, pixels)`. The scan as it was recorded, lines
+            in the order of acquisition; NaN where it was not.
+        planned: int. Lines that the complete scan has.
+        model_lines: int. Lines of the model that the complete scan has.
+        scan: `Scan` of a microscope's file, else None.
+        tiles: list of `Tile`.
+        remarks: tuple of str. What a user should know of it, in few words.
+    """
+
+    path: Path
+    index: int
+    heights: np.ndarray
+    bounds: np.ndarray
+    lines: np.ndarray
+    planned: int
+    model_lines: int
+    scan: Scan | None = None
+    tiles: list[Tile] = field(default_factory=list)
+    remarks: tuple = ()
+
+    @property
+    def size(self) -> tuple | None:
+        """Width and height of the frame in m, None where nobody says."""
+        return None if self.scan is None else self.scan.size
+
+    @property
+    def unit(self) -> str:
+        """Unit of the lines: "m", "A" ...; "" where nobody says."""
+        return "" if self.scan is None else self.scan.unit
+
+    def frame(self) -> tuple[np.ndarray, float]:
+        """Return the scan as it lay under the tip, `(lines, pixels)` with NaN in lines that were
+        not recorded, and how much higher than wide its pixels are.
+        """
+        if self.scan is not None:
+            return self.scan.frame(), self.scan.aspect
+        missing = np.full((self.planned - len(self.lines), self.lines.shape[1]), np.nan)
+        return np.concatenate([self.lines, missing]), 1.0
+
+    def row_of(self, line: int) -> float:
+        """Return where a line begins, in rows of the frame from its top.
+
+        Lines come in the order of acquisition; the number of lines is their end.
+        """
+        if self.scan is None:
+            return float(line)
+        recorded = self.scan.recorded
+        row = recorded[min(line, len(recorded) - 1)]
+        ends = line >= len(recorded)
+        return float(row + (ends if self.scan.slow != "up" else not ends))
+
+
+def read_scan_inputs(
+    path: Path, metadata: dict, channel: str | None = None
+) -> Iterator[ScanInput | ScanError]:
+    """Yield the scans of a file, one after the other.
+
+    Of a file with several scans the `ScanError` of one that cannot be read comes instead.
+
+    Raises:
+        InputError: The file cannot be read.
+        DatasetError: It holds no scans.
+        MismatchError: Its scans are of another size than the model's.
+    """
+    with one_file(path, CURE, ScanError, SCANS) as account:
+        heights = read_heights(path)
+    if heights is not None:
+        yield from _of_arrays(path, heights, metadata, account)
+    elif scan_format(path):
+        for index, scan in enumerate(each_scan(path, channel)[1]):
+            error = scan if isinstance(scan, ScanError) else _refusal(path, scan, channel)
+            yield error or _of_scan(path, index, scan, metadata)
+    else:
+        yield from _of_dataset(path, metadata)
+
+
+def _of_arrays(path, heights, metadata, account):
+    for index in range(len(heights)):
+        with account:
+            try:
+                scan_input = _of_array(path, index, heights[index], metadata)
+            except ScanError as error:
+                if len(heights) == 1:
+                    raise
+                scan_input = error
+            if isinstance(heights, np.memmap):  # a new one: the old keeps what was read
+                heights = read_heights(path)
+        yield scan_input
+
+
+def _of_array(path, index, raw, metadata):
+    lines, pixels = raw.shape
+    with borrow(raw.size * WORK, f"a scan of {lines} x {pixels} pixels"):
+        check_scan(path, index, raw)
+        raw = recorded(path, raw)
+    fitted = fit_array(path, raw, metadata, lines)
+    raw = raw[: max(recorded_lines(raw[None])[0], 1)]
+    return ScanInput(
+        path=path,
+        index=index,
+        heights=fitted.heights,
+        bounds=fitted.bounds,
+        lines=raw,
+        planned=max(lines, square_lines(metadata, pixels)),
+        model_lines=fitted.planned,
+    )
+
+
+def _of_dataset(path, metadata):
+    images, lines = read_dataset(path, metadata, streamed=True)
+    check_size(metadata, images.shape, path)
+    for index, count in enumerate(lines.tolist()):
+        image = np.array(images[index])
+        image[count:] = 0
+        recorded = image[: max(recorded_lines(image[None])[0], 1)]
+        try:
+            check_scan(path, index, recorded)
+        except ScanError as error:
+            yield error
+            continue
+        yield ScanInput(
+            path=path,
+            index=index,
+            heights=image,
+            bounds=np.arange(len(image) + 1),
+            lines=recorded,
+            planned=len(image),
+            model_lines=len(image),
+        )
+
+
+def _refusal(path, scan, channel):
+    """Return why a scan is not judged unless the user asks for it: an error, or None."""
+    lines, pixels = scan.heights.shape
+    if min(lines, pixels) < FEW:
+        return NoImageError(
+            f"{path}: {lines} lines of {pixels} pixels are not the frame of a scan. Give one of "
+            f"at least {FEW} x {FEW}."
+        )
+    if channel is None and scan.unit not in UNITS:
+        return ScanError(
+            f"{path}: {image_name(scan)} is in {scan.unit}, neither heights nor a tunnelling "
+            f'current. Judge it all the same with --channel "{image_name(scan)}".'
+        )
+    return None
+
+
+def _of_scan(path, index, scan, metadata):
+    for text in scan.warnings:
+        warnings.warn(f"{path}: {text}.", stacklevel=2)
+    lines = bridge_gaps(scan.lines())
+    fitted = fit_lines(scan, metadata, lines)
+    return ScanInput(
+        path=path,
+        index=index,
+        heights=fitted.heights,
+        bounds=fitted.bounds,
+        lines=lines,
+        planned=len(scan.heights),
+        model_lines=fitted.planned,
+        scan=scan,
+        tiles=cut_tiles(scan, metadata, widest_nm(metadata)),
+        remarks=_remarks(path, scan, metadata),
+    )
+
+
+def _remarks(path, scan, metadata):
+    """Say what is odd about the size of a scan: tuple of str; warn where it is unknown."""
+    remarks = []
+    trained = trained_sizes(metadata)
+    remark = None if trained is None else trained.remark(scan.size)
+    if remark:
+        remarks.append(remark)
+        warnings.warn(
+            f"{path}: is outside what the model was trained on: {remark} ({trained.source}).",
+            stacklevel=2,
+        )
+    pixels = scan.heights.shape[1]
+    if too_coarse(metadata, scan.size, pixels):
+        pitch = scan.size[0] * NANO / pixels
+        remarks.append(f"{pitch:.2g} nm a pixel: too coarse for a lattice of {ROW_NM:g} nm")
+    return tuple(remarks)
