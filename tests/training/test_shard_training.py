@@ -258,7 +258,7 @@ def test_a_run_killed_within_a_pass_gives_the_same_history(
 
 def test_other_shards_cannot_go_on_with_a_run(tmp_path, folder):
     config, run = run_of(tmp_path / "run", folder, "train.epochs=1")
-    split_once(run, config, load_shards(folder), lambda text: None)
+    split_once(run, config, load_shards(folder))
     save_shards(made_up_dataset(96, seed=1), tmp_path / "other", shard_size=10)
     with pytest.raises(UsageError, match="the data is not what this run began with"):
-        split_once(run, config, load_shards(tmp_path / "other"), None)
+        split_once(run, config, load_shards(tmp_path / "other"))
