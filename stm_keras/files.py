@@ -313,7 +313,6 @@ def claimed(folder, mark, refusal, stranger):
     A second process that comes as the first makes it is told so, and nothing else.
 
     Args:
-        folder: `Path`.
         mark: str. Name of a file that every folder of ours holds.
         refusal: str. Message where another process has the lock.
         stranger: str. Message where the folder holds something else.

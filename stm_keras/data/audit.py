@@ -23,7 +23,6 @@ class Audit:
 
     Args:
         source: str. Where the scans come from.
-        findings: tuple of `Finding`.
         duplicates: dict. `pairs`, `kinds` (kind to number of pairs), `groups`,
             `scans` (in any group), `across_sessions` and `exact_across` (pairs and
             exact pairs in different sessions, None where these are unknown), and

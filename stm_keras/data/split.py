@@ -37,7 +37,6 @@ class Split:
 
     Args:
         protocol: str. "p1", "p2" or "p3".
-        seed: int.
         fold: int, or None where nothing is folded.
         parts: dict of "train", "validation" and "test" to sorted int array of
             indices into the dataset.
@@ -108,9 +107,7 @@ def split_dataset(
     stratified: every part sees all classes, as near the same share as groups allow.
 
     Args:
-        dataset: `Dataset`.
         protocol: str. "p1", "p2" or "p3".
-        seed: int.
         fold: int. Test on this fold and validate on 15 % of the rest. The test folds
             are disjoint and cover everything. None draws one split by `fractions`;
             P3, which has folds only, then takes fold 0.
@@ -119,9 +116,6 @@ def split_dataset(
             part a model to ship trains on all there is.
         groups: array of shape `(scans,)`. What must stay together, instead of
             `dataset.session`.
-
-    Returns:
-        `Split`.
 
     Raises:
         UsageError: An argument is out of range.

@@ -211,9 +211,6 @@ def with_min_lines(facts: dict, states: list | None = None) -> dict:
     Args:
         facts: dict of a model file.
         states: list of dict as for `min_lines`, or None for what `facts` measured before.
-
-    Returns:
-        dict.
     """
     if states is None:
         states = [

@@ -32,9 +32,6 @@ def choose_change_threshold(
             without a change. Only the scans without one are looked at.
         false_alarms: float. Most alarms per scan without a change; 0.05 is one in 20.
 
-    Returns:
-        float.
-
     Raises:
         MismatchError: No scan is without a change, or the arguments do not fit.
     """

@@ -60,7 +60,6 @@ class InputFile:
     """A file to judge.
 
     Args:
-        path: `Path`.
         named: bool. The user named it, or its name or content says that it is a scan: if
             it cannot be judged, that is an error.
         in_folder: bool. It lies in a folder that the user named.

@@ -150,7 +150,6 @@ def save_model(
         model: `keras.Model` from `(batch, lines, pixels)` to logits.
         path: str or `Path`, ending in `.keras`.
         metadata: dict, JSON-ready, with at least `classes`, `pixels` and `max_lines`.
-        overwrite: bool.
 
     Raises:
         OutputError: The file exists, or cannot be written.

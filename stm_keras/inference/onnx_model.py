@@ -21,7 +21,6 @@ class OnnxModel(Predictor):
     """What exported models have in common, whether they go line by line or not.
 
     Args:
-        session: `GuardedSession`.
         metadata: dict. The metadata of the file.
     """
 
@@ -35,7 +34,6 @@ class OnnxModel(Predictor):
         """Open an .onnx file of `stm-keras export` of the kind that this class runs.
 
         Args:
-            path: str or `Path`.
             threads: int. Processor cores that a computation may use; a line is too little
                 work for more than one.
 

@@ -260,7 +260,6 @@ def check_size(metadata: dict, shape: tuple, source: str | Path | None = None) -
     Args:
         metadata: dict of the model: `pixels` and `max_lines`.
         shape: tuple (scans, lines, pixels).
-        source: str or `Path`, or None.
     """
     pixels, max_lines = metadata["pixels"], metadata["max_lines"]
     if len(shape) != 3:

@@ -43,7 +43,6 @@ class ScanInput:
     """A scan to judge.
 
     Args:
-        path: `Path`.
         index: int. Number of the scan in its file.
         heights: float array of shape `(lines, pixels)` in the model's pixels.
         bounds: int array of shape `(lines of the model there are + 1,)`. Line of the scan at
@@ -53,7 +52,6 @@ class ScanInput:
         planned: int. Lines that the complete scan has.
         model_lines: int. Lines of the model that the complete scan has.
         scan: `Scan` of a microscope's file, else None.
-        tiles: list of `Tile`.
         remarks: tuple of str. What a user should know of it, in few words.
     """
 

@@ -38,8 +38,6 @@ class ScanResult:
     """A scan with its verdict, or a file with the error that kept it from having one.
 
     Args:
-        path: `Path`.
-        classes: tuple of str.
         scan_input: `ScanInput`, None of a file that could not be read.
         verdict: `ScanVerdict`, likewise.
         tiles: tuple of `ScanVerdict`, one for each tile of the scan.

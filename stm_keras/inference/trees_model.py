@@ -22,7 +22,6 @@ class TreesPredictor(Predictor):
     They judge a scan, whole or begun, but keep nothing between lines.
 
     Args:
-        model: `Trees`.
         metadata: dict. The metadata of the model file.
     """
 

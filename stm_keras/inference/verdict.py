@@ -177,7 +177,6 @@ def temperature(metadata: dict, lines: int | np.ndarray) -> np.ndarray:
     Args:
         metadata: dict of a model file. Its "temperature" holds `lines` and `values`;
             between them it is interpolated over the logarithm. Without, it is 1.
-        lines: int, or int array.
     """
     table = metadata.get("temperature")
     return _at_lines(table, "values", lines) if table else np.ones(np.shape(lines))
@@ -235,7 +234,6 @@ def threshold(metadata: dict, name: str, lines: int) -> float | None:
         metadata: dict of a model file. Under `name` it may hold `threshold`, or `lines` and
             `thresholds`.
         name: str. "unsure", "change" or "unknown".
-        lines: int.
     """
     table = metadata.get(name)
     if not table:

@@ -26,7 +26,6 @@ def build_model(config, num_classes, pixels=128, max_lines=128):
 
     Args:
         config: A section of `stm_keras.settings.MODEL_CONFIGS`.
-        num_classes: int.
         pixels: int. Pixels of a line.
         max_lines: int. The most lines of a scan.
 

@@ -41,9 +41,7 @@ def frame_axes(path: object, key: str, shape: tuple, matlab: bool = False) -> tu
     """Tell which axes of an array are scans, lines and pixels.
 
     Args:
-        path: str or `Path`. Named in errors.
         key: str. Name of the array, named in errors; "" where it has none.
-        shape: tuple of int.
         matlab: bool. Whether it is as MATLAB shows it: scans may lie along the last axis.
 
     Returns:

@@ -40,7 +40,6 @@ def open_hdf5(path, data, kind="HDF5 file", checked=False):
     """Open an HDF5 file; yields an `h5py.File`.
 
     Args:
-        path: str or `Path`. Named in errors.
         data: bytes of the file, or the file opened to be read.
         kind: str. What it seems to be.
         checked: bool. Whether its heaps were looked through before.

@@ -21,9 +21,6 @@ FEW = 20000  # parts that need not all be stored
 class Parts:
     """An array of an open HDF5 file, of which parts are looked at before they are read.
 
-    Args:
-        member: `h5py.Dataset`.
-
     Raises:
         ValueError: It is packed in a way that is not read, or most of it is not stored.
     """

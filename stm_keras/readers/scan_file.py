@@ -98,12 +98,10 @@ class ScanFile:
     """All that a scan file holds.
 
     Args:
-        images: tuple of `Image`.
         format: str. What `Scan.format` says; "" for the name in the table of formats.
         size, bias, setpoint, angle: As in `Scan`, of every image that has none of its own.
         feedback: bool. Whether the tip followed the surface; None where the file does
             not say.
-        warnings: tuple of str.
         doubt: str. Why none of the images may be taken unless the user names one; "" where
             the file is clear.
         started: As in `Scan`.

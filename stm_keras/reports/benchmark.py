@@ -34,9 +34,6 @@ def results_page(rows, data_name, models=()):
         data_name: str. Name of the dataset.
         models: iterable of pairs of str, the name of a model, and dict, its facts: those
             that measured real scans of other surfaces say so.
-
-    Returns:
-        str.
     """
     protocols = []
     for protocol, (title, meaning) in PROTOCOLS.items():

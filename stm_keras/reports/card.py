@@ -25,7 +25,6 @@ def write_card(path, facts, scores, overwrite=False, model=None):
     """Write a model card in Markdown: scores first, facts last.
 
     Args:
-        path: str or `Path`.
         facts: dict of str to text, number, list or dict. `model`, `data`,
             `data_licence`, `licence` (of the model), `protocol` and `command` have
             their place in the card; all others are listed in their order.

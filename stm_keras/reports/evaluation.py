@@ -46,8 +46,6 @@ def write_report(
     kept for years and read on a computer without network.
 
     Args:
-        path: str or `Path`.
-        title: str.
         scores: dict, as of `score_predictions`. Entries without a value are left out. May
             also hold the keys of `RELIABILITY`.
         facts: dict of str to text, number, list or dict, shown in this order: model,

@@ -44,7 +44,6 @@ class ScanReport:
 
     Args:
         path: str or `Path` of the HTML file.
-        classes: tuple of str.
         overwrite: bool. Whether an existing file may be replaced.
 
     Raises:

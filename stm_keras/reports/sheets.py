@@ -111,9 +111,6 @@ def plot_judged(judged):
 
     Args:
         judged: `stm_keras.inference.scan_result.ScanResult` of a scan.
-
-    Returns:
-        `Figure`.
     """
     from matplotlib.figure import Figure
 

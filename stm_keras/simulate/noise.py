@@ -186,7 +186,6 @@ def loop_response(lag, ringing, frequency, decay, pixels):
         ringing: float array of shape `(scans,)`. Strength, 0 for none.
         frequency, decay: float arrays of shape `(scans,)`. Of the ringing, in cycles per
             pixel and in pixels.
-        pixels: int.
 
     Returns:
         float32 array of shape `(scans, pixels)` with sum 1: slow slopes are followed.

@@ -28,7 +28,6 @@ class Batches(keras.utils.PyDataset):
     scan looks the same whichever process makes it, and reads and augments only its own.
 
     Args:
-        scans: `TrainingSet`.
         batch_size: Scans of a batch, those of `auxiliary` included.
         augment: `AugmentConfig`, or None for scans as they are.
         prepare: Turns heights into model input.

@@ -68,9 +68,6 @@ def describe_surfaces(model, prepare, known, others, seed):
     those of other surfaces are rounded to eight bits as the known scans may have been, so
     that nothing but the surface tells them apart. Simulated scans are added where the known
     surface is the one that can be simulated. `prepare` turns heights into model input.
-
-    Returns:
-        `SurfaceFeatures`.
     """
     describe = describer(model)
     rng = np.random.default_rng((seed, 19))

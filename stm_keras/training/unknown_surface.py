@@ -93,7 +93,6 @@ def fit_unknown_surface(predictor, known, others, groups=None, seed=0):
         predictor: `Predictor` of a `sequential` network with `model.surface` or without.
         known: `Dataset` of the known surface. Complete scans of one class choose
             thresholds and are scored; the layer is fitted to all. None may be a test scan.
-        others: `stm_keras.data.unknown_surfaces.UnknownSurfaces`.
         groups: array `(scans of known,)`. What is left out as a whole; None for sessions,
             and where there are none single scans.
 
@@ -210,9 +209,6 @@ def cross_fit(features, scored, parts, other_parts, lines, seed):
     The threshold of a pair (part of known, part of others) comes from layers that left out
     the known part, another one, and the part of others: from their answers to that other
     known part. `scored` is a mask of the known scans that choose thresholds.
-
-    Returns:
-        `CrossFit`.
     """
     folds, sources = parts.max() + 1, other_parts.max() + 1
     known = {n: np.zeros((len(parts), sources)) for n in lines}

@@ -156,7 +156,9 @@ def test_damaged_files_are_named(file, tmp_path):
     other = tmp_path / "other.skops"
     with zipfile.ZipFile(other, "w") as archive:
         archive.writestr("a.txt", "hello")
-    with pytest.raises(InputError, match=r"other\.skops: is not a \.skops file of stm-keras"):
+    with pytest.raises(
+        InputError, match=r"other\.skops: is not a \.skops file of stm-keras"
+    ):
         load_trees(other)
 
 
