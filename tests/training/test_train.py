@@ -327,7 +327,7 @@ def test_a_streaming_model_learns_from_votes_lines_and_other_surfaces(
     assert predictor.metadata["training"]["best"]["epoch"] == 2
     assert predictor.metadata["input"] == "scaled"
     assert set(predictor.heads(dataset.images[:3])) == {"change", "unknown"}
-    assert {"temperature", "unsure", "unknown", "change"} <= set(predictor.facts)
+    assert {"temperature", "unsure", "unknown", "change"} <= set(predictor.metadata)
 
 
 @ONCE
