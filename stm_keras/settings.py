@@ -3,9 +3,7 @@
 The defaults are the quickstart, what a bare `stm-keras train` runs.
 """
 
-import functools
-import operator
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -266,17 +264,13 @@ class SequentialConfig(Section):
         return self
 
 
-MODEL_CONFIGS = {
-    "cnn": CnnConfig,
-    "cnn_small": CnnSmallConfig,
-    "lrcn": LrcnConfig,
-    "sequential": SequentialConfig,
-    "trees": TreesConfig,
-    "vit": VitConfig,
+AnyModel: TypeAlias = (
+    CnnConfig | CnnSmallConfig | LrcnConfig | SequentialConfig | TreesConfig | VitConfig
+)
+MODEL_CONFIGS: dict[str, type[Section]] = {
+    section.model_fields["name"].default: section for section in get_args(AnyModel)
 }
-ModelConfig = Annotated[
-    functools.reduce(operator.or_, MODEL_CONFIGS.values()), Field(discriminator="name")
-]
+ModelConfig: TypeAlias = Annotated[AnyModel, Field(discriminator="name")]
 
 
 class TrainConfig(Section):

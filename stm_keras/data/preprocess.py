@@ -1,5 +1,6 @@
 """Turn heights into model input, the one way for loader, simulator and live lines."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -233,7 +234,7 @@ def triangle_weights(old: int, new: int, dtype: str = "float32") -> np.ndarray:
     return weights
 
 
-INPUTS = {  # what models are fed, by the name in their files
+INPUTS: dict[str, Callable[..., Any]] = {  # what models are fed, by the name in their files
     "standardised": standardise_lines,
     "scaled": scale_lines,
 }

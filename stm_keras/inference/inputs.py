@@ -67,10 +67,11 @@ def read_scan_file(
         ScanError: The file cannot be read or holds no such image.
         DatasetError: No line of it has a signal.
     """
-    scans = read_microscope_file(path, channel)
-    for scan in scans:
+    scans = []
+    for scan in read_microscope_file(path, channel):
         if isinstance(scan, ScanError):
             raise scan
+        scans.append(scan)
     for text in dict.fromkeys(text for scan in scans for text in scan.warnings):
         warnings.warn(f"{path}: {text}.", stacklevel=2)
     return np.stack([fit_scan(scan, metadata) for scan in scans])
