@@ -2,7 +2,7 @@
 
 from stm_keras.config import load_config
 from stm_keras.experiments.compare.folder import ComparisonFolder, Plan
-from stm_keras.experiments.compare.setups import Setup
+from stm_keras.experiments.compare.records import Setup
 
 TINY_VIT = (
     *("model.name=vit", "model.layers=1", "model.heads=2", "model.dim=8"),

@@ -167,7 +167,7 @@ def _plan(paths, data, given):
     """Return what is to be compared, a `Plan`."""
     from stm_keras.config import load_config
     from stm_keras.experiments.compare.folder import NUMBERS, Plan
-    from stm_keras.experiments.compare.setups import (
+    from stm_keras.experiments.compare.records import (
         default_references,
         has_reference,
         plan_setups,

@@ -3,8 +3,8 @@
 from stm_keras.data.dataset import read_images
 from stm_keras.evaluation import text
 from stm_keras.evaluation.paper import LRCN, beside_paper
-from stm_keras.evaluation.plots import draw_figures
-from stm_keras.evaluation.plots_reliability import (
+from stm_keras.evaluation.plots import (
+    draw_figures,
     plot_changes,
     plot_risk_coverage,
     plot_unknown,

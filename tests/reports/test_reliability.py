@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from stm_keras.data.dataset import CLASSES
-from stm_keras.evaluation import plots_reliability
+from stm_keras.evaluation import plots
 from stm_keras.evaluation.abstention import score_rejection, score_unknown
 from stm_keras.evaluation.change_scores import score_changes, score_votes
 from stm_keras.evaluation.scores import score_predictions
@@ -55,7 +55,7 @@ def check(figure):
 
 
 def test_risk_is_drawn_to_full_coverage_with_a_dot_for_each_threshold(rejection):
-    axes = check(plots_reliability.plot_risk_coverage(rejection))[0]
+    axes = check(plots.plot_risk_coverage(rejection))[0]
     curve = axes.lines[1].get_xydata()
     assert curve[-1] == pytest.approx([1, 1 - rejection["accuracy"]])
     dots = [line.get_xydata()[0] for line in axes.lines[2:]]
@@ -67,15 +67,15 @@ def test_risk_is_drawn_to_full_coverage_with_a_dot_for_each_threshold(rejection)
 
 def test_a_threshold_without_verdicts_and_no_mistakes_are_drawn(rejection):
     point = {**rejection["points"][0], "accuracy": None}
-    axes = check(plots_reliability.plot_risk_coverage({**rejection, "points": [point]}))[0]
+    axes = check(plots.plot_risk_coverage({**rejection, "points": [point]}))[0]
     assert len(axes.lines) == 2
     labels, _ = draw()
     right = score_rejection(labels, np.eye(4)[labels], np.eye(4)[labels], resamples=0)
-    check(plots_reliability.plot_risk_coverage(right))
+    check(plots.plot_risk_coverage(right))
 
 
 def test_known_and_other_scans_are_drawn_as_shares(unknown):
-    figure = plots_reliability.plot_unknown(unknown)
+    figure = plots.plot_unknown(unknown)
     axes = check(figure)[0]
     heights = np.array([bar.get_height() for bar in axes.patches])
     assert heights[:40].sum() == pytest.approx(1)
@@ -83,13 +83,11 @@ def test_known_and_other_scans_are_drawn_as_shares(unknown):
     (legend,) = figure.legends
     shown = [text.get_text() for text in legend.get_texts()]
     assert set(shown) == {"known surface", "other surfaces", "threshold"}
-    assert not check(plots_reliability.plot_unknown({**unknown, "histogram": None}))[
-        0
-    ].patches
+    assert not check(plots.plot_unknown({**unknown, "histogram": None}))[0].patches
 
 
 def test_changes_are_drawn_with_the_threshold_and_the_offsets(changes):
-    left, right = check(plots_reliability.plot_changes(changes))
+    left, right = check(plots.plot_changes(changes))
     assert left.lines[1].get_xydata()[0] == pytest.approx([0, 1])
     bars = {round(bar.get_x() + 0.45): bar for bar in right.patches}
     assert bars[2].get_height() == 20
@@ -97,9 +95,7 @@ def test_changes_are_drawn_with_the_threshold_and_the_offsets(changes):
 
 
 def test_undefined_changes_are_drawn():
-    check(
-        plots_reliability.plot_changes(score_changes(np.zeros((3, 9)), np.full(3, -1), 0.5))
-    )
+    check(plots.plot_changes(score_changes(np.zeros((3, 9)), np.full(3, -1), 0.5)))
 
 
 def test_sections_are_written_for_what_the_scores_have(tmp_path, changes):

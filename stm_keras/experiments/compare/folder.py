@@ -18,8 +18,14 @@ import numpy as np
 
 from stm_keras.config import Config, differences, dump_config, load_config
 from stm_keras.errors import InputError, OutputError, StmKerasError, UsageError
-from stm_keras.experiments.compare.records import Done, Failed, Material, Numbers, PlanFile
-from stm_keras.experiments.compare.setups import Setup
+from stm_keras.experiments.compare.records import (
+    Done,
+    Failed,
+    Material,
+    Numbers,
+    PlanFile,
+    Setup,
+)
 from stm_keras.files import LOCK, atomic, check_folder, claimed
 from stm_keras.records import Split, check_record
 from stm_keras.runs import JsonFolder

@@ -3,8 +3,7 @@
 import numpy as np
 
 from stm_keras.errors import MismatchError
-from stm_keras.experiments.compare.records import SCORES
-from stm_keras.experiments.compare.setups import REFERENCES
+from stm_keras.experiments.compare.records import REFERENCES, SCORES
 from stm_keras.reports.page import render
 
 OPTIONAL = ("device GB", "waits", "AUROC", "balanced accuracy")  # columns, without values

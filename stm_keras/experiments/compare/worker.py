@@ -16,8 +16,7 @@ from pathlib import Path
 from stm_keras.errors import StmKerasError, TrainingError, require
 from stm_keras.experiments.compare.folder import ComparisonFolder
 from stm_keras.experiments.compare.machine import peak_memory
-from stm_keras.experiments.compare.records import SCORES
-from stm_keras.experiments.compare.setups import Setup
+from stm_keras.experiments.compare.records import SCORES, Setup
 from stm_keras.runs import Run
 from stm_keras.terminal import progress_on_stderr
 
@@ -139,7 +138,7 @@ class Worker:
 
     def prepare(self, weights=None):
         """Make what every setup starts from."""
-        from stm_keras.experiments.compare.prepare import prepare
+        from stm_keras.experiments.compare.keras_trainer import prepare
 
         prepare(self.folder, self.plan, weights and Path(weights))
         return {}

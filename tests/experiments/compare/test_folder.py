@@ -28,7 +28,7 @@ def test_a_plan_is_read_back_and_more_sides_join_it(tmp_path):
 
 
 def part_setup(library):
-    from stm_keras.experiments.compare.setups import Setup
+    from stm_keras.experiments.compare.records import Setup
 
     return Setup(library=library)
 

@@ -10,8 +10,8 @@ from stm_keras.config import load_config
 from stm_keras.errors import MismatchError, TrainingError
 from stm_keras.experiments.compare import measure
 from stm_keras.experiments.compare.folder import ComparisonFolder, Plan, digest
-from stm_keras.experiments.compare.prepare import prepare
-from stm_keras.experiments.compare.setups import Setup
+from stm_keras.experiments.compare.keras_trainer import prepare
+from stm_keras.experiments.compare.records import Setup
 from stm_keras.experiments.compare.worker import Worker
 from stm_keras.runs import Run
 
@@ -60,7 +60,7 @@ def test_weights_of_another_network_are_refused(
 ):
     small = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
     monkeypatch.setattr(
-        "stm_keras.experiments.compare.prepare.build_model", lambda *sizes: small
+        "stm_keras.experiments.compare.keras_trainer.build_model", lambda *sizes: small
     )
     other, plan = start(tmp_path, dataset_file)
     with pytest.raises(

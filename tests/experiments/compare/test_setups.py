@@ -6,7 +6,7 @@ from helpers import ONCE
 from stm_keras.config import load_config
 from stm_keras.errors import UsageError
 from stm_keras.experiments.compare.measure import scored_setups
-from stm_keras.experiments.compare.setups import default_references, plan_setups
+from stm_keras.experiments.compare.records import default_references, plan_setups
 
 pytestmark = ONCE  # no backend changes what is tested here
 
