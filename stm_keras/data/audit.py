@@ -5,10 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stm_keras.data.audit_findings import Finding, describe_findings
+from stm_keras.data.audit_findings import (
+    Finding,
+    describe_findings,
+    judge_orientation,
+    measure_orientation,
+)
 from stm_keras.data.dataset import Dataset
 from stm_keras.data.duplicates import Duplicates, find_duplicates
-from stm_keras.data.orientation import judge_orientation, measure_orientation
 from stm_keras.data.preprocess import standardise_lines
 from stm_keras.data.split import PARTS, Split, split_dataset
 from stm_keras.errors import DatasetError

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from stm_keras.data.audit import audit
-from stm_keras.data.audit_findings import SEVERITIES
+from stm_keras.data.audit_findings import SEVERITIES, judge_orientation, measure_orientation
 from stm_keras.data.dataset import CLASSES, Dataset
 from stm_keras.data.load import load_dataset
-from stm_keras.data.orientation import judge_orientation, measure_orientation
 from stm_keras.data.preprocess import remove_line_trend, standardise_lines
 from stm_keras.data.split import Split, split_dataset
 from stm_keras.errors import DatasetError
