@@ -82,7 +82,7 @@ def _environment():
     environment.filters |= {
         "anchor": lambda name: name.lower().replace(" ", "-"),
         "bounds": bounds,
-        "breakable": lambda name: Markup(text(name).replace("/", "/<wbr/>")),
+        "breakable": lambda name: Markup(str(text(name)).replace("/", "/<wbr/>")),
         "data_url": data_url,
         "md": markdown,
         "number": number,
