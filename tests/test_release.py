@@ -1,4 +1,5 @@
 import ast
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -8,6 +9,8 @@ from helpers import ONCE
 
 import stm_keras
 from stm_keras.cli.reference import PAGES
+from stm_keras.inference.find_model import shipped_models
+from stm_keras.reports.benchmark import results_page
 
 pytestmark = ONCE  # no backend changes what is tested here
 
@@ -40,6 +43,18 @@ def test_readme_names_every_command_and_only_files_that_exist():
         assert f"stm-keras {name}" in readme
     for link in re.findall(r"\]\(([^)#:]+)\)", readme):
         assert (ROOT / link).exists(), link
+
+
+@pytest.mark.parametrize(
+    ("scores", "page"),
+    [("results", "results.md")]
+    + [(name, f"notebook/{name}.md") for name in ("ablation", "labels", "baselines")],
+)
+def test_pages_of_results_are_what_the_tool_writes_of_their_scores(scores, page):
+    rows = json.loads((ROOT / "benchmarks" / f"{scores}.json").read_text(encoding="utf-8"))
+    models = [(each.name, each.metadata) for each in shipped_models()]
+    text = results_page(rows, "nottingham.h5", models if scores == "results" else ())
+    assert (ROOT / "docs" / page).read_text(encoding="utf-8") == text
 
 
 def _public(name):
