@@ -347,7 +347,7 @@ def test_a_folder_that_was_set_aside_comes_back(tmp_path):
 KILLED = """
 import sys
 from stm_keras.data import load
-from stm_keras.evaluation import plots
+from stm_keras.reports import sheets
 
 def half(*words, **more):
     if hasattr(words[-1], "write_bytes"):
@@ -355,7 +355,7 @@ def half(*words, **more):
     print("begun", flush=True)
     sys.stdin.read()
 
-load.write_hdf5 = plots.figure_png = half
+load.write_hdf5 = sheets.figure_png = half
 from stm_keras.cli.main import main
 main(sys.argv[1:])
 """

@@ -148,7 +148,7 @@ def fit_unknown_surface(predictor, known, others, groups=None, seed=0):
             "taught_by_file": others.name,
         },
     }
-    return replace(predictor, model=model, facts=with_min_lines(metadata))
+    return replace(predictor, model=model, metadata=with_min_lines(metadata))
 
 
 def add_surface_layer(predictor):

@@ -178,8 +178,8 @@ def given(monkeypatch):
     """What sets the thresholds, given to what scores them, which takes a minute."""
     given = []
 
-    def note(predictor, part, validation=None, groups=None, seed=0, taught=False):
-        given.append("taught" if taught else validation)
+    def note(predictor, part, validation=None, groups=None, seed=0, trained_on=False):
+        given.append("trained on" if trained_on else validation)
         return {"rejection": None, "unknown": None, "changes": None}
 
     monkeypatch.setattr("stm_keras.training.report.reliability_scores", note)
@@ -204,7 +204,7 @@ def test_without_a_test_part_the_first_model_is_scored(tmp_path, again, given):
     nothing = {**split.parts, "test": np.zeros(0, int)}
     scores = report_run(alone, predictor, dataset, replace(split, parts=nothing))
     assert scores["split"] == "validation"
-    assert given == ["taught"]
+    assert given == ["trained on"]
     chosen, by_lines = load_predictions(alone)
     _, first = load_predictions(run, VALIDATION)
     np.testing.assert_array_equal(by_lines[128], first[128])

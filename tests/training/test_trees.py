@@ -168,4 +168,4 @@ def test_predict_analyze_and_info_know_trees(folder, scans):
 
 def test_trees_are_no_keras_file(folder, tmp_path):
     result = stm("export", folder, "--format", "keras", "-o", tmp_path / "a.keras")
-    check_error(result, 2, "best.skops", "trees are shipped as they are: copy the file")
+    check_error(result, 2, "best.skops", "trees need no export: copy the file")
