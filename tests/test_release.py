@@ -29,6 +29,15 @@ def test_pages_that_are_written_from_the_code_are_current(name):
     assert (ROOT / "docs" / name).read_text(encoding="utf-8") == PAGES[name]()
 
 
+def test_pages_include_files_that_exist():
+    pages = [*(ROOT / "docs").rglob("*.md")]
+    texts = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    assert "--8 <" not in texts, "a formatter took the mark of an included file for Python"
+    included = re.findall(r'^--8<-- "(.+)"$', texts, re.M)
+    assert len(included) == 5
+    assert all((ROOT / path).is_file() for path in included)
+
+
 def test_every_setting_is_explained():
     page = PAGES["settings.md"]()
     assert "|  |" not in page, "give each setting a `description` in settings.py"

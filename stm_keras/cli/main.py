@@ -121,7 +121,7 @@ def main():
     """Judge the tip of a scanning tunnelling microscope from its scan lines.
 
     \b
-        stm-keras train                            a small model of simulated scans
+        stm-keras train                            a small model on simulated scans
         stm-keras train vit --data scans.h5
         stm-keras predict runs/.../best.keras scans.h5
     """

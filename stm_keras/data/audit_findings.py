@@ -123,7 +123,7 @@ def _leaks(duplicates, scans):
 def _orientation(orientation):
     subject, scans = "line axis", orientation.scans
     if not scans:
-        text = "No scan has lines enough to tell whether rows are scan lines."
+        text = "No scan has enough lines to tell whether rows are scan lines."
         return "note", subject, text
     if orientation.axis == "unclear":
         text = (
@@ -156,8 +156,8 @@ def _damage(damage, scans):
         yield "warning", "NaN", text
     if damage["constant_scans"]:
         text = (
-            f"{_of(damage['constant_scans'], scans)} are constant: they teach nothing; "
-            "remove them."
+            f"{_of(damage['constant_scans'], scans)} are constant: nothing can be learnt from "
+            "them. Remove them."
         )
         yield "warning", "constant scans", text
     if damage["constant_lines"]:

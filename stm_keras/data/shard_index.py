@@ -26,7 +26,7 @@ LARGEST = 1 << 28  # bytes of the index: a line a shard
 
 def _plain_name(text):
     if not re.fullmatch(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]{0,254}", text):
-        raise ValueError("is no name of a file in this folder")
+        raise ValueError("is not the name of a file in this folder")
     return text
 
 
@@ -114,7 +114,7 @@ def read_index(folder: str | Path) -> ShardIndex:
     path = Path(folder) / INDEX
     if not path.is_file() and (path.parent / BEGUN).is_file():
         raise InputError(
-            f"{folder}: its shards were not all written. Type the command that began it "
+            f"{folder}: its shards were not all written. Run the command that began it "
             "again: it goes on."
         )
     table = read_json(path, "the folder of a dataset", DatasetError, LARGEST)

@@ -149,14 +149,14 @@ def _in_order(marks):
     starts = [start for kind, *_, start in marks if kind != UNREADABLE]
     if not all(starts) or not starts:
         return (
-            "In the order of the files: not all of them tell when a scan began.",
+            "In the order of the files: not all of them record when a scan began.",
             numbered,
         )
     latest, keys = min(starts), {}
     for number, (*_, start) in numbered:
         latest = keys[number] = start or latest
     text = (
-        "In the order in which the scans began, as their files tell it; all of one width."
+        "In the order in which the scans began, as their files record it; all of one width."
     )
     return text, sorted(numbered, key=lambda pair: keys[pair[0]])
 

@@ -81,9 +81,7 @@ def test_a_killed_command_goes_on_and_changes_no_byte(folder, tmp_path):
         process.send_signal(signal.SIGKILL)
     assert not (path / "shards.json").exists()
     result = stm("info", path)
-    check_error(
-        result, 3, "its shards were not all written. Type the command that began it"
-    )
+    check_error(result, 3, "its shards were not all written. Run the command that began it")
     before = (path / "shard-000000.h5").stat().st_mtime_ns
     with (path / "shards.part").open("a") as journal:
         journal.write('{"facts": {"sha')  # the kill came in the middle of a line

@@ -347,7 +347,9 @@ def test_an_index_that_leads_out_of_its_folder_is_refused(folder):
         "n" * 300,
     ):
         edit(folder, shards=[{**shards[0], "file": name}, *shards[1:]])
-        fails(folder, "is damaged (`shards.0.file`: is no name of a file in this folder)")
+        fails(
+            folder, "is damaged (`shards.0.file`: is not the name of a file in this folder)"
+        )
 
 
 @pytest.mark.parametrize(
@@ -497,7 +499,7 @@ def test_a_shard_that_changes_or_goes_while_it_is_used_is_named(folder):
 
 def test_shards_that_were_not_all_written_are_no_dataset(folder):
     (folder / "shards.json").rename(folder / "shards.part")
-    fails(folder, "were not all written. Type the command that began it", error=InputError)
+    fails(folder, "were not all written. Run the command that began it", error=InputError)
 
 
 def test_scans_of_another_size_are_refused_as_anywhere(folder):
