@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "h_si100"
 FOLDER = resource_folder("shipped")
+GIVE_MODEL = "Give a .keras, .onnx or .skops file, or the folder of a run."
 BEST = ("best.keras", "best.skops")  # of a run: a network, or trees
 METADATA = (
     "stm_keras.json"  # the entry of a `.keras` file that is ours; the others are Keras'
@@ -51,9 +52,7 @@ def find_model(path: str | Path) -> "tuple[Path, Run | None]":
     if not path.exists() and path.name == str(path) and not path.suffix:
         return shipped_path(str(path)), None
     if not path.exists():
-        raise InputError(
-            f"{path}: no such file. Give a .keras file or the folder of a run."
-        )
+        raise InputError(f"{path}: no such file. {GIVE_MODEL}")
     if path.name not in BEST or not (path.parent / "config.toml").exists():
         return path, None
     from stm_keras.runs import Run
@@ -212,7 +211,6 @@ def shipped_path(name: str = DEFAULT, folder: Path | None = None) -> Path:
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.keras")))
         raise InputError(
             f"{name}: no model of this name comes with stm-keras (there are: "
-            f"{known or 'none in this installation'}). Give a .keras file or the folder of a "
-            "run."
+            f"{known or 'none in this installation'}). {GIVE_MODEL}"
         )
     return path

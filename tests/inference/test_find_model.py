@@ -57,7 +57,7 @@ def test_what_is_no_model_is_named(run, tmp_path):
     ):
         find_model(run.path)
     with pytest.raises(
-        InputError, match=r"no\.keras: no such file\. Give a \.keras file or"
+        InputError, match=r"no\.keras: no such file\. Give a \.keras, \.onnx or"
     ):
         find_model(tmp_path / "no.keras")
     with pytest.raises(InputError, match=r"is not a run \(no config\.toml\)"):
