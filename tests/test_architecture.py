@@ -35,6 +35,7 @@ ROWS = {  # who may import whom: only what lies in a row above its own, or in it
     "inference": 8,
     "reports": 8,
     "runtime": 9,
+    "live": 9,
     # the Keras line: nothing above it imports keras, not even inside a function
     "layers": 11,
     "models": 12,
@@ -61,6 +62,7 @@ OUTSIDE = {  # what a part may import at the top of a file, beside the standard 
     "layers": {"keras", "numpy"},
     "models": {"keras"},
     "inference": {"numpy"},
+    "live": {"numpy"},
     "training": {"keras", "numpy"},
     "export": {"numpy"},
     # one reference is without Keras
