@@ -297,6 +297,23 @@ class ByLines(Subset):
 Folds = Annotated[list[float], Field(min_length=1)]
 
 
+Share = Annotated[list[float], Field(min_length=3, max_length=3)]  # and its interval
+
+
+class Splices(Record):
+    """How soon a new tip is named, see `live/splices.py`."""
+
+    splices: Count
+    called: Share
+    named: Share
+    named_by_scan: Share
+    at: dict[Text, Annotated[list[float], Field(min_length=2, max_length=2)]]
+    median_lines: float | None
+    calm: Count
+    changes: float
+    disturbed: float
+
+
 class Row(Record):
     """A config under a protocol, as a benchmark writes it."""
 
@@ -319,6 +336,7 @@ class Row(Record):
     balanced_accuracy_by_fold: Folds
     parameters: Count | None = None
     trust: dict[Text, float] = {}
+    splices: Splices | None = None
     whole: ByLines = Field(alias="all")
     agreed: ByLines | None = Field(None, alias="full agreement")
     consensus: ByLines | None = None

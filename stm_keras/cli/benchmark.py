@@ -41,6 +41,11 @@ from stm_keras.terminal import progress_on_stderr
     type=options.PATH,
     help="Write all scores to this JSON file; what it holds of other configs is kept.",
 )
+@click.option(
+    "--splices",
+    is_flag=True,
+    help="Also measure on splices of two test scans how soon a new tip is named.",
+)
 @click.option("--page", type=options.PATH, help="Write the table to this Markdown file.")
 def benchmark(
     configs,
@@ -55,6 +60,7 @@ def benchmark(
     backend,
     train,
     results,
+    splices,
     page,
 ):
     """Train and score configs under P1, P2 and P3.
@@ -70,11 +76,12 @@ def benchmark(
         stm-keras benchmark vit --data scans.h5 --protocols p2
         stm-keras benchmark vit --data scans.h5 --vary conv:model.tokenizer=conv
         stm-keras benchmark configs/*.toml --data scans.h5 --only vit:p2:0 --jobs 4
+        stm-keras benchmark sequential --data scans.h5 --no-train --splices
     """
     from stm_keras.config import load_config
     from stm_keras.data.load import load_dataset
     from stm_keras.data.split import PROTOCOLS
-    from stm_keras.experiments.collect import pool_folds
+    from stm_keras.experiments.collect import pool_folds, pool_splices
     from stm_keras.experiments.plan import benchmark_runs, read_variant
     from stm_keras.experiments.queue import run_missing
     from stm_keras.inference.find_model import shipped_models
@@ -107,6 +114,10 @@ def benchmark(
         with progress_on_stderr():
             failed = run_missing(wanted, jobs)
     rows = pool_folds(planned(), dataset)
+    if splices:
+        told = pool_splices(planned(), dataset, progress=options.progress_line)
+        for row in rows:
+            row["splices"] = told[row["config"], row["protocol"]]
     if results is not None:
         rows = merge_rows(before, rows)
         with atomic(results, overwrite=True) as temporary:

@@ -175,6 +175,35 @@ def _pool(folds, done, dataset, digest, seed):
     return row
 
 
+def pool_splices(runs, dataset, seed=0, progress=None):
+    """Measure on splices of each fold's test scans how soon a new tip is named, see `splices`.
+
+    Args:
+        progress: callable that takes a name and returns a callable of (done, total), or None.
+
+    Returns:
+        dict of (config, protocol) to a dict, as of `splices.summarise`.
+    """
+    from stm_keras.inference.model_file import load_predictor
+    from stm_keras.live.splices import judge_splices, splice_scans, summarise
+
+    parts = {}
+    for fold in runs:
+        if not fold.done():
+            continue
+        run = Run.open(fold.path)
+        if run.read_json("split.json", SPLIT)["dataset"] != dataset.digest():
+            raise StmKerasError(f"{run.path}: was trained on other data. Move it away.")
+        splices = splice_scans(dataset, load_predictions(run)[0], seed=seed + fold.fold)
+        told = judge_splices(
+            load_predictor(run.file("best.keras")),
+            splices,
+            progress and progress(f"{fold.key}: splices"),
+        )
+        parts.setdefault((fold.group, fold.protocol), []).append(told)
+    return {key: summarise(group, seed) for key, group in parts.items()}
+
+
 def _seconds(run):
     """Add up the seconds of all epochs of all trainings of a run."""
     epochs = [epoch for training in run.trainings() for epoch in training.epochs()]

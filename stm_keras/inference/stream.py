@@ -37,6 +37,8 @@ class LineStream:
     (`data.resample`), so the last verdict is that on the file. Between two lines of the model
     the last verdict is held. A line without a signal, such as one that was lost, changes nothing.
 
+    `last_was_lost` tells whether the last line showed no signal.
+
     To make one of a Keras model takes seconds, in which the network is compiled: one stream
     serves many scans of any size, with `reset` between them.
 
@@ -47,6 +49,8 @@ class LineStream:
         pixels: int. Pixels of a line, None for those of the first line.
         size: tuple (width, height) of the complete scan in metres. None where that is not
             known: pixels are taken as square.
+        min_lines: int. Lines before the first verdict, None for as many as the model needs to
+            know the surface.
 
     Raises:
         MismatchError: The model does not go line by line.
@@ -59,12 +63,13 @@ class LineStream:
         lines: int | None = None,
         pixels: int | None = None,
         size: tuple | None = None,
+        min_lines: int | None = None,
     ):
         self.predictor = predictor
         self.metadata = predictor.metadata
         self.classes = predictor.classes
         self._first_cache = predictor.start_scan()
-        self._needed = lines_needed(self.metadata)
+        self._needed = lines_needed(self.metadata) if min_lines is None else min_lines
         self.lines: int | None = None
         self.pixels: int | None = None
         self.size: tuple | None = None
@@ -99,6 +104,7 @@ class LineStream:
         self._taken = 0  # lines that the model took
         self._verdict = None
         self._change_line = None
+        self.last_was_lost = False
         self._tracker = None
         settings = self.metadata.get("change") or {}
         if settings.get("threshold") is not None:
@@ -129,7 +135,8 @@ class LineStream:
                 f"{len(heights)}. Reset the stream with the right `pixels`."
             )
         number, self._pushed = self._pushed, self._pushed + 1
-        if not has_signal(heights):
+        self.last_was_lost = not has_signal(heights)
+        if self.last_was_lost:
             return Verdict(line=number, change_line=self._change_line)
         if self._resampler is None:
             aspect = aspect_of(self.size, self.lines, len(heights))

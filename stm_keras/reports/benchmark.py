@@ -20,7 +20,15 @@ def merge_rows(old, new):
     Returns:
         list of dict: each where it was, and after those what is new.
     """
-    made = {(row["config"], row["protocol"]): row for row in new}
+    before = {(row["config"], row["protocol"]): row for row in old}
+    made = {}
+    for row in new:
+        key = row["config"], row["protocol"]
+        former = before.get(key, row)
+        splices = row.get("splices") or former.get("splices")
+        if former["folds_done"] > row["folds_done"] and row.get("splices"):
+            row = former  # measured on the folds that are still here
+        made[key] = {**row, "splices": splices} if splices else row
     data = {row["data"] for row in new}
     rows = [made.pop((row["config"], row["protocol"]), row) for row in old]
     return [*(row for row in rows if row["data"] in data), *made.values()]
@@ -47,6 +55,7 @@ def results_page(rows, data_name, models=()):
                     "classes": _classes(chosen),
                     "by_lines": _by_lines(chosen),
                     "reliability": _reliability(chosen),
+                    "splices": [_splices(row) for row in chosen if row.get("splices")],
                     "variants": _variants(chosen),
                 }
             )
@@ -122,6 +131,22 @@ def _reliability(rows):
     names = dict.fromkeys(name for row in rows for name in row["trust"])
     table = [[name, *(_number(row["trust"].get(name)) for row in rows)] for name in names]
     return ["", *(row["config"] for row in rows)], table
+
+
+def _splices(row):
+    """Return what is said of splices: shares as texts, and a table."""
+    told = row["splices"]
+    shares = {
+        name: f"{100 * value:.0f} % [{100 * low:.0f}, {100 * high:.0f}]"
+        for name in ("called", "named", "named_by_scan")
+        for value, low, high in [told[name]]
+    }
+    cells = [
+        ["the last" if lines == "end" else lines, *(f"{100 * each:.0f} %" for each in both)]
+        for lines, both in told["at"].items()
+    ]
+    table = ["lines since the change", "tip of now", "whole scan"], cells
+    return {**told, **shares, "config": row["config"], "table": table}
 
 
 def _variants(rows):

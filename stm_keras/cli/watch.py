@@ -1,0 +1,307 @@
+"""`stm-keras watch`: judge a scan while it is recorded."""
+
+import json
+import os
+import signal
+import sys
+from contextlib import ExitStack, contextmanager
+
+import click
+
+from stm_keras.cli import options
+from stm_keras.errors import UsageError
+from stm_keras.signals import INTERRUPTED, Preempted, watched
+from stm_keras.terminal import as_is, redraw
+
+RESUME = "Watching {}. Verdicts are written to {}. Ctrl-C ends it."
+
+
+class Ports(click.ParamType):
+    """Two ports, by comma."""
+
+    name = "A,B"
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, tuple):
+            return value
+        words = value.split(",")
+        if len(words) != 2 or not all(w.isdecimal() and 0 < int(w) < 65536 for w in words):
+            self.fail(f"Two ports, such as 6503,6504. Received: {value!r}.", param, ctx)
+        return tuple(map(int, words))
+
+
+@click.command()
+@click.argument("source", required=False)
+@click.option("--model", type=options.PATH, help="Model file, run, or shipped model.")
+@click.option(
+    "--log",
+    "folder",
+    type=options.PATH,
+    default="live",
+    show_default=True,
+    help="Folder of the logs, one file a day and source.",
+)
+@click.option("--no-page", is_flag=True, help="Without the page in the browser.")
+@click.option("--ports", type=Ports(), help="Of Nanonis: one to wait at, one to ask.")
+@click.option(
+    "--every",
+    type=click.FloatRange(0),
+    help="Least seconds between two questions to Nanonis for its picture. Default: 0.5.",
+)
+@click.option(
+    "--speed",
+    type=click.FloatRange(0),
+    help="Lines a second of files and simulated scans; 0: as fast as it goes. Default: the "
+    "file's own, else 10.",
+)
+@click.option("--channel", help='Image to judge, such as "Current" or "Z backward".')
+@options.as_json
+@click.option(
+    "--on-bad-command",
+    metavar="COMMAND",
+    help='Program to start at a bad tip, such as "beep {class}"; no shell. JSON on its stdin.',
+)
+@click.option("--on-bad-url", metavar="URL", help="Address to POST JSON to at a bad tip.")
+@click.option(
+    "--on-bad-header",
+    metavar="NAME:WHERE",
+    multiple=True,
+    help="Header for it, from a file or variable: Authorization:env:TOKEN, ...:file:PATH.",
+)
+@click.option(
+    "--serve-json",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="Send all records as JSON lines to whoever connects, on 127.0.0.1.",
+)
+@click.option(
+    "--bad",
+    metavar="CLASS",
+    multiple=True,
+    help="Class of a bad tip; may be repeated. Default: generic defects.",
+)
+@click.option("--alarm-at", type=float, default=0.7, show_default=True)
+@click.option("--release-at", type=float, default=0.4, show_default=True)
+@click.option("--alarm-lines", type=click.IntRange(1), default=3, show_default=True)
+@click.option(
+    "--quiet-after",
+    type=click.IntRange(1),
+    metavar="N",
+    help="No more alarms after so many that nobody answered.",
+)
+@click.option("--wire", type=options.PATH, help="File for every command sent to Nanonis.")
+@click.option("--replay-log", type=options.PATH, help="Show a log again; without SOURCE.")
+@click.option("--report", type=options.PATH, help="With --replay-log: HTML page to write.")
+@options.overwrite
+def watch(source, replay_log, report, overwrite, as_json, **chosen):
+    """Judge the tip while the scan runs: a verdict after every line.
+
+    SOURCE is a Nanonis controller (nanonis://HOST), a folder into which scans are saved, a scan
+    file or dataset that is played as if it were recorded now, "simulated" for a microscope that
+    is none, push://127.0.0.1:PORT for lines from any program, or - for its standard input.
+
+    Nothing is ever written to the microscope. An alarm is raised where the probability of a
+    bad class reaches --alarm-at on --alarm-lines lines in a row, and cleared below
+    --release-at; also at a tip change, on an unknown surface, and where the source is lost.
+    Each record goes to the log, and with --json to standard output (docs/live.md).
+
+    \b
+        stm-keras watch simulated
+        stm-keras watch nanonis://stm-pc --on-bad-command "notify {class}"
+        stm-keras watch /data/2026-11-29
+        stm-keras watch --replay-log live/2026-11-29-simulated.jsonl --report day.html
+    """
+    if replay_log is not None:
+        if source is not None:
+            raise UsageError("`--replay-log`: shows a log. Leave SOURCE out.")
+        _replay(replay_log, report, overwrite, as_json)
+        return
+    if source is None:
+        from stm_keras.live.open_source import SOURCES
+
+        raise UsageError(f"SOURCE is missing: {SOURCES}.")
+    if report is not None:
+        raise UsageError("`--report`: is written of a log. Add --replay-log FILE.")
+    with ExitStack() as stack, _signals():
+        watching = _open(stack, source, as_json, **chosen)
+        try:
+            watching.run()
+        except (KeyboardInterrupt, Preempted) as error:
+            watching.stop(str(error) or "Ctrl-C")
+            stack.close()
+            options.say("Stopped.")
+            click.get_current_context().exit(INTERRUPTED)
+        watching.stop("the source ended")
+
+
+def _open(stack, source, as_json, *, model, folder, no_page, **chosen):
+    """Open all that a watch needs, what listens first, the microscope last."""
+    from stm_keras.live.alarms import BAD, Alarms
+    from stm_keras.live.hooks import Hooks
+    from stm_keras.live.log import EventLog
+    from stm_keras.live.open_source import open_source
+    from stm_keras.live.subscribers import Subscribers
+    from stm_keras.live.watch import Watch
+
+    file, predictor = _load(model)
+    alarms = Alarms(
+        chosen["bad"] or BAD,
+        chosen["alarm_at"],
+        chosen["release_at"],
+        chosen["alarm_lines"],
+        chosen["quiet_after"],
+        predictor.classes,
+    )
+    sinks, incoming = [_printer(as_json, source)], []
+    hooks = Hooks(
+        chosen["on_bad_command"], chosen["on_bad_url"], chosen["on_bad_header"]
+    )
+    stack.callback(hooks.close)
+    sinks.append(hooks)
+    incoming.append(lambda: [("hook", fields) for fields in hooks.results()])
+    if chosen["serve_json"] is not None:
+        served = stack.enter_context(Subscribers(chosen["serve_json"]))
+        options.say(f"Records are sent to whoever connects to 127.0.0.1:{served.port}.")
+        sinks.append(served)
+    names = ("channel", "speed", "every", "ports", "wire")
+    log = stack.enter_context(EventLog(folder, source))
+    opened = open_source(
+        source, seen=log.judged_files(), **{name: chosen[name] for name in names}
+    )
+    stack.callback(opened.close)
+    watching = Watch(opened, predictor, log, alarms, sinks, incoming)
+    options.say(RESUME.format(source, log.path()))
+    settings = {"source": source, "log": str(folder), "page": not no_page, **chosen}
+    watching.emit("run", **_about(file, predictor), settings=_plain(settings))
+    return watching
+
+
+def _load(model):
+    """Load a model that answers line by line; return its file and a `Predictor`."""
+    from stm_keras.inference.find_model import DEFAULT, choose_model_file, needs_keras
+
+    file = choose_model_file(model or DEFAULT)
+    if needs_keras(file) or file.suffix == ".skops":
+        options.load_keras()
+        from stm_keras.inference.model_file import load_predictor
+
+        return file, load_predictor(file)
+    from stm_keras.inference.onnx_model import load_onnx
+
+    return file, load_onnx(file)
+
+
+def _about(file, predictor):
+    """Return what a `run` record says of the program and its model."""
+    import hashlib
+    import platform
+
+    import numpy
+
+    from stm_keras import __version__
+
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    return {
+        "versions": {
+            "stm_keras": __version__,
+            "python": platform.python_version(),
+            "numpy": numpy.__version__,
+            "system": platform.platform(),
+        },
+        "model": {"name": file.name, "sha256": digest},
+        "classes": list(predictor.classes),
+        "pid": os.getpid(),
+    }
+
+
+def _plain(settings):
+    """Return settings as JSON takes them; where a secret lies, not what it is."""
+    hidden = {"on_bad_url"}
+    return {
+        name: "..." if name in hidden and value else value
+        for name, value in settings.items()
+    }
+
+
+def _printer(as_json, source):
+    """Return what shows records: JSON lines, a line each, or one line that is redrawn."""
+    if as_json:
+        return JsonPrinter()
+    return TerminalPrinter() if sys.stdout.isatty() else LinePrinter()
+
+
+class JsonPrinter:
+    """Prints each record as a line of JSON."""
+
+    def push(self, record):
+        """Print a record."""
+        click.echo(json.dumps(record, ensure_ascii=False, allow_nan=False))
+
+
+class LinePrinter:
+    """Prints a line for each record."""
+
+    def push(self, record):
+        """Print a record."""
+        from stm_keras.live.describe import describe
+
+        text = describe(record)
+        if text is not None:
+            click.echo(text)
+
+
+class TerminalPrinter:
+    """Redraws one line for the lines of a scan, and prints what is more than that."""
+
+    def push(self, record):
+        """Show a record."""
+        from stm_keras.live.describe import describe
+
+        text = describe(record)
+        if text is None:
+            return
+        if record["event"] == "line":
+            redraw(text, sys.stdout)
+            return
+        redraw("", sys.stdout)
+        click.echo(text)
+        if record["event"] == "alarm":
+            bell = as_is(sys.stdout)
+            bell.write("\a")
+            bell.flush()
+
+
+@contextmanager
+def _signals():
+    """Let SIGTERM, and what closes a window on Windows, end the watching as Ctrl-C does."""
+    number = getattr(signal, "SIGBREAK", None)
+    former = None if number is None else signal.signal(number, signal.default_int_handler)
+    try:
+        with watched():
+            yield
+    finally:
+        if former is not None:
+            signal.signal(number, former)
+
+
+def _replay(path, report, overwrite, as_json):
+    """Show a log again, and write its page."""
+    from stm_keras.files import check_outputs
+    from stm_keras.live.records import read_log
+
+    check_outputs({"--report": report}, [path])
+    printer = _printer(as_json, path)
+    if isinstance(printer, TerminalPrinter):
+        printer = LinePrinter()
+    records = read_log(path)
+    if report is None:
+        for record in records:
+            printer.push(record)
+    else:
+        from stm_keras.live.day import summarise_day
+        from stm_keras.reports.watch_day import write_day
+
+        write_day(summarise_day(records), report, overwrite)
+        options.say(f"Report: {report}")
+    if records.bad:
+        options.say(f"{path}: {records.bad} lines are not records and were left out.")

@@ -1,0 +1,242 @@
+"""The loop of `stm-keras watch`: what a source tells becomes verdicts, and these records.
+
+Everything is done in one thread, line by line. What may wait for others (hooks, subscribers,
+a page) takes records and has threads of its own.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
+from typing import Protocol
+
+import numpy as np
+
+from stm_keras.errors import InputError, MismatchError
+from stm_keras.inference.predictor import Predictor
+from stm_keras.inference.verdict import NOT_JUDGED
+from stm_keras.live import events
+from stm_keras.live.alarms import Alarms
+from stm_keras.live.day import thumbnail
+from stm_keras.live.events import BACKWARD, FORWARD, Frame, Source
+from stm_keras.live.log import EventLog
+from stm_keras.live.tip import TipStream, TipVerdict
+
+DISAGREE = 20  # lines in a row on which forward and backward name other classes
+THUMB = 64  # lines and pixels that are kept of a scan for its picture
+MORE_LINES = 4096  # kept for it where nobody said how many lines a scan has
+
+
+class Sink(Protocol):
+    """What gets every record, and must not wait."""
+
+    def push(self, record: dict) -> None:
+        """Take a record."""
+        ...
+
+
+class Watch:
+    """Judges what a source tells, and writes down all that happens.
+
+        Watch(source, predictor, log, Alarms()).run()
+
+    Args:
+        source: `Source`.
+        predictor: `Predictor` of a model that goes from line to line.
+        log: `EventLog`.
+        alarms: `Alarms`.
+        sinks: iterable of `Sink`. They get each record, after the log.
+        incoming: callable that returns a list of pairs of event and fields, which came from
+            elsewhere since it was asked last: what hooks did, labels.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        predictor: Predictor,
+        log: EventLog,
+        alarms: Alarms,
+        sinks: Iterable[Sink] = (),
+        incoming: Iterable[Callable[[], list]] = (),
+    ):
+        self.source, self.log, self.alarms = source, log, alarms
+        self.sinks, self.incoming = tuple(sinks), tuple(incoming)
+        self.classes = predictor.classes
+        self.streams = {each: TipStream(predictor) for each in (FORWARD, BACKWARD)}
+        self.failing: str | None = None  # why the log cannot be written
+        self.scan: _Scan | None = None  # that is being recorded
+        self.before: _Scan | None = None  # that ended last
+
+    def run(self) -> None:
+        """Watch until the source ends, or an exception such as `KeyboardInterrupt` comes."""
+        for event in self.source.events():
+            self.take(event)
+        self._end("the source ended")
+
+    def take(self, event: events.Event) -> None:
+        """Take what a source told."""
+        for collect in self.incoming:
+            for name, fields in collect():
+                self.emit(name, **fields)
+        match event:
+            case events.Line():
+                self._line(event)
+            case events.ScanBegan():
+                self._begin(event)
+            case events.ScanEnded():
+                self._end(event.reason, event.path)
+            case events.FileSeen():
+                self._file(event)
+            case events.Connected() | events.Note():
+                name = "note" if isinstance(event, events.Note) else "connected"
+                self.emit(name, text=event.text)
+            case events.Lost() | events.Found():
+                name = "lost" if isinstance(event, events.Lost) else "found"
+                self.emit(name, reason=event.reason)
+
+    def stop(self, reason: str) -> None:
+        """Write the last record: why the watching ended."""
+        self._end("the watching ended")
+        self.emit("stop", reason=reason)
+
+    def emit(self, event: str, /, **fields) -> dict:
+        """Write a record, hand it on, and see whether it is a reason for an alarm."""
+        record = self.log.write(event, **fields)
+        for sink in self.sinks:
+            sink.push(record)
+        if self.log.failing != self.failing:
+            self.failing = self.log.failing
+            text = "The log is written again."
+            if self.failing:
+                text = f"The log cannot be written, and the watching goes on: {self.failing}."
+            self.emit("note", text=text)
+        for name, told in self.alarms.push(record):
+            self.emit(name, **told)
+        return record
+
+    def _begin(self, began):
+        self._end("restarted")
+        frame = began.frame
+        self.scan = _Scan(self.log.last_scan + 1, began)
+        for stream in self.streams.values():
+            stream.begin(frame)
+        told = {name: value for name, value in asdict(frame).items() if name != "channel"}
+        self.emit(
+            "scan",
+            scan=self.scan.number,
+            name=began.name,
+            channel=frame.channel,
+            **told,
+            finished=began.finished,
+            quiet=began.quiet,
+        )
+
+    def _line(self, line):
+        if self.scan is None:
+            self._begin(events.ScanBegan(Frame(pixels=len(line.heights))))
+        stream = self.streams[line.direction]
+        try:
+            told = stream.push(line.heights)
+        except MismatchError:  # the source did not tell of other pixels
+            began = self.scan.began
+            self._end("other pixels")
+            frame = replace(began.frame, pixels=len(line.heights))
+            self._begin(replace(began, frame=frame))
+            told = stream.push(line.heights)
+        except InputError:  # heights that no microscope has: the line is lost
+            told = stream.push(np.full(len(line.heights), np.nan))
+        scan = self.scan
+        scan.add(line, told)
+        record = self.emit(
+            "line",
+            scan=scan.number,
+            line=line.number,
+            row=line.row,
+            direction=line.direction,
+            **told.record(self.classes),
+            late_ms=round((time.time() - line.t_end) * 1e3, 1),
+            lost=told.lost,
+        )
+        self.source.answer(record)
+        if told.changed:
+            self.emit(
+                "change",
+                scan=scan.number,
+                line=told.scan.change_line,
+                direction=line.direction,
+                called_at=line.number,
+            )
+        if scan.disagree == DISAGREE:
+            names = " and ".join(f"{way} {name}" for way, name in scan.named.items())
+            self.emit("note", text=f"Scan {scan.number}: {names}, for {DISAGREE} lines.")
+
+    def _end(self, reason, path=None):
+        if self.scan is None:
+            return
+        scan, self.scan = self.scan, None
+        self.before = scan
+        told = scan.last
+        self.emit(
+            "end",
+            scan=scan.number,
+            reason=reason,
+            lines=scan.lines,
+            verdict=scan.verdict,
+            tip=told and told.tip.verdict,
+            change_line=told and told.scan.change_line,
+            path=path or scan.began.name or None,
+            picture=scan.picture(),
+        )
+
+    def _file(self, file):
+        verdict = self.before.verdict if file.scans and self.before else None
+        self.emit(
+            "file",
+            path=str(file.path),
+            size=file.size,
+            mtime=file.mtime,
+            scans=file.scans,
+            verdict=verdict,
+            error=file.error,
+        )
+
+
+class _Scan:
+    """The scan that is being recorded: its last verdicts, and enough of it for a picture."""
+
+    def __init__(self, number, began):
+        self.number, self.began = number, began
+        self.lines = 0
+        self.last: TipVerdict | None = None  # of the forward lines, where there are any
+        self.named: dict[str, str | None] = {}  # class by direction
+        self.disagree = 0
+        self._rows: dict[int, np.ndarray] = {}
+
+    @property
+    def verdict(self):
+        """The last verdict on the whole scan."""
+        return NOT_JUDGED if self.last is None else self.last.scan.verdict
+
+    def add(self, line, told):
+        """Note a line and its verdicts."""
+        main = line.direction == FORWARD or FORWARD not in self.named
+        if told.tip.name is not None:
+            self.named[line.direction] = told.tip.name
+        both = len(self.named) == 2 and len(set(self.named.values())) == 2
+        if line.direction == FORWARD:
+            self.disagree = self.disagree + 1 if both else 0
+        if not main:
+            return
+        self.lines = line.number + 1
+        if not told.lost and told.scan.verdict is not None:
+            self.last = told
+        lines = self.began.frame.lines or MORE_LINES
+        if line.row % max(1, lines // THUMB) == 0 and len(self._rows) < MORE_LINES:
+            step = max(1, len(line.heights) // THUMB)
+            self._rows[line.row] = np.asarray(line.heights, np.float32)[::step]
+
+    def picture(self):
+        """Return a small picture as the URI of a PNG; None without two lines."""
+        if len(self._rows) < 2:
+            return None
+        pixels = min(map(len, self._rows.values()))
+        return thumbnail(np.array([self._rows[row][:pixels] for row in sorted(self._rows)]))
