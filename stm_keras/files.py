@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Iterable
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 from stm_keras.errors import OutputError, UsageError
@@ -223,6 +224,11 @@ def _alive(path, machine, process):
     """Return whether a temporary file may still be written."""
     if machine != _machine() or os.name == "nt":  # where os.kill would end the process
         return time.time() - path.lstat().st_mtime < DAY
+    return _runs(process)
+
+
+def _runs(process):
+    """Return whether a process of this machine runs; not for Windows, where it would end."""
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
@@ -252,8 +258,8 @@ def _machine():
 def locked(path, refusal):
     """Hold a lock on a file, so that no second process has it meanwhile.
 
-    Network file systems may have no locks, nor has Python on Windows. Then we go on
-    without, and warn: no lock at all is not a lock that another process has.
+    Network file systems may have no locks. Then we go on without, and warn: no lock at all is
+    not a lock that another process has.
 
     Raises:
         OutputError: Another process has it, with the message `refusal`; or the file or its
@@ -271,9 +277,13 @@ def locked(path, refusal):
             raise OutputError(_reason(path.parent, error)) from None
         with lock:
             _take(lock, path, refusal)
-            if _is_at(lock, path):  # nobody has removed it since we opened it
-                yield
-                return
+            try:
+                if _is_at(lock, path):  # nobody has removed it since we opened it
+                    yield
+                    return
+            finally:
+                if _numbers():
+                    lock.truncate(0)
     raise OutputError(failed)
 
 
@@ -285,18 +295,45 @@ def _no_link(name, flags):
 
 def _take(lock, path, refusal):
     try:
-        import fcntl
-
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except ImportError:  # Windows
-        lacking = "Python has no locks on this system"
+        if _numbers():
+            _take_by_number(lock, path, refusal)
+        else:
+            _lock_file(lock)
     except OSError as error:
         if error.errno in TAKEN:
             raise OutputError(refusal) from None
         lacking = f"this file system has no locks ({error.strerror or error})"
-    else:
-        return
-    warnings.warn(f"{path.parent}: {lacking}. Start no second process in this folder.")
+        warnings.warn(f"{path.parent}: {lacking}. Start no second process in this folder.")
+
+
+def _numbers():
+    """Tell whether Python knows no locks here, so that a process leaves its number instead."""
+    return not (_module("fcntl") or _module("msvcrt"))
+
+
+def _module(name):
+    try:
+        return import_module(name)
+    except ImportError:
+        return None
+
+
+def _lock_file(lock):
+    if fcntl := _module("fcntl"):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    else:  # Windows
+        msvcrt = _module("msvcrt")
+        lock.seek(0)  # where all processes lock one byte, whether there is one or not
+        msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)
+
+
+def _take_by_number(lock, path, refusal):
+    with contextlib.suppress(ValueError):  # it is empty: nobody has it
+        if _runs(int(path.read_text(encoding="utf-8"))):
+            raise OutputError(refusal)
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
 
 
 def _is_at(lock, path):

@@ -28,7 +28,7 @@ MAX_DIGITS = 400  # of a number: float64 has no more
 LARGEST = 1 << 64  # a whole number is below; beyond, not every reader knows it
 MAX_MEMBERS = 10_000  # of an archive
 PLAIN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-AGAIN = "Copy or make it again."
+DAMAGED = "{}: is damaged ({}). Copy or make it again."
 DAMAGED_ZIP = (
     zipfile.BadZipFile,
     zlib.error,
@@ -103,26 +103,31 @@ def parse_json(
     name: str,
     error: type[StmKerasError] = InputError,
     limit: int = MAX_TEXT,
+    form: str = DAMAGED,
+    gaps: bool = False,
 ) -> object:
     """Read JSON: finite numbers, and nothing deeper than `MAX_DEPTH`.
 
-    `name` says where the text comes from, for the message.
+    `name` says where the text comes from, for the message, and `form` what the message is.
+    With `gaps` a number may be NaN.
     """
     try:
         if len(text) > limit:
             raise ValueError(f"more than {limit >> 20} MiB")
         value = json.loads(
-            text, parse_constant=_not_finite, parse_float=_finite, parse_int=_whole
+            text,
+            parse_constant=_nan if gaps else _not_finite,
+            parse_float=_finite,
+            parse_int=_whole,
         )
         _check(value)
     except RecursionError:
-        raise error(f"{name}: is damaged (nested too deeply). {AGAIN}") from None
+        raise error(form.format(name, "nested too deeply")) from None
     except UnicodeDecodeError as reason:
-        raise error(
-            f"{name}: is damaged (byte {reason.start} is not in UTF-8). {AGAIN}"
-        ) from None
+        where = f"byte {reason.start} is not in UTF-8"
+        raise error(form.format(name, where)) from None
     except ValueError as reason:
-        raise error(f"{name}: is damaged ({reason}). {AGAIN}") from None
+        raise error(form.format(name, reason)) from None
     return value
 
 
@@ -230,6 +235,10 @@ def read_arrays(
             except (TypeError, SyntaxError, TokenError, MemoryError) as reason:
                 raise ValueError(f"{member.filename}: {reason}") from None
     return arrays
+
+
+def _nan(text):
+    return float("nan") if text == "NaN" else _not_finite(text)
 
 
 def _not_finite(text):

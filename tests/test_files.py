@@ -1,8 +1,10 @@
 import errno
 import os
 import stat
+import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -128,12 +130,37 @@ def test_a_lock_that_somebody_has_is_refused(name, tmp_path, flock_fails):
         held(tmp_path / ".lock")
 
 
-def test_without_locks_in_python_as_on_windows_we_go_on(tmp_path, monkeypatch):
+def test_windows_locks_the_first_byte(tmp_path, monkeypatch):
+    locked_at, taken = [], OSError(errno.EACCES, "Permission denied")
+
+    def locking(descriptor, how, count):
+        if locked_at:
+            raise taken
+        locked_at.append((os.lseek(descriptor, 0, os.SEEK_CUR), how, count))
+
+    msvcrt = SimpleNamespace(locking=locking, LK_NBLCK=2)
     monkeypatch.setitem(sys.modules, "fcntl", None)
-    with pytest.warns(
-        UserWarning, match="Python has no locks on this system. Start no second"
-    ):
-        assert held(tmp_path / ".lock")
+    monkeypatch.setitem(sys.modules, "msvcrt", msvcrt)
+    with locked(tmp_path / ".lock", "another process is here"):
+        assert locked_at == [(0, 2, 1)]
+        with pytest.raises(OutputError, match="another process is here"):
+            held(tmp_path / ".lock")
+
+
+def test_without_locks_in_python_a_process_leaves_its_number(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setitem(sys.modules, "msvcrt", None)
+    path = tmp_path / ".lock"
+    with locked(path, "another process is here"):
+        assert path.read_text(encoding="utf-8") == str(os.getpid())
+        with pytest.raises(OutputError, match="another process is here"):
+            held(path)
+    assert path.read_text(encoding="utf-8") == ""
+    ended = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], stdout=-1
+    )
+    path.write_bytes(ended.stdout)  # it was killed and could not take its number back
+    assert held(path)
 
 
 def test_a_lock_that_was_removed_meanwhile_is_none(tmp_path):

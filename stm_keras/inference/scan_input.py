@@ -116,7 +116,9 @@ def read_scan_inputs(
         yield from _of_arrays(path, heights, metadata, account)
     elif scan_format(path):
         for index, scan in enumerate(each_scan(path, channel)[1]):
-            error = scan if isinstance(scan, ScanError) else _refusal(path, scan, channel)
+            error = (
+                scan if isinstance(scan, ScanError) else why_not_judged(path, scan, channel)
+            )
             yield error or _of_scan(path, index, scan, metadata)
     else:
         yield from _of_dataset(path, metadata)
@@ -177,8 +179,8 @@ def _of_dataset(path, metadata):
         )
 
 
-def _refusal(path, scan, channel):
-    """Return why a scan is not judged unless the user asks for it: an error, or None."""
+def why_not_judged(path: Path, scan: Scan, channel: str | None) -> ScanError | None:
+    """Return why a scan is not judged unless the user asks for its `channel`, or None."""
     lines, pixels = scan.heights.shape
     if min(lines, pixels) < FEW:
         return NoImageError(

@@ -9,6 +9,7 @@ import numpy as np
 
 FORWARD, BACKWARD = "forward", "backward"
 UP, DOWN = "up", "down"
+COMPLETE, STOPPED = "complete", "stopped"  # why most scans end
 TICK = 1.0  # s: a source says at least so often that it is alive
 
 

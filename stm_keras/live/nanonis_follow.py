@@ -1,0 +1,413 @@
+"""Follow the scans of a Nanonis controller: when to grab, which lines are new, what ends a scan."""
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+
+from stm_keras.live.events import (
+    BACKWARD,
+    DOWN,
+    FORWARD,
+    UP,
+    Event,
+    Line,
+    Note,
+    ScanBegan,
+    ScanEnded,
+)
+from stm_keras.live.nanonis_channel import (
+    Ask,
+    ChannelError,
+    Optional,
+    Recorded,
+    read_place,
+    read_recorded,
+    unit_of,
+)
+from stm_keras.live.nanonis_codec import RefusedError
+from stm_keras.live.nanonis_rows import Bells, Rows
+from stm_keras.terminal import one_line
+
+LOOK = 0.5  # s between two questions whether a scan runs, and where its frame lies
+SLACK = 1.1  # lines between two grabs where no bell tells that a line is over
+MOST_HEARD = 4096  # bells that wait; rows come from frames, so that more add nothing
+WAYS = (FORWARD, BACKWARD)  # and their numbers, 0 and 1, as in the movements of bells
+
+
+class Heard:
+    """What the thread that waits for lines has heard, kept for the one that grabs."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.bells: deque[tuple[int, int, int, float]] = deque(maxlen=MOST_HEARD)
+        self.quiet = False
+        self.mute = False  # the release knows no line events
+        self.stopped = False
+
+    def tell(self, bell: tuple[int, int, int, float] | None = None, **facts: bool) -> None:
+        """Add a bell, or set `quiet`, `mute` or `stopped`."""
+        with self.changed:
+            if bell is not None:
+                self.bells.append(bell)
+            vars(self).update(facts)
+            self.changed.notify_all()
+
+    def take(self, seconds: float) -> tuple[list[tuple[int, int, int, float]], bool]:
+        """Wait until something is heard, no longer than so many seconds.
+
+        Returns:
+            the bells that rang, and whether a wait for one ended without.
+        """
+        with self.changed:
+            if not (self.bells or self.quiet or self.stopped):
+                self.changed.wait(seconds)
+            bells, quiet = list(self.bells), self.quiet
+            self.bells.clear()
+            self.quiet = False
+        return bells, quiet
+
+
+class Follower:
+    """What is known of the scan, over as many connections as it takes.
+
+    Args:
+        heard: `Heard`.
+        tell: callable of an `Event`. May wait, so that no more lines pile up.
+        every: float. Least time between any two grabs, in s.
+        wanted: str. Name of the channel or its beginning, or None.
+    """
+
+    def __init__(
+        self, heard: Heard, tell: Callable[[Event], None], every: float, wanted: str | None
+    ):
+        self.heard, self.tell, self.every, self.wanted = heard, tell, every, wanted
+        self.bells = Bells()
+        self.rows = (Rows(), Rows(backward=True))
+        self.recorded: Recorded | None = None
+        self.candidates: deque[tuple[int, str]] = deque()
+        self.place: dict = {}
+        self.shape, self.up = (0, 0), False
+        self.running: bool | None = None  # what the controller says, if it does
+        self.on = False  # a scan is on
+        self.told = False  # it has begun, for those who listen
+        self.over: str | None = None  # why it is another one than the one that was told
+        self.unsure = False  # there were others in between
+        self.most = 0  # lines that it had, by its bells
+        self.calm = False  # no bell rang for a while, and that was looked at
+        self.wish = [False, False]  # to grab each direction though no bell rang
+        self.asked = [0, 0]  # complete lines when each direction was grabbed last
+        self.grabbed = [-math.inf, -math.inf]  # when that was
+        self.looked = -math.inf
+        self.unsettled = True
+        self.checked = False  # that what is grabbed is what was meant
+        self.problem = ""  # with what was grabbed last
+        self.failed = False  # to judge this scan, and said so
+
+    @property
+    def patience(self) -> float:
+        """How long to wait for a line until it is news that none comes, in s."""
+        period = self.recorded.period if self.recorded else 1.0
+        return min(2 * period + 1, 600.0)
+
+    def attach(self, ask: Ask) -> None:
+        """Go on over a new connection.
+
+        Raises:
+            ChannelError: At the first time, no channel can be judged.
+        """
+        self.ask, self.optional = ask, Optional(ask)
+        self.unsettled = True
+        self._look()
+        self._settle()
+
+    def check_channel(self) -> None:
+        """Grab once, to see that the channel is the one that its name says.
+
+        Raises:
+            ChannelError: It is another one.
+        """
+        for turn in range(len(self.candidates)):
+            way = turn % 2  # in turn, so that no line is asked for twice
+            self.heard.take(max(0.0, self._next_grab(way) - time.monotonic()))
+            grabbed = self._grab(way)
+            if grabbed is not None:
+                self.rows[way].restart(grabbed[0])
+                self.checked = True
+                return
+        raise ChannelError(
+            f"{self.problem} Check the channels of Scan Control in Nanonis, or name another one "
+            "with --channel."
+        )
+
+    def follow(self) -> None:
+        """Tell what happens, until the watching ends.
+
+        Raises:
+            NanonisError: The connection is lost.
+        """
+        while True:
+            bells, quiet = self.heard.take(self._pause())
+            if self.heard.stopped:
+                return
+            for bell in bells:
+                self._hear(bell)
+            if quiet and not bells and not self.calm:
+                self.calm = True
+                self._wish_for_the_rest()
+            if time.monotonic() >= self.looked + LOOK:
+                self._look()
+            self._settle()
+            way = self._due()
+            if way is not None and time.monotonic() >= self._next_grab(way):
+                self._work(way)
+            self._end_if_over()
+
+    # When to ask
+
+    def _pause(self):
+        """Return for how long there is nothing to do but to listen, in s."""
+        way = self._due()
+        next_grab = math.inf if way is None else self._next_grab(way)
+        return max(0.0, min(self.looked + LOOK, next_grab) - time.monotonic())
+
+    def _due(self):
+        """Return the direction to grab next, or None."""
+        if not (self.on and self.candidates):
+            return None
+        if self.heard.mute and self.running is not False:
+            due = [0, 1]
+        else:
+            complete = self.bells.complete(self._lines(), self.up)
+            known = [0 if self.over else rows.done for rows in self.rows]
+            due = [
+                way
+                for way in (0, 1)
+                if self.wish[way] or complete[way] > max(self.asked[way], known[way])
+            ]
+        return min(due, key=lambda way: self.grabbed[way], default=None)
+
+    def _next_grab(self, way):
+        """Return from when on a direction may be grabbed."""
+        soonest = max(self.grabbed) + self.every
+        if self.heard.mute and not self.wish[way] and self.recorded:
+            soonest = max(soonest, self.grabbed[way] + SLACK * self.recorded.period)
+        return soonest
+
+    def _wish_for_the_rest(self):
+        """Have the lines grabbed whose bells did not ring, as that of the last one."""
+        self.wish = [self.on and rows.done < self._lines() for rows in self.rows]
+
+    def _lines(self):
+        if self.told:
+            return self.shape[0]
+        return self.recorded.lines if self.recorded else 0
+
+    # What to ask
+
+    def _look(self):
+        """Ask whether a scan runs and where its frame lies."""
+        status = self.optional("Scan.StatusGet")
+        before, self.running = self.running, None if status is None else bool(status[0])
+        self.looked = time.monotonic()
+        if not self.on:
+            started = self.running and before is not True
+            if self.running is False:
+                self.bells.close()  # what rang was the last word of a scan
+            elif started or self.heard.mute or not self.bells.closed:
+                self._restart()
+            return
+        place = read_place(self.optional)
+        if self.running is False and before is not False:
+            self._wish_for_the_rest()
+        elif self.running and before is False:
+            self._end("stopped")
+            self._restart()
+        elif self.place and place != self.place:
+            if self.over:
+                self.over = "other frame"
+            else:
+                self._end("other frame")
+                self._restart()
+        self.place = place
+
+    def _settle(self):
+        """Ask for channels and settings, once for each scan."""
+        if not self.unsettled:
+            return
+        self.unsettled = False
+        try:
+            self.recorded = read_recorded(self.ask, self.optional, self.wanted)
+        except ChannelError as error:
+            if self.recorded is None:
+                raise
+            self.candidates.clear()
+            self._complain(str(error))
+            return
+        frame = self.recorded.frame
+        self.candidates = deque(self.recorded.channels)
+        self.place = {"center": frame.center, "size": frame.size, "angle": frame.angle}
+
+    def _grab(self, way):
+        """Grab the frame of a direction: (float32 array, up), None if it is another channel."""
+        number, name = self.candidates[0]
+        try:
+            told, frame, up = self.ask("Scan.FrameDataGrab", number, 1 - way)
+        except RefusedError as error:
+            self.problem = f"{error}."
+        else:
+            if told == name and frame.size:
+                return frame, bool(up)
+            self.problem = (
+                f"Nanonis names channel {number} '{one_line(name)}', and gives a frame of "
+                f"'{one_line(told)}' with {len(frame)} lines for it."
+            )
+        finally:
+            self.grabbed[way] = time.monotonic()
+        if self.checked:
+            self._complain(self.problem)
+        self.candidates.rotate(-1)
+        return None
+
+    def _complain(self, text):
+        """Say once in each scan why it is not judged."""
+        if not self.failed:
+            self.failed = True
+            self.tell(Note(text))
+
+    # What it means
+
+    def _hear(self, bell):
+        complete = self.bells.complete(self._lines(), self.up)[0]
+        heard = self.bells.hear(*bell)
+        if heard is None:
+            return
+        self.calm = False
+        if not self.on:
+            self.looked = -math.inf  # is it a scan, or the last word of one?
+        elif heard == "new":
+            if self.told:
+                self.unsure = self.over is not None
+                self.over = self.over or "restarted"
+                self.most = max(self.most, complete)
+                self.asked, self.wish = [0, 0], [False, False]
+                self.unsettled = True
+            else:
+                self._restart(keep_bells=True)
+
+    def _restart(self, frame=None, way=None, keep_bells=False):
+        """Begin to count the lines of another scan.
+
+        Args:
+            frame, way: what was grabbed of it already, and in which direction.
+            keep_bells: bool. Those that were heard are of this scan.
+        """
+        for number, rows in enumerate(self.rows):
+            idle = None if self.heard.mute or self.on else rows.frame
+            rows.restart(frame if number == way else idle)
+        if self.on and not keep_bells:
+            self.bells.close()
+        self.on, self.told, self.over, self.failed = True, False, None, False
+        self.most, self.asked, self.wish = 0, [0, 0], [False, False]
+        self.unsettled = True
+
+    def _work(self, way):
+        """Grab a direction and hand on what is new in it."""
+        grabbed = self._grab(way)
+        wished, self.wish[way] = self.wish[way], False
+        complete = self.bells.complete(self._lines(), self.up)
+        self.asked[way] = complete[way]
+        if grabbed is None:
+            self.unsettled = True
+            return
+        frame, up = grabbed
+        t = time.time()
+        rows = self.rows[way]
+        if self.told and (reason := self._other_scan(rows, frame, up)):
+            if frame.shape == self.shape and not self.unsure:
+                begun = self.bells.complete(len(frame), up)[way] if self.over else 0
+                end = rows.rest(frame, self.up, up, begun)
+                self._hand_on(way, frame, end, t)
+            by_bells = self.over is not None
+            self._end(reason, another=True)
+            self._restart(frame, way, keep_bells=by_bells)
+            self._settle()
+        if not self.told:
+            self.shape, self.up = frame.shape, up
+        complete = self.bells.complete(len(frame), up)
+        self.asked[way] = complete[way]
+        rows.see(frame, up, complete[way])
+        self._hand_on(way, frame, self._new_end(rows, complete[way], wished), t)
+
+    def _other_scan(self, rows, frame, up):
+        """Return why what was grabbed is of another scan than the one that was told."""
+        if frame.shape != self.shape:
+            return "other pixels"
+        if up != self.up:
+            return "other direction"
+        return self.over or ("restarted" if rows.overwritten(frame, up) else None)
+
+    def _new_end(self, rows, complete, wished):
+        """Return how many lines of a direction may be handed on."""
+        stopped = self.running is False
+        if self.heard.mute:
+            end = rows.by_changes(over=stopped)
+            still = not rows.moved
+        else:
+            end = rows.by_bells(complete)
+            still = wished
+            if stopped and wished:
+                return max(end, rows.by_changes(over=True))
+        last = rows.by_changes(over=True) if still else 0
+        return last if last == len(rows.frame) else end
+
+    def _hand_on(self, way, frame, end, t):
+        """Tell the lines below `end` of a frame that was grabbed at `t`."""
+        lines = len(frame)
+        for index, heights in self.rows[way].take(frame, self.up, end):
+            if not self.told:
+                self.told = True
+                self.tell(ScanBegan(self._describe()))
+            rang = self.bells.time_of(index, way, lines, self.up)
+            row = lines - 1 - index if self.up else index
+            self.tell(Line(index, row, WAYS[way], heights, t if rang is None else rang))
+
+    def _describe(self):
+        assert self.recorded is not None
+        name = self.candidates[0][1]
+        return replace(
+            self.recorded.frame,
+            lines=self.shape[0],
+            pixels=self.shape[1],
+            channel=name,
+            unit=unit_of(name),
+            slow=UP if self.up else DOWN,
+        )
+
+    def _end_if_over(self):
+        if not self.on or self.over:
+            return
+        lines = self._lines()
+        whole = self.told and all(rows.done >= lines for rows in self.rows)
+        waits = any(self.wish) and self.candidates
+        if (whole and not self.heard.mute) or (self.running is False and not waits):
+            self._end("stopped")
+            self.on = False
+            self.bells.close()
+
+    def _end(self, reason, another=False):
+        """Tell that the scan is over.
+
+        Args:
+            reason: str. Why, unless it is complete.
+            another: bool. The next one has begun: then the last line may be missing.
+        """
+        if not self.told:
+            return
+        lines = self.shape[0]
+        complete = 0 if self.over else self.bells.complete(lines, self.up)[0]
+        most = max(self.most, complete, self.rows[0].done)
+        self.told = False
+        self.tell(ScanEnded("complete" if most >= lines - another else reason))
