@@ -153,9 +153,7 @@ def _open(stack, source, as_json, *, model, folder, no_page, **chosen):
         predictor.classes,
     )
     sinks, incoming = [_printer(as_json, source)], []
-    hooks = Hooks(
-        chosen["on_bad_command"], chosen["on_bad_url"], chosen["on_bad_header"]
-    )
+    hooks = Hooks(chosen["on_bad_command"], chosen["on_bad_url"], chosen["on_bad_header"])
     stack.callback(hooks.close)
     sinks.append(hooks)
     incoming.append(lambda: [("hook", fields) for fields in hooks.results()])

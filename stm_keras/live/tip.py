@@ -29,6 +29,7 @@ class TipVerdict:
         since_change: `Verdict` on the lines since the last change that was called; its `line`
             is the line of that change. None where none was called.
         changed: bool. Whether a change was called with this line.
+        change_probability: float. That of the change which was called, else None.
         lost: bool. The line has gaps in more than half of it, or shows no signal: it has no
             verdict and changes nothing.
     """
@@ -36,6 +37,7 @@ class TipVerdict:
     scan: Verdict
     since_change: Verdict | None
     changed: bool
+    change_probability: float | None
     lost: bool
 
     @property
@@ -88,6 +90,7 @@ class TipStream:
         self._frame = frame
         self._scan.reset(frame.lines, frame.pixels, frame.size)
         self._lines: deque[np.ndarray] = deque(maxlen=KEPT)
+        self._changes: deque[float | None] = deque(maxlen=KEPT)  # probability at each line
         self._number = 0  # of the next line
         self._change: int | None = None  # the line with which the present tip began
         self._tip: Verdict | None = None
@@ -104,28 +107,30 @@ class TipStream:
         line = whole_line(heights)
         number, self._number = self._number, self._number + 1
         self._lines.append(line)
-        scan = self._scan.push(line)
+        scan, probability = self._scan.push(line), None
+        self._changes.append(scan.change_probability)
         changed = scan.change_line is not None and scan.change_line != self._change
         if changed:
             self._change = scan.change_line
-            self._begin_tip(self._change, number)
+            since = max(self._change - (number + 1 - len(self._lines)), 0)
+            probability = max(filter(None, list(self._changes)[since:]), default=None)
+            self._begin_tip(list(self._lines)[since:])
         elif self._change is not None:
             self._push_tip(line)
         lost = self._scan.last_was_lost
         tip = None if self._tip is None else self._judged(self._tip, scan)
-        return TipVerdict(scan, None if lost else tip, changed, lost)
+        return TipVerdict(scan, None if lost else tip, changed, probability, lost)
 
-    def _begin_tip(self, change, number):
+    def _begin_tip(self, lines):
         """Push the lines since a change again, as a scan of their own."""
         frame, left, size = self._frame, None, self._frame.size
         if frame.lines is not None:
-            left = max(frame.lines - change, 1)
+            left = max(frame.lines - self._change, 1)
             if size is not None:  # a pixel stays as long as it was
                 size = (size[0], size[1] * left / frame.lines)
-        self._since.reset(left, len(self._lines[-1]), size)
+        self._since.reset(left, len(lines[-1]), size)
         self._tip = None
-        oldest = number + 1 - len(self._lines)
-        for line in list(self._lines)[max(change - oldest, 0) :]:
+        for line in lines:
             self._push_tip(line)
 
     def _push_tip(self, line):

@@ -6,7 +6,7 @@ a page) takes records and has threads of its own.
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -100,6 +100,15 @@ class Watch:
 
     def emit(self, event: str, /, **fields) -> dict:
         """Write a record, hand it on, and see whether it is a reason for an alarm."""
+        record = self._write(event, **fields)
+        self._alarm(record)
+        return record
+
+    def _alarm(self, record):
+        for name, told in self.alarms.push(record):
+            self._write(name, **told)
+
+    def _write(self, event, /, **fields):
         record = self.log.write(event, **fields)
         for sink in self.sinks:
             sink.push(record)
@@ -107,10 +116,10 @@ class Watch:
             self.failing = self.log.failing
             text = "The log is written again."
             if self.failing:
-                text = f"The log cannot be written, and the watching goes on: {self.failing}."
-            self.emit("note", text=text)
-        for name, told in self.alarms.push(record):
-            self.emit(name, **told)
+                text = (
+                    f"The log cannot be written, and the watching goes on: {self.failing}."
+                )
+            self._write("note", text=text)
         return record
 
     def _begin(self, began):
@@ -119,13 +128,19 @@ class Watch:
         self.scan = _Scan(self.log.last_scan + 1, began)
         for stream in self.streams.values():
             stream.begin(frame)
-        told = {name: value for name, value in asdict(frame).items() if name != "channel"}
         self.emit(
             "scan",
-            scan=self.scan.number,
+            id=self.scan.number,
             name=began.name,
             channel=frame.channel,
-            **told,
+            unit=frame.unit,
+            frame={"size": frame.size, "center": frame.center, "angle": frame.angle},
+            pixels=frame.pixels,
+            lines=frame.lines,
+            slow=frame.slow,
+            bias=frame.bias,
+            setpoint=frame.setpoint,
+            line_time=frame.line_time,
             finished=began.finished,
             quiet=began.quiet,
         )
@@ -146,7 +161,7 @@ class Watch:
             told = stream.push(np.full(len(line.heights), np.nan))
         scan = self.scan
         scan.add(line, told)
-        record = self.emit(
+        record = self._write(
             "line",
             scan=scan.number,
             line=line.number,
@@ -158,13 +173,14 @@ class Watch:
         )
         self.source.answer(record)
         if told.changed:
-            self.emit(
+            self._write(
                 "change",
                 scan=scan.number,
                 line=told.scan.change_line,
+                probability=told.change_probability,
                 direction=line.direction,
-                called_at=line.number,
             )
+        self._alarm(record)
         if scan.disagree == DISAGREE:
             names = " and ".join(f"{way} {name}" for way, name in scan.named.items())
             self.emit("note", text=f"Scan {scan.number}: {names}, for {DISAGREE} lines.")

@@ -1,0 +1,335 @@
+"""The loop of `stm-keras watch`: which records come of what a source tells."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+from helpers import ONCE
+
+from stm_keras import load_onnx, shipped_path
+from stm_keras.live.alarms import Alarms
+from stm_keras.live.events import (
+    BACKWARD,
+    FORWARD,
+    Connected,
+    FileSeen,
+    Found,
+    Frame,
+    Line,
+    Lost,
+    Note,
+    ScanBegan,
+    ScanEnded,
+    Tick,
+)
+from stm_keras.live.log import EventLog
+from stm_keras.live.records import read_log
+from stm_keras.live.watch import DISAGREE, Watch
+from stm_keras.simulate.config import SimulationConfig
+from stm_keras.simulate.generate import simulate
+
+pytest.importorskip("onnxruntime")
+pytestmark = ONCE
+
+LINE_KEYS = [
+    "schema",
+    "seq",
+    "t",
+    "mono",
+    "event",
+    "scan",
+    "line",
+    "row",
+    "direction",
+    "verdict",
+    "class",
+    "probabilities",
+    "confidence",
+    "change_line",
+    "since_change",
+    "late_ms",
+    "lost",
+]
+LINES = 40
+FRAME = Frame(pixels=128, lines=LINES, size=(4e-9, 1.25e-9), slow="up")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_onnx(shipped_path("h_si100_small").with_suffix(".onnx"))
+
+
+@pytest.fixture(scope="module")
+def tips():
+    """Lines with a good tip, and lines with a bad one: each `(40, 128)`."""
+    made = simulate(64, 5, SimulationConfig(p_tip_change=0))
+    good = (made.lines == 128) & (made.change_line < 0)
+    first = [np.flatnonzero(good & (made.labels == c))[0] for c in (0, 3)]
+    return [made.images[scan][:LINES].astype(float) for scan in first]
+
+
+class Told:
+    """A source that tells what it was given, and keeps the answers."""
+
+    name = "told"
+
+    def __init__(self, *events):
+        self.told, self.answers = events, []
+
+    def events(self):
+        yield from self.told
+
+    def close(self):
+        pass
+
+    def answer(self, record):
+        self.answers.append(record)
+
+
+class Kept:
+    def __init__(self):
+        self.records = []
+
+    def push(self, record):
+        self.records.append(record)
+
+
+def lines(heights, direction=FORWARD, start=0, slow="up"):
+    t = time.time()
+    count = len(heights)
+    return [
+        Line(n, count - 1 - n if slow == "up" else n, direction, line, t)
+        for n, line in enumerate(heights, start)
+    ]
+
+
+def records(model, tmp_path, *events, **more):
+    kept = Kept()
+    source = Told(*events)
+    with EventLog(tmp_path, "told") as log:
+        watch = Watch(source, model, log, Alarms(classes=model.classes), [kept], **more)
+        watch.run()
+        watch.stop("done")
+        path = log.path()
+    assert list(read_log(path)) == json.loads(json.dumps(kept.records))
+    return kept.records, source
+
+
+def of(records, event):
+    return [record for record in records if record["event"] == event]
+
+
+def test_a_line_says_exactly_what_is_promised(model, tips, tmp_path):
+    told, source = records(
+        model, tmp_path, ScanBegan(FRAME, "one"), *lines(tips[0]), ScanEnded("complete")
+    )
+    said = of(told, "line")
+    assert [list(record) for record in said] == [LINE_KEYS] * LINES
+    assert [record["line"] for record in said] == list(range(LINES))
+    assert [record["row"] for record in said] == list(range(LINES))[::-1]
+    assert said[-1]["class"] == "individual atoms"
+    assert sum(said[-1]["probabilities"].values()) == pytest.approx(1)
+    assert said[0]["verdict"] is None  # fewer lines than the model needs
+    assert all(0 <= record["late_ms"] < 60_000 for record in said)
+    assert source.answers == said
+
+
+def test_a_scan_is_told_of_when_it_begins_and_when_it_ends(model, tips, tmp_path):
+    frame = Frame(
+        128, LINES, "Z (m)", "m", (4e-9, 1e-9), (1e-9, 2e-9), 15.0, "up", 0.4, -2.0
+    )
+    told, _ = records(
+        model,
+        tmp_path,
+        ScanBegan(frame, "one"),
+        *lines(tips[0]),
+        ScanEnded("complete", "a.sxm"),
+    )
+    (scan,), (end,) = of(told, "scan"), of(told, "end")
+    assert scan["id"] == 1
+    assert scan["frame"] == {"size": [4e-9, 1e-9], "center": [1e-9, 2e-9], "angle": 15.0}
+    kept = {name: scan[name] for name in ("channel", "pixels", "lines", "slow", "bias")}
+    assert kept == {
+        "channel": "Z (m)", "pixels": 128, "lines": LINES, "slow": "up", "bias": -2.0
+    }  # fmt: skip
+    assert (end["scan"], end["reason"], end["lines"]) == (1, "complete", LINES)
+    assert end["verdict"] == of(told, "line")[-1]["verdict"]
+    assert end["path"] == "a.sxm"
+    assert end["picture"].startswith("data:image/png;base64,")
+
+
+def test_a_lost_line_has_no_verdict_and_no_alarm(model, tips, tmp_path):
+    bad = np.full((3, 128), np.nan)
+    told, _ = records(model, tmp_path, ScanBegan(FRAME), *lines([*tips[0][:20], *bad]))
+    for record in of(told, "line")[-3:]:
+        assert record["lost"]
+        for name in ("verdict", "class", "probabilities", "confidence", "since_change"):
+            assert record[name] is None
+    assert not of(told, "alarm")
+
+
+def test_heights_that_no_microscope_has_lose_their_line(model, tips, tmp_path):
+    told, _ = records(
+        model, tmp_path, ScanBegan(FRAME), *lines([*tips[0][:10], np.full(128, 1e200)])
+    )
+    assert of(told, "line")[-1]["lost"]
+
+
+def test_a_change_is_told_before_its_alarm_and_after_its_line(model, tips, tmp_path):
+    both = np.concatenate(tips)
+    frame = Frame(pixels=128, lines=80)
+    told, _ = records(
+        model, tmp_path, ScanBegan(frame), *lines(both), ScanEnded("complete")
+    )
+    (change,) = of(told, "change")
+    assert abs(change["line"] - LINES) <= 4
+    assert 0.5 < change["probability"] <= 1
+    at = told.index(change)
+    assert (told[at - 1]["event"], told[at - 1]["change_line"]) == ("line", change["line"])
+    assert (told[at + 1]["event"], told[at + 1]["rule"]) == ("alarm", "tip change")
+    rules = [record["rule"] for record in of(told, "alarm")]
+    assert rules == ["tip change", "bad tip"]
+    last = of(told, "line")[-1]
+    assert last["since_change"]["class"] == "generic defects"
+    assert last["since_change"]["line"] == change["line"]
+
+
+def test_backward_lines_have_a_stream_of_their_own(model, tips, tmp_path):
+    forward = lines(tips[0])
+    mixed = [
+        each
+        for pair in zip(forward, lines(tips[1], BACKWARD), strict=True)
+        for each in pair
+    ]
+    told, _ = records(model, tmp_path / "a", ScanBegan(FRAME), *mixed)
+    alone, _ = records(model, tmp_path / "b", ScanBegan(FRAME), *forward)
+    kept = ("line", "verdict", "probabilities", "change_line")
+    assert [
+        [record[name] for name in kept]
+        for record in of(told, "line")
+        if record["direction"] == FORWARD
+    ] == [[record[name] for name in kept] for record in of(alone, "line")]
+    assert of(told, "line")[-1]["class"] == "generic defects"
+    assert not of(told, "alarm")  # alarms are of the forward lines
+    (note,) = of(told, "note")  # but that they disagree for long is news
+    assert f"for {DISAGREE} lines" in note["text"]
+
+
+def test_other_pixels_in_the_middle_of_a_scan_end_it_and_begin_another(
+    model, tips, tmp_path
+):
+    told, _ = records(
+        model,
+        tmp_path,
+        ScanBegan(FRAME),
+        *lines(tips[0][:12]),
+        *lines(tips[0][:12, ::2]),
+    )
+    assert [record["id"] for record in of(told, "scan")] == [1, 2]
+    assert [record["pixels"] for record in of(told, "scan")] == [128, 64]
+    assert [record["reason"] for record in of(told, "end")] == [
+        "other pixels",
+        "the source ended",
+    ]
+
+
+def test_a_scan_that_begins_ends_the_one_before(model, tips, tmp_path):
+    told, _ = records(
+        model, tmp_path, ScanBegan(FRAME), *lines(tips[0][:5]), ScanBegan(FRAME)
+    )
+    assert of(told, "end")[0]["reason"] == "restarted"
+    assert of(told, "end")[0]["verdict"] == "not judged"
+
+
+def test_more_lines_than_were_announced_are_counted_and_nothing_ends(model, tips, tmp_path):
+    frame = Frame(pixels=128, lines=20)
+    told, _ = records(model, tmp_path, ScanBegan(frame), *lines(tips[0]))
+    assert len(of(told, "line")) == LINES
+    assert of(told, "end")[0]["lines"] == LINES
+
+
+def test_lines_without_a_scan_begin_one(model, tips, tmp_path):
+    told, _ = records(model, tmp_path, *lines(tips[0][:10]))
+    assert len(of(told, "scan")) == 1
+    assert len(of(told, "line")) == 10
+
+
+def test_the_connection_and_notes_are_told(model, tmp_path):
+    told, _ = records(
+        model, tmp_path, Connected("here"), Lost("gone"), Tick(), Found("back"), Note("odd")
+    )
+    names = [record["event"] for record in told]
+    assert names == ["connected", "lost", "alarm", "found", "clear", "note", "stop"]
+    assert told[2]["rule"] == "connection lost"
+
+
+def test_a_file_of_a_folder_has_the_verdict_of_its_scan(model, tips, tmp_path):
+    path = tmp_path / "scan.sxm"
+    told, _ = records(
+        model,
+        tmp_path,
+        ScanBegan(FRAME, str(path), finished=True),
+        *lines(tips[0]),
+        ScanEnded("complete", str(path)),
+        FileSeen(path, 10, 5.0, 1),
+        FileSeen(tmp_path / "broken.sxm", 3, 6.0, 0, "it is damaged"),
+    )
+    good, broken = of(told, "file")
+    assert good["verdict"] == of(told, "end")[0]["verdict"]
+    assert good["error"] is None
+    assert broken["verdict"] is None
+    assert broken["error"] == "it is damaged"
+
+
+def test_a_scan_that_was_over_before_alarms_nobody(model, tips, tmp_path):
+    told, _ = records(
+        model, tmp_path / "a", ScanBegan(FRAME, finished=True, quiet=True), *lines(tips[1])
+    )
+    assert not of(told, "alarm")
+    told, _ = records(model, tmp_path / "b", ScanBegan(FRAME), *lines(tips[1]))
+    assert [record["rule"] for record in of(told, "alarm")] == ["bad tip"]
+
+
+def test_what_hooks_did_is_written_down(model, tmp_path):
+    waiting = [[("hook", {"kind": "command", "status": "exit code 0", "ms": 3})], []]
+    told, _ = records(
+        model,
+        tmp_path,
+        Tick(),
+        Tick(),
+        incoming=[lambda: waiting.pop(0) if waiting else []],
+    )
+    (hook,) = of(told, "hook")
+    assert hook["status"] == "exit code 0"
+
+
+def test_a_log_that_cannot_be_written_is_said_and_the_watching_goes_on(
+    model, tips, tmp_path, monkeypatch
+):
+    import os
+
+    write = os.write
+
+    def full(descriptor, data):
+        if b'"line": 15' in data:
+            raise OSError(28, "No space left on device")
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", full)
+    kept = Kept()
+    with EventLog(tmp_path, "told") as log:
+        watch = Watch(Told(), model, log, Alarms(), [kept])
+        watch.take(ScanBegan(FRAME))
+        for line in lines(tips[0]):
+            watch.take(line)
+        monkeypatch.undo()
+        watch.take(Tick())
+        watch.stop("done")
+    assert len(of(kept.records, "line")) == LINES
+    texts = [record["text"] for record in of(kept.records, "note")]
+    assert any("cannot be written" in text for text in texts)
+    assert any("written again" in text for text in texts)
+    seqs = [record["seq"] for record in read_log(log.path())]
+    assert seqs == sorted(seqs)
+    assert len(seqs) == len(kept.records)
