@@ -29,6 +29,7 @@ COMMANDS = {
     "train": ("train", "Train a model as CONFIG says. Start again to resume."),
     "evaluate": ("evaluate", "Score a model on scans with known classes."),
     "analyze": ("analyze", "Show the epochs of one run, or compare several."),
+    "watch": ("watch", "Judge the tip while the scan runs."),
     "predict": ("predict", "Judge the tip on scans: verdict, class and confidence."),
     "models": ("export", "List the models that come with stm-keras."),
     "export": ("export", "Write a model as a file for others."),

@@ -301,5 +301,6 @@ def _replay(path, report, overwrite, as_json):
 
         write_day(summarise_day(records), report, overwrite)
         options.say(f"Report: {report}")
-    if records.bad:
-        options.say(f"{path}: {records.bad} lines are not records and were left out.")
+    if records.skipped:
+        lines = "1 line is" if records.skipped == 1 else f"{records.skipped} lines are"
+        options.say(f"{path}: {lines} not of a watch, and left out.")

@@ -33,23 +33,9 @@ pytest.importorskip("onnxruntime")
 pytestmark = ONCE
 
 LINE_KEYS = [
-    "schema",
-    "seq",
-    "t",
-    "mono",
-    "event",
-    "scan",
-    "line",
-    "row",
-    "direction",
-    "verdict",
-    "class",
-    "probabilities",
-    "confidence",
-    "change_line",
-    "since_change",
-    "late_ms",
-    "lost",
+    *("schema", "seq", "t", "mono", "event", "scan", "line", "row", "direction"),
+    *("verdict", "class", "probabilities", "confidence", "change_line", "since_change"),
+    *("late_ms", "lost"),
 ]
 LINES = 40
 FRAME = Frame(pixels=128, lines=LINES, size=(4e-9, 1.25e-9), slow="up")
