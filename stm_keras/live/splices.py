@@ -131,8 +131,7 @@ def judge_splices(
             cut = splices.change_line[number]
             name, later = predictor.classes[splices.after[number]], told[cut:]
             known = [_is_it(each.scan.change_line, cut) for each in later]
-            tips = [each.tip.name == name for each in later]
-            named.append(_padded(np.logical_and(tips, known), lines))
+            named.append(_padded([each.tip.name == name for each in later], lines))
             by_scan.append(_padded([each.scan.name == name for each in later], lines))
             called.append(any(known[: WITHIN + 1]))
         else:

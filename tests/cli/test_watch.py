@@ -135,7 +135,9 @@ def test_a_day_is_shown_again_and_written_as_a_page(tmp_path, scan):
     assert shown.exit_code == 0
 
     def alarms(text):
-        return [line.split(maxsplit=1)[1] for line in text.splitlines() if "bad tip" in line]
+        return [
+            line.split(maxsplit=1)[1] for line in text.splitlines() if "bad tip" in line
+        ]
 
     assert alarms(shown.stdout) == alarms(live) != []
     page = tmp_path / "day.html"
