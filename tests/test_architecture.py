@@ -226,7 +226,11 @@ def reads_or_writes_text(call):
         or (name == "open" and not method and text)
         or (name == "fdopen" and text)
         or ("TemporaryFile" in name and bool(modes) and text)
-        or bool({"text", "universal_newlines"} & set(given))
+        or any(
+            getattr(given.get(name), "value", None)
+            is True  # of a process, not our own `text`
+            for name in ("text", "universal_newlines")
+        )
     )
 
 

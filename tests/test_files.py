@@ -147,6 +147,7 @@ def test_windows_locks_the_first_byte(tmp_path, monkeypatch):
             held(tmp_path / ".lock")
 
 
+@pytest.mark.skipif(os.name == "nt", reason="asks for a process by its number")
 def test_without_locks_in_python_a_process_leaves_its_number(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "fcntl", None)
     monkeypatch.setitem(sys.modules, "msvcrt", None)

@@ -21,6 +21,7 @@ from stm_keras.live.records import SCHEMA, encode, plain, read_backwards, read_l
 
 LONGEST_NAME = 100  # bytes of a source in the name of a file
 MOST_WAITING = 8 << 20  # bytes of records that cannot be written, about an hour of lines
+LOST = "The log could not be written for a while: {} records are lost"
 CANDIDATES = 3  # files in which the last record is looked for
 FORBIDDEN = re.compile(r'[\x00-\x1f\x7f-\x9f/:\\<>"|?*\ud800-\udfff]')  # Windows' and ours
 
@@ -152,9 +153,8 @@ class EventLog:
             return
         self.failing = None
         if self._dropped:
-            text = f"The log could not be written for a while: {self._dropped} records are lost"
-            self._dropped = 0
-            self.write("note", text=text)
+            lost, self._dropped = self._dropped, 0
+            self.write("note", text=LOST.format(lost))
 
     def _put(self, day, data, to_disk):
         """Write a record with one call, so that no kill leaves half of it."""
