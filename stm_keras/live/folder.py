@@ -233,12 +233,11 @@ class FolderSource:
         """Tell whether this content was judged: under this name, or under one that it had."""
         if path in self._done and self._done[path][1] == digest:
             return True
-        former = (
-            name
-            for name, (known, content) in self._done.items()
-            if known == version and content in (digest, None) and not Path(name).exists()
-        )
-        return next(former, None) is not None
+        for name, (known, content) in self._done.items():
+            if known == version and content in (digest, None) and not Path(name).exists():
+                del self._done[name]  # it was moved
+                return True
+        return False
 
     def _finish(self, path, version, digest):
         self._done[path] = version, digest
