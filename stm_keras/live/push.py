@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from stm_keras.errors import InputError, UsageError
 from stm_keras.live.background import PATIENCE
 from stm_keras.live.events import TICK, Connected, Event, Found, Lost, Note, Tick
-from stm_keras.live.push_protocol import LONGEST, MARK, PushProtocol, parse_request
+from stm_keras.live.push_protocol import BLANK, LONGEST, PushProtocol, parse_request
 
 PIECE = 1 << 16  # bytes that are read at a time
 WAITING = 1000  # events that are not taken yet, and answers that are not read yet
@@ -32,7 +32,6 @@ TOO_LONG = f"A request has at most {LONGEST >> 20} MiB"
 HTTP = re.compile(
     rb"[A-Z]{3,10} \S+ HTTP/\d", re.ASCII
 )  # of a web page, which must not push
-BLANK = MARK + b" \t\r"
 FORM = (
     "Give push://127.0.0.1:PORT, with port 0 for any that is free, or - for standard input."
 )
