@@ -3,6 +3,7 @@
 import os
 import shutil
 import time
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -348,6 +349,21 @@ def test_linked_folders_are_watched_and_circles_are_not_followed(watched, tmp_pa
     (tmp_path / "day" / "round").symlink_to(tmp_path)
     (elsewhere / "round").symlink_to(elsewhere)
     assert sorted(names(watched.look(5))) == ["far.sxm", "near.sxm"]
+
+
+def test_a_year_of_files_takes_little_memory(watched, tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_module, "recorded_scans", lambda path, channel: iter(()))
+    for number in range(1000):
+        save(tmp_path / f"{number}.sxm", b"%d" % number * 1000)
+    tracemalloc.start()
+    try:
+        watched.look(4)
+        assert watched.source.newest() is None
+        used, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert used / 1000 < 1000  # bytes a file: 36 MB after 100 files a day
+    assert most / 1000 < 3000
 
 
 def test_a_channel_that_is_asked_for_is_taken(tmp_path):

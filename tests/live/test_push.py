@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 import pytest
-from helpers import ONCE
+from helpers import ONCE, REPOSITORY
 
 from stm_keras.errors import InputError, UsageError
 from stm_keras.live import push as push_module
@@ -243,6 +243,17 @@ def test_each_line_is_answered_in_turn_and_nonsense_with_an_error():
         assert watch.next(ScanEnded).reason == "stopped"
         program.close()
         assert watch.next(Note).text == "The client left."
+
+
+def test_the_program_of_the_docs_works(capsys):
+    page = (REPOSITORY / "docs" / "microscope.md").read_text(encoding="utf-8")
+    section = page.partition("### Lines from any program\n")[2]
+    code = section.partition("```python\n")[2].partition("```")[0]
+    with watching() as watch:
+        port = watch.source.name.rpartition(":")[2]
+        exec(code.replace("4000", port), {"lines": [[1.0, 2.0], [3.0, 5.0]]})
+        assert capsys.readouterr().out == "rows\n" * 2
+        assert watch.next(ScanEnded).reason == "stopped"
 
 
 def test_clients_come_one_after_the_other_and_a_second_one_is_refused():
