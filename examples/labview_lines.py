@@ -2,16 +2,22 @@
 
     python labview_lines.py h_si100.onnx
 
-What it takes on stdin, a line of UTF-8 each:
+It takes on stdin what `stm-keras watch -` takes, a line of UTF-8 each, and answers each line of
+a scan with the verdict on the tip (docs/microscope.md, "Lines from any program"):
 
-    {"line": [1.2e-10, 1.3e-10, ...]}   heights of the next scan line, any unit
-    {"reset": true, "lines": 512}       a new scan begins; also "pixels" of a line and "size",
-                                        [width, height] in m, of the whole scan: all if known
+    {"scan": {"lines": 512, "pixels": 512, "size": [2e-8, 2e-8]}}   a scan begins
+    {"line": [1.2e-10, 1.3e-10, ...]}                               its next line
+    {"end": true}                                                   it is over
+
+Here there is no log, page or alarm, but two requests more, which are answered as well:
+
+    {"reset": true, "lines": 512}       "scan" in the words of earlier versions; also "pixels"
+                                        of a line and "size", [width, height] in m
     {"path": "scan.sxm"}                a scan file, judged whole
 
 Act on "verdict": a class, or why none is to be trusted; null after a line without a signal.
-What is wrong with a request is answered too, as {"error": "..."}, and the program goes on. It
-ends when stdin is closed, or when nobody reads its answers any more. The model is a step, of
+What is wrong with a request is answered, as {"error": "..."}, and the program goes on. It ends
+when stdin is closed, or when nobody reads its answers any more. The model is a step, of
 `stm-keras export MODEL -o h_si100.onnx`.
 """
 
@@ -21,42 +27,51 @@ import sys
 import warnings
 from dataclasses import asdict
 
+import numpy as np
+
 from stm_keras import OnnxPredictor, OnnxStream, verdict_of
 from stm_keras.errors import InputError, StmKerasError
+from stm_keras.live.events import BACKWARD, FORWARD, Line, ScanBegan
+from stm_keras.live.push_protocol import BLANK, LONGEST, PushProtocol, parse_request
 from stm_keras.readers import read_scan
+from stm_keras.scan import bridge_gaps
 
-LONGEST = 2**24  # bytes of a request; a line of a million pixels has as many
 
-
-def answer(model, stream, request):
-    """Answer one request.
+def answers(model, streams, protocol, request):
+    """Yield the answers to one request: dicts.
 
     Args:
         model: `OnnxPredictor`.
-        stream: list of the `OnnxStream` of the scan that is being recorded.
-        request: what JSON gave.
-
-    Returns:
-        dict.
+        streams: dict of direction to `OnnxStream`, of the scan that is being recorded.
+        protocol: `PushProtocol`.
+        request: dict.
     """
-    if not isinstance(request, dict):
-        raise InputError("A request is a JSON object.")
-    if "line" in request:
-        told = asdict(stream[0].push(request["line"]))
-        shares = told["probabilities"]  # None after a line that has no verdict
-        if shares is not None:
-            told["probabilities"] = dict(zip(model.classes, shares, strict=True))
-        return told
     if "path" in request:
         scan = read_scan(str(request["path"]))
-        return {"path": request["path"], **verdict_of(model, scan)}
-    if "reset" in request:
+        yield {"path": request["path"], **verdict_of(model, scan)}
+    elif "reset" in request:
         if request["reset"] is not True:
             raise InputError('"reset" is true, or is left out.')
         known = {key: request.get(key) for key in ("lines", "pixels", "size")}
-        stream[0] = OnnxStream(model, **known)
-        return {"reset": True, **known}
-    raise InputError('A request has "line", "path" or "reset".')
+        yield from answers(model, streams, protocol, {"scan": known})
+        yield {"reset": True, **known}
+    else:
+        for event in protocol.events(request):
+            if isinstance(event, ScanBegan):
+                frame = event.frame
+                for stream in streams.values():
+                    stream.reset(frame.lines, frame.pixels, frame.size)
+            elif isinstance(event, Line):
+                yield judged(model, streams[event.direction], event)
+
+
+def judged(model, stream, line):
+    """Judge the next `Line`; return what `Verdict` holds, and which line it is: dict."""
+    told = asdict(stream.push(np.nan_to_num(bridge_gaps(line.heights[None])[0])))
+    shares = told["probabilities"]  # None after a line that has no verdict
+    if shares is not None:
+        told["probabilities"] = dict(zip(model.classes, shares, strict=True))
+    return {**told, "class": told["name"], "row": line.row, "direction": line.direction}
 
 
 def requests(source):
@@ -68,31 +83,26 @@ def requests(source):
         yield text
 
 
-def reply(model, stream, text):
-    """Return the answer to a line, whatever is in it."""
+def replies(model, streams, protocol, text):
+    """Return the answers to a line, whatever is in it: list of dict."""
     try:
-        if len(text) > LONGEST:
-            raise InputError(f"A request has at most {LONGEST} bytes.")
-        return answer(model, stream, json.loads(text.decode("utf-8-sig")))
-    except json.JSONDecodeError as error:
-        return {"error": f"No JSON: {error}"}
-    except RecursionError:
-        return {"error": "No request: nested too deeply."}
+        return list(answers(model, streams, protocol, parse_request(text)))
     except Exception as error:  # of one request: the next may be right
-        return {"error": str(error) or repr(error)}
+        return [{"error": str(error) or repr(error)}]
 
 
 def main(path):
     """Answer requests until stdin is closed."""
     model = OnnxPredictor.load(path)
-    stream = [OnnxStream(model)]
+    streams = {way: OnnxStream(model) for way in (FORWARD, BACKWARD)}
+    protocol = PushProtocol()
     warnings.simplefilter("ignore")
     for text in requests(sys.stdin.buffer):
-        if not text.strip(b"\xef\xbb\xbf \t\r\n"):
+        if not text.strip(BLANK):
             continue
-        told = reply(model, stream, text)
         try:
-            print(json.dumps(told), flush=True)
+            for told in replies(model, streams, protocol, text):
+                print(json.dumps(told), flush=True)
         except OSError:  # nobody reads any more
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return

@@ -38,7 +38,7 @@ def test_json_lines_are_answered_one_by_one_and_bad_ones_do_no_harm(tmp_path):
     requests = [json.dumps({"reset": True, "lines": 128})]
     requests += [json.dumps({"line": line.tolist()}) for line in scan[:8]]
     bad = ["{", "[]", "{}", '{"line": ["a", "b"]}', '{"line": [1]}', '{"path": "no.sxm"}']
-    bad += ['{"reset": true, "lines": "x"}', '{"line": [NaN, 1]}', '{"line": 5}']
+    bad += ['{"reset": true, "lines": "x"}', '{"line": [Infinity, 1]}', '{"line": 5}']
     bad += ['{"reset": false}', '{"reset": 1}', '{"line": [' + "1" * 400 + "]}"]
     bad += ["[" * 100_000, '{"path": ' + "[" * 100_000 + "]" * 100_000 + "}", "\x00"]
     requests += bad + [json.dumps({"line": scan[8].tolist()})]
@@ -65,7 +65,26 @@ def test_a_byte_order_mark_and_bytes_that_are_no_text_do_no_harm():
     assert done.returncode == 0, done.stderr
     told = [json.loads(line) for line in done.stdout.splitlines()]
     assert [each.get("line") for each in told] == [0, None, 1]
-    assert "utf-8" in told[1]["error"]
+    assert "not in UTF-8" in told[1]["error"]
+
+
+def test_the_requests_of_watch_are_answered_too_and_each_way_has_its_own_lines():
+    scan = np.random.default_rng(0).normal(size=(9, 32)).cumsum(1)
+    frame = {"lines": 9, "pixels": 32, "slow": "up"}
+    requests = [{"scan": frame}]
+    for number, line in enumerate(scan.tolist()):
+        gap = [None, *line[1:]] if number == 3 else line
+        requests += [{"line": gap}, {"line": line, "direction": "backward"}]
+    requests += [{"end": True}, {"line": scan[0].tolist()}]
+    done = run(
+        EXAMPLES / "labview_lines.py", STEP, input="\n".join(map(json.dumps, requests))
+    )
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(told) == 19, done.stderr
+    assert [each["direction"] for each in told] == ["forward", "backward"] * 9 + ["forward"]
+    assert [each["line"] for each in told] == [*sorted(2 * list(range(9))), 0]
+    assert [each["row"] for each in told[::2]] == [*range(8, -1, -1), 0]
+    assert told[17]["class"] == told[17]["name"] is not None
 
 
 def test_a_request_that_is_too_long_is_answered_once():

@@ -94,7 +94,9 @@ class FolderSource:
         self.name = str(path)
         self._folder, self._channel, self._poll = Path(path), channel, poll
         self._clock = clock
-        self._seen = {(_key(each), size, round(mtime, 3)) for each, size, mtime in seen}
+        self._seen: dict[tuple[int, float], set[str]] = {}
+        for each, size, mtime in seen:
+            self._seen.setdefault((size, round(mtime, 3)), set()).add(_key(each))
         self._done: dict[str, tuple[Version, bytes | None]] = {}  # for ever, so kept small
         self._waiting: dict[str, _Waiting] = {}
         self._looked = self._lost = False
@@ -164,7 +166,8 @@ class FolderSource:
         today = datetime.combine(datetime.fromtimestamp(now), datetime.min.time())
         old = 0
         for path, version in listed.items():
-            seen = (_key(path), version.size, round(version.mtime, 3)) in self._seen
+            names = self._seen.get((version.size, round(version.mtime, 3)))
+            seen = names is not None and _key(path) in names
             if seen or version.mtime < today.timestamp():
                 self._done[path] = version, None
                 old += not seen and path.lower().endswith(SCANS)
@@ -233,12 +236,11 @@ class FolderSource:
         """Tell whether this content was judged: under this name, or under one that it had."""
         if path in self._done and self._done[path][1] == digest:
             return True
-        former = (
-            name
-            for name, (known, content) in self._done.items()
-            if known == version and content in (digest, None) and not Path(name).exists()
-        )
-        return next(former, None) is not None
+        for name, (known, content) in self._done.items():
+            if known == version and content in (digest, None) and not Path(name).exists():
+                del self._done[name]  # it was moved
+                return True
+        return False
 
     def _finish(self, path, version, digest):
         self._done[path] = version, digest

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from stm_keras.errors import InputError, UsageError
 from stm_keras.live.background import PATIENCE
 from stm_keras.live.events import TICK, Connected, Event, Found, Lost, Note, Tick
-from stm_keras.live.push_protocol import LONGEST, MARK, PushProtocol, parse_request
+from stm_keras.live.push_protocol import BLANK, LONGEST, PushProtocol, parse_request
 
 PIECE = 1 << 16  # bytes that are read at a time
 WAITING = 1000  # events that are not taken yet, and answers that are not read yet
@@ -32,7 +32,6 @@ TOO_LONG = f"A request has at most {LONGEST >> 20} MiB"
 HTTP = re.compile(
     rb"[A-Z]{3,10} \S+ HTTP/\d", re.ASCII
 )  # of a web page, which must not push
-BLANK = MARK + b" \t\r"
 FORM = (
     "Give push://127.0.0.1:PORT, with port 0 for any that is free, or - for standard input."
 )
@@ -226,31 +225,40 @@ class PushSource:
 
     def _serve(self, client):
         """Turn the requests of a client into events, until it leaves."""
-        if self._host is not None:
-            came = Found("A client is connected again.") if self._lost else None
-            self._put(client, came or Note("A client is connected."))
-            self._lost = False
-        protocol = PushProtocol()
+        try:
+            if self._host is None:
+                self._requests(client, PushProtocol())
+            else:
+                self._visit(client, PushProtocol())
+        finally:
+            self._put(client, None)
+            client.served.set()
+
+    def _visit(self, client, protocol):
+        """Serve one of several clients, which come and go."""
+        came = Found("A client is connected again.") if self._lost else None
+        self._put(client, came or Note("A client is connected."))
+        self._lost = self._requests(client, protocol)
+        reason = client.reason[0].upper() + client.reason[1:] + "."
+        self._put(client, Lost(reason) if self._lost else Note(reason))
+
+    def _requests(self, client, protocol):
+        """Serve a client until it leaves; return whether that was in the middle of a scan."""
         for text in client.requests():
             is_web = self._host is not None and HTTP.match(text or b"")
             if text is None or is_web:
-                ending = "; the connection is closed." if self._host is not None else "."
                 reason = "Requests are lines of JSON, not HTTP" if is_web else TOO_LONG
-                self._put(client, {"error": reason + ending})
                 if self._host is not None:
+                    self._put(client, {"error": f"{reason}; the connection is closed."})
                     client.reason = "the client sent what is not a request"
                     break
+                self._put(client, {"error": f"{reason}."})
             elif text.strip(BLANK):
                 self._request(client, protocol, text)
         scanning = protocol.scanning
         for event in protocol.left(client.reason):
             self._put(client, event)
-        if self._host is not None:
-            self._lost = scanning
-            reason = client.reason[0].upper() + client.reason[1:] + "."
-            self._put(client, Lost(reason) if scanning else Note(reason))
-        self._put(client, None)
-        client.served.set()
+        return scanning
 
     def _request(self, client, protocol, text):
         try:

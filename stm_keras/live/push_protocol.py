@@ -35,7 +35,7 @@ LONGEST = 1 << 20  # bytes of a request
 MOST_LINES = 1 << 20  # of a scan
 LARGEST = 1e18  # of a height, whose square float32 still holds
 LONGEST_TEXT = 1000  # characters of a name or path
-MARK = b"\xef\xbb\xbf"  # with which programs on Windows begin texts in UTF-8
+BLANK = b"\xef\xbb\xbf \t\r\n"  # bytes of lines without a request
 NUMBERS = ("angle", "line_time", "bias", "setpoint")  # of a frame, in degrees, s, V, A
 KINDS = ("scan", "line", "end")
 
@@ -46,13 +46,14 @@ def parse_request(text: bytes) -> dict:
     Raises:
         InputError: It is not a JSON object.
     """
-    request = parse_json(
-        text.removeprefix(MARK),
-        "A request",
-        limit=LONGEST,
-        form="{} is a line of JSON, and this is not ({}).",
-        gaps=True,
-    )
+    try:
+        decoded = text.decode("utf-8-sig")  # programs on Windows mark texts so
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"A request is text in UTF-8. Received: byte {error.start} is not in UTF-8."
+        ) from None
+    form = "{} is a line of JSON, and this is not ({})."
+    request = parse_json(decoded, "A request", limit=LONGEST, form=form, gaps=True)
     if not isinstance(request, dict):
         raise InputError(
             'A request is a JSON object with "scan", "line" or "end". '

@@ -22,7 +22,7 @@ class Pace:
 
     Args:
         clock: callable that returns seconds.
-        wait: callable that waits for so many seconds.
+        wait: callable that waits for so many seconds; True ends the waiting.
     """
 
     def __init__(self, clock: Callable[[], float], wait: Callable[[float], object]):
@@ -36,7 +36,8 @@ class Pace:
         if now - self._due > FORGIVEN:
             self._due = now
         while (left := self._due - now) > 0:
-            self._wait(min(left, TICK))
+            if self._wait(min(left, TICK)):
+                return
             now = self._clock()
             if left > TICK:
                 yield Tick()

@@ -74,7 +74,7 @@ class SimulatedSource(PacedSource):
         speed = SPEED if speed is None else speed
         super().__init__("simulated", self._scans, speed, **timing)
         self._seed, self._count = SEED if seed is None else seed, scans
-        self._surface = _Surface(self._seed, pixels)
+        self._surface = _Surface(self._seed, pixels, 1 / speed if speed else None)
         self.truth: deque[Truth] = deque(maxlen=RECENT)  # of the scans that began
 
     def text(self) -> str:
@@ -123,9 +123,9 @@ class _Surface:
     The simulator draws many scans at once, so those that are not needed yet are kept.
     """
 
-    def __init__(self, seed, pixels):
+    def __init__(self, seed, pixels, line_time):
         self._rng = np.random.default_rng([seed, 2])
-        self._seed, self._pixels = seed, pixels
+        self._seed, self._pixels, self._line_time = seed, pixels, line_time
         self._nm = float(self._rng.uniform(3.6, 4.4))
         self._angle = float(self._rng.uniform(0, 180))
         self._tilt = self._rng.uniform(-TILT, TILT, 2)
@@ -152,6 +152,7 @@ class _Surface:
             bias=-2.0,
             setpoint=50e-12,
             angle=0.0,
+            line_time=self._line_time,
         )
         return SimulatedScan(scan, name=name, truth=truth)
 
