@@ -1,7 +1,6 @@
 """Follow the scans of a Nanonis controller: when to grab, which lines are new, what ends a scan."""
 
 import math
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from stm_keras.live.events import (
     ScanBegan,
     ScanEnded,
 )
+from stm_keras.live.nanonis_bells import Bells, Heard
 from stm_keras.live.nanonis_channel import (
     Ask,
     ChannelError,
@@ -28,46 +28,12 @@ from stm_keras.live.nanonis_channel import (
     unit_of,
 )
 from stm_keras.live.nanonis_codec import RefusedError
-from stm_keras.live.nanonis_rows import Bells, Rows
+from stm_keras.live.nanonis_rows import Rows
 from stm_keras.terminal import one_line
 
 LOOK = 0.5  # s between two questions whether a scan runs, and where its frame lies
 SLACK = 1.1  # lines between two grabs where no bell tells that a line is over
-MOST_HEARD = 4096  # bells that wait; rows come from frames, so that more add nothing
 WAYS = (FORWARD, BACKWARD)  # and their numbers, 0 and 1, as in the movements of bells
-
-
-class Heard:
-    """What the thread that waits for lines has heard, kept for the one that grabs."""
-
-    def __init__(self) -> None:
-        self.changed = threading.Condition()
-        self.bells: deque[tuple[int, int, int, float]] = deque(maxlen=MOST_HEARD)
-        self.quiet = False
-        self.mute = False  # the release knows no line events
-        self.stopped = False
-
-    def tell(self, bell: tuple[int, int, int, float] | None = None, **facts: bool) -> None:
-        """Add a bell, or set `quiet`, `mute` or `stopped`."""
-        with self.changed:
-            if bell is not None:
-                self.bells.append(bell)
-            vars(self).update(facts)
-            self.changed.notify_all()
-
-    def take(self, seconds: float) -> tuple[list[tuple[int, int, int, float]], bool]:
-        """Wait until something is heard, no longer than so many seconds.
-
-        Returns:
-            the bells that rang, and whether a wait for one ended without.
-        """
-        with self.changed:
-            if not (self.bells or self.quiet or self.stopped):
-                self.changed.wait(seconds)
-            bells, quiet = list(self.bells), self.quiet
-            self.bells.clear()
-            self.quiet = False
-        return bells, quiet
 
 
 class Follower:
@@ -88,6 +54,8 @@ class Follower:
         self.rows = (Rows(), Rows(backward=True))
         self.recorded: Recorded | None = None
         self.candidates: deque[tuple[int, str]] = deque()
+        self.channel: tuple[int, str] | None = None  # the one that was grabbed
+        self.missed = 0  # candidates in a row that were other channels
         self.place: dict = {}
         self.shape, self.up = (0, 0), False
         self.running: bool | None = None  # what the controller says, if it does
@@ -180,13 +148,15 @@ class Follower:
         if self.heard.mute and self.running is not False:
             due = [0, 1]
         else:
-            complete = self.bells.complete(self._lines(), self.up)
+            complete = self.bells.complete(self._lines())
             known = [0 if self.over else rows.done for rows in self.rows]
             due = [
                 way
                 for way in (0, 1)
                 if self.wish[way] or complete[way] > max(self.asked[way], known[way])
             ]
+        if self.wish[0] or (self.over and due):  # it tells how far the other one must be
+            return 0
         return min(due, key=lambda way: self.grabbed[way], default=None)
 
     def _next_grab(self, way):
@@ -225,7 +195,7 @@ class Follower:
         elif self.running and before is False:
             self._end("stopped")
             self._restart()
-        elif self.place and place != self.place:
+        elif _moved(self.place, place):
             if self.over:
                 self.over = "other frame"
             else:
@@ -245,9 +215,14 @@ class Follower:
                 raise
             self.candidates.clear()
             self._complain(str(error))
+            if self.over:  # no frame of the next scan will be grabbed
+                self._end(self.over, another=True)
+                self._restart(keep_bells=True)
+                self.unsettled = False
             return
         frame = self.recorded.frame
-        self.candidates = deque(self.recorded.channels)
+        channels = self.recorded.channels
+        self.candidates = deque(sorted(channels, key=lambda each: each != self.channel))
         self.place = {"center": frame.center, "size": frame.size, "angle": frame.angle}
 
     def _grab(self, way):
@@ -259,6 +234,7 @@ class Follower:
             self.problem = f"{error}."
         else:
             if told == name and frame.size:
+                self.channel, self.missed = (number, name), 0
                 return frame, bool(up)
             self.problem = (
                 f"Nanonis names channel {number} '{one_line(name)}', and gives a frame of "
@@ -266,9 +242,14 @@ class Follower:
             )
         finally:
             self.grabbed[way] = time.monotonic()
-        if self.checked:
-            self._complain(self.problem)
         self.candidates.rotate(-1)
+        self.missed += 1
+        if self.missed >= len(
+            self.candidates
+        ):  # all: the slots were assigned anew, perhaps
+            self.channel, self.missed, self.unsettled = None, 0, True
+            if self.checked:
+                self._complain(self.problem)
         return None
 
     def _complain(self, text):
@@ -280,7 +261,7 @@ class Follower:
     # What it means
 
     def _hear(self, bell):
-        complete = self.bells.complete(self._lines(), self.up)[0]
+        complete = self.bells.complete(self._lines())[0]
         heard = self.bells.hear(*bell)
         if heard is None:
             return
@@ -297,16 +278,10 @@ class Follower:
             else:
                 self._restart(keep_bells=True)
 
-    def _restart(self, frame=None, way=None, keep_bells=False):
-        """Begin to count the lines of another scan.
-
-        Args:
-            frame, way: what was grabbed of it already, and in which direction.
-            keep_bells: bool. Those that were heard are of this scan.
-        """
-        for number, rows in enumerate(self.rows):
-            idle = None if self.heard.mute or self.on else rows.frame
-            rows.restart(frame if number == way else idle)
+    def _restart(self, keep_bells=False):
+        """Begin to count the lines of another scan, of which bells may have rung already."""
+        for rows in self.rows:
+            rows.restart(None if self.heard.mute or self.on else rows.frame)
         if self.on and not keep_bells:
             self.bells.close()
         self.on, self.told, self.over, self.failed = True, False, None, False
@@ -315,31 +290,44 @@ class Follower:
 
     def _work(self, way):
         """Grab a direction and hand on what is new in it."""
+        before = self.grabbed[way]
         grabbed = self._grab(way)
         wished, self.wish[way] = self.wish[way], False
-        complete = self.bells.complete(self._lines(), self.up)
+        complete = self.bells.complete(self._lines())
         self.asked[way] = complete[way]
         if grabbed is None:
-            self.unsettled = True
             return
         frame, up = grabbed
         t = time.time()
         rows = self.rows[way]
         if self.told and (reason := self._other_scan(rows, frame, up)):
-            if frame.shape == self.shape and not self.unsure:
-                begun = self.bells.complete(len(frame), up)[way] if self.over else 0
-                end = rows.rest(frame, self.up, up, begun)
-                self._hand_on(way, frame, end, t)
-            by_bells = self.over is not None
-            self._end(reason, another=True)
-            self._restart(frame, way, keep_bells=by_bells)
+            if self.heard.mute and self.recorded:  # about as many lines ended since then
+                passed = (self.grabbed[way] - before) / self.recorded.period
+                self.most = int(self.rows[way].done + passed + 0.5)
+            self._end_with_rest(way, frame, up, reason)
+            self._restart(keep_bells=True)
             self._settle()
         if not self.told:
             self.shape, self.up = frame.shape, up
-        complete = self.bells.complete(len(frame), up)
+        self.bells.up = up
+        complete = self.bells.complete(len(frame))
         self.asked[way] = complete[way]
         rows.see(frame, up, complete[way])
-        self._hand_on(way, frame, self._new_end(rows, complete[way], wished), t)
+        self._hand_on(way, frame, self._new_end(way, complete[way], wished), t)
+
+    def _end_with_rest(self, way, frame, up, reason):
+        """End a scan with what a frame of the next one still has of it."""
+        if self.over is None:  # the bells rang for this scan
+            self.most = max(self.most, self.bells.complete(self.shape[0])[0])
+            self.bells.close()
+        if frame.shape == self.shape and not self.unsure:
+            self.bells.up = up
+            begun = self.bells.complete(len(frame))[way]
+            if self.heard.mute and up != self.up:
+                begun = len(frame)  # as nobody knows
+            end = self.rows[way].rest(frame, self.up, up, begun)
+            self._hand_on(way, frame, end, time.time(), rang=False)
+        self._end(reason, another=True)
 
     def _other_scan(self, rows, frame, up):
         """Return why what was grabbed is of another scan than the one that was told."""
@@ -349,34 +337,36 @@ class Follower:
             return "other direction"
         return self.over or ("restarted" if rows.overwritten(frame, up) else None)
 
-    def _new_end(self, rows, complete, wished):
+    def _new_end(self, way, complete, wished):
         """Return how many lines of a direction may be handed on."""
-        stopped = self.running is False
-        if self.heard.mute:
-            end = rows.by_changes(over=stopped)
-            still = not rows.moved
-        else:
-            end = rows.by_bells(complete)
-            still = wished
-            if stopped and wished:
-                return max(end, rows.by_changes(over=True))
+        rows, stopped = self.rows[way], self.running is False
+        if stopped:
+            end = max(rows.by_bells(complete), rows.by_changes(over=True))
+            forward = self.rows[0].done
+            return max(end, forward - (forward < len(rows.frame))) if way else end
+        end = rows.by_changes() if self.heard.mute else rows.by_bells(complete)
+        still = wished or (self.heard.mute and not rows.moved)
         last = rows.by_changes(over=True) if still else 0
         return last if last == len(rows.frame) else end
 
-    def _hand_on(self, way, frame, end, t):
-        """Tell the lines below `end` of a frame that was grabbed at `t`."""
+    def _hand_on(self, way, frame, count, t, rang=True):
+        """Tell the first lines of a frame, as far as they are new.
+
+        Each was complete when its bell rang, or else at `t`, when the frame was grabbed.
+        """
         lines = len(frame)
-        for index, heights in self.rows[way].take(frame, self.up, end):
+        for index, heights in self.rows[way].take(frame, self.up, count):
             if not self.told:
                 self.told = True
                 self.tell(ScanBegan(self._describe()))
-            rang = self.bells.time_of(index, way, lines, self.up)
+            end = self.bells.time_of(index, way, lines) if rang else None
             row = lines - 1 - index if self.up else index
-            self.tell(Line(index, row, WAYS[way], heights, t if rang is None else rang))
+            self.tell(Line(index, row, WAYS[way], heights, t if end is None else end))
 
     def _describe(self):
         assert self.recorded is not None
-        name = self.candidates[0][1]
+        assert self.channel is not None
+        name = self.channel[1]
         return replace(
             self.recorded.frame,
             lines=self.shape[0],
@@ -407,7 +397,21 @@ class Follower:
         if not self.told:
             return
         lines = self.shape[0]
-        complete = 0 if self.over else self.bells.complete(lines, self.up)[0]
+        complete = 0 if self.over else self.bells.complete(lines)[0]
         most = max(self.most, complete, self.rows[0].done)
         self.told = False
         self.tell(ScanEnded("complete" if most >= lines - another else reason))
+
+
+def _moved(before, after):
+    """Tell whether a frame lies elsewhere, by more than the rounding of its numbers."""
+    if not before.get("size") or not after.get("size"):
+        return False
+    nearly = 1e-3 * max(before["size"])
+    pairs = [
+        *zip(
+            before["center"] + before["size"], after["center"] + after["size"], strict=True
+        )
+    ]
+    turned = abs(before["angle"] - after["angle"]) > 0.01
+    return turned or any(abs(old - new) > nearly for old, new in pairs)
