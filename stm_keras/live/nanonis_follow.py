@@ -323,7 +323,7 @@ class Follower:
         if frame.shape == self.shape and not self.unsure:
             self.bells.up = up
             begun = self.bells.complete(len(frame))[way]
-            if self.heard.mute and up != self.up:
+            if self.over is None and up != self.up:
                 begun = len(frame)  # as nobody knows
             end = self.rows[way].rest(frame, self.up, up, begun)
             self._hand_on(way, frame, end, time.time(), rang=False)

@@ -81,14 +81,20 @@ class Rows:
     def rest(self, frame: np.ndarray, up: bool, new_up: bool, begun: int) -> int:
         """Return how many rows of the scan before are complete, in a frame of the next one.
 
-        Its end, handed on by nobody yet, is there until it is overwritten.
+        Its end, handed on by nobody yet, is there until it is overwritten. If all before it
+        is, nobody can tell how far the next scan has come.
 
         Args:
             frame: float32 array of shape `(lines, pixels)`.
             up, new_up: bool. Directions of both scans.
-            begun: int. Complete rows of the next scan; the one after may be under way.
+            begun: int. Complete rows of the next scan, the one after which may be under way, by
+                its bells.
         """
         if self.touched is None or self.frame is None or frame.shape != self.frame.shape:
+            return self.done
+        if self.done and not np.array_equal(
+            *(_bits(_ordered(each, up)[self.done - 1]) for each in (self.frame, frame))
+        ):
             return self.done
         there = _packets(_recorded(_ordered(frame, up)))
         touched = self.touched = (self.touched | self._changes(frame, up)) & there

@@ -4,11 +4,13 @@ Written from the protocol, not from the client. Tests move the tip by hand (`ste
 it `run` at any speed. All that was asked is in `log`.
 """
 
+import contextlib
 import select
 import socket
 import struct
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -75,15 +77,21 @@ class Controller:
     def __init__(self, lines=6, pixels=40, **moods):
         self.moods, self.lines, self.pixels = Moods(**moods), lines, pixels
         self.changed = threading.Condition()
-        self.log, self.bells, self.waiting, self.grabs = [], [], 0, 0
+        self.log, self.waiting, self.grabs = [], 0, 0
+        self.bells, self.rung = (
+            deque([(0, 3, 1)], 500),
+            0,
+        )  # the last ones, and how many rang
         self.shown = np.full((2, lines, pixels), np.nan, np.float32)  # forward, backward
         self.scan = None
         self.up = self.running = False
         self.done = [0, 0]
         self.mangle = None  # callable(port, name, answer) -> bytes, for faults
         self.piece = None  # bytes sent at a time
+        self.out = False  # who comes is sent away at once
         self.closed = threading.Event()
-        self.connections, self.count = {}, 0
+        self.connections: dict[int, socket.socket] = {}  # by number of the port
+        self.count = 0
         self.listeners = []
         for index in range(4):
             self._listen(index)
@@ -145,6 +153,7 @@ class Controller:
 
     def _ring(self, number, movement, passed=1):
         self.bells.append((number, movement, passed))
+        self.rung += 1
         self.waiting = 0  # until they ask again
         self.changed.notify_all()
 
@@ -221,17 +230,18 @@ class Controller:
             raise Refuse("Scan.WaitEndOfLine is not known")
         end = time.monotonic() + milliseconds / 1000
         with self.changed:
-            heard = len(self.bells)
+            heard = self.rung
             self.waiting += 1
-            while len(self.bells) == heard and not self.closed.is_set():
+            while self.rung == heard and not self.closed.is_set():
                 left = end - time.monotonic()
                 if left <= 0:
                     self.waiting -= 1
-                    return struct.pack(">IiHi", 1, *(self.bells or [(0, 3, 1)])[-1])
+                    return struct.pack(">IiHi", 1, *self.bells[-1])
                 self.changed.wait(left)
             if self.closed.is_set():
                 raise Hang
-            return struct.pack(">IiHi", 0, *self.bells[heard])
+            first = max(heard - self.rung, -len(self.bells))
+            return struct.pack(">IiHi", 0, *self.bells[first])
 
     def _grab(self, channel, forward):
         moods = self.moods
@@ -263,13 +273,13 @@ class Controller:
                 connection, _ = listener.accept()
             except OSError:
                 return
+            if self.out:
+                connection.close()
+                continue
             self.connections[index] = connection
             self.count += 1
-            try:
-                with connection:
-                    self._talk(index, self.count, connection)
-            except (OSError, Hang):
-                pass
+            with connection, contextlib.suppress(OSError, ValueError, Hang):
+                self._talk(index, self.count, connection)
 
     def _talk(self, index, number, connection):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -279,7 +289,7 @@ class Controller:
             name = raw.rstrip(b"\0").decode()
             body = receive(connection, size)
             now = time.monotonic()
-            asked = Asked(index, number, name, body, flag, now, len(self.bells), False)
+            asked = Asked(index, number, name, body, flag, now, self.rung, False)
             self.log.append(asked)
             answer = self._answer(raw, name, body)
             if self.mangle is not None:
@@ -301,25 +311,22 @@ class Controller:
             values = (ZEROS.get(name, b"") if self.moods.errors == "zeros" else b"") + block
         return raw + struct.pack(">iI", len(values), 0) + values
 
-    def cut(self, *ports):
-        """Hang up on clients; they may come again."""
+    def cut(self, *ports, out=False):
+        """Hang up on clients; they may come again, unless they are to stay out."""
+        self.out = out
         for port in ports or range(4):
             connection = self.connections.pop(port, None)
             if connection is not None:
-                try:
+                with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
                 connection.close()
 
     def close(self):
         """Hang up and listen no more."""
         self.closed.set()
         for listener in self.listeners:
-            try:
+            with contextlib.suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
             listener.close()
         with self.changed:
             self.changed.notify_all()
