@@ -98,14 +98,17 @@ class Bells:
             self.times[bell] = t
         return heard
 
-    def complete(self, lines: int) -> tuple[int, int]:
-        """Return how many rows are complete, forward and backward, of a scan of `lines`."""
+    def complete(self, lines: int, up: bool | None = None) -> tuple[int, int]:
+        """Return how many rows are complete, forward and backward, of a scan of `lines`.
+
+        `up` is its direction, if it is not yet known that these bells are of it.
+        """
         if self.closed or self.last is None:
             return 0, 0
         number, movement = self.last
         number = min(number, lines)
         other = lines - number + 1
-        count = {1: number, -1: other, 0: min(number, other)}[self._sense()]
+        count = {1: number, -1: other, 0: min(number, other)}[self._sense(up)]
         return count, count - 1 + movement
 
     def time_of(self, index: int, movement: int, lines: int) -> float | None:
@@ -113,7 +116,8 @@ class Bells:
         number = lines - index if self._sense() < 0 else index + 1
         return self.times.pop((number, movement), None)
 
-    def _sense(self):
+    def _sense(self, up=None):
         if self.up is not None and self.step:
             self.senses[self.up] = self.step
-        return self.step or (0 if self.up is None else self.senses.get(self.up, 0))
+        up = self.up if up is None else up
+        return self.step or (0 if up is None else self.senses.get(up, 0))

@@ -317,15 +317,15 @@ class Follower:
 
     def _end_with_rest(self, way, frame, up, reason):
         """End a scan with what a frame of the next one still has of it."""
-        if self.over is None:  # the bells rang for this scan
-            self.most = max(self.most, self.bells.complete(self.shape[0])[0])
-            self.bells.close()
+        rows, lines = self.rows[way], len(frame)
+        last = self.bells.complete(self.shape[0])[0]
+        begun = self.bells.complete(lines, up)[way]
+        if self.over is None and not rows.begins_with(frame, up, begun):
+            self.most = max(self.most, last)
+            self.bells.close()  # they rang for the scan before
+            begun = 0 if up == self.up else lines  # as nobody knows
         if frame.shape == self.shape and not self.unsure:
-            self.bells.up = up
-            begun = self.bells.complete(len(frame))[way]
-            if self.over is None and up != self.up:
-                begun = len(frame)  # as nobody knows
-            end = self.rows[way].rest(frame, self.up, up, begun)
+            end = rows.rest(frame, self.up, up, begun)
             self._hand_on(way, frame, end, time.time(), rang=False)
         self._end(reason, another=True)
 
@@ -397,7 +397,7 @@ class Follower:
         if not self.told:
             return
         lines = self.shape[0]
-        complete = 0 if self.over else self.bells.complete(lines)[0]
+        complete = 0 if another else self.bells.complete(lines)[0]
         most = max(self.most, complete, self.rows[0].done)
         self.told = False
         self.tell(ScanEnded("complete" if most >= lines - another else reason))

@@ -44,6 +44,14 @@ class Rows:
         old, new = (_ordered(each, up)[: self.done - 1] for each in (self.frame, frame))
         return not np.array_equal(_bits(old), _bits(new))
 
+    def begins_with(self, frame: np.ndarray, up: bool, count: int) -> bool:
+        """Tell whether the first rows of a frame, at least one, were all recorded anew."""
+        new = _ordered(frame, up)[:count]
+        if self.frame is not None and frame.shape == self.frame.shape:
+            old = _ordered(self.frame, up)[:count]
+            new = np.where(_bits(new) != _bits(old), new, np.nan)
+        return count > 0 and bool(_recorded(new).any(1).all())
+
     def see(self, frame: np.ndarray, up: bool, complete: int = 0) -> None:
         """Take the frame of a grab, when by the bells so many rows were complete."""
         changed = self._changes(frame, up)

@@ -207,10 +207,12 @@ def test_a_name_in_latin_1_is_a_name(monkeypatch):
     hurry(monkeypatch)
     signals = list(SIGNALS)
     signals[30] = "Zr\xe9 (m)"
-    with Controller(signals=signals) as controller:
-        with watching(controller, channel="zr\xe9") as watched:
-            controller.start(scan(1))
-            controller.step(12)
-            watched.until_ended()
-            check_lines(watched.lines(), scan(1))
-            assert watched.scans()[0][0].channel == "Zr\xe9 (m)"
+    with (
+        Controller(signals=signals) as controller,
+        watching(controller, channel="zr\xe9") as watched,
+    ):
+        controller.start(scan(1))
+        controller.step(12)
+        watched.until_ended()
+        check_lines(watched.lines(), scan(1))
+        assert watched.scans()[0][0].channel == "Zr\xe9 (m)"

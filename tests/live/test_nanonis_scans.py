@@ -44,8 +44,7 @@ def test_a_bouncy_scan_turns_with_each_frame(monkeypatch, rest, from_above):
         for number, heights in enumerate(scans):
             controller.start(heights, up=number % 2 == 1)
             controller.step(12)
-            watched.until(lambda n=number: len(watched.scans()) == n + 1)
-        watched.until_ended(4)
+            watched.until_ended(number + 1)  # before its frame is cleared
         each_scan(
             watched,
             *[(heights, n % 2 == 1, 6, "complete") for n, heights in enumerate(scans)],
