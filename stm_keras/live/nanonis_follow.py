@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -13,23 +12,13 @@ from stm_keras.live.events import (
     UP,
     Event,
     Line,
-    Note,
     ScanBegan,
     ScanEnded,
 )
 from stm_keras.live.nanonis_bells import Bells, Heard
-from stm_keras.live.nanonis_channel import (
-    Ask,
-    ChannelError,
-    Optional,
-    Recorded,
-    read_place,
-    read_recorded,
-    unit_of,
-)
-from stm_keras.live.nanonis_codec import RefusedError
+from stm_keras.live.nanonis_channel import Ask, read_place, unit_of
+from stm_keras.live.nanonis_grab import Grabber
 from stm_keras.live.nanonis_rows import Rows
-from stm_keras.terminal import one_line
 
 LOOK = 0.5  # s between two questions whether a scan runs, and where its frame lies
 SLACK = 1.1  # lines between two grabs where no bell tells that a line is over
@@ -49,13 +38,10 @@ class Follower:
     def __init__(
         self, heard: Heard, tell: Callable[[Event], None], every: float, wanted: str | None
     ):
-        self.heard, self.tell, self.every, self.wanted = heard, tell, every, wanted
+        self.heard, self.tell = heard, tell
+        self.grabber = Grabber(tell, every, wanted)
         self.bells = Bells()
         self.rows = (Rows(), Rows(backward=True))
-        self.recorded: Recorded | None = None
-        self.candidates: deque[tuple[int, str]] = deque()
-        self.channel: tuple[int, str] | None = None  # the one that was grabbed
-        self.missed = 0  # candidates in a row that were other channels
         self.place: dict = {}
         self.shape, self.up = (0, 0), False
         self.running: bool | None = None  # what the controller says, if it does
@@ -67,17 +53,13 @@ class Follower:
         self.calm = False  # no bell rang for a while, and that was looked at
         self.wish = [False, False]  # to grab each direction though no bell rang
         self.asked = [0, 0]  # complete lines when each direction was grabbed last
-        self.grabbed = [-math.inf, -math.inf]  # when that was
         self.looked = -math.inf
-        self.unsettled = True
-        self.checked = False  # that what is grabbed is what was meant
-        self.problem = ""  # with what was grabbed last
-        self.failed = False  # to judge this scan, and said so
 
     @property
     def patience(self) -> float:
         """How long to wait for a line until it is news that none comes, in s."""
-        period = self.recorded.period if self.recorded else 1.0
+        recorded = self.grabber.recorded
+        period = recorded.period if recorded else 1.0
         return min(2 * period + 1, 600.0)
 
     def attach(self, ask: Ask) -> None:
@@ -86,8 +68,7 @@ class Follower:
         Raises:
             ChannelError: At the first time, no channel can be judged.
         """
-        self.ask, self.optional = ask, Optional(ask)
-        self.unsettled = True
+        self.grabber.attach(ask)
         self._look()
         self._settle()
 
@@ -97,18 +78,8 @@ class Follower:
         Raises:
             ChannelError: It is another one.
         """
-        for turn in range(len(self.candidates)):
-            way = turn % 2  # in turn, so that no line is asked for twice
-            self.heard.take(max(0.0, self._next_grab(way) - time.monotonic()))
-            grabbed = self._grab(way)
-            if grabbed is not None:
-                self.rows[way].restart(grabbed[0])
-                self.checked = True
-                return
-        raise ChannelError(
-            f"{self.problem} Check the channels of Scan Control in Nanonis, or name another one "
-            "with --channel."
-        )
+        way, frame = self.grabber.check(self.heard.take)
+        self.rows[way].restart(frame)
 
     def follow(self) -> None:
         """Tell what happens, until the watching ends.
@@ -143,7 +114,7 @@ class Follower:
 
     def _due(self):
         """Return the direction to grab next, or None."""
-        if not (self.on and self.candidates):
+        if not (self.on and self.grabber.candidates):
             return None
         if self.heard.mute and self.running is not False:
             due = [0, 1]
@@ -157,13 +128,14 @@ class Follower:
             ]
         if self.wish[0] or (self.over and due):  # it tells how far the other one must be
             return 0
-        return min(due, key=lambda way: self.grabbed[way], default=None)
+        return min(due, key=lambda way: self.grabber.grabbed[way], default=None)
 
     def _next_grab(self, way):
         """Return from when on a direction may be grabbed."""
-        soonest = max(self.grabbed) + self.every
-        if self.heard.mute and not self.wish[way] and self.recorded:
-            soonest = max(soonest, self.grabbed[way] + SLACK * self.recorded.period)
+        soonest = self.grabber.soonest()
+        if self.heard.mute and not self.wish[way]:
+            period = self._recorded().period
+            return max(soonest, self.grabber.grabbed[way] + SLACK * period)
         return soonest
 
     def _wish_for_the_rest(self):
@@ -173,13 +145,13 @@ class Follower:
     def _lines(self):
         if self.told:
             return self.shape[0]
-        return self.recorded.lines if self.recorded else 0
+        return self.grabber.recorded.lines if self.grabber.recorded else 0
 
     # What to ask
 
     def _look(self):
         """Ask whether a scan runs and where its frame lies."""
-        status = self.optional("Scan.StatusGet")
+        status = self.grabber.optional("Scan.StatusGet")
         before, self.running = self.running, None if status is None else bool(status[0])
         self.looked = time.monotonic()
         if not self.on:
@@ -189,7 +161,7 @@ class Follower:
             elif started or self.heard.mute or not self.bells.closed:
                 self._restart()
             return
-        place = read_place(self.optional)
+        place = read_place(self.grabber.optional)
         if self.running is False and before is not False:
             self._wish_for_the_rest()
         elif self.running and before is False:
@@ -204,59 +176,20 @@ class Follower:
         self.place = place
 
     def _settle(self):
-        """Ask for channels and settings, once for each scan."""
-        if not self.unsettled:
+        """Ask for the settings of another scan."""
+        if not self.grabber.unsettled:
             return
-        self.unsettled = False
-        try:
-            self.recorded = read_recorded(self.ask, self.optional, self.wanted)
-        except ChannelError as error:
-            if self.recorded is None:
-                raise
-            self.candidates.clear()
-            self._complain(str(error))
-            if self.over:  # no frame of the next scan will be grabbed
-                self._end(self.over, another=True)
-                self._restart(keep_bells=True)
-                self.unsettled = False
-            return
-        frame = self.recorded.frame
-        channels = self.recorded.channels
-        self.candidates = deque(sorted(channels, key=lambda each: each != self.channel))
-        self.place = {"center": frame.center, "size": frame.size, "angle": frame.angle}
+        if self.grabber.settle():
+            frame = self._recorded().frame
+            self.place = {"center": frame.center, "size": frame.size, "angle": frame.angle}
+        elif self.over:  # no frame of the next scan will be grabbed
+            self._end(self.over, another=True)
+            self._restart(keep_bells=True)
+            self.grabber.unsettled = False
 
-    def _grab(self, way):
-        """Grab the frame of a direction: (float32 array, up), None if it is another channel."""
-        number, name = self.candidates[0]
-        try:
-            told, frame, up = self.ask("Scan.FrameDataGrab", number, 1 - way)
-        except RefusedError as error:
-            self.problem = f"{error}."
-        else:
-            if told == name and frame.size:
-                self.channel, self.missed = (number, name), 0
-                return frame, bool(up)
-            self.problem = (
-                f"Nanonis names channel {number} '{one_line(name)}', and gives a frame of "
-                f"'{one_line(told)}' with {len(frame)} lines for it."
-            )
-        finally:
-            self.grabbed[way] = time.monotonic()
-        self.candidates.rotate(-1)
-        self.missed += 1
-        if self.missed >= len(
-            self.candidates
-        ):  # all: the slots were assigned anew, perhaps
-            self.channel, self.missed, self.unsettled = None, 0, True
-            if self.checked:
-                self._complain(self.problem)
-        return None
-
-    def _complain(self, text):
-        """Say once in each scan why it is not judged."""
-        if not self.failed:
-            self.failed = True
-            self.tell(Note(text))
+    def _recorded(self):
+        assert self.grabber.recorded is not None
+        return self.grabber.recorded
 
     # What it means
 
@@ -274,7 +207,7 @@ class Follower:
                 self.over = self.over or "restarted"
                 self.most = max(self.most, complete)
                 self.asked, self.wish = [0, 0], [False, False]
-                self.unsettled = True
+                self.grabber.begin()
             else:
                 self._restart(keep_bells=True)
 
@@ -284,14 +217,14 @@ class Follower:
             rows.restart(None if self.heard.mute or self.on else rows.frame)
         if self.on and not keep_bells:
             self.bells.close()
-        self.on, self.told, self.over, self.failed = True, False, None, False
+        self.on, self.told, self.over = True, False, None
         self.most, self.asked, self.wish = 0, [0, 0], [False, False]
-        self.unsettled = True
+        self.grabber.begin()
 
     def _work(self, way):
         """Grab a direction and hand on what is new in it."""
-        before = self.grabbed[way]
-        grabbed = self._grab(way)
+        before = self.grabber.grabbed[way]
+        grabbed = self.grabber.grab(way)
         wished, self.wish[way] = self.wish[way], False
         complete = self.bells.complete(self._lines())
         self.asked[way] = complete[way]
@@ -301,8 +234,8 @@ class Follower:
         t = time.time()
         rows = self.rows[way]
         if self.told and (reason := self._other_scan(rows, frame, up)):
-            if self.heard.mute and self.recorded:  # about as many lines ended since then
-                passed = (self.grabbed[way] - before) / self.recorded.period
+            if self.heard.mute:  # about as many lines ended since then
+                passed = (self.grabber.grabbed[way] - before) / self._recorded().period
                 self.most = int(self.rows[way].done + passed + 0.5)
             self._end_with_rest(way, frame, up, reason)
             self._restart(keep_bells=True)
@@ -364,11 +297,10 @@ class Follower:
             self.tell(Line(index, row, WAYS[way], heights, t if end is None else end))
 
     def _describe(self):
-        assert self.recorded is not None
-        assert self.channel is not None
-        name = self.channel[1]
+        assert self.grabber.channel is not None
+        name = self.grabber.channel[1]
         return replace(
-            self.recorded.frame,
+            self._recorded().frame,
             lines=self.shape[0],
             pixels=self.shape[1],
             channel=name,
@@ -381,7 +313,7 @@ class Follower:
             return
         lines = self._lines()
         whole = self.told and all(rows.done >= lines for rows in self.rows)
-        waits = any(self.wish) and self.candidates
+        waits = any(self.wish) and self.grabber.candidates
         if (whole and not self.heard.mute) or (self.running is False and not waits):
             self._end("stopped")
             self.on = False
