@@ -15,6 +15,7 @@ KERAS_FREE = {"data", "evaluation", "readers", "reports", "simulate", "trees"}
 KERAS_FREE |= {
     "fuzz",
     "test_errors.py",
+    "live",
     "test_files.py",
     "test_untrusted.py",
     "test_memory.py",

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator
 
 from stm_keras.errors import UsageError
 from stm_keras.live.events import TICK, Connected, Event, Found, Lost, Tick
+from stm_keras.live.nanonis_bells import Heard
 from stm_keras.live.nanonis_channel import Optional
 from stm_keras.live.nanonis_client import Client
 from stm_keras.live.nanonis_codec import NanonisError, RefusedError
-from stm_keras.live.nanonis_follow import Follower, Heard
+from stm_keras.live.nanonis_follow import Follower
 from stm_keras.terminal import one_line
 
 PORTS = (6503, 6504)  # the last two of four: most other clients take the first

@@ -1,9 +1,7 @@
 """Follow the scans of a Nanonis controller: when to grab, which lines are new, what ends a scan."""
 
 import math
-import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -14,60 +12,17 @@ from stm_keras.live.events import (
     UP,
     Event,
     Line,
-    Note,
     ScanBegan,
     ScanEnded,
 )
-from stm_keras.live.nanonis_channel import (
-    Ask,
-    ChannelError,
-    Optional,
-    Recorded,
-    read_place,
-    read_recorded,
-    unit_of,
-)
-from stm_keras.live.nanonis_codec import RefusedError
-from stm_keras.live.nanonis_rows import Bells, Rows
-from stm_keras.terminal import one_line
+from stm_keras.live.nanonis_bells import Bells, Heard
+from stm_keras.live.nanonis_channel import Ask, read_place, unit_of
+from stm_keras.live.nanonis_grab import Grabber
+from stm_keras.live.nanonis_rows import Rows
 
 LOOK = 0.5  # s between two questions whether a scan runs, and where its frame lies
 SLACK = 1.1  # lines between two grabs where no bell tells that a line is over
-MOST_HEARD = 4096  # bells that wait; rows come from frames, so that more add nothing
 WAYS = (FORWARD, BACKWARD)  # and their numbers, 0 and 1, as in the movements of bells
-
-
-class Heard:
-    """What the thread that waits for lines has heard, kept for the one that grabs."""
-
-    def __init__(self) -> None:
-        self.changed = threading.Condition()
-        self.bells: deque[tuple[int, int, int, float]] = deque(maxlen=MOST_HEARD)
-        self.quiet = False
-        self.mute = False  # the release knows no line events
-        self.stopped = False
-
-    def tell(self, bell: tuple[int, int, int, float] | None = None, **facts: bool) -> None:
-        """Add a bell, or set `quiet`, `mute` or `stopped`."""
-        with self.changed:
-            if bell is not None:
-                self.bells.append(bell)
-            vars(self).update(facts)
-            self.changed.notify_all()
-
-    def take(self, seconds: float) -> tuple[list[tuple[int, int, int, float]], bool]:
-        """Wait until something is heard, no longer than so many seconds.
-
-        Returns:
-            the bells that rang, and whether a wait for one ended without.
-        """
-        with self.changed:
-            if not (self.bells or self.quiet or self.stopped):
-                self.changed.wait(seconds)
-            bells, quiet = list(self.bells), self.quiet
-            self.bells.clear()
-            self.quiet = False
-        return bells, quiet
 
 
 class Follower:
@@ -83,11 +38,10 @@ class Follower:
     def __init__(
         self, heard: Heard, tell: Callable[[Event], None], every: float, wanted: str | None
     ):
-        self.heard, self.tell, self.every, self.wanted = heard, tell, every, wanted
+        self.heard, self.tell = heard, tell
+        self.grabber = Grabber(tell, every, wanted)
         self.bells = Bells()
         self.rows = (Rows(), Rows(backward=True))
-        self.recorded: Recorded | None = None
-        self.candidates: deque[tuple[int, str]] = deque()
         self.place: dict = {}
         self.shape, self.up = (0, 0), False
         self.running: bool | None = None  # what the controller says, if it does
@@ -99,17 +53,13 @@ class Follower:
         self.calm = False  # no bell rang for a while, and that was looked at
         self.wish = [False, False]  # to grab each direction though no bell rang
         self.asked = [0, 0]  # complete lines when each direction was grabbed last
-        self.grabbed = [-math.inf, -math.inf]  # when that was
         self.looked = -math.inf
-        self.unsettled = True
-        self.checked = False  # that what is grabbed is what was meant
-        self.problem = ""  # with what was grabbed last
-        self.failed = False  # to judge this scan, and said so
 
     @property
     def patience(self) -> float:
         """How long to wait for a line until it is news that none comes, in s."""
-        period = self.recorded.period if self.recorded else 1.0
+        recorded = self.grabber.recorded
+        period = recorded.period if recorded else 1.0
         return min(2 * period + 1, 600.0)
 
     def attach(self, ask: Ask) -> None:
@@ -118,8 +68,7 @@ class Follower:
         Raises:
             ChannelError: At the first time, no channel can be judged.
         """
-        self.ask, self.optional = ask, Optional(ask)
-        self.unsettled = True
+        self.grabber.attach(ask)
         self._look()
         self._settle()
 
@@ -129,18 +78,8 @@ class Follower:
         Raises:
             ChannelError: It is another one.
         """
-        for turn in range(len(self.candidates)):
-            way = turn % 2  # in turn, so that no line is asked for twice
-            self.heard.take(max(0.0, self._next_grab(way) - time.monotonic()))
-            grabbed = self._grab(way)
-            if grabbed is not None:
-                self.rows[way].restart(grabbed[0])
-                self.checked = True
-                return
-        raise ChannelError(
-            f"{self.problem} Check the channels of Scan Control in Nanonis, or name another one "
-            "with --channel."
-        )
+        way, frame = self.grabber.check(self.heard.take)
+        self.rows[way].restart(frame)
 
     def follow(self) -> None:
         """Tell what happens, until the watching ends.
@@ -175,25 +114,28 @@ class Follower:
 
     def _due(self):
         """Return the direction to grab next, or None."""
-        if not (self.on and self.candidates):
+        if not (self.on and self.grabber.candidates):
             return None
         if self.heard.mute and self.running is not False:
             due = [0, 1]
         else:
-            complete = self.bells.complete(self._lines(), self.up)
+            complete = self.bells.complete(self._lines())
             known = [0 if self.over else rows.done for rows in self.rows]
             due = [
                 way
                 for way in (0, 1)
                 if self.wish[way] or complete[way] > max(self.asked[way], known[way])
             ]
-        return min(due, key=lambda way: self.grabbed[way], default=None)
+        if self.wish[0] or (self.over and due):  # it tells how far the other one must be
+            return 0
+        return min(due, key=lambda way: self.grabber.grabbed[way], default=None)
 
     def _next_grab(self, way):
         """Return from when on a direction may be grabbed."""
-        soonest = max(self.grabbed) + self.every
-        if self.heard.mute and not self.wish[way] and self.recorded:
-            soonest = max(soonest, self.grabbed[way] + SLACK * self.recorded.period)
+        soonest = self.grabber.soonest()
+        if self.heard.mute and not self.wish[way]:
+            period = self._recorded().period
+            return max(soonest, self.grabber.grabbed[way] + SLACK * period)
         return soonest
 
     def _wish_for_the_rest(self):
@@ -203,13 +145,13 @@ class Follower:
     def _lines(self):
         if self.told:
             return self.shape[0]
-        return self.recorded.lines if self.recorded else 0
+        return self.grabber.recorded.lines if self.grabber.recorded else 0
 
     # What to ask
 
     def _look(self):
         """Ask whether a scan runs and where its frame lies."""
-        status = self.optional("Scan.StatusGet")
+        status = self.grabber.optional("Scan.StatusGet")
         before, self.running = self.running, None if status is None else bool(status[0])
         self.looked = time.monotonic()
         if not self.on:
@@ -219,13 +161,13 @@ class Follower:
             elif started or self.heard.mute or not self.bells.closed:
                 self._restart()
             return
-        place = read_place(self.optional)
+        place = read_place(self.grabber.optional)
         if self.running is False and before is not False:
             self._wish_for_the_rest()
         elif self.running and before is False:
             self._end("stopped")
             self._restart()
-        elif self.place and place != self.place:
+        elif _moved(self.place, place):
             if self.over:
                 self.over = "other frame"
             else:
@@ -234,53 +176,25 @@ class Follower:
         self.place = place
 
     def _settle(self):
-        """Ask for channels and settings, once for each scan."""
-        if not self.unsettled:
+        """Ask for the settings of another scan."""
+        if not self.grabber.unsettled:
             return
-        self.unsettled = False
-        try:
-            self.recorded = read_recorded(self.ask, self.optional, self.wanted)
-        except ChannelError as error:
-            if self.recorded is None:
-                raise
-            self.candidates.clear()
-            self._complain(str(error))
-            return
-        frame = self.recorded.frame
-        self.candidates = deque(self.recorded.channels)
-        self.place = {"center": frame.center, "size": frame.size, "angle": frame.angle}
+        if self.grabber.settle():
+            frame = self._recorded().frame
+            self.place = {"center": frame.center, "size": frame.size, "angle": frame.angle}
+        elif self.over:  # no frame of the next scan will be grabbed
+            self._end(self.over, another=True)
+            self._restart(keep_bells=True)
+            self.grabber.unsettled = False
 
-    def _grab(self, way):
-        """Grab the frame of a direction: (float32 array, up), None if it is another channel."""
-        number, name = self.candidates[0]
-        try:
-            told, frame, up = self.ask("Scan.FrameDataGrab", number, 1 - way)
-        except RefusedError as error:
-            self.problem = f"{error}."
-        else:
-            if told == name and frame.size:
-                return frame, bool(up)
-            self.problem = (
-                f"Nanonis names channel {number} '{one_line(name)}', and gives a frame of "
-                f"'{one_line(told)}' with {len(frame)} lines for it."
-            )
-        finally:
-            self.grabbed[way] = time.monotonic()
-        if self.checked:
-            self._complain(self.problem)
-        self.candidates.rotate(-1)
-        return None
-
-    def _complain(self, text):
-        """Say once in each scan why it is not judged."""
-        if not self.failed:
-            self.failed = True
-            self.tell(Note(text))
+    def _recorded(self):
+        assert self.grabber.recorded is not None
+        return self.grabber.recorded
 
     # What it means
 
     def _hear(self, bell):
-        complete = self.bells.complete(self._lines(), self.up)[0]
+        complete = self.bells.complete(self._lines())[0]
         heard = self.bells.hear(*bell)
         if heard is None:
             return
@@ -293,53 +207,60 @@ class Follower:
                 self.over = self.over or "restarted"
                 self.most = max(self.most, complete)
                 self.asked, self.wish = [0, 0], [False, False]
-                self.unsettled = True
+                self.grabber.begin()
             else:
                 self._restart(keep_bells=True)
 
-    def _restart(self, frame=None, way=None, keep_bells=False):
-        """Begin to count the lines of another scan.
-
-        Args:
-            frame, way: what was grabbed of it already, and in which direction.
-            keep_bells: bool. Those that were heard are of this scan.
-        """
-        for number, rows in enumerate(self.rows):
-            idle = None if self.heard.mute or self.on else rows.frame
-            rows.restart(frame if number == way else idle)
+    def _restart(self, keep_bells=False):
+        """Begin to count the lines of another scan, of which bells may have rung already."""
+        for rows in self.rows:
+            rows.restart(None if self.heard.mute or self.on else rows.frame)
         if self.on and not keep_bells:
             self.bells.close()
-        self.on, self.told, self.over, self.failed = True, False, None, False
+        self.on, self.told, self.over = True, False, None
         self.most, self.asked, self.wish = 0, [0, 0], [False, False]
-        self.unsettled = True
+        self.grabber.begin()
 
     def _work(self, way):
         """Grab a direction and hand on what is new in it."""
-        grabbed = self._grab(way)
+        before = self.grabber.grabbed[way]
+        grabbed = self.grabber.grab(way)
         wished, self.wish[way] = self.wish[way], False
-        complete = self.bells.complete(self._lines(), self.up)
+        complete = self.bells.complete(self._lines())
         self.asked[way] = complete[way]
         if grabbed is None:
-            self.unsettled = True
             return
         frame, up = grabbed
         t = time.time()
         rows = self.rows[way]
         if self.told and (reason := self._other_scan(rows, frame, up)):
-            if frame.shape == self.shape and not self.unsure:
-                begun = self.bells.complete(len(frame), up)[way] if self.over else 0
-                end = rows.rest(frame, self.up, up, begun)
-                self._hand_on(way, frame, end, t)
-            by_bells = self.over is not None
-            self._end(reason, another=True)
-            self._restart(frame, way, keep_bells=by_bells)
+            if self.heard.mute:  # about as many lines ended since then
+                passed = (self.grabber.grabbed[way] - before) / self._recorded().period
+                self.most = int(self.rows[way].done + passed + 0.5)
+            self._end_with_rest(way, frame, up, reason)
+            self._restart(keep_bells=True)
             self._settle()
         if not self.told:
             self.shape, self.up = frame.shape, up
-        complete = self.bells.complete(len(frame), up)
+        self.bells.up = up
+        complete = self.bells.complete(len(frame))
         self.asked[way] = complete[way]
         rows.see(frame, up, complete[way])
-        self._hand_on(way, frame, self._new_end(rows, complete[way], wished), t)
+        self._hand_on(way, frame, self._new_end(way, complete[way], wished), t)
+
+    def _end_with_rest(self, way, frame, up, reason):
+        """End a scan with what a frame of the next one still has of it."""
+        rows, lines = self.rows[way], len(frame)
+        last = self.bells.complete(self.shape[0])[0]
+        begun = self.bells.complete(lines, up)[way]
+        if self.over is None and not rows.begins_with(frame, up, begun):
+            self.most = max(self.most, last)
+            self.bells.close()  # they rang for the scan before
+            begun = 0 if up == self.up else lines  # as nobody knows
+        if frame.shape == self.shape and not self.unsure:
+            end = rows.rest(frame, self.up, up, begun)
+            self._hand_on(way, frame, end, time.time(), rang=False)
+        self._end(reason, another=True)
 
     def _other_scan(self, rows, frame, up):
         """Return why what was grabbed is of another scan than the one that was told."""
@@ -349,36 +270,37 @@ class Follower:
             return "other direction"
         return self.over or ("restarted" if rows.overwritten(frame, up) else None)
 
-    def _new_end(self, rows, complete, wished):
+    def _new_end(self, way, complete, wished):
         """Return how many lines of a direction may be handed on."""
-        stopped = self.running is False
-        if self.heard.mute:
-            end = rows.by_changes(over=stopped)
-            still = not rows.moved
-        else:
-            end = rows.by_bells(complete)
-            still = wished
-            if stopped and wished:
-                return max(end, rows.by_changes(over=True))
+        rows, stopped = self.rows[way], self.running is False
+        if stopped:
+            end = max(rows.by_bells(complete), rows.by_changes(over=True))
+            forward = self.rows[0].done
+            return max(end, forward - (forward < len(rows.frame))) if way else end
+        end = rows.by_changes() if self.heard.mute else rows.by_bells(complete)
+        still = wished or (self.heard.mute and not rows.moved)
         last = rows.by_changes(over=True) if still else 0
         return last if last == len(rows.frame) else end
 
-    def _hand_on(self, way, frame, end, t):
-        """Tell the lines below `end` of a frame that was grabbed at `t`."""
+    def _hand_on(self, way, frame, count, t, rang=True):
+        """Tell the first lines of a frame, as far as they are new.
+
+        Each was complete when its bell rang, or else at `t`, when the frame was grabbed.
+        """
         lines = len(frame)
-        for index, heights in self.rows[way].take(frame, self.up, end):
+        for index, heights in self.rows[way].take(frame, self.up, count):
             if not self.told:
                 self.told = True
                 self.tell(ScanBegan(self._describe()))
-            rang = self.bells.time_of(index, way, lines, self.up)
+            end = self.bells.time_of(index, way, lines) if rang else None
             row = lines - 1 - index if self.up else index
-            self.tell(Line(index, row, WAYS[way], heights, t if rang is None else rang))
+            self.tell(Line(index, row, WAYS[way], heights, t if end is None else end))
 
     def _describe(self):
-        assert self.recorded is not None
-        name = self.candidates[0][1]
+        assert self.grabber.channel is not None
+        name = self.grabber.channel[1]
         return replace(
-            self.recorded.frame,
+            self._recorded().frame,
             lines=self.shape[0],
             pixels=self.shape[1],
             channel=name,
@@ -391,7 +313,7 @@ class Follower:
             return
         lines = self._lines()
         whole = self.told and all(rows.done >= lines for rows in self.rows)
-        waits = any(self.wish) and self.candidates
+        waits = any(self.wish) and self.grabber.candidates
         if (whole and not self.heard.mute) or (self.running is False and not waits):
             self._end("stopped")
             self.on = False
@@ -407,7 +329,21 @@ class Follower:
         if not self.told:
             return
         lines = self.shape[0]
-        complete = 0 if self.over else self.bells.complete(lines, self.up)[0]
+        complete = 0 if another else self.bells.complete(lines)[0]
         most = max(self.most, complete, self.rows[0].done)
         self.told = False
         self.tell(ScanEnded("complete" if most >= lines - another else reason))
+
+
+def _moved(before, after):
+    """Tell whether a frame lies elsewhere, by more than the rounding of its numbers."""
+    if not before.get("size") or not after.get("size"):
+        return False
+    nearly = 1e-3 * max(before["size"])
+    pairs = [
+        *zip(
+            before["center"] + before["size"], after["center"] + after["size"], strict=True
+        )
+    ]
+    turned = abs(before["angle"] - after["angle"]) > 0.01
+    return turned or any(abs(old - new) > nearly for old, new in pairs)

@@ -1,4 +1,4 @@
-"""Which rows of a grabbed frame are complete, by the numbers of bells or by what changed.
+"""Which rows of a grabbed frame are complete, and which of them are new.
 
 Row 0 of a frame is its upper edge in both directions, and an up scan fills it from the last
 row. Rows that are not reached yet are NaN, 0 or those of the scan before, and the row in
@@ -10,87 +10,6 @@ import numpy as np
 from stm_keras.scan import ENOUGH
 
 PACKET = 16  # pixels that arrive together
-FEW = 3  # bells that may be missed between two that are heard
-MOST_TIMES = 100_000  # bells remembered, whatever their numbers
-
-
-class Bells:
-    """How many rows of a scan are complete, by the bells that rang at the end of lines.
-
-    The number of a line counts from 1 in the order of acquisition, or perhaps from the lower
-    edge: which it is shows when it rises or falls by one.
-    """
-
-    def __init__(self):
-        self.senses = {False: 1}  # of scans down and up, once known: 1 rises, -1 falls
-        self.last: tuple[int, int] | None = None  # number and movement
-        self.close()
-
-    def close(self) -> None:
-        """End the scan. What still rings for its last line is not of another one."""
-        self.closed = True
-        self.times: dict[tuple[int, int], float] = {}
-        self.step = 0
-
-    def hear(self, number: int, movement: int, passed: int, t: float) -> str | None:
-        """Take a bell.
-
-        Args:
-            number: int. Of the line; below 1 in start-ups.
-            movement: int. 0 forward, 1 backward; 2 and 3 are no lines.
-            passed: int. Of a scan with several passes, of which the first counts.
-            t: float. When it rang, in s since 1970.
-
-        Returns:
-            "line", "new" for a line of another scan, or None if it says nothing.
-        """
-        if number < 1 or movement not in (0, 1) or passed > 1:
-            return None
-        before, bell = self.last, (number, movement)
-        if before and number == before[0] and (self.closed or movement <= before[1]):
-            return None
-        rises = before is not None and number > before[0]
-        falls = before is not None and number < before[0]
-        heard = "line"
-        if self.closed:
-            self.closed = False
-        elif self.step and (falls if self.step > 0 else rises):
-            heard = "new"
-        elif not self.step and rises:
-            self.step = 1
-        elif not self.step and falls:
-            near = number > 1 and before[0] - number <= FEW
-            self.step, heard = (-1, "line") if near else (0, "new")
-        if heard == "new":
-            self.close()
-            self.closed = False
-        self.last = bell
-        if len(self.times) < MOST_TIMES:
-            self.times[bell] = t
-        return heard
-
-    def complete(self, lines: int, up: bool) -> tuple[int, int]:
-        """Return how many rows are complete, forward and backward, of a scan of `lines`."""
-        if self.closed or self.last is None:
-            return 0, 0
-        sense = self._sense(up)
-        number, movement = self.last
-        number = min(number, lines)
-        other = lines - number + 1
-        count = {1: number, -1: other, 0: min(number, other)}[sense]
-        return count, count - 1 + movement
-
-    def time_of(self, index: int, movement: int, lines: int, up: bool) -> float | None:
-        """Return when a row was complete, or None if its bell was not heard."""
-        number = lines - index if self._sense(up) < 0 else index + 1
-        return self.times.pop((number, movement), None)
-
-    def _sense(self, up):
-        if self.step:
-            self.senses[up] = self.step
-        else:
-            self.step = self.senses.get(up, 0)
-        return self.step
 
 
 class Rows:
@@ -125,12 +44,20 @@ class Rows:
         old, new = (_ordered(each, up)[: self.done - 1] for each in (self.frame, frame))
         return not np.array_equal(_bits(old), _bits(new))
 
+    def begins_with(self, frame: np.ndarray, up: bool, count: int) -> bool:
+        """Tell whether the first rows of a frame, at least one, were all recorded anew."""
+        new = _ordered(frame, up)[:count]
+        if self.frame is not None and frame.shape == self.frame.shape:
+            old = _ordered(self.frame, up)[:count]
+            new = np.where(_bits(new) != _bits(old), new, np.nan)
+        return count > 0 and bool(_recorded(new).any(1).all())
+
     def see(self, frame: np.ndarray, up: bool, complete: int = 0) -> None:
         """Take the frame of a grab, when by the bells so many rows were complete."""
         changed = self._changes(frame, up)
         if self.touched is None:
             self.touched = np.zeros_like(changed)
-            self.first = complete
+            self.first = complete - (self.frame is not None)
         self.moved = bool(changed.any())
         self.touched |= changed
         self.frame = frame
@@ -162,16 +89,23 @@ class Rows:
     def rest(self, frame: np.ndarray, up: bool, new_up: bool, begun: int) -> int:
         """Return how many rows of the scan before are complete, in a frame of the next one.
 
-        Its end, handed on by nobody yet, is there until it is overwritten.
+        Its end, handed on by nobody yet, is there until it is overwritten. If all before it
+        is, nobody can tell how far the next scan has come.
 
         Args:
             frame: float32 array of shape `(lines, pixels)`.
             up, new_up: bool. Directions of both scans.
-            begun: int. Complete rows of the next scan; the one after may be under way.
+            begun: int. Complete rows of the next scan, the one after which may be under way, by
+                its bells.
         """
         if self.touched is None or self.frame is None or frame.shape != self.frame.shape:
             return self.done
-        touched = self.touched = self.touched | self._changes(frame, up)
+        if self.done and not np.array_equal(
+            *(_bits(_ordered(each, up)[self.done - 1]) for each in (self.frame, frame))
+        ):
+            return self.done
+        there = _packets(_recorded(_ordered(frame, up)))
+        touched = self.touched = (self.touched | self._changes(frame, up)) & there
         count, lines = self.done, len(frame)
         for index in range(self.done, lines):
             place = index if up == new_up else lines - 1 - index
@@ -203,9 +137,8 @@ class Rows:
             changed = np.zeros(frame.shape, bool)
         else:
             changed = _bits(new) != _bits(_ordered(self.frame, up))
-            changed &= np.isfinite(new) & (new != 0)
-        starts = range(0, frame.shape[1], PACKET)
-        return np.logical_or.reduceat(changed, starts, axis=1)
+            changed &= _recorded(new)
+        return _packets(changed)
 
     def _whole(self, index, touched):
         """Tell whether a row is complete though no later one has begun.
@@ -219,6 +152,16 @@ class Rows:
 def _ordered(frame, up):
     """Return a frame with its rows in the order of acquisition."""
     return frame[::-1] if up else frame
+
+
+def _recorded(frame):
+    """Tell which pixels were recorded: no others are NaN or 0."""
+    return np.isfinite(frame) & (frame != 0)
+
+
+def _packets(pixels):
+    """Return the packets in which any pixel is set: bool array of shape `(lines, packets)`."""
+    return np.logical_or.reduceat(pixels, range(0, pixels.shape[1], PACKET), axis=1)
 
 
 def _bits(frame):
