@@ -5,15 +5,16 @@ import os
 import signal
 import sys
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 
 import click
 
 from stm_keras.cli import options
-from stm_keras.errors import UsageError
+from stm_keras.errors import OutputError, StmKerasError, UsageError
 from stm_keras.signals import INTERRUPTED, Preempted, watched
 from stm_keras.terminal import as_is, redraw
 
-RESUME = "Watching {}. Verdicts are written to {}. Ctrl-C ends it."
+WATCHING = "Watching {}. Verdicts are written to {}. Ctrl-C ends it."
 
 
 class Ports(click.ParamType):
@@ -124,14 +125,19 @@ def watch(source, replay_log, report, overwrite, as_json, **chosen):
         raise UsageError("`--report`: is written of a log. Add --replay-log FILE.")
     with ExitStack() as stack, _signals():
         watching = _open(stack, source, as_json, **chosen)
+        reason, code = "the source ended", 0
         try:
             watching.run()
         except (KeyboardInterrupt, Preempted) as error:
-            watching.stop(str(error) or "Ctrl-C")
-            stack.close()
-            options.say("Stopped.")
-            click.get_current_context().exit(INTERRUPTED)
-        watching.stop("the source ended")
+            reason, code = str(error) or "Ctrl-C", INTERRUPTED
+        except StmKerasError as error:
+            reason = str(error)
+            raise
+        finally:
+            watching.stop(reason)
+    if code:
+        options.say("Stopped.")
+        click.get_current_context().exit(code)
 
 
 def _open(stack, source, as_json, *, model, folder, no_page, **chosen):
@@ -152,26 +158,40 @@ def _open(stack, source, as_json, *, model, folder, no_page, **chosen):
         chosen["quiet_after"],
         predictor.classes,
     )
-    sinks, incoming = [_printer(as_json, source)], []
     hooks = Hooks(chosen["on_bad_command"], chosen["on_bad_url"], chosen["on_bad_header"])
     stack.callback(hooks.close)
-    sinks.append(hooks)
-    incoming.append(lambda: [("hook", fields) for fields in hooks.results()])
+    sinks = [_printer(as_json).push, hooks.push]
     if chosen["serve_json"] is not None:
-        served = stack.enter_context(Subscribers(chosen["serve_json"]))
+        served = Subscribers(chosen["serve_json"])
+        stack.callback(served.close)
         options.say(f"Records are sent to whoever connects to 127.0.0.1:{served.port}.")
-        sinks.append(served)
-    names = ("channel", "speed", "every", "ports", "wire")
+        sinks.append(served.send)
+    names = ("channel", "speed", "every", "ports")
     log = stack.enter_context(EventLog(folder, source))
     opened = open_source(
-        source, seen=log.judged_files(), **{name: chosen[name] for name in names}
+        source,
+        seen=log.judged_files(),
+        wire=chosen["wire"] and stack.enter_context(_wire(chosen["wire"])),
+        **{name: chosen[name] for name in names},
     )
     stack.callback(opened.close)
-    watching = Watch(opened, predictor, log, alarms, sinks, incoming)
-    options.say(RESUME.format(source, log.path()))
-    settings = {"source": source, "log": str(folder), "page": not no_page, **chosen}
-    watching.emit("run", **_about(file, predictor), settings=_plain(settings))
+    watching = Watch(opened, predictor, log, alarms, sinks, hooks)
+    options.say(WATCHING.format(source, log.path()))
+    settings = {"log": str(folder), "page": not no_page, **chosen}
+    about = _about(file, predictor)
+    watching.emit("run", source=source, **about, settings=_plain(settings))
     return watching
+
+
+@contextmanager
+def _wire(path):
+    """Yield a callable that writes down a command for Nanonis, each with its time."""
+    try:
+        file = path.open("a", encoding="utf-8", buffering=1)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}).") from None
+    with file:
+        yield lambda text: file.write(f"{datetime.now().isoformat()} {text}\n")
 
 
 def _load(model):
@@ -213,15 +233,13 @@ def _about(file, predictor):
 
 
 def _plain(settings):
-    """Return settings as JSON takes them; where a secret lies, not what it is."""
-    hidden = {"on_bad_url"}
-    return {
-        name: "..." if name in hidden and value else value
-        for name, value in settings.items()
-    }
+    """Return settings without secrets: where a header stands is told, not what it holds."""
+    if settings["on_bad_url"] and not settings["on_bad_url"].startswith(("env:", "file:")):
+        settings |= {"on_bad_url": "..."}  # a path may be a secret
+    return settings
 
 
-def _printer(as_json, source):
+def _printer(as_json):
     """Return what shows records: JSON lines, a line each, or one line that is redrawn."""
     if as_json:
         return JsonPrinter()
@@ -288,7 +306,7 @@ def _replay(path, report, overwrite, as_json):
     from stm_keras.live.records import read_log
 
     check_outputs({"--report": report}, [path])
-    printer = _printer(as_json, path)
+    printer = _printer(as_json)
     if isinstance(printer, TerminalPrinter):
         printer = LinePrinter()
     records = read_log(path)
@@ -296,10 +314,10 @@ def _replay(path, report, overwrite, as_json):
         for record in records:
             printer.push(record)
     else:
-        from stm_keras.live.day import summarise_day
+        from stm_keras.live.day import summarise
         from stm_keras.reports.watch_day import write_day
 
-        write_day(summarise_day(records), report, overwrite)
+        write_day(report, summarise(records), overwrite)
         options.say(f"Report: {report}")
     if records.skipped:
         lines = "1 line is" if records.skipped == 1 else f"{records.skipped} lines are"

@@ -1,6 +1,6 @@
 """Find out which source is meant by what a user types."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from stm_keras.errors import InputError, UsageError
@@ -46,7 +46,7 @@ def open_source(
     speed: float | None = None,
     every: float | None = None,
     ports: tuple[int, int] | None = None,
-    wire: Path | None = None,
+    wire: Callable[[str], object] | None = None,
     seen: Iterable[tuple] = (),
 ) -> Source:
     """Open a source.
@@ -57,7 +57,7 @@ def open_source(
         speed: float. Lines a second of files and simulated scans.
         every: float. Least seconds between two questions to a microscope for its picture.
         ports: tuple of two int. Of the microscope's controller.
-        wire: `Path` of a file to which every command that is sent is written.
+        wire: callable of a str, told of every command that is sent.
         seen: path, size and mtime of files that were judged already.
 
     Raises:
@@ -69,15 +69,15 @@ def open_source(
     for option, value in {**given, "--channel": channel}.items():
         if value is not None and kind not in OPTIONS[option]:
             raise UsageError(
-                f"`{option}` is not for this source ({kind}). Received: {option} {value}. "
-                "Leave it out."
+                f"`{option}` is not for this source ({kind}). Leave it out, or give one of "
+                f"{', '.join(OPTIONS[option])}."
             )
     if kind == NANONIS:
         from stm_keras.live.nanonis import NanonisSource, parse_url
 
-        host, port = parse_url(text)
+        host, last_two = parse_url(text)
         more = {} if every is None else {"every": every}
-        return NanonisSource(host, port, ports, channel=channel, wire=wire, **more)
+        return NanonisSource(host, ports or last_two, channel=channel, wire=wire, **more)
     if kind == PUSH:
         from stm_keras.live.push import PushSource
 

@@ -7,7 +7,6 @@ a page) takes records and has threads of its own.
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 
@@ -18,20 +17,13 @@ from stm_keras.live import events
 from stm_keras.live.alarms import Alarms
 from stm_keras.live.day import thumbnail
 from stm_keras.live.events import BACKWARD, FORWARD, Frame, Source
+from stm_keras.live.hooks import Hooks
 from stm_keras.live.log import EventLog
 from stm_keras.live.tip import TipStream, TipVerdict
 
 DISAGREE = 20  # lines in a row on which forward and backward name other classes
 THUMB = 64  # lines and pixels that are kept of a scan for its picture
 MORE_LINES = 4096  # kept for it where nobody said how many lines a scan has
-
-
-class Sink(Protocol):
-    """What gets every record, and must not wait."""
-
-    def push(self, record: dict) -> None:
-        """Take a record."""
-        ...
 
 
 class Watch:
@@ -44,9 +36,8 @@ class Watch:
         predictor: `Predictor` of a model that goes from line to line.
         log: `EventLog`.
         alarms: `Alarms`.
-        sinks: iterable of `Sink`. They get each record, after the log.
-        incoming: callable that returns a list of pairs of event and fields, which came from
-            elsewhere since it was asked last: what hooks did, labels.
+        sinks: callables that get each record after the log, and never wait.
+        hooks: `Hooks` whose results are written down.
     """
 
     def __init__(
@@ -55,11 +46,11 @@ class Watch:
         predictor: Predictor,
         log: EventLog,
         alarms: Alarms,
-        sinks: Iterable[Sink] = (),
-        incoming: Iterable[Callable[[], list]] = (),
+        sinks: Iterable[Callable[[dict], object]] = (),
+        hooks: Hooks | None = None,
     ):
         self.source, self.log, self.alarms = source, log, alarms
-        self.sinks, self.incoming = tuple(sinks), tuple(incoming)
+        self.sinks, self.hooks = tuple(sinks), hooks
         self.classes = predictor.classes
         self.streams = {each: TipStream(predictor) for each in (FORWARD, BACKWARD)}
         self.failing: str | None = None  # why the log cannot be written
@@ -74,9 +65,8 @@ class Watch:
 
     def take(self, event: events.Event) -> None:
         """Take what a source told."""
-        for collect in self.incoming:
-            for name, fields in collect():
-                self.emit(name, **fields)
+        for told in self.hooks.results() if self.hooks else ():
+            self.emit("hook", **told)
         match event:
             case events.Line():
                 self._line(event)
@@ -96,6 +86,8 @@ class Watch:
     def stop(self, reason: str) -> None:
         """Write the last record: why the watching ended."""
         self._end("the watching ended")
+        for told in self.hooks.close() if self.hooks else ():
+            self.emit("hook", **told)
         self.emit("stop", reason=reason)
 
     def emit(self, event: str, /, **fields) -> dict:
@@ -111,7 +103,7 @@ class Watch:
     def _write(self, event, /, **fields):
         record = self.log.write(event, **fields)
         for sink in self.sinks:
-            sink.push(record)
+            sink(record)
         if self.log.failing != self.failing:
             self.failing = self.log.failing
             text = "The log is written again."
@@ -225,6 +217,7 @@ class _Scan:
         self.last: TipVerdict | None = None  # of the forward lines, where there are any
         self.named: dict[str, str | None] = {}  # class by direction
         self.disagree = 0
+        self._step = max(1, (began.frame.lines or THUMB) // THUMB)  # of rows that are kept
         self._rows: dict[int, np.ndarray] = {}
 
     @property
@@ -245,14 +238,19 @@ class _Scan:
         self.lines = line.number + 1
         if not told.lost and told.scan.verdict is not None:
             self.last = told
-        lines = self.began.frame.lines or MORE_LINES
-        if line.row % max(1, lines // THUMB) == 0 and len(self._rows) < MORE_LINES:
+        if line.row % self._step == 0 and len(self._rows) < MORE_LINES:
             step = max(1, len(line.heights) // THUMB)
             self._rows[line.row] = np.asarray(line.heights, np.float32)[::step]
 
     def picture(self):
-        """Return a small picture as the URI of a PNG; None without two lines."""
+        """Return a small picture as the address of a PNG; None without two lines."""
         if len(self._rows) < 2:
             return None
+        frame = self.began.frame
+        last = max(frame.lines or 0, max(self._rows) + 1)
         pixels = min(map(len, self._rows.values()))
-        return thumbnail(np.array([self._rows[row][:pixels] for row in sorted(self._rows)]))
+        rows = range(0, last, self._step)
+        lost = np.full(pixels, np.nan)
+        heights = np.array([self._rows.get(row, lost)[:pixels] for row in rows])
+        aspect = 1.0 if frame.size is None else frame.size[1] / frame.size[0]
+        return thumbnail(heights, aspect * pixels / len(rows))

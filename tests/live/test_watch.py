@@ -94,7 +94,9 @@ def records(model, tmp_path, *events, **more):
     kept = Kept()
     source = Told(*events)
     with EventLog(tmp_path, "told") as log:
-        watch = Watch(source, model, log, Alarms(classes=model.classes), [kept], **more)
+        watch = Watch(
+            source, model, log, Alarms(classes=model.classes), [kept.push], **more
+        )
         watch.run()
         watch.stop("done")
         path = log.path()
@@ -278,16 +280,16 @@ def test_a_scan_that_was_over_before_alarms_nobody(model, tips, tmp_path):
 
 
 def test_what_hooks_did_is_written_down(model, tmp_path):
-    waiting = [[("hook", {"kind": "command", "status": "exit code 0", "ms": 3})], []]
-    told, _ = records(
-        model,
-        tmp_path,
-        Tick(),
-        Tick(),
-        incoming=[lambda: waiting.pop(0) if waiting else []],
-    )
+    class Done:
+        def results(self):
+            return [{"kind": "command", "target": "beep", "status": "ok", "ms": 3.0}]
+
+        def close(self):
+            return []
+
+    told, _ = records(model, tmp_path, Tick(), hooks=Done())
     (hook,) = of(told, "hook")
-    assert hook["status"] == "exit code 0"
+    assert hook["status"] == "ok"
 
 
 def test_a_log_that_cannot_be_written_is_said_and_the_watching_goes_on(
@@ -305,7 +307,7 @@ def test_a_log_that_cannot_be_written_is_said_and_the_watching_goes_on(
     monkeypatch.setattr(os, "write", full)
     kept = Kept()
     with EventLog(tmp_path, "told") as log:
-        watch = Watch(Told(), model, log, Alarms(), [kept])
+        watch = Watch(Told(), model, log, Alarms(), [kept.push])
         watch.take(ScanBegan(FRAME))
         for line in lines(tips[0]):
             watch.take(line)
