@@ -7,7 +7,10 @@ from stm_keras.errors import InputError, UsageError
 from stm_keras.inference.find_files import is_dataset
 from stm_keras.live.events import Source
 
-SOURCES = "nanonis://HOST, a folder, a file, simulated, push://127.0.0.1:PORT, or - for standard input"
+SOURCES = (
+    "nanonis://HOST, a folder, a file, simulated, push://127.0.0.1:PORT, or - for "
+    "standard input"
+)
 NANONIS, FOLDER, FILE, SIMULATED, PUSH = "nanonis", "folder", "file", "simulated", "push"
 OPTIONS = {  # each with the sources that it is for
     "--ports": (NANONIS,),

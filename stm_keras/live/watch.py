@@ -191,7 +191,7 @@ class Watch:
             verdict=scan.verdict,
             tip=told and told.tip.verdict,
             change_line=told and told.scan.change_line,
-            path=path or scan.began.name or None,
+            path=path,
             picture=scan.picture(),
         )
 
