@@ -251,7 +251,7 @@ def test_the_program_of_the_docs_works(capsys):
     code = section.partition("```python\n")[2].partition("```")[0]
     with watching() as watch:
         port = watch.source.name.rpartition(":")[2]
-        exec(code.replace("4000", port), {"lines": [[1.0, 2.0], [3.0, 5.0]]})
+        exec(code.replace("4000", port), {"lines": np.eye(2, 256)})
         assert capsys.readouterr().out == "rows\n" * 2
         assert watch.next(ScanEnded).reason == "stopped"
 

@@ -10,7 +10,7 @@ from helpers import ONCE
 
 from stm_keras.errors import UsageError
 from stm_keras.live.events import DOWN, UP, Connected, Line, ScanBegan, ScanEnded, Tick
-from stm_keras.live.simulated import GOOD, STORY, SimulatedSource, _states
+from stm_keras.live.simulated import ATOMS, GOOD, STORY, SimulatedSource, _states, _Surface
 from stm_keras.simulate.tip import GENERIC
 
 pytestmark = ONCE  # no backend changes what is tested here
@@ -65,6 +65,15 @@ def test_frames_look_like_those_of_a_microscope(scans):
         assert abs(np.mean(heights)) > 1e-9  # far from 0
         slopes = np.polyfit(np.linspace(0, frame.size[0], PIXELS), heights.T, 1)[0]
         assert 1e-4 < abs(np.median(slopes)) < 0.1
+
+
+def test_an_up_scan_is_the_same_from_below_and_a_change_leaves_time_to_see_both_tips():
+    down, up = (_Surface(3, PIXELS, None) for _ in range(2))
+    for _ in range(4):
+        one, other = down.scan(0, ATOMS, GENERIC), up.scan(1, ATOMS, GENERIC)
+        assert (one.frame.slow, other.frame.slow) == (DOWN, UP)
+        np.testing.assert_array_equal(one.scan.heights, other.scan.heights[::-1])
+        assert 0.4 * PIXELS <= one.truth.change_line <= 0.6 * PIXELS
 
 
 def test_a_seed_names_its_scans():
