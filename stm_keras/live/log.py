@@ -125,9 +125,8 @@ class EventLog:
         """Go on with the numbers of the last record and the last scan."""
         paths = self._paths()
         today = [path for path in paths if path == self.path()]
-        for path in dict.fromkeys(
-            today + paths[:CANDIDATES]
-        ):  # a clock may have been wrong
+        recent = paths[:CANDIDATES]  # not the newest alone: a clock may have been wrong
+        for path in dict.fromkeys(today + recent):
             seq = scan = 0
             with contextlib.suppress(OSError):
                 for record in read_backwards(path):
@@ -140,10 +139,7 @@ class EventLog:
         """Write all that waits, or note why that cannot be done."""
         try:
             while self._waiting:
-                day, data, to_disk = self._waiting[0]
-                self._put(day, data, to_disk)
-                self._waiting.popleft()
-                self._size -= len(data)
+                self._put(*self._waiting[0])
         except OSError as error:
             self.failing = f"{self.folder}: {error.strerror or error}"
             self._close_file()  # which is opened again, where the folder is there again
@@ -160,12 +156,12 @@ class EventLog:
         """Write a record with one call, so that no kill leaves half of it."""
         if day != self._day or not self._is_there():
             self._open(day)
-        if self._torn:
-            data = b"\n" + data
-        written = os.write(self._descriptor, data)
-        self._torn = 0 < written < len(data)
-        if written < len(data):
+        line = b"\n" + data if self._torn else data
+        if os.write(self._descriptor, line) < len(line):  # to be opened again, and ended
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._waiting.popleft()  # at once, so that no Ctrl-C has it written twice
+        self._size -= len(data)
+        self._torn = False
         if to_disk:
             with contextlib.suppress(OSError):  # of a file system that cannot
                 getattr(os, "fdatasync", os.fsync)(self._descriptor)

@@ -208,6 +208,19 @@ def test_all_but_lines_are_on_the_disk(tmp_path, monkeypatch):
         assert log.failing is None
 
 
+def test_ctrl_c_while_the_disk_is_waited_for_writes_no_record_twice(tmp_path, monkeypatch):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    with EventLog(tmp_path, SOURCE) as log:
+        with monkeypatch.context() as patch:
+            patch.setattr("os.fdatasync", interrupt, raising=False)
+            with pytest.raises(KeyboardInterrupt):
+                log.write("note", text="a")
+        log.write("stop", text="b")
+    assert texts(log) == ["a", "b"]
+
+
 @pytest.mark.parametrize("how", [errno.ENOSPC, errno.EIO, 0.4, 0.0])
 def test_a_full_disk_stops_nothing_and_loses_nothing(how, tmp_path, full):
     with EventLog(tmp_path, SOURCE) as log:
