@@ -4,6 +4,7 @@ Two connections in two threads: one waits for the end of lines and does nothing 
 no bell is missed, and the other one grabs the frame (`nanonis_follow`).
 """
 
+import contextlib
 import queue
 import re
 import threading
@@ -127,6 +128,8 @@ class NanonisSource:
                 if waiting:  # an error comes before the first event
                     continue
                 event = Tick()
+            if self._stop.is_set():
+                return
             if isinstance(event, BaseException):
                 self.close()
                 raise event
@@ -137,6 +140,8 @@ class NanonisSource:
         """Hang up and end the threads. May be called twice."""
         self._stop.set()
         self._heard.tell(stopped=True)
+        with contextlib.suppress(queue.Full):
+            self._events.put_nowait(Tick())  # so that who waits for an event sees that
         with self._lock:
             clients = list(self._clients.values())
         for client in clients:

@@ -75,11 +75,10 @@ class Bells:
         """
         if number < 1 or movement not in (0, 1) or passed > 1:
             return None
-        before, bell = self.last, (number, movement)
-        if before and number == before[0] and (self.closed or movement <= before[1]):
+        before, bell = self.last or (0, 1), (number, movement)
+        if number == before[0] and (self.closed or movement <= before[1]):
             return None
-        rises = before is not None and number > before[0]
-        falls = before is not None and number < before[0]
+        rises, falls = number > before[0], number < before[0]
         heard = "line"
         if self.closed:
             self.closed = False

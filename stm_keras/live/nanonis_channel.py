@@ -29,16 +29,18 @@ class Recorded:
         lines: int. Of the frame.
         period: float. Of one line forward and backward, in s.
         frame: `Frame`. The settings, without channel and direction.
+        continuous: bool. The next scan begins, perhaps in an empty frame, when this one ends.
     """
 
     channels: tuple[tuple[int, str], ...]
     lines: int
     period: float
     frame: Frame
+    continuous: bool = False
 
 
 class Optional:
-    """Ask what a release may not know, each only once a connection if it does not.
+    """Ask what a release may not know, each only once a scan if it does not.
 
     Args:
         ask: callable. `Client.ask`.
@@ -88,6 +90,7 @@ def read_recorded(ask: Ask, optional: Optional, wanted: str | None) -> Recorded:
             bias=(optional("Bias.Get") or (None,))[0],
             setpoint=(optional("ZCtrl.SetpntGet") or (None,))[0],
         ),
+        continuous=(optional("Scan.PropsGet") or (0,))[0] == 1,
     )
 
 

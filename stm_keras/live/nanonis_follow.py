@@ -50,6 +50,7 @@ class Follower:
         self.over: str | None = None  # why it is another one than the one that was told
         self.unsure = False  # there were others in between
         self.most = 0  # lines that it had, by its bells
+        self.rang = -math.inf  # when a line ended forward
         self.calm = False  # no bell rang for a while, and that was looked at
         self.wish = [False, False]  # to grab each direction though no bell rang
         self.asked = [0, 0]  # complete lines when each direction was grabbed last
@@ -100,7 +101,7 @@ class Follower:
                 self._look()
             self._settle()
             way = self._due()
-            if way is not None and time.monotonic() >= self._next_grab(way):
+            if way is not None and self._next_grab(way) <= time.monotonic():
                 self._work(way)
             self._end_if_over()
 
@@ -132,11 +133,22 @@ class Follower:
 
     def _next_grab(self, way):
         """Return from when on a direction may be grabbed."""
-        soonest = self.grabber.soonest()
+        soonest = max(self.grabber.soonest(), time.monotonic())
+        period = self._recorded().period
         if self.heard.mute and not self.wish[way]:
-            period = self._recorded().period
             return max(soonest, self.grabber.grabbed[way] + SLACK * period)
+        end = self._end_of_frame()
+        if soonest < end <= soonest + self.grabber.every:  # else it would be too soon then
+            return end + period / 2
         return soonest
+
+    def _end_of_frame(self):
+        """Return when the last line should end of a scan that the next one will overwrite."""
+        if not (self.told and self._recorded().continuous) or self.over:
+            return -math.inf
+        lines = self._lines()
+        left = lines - self.bells.complete(lines)[0]
+        return self.rang + left * self._recorded().period if left else -math.inf
 
     def _wish_for_the_rest(self):
         """Have the lines grabbed whose bells did not ring, as that of the last one."""
@@ -199,6 +211,8 @@ class Follower:
         if heard is None:
             return
         self.calm = False
+        if bell[1] == 0:
+            self.rang = time.monotonic()
         if not self.on:
             self.looked = -math.inf  # is it a scan, or the last word of one?
         elif heard == "new":

@@ -61,9 +61,10 @@ class Grabber:
         if not self.unsettled:
             return True
         self.unsettled = False
+        self.optional.unknown.clear()
         try:
             self.recorded = read_recorded(self.ask, self.optional, self.wanted)
-        except ChannelError as error:
+        except (ChannelError, RefusedError) as error:
             if self.recorded is None:
                 raise
             self.candidates.clear()

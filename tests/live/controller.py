@@ -49,7 +49,7 @@ class Moods:
     rest: str = "nan"  # rows not reached: "nan", "zero", "stale"
     from_above: bool = False  # lines are counted, in scans up too
     last_bell: bool = True
-    paused_runs: int = 1
+    continuous: int = 0
     feedback: int = 1
     signals: list = field(default_factory=lambda: list(SIGNALS))
     slots: list = field(default_factory=lambda: list(SLOTS))
@@ -209,7 +209,12 @@ class Controller:
                 ">4fHf", 1e-7, 1e-7, moods.line_time, moods.line_time, 2, 1.0
             )
         if name == "Scan.PropsGet":
-            return struct.pack(">3I", 0, 0, 0) + text("scan") + text("") + texts(["Bias"])
+            return (
+                struct.pack(">3I", moods.continuous, 0, 0)
+                + text("scan")
+                + text("")
+                + texts(["Bias"])
+            )
         if name == "Signals.NamesGet":
             return texts(moods.signals)
         if name == "Signals.InSlotsGet" and moods.slots_told:

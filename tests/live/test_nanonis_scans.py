@@ -7,6 +7,11 @@ from helpers import ONCE
 from live.controller import Controller
 from live.watched import check_lines, hurry, scan, watching
 
+from stm_keras.live.events import Frame
+from stm_keras.live.nanonis_bells import Heard
+from stm_keras.live.nanonis_channel import Recorded
+from stm_keras.live.nanonis_follow import Follower
+
 pytestmark = ONCE
 
 
@@ -49,6 +54,26 @@ def test_a_bouncy_scan_turns_with_each_frame(monkeypatch, rest, from_above):
             watched,
             *[(heights, n % 2 == 1, 6, "complete") for n, heights in enumerate(scans)],
         )
+
+
+def test_a_grab_that_would_miss_the_end_of_a_frame_waits_for_it():
+    follower = Follower(Heard(), print, every=0.5, wanted=None)
+    begun = time.monotonic()
+    follower.told, follower.shape = True, (10, 4)
+    follower.grabber.grabbed = [begun - 1, begun - 2]
+
+    def pause(lines, continuous=True):
+        """Return when the next grab is after so many lines of 0.1 s each."""
+        channels = ((30, "Z (m)"),)
+        follower.grabber.recorded = Recorded(channels, 10, 0.1, Frame(), continuous)
+        follower._hear((lines, 0, 1, 0.0))
+        return follower._next_grab(0) - time.monotonic()
+
+    assert pause(4) == pytest.approx(0, abs=0.03)
+    assert pause(7) == pytest.approx(0.35, abs=0.03)
+    assert pause(8, continuous=False) == pytest.approx(0, abs=0.03)
+    assert pause(9) == pytest.approx(0.15, abs=0.03)
+    assert pause(10) == pytest.approx(0, abs=0.03)
 
 
 def test_the_end_of_a_scan_is_taken_from_the_frame_of_the_next(monkeypatch):
