@@ -11,7 +11,7 @@ import click
 
 from stm_keras.cli import options
 from stm_keras.errors import OutputError, StmKerasError, UsageError
-from stm_keras.signals import INTERRUPTED, Preempted, watched
+from stm_keras.signals import INTERRUPTED
 from stm_keras.terminal import as_is, redraw
 
 WATCHING = "Watching {}. Verdicts are written to {}. Ctrl-C ends it."
@@ -123,13 +123,14 @@ def watch(source, replay_log, report, overwrite, as_json, **chosen):
         raise UsageError(f"SOURCE is missing: {SOURCES}.")
     if report is not None:
         raise UsageError("`--report`: is written of a log. Add --replay-log FILE.")
-    with ExitStack() as stack, _signals():
+    with ExitStack() as stack:
         watching = _open(stack, source, as_json, **chosen)
         reason, code = "the source ended", 0
         try:
-            watching.run()
-        except (KeyboardInterrupt, Preempted) as error:
-            reason, code = str(error) or "Ctrl-C", INTERRUPTED
+            with _signals(watching.interrupt):
+                watching.run()
+        except KeyboardInterrupt as error:
+            reason, code = str(error) or "interrupted", INTERRUPTED
         except StmKerasError as error:
             reason = str(error)
             raise
@@ -288,16 +289,16 @@ class TerminalPrinter:
 
 
 @contextmanager
-def _signals():
-    """Let SIGTERM, and what closes a window on Windows, end the watching as Ctrl-C does."""
-    number = getattr(signal, "SIGBREAK", None)
-    former = None if number is None else signal.signal(number, signal.default_int_handler)
+def _signals(handler):
+    """Let Ctrl-C, SIGTERM, and what closes a window on Windows, end the watching alike."""
+    names = ("SIGINT", "SIGTERM", "SIGBREAK")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    former = {number: signal.signal(number, handler) for number in numbers}
     try:
-        with watched():
-            yield
+        yield
     finally:
-        if former is not None:
-            signal.signal(number, former)
+        for number, before in former.items():
+            signal.signal(number, before)
 
 
 def _replay(path, report, overwrite, as_json):

@@ -4,6 +4,7 @@ Everything is done in one thread, line by line. What may wait for others (hooks,
 a page) takes records and has threads of its own.
 """
 
+import signal
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -53,15 +54,33 @@ class Watch:
         self.sinks, self.hooks = tuple(sinks), hooks
         self.classes = predictor.classes
         self.streams = {each: TipStream(predictor) for each in (FORWARD, BACKWARD)}
+        self._busy, self._asked = False, ""  # by which signal it shall end
         self.failing: str | None = None  # why the log cannot be written
         self.scan: _Scan | None = None  # that is being recorded
         self.before: _Scan | None = None  # that ended last
 
     def run(self) -> None:
-        """Watch until the source ends, or an exception such as `KeyboardInterrupt` comes."""
+        """Watch until the source ends.
+
+        Raises:
+            KeyboardInterrupt: `interrupt` was called. Nothing was left half done.
+        """
         for event in self.source.events():
+            self._busy = True
             self.take(event)
+            self._busy = False
+            if self._asked:
+                raise KeyboardInterrupt(self._asked)
         self._end("the source ended")
+
+    def interrupt(self, number: int, frame: object = None) -> None:
+        """Handle a signal: end the watching, once what an event gave rise to is written down.
+
+        A second one ends it wherever it is.
+        """
+        again, self._asked = self._asked, signal.Signals(number).name
+        if again or not self._busy:
+            raise KeyboardInterrupt(self._asked)
 
     def take(self, event: events.Event) -> None:
         """Take what a source told."""
@@ -240,7 +259,8 @@ class _Scan:
             self.last = told
         if line.row % self._step == 0 and len(self._rows) < MORE_LINES:
             step = max(1, len(line.heights) // THUMB)
-            self._rows[line.row] = np.asarray(line.heights, np.float32)[::step]
+            heights = np.full(len(line.heights), np.nan) if told.lost else line.heights
+            self._rows[line.row] = np.asarray(heights, np.float32)[::step]
 
     def picture(self):
         """Return a small picture as the address of a PNG; None without two lines."""

@@ -88,13 +88,13 @@ def test_the_simulated_tip_changes_the_user_is_told_and_ctrl_c_ends_it(tmp_path,
         process.send_signal(getattr(signal, name))
         rest, error = process.communicate()
     assert process.returncode == 130, error
-    assert any("changed" in line for line in lines)
+    assert any("TIP CHANGE" in line for line in lines)
     assert "Stopped." in error
     assert "Traceback" not in error
     records = the_log(tmp_path / "live")
     assert records[0]["event"] == "run"
     assert len(records[0]["model"]["sha256"]) == 64
-    assert records[-1]["event"] == "stop"
+    assert (records[-1]["event"], records[-1]["reason"]) == ("stop", name)
 
 
 def test_json_gives_every_record_of_the_log(tmp_path):

@@ -37,18 +37,18 @@ LINE_KEYS = [
     *("verdict", "class", "probabilities", "confidence", "change_line", "since_change"),
     *("late_ms", "lost"),
 ]
-LINES = 40
+LINES = 64
 FRAME = Frame(pixels=128, lines=LINES, size=(4e-9, 1.25e-9), slow="up")
 
 
 @pytest.fixture(scope="module")
 def model():
-    return load_onnx(shipped_path("h_si100_small").with_suffix(".onnx"))
+    return load_onnx(shipped_path().with_suffix(".onnx"))
 
 
 @pytest.fixture(scope="module")
 def tips():
-    """Lines with a good tip, and lines with a bad one: each `(40, 128)`."""
+    """Lines with a good tip, and lines with a bad one: each `(64, 128)`."""
     made = simulate(64, 5, SimulationConfig(p_tip_change=0))
     good = (made.lines == 128) & (made.change_line < 0)
     first = [np.flatnonzero(good & (made.labels == c))[0] for c in (0, 3)]
@@ -166,7 +166,7 @@ def test_heights_that_no_microscope_has_lose_their_line(model, tips, tmp_path):
 
 def test_a_change_is_told_before_its_alarm_and_after_its_line(model, tips, tmp_path):
     both = np.concatenate(tips)
-    frame = Frame(pixels=128, lines=80)
+    frame = Frame(pixels=128, lines=2 * LINES)
     told, _ = records(
         model, tmp_path, ScanBegan(frame), *lines(both), ScanEnded("complete")
     )
@@ -300,7 +300,7 @@ def test_a_log_that_cannot_be_written_is_said_and_the_watching_goes_on(
     write = os.write
 
     def full(descriptor, data):
-        if b'"line": 15' in data:
+        if b'"line":15,' in data:
             raise OSError(28, "No space left on device")
         return write(descriptor, data)
 
