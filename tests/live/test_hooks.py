@@ -262,6 +262,10 @@ def test_at_the_end_hooks_get_a_moment_and_no_more(tmp_path, program):
     }
     assert results
     wait(lambda: not hooks._workers[0]._thread.is_alive(), 5)
+    hooks = Hooks(program("time.sleep(60)"))
+    hooks.push(ALARM)
+    wait(lambda: hooks._workers[0]._calling)
+    assert len(hooks.close(0.1)) == 1
 
 
 def test_a_url_gets_the_record_and_the_secret_which_nobody_else_sees(
