@@ -3,7 +3,7 @@
     python labview_lines.py h_si100.onnx
 
 It takes on stdin what `stm-keras watch -` takes, a line of UTF-8 each, and answers each line of
-a scan with the verdict on the tip (docs/microscope.md, "Lines from any program"):
+a scan with the verdict on the tip (docs/live.md, "Lines from any program"):
 
     {"scan": {"lines": 512, "pixels": 512, "size": [2e-8, 2e-8]}}   a scan begins
     {"line": [1.2e-10, 1.3e-10, ...]}                               its next line

@@ -161,7 +161,9 @@ def _open(stack, source, as_json, *, model, folder, no_page, **chosen):
     )
     hooks = Hooks(chosen["on_bad_command"], chosen["on_bad_url"], chosen["on_bad_header"])
     stack.callback(hooks.close)
-    sinks = [_printer(as_json).push, hooks.push]
+    sinks = [hooks.push]
+    if source != "-":  # whose answers go to standard output
+        sinks.append(_printer(as_json).push)
     if chosen["serve_json"] is not None:
         served = Subscribers(chosen["serve_json"])
         stack.callback(served.close)
@@ -234,10 +236,9 @@ def _about(file, predictor):
 
 
 def _plain(settings):
-    """Return settings without secrets: where a header stands is told, not what it holds."""
-    if settings["on_bad_url"] and not settings["on_bad_url"].startswith(("env:", "file:")):
-        settings |= {"on_bad_url": "..."}  # a path may be a secret
-    return settings
+    """Return settings without what may hold a secret: commands and addresses."""
+    hidden = {name: "..." for name in ("on_bad_command", "on_bad_url") if settings[name]}
+    return settings | hidden
 
 
 def _printer(as_json):

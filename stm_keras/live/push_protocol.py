@@ -4,7 +4,7 @@
     {"line": [1.2e-10, 1.3e-10, ...], "row": 12, "direction": "forward"}
     {"end": true}
 
-docs/microscope.md ("Lines from any program") is the description for users.
+docs/live.md ("Lines from any program") is the description for users.
 """
 
 import math
