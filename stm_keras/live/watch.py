@@ -192,7 +192,8 @@ class Watch:
                 direction=line.direction,
             )
         self._alarm(record)
-        if scan.disagree == DISAGREE:
+        if scan.disagree == DISAGREE and not scan.noted:
+            scan.noted = True
             names = " and ".join(f"{way} {name}" for way, name in scan.named.items())
             self.emit("note", text=f"Scan {scan.number}: {names}, for {DISAGREE} lines.")
 
@@ -235,7 +236,7 @@ class _Scan:
         self.lines = 0
         self.last: TipVerdict | None = None  # of the forward lines, where there are any
         self.named: dict[str, str | None] = {}  # class by direction
-        self.disagree = 0
+        self.disagree, self.noted = 0, False
         self._step = max(1, (began.frame.lines or THUMB) // THUMB)  # of rows that are kept
         self._rows: dict[int, np.ndarray] = {}
 
