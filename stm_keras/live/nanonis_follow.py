@@ -236,7 +236,7 @@ class Follower:
             rows.restart(None if self.heard.mute or self.on else rows.frame)
         if self.on and not keep_bells:
             self.bells.close()
-        self.on, self.told, self.over = True, False, None
+        self.on, self.told, self.over, self.unsure = True, False, None, False
         self.most, self.asked, self.wish = 0, [0, 0], [False, False]
         self.grabber.begin()
 
@@ -359,10 +359,6 @@ def _moved(before, after):
     if not before.get("size") or not after.get("size"):
         return False
     nearly = 1e-3 * max(before["size"])
-    pairs = [
-        *zip(
-            before["center"] + before["size"], after["center"] + after["size"], strict=True
-        )
-    ]
+    old, new = (each["center"] + each["size"] for each in (before, after))
     turned = abs(before["angle"] - after["angle"]) > 0.01
-    return turned or any(abs(old - new) > nearly for old, new in pairs)
+    return turned or any(abs(a - b) > nearly for a, b in zip(old, new, strict=True))
