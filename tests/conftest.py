@@ -11,11 +11,10 @@ from helpers import BACKEND, FEW_LINES, TINY, stm, write_dataset
 
 from stm_keras.backend import import_keras
 
-KERAS_FREE = {"data", "evaluation", "readers", "reports", "simulate", "trees"}
+KERAS_FREE = {"data", "evaluation", "live", "readers", "reports", "simulate", "trees"}
 KERAS_FREE |= {
     "fuzz",
     "test_errors.py",
-    "live",
     "test_files.py",
     "test_untrusted.py",
     "test_memory.py",

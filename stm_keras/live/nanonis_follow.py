@@ -51,6 +51,7 @@ class Follower:
         self.unsure = False  # there were others in between
         self.most = 0  # lines that it had, by its bells
         self.rang = -math.inf  # when a line ended forward
+        self.pace = 0.0  # s from one to the next
         self.calm = False  # no bell rang for a while, and that was looked at
         self.wish = [False, False]  # to grab each direction though no bell rang
         self.asked = [0, 0]  # complete lines when each direction was grabbed last
@@ -117,18 +118,20 @@ class Follower:
         """Return the direction to grab next, or None."""
         if not (self.on and self.grabber.candidates):
             return None
+        complete = self.bells.complete(self._lines())
         if self.heard.mute and self.running is not False:
             due = [0, 1]
         else:
-            complete = self.bells.complete(self._lines())
             known = [0 if self.over else rows.done for rows in self.rows]
             due = [
                 way
                 for way in (0, 1)
                 if self.wish[way] or complete[way] > max(self.asked[way], known[way])
             ]
-        if self.wish[0] or (self.over and due):  # it tells how far the other one must be
-            return 0
+        if self.over and due:  # what the frame still has of the scan before
+            return int(self.rows[0].done >= self._lines())
+        if 0 in due and (self.wish[0] or complete[0] == self._lines()):
+            return 0  # the end first, before another scan overwrites it
         return min(due, key=lambda way: self.grabber.grabbed[way], default=None)
 
     def _next_grab(self, way):
@@ -137,18 +140,17 @@ class Follower:
         period = self._recorded().period
         if self.heard.mute and not self.wish[way]:
             return max(soonest, self.grabber.grabbed[way] + SLACK * period)
-        end = self._end_of_frame()
-        if soonest < end <= soonest + self.grabber.every:  # else it would be too soon then
-            return end + period / 2
+        period = max(self.pace, period)
+        end = self.rang + self._left() * period
+        if self._left() and soonest < end + period and end <= soonest + self.grabber.every:
+            return end + period  # else it would be too soon for another one at the end
         return soonest
 
-    def _end_of_frame(self):
-        """Return when the last line should end of a scan that the next one will overwrite."""
+    def _left(self):
+        """Return how many lines are left of a frame that the next scan will overwrite."""
         if not (self.told and self._recorded().continuous) or self.over:
-            return -math.inf
-        lines = self._lines()
-        left = lines - self.bells.complete(lines)[0]
-        return self.rang + left * self._recorded().period if left else -math.inf
+            return 0
+        return self._lines() - self.bells.complete(self._lines())[0]
 
     def _wish_for_the_rest(self):
         """Have the lines grabbed whose bells did not ring, as that of the last one."""
@@ -212,7 +214,10 @@ class Follower:
             return
         self.calm = False
         if bell[1] == 0:
-            self.rang = time.monotonic()
+            now, count = time.monotonic(), self.bells.complete(self._lines())[0]
+            if count > complete > 0:
+                self.pace = (now - self.rang) / (count - complete)
+            self.rang = now
         if not self.on:
             self.looked = -math.inf  # is it a scan, or the last word of one?
         elif heard == "new":
@@ -231,7 +236,7 @@ class Follower:
             rows.restart(None if self.heard.mute or self.on else rows.frame)
         if self.on and not keep_bells:
             self.bells.close()
-        self.on, self.told, self.over = True, False, None
+        self.on, self.told, self.over, self.unsure = True, False, None, False
         self.most, self.asked, self.wish = 0, [0, 0], [False, False]
         self.grabber.begin()
 
@@ -354,10 +359,6 @@ def _moved(before, after):
     if not before.get("size") or not after.get("size"):
         return False
     nearly = 1e-3 * max(before["size"])
-    pairs = [
-        *zip(
-            before["center"] + before["size"], after["center"] + after["size"], strict=True
-        )
-    ]
+    old, new = (each["center"] + each["size"] for each in (before, after))
     turned = abs(before["angle"] - after["angle"]) > 0.01
-    return turned or any(abs(old - new) > nearly for old, new in pairs)
+    return turned or any(abs(a - b) > nearly for a, b in zip(old, new, strict=True))

@@ -67,12 +67,13 @@ def test_a_grab_that_would_miss_the_end_of_a_frame_waits_for_it():
         channels = ((30, "Z (m)"),)
         follower.grabber.recorded = Recorded(channels, 10, 0.1, Frame(), continuous)
         follower._hear((lines, 0, 1, 0.0))
+        follower.pace = 0.1
         return follower._next_grab(0) - time.monotonic()
 
     assert pause(4) == pytest.approx(0, abs=0.03)
-    assert pause(7) == pytest.approx(0.35, abs=0.03)
+    assert pause(7) == pytest.approx(0.4, abs=0.03)
     assert pause(8, continuous=False) == pytest.approx(0, abs=0.03)
-    assert pause(9) == pytest.approx(0.15, abs=0.03)
+    assert pause(9) == pytest.approx(0.2, abs=0.03)
     assert pause(10) == pytest.approx(0, abs=0.03)
 
 
