@@ -29,7 +29,7 @@ from stm_keras.live.events import (
     ScanEnded,
     Tick,
 )
-from stm_keras.live.push import PushSource
+from stm_keras.live.push import Client, PushSource
 from stm_keras.live.push_protocol import LONGEST, PushProtocol, parse_request
 
 pytestmark = ONCE  # no backend changes what is tested here
@@ -347,6 +347,43 @@ def test_a_client_that_reads_nothing_is_cut_off_and_delays_nobody(monkeypatch):
         )
         assert isinstance(watch.next(), Lost)
         program.close()
+
+
+def test_answers_that_nobody_takes_are_never_waited_for():
+    stuck = threading.Event()
+    client = Client(lambda: b"", lambda data: stuck.wait(WAIT), lambda patience: None)
+
+    def send():
+        for number in range(push_module.WAITING + 9):
+            client.send({"line": number})
+
+    sending = threading.Thread(target=send, daemon=True)
+    sending.start()
+    sending.join(WAIT / 2)
+    assert not sending.is_alive()
+    assert client.gone.is_set()
+    assert "does not read" in client.reason
+    stuck.set()
+
+
+def test_a_line_is_too_long_from_the_first_byte_on_that_is():
+    pieces = [b"x" * LONGEST + b"\n" + b"x" * (LONGEST + 1) + b"\nend", b""]
+    client = Client(lambda: pieces.pop(0), len, lambda patience: None)
+    assert [each and len(each) for each in client.requests()] == [LONGEST, None, 3]
+    client.part()
+
+
+def test_who_is_hung_up_on_gets_the_reason_though_it_still_sends():
+    ours, theirs = socket.socketpair()
+    with theirs:
+        ours.sendall(b"reason")
+        hanging_up = threading.Thread(target=push_module._hang_up, args=(ours, WAIT))
+        hanging_up.start()
+        theirs.sendall(b"x" * LONGEST)
+        theirs.shutdown(socket.SHUT_WR)
+        assert theirs.recv(100) == b"reason"
+        hanging_up.join(WAIT)
+        assert not hanging_up.is_alive()
 
 
 def test_random_bytes_end_nothing():
