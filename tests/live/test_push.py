@@ -246,7 +246,7 @@ def test_each_line_is_answered_in_turn_and_nonsense_with_an_error():
 
 
 def test_the_program_of_the_docs_works(capsys):
-    page = (REPOSITORY / "docs" / "microscope.md").read_text(encoding="utf-8")
+    page = (REPOSITORY / "docs" / "live.md").read_text(encoding="utf-8")
     section = page.partition("### Lines from any program\n")[2]
     code = section.partition("```python\n")[2].partition("```")[0]
     with watching() as watch:
