@@ -45,7 +45,11 @@ def main():
     for line in rows:
         verdict = stream.push(line)
     assert verdict.verdict == result["verdict"], (verdict, result)
-    print(f"{result['verdict']}, whole and line by line, on {sys.platform}")
+    told = run("watch", "rows.npy", "--speed", "0", "--json", "--no-page")
+    lines = [record for record in map(json.loads, told.splitlines()) if "late_ms" in record]
+    assert lines[-1]["verdict"] == result["verdict"], (lines[-1], result)
+    assert len(lines) == 128
+    print(f"{result['verdict']}, whole, line by line, and watched, on {sys.platform}")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from stm_keras.evaluation.style import CHANGE, GREY, NO_CLASS, verdict_colour
 from stm_keras.reports import page
 
 TICKS = 6
+SHORT = 600  # s between the first scan and the last: times are told in seconds
 MOST_STRETCHES = 4000  # of all scans; where there are more, each scan is one
 MOST_ROWS = 2000  # of a table
 ALARM, OUTAGE = "var(--bad)", "var(--doubt)"
@@ -149,9 +150,11 @@ def _ticks(scans):
     if not scans:
         return ticks
     places = np.unique(np.linspace(0, len(scans) - 1, min(TICKS, len(scans))).round())
+    short = (scans[-1].began - scans[0].began).total_seconds() < SHORT
     for place in places.astype(int):
         began = scans[place].began
-        name = f"{began:%H:%M}" + (f"\n{began:%Y-%m-%d}" if began.date() != day else "")
+        name = began.strftime("%H:%M:%S" if short else "%H:%M")
+        name += f"\n{began:%Y-%m-%d}" if began.date() != day else ""
         day = began.date()
         ticks.append({"at": 100 * place / len(scans), "name": name})
     return ticks
