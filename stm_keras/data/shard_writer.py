@@ -7,17 +7,13 @@ index. A shard comes into the folder whole, so one that is there is not made aga
 import json
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from stm_keras.data.dataset import Dataset
 from stm_keras.data.hdf5 import ARRAYS, read_hdf5
-from stm_keras.data.hdf5_arrays import open_file
 from stm_keras.data.load import save_dataset
-from stm_keras.data.raw import RawDataset
 from stm_keras.data.shard_index import (
     BEGUN,
     INDEX,
@@ -28,7 +24,6 @@ from stm_keras.data.shard_index import (
     file_sha256,
     read_index,
 )
-from stm_keras.data.shards import ShardedImages, ShardFiles, locate_scans
 from stm_keras.data.summary import recorded_heights
 from stm_keras.errors import DatasetError, InputError, OutputError, UsageError
 from stm_keras.files import LOCK, atomic, check_folder, locked
@@ -71,9 +66,7 @@ def write_shards(
         raise UsageError(f"`shard_size` must be 1 or more. Received: {shard_size}.")
     folder = Path(folder)
     asked = json.dumps({**settings, "shard_size": shard_size}, allow_nan=False)
-    wanted: Any = parse_json(
-        asked, "settings"
-    )  # with lists in place of tuples, as it is read
+    wanted = json.loads(asked)  # with lists in place of tuples, as it is read
     _check_folder(folder, wanted, overwrite)
     check_folder(folder)
     refusal = (
@@ -86,7 +79,9 @@ def write_shards(
             if (folder / INDEX).exists() and same and not overwrite:
                 return read_index(folder), count
             if (folder / INDEX).exists() or not same:
-                _remove(folder)
+                # index first: half of a dataset is none
+                for path in (folder / INDEX, folder / BEGUN, *folder.glob("shard-*.h5")):
+                    path.unlink(missing_ok=True)
             if not (folder / BEGUN).exists():
                 with atomic(folder / BEGUN) as temporary:
                     temporary.write_text(asked + "\n", encoding="utf-8")
@@ -122,14 +117,8 @@ def write_shard(dataset: Dataset, path: Path) -> tuple[dict, Shard]:
     """
     save_dataset(dataset, path, overwrite=True)
     arrays = {name: getattr(dataset, name) for name in ARRAYS}
-    raw = RawDataset(
-        images=dataset.images,
-        arrays={name: array for name, array in arrays.items() if array is not None},
-        classes=dataset.classes,
-        parameters=dataset.parameters,
-        source=dataset.source,
-    )
-    return _describe(path, raw)
+    written = {name: array for name, array in arrays.items() if array is not None}
+    return _describe(path, dataset, written)
 
 
 def save_shards(
@@ -201,35 +190,31 @@ def _read_shard(path, scans):
         return None
     try:
         raw = read_hdf5(path)
-        with open_file(path, search=False) as file:
-            located = locate_scans(path, file["images"])
-        files = ShardFiles([path], [path.stat().st_size], np.array([0, len(raw.images)]))
-        row, dtype = raw.images.shape[1:], raw.images.dtype
-        images = ShardedImages(files, row, dtype, **located, digest="", heights=None)
-        layout, shard = _describe(path, replace(raw, images=images))
+        layout, shard = _describe(path, raw, raw.arrays)
     except (DatasetError, InputError):  # it is written again
         return None
     return (layout, shard) if shard.scans == scans else None
 
 
-def _describe(path, raw):
+def _describe(path, dataset, arrays):
+    """Describe a shard for the index: a `Dataset` or `RawDataset`, and its small arrays."""
     layout = {
-        "shape": list(raw.images.shape[1:]),
-        "dtype": str(raw.images.dtype),
-        "classes": list(raw.classes or ()),
-        "fields": list(raw.arrays),
-        "parameters": sorted(raw.parameters),
-        "source": raw.source,
+        "shape": list(dataset.images.shape[1:]),
+        "dtype": str(dataset.images.dtype),
+        "classes": list(dataset.classes or ()),
+        "fields": list(arrays),
+        "parameters": sorted(dataset.parameters),
+        "source": dataset.source,
     }
     check_record(ShardLayout, layout, path, DatasetError)
-    if "lines" not in raw.arrays:
+    if "lines" not in arrays:
         raise DatasetError(f"{path}: is not a shard that stm-keras wrote. Copy it again.")
     shard = Shard(
         file=path.name,
-        scans=len(raw.images),
+        scans=len(dataset.images),
         bytes=path.stat().st_size,
         sha256=file_sha256(path),
-        heights=recorded_heights(raw.images, raw.arrays["lines"]),
+        heights=recorded_heights(dataset.images, arrays["lines"]),
     )
     return layout, shard
 
@@ -242,9 +227,3 @@ def _make_index(done, settings):
     shards = [shard for _, shard in done.values()]
     scans = sum(shard.scans for shard in shards)
     return ShardIndex(**first, scans=scans, settings=settings, shards=shards)
-
-
-def _remove(folder):
-    """Remove the shards of other settings, index first: half of a dataset is none."""
-    for path in (folder / INDEX, folder / BEGUN, *folder.glob("shard-*.h5")):
-        path.unlink(missing_ok=True)

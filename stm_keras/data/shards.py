@@ -131,13 +131,13 @@ def _read_shard(path, index, shard):
             )
         lazy = {key for key in names if key in LAZY or key.startswith("parameters/")}
         return {
-            **locate_scans(path, images),
+            **_locate_scans(path, images),
             "arrays": {key: values(path, file, key) for key in names - lazy},
             "lazy": {key: _locate_array(path, file[key], shard.scans) for key in lazy},
         }
 
 
-def locate_scans(path, images):
+def _locate_scans(path, images):
     """Return offset and size of each scan of a shard, and whether its bytes are shuffled."""
     plist = images.id.get_create_plist()
     filters = [plist.get_filter(n)[0] for n in range(plist.get_nfilters())]
@@ -187,10 +187,6 @@ class ShardFiles:
 
     def __reduce__(self):
         return type(self), (self.paths, self.sizes, self.starts)
-
-    @property
-    def open_files(self) -> int:
-        return self._file.cache_info().currsize
 
     def read(self, shard: int, offset: int, size: int) -> bytes:
         """Read `size` bytes of a shard.
@@ -243,7 +239,8 @@ class _Sharded(LazyArray):
     """Rows of all shards, or some of them in an order of their own.
 
     A row has the shape `row`. `layout` is what a child needs to find its rows; it is kept as
-    attributes.
+    attributes. A child has `_read_part(shard, indices, rows, positions)`, which reads rows
+    `indices` of the dataset, all of one shard, to `rows[positions]`.
     """
 
     def __init__(self, files, row, stored_dtype, **layout):
@@ -274,17 +271,10 @@ class _Sharded(LazyArray):
         # One shard after the other, and its rows in the order in which they lie there.
         order = np.argsort(wanted, kind="stable")
         shards = np.searchsorted(self.files.starts, wanted[order], side="right") - 1
-        for part in np.split(order, np.flatnonzero(np.diff(shards)) + 1):
-            if len(part):
-                shard = (
-                    np.searchsorted(self.files.starts, wanted[part[0]], side="right") - 1
-                )
-                self._read_part(int(shard), wanted[part], rows, part)
+        for shard in np.unique(shards).tolist():
+            part = order[shards == shard]
+            self._read_part(shard, wanted[part], rows, part)
         return rows
-
-    def _read_part(self, shard, indices, rows, positions):
-        """Read rows `indices` of the dataset, all of one shard, to `rows[positions]`."""
-        raise NotImplementedError
 
 
 class ShardedImages(_Sharded):
