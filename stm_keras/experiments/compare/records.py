@@ -10,8 +10,8 @@ from stm_keras.records import Count, Record, Share, Text
 
 REFERENCES = ("native", "native-unmasked", "timm")
 PRECISIONS = ("float32", "mixed_bfloat16")
-JITS = ("auto", "true", "false")
 EAGER = "eager"
+JITS = ("auto", "true", "false", EAGER)
 SHORT = {
     "float32": "",
     "mixed_bfloat16": "bf16",
@@ -28,24 +28,21 @@ Natural = Annotated[int, Field(ge=0, lt=2**31)]
 class Setup(Record, frozen=True):
     """One row of a comparison: a library, and how it computes."""
 
-    library: Literal["tensorflow", "jax", "torch", "native", "native-unmasked", "timm"]
-    precision: Literal["float32", "mixed_bfloat16"] = "float32"
-    jit: Literal["auto", "true", "false", "eager"] = "auto"  # as `train.jit_compile`
+    library: Literal[(*BACKENDS, *REFERENCES)]
+    precision: Literal[PRECISIONS] = "float32"
+    jit: Literal[JITS] = "auto"  # as `train.jit_compile`, or "eager"
 
     @property
-    def name(self):
-        """What the row is called, such as "jax bf16"."""
+    def name(self):  # of the row, such as "jax bf16"
         words = (self.library, SHORT[self.precision], SHORT.get(self.jit, self.jit))
         return " ".join(word for word in words if word)
 
     @property
-    def slug(self):
-        """The name as part of a file name."""
+    def slug(self):  # the name as part of a file name
         return self.name.replace(" ", "-")
 
     @property
-    def uses_keras(self):
-        """Whether it is a backend of Keras and not a reference."""
+    def uses_keras(self):  # or is a reference
         return self.library in BACKENDS
 
     @property
@@ -55,9 +52,7 @@ class Setup(Record, frozen=True):
         return {"precision": self.precision, "jit_compile": jit}
 
 
-class Numbers(Record):
-    """How much is measured."""
-
+class Numbers(Record):  # how much is measured
     steps: Whole = 40  # over which losses are compared
     repeats: Whole = 3  # rounds of timing over all setups
     steps_per_round: Whole = 5
@@ -67,17 +62,13 @@ class Numbers(Record):
     seeds: Whole = 3  # scored runs of a backend
 
 
-class PlanFile(Numbers):
-    """What is compared: plan.json."""
-
+class PlanFile(Numbers):  # what is compared: plan.json
     config: Text
     sides: list[Setup]
     command: Text = ""
 
 
-class Material(Record):
-    """What all setups start from: material.json."""
-
+class Material(Record):  # what all setups start from: material.json
     data: Text
     split: Text
     split_note: Text
@@ -122,9 +113,7 @@ class Identity(Record):
     batches: list[Text]
 
 
-class Part(Record):
-    """What a setup measured, or why it did not: parts/SETUP.json."""
-
+class Part(Record):  # what a setup measured, or why it did not: parts/SETUP.json
     side: Setup
     name: Text
     status: Literal["done", "failed"]
@@ -133,9 +122,7 @@ class Part(Record):
     identity: Identity
 
 
-class Failed(Part):
-    """A setup that did not run."""
-
+class Failed(Part):  # a setup that did not run
     reason: Text
 
 
@@ -164,9 +151,7 @@ class Scored(Record):
     epochs: Count
 
 
-class Done(Part):
-    """A setup that ran."""
-
+class Done(Part):  # a setup that ran
     parameters: Count
     weights: Text
     dtypes: dict[Text, Text | list[Text]]
@@ -191,7 +176,7 @@ def plan_setups(backends, precisions, jits, references=()):
     for option, names, known in (
         ("--backends", backends, BACKENDS),
         ("--precision", precisions, PRECISIONS),
-        ("--jit", jits, (*JITS, EAGER)),
+        ("--jit", jits, JITS),
         ("--reference", references, REFERENCES),
     ):
         for name in names:
