@@ -20,6 +20,7 @@ from stm_keras.readers.formats import FORMATS, known_formats, refusal, scan_form
 from stm_keras.readers.hdf5_open import is_hdf5, names_of
 from stm_keras.readers.mat5 import MAGIC as OLD_MATLAB
 from stm_keras.terminal import shell
+from stm_keras.untrusted import ordinary_file
 
 SHAPE = (128, 128)
 NOT_DATASETS = {  # how a file begins: what it is, what to do
@@ -125,11 +126,7 @@ def sniff(path: Path) -> str:
     """
     if path.is_dir():
         return "shards" if is_sharded(path) else "folder"
-    if not path.exists():
-        raise InputError(f"{path}: does not exist. Look at the path.")
-    if not path.is_file():
-        raise InputError(f"{path}: is not an ordinary file. Give a file or a folder.")
-    with path.open("rb") as stream:
+    with ordinary_file(path, "a file or a folder").open("rb") as stream:
         head = stream.read(4096)
     if not head:
         raise DatasetError(f"{path}: is empty. Copy or make it again.")
