@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -179,12 +179,8 @@ class Run(JsonFolder):
 
     def write_history(self, rows: Iterable[dict]) -> None:
         """Write history.csv, one row an epoch."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({key: _cell(row[key]) for key in COLUMNS if key in row})
-        self.write_text("history.csv", text.getvalue())
+        cells = ({key: _cell(row[key]) for key in COLUMNS if key in row} for row in rows)
+        self.write_text("history.csv", csv_text(cells, COLUMNS))
 
     def below(self, name: str) -> "Run":
         """Return the run in a folder of this one, whether it exists or not."""
@@ -261,6 +257,15 @@ class FollowedRun(Run):
     def locked(self) -> Iterator[None]:
         """Lock nothing: the first process does."""
         yield
+
+
+def csv_text(rows: Iterable[dict], columns: Sequence[str]) -> str:
+    """Write rows, each a dict of column to value, as CSV text with a header."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def legs(environment: dict) -> list[dict]:

@@ -55,8 +55,9 @@ def find_duplicates(
     and shift (to a quarter of the scan), the whitened spectra of the overlap correlate
     by `THRESHOLD` or more, in `MIN_LINES` lines with structure at least. Whitening takes the
     lattice's weight away, so defects and noise must match too: neighbouring scans of one
-    lattice typically reach 0.5, copies with noise of 0.3 standard deviations 0.77 and more, other copies 0.9. Of 8.0 million
-    pairs of real scans from different sessions, which cannot be copies, 2 pass. A scan
+    lattice typically reach 0.5, copies with noise of 0.3 standard deviations 0.77 and more,
+    other copies 0.9. Of 8.0 million pairs of real scans from different sessions, which cannot
+    be copies, 2 pass. A scan
     of the same place done again does pass, and should: it belongs on the same side of
     a split as much as a copy does.
 

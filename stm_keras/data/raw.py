@@ -351,8 +351,9 @@ def _load(path, images, lines, dtype, lazy, most):
     for scans, pixels, block in () if lazy and small else images.blocks():
         with np.errstate(over="ignore", invalid="ignore"):
             values = block.astype(dtype, copy=False)
-        if not small and dtype == np.float32 and block.dtype.itemsize > 4:
-            _check_exact(values, block)
+        narrowed = not small and dtype == np.float32 and block.dtype.itemsize > 4
+        if narrowed and not np.isnan(block[values != block]).all():
+            raise _InexactError
         if not small:
             bad = bad_scans(values, lines[scans], most)
             not_finite[scans] |= bad[0]
@@ -374,9 +375,3 @@ def _load(path, images, lines, dtype, lazy, most):
     if lazy and not hasattr(images, "in_dtype"):
         return StreamedImages(images, dtype)
     return images.in_dtype(dtype) if lazy else out
-
-
-def _check_exact(values, block):
-    same = values == block
-    if not same.all() and not np.isnan(block[~same]).all():
-        raise _InexactError

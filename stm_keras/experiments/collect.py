@@ -1,7 +1,5 @@
 """What came of runs: the table of a sweep, and the scores of a benchmark over all its folds."""
 
-import csv
-import io
 import json
 import re
 from statistics import mean, stdev
@@ -89,15 +87,6 @@ def mean_rows(rows, sweep):
 
 def _best_first(rows):
     return sorted(rows, key=lambda row: -(row["val_auroc"] or 0))
-
-
-def rows_csv(rows):
-    """Write rows as CSV text."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def pool_folds(runs, dataset, seed=0):
