@@ -253,11 +253,6 @@ class FollowedRun(Run):
     def write_text(self, name: str, text: str) -> None:
         """Write nothing: the first process does."""
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Lock nothing: the first process does."""
-        yield
-
 
 def csv_text(rows: Iterable[dict], columns: Sequence[str]) -> str:
     """Write rows, each a dict of column to value, as CSV text with a header."""

@@ -2,11 +2,13 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from stm_keras.backend import BACKENDS
-from stm_keras.errors import UsageError
+from stm_keras.config import Config, dump_config, load_config
+from stm_keras.errors import StmKerasError, UsageError
 from stm_keras.records import Count, Record, Share, Text
+from stm_keras.untrusted import parse_toml
 
 REFERENCES = ("native", "native-unmasked", "timm")
 PRECISIONS = ("float32", "mixed_bfloat16")
@@ -62,10 +64,26 @@ class Numbers(Record):  # how much is measured
     seeds: Whole = 3  # scored runs of a backend
 
 
-class PlanFile(Numbers):  # what is compared: plan.json
-    config: Text
-    sides: list[Setup]
-    command: Text = ""
+def _read_config(given):
+    """Return the `Config` of a plan, which is TOML where it was read from plan.json."""
+    try:
+        config = given
+        if isinstance(given, str):
+            config = load_config(None, parse_toml(given, "config").items())
+    except StmKerasError as error:
+        raise ValueError(str(error)) from None
+    if config.data.path is None:
+        raise ValueError("it names no data")
+    return config
+
+
+class Plan(Numbers):
+    """What is compared, as plan.json holds it: setups, and a config with `data.path`."""
+
+    model_config = ConfigDict(populate_by_name=True)
+    config: Annotated[Config, BeforeValidator(_read_config), PlainSerializer(dump_config)]
+    setups: tuple[Setup, ...] = Field(alias="sides", strict=False)
+    command: Text = ""  # that makes this comparison again
 
 
 class Material(Record):  # what all setups start from: material.json

@@ -20,7 +20,6 @@ from stm_keras.experiments.compare.records import SCORES, Setup
 from stm_keras.runs import Run
 from stm_keras.terminal import progress_on_stderr
 
-SOURCES = Path(__file__).resolve().parents[3]
 ENVIRONMENT = {  # several processes share a card: none may take all of its memory
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
     "TF_FORCE_GPU_ALLOW_GROWTH": "true",
@@ -45,8 +44,6 @@ class Process:
         if cores == 1:
             flags = os.environ.get("XLA_FLAGS", "")
             environment["XLA_FLAGS"] = f"{flags} {ONE_THREAD}".strip()
-        paths = [str(SOURCES), os.environ.get("PYTHONPATH", "")]
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         with self.log.open("a", encoding="utf-8") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "stm_keras.experiments.compare.worker"],
