@@ -1,6 +1,7 @@
 """Read and write datasets in HDF5, the format of this project."""
 
 import io
+from dataclasses import fields
 from pathlib import Path
 
 import h5py
@@ -16,19 +17,8 @@ from stm_keras.readers.units import COUNTS
 
 FORMAT = "stm-keras dataset"
 VERSION = 1
-ARRAYS = (
-    "labels",
-    "votes",
-    "lines",
-    "raters",
-    "unanimous",
-    "session",
-    "campaign",
-    "run",
-    "name",
-    "line_labels",
-    "change_line",
-)
+OTHER = ("images", "classes", "parameters", "source")  # kept apart, each in its own way
+ARRAYS = tuple(field.name for field in fields(Dataset) if field.name not in OTHER)
 AXES = "scan, line (slow axis, row 0 is the first recorded), pixel (fast axis)"
 
 

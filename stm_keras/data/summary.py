@@ -128,12 +128,9 @@ def _distinct(names):
 
 
 def _runs(dataset):
-    if dataset.run is None:
-        return None
-    if dataset.session is None:
+    if dataset.run is None or dataset.session is None:
         return _distinct(dataset.run)
-    pairs = zip(dataset.session.tolist(), dataset.run.tolist(), strict=True)
-    return len(set(pairs))
+    return len(set(zip(dataset.session.tolist(), dataset.run.tolist(), strict=True)))
 
 
 def _campaigns(dataset):

@@ -54,11 +54,7 @@ def work(folder, sweep, worker):
 
 
 def open_study(folder, sweep, worker=0):
-    """Open what the workers of a search share: an `optuna.Study`.
-
-    Raises:
-        MissingExtraError: Optuna is not installed.
-    """
+    """Open what the workers share: an `optuna.Study`; `MissingExtraError` without Optuna."""
     optuna = require("optuna", "search")
     journal = require("optuna.storages.journal", "search")
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -219,16 +219,13 @@ def cells(rows):
         else:
             name = [row["side"], row["machine"] or EMPTY]
             body.append([*name, *[EMPTY] * (len(COLUMNS) - 2)])
-    empty = {
-        n
-        for n, title in enumerate(COLUMNS)
-        if title in OPTIONAL and all(line[n] == EMPTY for line in body)
-    }
-    if len({line[1] for line in body} - {EMPTY}) < 2:
-        empty.add(1)  # one machine
-    shown = [n for n in range(len(COLUMNS)) if n not in empty]
-    titles = list(COLUMNS)
-    return [titles[n] for n in shown], [[line[n] for n in shown] for line in body]
+    table, machines = [], {row["machine"] for row in rows} - {None}
+    for title, *column in zip(COLUMNS, *body, strict=True):
+        empty = title in OPTIONAL and set(column) == {EMPTY}
+        if not empty and (title != "machine" or len(machines) > 1):
+            table.append((title, *column))
+    titles, *lines = map(list, zip(*table, strict=True))
+    return titles, lines
 
 
 def failures(rows):

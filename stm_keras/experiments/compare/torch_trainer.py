@@ -16,8 +16,9 @@ class NativeViT(nn.Module):
     """The network of `stm_keras.models.vit` as a PyTorch user would write it.
 
     Of a `VitConfig`: a linear tokenizer, a class token, learned positions and
-    `nn.TransformerEncoder` with `norm_first=True`. As in ours, nothing is dropped from the attention weights, and if
-    `masked` no token attends to lines of zeros. Without, PyTorch may choose faster attention.
+    `nn.TransformerEncoder` with `norm_first=True`. As in ours, nothing is dropped from the
+    attention weights, and if `masked` no token attends to lines of zeros. Without, PyTorch
+    may choose faster attention.
     """
 
     def __init__(self, config, num_classes, pixels, max_lines, masked=False):
