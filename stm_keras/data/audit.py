@@ -104,22 +104,15 @@ def audit(
     _check_split(dataset, split)
     damage, orientation = _check_images(dataset)
     pairs = find_duplicates(dataset.images, dataset.lines, progress)
-    duplicates = _count_duplicates(dataset, pairs, split)
-    labels = _count_labels(dataset)
-    sessions = _count_sessions(dataset)
-    votes = _count_votes(dataset)
-    return Audit(
-        source=dataset.source,
-        findings=describe_findings(
-            duplicates, orientation, damage, labels, sessions, votes
-        ),
-        duplicates=duplicates,
-        orientation=asdict(orientation),
-        damage=damage,
-        labels=labels,
-        sessions=sessions,
-        votes=votes,
-    )
+    counted = {
+        "duplicates": _count_duplicates(dataset, pairs, split),
+        "damage": damage,
+        "labels": _count_labels(dataset),
+        "sessions": _count_sessions(dataset),
+        "votes": _count_votes(dataset),
+    }
+    findings = describe_findings(orientation=orientation, **counted)
+    return Audit(dataset.source, findings, orientation=asdict(orientation), **counted)
 
 
 def _check_split(dataset, split):

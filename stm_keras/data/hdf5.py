@@ -77,6 +77,11 @@ def squeeze_list(key: str, array: np.ndarray) -> np.ndarray:
     return array.ravel()
 
 
+def small_arrays(dataset: Dataset) -> dict:
+    """Return the arrays beside images and parameters that a dataset has, by their names."""
+    return {key: value for key in ARRAYS if (value := getattr(dataset, key)) is not None}
+
+
 def write_hdf5(dataset: Dataset, path: Path) -> None:
     """Write a dataset to an HDF5 file.
 
@@ -106,8 +111,8 @@ def write_hdf5(dataset: Dataset, path: Path) -> None:
                 _check_heights(dataset, scans, block)
                 stored[scans] = block
                 sink.check()
-            for key in ARRAYS:
-                _write(file, key, getattr(dataset, key))
+            for key, value in small_arrays(dataset).items():
+                _write(file, key, value)
             if dataset.votes is not None:
                 file["votes"].attrs["classes"] = list(dataset.classes)
             for key, value in dataset.parameters.items():
@@ -158,8 +163,6 @@ def _check_heights(dataset, scans, block):
 
 
 def _write(file, key, value):
-    if value is None:
-        return
     if value.dtype.kind == "U":
         file.create_dataset(key, data=value.astype(object), dtype=h5py.string_dtype())
     else:

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from stm_keras.data.dataset import Dataset
-from stm_keras.data.hdf5 import ARRAYS, read_hdf5, write_hdf5
+from stm_keras.data.hdf5 import read_hdf5, small_arrays, write_hdf5
 from stm_keras.data.hdf5_arrays import open_file
 from stm_keras.data.matlab import read_matlab, read_old_matlab
 from stm_keras.data.npz import read_npz
@@ -107,9 +107,8 @@ def save_dataset(dataset: Dataset, path: str | Path, overwrite: bool = False) ->
             holds NaN, inf or more than is believed.
         OutputError: The file exists, or cannot be written.
     """
-    arrays = {key: getattr(dataset, key) for key in ARRAYS}
-    arrays = {key: value for key, value in arrays.items() if value is not None}
-    check_lengths(path, len(dataset.images), {**arrays, **dataset.parameters})
+    arrays = {**small_arrays(dataset), **dataset.parameters}
+    check_lengths(path, len(dataset.images), arrays)
     with atomic(path, overwrite) as temporary:
         write_hdf5(dataset, temporary)
 

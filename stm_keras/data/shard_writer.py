@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.data.dataset import Dataset
-from stm_keras.data.hdf5 import ARRAYS, read_hdf5
+from stm_keras.data.hdf5 import read_hdf5, small_arrays
 from stm_keras.data.load import save_dataset
 from stm_keras.data.shard_index import (
     BEGUN,
@@ -116,9 +116,7 @@ def write_shard(dataset: Dataset, path: Path) -> tuple[dict, Shard]:
         Tuple of dict, a `ShardLayout` as JSON, and `Shard`.
     """
     save_dataset(dataset, path, overwrite=True)
-    arrays = {name: getattr(dataset, name) for name in ARRAYS}
-    written = {name: array for name, array in arrays.items() if array is not None}
-    return _describe(path, dataset, written)
+    return _describe(path, dataset, small_arrays(dataset))
 
 
 def save_shards(

@@ -6,6 +6,7 @@ parameters stay in the shards.
 """
 
 import hashlib
+import io
 import math
 import os
 import zlib
@@ -195,7 +196,7 @@ class ShardFiles:
             DatasetError: The shard is gone, has changed or is cut short.
         """
         try:
-            data = self._file(shard).read(size, offset)
+            data = self._file(shard).read_at(size, offset)
         except OSError as error:
             raise DatasetError(
                 f"{self.paths[shard]}: cannot be read ({error.strerror}). Copy it again."
@@ -206,31 +207,23 @@ class ShardFiles:
 
     def _open(self, shard):
         file = _File(self.paths[shard])
-        if file.size != self.sizes[shard]:
+        if os.fstat(file.fileno()).st_size != self.sizes[shard]:
             raise DatasetError(
                 f"{self.paths[shard]}: changed since it was loaded. Load it again."
             )
         return file
 
 
-class _File:
+class _File(io.FileIO):
     """An open file. It closes when nobody reads from it any more."""
 
-    handle = None
-
-    def __init__(self, path):
-        self.path = path
-        self.handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        self.size = os.fstat(self.handle).st_size
-
     def __del__(self):
-        if self.handle is not None:
-            os.close(self.handle)
+        self.close()
 
-    def read(self, size, offset):
+    def read_at(self, size, offset):
         if hasattr(os, "pread"):  # moves no position that others share
-            return os.pread(self.handle, size, offset)
-        with self.path.open("rb", buffering=0) as own:  # Windows
+            return os.pread(self.fileno(), size, offset)
+        with io.FileIO(self.name) as own:  # Windows
             own.seek(offset)
             return own.read(size)
 
