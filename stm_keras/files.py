@@ -359,15 +359,16 @@ def claimed(folder, mark, refusal, stranger):
     """
     lock = folder / LOCK
     ours = lock.exists()
-    if _is_foreign(folder, mark) and not (ours or lock.exists()):
+    if is_foreign(folder, mark) and not (ours or lock.exists()):
         raise OutputError(stranger)  # before a lock is made there
     with locked(lock, refusal):
-        if _is_foreign(folder, mark):
+        if is_foreign(folder, mark):
             raise OutputError(stranger)
         yield
 
 
-def _is_foreign(folder, mark):
+def is_foreign(folder, mark):
+    """Tell whether a folder holds something else than ours, which has a file named `mark`."""
     if not folder.is_dir() or (folder / mark).exists():
         return False
     try:

@@ -26,7 +26,7 @@ from typing import Any, ClassVar
 
 from stm_keras.config import Config, differences, dump_config, load_config
 from stm_keras.errors import InputError, OutputError, UsageError
-from stm_keras.files import LOCK, atomic, check_folder, claimed, locked
+from stm_keras.files import LOCK, atomic, check_folder, claimed, is_foreign, locked
 from stm_keras.records import Environment, Scores, Split, State, Summary, check_record
 from stm_keras.terminal import shell
 from stm_keras.untrusted import read_json
@@ -78,10 +78,15 @@ class JsonFolder:
     path: Path
     kind: ClassVar[str] = "a folder of stm-keras"  # for messages
     records: ClassVar[dict] = {}  # name of a file to the record that it must hold
+    names: ClassVar[tuple] = ()  # of what makes it up, whether it is there or not
 
     def file(self, *names: str | Path) -> Path:
         """Return the `Path` of a file of the folder."""
         return self.path.joinpath(*names)
+
+    def files(self) -> list[Path]:
+        """Return the paths of what makes up the folder, whether it is there or not."""
+        return [self.file(name) for name in self.names]
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file whole or not at all."""
@@ -117,6 +122,7 @@ class Run(JsonFolder):
 
     kind: ClassVar[str] = "a file of a run"
     records: ClassVar[dict] = RECORDS
+    names: ClassVar[tuple] = FILES
 
     @classmethod
     def start(cls, path: str | Path, config: Config) -> "Run":
@@ -138,7 +144,7 @@ class Run(JsonFolder):
                 )
             check_folder(path)
             return run
-        if path.is_dir() and any(each.name != LOCK for each in path.iterdir()):
+        if is_foreign(path, "config.toml"):
             raise OutputError(_STRANGER.format(path))
         check_folder(path)
         run.write_text("command.txt", shell(["stm-keras", *sys.argv[1:]]) + "\n")
@@ -156,10 +162,6 @@ class Run(JsonFolder):
         if not (path / "config.toml").exists():
             raise InputError(f"{path}: is not a run (no config.toml).")
         return cls(path)
-
-    def files(self) -> list[Path]:
-        """Return the paths of all files of a run, whether they exist or not."""
-        return [self.file(name) for name in FILES]
 
     def config(self) -> Config:
         """Read the config of the run."""

@@ -26,13 +26,14 @@ from stm_keras.experiments.compare.records import (
     Plan,
     Setup,
 )
-from stm_keras.files import LOCK, atomic, check_folder, claimed
+from stm_keras.files import atomic, check_folder, claimed, is_foreign
 from stm_keras.records import Split, check_record
 from stm_keras.runs import JsonFolder
 from stm_keras.untrusted import read_arrays
 
 PLAN, MATERIAL = "plan.json", "material.json"
-ARRAYS = ("weights.npz", "scans.npz")
+PAGES = ("comparison.json", "comparison.html", "comparison.md")
+RESULTS = (MATERIAL, "split.json", "weights.npz", "scans.npz", *PAGES)
 NUMBERS = tuple(Numbers.model_fields)
 FIXED = tuple(name for name in NUMBERS if name != "seeds")  # more seeds may join
 TIMED_BATCHES = 4  # that timed steps go round
@@ -44,12 +45,8 @@ class ComparisonFolder(JsonFolder):
     """The files of a comparison."""
 
     kind: ClassVar[str] = "the folder of a comparison"
+    names: ClassVar[tuple] = (PLAN, *RESULTS)
     records: ClassVar[dict] = {MATERIAL: Material, "split.json": Split}
-
-    def files(self):
-        """Return the paths of what makes up a comparison, there or not: list of `Path`."""
-        pages = (f"comparison.{suffix}" for suffix in ("json", "html", "md"))
-        return [self.file(name) for name in (PLAN, MATERIAL, "split.json", *ARRAYS, *pages)]
 
     @contextmanager
     def locked(self):
@@ -73,11 +70,13 @@ class ComparisonFolder(JsonFolder):
             OutputError: It holds something else, or cannot be written.
         """
         if not self.file(PLAN).exists():
-            if self.path.is_dir() and any(p.name != LOCK for p in self.path.iterdir()):
+            if is_foreign(self.path, PLAN):
                 raise OutputError(_FOREIGN.format(self.path))
             check_folder(self.path)
         elif overwrite or not self.file(MATERIAL).exists():  # or nothing came of it
-            self._remove_results()
+            self.remove_batches()
+            for path in [*map(self.file, RESULTS), *self.file("parts").glob("*.json")]:
+                path.unlink(missing_ok=True)
         else:
             old = self.plan()
             changed = differences(plan.config, old.config)
@@ -91,13 +90,6 @@ class ComparisonFolder(JsonFolder):
             plan = plan.model_copy(update={"setups": setups})
         self.write_json(PLAN, plan.model_dump(by_alias=True))
         return plan
-
-    def _remove_results(self):
-        self.remove_batches()
-        names = map(self.file, (MATERIAL, "split.json", *ARRAYS))
-        parts = self.file("parts").glob("*.json")
-        for path in [*names, *parts, *self.path.glob("comparison.*")]:
-            path.unlink(missing_ok=True)
 
     def plan(self):
         """Read the `Plan` of the folder.
