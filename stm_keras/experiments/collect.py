@@ -1,7 +1,6 @@
 """What came of runs: the table of a sweep, and the scores of a benchmark over all its folds."""
 
 import json
-import re
 from statistics import mean, stdev
 
 import numpy as np
@@ -12,12 +11,12 @@ from stm_keras.errors import StmKerasError
 from stm_keras.evaluation.history import compare_runs, read_history
 from stm_keras.evaluation.metrics import auroc, balanced_accuracy
 from stm_keras.evaluation.scores import reliability_numbers
+from stm_keras.experiments.queue import exit_codes
 from stm_keras.runs import SPLIT, Run, legs
 from stm_keras.signals import EXIT_CODE
 from stm_keras.terminal import shell
 from stm_keras.training.report import load_predictions
 
-ENDED = re.compile(r"ended with exit code (-?\d{1,9})")
 VALIDATION = ("val_auroc", "val_balanced_accuracy")
 TEST = ("test_auroc", "test_balanced_accuracy")
 # where scans come from and how folds are made of them: other options of the command say it
@@ -34,7 +33,7 @@ def run_state(run, log, queued=None):
         "missing"; int, how often it was started; str, the error it ended with, or "".
     """
     text = log.read_text("utf-8", "replace") if log.is_file() else ""
-    codes = [int(code) for code in ENDED.findall(text)]
+    codes = exit_codes(text)
     errors = [line for line in text.splitlines() if line.startswith("Error: ")]
     if run.done():
         return "done", len(codes), ""

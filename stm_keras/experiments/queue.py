@@ -262,6 +262,11 @@ def run_all(tasks, at_once=1):
             raise
 
 
+def exit_codes(log):
+    """Return the exit code of each process that ended, from the text of a log: list of int."""
+    return [int(code) for code in re.findall(r"ended with exit code (-?\d{1,9})", log)]
+
+
 def run_missing(runs, at_once=1):
     """Make the planned runs that are not there yet, and return those that failed."""
     missing = [run for run in runs if not run.done()]
