@@ -350,7 +350,7 @@ def claimed(folder, mark, refusal, stranger):
     A second process that comes as the first makes it is told so, and nothing else.
 
     Args:
-        mark: str. Name of a file that every folder of ours holds.
+        mark: str. Name, or pattern, of a file that every folder of ours holds.
         refusal: str. Message where another process has the lock.
         stranger: str. Message where the folder holds something else.
 
@@ -369,7 +369,7 @@ def claimed(folder, mark, refusal, stranger):
 
 def is_foreign(folder, mark):
     """Tell whether a folder holds something else than ours, which has a file named `mark`."""
-    if not folder.is_dir() or (folder / mark).exists():
+    if not folder.is_dir() or any(folder.glob(mark)):
         return False
     try:
         return any(path.name != LOCK for path in folder.iterdir())

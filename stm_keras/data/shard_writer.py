@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from stm_keras.data.shard_index import (
 )
 from stm_keras.data.summary import recorded_heights
 from stm_keras.errors import DatasetError, InputError, OutputError, UsageError
-from stm_keras.files import LOCK, atomic, check_folder, locked
+from stm_keras.files import LOCK, atomic, check_folder, claimed
 from stm_keras.records import check_record
 from stm_keras.untrusted import parse_json, read_json, read_text
 
@@ -66,19 +67,28 @@ def write_shards(
         raise UsageError(f"`shard_size` must be 1 or more. Received: {shard_size}.")
     folder = Path(folder)
     asked = json.dumps({**settings, "shard_size": shard_size}, allow_nan=False)
-    wanted = json.loads(asked)  # with lists in place of tuples, as it is read
-    _check_folder(folder, wanted, overwrite)
-    check_folder(folder)
+    # with lists in place of tuples, as it is read
+    wanted: Any = parse_json(asked, "settings")
+    if folder.is_file():
+        raise OutputError(f"{folder}: is a file. Give a folder for the shards.")
     refusal = (
         f"{folder}: another process writes shards here. Wait for it, or choose another "
         "folder."
     )
-    with locked(folder / LOCK, refusal):
+    stranger = f"{folder}: is not empty and holds no shards. Choose another folder."
+    with claimed(folder, "shards.*", refusal, stranger):
         try:
-            same = _settings_of(folder) == wanted
-            if (folder / INDEX).exists() and same and not overwrite:
+            changed = _changed_settings(folder, wanted)
+            if changed and not overwrite:
+                raise OutputError(
+                    f"{folder}: holds shards that were asked for differently: "
+                    f"{', '.join(changed)}. Choose another folder, or add --overwrite to "
+                    "replace them."
+                )
+            check_folder(folder)
+            if (folder / INDEX).exists() and not overwrite:
                 return read_index(folder), count
-            if (folder / INDEX).exists() or not same:
+            if (folder / INDEX).exists() or changed:
                 # index first: half of a dataset is none
                 for path in (folder / INDEX, folder / BEGUN, *folder.glob("shard-*.h5")):
                     path.unlink(missing_ok=True)
@@ -142,44 +152,23 @@ def save_shards(
     )
 
 
-def _check_folder(folder, settings, overwrite):
-    """Raise an `OutputError` where a folder holds anything else, or shards of other settings."""
-    if folder.is_file():
-        raise OutputError(f"{folder}: is a file. Give a folder for the shards.")
-    if not folder.is_dir() or all(path.name == LOCK for path in folder.iterdir()):
-        return
-    earlier = _settings_of(folder)
-    if earlier is None:
-        raise OutputError(
-            f"{folder}: is not empty and holds no shards. Choose another folder."
-        )
-    changed = sorted(
-        key for key in earlier | settings if earlier.get(key) != settings.get(key)
-    )
-    if changed and not overwrite:
-        raise OutputError(
-            f"{folder}: holds shards that were asked for differently: "
-            f"{', '.join(changed)}. Choose another folder, or add --overwrite to replace "
-            "them."
-        )
-
-
-def _settings_of(folder):
-    """Return the settings of the shards in a folder, or None where there are none."""
+def _changed_settings(folder, wanted):
+    """Return the names of settings that shards in a folder have otherwise: list of str."""
     index, begun = folder / INDEX, folder / BEGUN
-    settings = {}
+    settings = None
     try:
         if os.path.lexists(index):
             table = read_json(index, limit=LARGEST)
-            settings = table.get("settings") if isinstance(table, dict) else {}
+            settings = table.get("settings") if isinstance(table, dict) else None
         elif os.path.lexists(begun):  # earlier versions added a line for every shard
             first = read_text(begun, limit=LARGEST).partition("\n")[0]
             settings = parse_json(first, str(begun))
         else:
-            return None
+            return []
     except InputError:
         pass
-    return settings if isinstance(settings, dict) else {}
+    earlier = settings if isinstance(settings, dict) else {}
+    return sorted(k for k in earlier | wanted if earlier.get(k) != wanted.get(k))
 
 
 def _read_shard(path, scans):
