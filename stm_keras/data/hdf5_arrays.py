@@ -61,9 +61,8 @@ class StoredImages(LazyArray):
 
     def in_dtype(self, dtype: np.dtype) -> "StoredImages":
         """Return the same images with another dtype."""
-        return type(self)(
-            self.path, self.key, self.shape, self.stored_dtype, dtype, self.axes
-        )
+        stored = self.shape, self.stored_dtype
+        return type(self)(self.path, self.key, *stored, dtype, self.axes)
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Read scans `start` to `stop` as they are stored."""

@@ -179,9 +179,8 @@ def fold_names(dataset: Dataset, protocol: str = "p2", num_folds: int = 5) -> tu
     if protocol != "p3":
         return tuple(str(number) for number in range(num_folds))
     names = set(session_campaigns(dataset)[dataset.single_class()].tolist())
-    known = list(CAMPAIGNS)
-    order = {name: known.index(name) if name in known else len(known) for name in names}
-    return tuple(sorted(names, key=lambda name: (order[name], name)))
+    known = [name for name in CAMPAIGNS if name in names]
+    return (*known, *sorted(names.difference(known)))
 
 
 def _packed(indices):

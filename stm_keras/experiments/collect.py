@@ -139,7 +139,10 @@ def _pool(folds, done, dataset, digest, seed):
         "fold_numbers": [fold.fold for fold in done],
         "command": repeat_command(folds, done, runs[0], environments[0]),
         "epochs": [len(run.epochs()) for run in runs],
-        "seconds": [_seconds(run) for run in runs],
+        "seconds": [  # of all epochs of all trainings of a run
+            round(sum(e["seconds"] for each in run.trainings() for e in each.epochs()), 1)
+            for run in runs
+        ],
         "backend": sorted({leg["backend"] for leg in all_legs}),
         "devices": sorted({", ".join(leg["devices"]) for leg in all_legs}),
         "precision": sorted({each["precision"] for each in environments}),
@@ -192,19 +195,12 @@ def pool_splices(runs, dataset, seed=0, progress=None):
     return {key: summarise(group, seed) for key, group in parts.items()}
 
 
-def _seconds(run):
-    """Add up the seconds of all epochs of all trainings of a run."""
-    epochs = [epoch for training in run.trainings() for epoch in training.epochs()]
-    return round(sum(epoch["seconds"] for epoch in epochs), 1)
-
-
 def _mean_trust(runs):
     """Average over folds what the runs say of abstention, unknown surfaces and changes."""
     numbers = {}
     for run in runs:
-        for name, value in reliability_numbers(
-            run.read_json("evaluation.json") or {}
-        ).items():
+        scores = run.read_json("evaluation.json") or {}
+        for name, value in reliability_numbers(scores).items():
             numbers.setdefault(name, []).append(value)
     return {name: float(np.mean(values)) for name, values in numbers.items()}
 

@@ -147,15 +147,9 @@ def _times(part, clock):
 def spread(values):
     """Sum up repeated measurements: dict of median, quartiles, least, most, and all."""
     values = np.asarray(values, float)
-    low, middle, high = np.percentile(values, (25, 50, 75))
-    return {
-        "median": float(middle),
-        "q1": float(low),
-        "q3": float(high),
-        "min": float(values.min()),
-        "max": float(values.max()),
-        "values": values.tolist(),
-    }
+    quantiles = np.percentile(values, (50, 25, 75, 0, 100)).tolist()
+    names = ("median", "q1", "q3", "min", "max")
+    return {**dict(zip(names, quantiles, strict=True)), "values": values.tolist()}
 
 
 def _difference(one, other):

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from stm_keras.errors import MissingExtraError
 from stm_keras.experiments.compare.folder import TIMED_BATCHES, digest
-from stm_keras.experiments.compare.machine import devices_of, versions
+from stm_keras.experiments.compare.machine import devices_of
 
 NOT_DECAYED = ("class_token", "positions", "cls_token", "pos_embed")  # nor biases and norms
 EPSILON = 1e-7  # of Keras' AdamW
@@ -232,7 +232,6 @@ class TorchTrainer:
                 "logits": ["float32"],  # as the loss takes them
             },
             "devices": devices_of([*weights, logits], self.gpu),
-            "versions": versions(self.setup.library),
         }
 
     def train(self, count):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from stm_keras.errors import StmKerasError, TrainingError, require
 from stm_keras.experiments.compare.folder import ComparisonFolder
-from stm_keras.experiments.compare.machine import peak_memory
+from stm_keras.experiments.compare.machine import peak_memory, versions
 from stm_keras.experiments.compare.records import SCORES, Setup
 from stm_keras.runs import Run
 from stm_keras.terminal import progress_on_stderr
@@ -157,6 +157,7 @@ class Worker:
         self.trainer.predict()
         return {
             **description,
+            "versions": versions(self.setup.library),
             "seconds": {"import": imported - start, "build": built - imported},
             "first_step": first,
         }
