@@ -17,8 +17,9 @@ from stm_keras.readers.units import COUNTS
 
 FORMAT = "stm-keras dataset"
 VERSION = 1
-OTHER = ("images", "classes", "parameters", "source")  # kept apart, each in its own way
-ARRAYS = tuple(field.name for field in fields(Dataset) if field.name not in OTHER)
+FIRST, OTHER = ("labels", "votes"), ("images", "classes", "parameters", "source")
+# in the order in which they lie in a file: the digest of shards is made of their bytes
+ARRAYS = (*FIRST, *(f.name for f in fields(Dataset) if f.name not in (*FIRST, *OTHER)))
 AXES = "scan, line (slow axis, row 0 is the first recorded), pixel (fast axis)"
 
 
