@@ -108,7 +108,7 @@ def write_hdf5(dataset: Dataset, path: Path) -> None:
             file.attrs["classes"] = list(dataset.classes)
             file.attrs["merged"] = dataset.classes == CLASSES
             stored = file.create_dataset("images", images.shape, images.dtype, **packed)
-            for scans, _, block in blocks_of(images):
+            for scans, block in blocks_of(images):
                 _check_heights(dataset, scans, block)
                 stored[scans] = block
                 sink.check()

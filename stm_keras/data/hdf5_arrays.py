@@ -53,11 +53,11 @@ class StoredImages(LazyArray):
         return {**self.__dict__, "_opened": None}
 
     def blocks(self) -> Iterator[tuple]:
-        """Yield (slice of scans, slice of pixels, array) as stored, NaN and all."""
+        """Yield (slice of scans, array) as stored, NaN and all."""
         step = block_scans(self.shape, self.stored_dtype.itemsize)
         for start in range(0, len(self), step):
             scans = slice(start, min(start + step, len(self)))
-            yield scans, slice(None), self.read(scans.start, scans.stop)
+            yield scans, self.read(scans.start, scans.stop)
 
     def in_dtype(self, dtype: np.dtype) -> "StoredImages":
         """Return the same images with another dtype."""

@@ -10,7 +10,7 @@ import numpy as np
 from stm_keras.data.dataset import CLASSES, SIX_CLASSES
 from stm_keras.data.hdf5 import ARRAYS, squeeze_list
 from stm_keras.data.hdf5_arrays import StoredImages, member, open_file
-from stm_keras.data.raw import InMemoryImages, RawDataset, listed_keys, must
+from stm_keras.data.raw import RawDataset, listed_keys, must
 from stm_keras.errors import DatasetError
 from stm_keras.readers.file_bytes import damage, read_bytes
 from stm_keras.readers.frames import as_frames
@@ -60,7 +60,7 @@ def read_old_matlab(path: Path, lines: int) -> RawDataset:
         frames = as_frames(path, "images", arrays["images"], matlab=True)
         fields = {key: np.asarray(arrays[key]) for key in ARRAYS if key in arrays}
         return RawDataset(
-            images=InMemoryImages(frames),
+            images=frames,
             arrays={key: squeeze_list(key, array) for key, array in fields.items()},
             keys=tuple(arrays),
         )
@@ -72,7 +72,7 @@ def read_old_matlab(path: Path, lines: int) -> RawDataset:
             )
     heights, votes = (np.asarray(arrays[key]) for key in ("x_raw", "y"))
     scans = _count_scans(path, heights.T.shape, lines)
-    images = InMemoryImages(heights.reshape(scans, lines, heights.shape[1]))
+    images = heights.reshape(scans, lines, heights.shape[1])
     return _labelled(images, _scan_votes(path, votes.T, scans, lines))
 
 

@@ -10,7 +10,6 @@ import io
 import math
 import os
 import zlib
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 from stm_keras.data.dataset import Dataset, LazyArray, merge_labels
 from stm_keras.data.hdf5 import FORMAT
 from stm_keras.data.hdf5_arrays import member, open_file, values
-from stm_keras.data.raw import RawDataset, blocks_of, clean
+from stm_keras.data.raw import RawDataset, clean
 from stm_keras.data.shard_index import INDEX, read_index
 from stm_keras.data.validate import validate_dataset
 from stm_keras.errors import DatasetError
@@ -279,10 +278,6 @@ class ShardedImages(_Sharded):
     digest: str  # SHA-256 of all shards
     heights: list | None  # the lowest and the highest that were recorded
     checked = True  # `save_dataset` lets no NaN into recorded lines
-
-    def blocks(self) -> Iterator[tuple]:
-        """Yield (slice of scans, slice of pixels, array)."""
-        return blocks_of(self)
 
     def select(self, indices: np.ndarray) -> "ShardedImages":
         """Return some scans without reading them."""
