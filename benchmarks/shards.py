@@ -110,7 +110,7 @@ def measure(folder, given):
         "threads": given.threads,
         "date": date.today().isoformat(),
         "load": os.getloadavg()[0],
-        "files_open": dataset.images.files.open_files,
+        "files_open": dataset.images.files._file.cache_info().currsize,
         "steps": steps,
     }
 

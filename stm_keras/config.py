@@ -118,15 +118,13 @@ def differences(one: Config, other: Config) -> list[str]:
     """List the dotted keys in which two configs differ, except the path of the data."""
 
     def flat(config):
-        table = config.model_dump()
-        return {
-            f"{section}.{key}" if isinstance(values, dict) else section: value
-            for section, values in table.items()
-            for key, value in (
-                values.items() if isinstance(values, dict) else [("", values)]
-            )
-            if (section, key) != ("data", "path")
-        }
+        table = {}
+        for section, values in config.model_dump(exclude={"data": {"path"}}).items():
+            if isinstance(values, dict):
+                table |= {f"{section}.{key}": value for key, value in values.items()}
+            else:
+                table[section] = values
+        return table
 
     left, right = flat(one), flat(other)
     return sorted(key for key in left | right if left.get(key) != right.get(key))

@@ -350,7 +350,7 @@ def claimed(folder, mark, refusal, stranger):
     A second process that comes as the first makes it is told so, and nothing else.
 
     Args:
-        mark: str. Name of a file that every folder of ours holds.
+        mark: str. Name, or pattern, of a file that every folder of ours holds.
         refusal: str. Message where another process has the lock.
         stranger: str. Message where the folder holds something else.
 
@@ -359,16 +359,17 @@ def claimed(folder, mark, refusal, stranger):
     """
     lock = folder / LOCK
     ours = lock.exists()
-    if _is_foreign(folder, mark) and not (ours or lock.exists()):
+    if is_foreign(folder, mark) and not (ours or lock.exists()):
         raise OutputError(stranger)  # before a lock is made there
     with locked(lock, refusal):
-        if _is_foreign(folder, mark):
+        if is_foreign(folder, mark):
             raise OutputError(stranger)
         yield
 
 
-def _is_foreign(folder, mark):
-    if not folder.is_dir() or (folder / mark).exists():
+def is_foreign(folder, mark):
+    """Tell whether a folder holds something else than ours, which has a file named `mark`."""
+    if not folder.is_dir() or any(folder.glob(mark)):
         return False
     try:
         return any(path.name != LOCK for path in folder.iterdir())

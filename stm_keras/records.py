@@ -5,7 +5,7 @@ checked here once need not be checked again; keys that are not named here stay.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -36,13 +36,10 @@ def check_record(
     value: object,
     path: str | Path,
     error: type[StmKerasError] = InputError,
-) -> None:
-    """Raise `error` unless a value that was read from JSON is of a kind of record.
-
-    `path` is named in the message; the value is not changed.
-    """
+) -> Any:
+    """Return the record that a value read from JSON is, or raise `error`, which names `path`."""
     try:
-        kind.model_validate(value)
+        return kind.model_validate(value)
     except ValidationError as reason:
         first = reason.errors(include_input=False, include_url=False)[0]
         key = ".".join(map(str, first["loc"]))[:80]
@@ -54,9 +51,7 @@ def check_record(
         ) from None
 
 
-class Split(Record):
-    """The scans of the training, validation and test part: split.json."""
-
+class Split(Record):  # scans of the training, validation and test part: split.json
     dataset: Text = ""
     protocol: Protocol
     seed: Count
@@ -66,9 +61,7 @@ class Split(Record):
     note: Text
 
 
-class State(Record):
-    """What a training resumes from: checkpoints/state.json."""
-
+class State(Record):  # what a training resumes from: checkpoints/state.json
     weights: Annotated[str, Field(pattern=r"^epoch-\d+\.weights\.h5$")] | None
     rows: list[dict[Text, Share]]
 
@@ -82,9 +75,7 @@ class State(Record):
         return self
 
 
-class Leg(Record):
-    """On what machine and versions a part of a run was trained."""
-
+class Leg(Record):  # where and with what versions a part of a run was trained
     git: Text | None
     backend: Text
     devices: list[Text]
@@ -97,16 +88,12 @@ class Leg(Record):
     epochs_before: Count = 0
 
 
-class Environment(Leg):
-    """The same of a whole run: environment.json."""
-
+class Environment(Leg):  # the same of a whole run: environment.json
     seed: Count
     legs: list[Leg] = []
 
 
-class OfClass(Record):
-    """Scores of one class."""
-
+class OfClass(Record):  # scores of one class
     auroc: Share
     recall: Share
     precision: Share
@@ -114,15 +101,11 @@ class OfClass(Record):
 
 
 class OfClassIntervals(Record):
-    """Their intervals."""
-
     auroc: Bounds
     recall: Bounds
 
 
-class Intervals(Record):
-    """Intervals of headline scores."""
-
+class Intervals(Record):  # of headline scores
     auroc: Bounds
     balanced_accuracy: Bounds
     accuracy: Bounds
@@ -130,9 +113,7 @@ class Intervals(Record):
     per_class: dict[Text, OfClassIntervals] = {}
 
 
-class Measured(Record):
-    """Headline scores."""
-
+class Measured(Record):  # headline scores
     auroc: Share
     balanced_accuracy: float
     accuracy: float
@@ -140,23 +121,17 @@ class Measured(Record):
     intervals: Intervals
 
 
-class AtLines(Measured):
-    """Headline scores after so many lines."""
-
+class AtLines(Measured):  # headline scores after so many lines
     lines: Count
     ece: Share = None
 
 
-class Resampled(Record):
-    """What the bootstrap of the intervals resampled."""
-
+class Resampled(Record):  # what the bootstrap of the intervals resampled
     unit: Text
     units: Count
 
 
-class Subset(Measured):
-    """Scores with those of each class."""
-
+class Subset(Measured):  # scores with those of each class
     ece: Share
     per_class: dict[Text, OfClass]
     confusion: list[list[Count]]
@@ -169,64 +144,48 @@ class Subset(Measured):
         return self
 
 
-class Point(Record):
-    """Coverage and accuracy at a threshold of confidence."""
-
+class Point(Record):  # coverage and accuracy at a threshold of confidence
     wanted: float
     coverage: Share
     accuracy: Share
 
 
 class Rejection(Record):
-    """The same at several thresholds."""
-
     points: list[Point]
 
 
-class OfKind(Record):
-    """How well one kind of other surfaces is called unknown."""
-
+class OfKind(Record):  # how well one kind of other surfaces is called unknown
     auroc: Share
     found: Share
     n: Count
     interval: Bounds = None
 
 
-class UnknownShort(Record):
-    """How well other surfaces are called unknown, in short."""
-
+class UnknownShort(Record):  # how well other surfaces are called unknown
     auroc: Share = None
     found: Share = None
     false_alarms: Share = None
 
 
 class Unknown(UnknownShort):
-    """How well other surfaces are called unknown."""
-
     n_known: Count
     n_other: Count
     interval: Bounds = None
     kinds: dict[Text, OfKind]
 
 
-class OfPart(Record):
-    """How well a kind or a source is called unknown; each source has the same weight."""
-
+class OfPart(Record):  # the same of a kind or source; each source has the same weight
     auroc: Share
     found: Share
     scans: Count
 
 
 class SourceIntervals(Record):
-    """Their intervals."""
-
     auroc: Bounds
     found: Bounds
 
 
-class OfLines(Record):
-    """How well other surfaces are called unknown after so many lines."""
-
+class OfLines(Record):  # how well other surfaces are called unknown after so many lines
     auroc: Share
     found: float
     false_alarms: Share
@@ -237,24 +196,18 @@ class OfLines(Record):
     by_source: dict[Text, OfPart] = {}
 
 
-class Sources(Record):
-    """The scores on one file of other surfaces."""
-
+class Sources(Record):  # scores on one file of other surfaces
     lines: Annotated[
         dict[Annotated[str, Field(pattern=r"^\d{1,6}$")], OfLines], Field(min_length=1)
     ]
     taught: Count
 
 
-class Votes(Record):
-    """Tip changes against votes."""
-
+class Votes(Record):  # tip changes against votes
     auroc: Share = None
 
 
-class Changes(Record):
-    """How well tip changes are detected."""
-
+class Changes(Record):  # how well tip changes are detected
     found: Share = None
     false_alarms: Share = None
     votes: Votes | None = None
@@ -287,9 +240,7 @@ class Scores(Subset):
     sources: dict[Text, Sources] = {}
 
 
-class ByLines(Subset):
-    """Scores of a benchmark, also after some of the lines."""
-
+class ByLines(Subset):  # of a benchmark, also after some of the lines
     by_lines: list[AtLines]
     sources: dict[Text, Sources] = {}
 
@@ -349,11 +300,7 @@ class Row(Record):
         return self
 
 
-class Rows(RootModel[list[Row]]):
-    """The results of a benchmark."""
-
-    model_config = ConfigDict(strict=True)
-
+class Rows(RootModel[list[Row]]):  # the results of a benchmark
     @model_validator(mode="after")
     def _same_classes_and_lines(self):
         def axes(row):
@@ -364,16 +311,11 @@ class Rows(RootModel[list[Row]]):
         return self
 
 
-class Array(Record):
-    """A job array of a sweep."""
-
+class Array(Record):  # a job array of a sweep
     job: Text
     first: Count
     names: list[Text]
     at_once: Count = 1
 
 
-class Queued(RootModel[list[Array]]):
-    """The arrays of a sweep: jobs.json."""
-
-    model_config = ConfigDict(strict=True)
+Queued = RootModel[list[Array]]  # the arrays of a sweep: jobs.json

@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -26,7 +26,7 @@ from typing import Any, ClassVar
 
 from stm_keras.config import Config, differences, dump_config, load_config
 from stm_keras.errors import InputError, OutputError, UsageError
-from stm_keras.files import LOCK, atomic, check_folder, claimed, locked
+from stm_keras.files import LOCK, atomic, check_folder, claimed, is_foreign, locked
 from stm_keras.records import Environment, Scores, Split, State, Summary, check_record
 from stm_keras.terminal import shell
 from stm_keras.untrusted import read_json
@@ -78,10 +78,15 @@ class JsonFolder:
     path: Path
     kind: ClassVar[str] = "a folder of stm-keras"  # for messages
     records: ClassVar[dict] = {}  # name of a file to the record that it must hold
+    names: ClassVar[tuple] = ()  # of what makes it up, whether it is there or not
 
     def file(self, *names: str | Path) -> Path:
         """Return the `Path` of a file of the folder."""
         return self.path.joinpath(*names)
+
+    def files(self) -> list[Path]:
+        """Return the paths of what makes up the folder, whether it is there or not."""
+        return [self.file(name) for name in self.names]
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file whole or not at all."""
@@ -117,6 +122,7 @@ class Run(JsonFolder):
 
     kind: ClassVar[str] = "a file of a run"
     records: ClassVar[dict] = RECORDS
+    names: ClassVar[tuple] = FILES
 
     @classmethod
     def start(cls, path: str | Path, config: Config) -> "Run":
@@ -138,7 +144,7 @@ class Run(JsonFolder):
                 )
             check_folder(path)
             return run
-        if path.is_dir() and any(each.name != LOCK for each in path.iterdir()):
+        if is_foreign(path, "config.toml"):
             raise OutputError(_STRANGER.format(path))
         check_folder(path)
         run.write_text("command.txt", shell(["stm-keras", *sys.argv[1:]]) + "\n")
@@ -156,10 +162,6 @@ class Run(JsonFolder):
         if not (path / "config.toml").exists():
             raise InputError(f"{path}: is not a run (no config.toml).")
         return cls(path)
-
-    def files(self) -> list[Path]:
-        """Return the paths of all files of a run, whether they exist or not."""
-        return [self.file(name) for name in FILES]
 
     def config(self) -> Config:
         """Read the config of the run."""
@@ -179,12 +181,8 @@ class Run(JsonFolder):
 
     def write_history(self, rows: Iterable[dict]) -> None:
         """Write history.csv, one row an epoch."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({key: _cell(row[key]) for key in COLUMNS if key in row})
-        self.write_text("history.csv", text.getvalue())
+        cells = ({key: _cell(row[key]) for key in COLUMNS if key in row} for row in rows)
+        self.write_text("history.csv", csv_text(cells, COLUMNS))
 
     def below(self, name: str) -> "Run":
         """Return the run in a folder of this one, whether it exists or not."""
@@ -257,10 +255,14 @@ class FollowedRun(Run):
     def write_text(self, name: str, text: str) -> None:
         """Write nothing: the first process does."""
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Lock nothing: the first process does."""
-        yield
+
+def csv_text(rows: Iterable[dict], columns: Sequence[str]) -> str:
+    """Write rows, each a dict of column to value, as CSV text with a header."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def legs(environment: dict) -> list[dict]:

@@ -1,8 +1,8 @@
 """Made-up results of a comparison, and a config that is compared in seconds."""
 
 from stm_keras.config import load_config
-from stm_keras.experiments.compare.folder import ComparisonFolder, Plan
-from stm_keras.experiments.compare.records import Setup
+from stm_keras.experiments.compare.folder import ComparisonFolder
+from stm_keras.experiments.compare.records import Plan, Setup
 
 TINY_VIT = (
     *("model.name=vit", "model.layers=1", "model.heads=2", "model.dim=8"),

@@ -99,7 +99,8 @@ def table(rows):
 
 def _show_sweep(folder, csv_file, overwrite, as_json):
     """Show how far the runs of a sweep are."""
-    from stm_keras.experiments.collect import mean_rows, rows_csv, sweep_rows
+    from stm_keras.experiments.collect import mean_rows, sweep_rows
+    from stm_keras.runs import csv_text
 
     check_outputs({"--csv": csv_file}, folder.files())
     sweep = folder.sweep()
@@ -107,7 +108,7 @@ def _show_sweep(folder, csv_file, overwrite, as_json):
     summary = mean_rows(rows, sweep)
     if csv_file is not None and rows:
         with atomic(csv_file, overwrite) as temporary:
-            temporary.write_text(rows_csv(rows), encoding="utf-8")
+            temporary.write_text(csv_text(rows, list(rows[0])), encoding="utf-8")
     if as_json:
         click.echo(json.dumps({"runs": rows, "settings": summary}, allow_nan=False))
         return

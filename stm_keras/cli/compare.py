@@ -166,8 +166,9 @@ def _measure(folder, paths, data, overwrite, slurm, sbatch, given):
 def _plan(paths, data, given):
     """Return what is to be compared, a `Plan`."""
     from stm_keras.config import load_config
-    from stm_keras.experiments.compare.folder import NUMBERS, Plan
+    from stm_keras.experiments.compare.folder import NUMBERS
     from stm_keras.experiments.compare.records import (
+        Plan,
         default_references,
         has_reference,
         plan_setups,

@@ -138,8 +138,6 @@ def _lines(folder, sweep, unfinished):
 
 def _show(folder, sweep, unfinished, local):
     """Print what would be queued, or run here."""
-    from stm_keras.experiments.queue import max_array_size, submit_arrays
-
     if local is not None:
         for name, arguments in unfinished.items():
             click.echo(f"{name}: {shell(['stm-keras', *arguments])}")
@@ -153,15 +151,7 @@ def _show(folder, sweep, unfinished, local):
         commands.append(shell(["sbatch", "--parsable", *arguments]))
         return f"JOB{len(commands)}"  # a number that only SLURM knows
 
-    arrays = submit_arrays(
-        folder.path,
-        lines,
-        sweep.concurrent,
-        sweep.sbatch,
-        max_array_size(),
-        folder.jobs.active_arrays(sweep.concurrent),
-        record,
-    )
+    arrays = folder.jobs.send_arrays(lines, sweep.concurrent, sweep.sbatch, record)
     for _, first, _, chosen in arrays:
         click.echo(commands[-1])
         for line in chosen:

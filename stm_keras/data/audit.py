@@ -1,7 +1,7 @@
 """Look for what makes the scores of a dataset wrong: leaks, mix-ups, damage, imbalance."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from stm_keras.data.dataset import Dataset
 from stm_keras.data.duplicates import Duplicates, find_duplicates
 from stm_keras.data.preprocess import standardise_lines
 from stm_keras.data.split import PARTS, Split, split_dataset
+from stm_keras.data.summary import count_values
 from stm_keras.errors import DatasetError
 
 _BLOCK = 256
@@ -59,21 +60,15 @@ class Audit:
         findings = [vars(finding) for finding in self.findings]
         return {**vars(self), "findings": findings, "sessions": list(self.sessions)}
 
-    def session_rows(self) -> list:
-        """Return the table of classes per session, its header first."""
-        header = ("session", "scans", *self.labels["counts"])
-        rows = [
-            (row["session"], str(row["scans"]), *map(str, row["counts"].values()))
-            for row in self.sessions
-        ]
-        return [header, *rows]
-
     def text(self) -> str:
         """Return all findings, and classes per session, as lines of text."""
         width = max(len(finding.subject) for finding in self.findings)
         lines = [f"{f.severity:<7}  {f.subject:<{width}}  {f.text}" for f in self.findings]
         if self.sessions:
-            table = self.session_rows()
+            table = [("session", "scans", *self.labels["counts"])]
+            for row in self.sessions:
+                counts = map(str, row["counts"].values())
+                table.append((row["session"], str(row["scans"]), *counts))
             widths = [max(map(len, column)) for column in zip(*table, strict=True)]
             lines.append("")
             for row in table:
@@ -109,22 +104,15 @@ def audit(
     _check_split(dataset, split)
     damage, orientation = _check_images(dataset)
     pairs = find_duplicates(dataset.images, dataset.lines, progress)
-    duplicates = _count_duplicates(dataset, pairs, split)
-    labels = _count_labels(dataset)
-    sessions = _count_sessions(dataset)
-    votes = _count_votes(dataset)
-    return Audit(
-        source=dataset.source,
-        findings=describe_findings(
-            duplicates, orientation, damage, labels, sessions, votes
-        ),
-        duplicates=duplicates,
-        orientation=orientation.to_json(),
-        damage=damage,
-        labels=labels,
-        sessions=sessions,
-        votes=votes,
-    )
+    counted = {
+        "duplicates": _count_duplicates(dataset, pairs, split),
+        "damage": damage,
+        "labels": _count_labels(dataset),
+        "sessions": _count_sessions(dataset),
+        "votes": _count_votes(dataset),
+    }
+    findings = describe_findings(orientation=orientation, **counted)
+    return Audit(dataset.source, findings, orientation=asdict(orientation), **counted)
 
 
 def _check_split(dataset, split):
@@ -222,14 +210,13 @@ def _count_sessions(dataset):
 
 
 def _count_votes(dataset):
-    raters = None
-    if dataset.raters is not None:
-        numbers, counts = np.unique(dataset.raters, return_counts=True)
-        pairs = zip(numbers, counts, strict=True)
-        raters = {str(number): int(count) for number, count in pairs}
     unanimous = several = None
     if dataset.unanimous is not None:
         unanimous = float(np.mean(dataset.unanimous))
         if dataset.raters is not None and (dataset.raters > 1).any():
             several = float(np.mean(dataset.unanimous[dataset.raters > 1]))
-    return {"raters": raters, "unanimous": unanimous, "unanimous_of_several": several}
+    return {
+        "raters": count_values(dataset.raters),
+        "unanimous": unanimous,
+        "unanimous_of_several": several,
+    }

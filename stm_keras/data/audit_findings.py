@@ -1,6 +1,6 @@
 """Say in words what an audit counted and what to do about it; tell lines from columns."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -31,9 +31,6 @@ class Orientation:
     noise: float  # share of them in which rows differ like scan lines do
     levelled_lines: float  # in which every row has the same mean, and columns have not
     levelled_pixels: float  # the other way round
-
-    def to_json(self) -> dict:
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -345,13 +342,8 @@ def measure_orientation(images: np.ndarray, lines: np.ndarray) -> tuple:
         levelled[scans] = np.where(flat[0] == flat[1], 0, np.where(flat[0], 1, -1))
         # Third differences along an axis: white noise has them, a lattice of several pixels
         # and a slope have next to none. Axis 1 is from line to line, 2 from pixel to pixel.
-        rows = _level_both(block)
-        roughness = [(np.diff(rows, 3, axis) ** 2).mean((1, 2)) for axis in (1, 2)]
+        for _ in range(2):  # take the straight line out of every row, then of every column
+            block = remove_line_trend(block).swapaxes(1, 2)
+        roughness = [(np.diff(block, 3, axis) ** 2).mean((1, 2)) for axis in (1, 2)]
         noise[scans] = np.log((roughness[0] + 1e-12) / (roughness[1] + 1e-12))
     return noise, levelled
-
-
-def _level_both(block):
-    """Take the straight line out of every row, then out of every column."""
-    block = remove_line_trend(block).swapaxes(1, 2)
-    return remove_line_trend(block).swapaxes(1, 2)

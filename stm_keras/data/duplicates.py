@@ -1,6 +1,7 @@
 """Find scans that show the same patch of a surface: copies, and scans done again."""
 
 import hashlib
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -35,9 +36,7 @@ class Duplicates:
     second: np.ndarray
     kind: np.ndarray  # str (pairs,), from `KINDS`
     score: np.ndarray  # float (pairs,), `THRESHOLD` to 1
-    groups: (
-        np.ndarray
-    )  # int (scans,): the same number for scans that are paired, also by others
+    groups: np.ndarray  # int (scans,): the same number for scans that are paired or chained
 
     def __len__(self):
         return len(self.first)
@@ -47,17 +46,6 @@ class Duplicates:
         return {kind: n for kind in KINDS if (n := int((self.kind == kind).sum()))}
 
 
-def duplicate_groups(
-    images: Any, lines: ArrayLike | None = None, progress: Progress | None = None
-) -> np.ndarray:
-    """Number scans so that all that show the same patch of a surface share a number.
-
-    Where sessions are unknown, these are the groups of a split: int array `(scans,)`,
-    counted from 0 by the first scan of each group.
-    """
-    return find_duplicates(images, lines, progress).groups
-
-
 def find_duplicates(
     images: Any, lines: ArrayLike | None = None, progress: Progress | None = None
 ) -> Duplicates:
@@ -65,16 +53,20 @@ def find_duplicates(
 
     A pair is a duplicate if, after the best flip, quarter turn, zoom (to about 1.17)
     and shift (to a quarter of the scan), the whitened spectra of the overlap correlate
-    by `THRESHOLD` or more. Whitening takes the lattice's weight away, so defects and
-    noise must match too: neighbouring scans of one lattice typically reach 0.5, copies
-    with noise of 0.3 standard deviations 0.77 and more, other copies 0.9. Of 8.0 million
-    pairs of real scans from different sessions, which cannot be copies, 2 pass. A scan
+    by `THRESHOLD` or more, in `MIN_LINES` lines with structure at least. Whitening takes the
+    lattice's weight away, so defects and noise must match too: neighbouring scans of one
+    lattice typically reach 0.5, copies with noise of 0.3 standard deviations 0.77 and more,
+    other copies 0.9. Of 8.0 million pairs of real scans from different sessions, which cannot
+    be copies, 2 pass. A scan
     of the same place done again does pass, and should: it belongs on the same side of
     a split as much as a copy does.
 
     Not found: turns by other angles than 90 degrees, inverted heights, near copies of
     scans with fewer than a third of their lines recorded or structured. Lines without
     structure are no evidence, so constant scans are nobody's duplicates.
+
+    Where sessions are unknown, the groups of the result are those of a split, counted from 0
+    by the first scan of each.
 
     Args:
         images: array-like of shape `(scans, lines, pixels)`, read in blocks.
@@ -86,8 +78,15 @@ def find_duplicates(
     """
     recorded = _check(images, lines)
     views = [("", None), ("rotated", None), *(("zoomed", factor) for factor in ZOOMS)]
-    steps = _Progress(progress, -(-len(recorded) // _BLOCK) * (1 + len(views)))
-    upright, turned, digests = _reduce(images, recorded, steps)
+    total = -(-len(recorded) // _BLOCK) * (1 + len(views))
+    steps = itertools.count(1)
+
+    def advance():
+        step = next(steps)
+        if progress and step < total:
+            progress(step, total)
+
+    upright, turned, digests = _reduce(images, recorded, advance)
     pairs, unique = _exact_pairs(upright, digests)
     scans = np.flatnonzero(unique & (upright.any(-1).sum(-1) >= MIN_LINES))
     upright, turned = upright[scans], turned[scans]
@@ -98,30 +97,15 @@ def find_duplicates(
             block = view[start : start + _BLOCK]
             block = matching.zoom(block, factor) if factor else block
             for first, second, flip, shift, score in nearest.search(
-                block, start, changed=bool(kind), threshold=THRESHOLD, rows=MIN_LINES
+                block, start, changed=bool(kind)
             ):
                 moved = "shifted" if np.abs(shift).max() > 1 else "same place"
                 name = kind or ("flipped" if flip else moved)
                 pairs.append((scans[first], scans[second], name, score))
-            steps.advance()
-    steps.finish()
+            advance()
+    if progress and total:
+        progress(total, total)
     return _collect(pairs, len(recorded))
-
-
-class _Progress:
-    """Tells a callable how much is done, and at the end that all is."""
-
-    def __init__(self, report, total):
-        self.report, self.total, self.done = report or (lambda done, total: None), total, 0
-
-    def advance(self):
-        self.done += 1
-        if self.done < self.total:
-            self.report(self.done, self.total)
-
-    def finish(self):
-        if self.total:
-            self.report(self.total, self.total)
 
 
 def _check(images, lines):
@@ -141,7 +125,7 @@ def _check(images, lines):
     return lines
 
 
-def _reduce(images, lines, progress):
+def _reduce(images, lines, advance):
     """Reduce all scans, upright and turned by 90 degrees, and digest their bytes."""
     upright = np.empty((len(lines), matching.SIZE, matching.SIZE), np.float32)
     turned = np.empty_like(upright)
@@ -155,7 +139,7 @@ def _reduce(images, lines, progress):
         turned[part] = matching.reduce_scans(sideways, np.full(len(block), block.shape[2]))
         for scan, count in zip(block, lines[part], strict=True):
             digests.append(hashlib.sha256(np.ascontiguousarray(scan[:count])).digest())
-        progress.advance()
+        advance()
     return upright, turned, digests
 
 
@@ -224,12 +208,12 @@ class NearestScans:
         self.descriptors = self._normalise(self.descriptors)
         self.spectra = np.concatenate([matching.coarse_spectra(block) for block in blocks])
 
-    def search(self, block, start, changed, threshold, rows):
+    def search(self, block, start, changed):
         """Find scans like those of a block `(block, SIZE, SIZE)`.
 
         `start` is the index of the block's first scan among all. Of a block that was changed,
         turned or zoomed, each scan is compared with all; else a pair is found from its
-        first scan only. At least `rows` lines of the overlap have structure in both.
+        first scan only.
 
         Returns:
             list of tuples (first scan, second scan, flip, shift, similarity).
@@ -243,7 +227,7 @@ class NearestScans:
                 second[flip == kind] = matching.flip(second[flip == kind], kind)
             shifts = np.stack([down, right], axis=1)
             similarity, common = matching.similarity(block[own], second, shifts)
-            for i in np.flatnonzero((similarity >= threshold) & (common >= rows)):
+            for i in np.flatnonzero((similarity >= THRESHOLD) & (common >= MIN_LINES)):
                 pair = (start + own[i], other[i])
                 if pair not in best or similarity[i] > best[pair][-1]:
                     best[pair] = (flip[i], shifts[i], float(similarity[i]))

@@ -1,6 +1,7 @@
 """Read and write datasets in HDF5, the format of this project."""
 
 import io
+from dataclasses import fields
 from pathlib import Path
 
 import h5py
@@ -16,19 +17,9 @@ from stm_keras.readers.units import COUNTS
 
 FORMAT = "stm-keras dataset"
 VERSION = 1
-ARRAYS = (
-    "labels",
-    "votes",
-    "lines",
-    "raters",
-    "unanimous",
-    "session",
-    "campaign",
-    "run",
-    "name",
-    "line_labels",
-    "change_line",
-)
+FIRST, OTHER = ("labels", "votes"), ("images", "classes", "parameters", "source")
+# in the order in which they lie in a file: the digest of shards is made of their bytes
+ARRAYS = (*FIRST, *(f.name for f in fields(Dataset) if f.name not in (*FIRST, *OTHER)))
 AXES = "scan, line (slow axis, row 0 is the first recorded), pixel (fast axis)"
 
 
@@ -87,6 +78,11 @@ def squeeze_list(key: str, array: np.ndarray) -> np.ndarray:
     return array.ravel()
 
 
+def small_arrays(dataset: Dataset) -> dict:
+    """Return the arrays beside images and parameters that a dataset has, by their names."""
+    return {key: value for key in ARRAYS if (value := getattr(dataset, key)) is not None}
+
+
 def write_hdf5(dataset: Dataset, path: Path) -> None:
     """Write a dataset to an HDF5 file.
 
@@ -112,12 +108,12 @@ def write_hdf5(dataset: Dataset, path: Path) -> None:
             file.attrs["classes"] = list(dataset.classes)
             file.attrs["merged"] = dataset.classes == CLASSES
             stored = file.create_dataset("images", images.shape, images.dtype, **packed)
-            for scans, _, block in blocks_of(images):
+            for scans, block in blocks_of(images):
                 _check_heights(dataset, scans, block)
                 stored[scans] = block
                 sink.check()
-            for key in ARRAYS:
-                _write(file, key, getattr(dataset, key))
+            for key, value in small_arrays(dataset).items():
+                _write(file, key, value)
             if dataset.votes is not None:
                 file["votes"].attrs["classes"] = list(dataset.classes)
             for key, value in dataset.parameters.items():
@@ -168,8 +164,6 @@ def _check_heights(dataset, scans, block):
 
 
 def _write(file, key, value):
-    if value is None:
-        return
     if value.dtype.kind == "U":
         file.create_dataset(key, data=value.astype(object), dtype=h5py.string_dtype())
     else:

@@ -53,17 +53,16 @@ class StoredImages(LazyArray):
         return {**self.__dict__, "_opened": None}
 
     def blocks(self) -> Iterator[tuple]:
-        """Yield (slice of scans, slice of pixels, array) as stored, NaN and all."""
+        """Yield (slice of scans, array) as stored, NaN and all."""
         step = block_scans(self.shape, self.stored_dtype.itemsize)
         for start in range(0, len(self), step):
             scans = slice(start, min(start + step, len(self)))
-            yield scans, slice(None), self.read(scans.start, scans.stop)
+            yield scans, self.read(scans.start, scans.stop)
 
     def in_dtype(self, dtype: np.dtype) -> "StoredImages":
         """Return the same images with another dtype."""
-        return type(self)(
-            self.path, self.key, self.shape, self.stored_dtype, dtype, self.axes
-        )
+        stored = self.shape, self.stored_dtype
+        return type(self)(self.path, self.key, *stored, dtype, self.axes)
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Read scans `start` to `stop` as they are stored."""

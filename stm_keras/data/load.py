@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from stm_keras.data.dataset import Dataset
-from stm_keras.data.hdf5 import ARRAYS, read_hdf5, write_hdf5
+from stm_keras.data.hdf5 import read_hdf5, small_arrays, write_hdf5
 from stm_keras.data.hdf5_arrays import open_file
 from stm_keras.data.matlab import read_matlab, read_old_matlab
 from stm_keras.data.npz import read_npz
@@ -20,6 +20,7 @@ from stm_keras.readers.formats import FORMATS, known_formats, refusal, scan_form
 from stm_keras.readers.hdf5_open import is_hdf5, names_of
 from stm_keras.readers.mat5 import MAGIC as OLD_MATLAB
 from stm_keras.terminal import shell
+from stm_keras.untrusted import ordinary_file
 
 SHAPE = (128, 128)
 NOT_DATASETS = {  # how a file begins: what it is, what to do
@@ -106,9 +107,8 @@ def save_dataset(dataset: Dataset, path: str | Path, overwrite: bool = False) ->
             holds NaN, inf or more than is believed.
         OutputError: The file exists, or cannot be written.
     """
-    arrays = {key: getattr(dataset, key) for key in ARRAYS}
-    arrays = {key: value for key, value in arrays.items() if value is not None}
-    check_lengths(path, len(dataset.images), {**arrays, **dataset.parameters})
+    arrays = {**small_arrays(dataset), **dataset.parameters}
+    check_lengths(path, len(dataset.images), arrays)
     with atomic(path, overwrite) as temporary:
         write_hdf5(dataset, temporary)
 
@@ -125,11 +125,7 @@ def sniff(path: Path) -> str:
     """
     if path.is_dir():
         return "shards" if is_sharded(path) else "folder"
-    if not path.exists():
-        raise InputError(f"{path}: does not exist. Look at the path.")
-    if not path.is_file():
-        raise InputError(f"{path}: is not an ordinary file. Give a file or a folder.")
-    with path.open("rb") as stream:
+    with ordinary_file(path, "a file or a folder").open("rb") as stream:
         head = stream.read(4096)
     if not head:
         raise DatasetError(f"{path}: is empty. Copy or make it again.")

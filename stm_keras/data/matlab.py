@@ -10,14 +10,12 @@ import numpy as np
 from stm_keras.data.dataset import CLASSES, SIX_CLASSES
 from stm_keras.data.hdf5 import ARRAYS, squeeze_list
 from stm_keras.data.hdf5_arrays import StoredImages, member, open_file
-from stm_keras.data.raw import InMemoryImages, RawDataset, listed_keys, must
+from stm_keras.data.raw import RawDataset, listed_keys, must
 from stm_keras.errors import DatasetError
 from stm_keras.readers.file_bytes import damage, read_bytes
 from stm_keras.readers.frames import as_frames
 from stm_keras.readers.hdf5_parts import read_values
 from stm_keras.readers.mat5 import read_arrays
-
-BLOCK = 256  # scans whose votes are compared together
 
 
 class MatlabImages(StoredImages):
@@ -62,7 +60,7 @@ def read_old_matlab(path: Path, lines: int) -> RawDataset:
         frames = as_frames(path, "images", arrays["images"], matlab=True)
         fields = {key: np.asarray(arrays[key]) for key in ARRAYS if key in arrays}
         return RawDataset(
-            images=InMemoryImages(frames),
+            images=frames,
             arrays={key: squeeze_list(key, array) for key, array in fields.items()},
             keys=tuple(arrays),
         )
@@ -74,7 +72,7 @@ def read_old_matlab(path: Path, lines: int) -> RawDataset:
             )
     heights, votes = (np.asarray(arrays[key]) for key in ("x_raw", "y"))
     scans = _count_scans(path, heights.T.shape, lines)
-    images = InMemoryImages(heights.reshape(scans, lines, heights.shape[1]))
+    images = heights.reshape(scans, lines, heights.shape[1])
     return _labelled(images, _scan_votes(path, votes.T, scans, lines))
 
 
@@ -109,22 +107,16 @@ def _scan_votes(path, stored, scans, lines):
         raise must(path, "y", "hold numbers", f"dtype {stored.dtype}")
     if stored.shape[1] == scans:
         return _as_float32(stored.T)
-    votes = np.empty((scans, stored.shape[0]), np.float32)
-    for start in range(0, scans, BLOCK):
-        stop = min(start + BLOCK, scans)
-        block = stored[:, start * lines : stop * lines]
-        block = block.reshape(-1, stop - start, lines).transpose(1, 2, 0)
-        votes[start:stop] = _as_float32(block[:, 0])
-        both_nan = np.isnan(block) & np.isnan(block[:, :1])
-        differs = ((block != block[:, :1]) & ~both_nan).any(2)
-        if differs.any():
-            scan, line = np.argwhere(differs)[0]
-            raise DatasetError(
-                f"{path}: the lines of a scan must have one label. In `y`, line {line} of "
-                f"scan {start + scan} has {_row(block[scan, line])}, line 0 has "
-                f"{_row(block[scan, 0])}."
-            )
-    return votes
+    votes = stored.reshape(-1, scans, lines).transpose(1, 2, 0)  # (scans, lines, classes)
+    first = votes[:, :1]
+    same = (votes == first) | (np.isnan(votes) & np.isnan(first))
+    if not same.all():
+        scan, line, _ = np.argwhere(~same)[0]
+        raise DatasetError(
+            f"{path}: the lines of a scan must have one label. In `y`, line {line} of "
+            f"scan {scan} has {_row(votes[scan, line])}, line 0 has {_row(votes[scan, 0])}."
+        )
+    return _as_float32(votes[:, 0])
 
 
 def _as_float32(votes):

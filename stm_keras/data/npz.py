@@ -5,14 +5,15 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from tokenize import TokenError
+from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
 
 from stm_keras.data.hdf5 import ARRAYS
-from stm_keras.data.raw import BLOCK_BYTES, RawDataset, listed_keys, must
+from stm_keras.data.raw import RawDataset, block_scans, listed_keys, loaded_bytes, must
 from stm_keras.errors import DatasetError
-from stm_keras.memory import charge
+from stm_keras.memory import VARIABLE, charge, left, shown
 from stm_keras.readers.file_bytes import DEFLATE, charge_list
 from stm_keras.untrusted import open_archive
 
@@ -40,7 +41,16 @@ def read_npz(path: Path) -> RawDataset:
             for key in (*ARRAYS, "classes", "source")
             if key in members
         }
-        images = NpzImages(path, archive, members["images"])
+        images: Any = NpzImages(path, archive, members["images"])
+        if images.fortran:  # it would give blocks of pixels, not of scans: it is read whole
+            needed = members["images"].file_size + loaded_bytes(images)
+            if needed > left():
+                raise DatasetError(
+                    f"{path}: has its images column by column, so they cannot be read scan by "
+                    f"scan. Save numpy.ascontiguousarray(images), or set {VARIABLE}="
+                    f"{shown(needed).replace(' ', '')}."
+                )
+            images = _read_array(path, archive, members["images"])
     classes, source = arrays.pop("classes", None), arrays.pop("source", None)
     return RawDataset(
         images=images,
@@ -61,23 +71,17 @@ class NpzImages:
             self.shape, self.fortran, self.dtype = _read_header(path, member, stream)
 
     def blocks(self) -> Iterator[tuple]:
-        """Yield (slice of scans, slice of pixels, array), in the order of the file."""
-        # In Fortran's order the file holds (pixels, lines, scans): a block is some pixels
-        # of all scans.
-        stored = self.shape[::-1] if self.fortran else self.shape
-        step = max(1, BLOCK_BYTES // (self.dtype.itemsize * stored[1] * stored[2]))
+        """Yield (slice of scans, array), in the order of the file."""
+        step = block_scans(self.shape, self.dtype.itemsize)
         with (
             open_archive(self.path, WHAT, DatasetError) as archive,
             archive.open(self.member) as stream,
         ):
             _read_header(self.path, self.member, stream)
-            for start in range(0, stored[0], step):
-                rows = slice(start, min(start + step, stored[0]))
-                block = _read_values(stream, (rows.stop - start, *stored[1:]), self.dtype)
-                if self.fortran:
-                    yield slice(None), rows, block.transpose(2, 1, 0)
-                else:
-                    yield rows, slice(None), block
+            for start in range(0, self.shape[0], step):
+                scans = slice(start, min(start + step, self.shape[0]))
+                shape = (scans.stop - start, *self.shape[1:])
+                yield scans, _read_values(stream, shape, self.dtype)
             stream.read(1)  # at its end zipfile compares the checksum
 
 

@@ -82,7 +82,7 @@ class PictureImages:
     dtype: np.dtype
 
     def blocks(self) -> Iterator[tuple]:
-        """Yield (slice of scans, slice of pixels, array); warn of unknown colours."""
+        """Yield (slice of scans, array); warn of unknown colours."""
         guessed = []
         step = block_scans(self.shape, 4)
         for start in range(0, len(self.pictures), step):
@@ -96,7 +96,7 @@ class PictureImages:
                 scan[: picture.lines] = heights
                 if not known:
                     guessed.append(picture.path)
-            yield slice(start, start + len(part)), slice(None), block
+            yield slice(start, start + len(part)), block
         if guessed:
             warnings.warn(
                 f"{guessed[0]}: unknown colours, as in {len(guessed)} of "

@@ -13,7 +13,7 @@ import numpy as np
 
 from stm_keras.data.dataset import LazyArray, labels_from_votes
 from stm_keras.errors import DatasetError
-from stm_keras.memory import VARIABLE, charge, left, shown
+from stm_keras.memory import charge, left
 from stm_keras.readers.units import COUNTS
 
 BLOCK_BYTES = 4 << 20
@@ -33,9 +33,9 @@ HINTS = {  # what a coding of labels looks like: what to do
 class RawDataset:
     """A dataset as its file holds it, before anything is checked.
 
-    `images` has `shape` (scans, lines, pixels), `dtype` and `blocks()`, which yields tuples
-    (slice of scans, slice of pixels, array) that cover all images; `arrays` has `labels`,
-    `votes` and any other field of a `Dataset`.
+    `images` is an array, or has its `shape` (scans, lines, pixels) and `dtype`, and may have
+    `blocks()`, which yields tuples (slice of scans, array) as they are stored; `arrays` has
+    `labels`, `votes` and any other field of a `Dataset`.
     """
 
     images: Any
@@ -224,21 +224,16 @@ def block_scans(shape: tuple, itemsize: int) -> int:
 
 
 def blocks_of(images: Any) -> Iterator[tuple]:
-    """Yield (slice of scans, slice of pixels, array) for images that can be indexed."""
+    """Yield (slice of scans, array) for images that can be indexed."""
     step = block_scans(images.shape, images.dtype.itemsize)
     for start in range(0, images.shape[0], step):
         scans = slice(start, min(start + step, images.shape[0]))
-        yield scans, slice(None), images[scans]
+        yield scans, images[scans]
 
 
-class InMemoryImages:
-    """Scans that are in memory already, as `RawDataset` takes them."""
-
-    def __init__(self, array: np.ndarray):
-        self.array, self.shape, self.dtype = array, array.shape, array.dtype
-
-    def blocks(self) -> Iterator[tuple]:
-        return blocks_of(self.array)
+def stored_blocks(images: Any) -> Iterator[tuple]:
+    """Yield (slice of scans, array) of what a `RawDataset` has: as stored, NaN and all."""
+    return images.blocks() if hasattr(images, "blocks") else blocks_of(images)
 
 
 class StreamedImages(LazyArray):
@@ -259,10 +254,10 @@ class StreamedImages(LazyArray):
 
     def _scan(self, index):
         if self._blocks is None or index < self._scans.start:
-            self._blocks, self._scans = self.images.blocks(), slice(0, 0)
+            self._blocks, self._scans = stored_blocks(self.images), slice(0, 0)
         while index >= self._scans.stop:
             self._block = None  # before the next one, or two were in memory
-            self._scans, _, self._block = next(self._blocks)
+            self._scans, self._block = next(self._blocks)
         return clean(self._block[index - self._scans.start].astype(self.dtype))
 
 
@@ -306,12 +301,6 @@ def load_images(
     if checked and max(map(abs, images.heights or (0,))) <= most:
         return images
     if not lazy and streamed and loaded_bytes(images) > left():
-        if getattr(images, "fortran", False):  # its blocks are of pixels, not of scans
-            raise DatasetError(
-                f"{path}: has its images column by column, so they cannot be read scan by "
-                f"scan. Save numpy.ascontiguousarray(images), or set {VARIABLE}="
-                f"{shown(2 * loaded_bytes(images)).replace(' ', '')}."
-            )
         lazy = True
     if not lazy:
         charge(loaded_bytes(images), "its images")
@@ -348,17 +337,18 @@ def _load(path, images, lines, dtype, lazy, most):
     not_finite, too_large = np.zeros((2, images.shape[0]), bool)
     small = images.dtype.kind in "bui" and images.dtype.itemsize <= 2
     out = None if lazy else np.empty(images.shape, dtype)
-    for scans, pixels, block in () if lazy and small else images.blocks():
+    for scans, block in () if lazy and small else stored_blocks(images):
         with np.errstate(over="ignore", invalid="ignore"):
             values = block.astype(dtype, copy=False)
-        if not small and dtype == np.float32 and block.dtype.itemsize > 4:
-            _check_exact(values, block)
+        narrowed = not small and dtype == np.float32 and block.dtype.itemsize > 4
+        if narrowed and not np.isnan(block[values != block]).all():
+            raise _InexactError
         if not small:
             bad = bad_scans(values, lines[scans], most)
             not_finite[scans] |= bad[0]
             too_large[scans] |= bad[1]
         if out is not None:
-            out[scans, :, pixels] = clean(values)
+            out[scans] = clean(values)
     if not_finite.any():
         raise DatasetError(
             f"{path}: {not_finite.sum()} of {len(lines)} scans hold NaN or inf in recorded "
@@ -374,9 +364,3 @@ def _load(path, images, lines, dtype, lazy, most):
     if lazy and not hasattr(images, "in_dtype"):
         return StreamedImages(images, dtype)
     return images.in_dtype(dtype) if lazy else out
-
-
-def _check_exact(values, block):
-    same = values == block
-    if not same.all() and not np.isnan(block[~same]).all():
-        raise _InexactError

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stm_keras.data.preprocess import has_signal, triangle_weights
+from stm_keras.data.preprocess import has_signal, resample_pixels
 from stm_keras.errors import MismatchError, UsageError
 from stm_keras.scan import Scan, bridge_gaps
 
@@ -143,7 +143,7 @@ def fit_heights(
     heights = heights / np.abs(heights).max()
     heights = heights - np.median(heights)
     heights = heights / np.abs(heights).max()
-    narrow = resample_line(heights, facts["pixels"])
+    narrow = resample_pixels(heights, facts["pixels"], "float64")
     made = [row for line in narrow for row in taken.push(line)] or [taken.first()]
     fitted[: len(made)] = made
     starts = [kept[taken.begin(line)] for line in range(len(made))]
@@ -170,15 +170,6 @@ def lines_of(bounds: np.ndarray, lines: tuple | None) -> tuple | None:
 def lines_seen(bounds: np.ndarray, lines: int) -> int:
     """Return how many lines of a scan so many lines of the model cover: int."""
     return 0 if lines < 1 else int(bounds[min(lines, len(bounds) - 1)])
-
-
-def resample_line(lines: np.ndarray, pixels: int) -> np.ndarray:
-    """Resample lines `(..., old pixels)` to so many pixels, in float64."""
-    if lines.shape[-1] == pixels:
-        return lines
-    # An offset of micrometres times weights of float32 would drown picometres.
-    weights = triangle_weights(lines.shape[-1], pixels, "float64")
-    return np.asarray(lines, np.float64) @ weights
 
 
 def aspect_of(size: tuple | None, lines: int | None, pixels: int | None) -> float:

@@ -127,8 +127,7 @@ def read_index(folder: str | Path) -> ShardIndex:
             f"{path}: was written in version {version} of the format; this stm-keras reads "
             f"version {VERSION}. Update stm-keras, or write the shards again."
         )
-    check_record(ShardIndex, table, path, DatasetError)
-    index = ShardIndex.model_validate(table)
+    index = check_record(ShardIndex, table, path, DatasetError)
     for shard in index.shards:
         _check_size(path.parent / shard.file, shard, len(index.shards))
     return index

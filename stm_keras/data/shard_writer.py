@@ -7,17 +7,14 @@ index. A shard comes into the folder whole, so one that is there is not made aga
 import json
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from stm_keras.data.dataset import Dataset
-from stm_keras.data.hdf5 import ARRAYS, read_hdf5
-from stm_keras.data.hdf5_arrays import open_file
+from stm_keras.data.hdf5 import read_hdf5, small_arrays
 from stm_keras.data.load import save_dataset
-from stm_keras.data.raw import RawDataset
 from stm_keras.data.shard_index import (
     BEGUN,
     INDEX,
@@ -28,10 +25,9 @@ from stm_keras.data.shard_index import (
     file_sha256,
     read_index,
 )
-from stm_keras.data.shards import ShardedImages, ShardFiles, locate_scans
 from stm_keras.data.summary import recorded_heights
 from stm_keras.errors import DatasetError, InputError, OutputError, UsageError
-from stm_keras.files import LOCK, atomic, check_folder, locked
+from stm_keras.files import LOCK, atomic, check_folder, claimed
 from stm_keras.records import check_record
 from stm_keras.untrusted import parse_json, read_json, read_text
 
@@ -71,22 +67,31 @@ def write_shards(
         raise UsageError(f"`shard_size` must be 1 or more. Received: {shard_size}.")
     folder = Path(folder)
     asked = json.dumps({**settings, "shard_size": shard_size}, allow_nan=False)
-    wanted: Any = parse_json(
-        asked, "settings"
-    )  # with lists in place of tuples, as it is read
-    _check_folder(folder, wanted, overwrite)
-    check_folder(folder)
+    # with lists in place of tuples, as it is read
+    wanted: Any = parse_json(asked, "settings")
+    if folder.is_file():
+        raise OutputError(f"{folder}: is a file. Give a folder for the shards.")
     refusal = (
         f"{folder}: another process writes shards here. Wait for it, or choose another "
         "folder."
     )
-    with locked(folder / LOCK, refusal):
+    stranger = f"{folder}: is not empty and holds no shards. Choose another folder."
+    with claimed(folder, "shards.*", refusal, stranger):
         try:
-            same = _settings_of(folder) == wanted
-            if (folder / INDEX).exists() and same and not overwrite:
+            changed = _changed_settings(folder, wanted)
+            if changed and not overwrite:
+                raise OutputError(
+                    f"{folder}: holds shards that were asked for differently: "
+                    f"{', '.join(changed)}. Choose another folder, or add --overwrite to "
+                    "replace them."
+                )
+            check_folder(folder)
+            if (folder / INDEX).exists() and not overwrite:
                 return read_index(folder), count
-            if (folder / INDEX).exists() or not same:
-                _remove(folder)
+            if (folder / INDEX).exists() or changed:
+                # index first: half of a dataset is none
+                for path in (folder / INDEX, folder / BEGUN, *folder.glob("shard-*.h5")):
+                    path.unlink(missing_ok=True)
             if not (folder / BEGUN).exists():
                 with atomic(folder / BEGUN) as temporary:
                     temporary.write_text(asked + "\n", encoding="utf-8")
@@ -121,15 +126,7 @@ def write_shard(dataset: Dataset, path: Path) -> tuple[dict, Shard]:
         Tuple of dict, a `ShardLayout` as JSON, and `Shard`.
     """
     save_dataset(dataset, path, overwrite=True)
-    arrays = {name: getattr(dataset, name) for name in ARRAYS}
-    raw = RawDataset(
-        images=dataset.images,
-        arrays={name: array for name, array in arrays.items() if array is not None},
-        classes=dataset.classes,
-        parameters=dataset.parameters,
-        source=dataset.source,
-    )
-    return _describe(path, raw)
+    return _describe(path, dataset, small_arrays(dataset))
 
 
 def save_shards(
@@ -155,44 +152,23 @@ def save_shards(
     )
 
 
-def _check_folder(folder, settings, overwrite):
-    """Raise an `OutputError` where a folder holds anything else, or shards of other settings."""
-    if folder.is_file():
-        raise OutputError(f"{folder}: is a file. Give a folder for the shards.")
-    if not folder.is_dir() or all(path.name == LOCK for path in folder.iterdir()):
-        return
-    earlier = _settings_of(folder)
-    if earlier is None:
-        raise OutputError(
-            f"{folder}: is not empty and holds no shards. Choose another folder."
-        )
-    changed = sorted(
-        key for key in earlier | settings if earlier.get(key) != settings.get(key)
-    )
-    if changed and not overwrite:
-        raise OutputError(
-            f"{folder}: holds shards that were asked for differently: "
-            f"{', '.join(changed)}. Choose another folder, or add --overwrite to replace "
-            "them."
-        )
-
-
-def _settings_of(folder):
-    """Return the settings of the shards in a folder, or None where there are none."""
+def _changed_settings(folder, wanted):
+    """Return the names of settings that shards in a folder have otherwise: list of str."""
     index, begun = folder / INDEX, folder / BEGUN
-    settings = {}
+    settings = None
     try:
         if os.path.lexists(index):
             table = read_json(index, limit=LARGEST)
-            settings = table.get("settings") if isinstance(table, dict) else {}
+            settings = table.get("settings") if isinstance(table, dict) else None
         elif os.path.lexists(begun):  # earlier versions added a line for every shard
             first = read_text(begun, limit=LARGEST).partition("\n")[0]
             settings = parse_json(first, str(begun))
         else:
-            return None
+            return []
     except InputError:
         pass
-    return settings if isinstance(settings, dict) else {}
+    earlier = settings if isinstance(settings, dict) else {}
+    return sorted(k for k in earlier | wanted if earlier.get(k) != wanted.get(k))
 
 
 def _read_shard(path, scans):
@@ -201,35 +177,31 @@ def _read_shard(path, scans):
         return None
     try:
         raw = read_hdf5(path)
-        with open_file(path, search=False) as file:
-            located = locate_scans(path, file["images"])
-        files = ShardFiles([path], [path.stat().st_size], np.array([0, len(raw.images)]))
-        row, dtype = raw.images.shape[1:], raw.images.dtype
-        images = ShardedImages(files, row, dtype, **located, digest="", heights=None)
-        layout, shard = _describe(path, replace(raw, images=images))
+        layout, shard = _describe(path, raw, raw.arrays)
     except (DatasetError, InputError):  # it is written again
         return None
     return (layout, shard) if shard.scans == scans else None
 
 
-def _describe(path, raw):
+def _describe(path, dataset, arrays):
+    """Describe a shard for the index: a `Dataset` or `RawDataset`, and its small arrays."""
     layout = {
-        "shape": list(raw.images.shape[1:]),
-        "dtype": str(raw.images.dtype),
-        "classes": list(raw.classes or ()),
-        "fields": list(raw.arrays),
-        "parameters": sorted(raw.parameters),
-        "source": raw.source,
+        "shape": list(dataset.images.shape[1:]),
+        "dtype": str(dataset.images.dtype),
+        "classes": list(dataset.classes or ()),
+        "fields": list(arrays),
+        "parameters": sorted(dataset.parameters),
+        "source": dataset.source,
     }
     check_record(ShardLayout, layout, path, DatasetError)
-    if "lines" not in raw.arrays:
+    if "lines" not in arrays:
         raise DatasetError(f"{path}: is not a shard that stm-keras wrote. Copy it again.")
     shard = Shard(
         file=path.name,
-        scans=len(raw.images),
+        scans=len(dataset.images),
         bytes=path.stat().st_size,
         sha256=file_sha256(path),
-        heights=recorded_heights(raw.images, raw.arrays["lines"]),
+        heights=recorded_heights(dataset.images, arrays["lines"]),
     )
     return layout, shard
 
@@ -242,9 +214,3 @@ def _make_index(done, settings):
     shards = [shard for _, shard in done.values()]
     scans = sum(shard.scans for shard in shards)
     return ShardIndex(**first, scans=scans, settings=settings, shards=shards)
-
-
-def _remove(folder):
-    """Remove the shards of other settings, index first: half of a dataset is none."""
-    for path in (folder / INDEX, folder / BEGUN, *folder.glob("shard-*.h5")):
-        path.unlink(missing_ok=True)

@@ -6,10 +6,10 @@ parameters stay in the shards.
 """
 
 import hashlib
+import io
 import math
 import os
 import zlib
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,7 +20,7 @@ import numpy as np
 from stm_keras.data.dataset import Dataset, LazyArray, merge_labels
 from stm_keras.data.hdf5 import FORMAT
 from stm_keras.data.hdf5_arrays import member, open_file, values
-from stm_keras.data.raw import RawDataset, blocks_of, clean
+from stm_keras.data.raw import RawDataset, clean
 from stm_keras.data.shard_index import INDEX, read_index
 from stm_keras.data.validate import validate_dataset
 from stm_keras.errors import DatasetError
@@ -131,13 +131,13 @@ def _read_shard(path, index, shard):
             )
         lazy = {key for key in names if key in LAZY or key.startswith("parameters/")}
         return {
-            **locate_scans(path, images),
+            **_locate_scans(path, images),
             "arrays": {key: values(path, file, key) for key in names - lazy},
             "lazy": {key: _locate_array(path, file[key], shard.scans) for key in lazy},
         }
 
 
-def locate_scans(path, images):
+def _locate_scans(path, images):
     """Return offset and size of each scan of a shard, and whether its bytes are shuffled."""
     plist = images.id.get_create_plist()
     filters = [plist.get_filter(n)[0] for n in range(plist.get_nfilters())]
@@ -188,10 +188,6 @@ class ShardFiles:
     def __reduce__(self):
         return type(self), (self.paths, self.sizes, self.starts)
 
-    @property
-    def open_files(self) -> int:
-        return self._file.cache_info().currsize
-
     def read(self, shard: int, offset: int, size: int) -> bytes:
         """Read `size` bytes of a shard.
 
@@ -199,7 +195,7 @@ class ShardFiles:
             DatasetError: The shard is gone, has changed or is cut short.
         """
         try:
-            data = self._file(shard).read(size, offset)
+            data = self._file(shard).read_at(size, offset)
         except OSError as error:
             raise DatasetError(
                 f"{self.paths[shard]}: cannot be read ({error.strerror}). Copy it again."
@@ -210,31 +206,23 @@ class ShardFiles:
 
     def _open(self, shard):
         file = _File(self.paths[shard])
-        if file.size != self.sizes[shard]:
+        if os.fstat(file.fileno()).st_size != self.sizes[shard]:
             raise DatasetError(
                 f"{self.paths[shard]}: changed since it was loaded. Load it again."
             )
         return file
 
 
-class _File:
+class _File(io.FileIO):
     """An open file. It closes when nobody reads from it any more."""
 
-    handle = None
-
-    def __init__(self, path):
-        self.path = path
-        self.handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        self.size = os.fstat(self.handle).st_size
-
     def __del__(self):
-        if self.handle is not None:
-            os.close(self.handle)
+        self.close()
 
-    def read(self, size, offset):
+    def read_at(self, size, offset):
         if hasattr(os, "pread"):  # moves no position that others share
-            return os.pread(self.handle, size, offset)
-        with self.path.open("rb", buffering=0) as own:  # Windows
+            return os.pread(self.fileno(), size, offset)
+        with io.FileIO(self.name) as own:  # Windows
             own.seek(offset)
             return own.read(size)
 
@@ -243,7 +231,8 @@ class _Sharded(LazyArray):
     """Rows of all shards, or some of them in an order of their own.
 
     A row has the shape `row`. `layout` is what a child needs to find its rows; it is kept as
-    attributes.
+    attributes. A child has `_read_part(shard, indices, rows, positions)`, which reads rows
+    `indices` of the dataset, all of one shard, to `rows[positions]`.
     """
 
     def __init__(self, files, row, stored_dtype, **layout):
@@ -274,17 +263,10 @@ class _Sharded(LazyArray):
         # One shard after the other, and its rows in the order in which they lie there.
         order = np.argsort(wanted, kind="stable")
         shards = np.searchsorted(self.files.starts, wanted[order], side="right") - 1
-        for part in np.split(order, np.flatnonzero(np.diff(shards)) + 1):
-            if len(part):
-                shard = (
-                    np.searchsorted(self.files.starts, wanted[part[0]], side="right") - 1
-                )
-                self._read_part(int(shard), wanted[part], rows, part)
+        for shard in np.unique(shards).tolist():
+            part = order[shards == shard]
+            self._read_part(shard, wanted[part], rows, part)
         return rows
-
-    def _read_part(self, shard, indices, rows, positions):
-        """Read rows `indices` of the dataset, all of one shard, to `rows[positions]`."""
-        raise NotImplementedError
 
 
 class ShardedImages(_Sharded):
@@ -296,10 +278,6 @@ class ShardedImages(_Sharded):
     digest: str  # SHA-256 of all shards
     heights: list | None  # the lowest and the highest that were recorded
     checked = True  # `save_dataset` lets no NaN into recorded lines
-
-    def blocks(self) -> Iterator[tuple]:
-        """Yield (slice of scans, slice of pixels, array)."""
-        return blocks_of(self)
 
     def select(self, indices: np.ndarray) -> "ShardedImages":
         """Return some scans without reading them."""

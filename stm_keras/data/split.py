@@ -25,8 +25,21 @@ CAMPAIGNS = {  # first and last month of the Nottingham sessions
     "Sep 2015": (201509, 201509),
     "Oct - Nov 2015": (201510, 201511),
 }
-MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec"
-SESSION = re.compile(r"(\d{4})([A-Z][a-z]{2})(\d{2})-\d{6}")
+MONTHS = [
+    "Jan",
+    "Feb",
+    "Mar",
+    "Apr",
+    "May",
+    "Jun",
+    "Jul",
+    "Aug",
+    "Sep",
+    "Oct",
+    "Nov",
+    "Dec",
+]
+SESSION = re.compile(rf"(\d{{4}})({'|'.join(MONTHS)})\d\d-\d{{6}}")
 MOST = 1 << 32  # scans of any dataset
 LISTED = 100_000  # scans of a part that split.json lists one by one
 
@@ -134,8 +147,10 @@ def split_dataset(
         fold = 0
 
     def assign(scans, shares, *seeds):  # the part of each scan: int array
-        drawn = None if ids is None else ids[scans]
-        return _assign(labels[scans], drawn, shares, (seed, *seeds), len(dataset.classes))
+        how = shares, (seed, *seeds), len(dataset.classes)
+        if ids is None:
+            return assign_scans(labels[scans], *how)
+        return assign_groups(labels[scans], _number(ids[scans]), *how)
 
     every = slice(None)
     whole = fold is None and not fractions[2]  # nothing is kept for a test
@@ -164,9 +179,8 @@ def fold_names(dataset: Dataset, protocol: str = "p2", num_folds: int = 5) -> tu
     if protocol != "p3":
         return tuple(str(number) for number in range(num_folds))
     names = set(session_campaigns(dataset)[dataset.single_class()].tolist())
-    known = list(CAMPAIGNS)
-    order = {name: known.index(name) if name in known else len(known) for name in names}
-    return tuple(sorted(names, key=lambda name: (order[name], name)))
+    known = [name for name in CAMPAIGNS if name in names]
+    return (*known, *sorted(names.difference(known)))
 
 
 def _packed(indices):
@@ -245,13 +259,6 @@ def _number(groups):
     return np.unique(groups, return_inverse=True)[1].reshape(-1)
 
 
-def _assign(labels, groups, shares, seed, num_classes):
-    """Return the part of each scan, in shares as given: int array `(scans,)`."""
-    if groups is None:
-        return assign_scans(labels, shares, seed, num_classes)
-    return assign_groups(labels, _number(groups), shares, seed, num_classes)
-
-
 def _check_parts(dataset, parts, protocol, groups):
     for name, indices in parts.items():
         labels = dataset.labels[indices]
@@ -289,24 +296,21 @@ def session_campaigns(dataset: Dataset) -> np.ndarray:
     if dataset.campaign is not None:
         return dataset.campaign
     if dataset.session is None:
-        raise DatasetError(_no_campaign(dataset, "no sessions"))
+        raise _no_campaign(dataset, "no sessions")
     sessions, inverse = np.unique(dataset.session, return_inverse=True)
-    return np.array([_campaign(dataset, str(name)) for name in sessions])[inverse]
-
-
-def _campaign(dataset, session):
-    match = SESSION.fullmatch(session)
-    months = MONTHS.split(" ")
-    known = match and match[2] in months
-    month = int(match[1]) * 100 + months.index(match[2]) + 1 if known else 0
-    for name, (first, last) in CAMPAIGNS.items():
-        if first <= month <= last:
-            return name
-    raise DatasetError(_no_campaign(dataset, f"session {session!r} of no known campaign"))
+    named = []
+    for session in sessions.tolist():
+        match = SESSION.fullmatch(session)
+        month = int(match[1]) * 100 + MONTHS.index(match[2]) + 1 if match else 0
+        names = [n for n, (first, last) in CAMPAIGNS.items() if first <= month <= last]
+        if not names:
+            raise _no_campaign(dataset, f"session {session!r} of no known campaign")
+        named += names
+    return np.array(named)[inverse]
 
 
 def _no_campaign(dataset, reason):
-    return (
+    return DatasetError(
         f"{dataset.source}: campaigns are unknown ({reason}). Add an array `campaign`, one "
         "name per scan, or use protocol p1 or p2."
     )

@@ -41,7 +41,7 @@ def summary(dataset: Dataset) -> dict:
         "sessions": _distinct(dataset.session),
         "campaigns": _campaigns(dataset),
         "runs": _runs(dataset),
-        "raters": _counts(dataset.raters),
+        "raters": count_values(dataset.raters),
         "unanimous": None if dataset.unanimous is None else float(dataset.unanimous.mean()),
         "tip_changes": None
         if dataset.change_line is None
@@ -128,22 +128,20 @@ def _distinct(names):
 
 
 def _runs(dataset):
-    if dataset.run is None:
-        return None
-    if dataset.session is None:
+    if dataset.run is None or dataset.session is None:
         return _distinct(dataset.run)
-    pairs = zip(dataset.session.tolist(), dataset.run.tolist(), strict=True)
-    return len(set(pairs))
+    return len(set(zip(dataset.session.tolist(), dataset.run.tolist(), strict=True)))
 
 
 def _campaigns(dataset):
     try:
-        return _counts(session_campaigns(dataset))
+        return count_values(session_campaigns(dataset))
     except StmKerasError:
         return None
 
 
-def _counts(values):
+def count_values(values: np.ndarray | None) -> dict | None:
+    """Count each value of an array, by its text; None of None."""
     if values is None:
         return None
     names, counts = np.unique(values, return_counts=True)

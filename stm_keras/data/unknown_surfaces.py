@@ -142,10 +142,8 @@ def _read_heights(path, file: h5py.Group, key):
 
 
 def _read_texts(path, file: h5py.Group, key, count):
-    texts = np.asarray(values(path, file, key))
+    texts = values(path, file, key).astype(str)
     if texts.shape != (count,):
         wanted = f"hold one text for each of {count} scans"
         raise must(path, key, wanted, f"shape {texts.shape}")
-    return np.array(
-        [each.decode() if isinstance(each, bytes) else str(each) for each in texts.tolist()]
-    )
+    return texts

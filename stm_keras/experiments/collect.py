@@ -1,9 +1,6 @@
 """What came of runs: the table of a sweep, and the scores of a benchmark over all its folds."""
 
-import csv
-import io
 import json
-import re
 from statistics import mean, stdev
 
 import numpy as np
@@ -14,12 +11,12 @@ from stm_keras.errors import StmKerasError
 from stm_keras.evaluation.history import compare_runs, read_history
 from stm_keras.evaluation.metrics import auroc, balanced_accuracy
 from stm_keras.evaluation.scores import reliability_numbers
+from stm_keras.experiments.queue import exit_codes
 from stm_keras.runs import SPLIT, Run, legs
 from stm_keras.signals import EXIT_CODE
 from stm_keras.terminal import shell
 from stm_keras.training.report import load_predictions
 
-ENDED = re.compile(r"ended with exit code (-?\d{1,9})")
 VALIDATION = ("val_auroc", "val_balanced_accuracy")
 TEST = ("test_auroc", "test_balanced_accuracy")
 # where scans come from and how folds are made of them: other options of the command say it
@@ -36,7 +33,7 @@ def run_state(run, log, queued=None):
         "missing"; int, how often it was started; str, the error it ended with, or "".
     """
     text = log.read_text("utf-8", "replace") if log.is_file() else ""
-    codes = [int(code) for code in ENDED.findall(text)]
+    codes = exit_codes(text)
     errors = [line for line in text.splitlines() if line.startswith("Error: ")]
     if run.done():
         return "done", len(codes), ""
@@ -91,15 +88,6 @@ def _best_first(rows):
     return sorted(rows, key=lambda row: -(row["val_auroc"] or 0))
 
 
-def rows_csv(rows):
-    """Write rows as CSV text."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
 def pool_folds(runs, dataset, seed=0):
     """Score each config and protocol of a benchmark on the test scans of all its folds.
 
@@ -151,7 +139,10 @@ def _pool(folds, done, dataset, digest, seed):
         "fold_numbers": [fold.fold for fold in done],
         "command": repeat_command(folds, done, runs[0], environments[0]),
         "epochs": [len(run.epochs()) for run in runs],
-        "seconds": [_seconds(run) for run in runs],
+        "seconds": [  # of all epochs of all trainings of a run
+            round(sum(e["seconds"] for each in run.trainings() for e in each.epochs()), 1)
+            for run in runs
+        ],
         "backend": sorted({leg["backend"] for leg in all_legs}),
         "devices": sorted({", ".join(leg["devices"]) for leg in all_legs}),
         "precision": sorted({each["precision"] for each in environments}),
@@ -204,19 +195,12 @@ def pool_splices(runs, dataset, seed=0, progress=None):
     return {key: summarise(group, seed) for key, group in parts.items()}
 
 
-def _seconds(run):
-    """Add up the seconds of all epochs of all trainings of a run."""
-    epochs = [epoch for training in run.trainings() for epoch in training.epochs()]
-    return round(sum(epoch["seconds"] for epoch in epochs), 1)
-
-
 def _mean_trust(runs):
     """Average over folds what the runs say of abstention, unknown surfaces and changes."""
     numbers = {}
     for run in runs:
-        for name, value in reliability_numbers(
-            run.read_json("evaluation.json") or {}
-        ).items():
+        scores = run.read_json("evaluation.json") or {}
+        for name, value in reliability_numbers(scores).items():
             numbers.setdefault(name, []).append(value)
     return {name: float(np.mean(values)) for name, values in numbers.items()}
 

@@ -275,20 +275,15 @@ def benchmark_runs(
 
 
 def read_values(text):
-    """Read `section.key=1,2,3` of `--grid`: tuple of str and tuple of values.
-
-    Raises:
-        UsageError: It is something else.
-    """
+    """Read `section.key=1,2,3` of `--grid`, or raise a `UsageError`: str and tuple of values."""
     key, values = _split_key(text, "`--grid` takes section.key=value,value.")
     return key, tuple(map(parse_value, _split_values(values)))
 
 
 def read_space(text):
-    """Read `section.key=low:high`, `low:high:log` or `one,other` as key and dict for a `Range`.
+    """Read `section.key=low:high`, `low:high:log` or `one,other`, or raise a `UsageError`.
 
-    Raises:
-        UsageError: It is something else.
+    Returns a tuple of str, the key, and dict for a `Range`.
     """
     usage = "`--space` takes section.key=low:high, low:high:log or value,value."
     key, values = _split_key(text, usage)
@@ -315,11 +310,7 @@ def _split_values(text):
 
 
 def read_variant(text):
-    """Read "name:section.key=value,section.key=value" as name and tuple of settings.
-
-    Raises:
-        UsageError: It is something else.
-    """
+    """Read "name:section.key=value,..." as name and settings, or raise a `UsageError`."""
     name, colon, settings = text.partition(":")
     parts = tuple(re.split(r",(?=[a-z_]+[.=])", settings))  # not inside a list
     if not colon or not re.fullmatch(r"[A-Za-z0-9._-]+", name) or not all(parts):

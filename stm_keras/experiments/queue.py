@@ -10,6 +10,7 @@ logs/          a log for each job, by its name
 import contextlib
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import ClassVar
 
@@ -69,26 +71,19 @@ class JobFolder(JsonFolder):
             StmKerasError: SLURM refuses.
         """
         ids = {}
-        arrays = submit_arrays(
-            self.path,
-            lines,
-            concurrent,
-            options,
-            max_array_size(),
-            self.active_arrays(concurrent),
-            sbatch,
-        )
-        for job, first, at_once, chosen in arrays:
+        for job, first, at_once, chosen in self.send_arrays(lines, concurrent, options):
             array = {"job": job, "first": first, "names": names, "at_once": at_once}
             self.write_json(JOBS, [*self.arrays(), array])
             ids |= {names[line]: f"{job}_{line - first}" for line in chosen}
         return ids
 
-    def active_arrays(self, concurrent):
-        """Ask SLURM which arrays are not over, and how many jobs of each may run: dict."""
+    def send_arrays(self, lines, concurrent, options=(), send=None):
+        """Queue lines beside the arrays that are not over, as `submit_arrays` does."""
         limits = {a["job"]: a.get("at_once", concurrent) for a in self.arrays()}
-        active = Counter(job for job, _, _ in active_jobs()) if limits else {}
-        return {job: min(limits[job], n) for job, n in active.items() if job in limits}
+        counts = Counter(job for job, _, _ in active_jobs()) if limits else {}
+        active = {job: min(limits[job], n) for job, n in counts.items() if job in limits}
+        size, send = max_array_size(), send or sbatch
+        return submit_arrays(self.path, lines, concurrent, options, size, active, send)
 
     def queued(self):
         """Ask SLURM which lines are not over: dict of name to `QueuedJob`."""
@@ -132,14 +127,11 @@ def submit_arrays(folder, lines, concurrent, options, max_size, active, send):
 
 def array_text(numbers):
     """Write the numbers of an array as sbatch takes them: [0, 1, 2, 5] is "0-2,5"."""
-    parts, numbers = [], sorted(numbers)
-    start = last = numbers[0]
-    for number in [*numbers[1:], None]:
-        if number is not None and number == last + 1:
-            last = number
-            continue
-        parts.append(str(start) if start == last else f"{start}-{last}")
-        start = last = number
+    parts = []
+    # what follows one another is as far from its place in the list
+    for _, pairs in groupby(enumerate(sorted(numbers)), lambda pair: pair[1] - pair[0]):
+        run = [number for _, number in pairs]
+        parts.append(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}")
     return ",".join(parts)
 
 
@@ -161,11 +153,9 @@ def start_after(options, jobs):
 
 def max_array_size():
     """Ask SLURM how many numbers an array may have; 1001 where it does not say."""
-    for line in ask_slurm(["scontrol", "show", "config"]).splitlines():
-        key, _, value = line.partition("=")
-        if key.strip() == "MaxArraySize" and value.strip().isdigit():
-            return max(int(value), 1)
-    return 1001
+    text = ask_slurm(["scontrol", "show", "config"])
+    found = re.search(r"^\s*MaxArraySize\s*=\s*(\d+)\s*$", text, re.MULTILINE)
+    return max(int(found[1]), 1) if found else 1001
 
 
 def require_sbatch():
@@ -270,6 +260,11 @@ def run_all(tasks, at_once=1):
                     with contextlib.suppress(OSError):
                         process.terminate()
             raise
+
+
+def exit_codes(log):
+    """Return the exit code of each process that ended, from the text of a log: list of int."""
+    return [int(code) for code in re.findall(r"ended with exit code (-?\d{1,9})", log)]
 
 
 def run_missing(runs, at_once=1):

@@ -8,13 +8,11 @@ mean over seeds: test scans choose nothing. A worker that is killed takes up its
 import json
 import logging
 import random
-import signal
-import subprocess
 
 from stm_keras.errors import StmKerasError, require
 from stm_keras.evaluation.history import compare_runs, read_history
 from stm_keras.experiments.plan import trial_runs
-from stm_keras.experiments.queue import start
+from stm_keras.experiments.queue import Task, exit_codes, run_all
 from stm_keras.signals import EXIT_CODE, Preempted, watched
 from stm_keras.untrusted import parse_json
 
@@ -54,11 +52,7 @@ def work(folder, sweep, worker):
 
 
 def open_study(folder, sweep, worker=0):
-    """Open what the workers of a search share: an `optuna.Study`.
-
-    Raises:
-        MissingExtraError: Optuna is not installed.
-    """
+    """Open what the workers share: an `optuna.Study`; `MissingExtraError` without Optuna."""
     optuna = require("optuna", "search")
     journal = require("optuna.storages.journal", "search")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -118,31 +112,13 @@ def _train_and_score(folder, sweep, number, settings):
     """Train the runs of a trial and return their mean score, or None where one failed."""
     scores = []
     for run in trial_runs(sweep, folder.path, number, settings):
-        log = folder.log(run.name)
-        if not run.done():
-            with log.open("a", encoding="utf-8") as file:
-                code = _wait(start(run.arguments(), file))
-                file.write(f"ended with exit code {code}\n")
-            if code == EXIT_CODE:
+        task = Task(run.name, run.arguments(), folder.log(run.name), run.done)
+        if not run.done() and run_all([task]) != [True]:
+            if exit_codes(task.log.read_text("utf-8", "replace"))[-1] == EXIT_CODE:
                 raise Preempted("SIGTERM")
-        if not run.done():
-            logger.info(f"{run.name}: failed, see {log}")
             return None
         score = compare_runs({run.name: read_history(run.path)})[0].get("val_auroc")
         if score is None:
             raise StmKerasError(f"{run.name}: has no validation AUROC to search by.")
         scores.append(score)
     return sum(scores) / len(scores)
-
-
-def _wait(process):
-    """Wait for a run; where this process is asked to stop, so is the run."""
-    try:
-        return process.wait()
-    except BaseException:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(timeout=300)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        raise

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from pydantic import RootModel
+
 from stm_keras.config import differences, dump_config, load_config
 from stm_keras.errors import ConfigError, InputError, OutputError, UsageError
 from stm_keras.experiments.plan import (
@@ -21,7 +23,7 @@ from stm_keras.experiments.plan import (
     trial_runs,
 )
 from stm_keras.experiments.queue import JobFolder
-from stm_keras.files import check_folder
+from stm_keras.files import check_folder, is_foreign
 from stm_keras.runs import JsonFolder
 
 SWEEP = "sweep.json"
@@ -33,15 +35,13 @@ class SweepFolder(JsonFolder):
     """The folder of a sweep."""
 
     kind: ClassVar[str] = "the folder of a sweep"
+    records: ClassVar[dict] = {SWEEP: RootModel[dict]}
+    names: ClassVar[tuple] = FILES
 
     @property
     def jobs(self):
         """The same folder as one of jobs."""
         return JobFolder(self.path)
-
-    def files(self):
-        """Return the paths of what makes up a sweep, there or not: list of `Path`."""
-        return [self.file(name) for name in FILES]
 
     def exists(self):
         """Tell whether the folder holds a sweep."""
@@ -55,7 +55,11 @@ class SweepFolder(JsonFolder):
         """
         if not self.exists():
             raise InputError(f"{self.path}: is not a sweep (no {SWEEP}).")
-        table = {**self._request(), "config": str(self.file("config.toml")), "settings": ()}
+        table = {
+            **self.read_json(SWEEP),
+            "config": str(self.file("config.toml")),
+            "settings": (),
+        }
         try:
             return make_sweep(table)
         except ConfigError as error:
@@ -73,7 +77,7 @@ class SweepFolder(JsonFolder):
             request["data"] = str(Path(sweep.data).resolve())
         base = base_config(sweep)
         if self.exists() and self._started():
-            before = self._request()
+            before = self.read_json(SWEEP)
             ignored = {"config", "settings", *QUEUE_SETTINGS}
             changed = [
                 key
@@ -87,7 +91,7 @@ class SweepFolder(JsonFolder):
                     "Choose another --output, or go on with it: stm-keras submit "
                     f"{self.path}"
                 )
-        elif not self.exists() and self.path.is_dir() and any(self.path.iterdir()):
+        elif is_foreign(self.path, SWEEP):
             raise OutputError(
                 f"{self.path}: is not empty and not a sweep. Choose another --output."
             )
@@ -95,12 +99,6 @@ class SweepFolder(JsonFolder):
             check_folder(folder)
         self.write_text("config.toml", dump_config(base))
         self.write_json(SWEEP, request)
-
-    def _request(self):
-        table = self.read_json(SWEEP)
-        if not isinstance(table, dict):
-            raise InputError(f"{self.file(SWEEP)}: is damaged (not an object).")
-        return table
 
     def _started(self):
         """Tell whether any job was queued or run: until then a sweep may be corrected."""

@@ -6,8 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from stm_keras.data.preprocess import has_signal, scale_lines, standardise_lines
-from stm_keras.data.resample import LineResampler, aspect_of, resample_line
+from stm_keras.data.preprocess import (
+    has_signal,
+    resample_pixels,
+    scale_lines,
+    standardise_lines,
+)
+from stm_keras.data.resample import LineResampler, aspect_of
 from stm_keras.errors import InputError, MismatchError, UsageError
 from stm_keras.evaluation.changes import DELAY, REFRACTORY, ChangeTracker
 from stm_keras.inference.predictor import Predictor
@@ -144,7 +149,8 @@ class LineStream:
             self._unknown_size = unknown_size(self.metadata, self.size, len(heights))
         if not self._resampler.complete:
             self._usable.append(number)
-        rows = self._resampler.push(resample_line(heights, self.metadata["pixels"]))
+        narrow = resample_pixels(heights, self.metadata["pixels"], "float64")
+        rows = self._resampler.push(narrow)
         if rows:
             return self._take(rows, number)
         if self._verdict is None:  # a first answer, replaced by the next line's

@@ -95,9 +95,9 @@ def split_run_data(config, dataset):
             "The data names no sessions, so scans are grouped by likeness: duplicates stay "
             "in one part. Scores may still be optimistic; add a `session` array."
         )
-        from stm_keras.data.duplicates import duplicate_groups
+        from stm_keras.data.duplicates import find_duplicates
 
-        groups = duplicate_groups(dataset.images, dataset.lines)
+        groups = find_duplicates(dataset.images, dataset.lines).groups
     try:
         split = split_dataset(
             dataset,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stm_keras.data import matching
-from stm_keras.data.duplicates import KINDS, duplicate_groups, find_duplicates
+from stm_keras.data.duplicates import KINDS, find_duplicates
 from stm_keras.data.load import load_dataset
 from stm_keras.data.preprocess import resample_pixels, resample_scan, standardise_lines
 from stm_keras.errors import DatasetError
@@ -109,12 +109,12 @@ def test_groups_join_copies_of_copies():
     assert (0, 3) not in set(
         zip(result.first.tolist(), result.second.tolist(), strict=True)
     )
-    np.testing.assert_array_equal(duplicate_groups(images), [0, 0, 0, 0, 1])
+    np.testing.assert_array_equal(find_duplicates(images).groups, [0, 0, 0, 0, 1])
 
 
 def test_constant_scans_are_nobodys_duplicates():
     images = np.stack([np.full((128, 128), 3.0), np.full((128, 128), 3.0), SCAN])
-    np.testing.assert_array_equal(duplicate_groups(images), [0, 1, 2])
+    np.testing.assert_array_equal(find_duplicates(images).groups, [0, 1, 2])
 
 
 def test_scans_with_few_structured_lines_are_no_near_duplicates():
@@ -122,7 +122,7 @@ def test_scans_with_few_structured_lines_are_no_near_duplicates():
     images[0, 60:66] = SCAN[60:66]
     images[1, 60:66] = 2 * SCAN[60:66]
     images[2, 60:66] = SCAN[60:66]
-    np.testing.assert_array_equal(duplicate_groups(images), [0, 1, 0])
+    np.testing.assert_array_equal(find_duplicates(images).groups, [0, 1, 0])
 
 
 def test_lines_that_were_not_recorded_do_not_count():
@@ -131,25 +131,25 @@ def test_lines_that_were_not_recorded_do_not_count():
     second[80:] = np.nan
     images = np.stack([first, *OTHERS[:2], second])
     np.testing.assert_array_equal(
-        duplicate_groups(images, [80, 128, 128, 80]), [0, 1, 2, 0]
+        find_duplicates(images, [80, 128, 128, 80]).groups, [0, 1, 2, 0]
     )
 
 
 def test_other_sizes_than_128_and_oblong_scans():
     images = np.stack([surface(seed, 96, 160) for seed in range(5)])
     images = np.concatenate([images, images[2:3, ::-1], images[4:, :, ::-1]])
-    np.testing.assert_array_equal(duplicate_groups(images), [0, 1, 2, 3, 4, 2, 4])
+    np.testing.assert_array_equal(find_duplicates(images).groups, [0, 1, 2, 3, 4, 2, 4])
 
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_hardly_any_scans(count):
-    np.testing.assert_array_equal(duplicate_groups(OTHERS[:count]), np.arange(count))
+    np.testing.assert_array_equal(find_duplicates(OTHERS[:count]).groups, np.arange(count))
 
 
 def test_a_last_block_of_one_scan(monkeypatch):
     monkeypatch.setattr("stm_keras.data.duplicates._BLOCK", 3)
     images = np.concatenate([OTHERS[:6], OTHERS[5:6, ::-1]])
-    np.testing.assert_array_equal(duplicate_groups(images), [0, 1, 2, 3, 4, 5, 5])
+    np.testing.assert_array_equal(find_duplicates(images).groups, [0, 1, 2, 3, 4, 5, 5])
 
 
 def test_images_are_read_block_by_block():
@@ -163,7 +163,7 @@ def test_images_are_read_block_by_block():
             return block
 
     images = Lazy()
-    np.testing.assert_array_equal(duplicate_groups(images), np.arange(300))
+    np.testing.assert_array_equal(find_duplicates(images).groups, np.arange(300))
     assert images.longest == 128
 
 

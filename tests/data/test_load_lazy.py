@@ -249,4 +249,4 @@ class Blocks:
     def blocks(self):
         for start in range(0, len(self.images), 2):
             scans = slice(start, min(start + 2, len(self.images)))
-            yield scans, slice(None), self.images[scans]
+            yield scans, self.images[scans]

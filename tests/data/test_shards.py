@@ -141,7 +141,7 @@ def test_few_files_are_open_at_a_time(folder, monkeypatch):
     order = np.random.default_rng(0).permutation(SCANS)
     for scan in order:
         np.testing.assert_array_equal(dataset.images[scan], made_up().images[scan])
-    assert dataset.images.files.open_files == 2
+    assert dataset.images.files._file.cache_info().currsize == 2
 
 
 def test_threads_read_at_the_same_time(folder, monkeypatch):

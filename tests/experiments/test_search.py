@@ -8,7 +8,7 @@ import pytest
 from helpers import ONCE
 
 from stm_keras.errors import MissingExtraError
-from stm_keras.experiments import search
+from stm_keras.experiments import queue, search
 from stm_keras.experiments.collect import sweep_rows
 from stm_keras.experiments.plan import make_sweep
 from stm_keras.experiments.sweep import SweepFolder
@@ -49,7 +49,7 @@ def folder(tmp_path, monkeypatch):
             [sys.executable, "-c", RUN, *arguments], stdout=log, stderr=log
         )
 
-    monkeypatch.setattr(search, "start", start)
+    monkeypatch.setattr(queue, "start", start)
     sweep = make_sweep({"space": SPACE, "trials": 5, "seeds": 2, "concurrent": 2})
     folder = SweepFolder(tmp_path / "sweep")
     folder.start(sweep)
@@ -91,7 +91,7 @@ def test_a_trial_that_fails_is_noted_and_the_next_is_tried(folder, caplog):
     folder.file("fails").touch()
     sweep = folder.sweep()
     assert search.work(folder, sweep, 0) == 5
-    assert "trial-0000-seed-0: failed, see" in caplog.messages[0]
+    assert "trial-0000-seed-0: failed (1), see" in caplog.messages[0]
     assert search.is_over(folder, sweep)
     assert {row["state"] for row in sweep_rows(folder, sweep, {})} == {"failed", "missing"}
 

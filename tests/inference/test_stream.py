@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 from helpers import ONCE
 
-from stm_keras.data.preprocess import resample_scan, scale_lines, standardise_lines
-from stm_keras.data.resample import LineResampler, fit_heights, lines_of, resample_line
+from stm_keras.data.preprocess import (
+    resample_pixels,
+    resample_scan,
+    scale_lines,
+    standardise_lines,
+)
+from stm_keras.data.resample import LineResampler, fit_heights, lines_of
 from stm_keras.errors import InputError, MismatchError, UsageError
 from stm_keras.inference.predictor import Predictor
 from stm_keras.inference.stream import LineStream
@@ -79,7 +84,7 @@ def test_lines_of_any_length_are_resampled(pixels):
     heights = scan(pixels=pixels)
     one, two = stream(6, size=(8, 6)), stream(6)  # as many lines, whatever the pixels
     for line in heights:
-        assert one.push(line) == two.push(resample_line(line, 8))
+        assert one.push(line) == two.push(resample_pixels(line, 8, "float64"))
 
 
 def test_two_pixels_are_a_straight_line_and_tell_nothing():

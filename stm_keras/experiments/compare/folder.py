@@ -16,35 +16,28 @@ from typing import ClassVar
 
 import numpy as np
 
-from stm_keras.config import Config, differences, dump_config, load_config
-from stm_keras.errors import InputError, OutputError, StmKerasError, UsageError
+from stm_keras.config import differences
+from stm_keras.errors import InputError, OutputError, UsageError
 from stm_keras.experiments.compare.records import (
     Done,
     Failed,
     Material,
     Numbers,
-    PlanFile,
+    Plan,
     Setup,
 )
-from stm_keras.files import LOCK, atomic, check_folder, claimed
+from stm_keras.files import atomic, check_folder, claimed, is_foreign
 from stm_keras.records import Split, check_record
 from stm_keras.runs import JsonFolder
-from stm_keras.untrusted import parse_toml, read_arrays
+from stm_keras.untrusted import read_arrays
 
 PLAN, MATERIAL = "plan.json", "material.json"
-ARRAYS = ("weights.npz", "scans.npz")
+PAGES = ("comparison.json", "comparison.html", "comparison.md")
+RESULTS = (MATERIAL, "split.json", "weights.npz", "scans.npz", *PAGES)
 NUMBERS = tuple(Numbers.model_fields)
 FIXED = tuple(name for name in NUMBERS if name != "seeds")  # more seeds may join
 TIMED_BATCHES = 4  # that timed steps go round
 _FOREIGN = "{}: is not empty and not a comparison. Choose another --output."
-
-
-class Plan(Numbers):
-    """What is compared: a config with `data.path`, setups, and how much is measured."""
-
-    config: Config
-    setups: tuple[Setup, ...]
-    command: str = ""  # that makes this comparison again
 
 
 @dataclass(frozen=True)
@@ -52,12 +45,8 @@ class ComparisonFolder(JsonFolder):
     """The files of a comparison."""
 
     kind: ClassVar[str] = "the folder of a comparison"
-    records: ClassVar[dict] = {PLAN: PlanFile, MATERIAL: Material, "split.json": Split}
-
-    def files(self):
-        """Return the paths of what makes up a comparison, there or not: list of `Path`."""
-        pages = (f"comparison.{suffix}" for suffix in ("json", "html", "md"))
-        return [self.file(name) for name in (PLAN, MATERIAL, "split.json", *ARRAYS, *pages)]
+    names: ClassVar[tuple] = (PLAN, *RESULTS)
+    records: ClassVar[dict] = {MATERIAL: Material, "split.json": Split}
 
     @contextmanager
     def locked(self):
@@ -81,11 +70,13 @@ class ComparisonFolder(JsonFolder):
             OutputError: It holds something else, or cannot be written.
         """
         if not self.file(PLAN).exists():
-            if self.path.is_dir() and any(p.name != LOCK for p in self.path.iterdir()):
+            if is_foreign(self.path, PLAN):
                 raise OutputError(_FOREIGN.format(self.path))
             check_folder(self.path)
         elif overwrite or not self.file(MATERIAL).exists():  # or nothing came of it
-            self._remove_results()
+            self.remove_batches()
+            for path in [*map(self.file, RESULTS), *self.file("parts").glob("*.json")]:
+                path.unlink(missing_ok=True)
         else:
             old = self.plan()
             changed = differences(plan.config, old.config)
@@ -97,22 +88,8 @@ class ComparisonFolder(JsonFolder):
                 )
             setups = tuple(dict.fromkeys((*plan.setups, *old.setups)))
             plan = plan.model_copy(update={"setups": setups})
-        self.write_json(
-            PLAN,
-            {
-                **plan.model_dump(include={*NUMBERS, "command"}),
-                "config": dump_config(plan.config),
-                "sides": [setup.model_dump() for setup in plan.setups],
-            },
-        )
+        self.write_json(PLAN, plan.model_dump(by_alias=True))
         return plan
-
-    def _remove_results(self):
-        self.remove_batches()
-        names = map(self.file, (MATERIAL, "split.json", *ARRAYS))
-        parts = self.file("parts").glob("*.json")
-        for path in [*names, *parts, *self.path.glob("comparison.*")]:
-            path.unlink(missing_ok=True)
 
     def plan(self):
         """Read the `Plan` of the folder.
@@ -120,20 +97,10 @@ class ComparisonFolder(JsonFolder):
         Raises:
             InputError: It holds none, or a damaged one.
         """
-        saved = self.read_json(PLAN, ("config", "sides"))
+        saved = self.read_json(PLAN)
         if saved is None:
             raise InputError(f"{self.path}: is not a comparison (no {PLAN}).")
-        path = self.file(PLAN)
-        try:
-            table = parse_toml(saved["config"], "config")
-            config = load_config(None, list(table.items()))
-        except StmKerasError as error:
-            raise InputError(f"{path}: is damaged ({error})") from None
-        if config.data.path is None:
-            raise InputError(f"{path}: is damaged (its config names no data).")
-        setups = tuple(Setup.model_validate(setup) for setup in saved["sides"])
-        numbers = {key: saved[key] for key in (*NUMBERS, "command") if key in saved}
-        return Plan(config=config, setups=setups, **numbers)
+        return check_record(Plan, saved, self.file(PLAN))
 
     def material(self):
         """Read material.json, or return None."""
@@ -145,7 +112,7 @@ class ComparisonFolder(JsonFolder):
         parts = []
         for path in sorted(self.file("parts").glob("[!.]*.json")):
             part = self._part(path.name)
-            setup = Setup.model_validate(part["side"])
+            setup = Setup(**part["side"])
             if setup not in order or part["name"] != setup.name:
                 raise InputError(f"{path}: is of another comparison.")
             parts.append((order.index(setup), part))
@@ -163,9 +130,10 @@ class ComparisonFolder(JsonFolder):
     def _part(self, name):
         part = self.read_json(f"parts/{name}", ("side", "status"))
         if part is not None:
-            record = Done if part["status"] == "done" else Failed
-            check_record(record, part, self.file("parts", name))
-            part["side"] = Setup.model_validate(part["side"]).model_dump()
+            kind = Done if part["status"] == "done" else Failed
+            part["side"] = check_record(
+                kind, part, self.file("parts", name)
+            ).side.model_dump()
         return part
 
     def run_path(self, setup, seed):

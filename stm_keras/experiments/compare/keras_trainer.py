@@ -13,7 +13,7 @@ from stm_keras.data.preprocess import INPUTS
 from stm_keras.data.split import Split
 from stm_keras.errors import MismatchError
 from stm_keras.experiments.compare.folder import MATERIAL, TIMED_BATCHES, digest
-from stm_keras.experiments.compare.machine import devices_of, versions
+from stm_keras.experiments.compare.machine import devices_of
 from stm_keras.experiments.compare.records import EAGER
 from stm_keras.models import build_model
 from stm_keras.training.network_trees import without_trees
@@ -75,7 +75,6 @@ class KerasTrainer:
                 "logits": sorted({dtype(output.dtype) for output in outputs}),
             },
             "devices": devices_of([*weights, *outputs], devices()[0]),
-            "versions": versions(self.setup.library),
         }
 
     def train(self, count):

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import resource
 import sys
 from datetime import UTC, datetime
@@ -45,11 +46,11 @@ def describe_machine():
 def processor():
     """Return the name of the processor."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
-        return platform.processor() or "unknown processor"
-    names = [line.split(":", 1)[1] for line in lines if line.startswith("model name")]
-    return names[0].strip() if names else "unknown processor"
+        text = ""
+    found = re.search(r"^model name\s*:\s*(.*)", text, re.MULTILINE)
+    return found[1] if found else platform.processor() or "unknown processor"
 
 
 def devices_of(arrays, gpu):

@@ -20,9 +20,7 @@ from stm_keras.runs import Run
 
 logger = logging.getLogger(__name__)
 MERGE = "merge"  # the job that sums up
-NO_WARNING = (
-    "--signal=B:USR1@0"  # a job that reaches its time limit is a row with its reason
-)
+NO_WARNING = "--signal=B:USR1@0"  # at its time limit a job is a row with its reason
 DEVICE_OPTIONS = ("--gres", "--gpus", "-G")  # which that job does not need
 
 
@@ -223,12 +221,10 @@ def _unfinished(folder, plan, setup):
 
 def without_devices(options):
     """Leave out the options for sbatch that ask for GPUs: list of str."""
-    others, skip = [], False
-    for word in options:
-        if skip:
-            skip = False
-        elif word.startswith(DEVICE_OPTIONS):  # its value may be the next word
-            skip = word == "-G" or (word.startswith("--") and "=" not in word)
-        else:
+    others, words = [], iter(options)
+    for word in words:
+        if not word.startswith(DEVICE_OPTIONS):
             others.append(word)
+        elif word == "-G" or (word.startswith("--") and "=" not in word):
+            next(words, None)  # its value
     return others

@@ -2,16 +2,18 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from stm_keras.backend import BACKENDS
-from stm_keras.errors import UsageError
+from stm_keras.config import Config, dump_config, load_config
+from stm_keras.errors import StmKerasError, UsageError
 from stm_keras.records import Count, Record, Share, Text
+from stm_keras.untrusted import parse_toml
 
 REFERENCES = ("native", "native-unmasked", "timm")
 PRECISIONS = ("float32", "mixed_bfloat16")
-JITS = ("auto", "true", "false")
 EAGER = "eager"
+JITS = ("auto", "true", "false", EAGER)
 SHORT = {
     "float32": "",
     "mixed_bfloat16": "bf16",
@@ -28,24 +30,21 @@ Natural = Annotated[int, Field(ge=0, lt=2**31)]
 class Setup(Record, frozen=True):
     """One row of a comparison: a library, and how it computes."""
 
-    library: Literal["tensorflow", "jax", "torch", "native", "native-unmasked", "timm"]
-    precision: Literal["float32", "mixed_bfloat16"] = "float32"
-    jit: Literal["auto", "true", "false", "eager"] = "auto"  # as `train.jit_compile`
+    library: Literal[(*BACKENDS, *REFERENCES)]
+    precision: Literal[PRECISIONS] = "float32"
+    jit: Literal[JITS] = "auto"  # as `train.jit_compile`, or "eager"
 
     @property
-    def name(self):
-        """What the row is called, such as "jax bf16"."""
+    def name(self):  # of the row, such as "jax bf16"
         words = (self.library, SHORT[self.precision], SHORT.get(self.jit, self.jit))
         return " ".join(word for word in words if word)
 
     @property
-    def slug(self):
-        """The name as part of a file name."""
+    def slug(self):  # the name as part of a file name
         return self.name.replace(" ", "-")
 
     @property
-    def uses_keras(self):
-        """Whether it is a backend of Keras and not a reference."""
+    def uses_keras(self):  # or is a reference
         return self.library in BACKENDS
 
     @property
@@ -55,9 +54,7 @@ class Setup(Record, frozen=True):
         return {"precision": self.precision, "jit_compile": jit}
 
 
-class Numbers(Record):
-    """How much is measured."""
-
+class Numbers(Record):  # how much is measured
     steps: Whole = 40  # over which losses are compared
     repeats: Whole = 3  # rounds of timing over all setups
     steps_per_round: Whole = 5
@@ -67,17 +64,29 @@ class Numbers(Record):
     seeds: Whole = 3  # scored runs of a backend
 
 
-class PlanFile(Numbers):
-    """What is compared: plan.json."""
+def _read_config(given):
+    """Return the `Config` of a plan, which is TOML where it was read from plan.json."""
+    try:
+        config = given
+        if isinstance(given, str):
+            config = load_config(None, parse_toml(given, "config").items())
+    except StmKerasError as error:
+        raise ValueError(str(error)) from None
+    if config.data.path is None:
+        raise ValueError("it names no data")
+    return config
 
-    config: Text
-    sides: list[Setup]
-    command: Text = ""
+
+class Plan(Numbers):
+    """What is compared, as plan.json holds it: setups, and a config with `data.path`."""
+
+    model_config = ConfigDict(populate_by_name=True)
+    config: Annotated[Config, BeforeValidator(_read_config), PlainSerializer(dump_config)]
+    setups: tuple[Setup, ...] = Field(alias="sides", strict=False)
+    command: Text = ""  # that makes this comparison again
 
 
-class Material(Record):
-    """What all setups start from: material.json."""
-
+class Material(Record):  # what all setups start from: material.json
     data: Text
     split: Text
     split_note: Text
@@ -122,9 +131,7 @@ class Identity(Record):
     batches: list[Text]
 
 
-class Part(Record):
-    """What a setup measured, or why it did not: parts/SETUP.json."""
-
+class Part(Record):  # what a setup measured, or why it did not: parts/SETUP.json
     side: Setup
     name: Text
     status: Literal["done", "failed"]
@@ -133,9 +140,7 @@ class Part(Record):
     identity: Identity
 
 
-class Failed(Part):
-    """A setup that did not run."""
-
+class Failed(Part):  # a setup that did not run
     reason: Text
 
 
@@ -164,9 +169,7 @@ class Scored(Record):
     epochs: Count
 
 
-class Done(Part):
-    """A setup that ran."""
-
+class Done(Part):  # a setup that ran
     parameters: Count
     weights: Text
     dtypes: dict[Text, Text | list[Text]]
@@ -191,7 +194,7 @@ def plan_setups(backends, precisions, jits, references=()):
     for option, names, known in (
         ("--backends", backends, BACKENDS),
         ("--precision", precisions, PRECISIONS),
-        ("--jit", jits, (*JITS, EAGER)),
+        ("--jit", jits, JITS),
         ("--reference", references, REFERENCES),
     ):
         for name in names:

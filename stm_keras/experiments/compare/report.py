@@ -171,10 +171,8 @@ def plot_losses(rows):
     losses = {row["side"]: row["losses"] for row in rows}
     for row in rows:
         half, compiled = row["precision"] != "float32", row["jit"] != "auto"
-        style = {
-            "color": COLOUR[row["library"]],
-            "ls": {(0, 0): "-", (0, 1): "--", (1, 0): ":", (1, 1): "-."}[half, compiled],
-        }
+        dashes = ("-", "--", ":", "-.")[2 * half + compiled]
+        style = {"color": COLOUR[row["library"]], "ls": dashes}
         steps = np.arange(1, len(row["losses"]) + 1)
         left.plot(steps, row["losses"], lw=1.6, label=escape(row["side"]), **style)
         if row["agrees_with"] in losses:

@@ -147,15 +147,9 @@ def _times(part, clock):
 def spread(values):
     """Sum up repeated measurements: dict of median, quartiles, least, most, and all."""
     values = np.asarray(values, float)
-    low, middle, high = np.percentile(values, (25, 50, 75))
-    return {
-        "median": float(middle),
-        "q1": float(low),
-        "q3": float(high),
-        "min": float(values.min()),
-        "max": float(values.max()),
-        "values": values.tolist(),
-    }
+    quantiles = np.percentile(values, (50, 25, 75, 0, 100)).tolist()
+    names = ("median", "q1", "q3", "min", "max")
+    return {**dict(zip(names, quantiles, strict=True)), "values": values.tolist()}
 
 
 def _difference(one, other):
@@ -219,16 +213,13 @@ def cells(rows):
         else:
             name = [row["side"], row["machine"] or EMPTY]
             body.append([*name, *[EMPTY] * (len(COLUMNS) - 2)])
-    empty = {
-        n
-        for n, title in enumerate(COLUMNS)
-        if title in OPTIONAL and all(line[n] == EMPTY for line in body)
-    }
-    if len({line[1] for line in body} - {EMPTY}) < 2:
-        empty.add(1)  # one machine
-    shown = [n for n in range(len(COLUMNS)) if n not in empty]
-    titles = list(COLUMNS)
-    return [titles[n] for n in shown], [[line[n] for n in shown] for line in body]
+    table, machines = [], {row["machine"] for row in rows} - {None}
+    for title, *column in zip(COLUMNS, *body, strict=True):
+        empty = title in OPTIONAL and set(column) == {EMPTY}
+        if not empty and (title != "machine" or len(machines) > 1):
+            table.append((title, *column))
+    titles, *lines = map(list, zip(*table, strict=True))
+    return titles, lines
 
 
 def failures(rows):

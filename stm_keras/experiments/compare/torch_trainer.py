@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from stm_keras.errors import MissingExtraError
 from stm_keras.experiments.compare.folder import TIMED_BATCHES, digest
-from stm_keras.experiments.compare.machine import devices_of, versions
+from stm_keras.experiments.compare.machine import devices_of
 
 NOT_DECAYED = ("class_token", "positions", "cls_token", "pos_embed")  # nor biases and norms
 EPSILON = 1e-7  # of Keras' AdamW
@@ -15,33 +15,23 @@ EPSILON = 1e-7  # of Keras' AdamW
 class NativeViT(nn.Module):
     """The network of `stm_keras.models.vit` as a PyTorch user would write it.
 
-    A linear tokenizer, a class token, learned positions and `nn.TransformerEncoder`
-    with `norm_first=True`. As in ours, nothing is dropped from the attention weights, and if
-    `masked` no token attends to lines of zeros. Without, PyTorch may choose faster attention.
+    Of a `VitConfig`: a linear tokenizer, a class token, learned positions and
+    `nn.TransformerEncoder` with `norm_first=True`. As in ours, nothing is dropped from the
+    attention weights, and if `masked` no token attends to lines of zeros. Without, PyTorch
+    may choose faster attention.
     """
 
-    def __init__(
-        self,
-        num_classes,
-        *,
-        pixels,
-        max_lines,
-        layers,
-        heads,
-        dim,
-        mlp_dim,
-        dropout=0.1,
-        masked=False,
-    ):
+    def __init__(self, config, num_classes, pixels, max_lines, masked=False):
         super().__init__()
+        dim, dropout = config.dim, config.dropout
         self.tokenizer = nn.Linear(pixels, dim)
         self.class_token = nn.Parameter(0.02 * torch.randn(1, 1, dim))
         self.positions = nn.Parameter(0.02 * torch.randn(max_lines + 1, dim))
         self.dropout = nn.Dropout(dropout)
         block = nn.TransformerEncoderLayer(
             dim,
-            heads,
-            mlp_dim,
+            config.heads,
+            config.mlp_dim,
             dropout,
             activation="gelu",
             layer_norm_eps=1e-6,
@@ -50,7 +40,7 @@ class NativeViT(nn.Module):
         )
         norm = nn.LayerNorm(dim, eps=1e-6)
         self.encoder = nn.TransformerEncoder(
-            block, layers, norm, enable_nested_tensor=False
+            block, config.layers, norm, enable_nested_tensor=False
         )
         for layer in self.encoder.layers:
             layer.self_attn.dropout = 0.0
@@ -71,9 +61,7 @@ class NativeViT(nn.Module):
 class TimmViT(nn.Module):
     """timm's ViT as our network: a patch is a line. It has no mask."""
 
-    def __init__(
-        self, num_classes, *, pixels, max_lines, layers, heads, dim, mlp_dim, dropout=0.1
-    ):
+    def __init__(self, config, num_classes, pixels, max_lines):
         super().__init__()
         try:
             from timm.models.vision_transformer import VisionTransformer
@@ -86,12 +74,12 @@ class TimmViT(nn.Module):
             patch_size=(1, pixels),
             in_chans=1,
             num_classes=num_classes,
-            embed_dim=dim,
-            depth=layers,
-            num_heads=heads,
-            mlp_ratio=mlp_dim / dim,
-            pos_drop_rate=dropout,
-            proj_drop_rate=dropout,
+            embed_dim=config.dim,
+            depth=config.layers,
+            num_heads=config.heads,
+            mlp_ratio=config.mlp_dim / config.dim,
+            pos_drop_rate=config.dropout,
+            proj_drop_rate=config.dropout,
         )
 
     def forward(self, lines):
@@ -206,26 +194,23 @@ class TorchTrainer:
         self.material = folder.material()
         self.initial = folder.weights()
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.gpu = (
-            f"gpu: {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-        )
+        on_gpu = self.device.type == "cuda"
+        self.gpu = f"gpu: {torch.cuda.get_device_name()}" if on_gpu else ""
         self.compiled = setup.jit == "true"
-        self.network, self.step = self._build(plan.config.model.dropout)
+        self.network, self.step = self._build(plan.config.model)
         count = min(plan.steps_per_round, TIMED_BATCHES)
         self.batches = [folder.batch(number) for number in range(count)]
         self.forward = torch.compile(self.network) if self.compiled else self.network
 
-    def _build(self, dropout):
+    def _build(self, vit):
         """Make the network with the initial weights, and what trains it for a step."""
         config, given = self.plan.config, self.material
         torch.manual_seed(config.seed)
-        sizes = config.model.model_dump(exclude={"name", "tokenizer", "positions"})
-        sizes |= {"dropout": dropout, "max_lines": given["lines"]}
-        sizes |= {"pixels": given["pixels"], "num_classes": len(given["classes"])}
+        sizes = len(given["classes"]), given["pixels"], given["lines"]
         if self.setup.library == "timm":
-            network = TimmViT(**sizes)
+            network = TimmViT(vit, *sizes)
         else:
-            network = NativeViT(**sizes, masked=self.setup.library == "native")
+            network = NativeViT(vit, *sizes, masked=self.setup.library == "native")
         copy_weights(self.initial, network)
         network.to(self.device)
         rates, precision = given["learning_rates"], self.setup.precision
@@ -247,7 +232,6 @@ class TorchTrainer:
                 "logits": ["float32"],  # as the loss takes them
             },
             "devices": devices_of([*weights, logits], self.gpu),
-            "versions": versions(self.setup.library),
         }
 
     def train(self, count):
@@ -264,7 +248,8 @@ class TorchTrainer:
 
     def agree(self):
         """Compute logits, losses of the first steps and logits after them, without dropout."""
-        self.network, self.step = self._build(0.0)
+        vit = self.plan.config.model.model_copy(update={"dropout": 0.0})
+        self.network, self.step = self._build(vit)
         scans = self.folder.scans()
         before = self._logits(self.network, scans).ravel().tolist()
         steps = range(self.plan.steps)

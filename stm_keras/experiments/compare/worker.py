@@ -15,12 +15,11 @@ from pathlib import Path
 
 from stm_keras.errors import StmKerasError, TrainingError, require
 from stm_keras.experiments.compare.folder import ComparisonFolder
-from stm_keras.experiments.compare.machine import peak_memory
+from stm_keras.experiments.compare.machine import peak_memory, versions
 from stm_keras.experiments.compare.records import SCORES, Setup
 from stm_keras.runs import Run
 from stm_keras.terminal import progress_on_stderr
 
-SOURCES = Path(__file__).resolve().parents[3]
 ENVIRONMENT = {  # several processes share a card: none may take all of its memory
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
     "TF_FORCE_GPU_ALLOW_GROWTH": "true",
@@ -45,8 +44,6 @@ class Process:
         if cores == 1:
             flags = os.environ.get("XLA_FLAGS", "")
             environment["XLA_FLAGS"] = f"{flags} {ONE_THREAD}".strip()
-        paths = [str(SOURCES), os.environ.get("PYTHONPATH", "")]
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         with self.log.open("a", encoding="utf-8") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "stm_keras.experiments.compare.worker"],
@@ -160,6 +157,7 @@ class Worker:
         self.trainer.predict()
         return {
             **description,
+            "versions": versions(self.setup.library),
             "seconds": {"import": imported - start, "build": built - imported},
             "first_step": first,
         }

@@ -9,9 +9,9 @@ from helpers import FEW_LINES, ONCE
 from stm_keras.config import load_config
 from stm_keras.errors import MismatchError, TrainingError
 from stm_keras.experiments.compare import measure
-from stm_keras.experiments.compare.folder import ComparisonFolder, Plan, digest
+from stm_keras.experiments.compare.folder import ComparisonFolder, digest
 from stm_keras.experiments.compare.keras_trainer import prepare
-from stm_keras.experiments.compare.records import Setup
+from stm_keras.experiments.compare.records import Plan, Setup
 from stm_keras.experiments.compare.worker import Worker
 from stm_keras.runs import Run
 

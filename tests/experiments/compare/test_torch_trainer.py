@@ -8,10 +8,12 @@ import pytest
 from helpers import ONCE
 
 from stm_keras.models import vit
+from stm_keras.settings import VitConfig
 
 pytestmark = ONCE  # no backend changes what is tested here
 
-SIZES = {"pixels": 5, "max_lines": 7, "layers": 2, "heads": 3, "dim": 12, "mlp_dim": 20}
+SIZES = {"layers": 2, "heads": 3, "dim": 12, "mlp_dim": 20}
+CONFIG = VitConfig(**SIZES)
 
 
 def drawn_weights(model, rng):
@@ -26,8 +28,8 @@ def test_native_network_is_ours_in_plain_pytorch(masked):
     torch = pytest.importorskip("torch")
     from stm_keras.experiments.compare.torch_trainer import NativeViT, copy_weights
 
-    model = vit(4, **SIZES)
-    network = NativeViT(4, **SIZES, masked=masked).eval()
+    model = vit(4, pixels=5, max_lines=7, **SIZES)
+    network = NativeViT(CONFIG, 4, 5, 7, masked=masked).eval()
     assert sum(weight.numel() for weight in network.parameters()) == model.count_params()
     rng = np.random.default_rng(0)
     copy_weights(drawn_weights(model, rng), network)
@@ -46,7 +48,7 @@ def test_native_step_learns_and_spares_what_must_not_decay():
     from stm_keras.settings import TrainConfig
 
     torch.manual_seed(0)
-    network = NativeViT(4, **SIZES)
+    network = NativeViT(CONFIG, 4, 5, 7)
     settings = TrainConfig(learning_rate=0.1, weight_decay=0.5)
     step = native_step(network, settings, [0.001 * n for n in range(1, 101)])
     rng = np.random.default_rng(0)
@@ -73,8 +75,8 @@ def test_timm_network_is_ours_on_whole_scans():
     pytest.importorskip("timm")
     from stm_keras.experiments.compare.torch_trainer import TimmViT, copy_weights
 
-    model = vit(4, **SIZES)
-    network = TimmViT(4, **SIZES).eval()
+    model = vit(4, pixels=5, max_lines=7, **SIZES)
+    network = TimmViT(CONFIG, 4, 5, 7).eval()
     assert sum(weight.numel() for weight in network.parameters()) == model.count_params()
     rng = np.random.default_rng(0)
     copy_weights(drawn_weights(model, rng), network)
@@ -93,4 +95,4 @@ def test_without_timm_one_is_told_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm.models.vision_transformer", None)
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(MissingExtraError, match=r"timm cannot .* Run: pip install timm"):
-        TimmViT(4, **SIZES)
+        TimmViT(CONFIG, 4, 5, 7)
