@@ -76,17 +76,11 @@ def read(path):
     copy = OnnxPredictor.load(path)
 
     def run(scans):
-        answers = {name: [] for name in copy.head_names}
-        for scan in scans:
-            cache = copy.start_scan()
-            for line in scan:
-                logits, cache = copy.step(line[None, None], cache)
-                for name, values in logits.items():
-                    answers[name].append(values[0])
-        return {
-            name: np.reshape(values, (*scans.shape[:2], -1))
-            for name, values in answers.items()
-        }
+        cache, answers = copy.start_scan(), []
+        for line in scans[0]:
+            logits, cache = copy.step(line[None, None], cache)
+            answers.append(logits)
+        return {n: np.stack([each[n] for each in answers], 1) for n in copy.head_names}
 
     return run
 

@@ -10,7 +10,7 @@ import contextlib
 
 import numpy as np
 
-from stm_keras.export.common import MAX_BATCH, fixed_network, head_names, in_batches
+from stm_keras.export.common import MAX_BATCH, fixed_network, head_names
 from stm_keras.export.onnx_graph import OPSET, put_facts
 
 
@@ -54,7 +54,7 @@ def read(path):
         outputs = copy.session.run(None, {"lines": np.asarray(scans, np.float32)})
         return dict(zip(heads, outputs, strict=True))
 
-    return lambda scans: in_batches(run, scans)
+    return run
 
 
 @contextlib.contextmanager
