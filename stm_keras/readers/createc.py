@@ -10,6 +10,7 @@ current with the factor of Z, and integers with a further 1/65536.)
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -54,23 +55,14 @@ def parse(path: Path, data: bytes) -> ScanFile:
     factors = _factors(header, volt)
     order, sweeps = _order(header, count)
     complete = (number(header.get("imageyposmax")) or 0) > lines  # the next line to scan
+    line_time = header_value(header.get("sec/line:"))
     images = []
-    for (name, direction), heights in zip(
-        order, block.reshape(count, lines, pixels), strict=True
-    ):
+    stored = block.reshape(count, lines, pixels)
+    for (name, direction), heights in zip(order, stored, strict=True):
         factor, unit = factors.get(name.split()[-1], factors["other"])
-        images.append(
-            Image(
-                heights=heights,
-                factor=factor,
-                channel=name,
-                unit=unit,
-                direction=direction,
-                slow=slow,
-                valid=None if complete else zero_filled(heights),
-                line_time=header_value(header.get("sec/line:")),
-            )
-        )
+        image = Image(heights, name, unit, direction, slow, factor=factor)
+        valid = None if complete else zero_filled(heights)
+        images.append(replace(image, valid=valid, line_time=line_time))
     off = header.get("chmode") == "1" or header.get("fboff") == "1"
     note = f"each line was scanned {sweeps} times; P2 is the second"
     return ScanFile(

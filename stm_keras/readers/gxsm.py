@@ -65,22 +65,16 @@ def parse(path: Path, data: bytes) -> ScanFile:
     slow = {"topdown": "down", "bottomup": "up"}.get(control.replace("-", "").strip())
     width, height = _scalar(variables, "rangex"), _scalar(variables, "rangey")
     speed = next((s for s in (_scalar(variables, k) for k in SPEEDS) if s), None)
-    image = Image(
-        heights=stored[:, ::-1] if mirror else stored,
-        factor=factor,
-        channel=channel_of(_label(attributes))[0],
-        unit=unit,
-        direction=direction,
-        slow=slow,
-        valid=zero_filled(stored),
-        line_time=width / speed if width and speed else None,
-    )
+    channel = channel_of(_label(attributes))[0]
+    heights, valid = stored[:, ::-1] if mirror else stored, zero_filled(stored)
+    time = width / speed if width and speed else None
+    biases = (_scalar(variables, name) for name in BIASES)
     return ScanFile(
-        images=(image,),
-        size=(width * ANGSTROM, height * ANGSTROM) if width and height else None,
-        bias=next(
-            (b for b in (_scalar(variables, k) for k in BIASES) if b is not None), None
+        images=(
+            Image(heights, channel, unit, direction, slow, valid, time, factor=factor),
         ),
+        size=(width * ANGSTROM, height * ANGSTROM) if width and height else None,
+        bias=next((bias for bias in biases if bias is not None), None),
         setpoint=_setpoint(variables),
         angle=_scalar(variables, "alpha"),
     )

@@ -67,19 +67,18 @@ def names_of(group: "h5py.Group", attributes: bool = False) -> list:  # noqa: F8
     from h5py import h5, h5a, h5g
 
     names, creation = [], group.id.get_create_plist()
-    if attributes:
-        tracked = creation.get_attr_creation_order()
-    else:
-        tracked = isinstance(group.id, h5g.GroupID) and creation.get_link_creation_order()
-    index = h5.INDEX_CRT_ORDER if tracked else h5.INDEX_NAME
 
     def take(name, *_):
         names.append(name)
         return len(names) >= LINKS or None
 
     if attributes:
+        tracked = creation.get_attr_creation_order()
+        index = h5.INDEX_CRT_ORDER if tracked else h5.INDEX_NAME
         h5a.iterate(group.id, take, index_type=index, order=h5.ITER_NATIVE)
     else:
+        tracked = isinstance(group.id, h5g.GroupID) and creation.get_link_creation_order()
+        index = h5.INDEX_CRT_ORDER if tracked else h5.INDEX_NAME
         group.id.links.iterate(take, idx_type=index, order=h5.ITER_NATIVE)
     texts = [name.decode("utf-8", "surrogateescape") for name in names]
     return texts if tracked else sorted(texts)
@@ -187,9 +186,8 @@ def is_plain(kind: "h5py.h5t.TypeID") -> bool:  # noqa: F821
     from h5py import h5t
 
     most = {h5t.INTEGER: 8, h5t.FLOAT: 8, h5t.ENUM: 1}  # bytes; a bool is an ENUM
-    return kind.get_class() == h5t.STRING or kind.get_size() <= most.get(
-        kind.get_class(), 0
-    )
+    class_ = kind.get_class()
+    return class_ == h5t.STRING or kind.get_size() <= most.get(class_, 0)
 
 
 def attribute(owner, name, default=None):
@@ -203,12 +201,10 @@ def attribute(owner, name, default=None):
     if name not in owner.attrs:
         return default
     opened = h5a.open(owner.id, name.encode())
-    if not is_plain(opened.get_type()) or opened.get_storage_size() > SMALL:
+    kind = opened.get_type()
+    if not is_plain(kind) or opened.get_storage_size() > SMALL:
         return default
-    if (
-        _is_text(opened.get_type())
-        and math.prod(opened.shape) * longest_text.get() > left()
-    ):
+    if _is_text(kind) and math.prod(opened.shape) * longest_text.get() > left():
         return default
     return owner.attrs[name]
 
@@ -240,10 +236,6 @@ def _attributes(owner):
 
 def text_of(value: object) -> str:
     """Return an attribute or array of letters as str, without what fills it up."""
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace").strip("\0 ")
-    if isinstance(value, str):
-        return value.strip("\0 ")
     parts = [
         item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item)
         for item in np.ravel(value)[:4096]

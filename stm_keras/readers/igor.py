@@ -7,6 +7,7 @@ and the note that a program wrote (Asylum's says nearly all) are all there is.
 import io
 import re
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -77,25 +78,12 @@ def parse(path: Path, data: bytes) -> ScanFile:
     for title, layer in zip(titles, layers, strict=True):
         channel, direction, slow = channel_of(title)
         factor, unit = si_unit(_unit_of(title) or _text(header["dataUnits"]))
-        ways = {"direction": direction, "slow": slow}
-        ways = {key: way for key, way in ways.items() if way}
-        images.append(
-            Image(
-                heights=layer.T[::-1],
-                factor=factor,
-                channel=channel,
-                unit=unit,
-                **{"direction": "forward"} | metadata | ways,
-            )
-        )
-    size = tuple(
-        step * count * factor
-        for step, count, (factor, _) in zip(steps, stored.shape[:2], laterals, strict=True)
-    )
-    return ScanFile(
-        images=tuple(images),
-        size=size if all(unit for _, unit in laterals) else None,
-    )
+        image = Image(layer.T[::-1], channel, unit, factor=factor, **metadata)
+        direction = direction or image.direction or "forward"
+        images.append(replace(image, direction=direction, slow=slow or image.slow))
+    axes = zip(steps, stored.shape[:2], laterals, strict=True)
+    size = tuple(step * count * factor for step, count, (factor, _) in axes)
+    return ScanFile(tuple(images), size=size if all(u for _, u in laterals) else None)
 
 
 def _check_sizes(path, data):

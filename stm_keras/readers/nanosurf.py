@@ -38,7 +38,7 @@ def parse(path: Path, data: bytes) -> ScanFile:
         count = lines * pixels
         check_length(path, count * bits // 8, len(data) - start)
         stored = np.frombuffer(data, DTYPES[bits], count, start).reshape(lines, pixels)
-        start += count * bits // 8
+        start += stored.nbytes
         if lines < FEWEST:
             continue
         stated = (header_value(entry.get("Dim0Range")), header_value(entry["Dim1Range"]))
@@ -74,13 +74,8 @@ def _members(index):
 def _image(entry, stored, bits, group, metadata):
     span, least = number(entry["Dim2Range"]), number(entry["Dim2Min"])
     factor, unit = si_unit(entry.get("Dim2Unit"))
+    channel = channel_of(entry.get("Dim2Name", ""))[0]
     direction = "backward" if "backward" in group.lower() else "forward"
-    return Image(
-        heights=stored,
-        factor=span / 2.0**bits * factor,
-        offset=(0.5 * span + least) * factor,
-        channel=channel_of(entry.get("Dim2Name", ""))[0],
-        unit=unit,
-        valid=zero_filled(stored),
-        **metadata | {"direction": direction},
-    )
+    scale = {"factor": span / 2.0**bits * factor, "offset": (0.5 * span + least) * factor}
+    metadata = {**metadata, "direction": direction, "valid": zero_filled(stored)}
+    return Image(stored, channel, unit, **scale, **metadata)

@@ -159,14 +159,7 @@ def _matrix(path, table, header, name):
     check_shape(path, lines, pixels)
     factor, unit = _unit(table, header)
     channel, direction, slow = channel_of(header.get("channel") or "Z")
-    image = Image(
-        heights=table,
-        factor=factor,
-        channel=channel,
-        unit=unit,
-        direction=direction,
-        slow=slow,
-    )
+    image = Image(table, channel, unit, direction, slow, factor=factor)
     return ScanFile(format=name, images=(image,), size=_size(header))
 
 
