@@ -77,10 +77,10 @@ def sequential(
     whole = [RunningMean(name="running_mean")(tokens)]  # of the scan so far
     if spectra:
         periodic = RunningSpectra(name="spectra")(lines)
-        periodic = kl.BatchNormalization(axis=-1, momentum=0.95, name="norm_spectra")(
-            periodic
+        norm = kl.BatchNormalization(axis=-1, momentum=0.95, name="norm_spectra")
+        periodic = kl.Dense(spectra, activation="relu", name="project_spectra")(
+            norm(periodic)
         )
-        periodic = kl.Dense(spectra, activation="relu", name="project_spectra")(periodic)
         tokens = kl.Concatenate(name="join")([tokens, periodic])
         whole.append(periodic)
     tokens = kl.Dropout(dropout, name="token_dropout")(tokens)
@@ -90,9 +90,8 @@ def sequential(
         whole.append(Recurrent(units, name="recurrent")(tokens))
     elif mixer == "attention":
         for index in range(layers):
-            tokens = CausalBlock(heads, 2 * units, window, dropout, name=f"block_{index}")(
-                tokens
-            )
+            block = CausalBlock(heads, 2 * units, window, dropout, name=f"block_{index}")
+            tokens = block(tokens)
         whole.append(kl.LayerNormalization(epsilon=1e-6, name="norm")(tokens))
     elif mixer != "mean":
         raise ValueError(
@@ -104,9 +103,8 @@ def sequential(
     if lattice or described:
         harmonics = RunningLattice(profile=described, name="lattice")(lines)
     if lattice:
-        tokens = kl.Add(name="mix_lattice")(
-            [tokens, _read_lattice(kl, harmonics, lattice, units)]
-        )
+        read = _read_lattice(kl, harmonics, lattice, units)
+        tokens = kl.Add(name="mix_lattice")([tokens, read])
     tokens = kl.Activation("relu", name="mix_relu")(tokens)
 
     # === Heads ===
@@ -118,13 +116,11 @@ def sequential(
     if trees:
         answer = BoostedTrees(num_classes, trees, name=TREES)(description)
         state = kl.Add(dtype="float32", name="state_and_trees")([state, answer])
-    change = kl.Dense(1, dtype="float32", name="change")(
-        _change_features(channels, width, units)
-    )
+    layer = kl.Dense(1, dtype="float32", name="change")
+    change = layer(_change_features(channels, width, units))
     if surface:
-        tokens = kl.Dense(surface, activation="tanh", dtype="float32", name=SURFACE)(
-            description
-        )
+        layer = kl.Dense(surface, activation="tanh", dtype="float32", name=SURFACE)
+        tokens = layer(description)
     unknown = kl.Dense(1, dtype="float32", name="unknown")(tokens)
     heads = {"state": state, "change": change, "unknown": unknown}
     return keras.Model(lines, heads, name="sequential")
@@ -142,17 +138,11 @@ def _read_lattice(kl, features, width, units):
 def _convolve(features, stem, width, taps, prefix=""):
     """Causal convolutions, each with its norm and ReLU."""
     for index, (share, kernel, stride, dilation) in enumerate(stem):
-        features = CausalConv(
-            round(share * width),
-            kernel,
-            taps,
-            dilation,
-            stride,
-            name=f"{prefix}conv_{index}",
-        )(features)
-        features = keras.layers.BatchNormalization(
-            axis=-1, momentum=0.95, name=f"{prefix}norm_{index}"
-        )(features)
+        filters, name = round(share * width), f"{prefix}conv_{index}"
+        features = CausalConv(filters, kernel, taps, dilation, stride, name=name)(features)
+        name = f"{prefix}norm_{index}"
+        norm = keras.layers.BatchNormalization(axis=-1, momentum=0.95, name=name)
+        features = norm(features)
         features = keras.layers.Activation("relu", name=f"{prefix}relu_{index}")(features)
     return features
 
