@@ -60,9 +60,7 @@ class Batches(keras.utils.PyDataset):
     ):
         super().__init__()
         self.scans = scans
-        self.auxiliary = [
-            (each, max(round(part * batch_size), 1)) for each, part in auxiliary
-        ]
+        self.auxiliary = [(each, max(round(p * batch_size), 1)) for each, p in auxiliary]
         extra = sum(count for _, count in self.auxiliary)
         self.own = max(min(batch_size - extra, len(scans)), 1)  # rows from `scans`
         self.seed = seed
