@@ -51,7 +51,9 @@ def parse(path: Path, data: bytes) -> ScanFile:
     check_length(path, needed, len(raw))
     block = np.frombuffer(raw, dtype, needed // dtype.itemsize)[1:]
     slow = {"1": "down", "2": "up"}.get(header.get("scanymode"))
-    volt = _volt(header, 16 if dtype.kind == "i" else 20)
+    stated = re.match(r"\d+", header.get("dac-type", ""))
+    bits = int(stated.group()) if stated else {"i": 16, "f": 20}[dtype.kind]
+    volt = FULL_SCALE / 2.0 ** min(bits, 64)  # per count of the converters
     factors = _factors(header, volt)
     order, sweeps = _order(header, count)
     complete = (number(header.get("imageyposmax")) or 0) > lines  # the next line to scan
@@ -111,12 +113,6 @@ def _order(header, count):
         name = f"P{sweep + 1} {name}" if sweep else name
         order.append((name, ("forward", "backward")[way]))
     return order, -(-count // (len(chosen) * ways))
-
-
-def _volt(header, bits):
-    """Return V per count of the converters, of so many bits unless the header says it."""
-    stated = re.match(r"\d+", header.get("dac-type", ""))
-    return FULL_SCALE / 2.0 ** min(int(stated.group()) if stated else bits, 64)
 
 
 def _factors(header, volt):

@@ -170,7 +170,14 @@ def _in_scans(pairs):
     topography is there twice. Where none is called a topography, those in metres are.
     """
     named = {frame for frame, image in pairs if image.channel == "Z"}
-    pairs = [(f, image if f in named else _as_topography(image)) for f, image in pairs]
+    pairs = [
+        (frame, replace(image, channel="Z"))
+        if frame not in named
+        and image.unit == "m"
+        and not NOT_HEIGHTS.search(image.channel)
+        else (frame, image)
+        for frame, image in pairs
+    ]
     returned = {  # what was scanned back was scanned forth, too (JPK marks one of the two)
         (frame, image.channel) for frame, image in pairs if image.direction == "backward"
     }
@@ -192,11 +199,6 @@ def _in_scans(pairs):
         key = (frame, min(turn, scans[frame] - 1) if scans[frame] else turn)
         numbered.append(replace(image, index=order.setdefault(key, len(order))))
     return tuple(numbered)
-
-
-def _as_topography(image):
-    heights = image.unit == "m" and not NOT_HEIGHTS.search(image.channel)
-    return replace(image, channel="Z") if heights else image
 
 
 def _unit(field, key):

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.errors import NoImageError, ScanError
-from stm_keras.readers.file_bytes import check_shape
 from stm_keras.readers.hdf5_open import text_of
 from stm_keras.readers.netcdf import finite_number, read_variables, variable_names
 from stm_keras.readers.scan_file import Image, ScanFile, zero_filled
@@ -56,7 +55,6 @@ def parse(path: Path, data: bytes) -> ScanFile:
             "spectroscopy grid. Save one scan per file."
         )
     stored = np.asarray(field)[0, 0]
-    check_shape(path, *stored.shape)
     factor, unit = _scale(variables, attributes)
     direction = _direction(path, variables)
     # Only the RedPitaya's program mirrors backward lines before it stores them.

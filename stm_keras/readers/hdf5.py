@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.errors import NoImageError, ScanError, UnclearError
-from stm_keras.readers.file_bytes import Later, check_shape
+from stm_keras.readers.file_bytes import Later
 from stm_keras.readers.frames import FEWEST, is_dataset, is_tall, number_scans
 from stm_keras.readers.gxsm import OWN_FIELDS
 from stm_keras.readers.hdf5_open import (
@@ -68,8 +68,6 @@ def parse(path: Path, data: bytes) -> ScanFile:
         inside = (child(file, name) for name in names)
         nexus = any(g is not None and "NX_class" in g.attrs for g in (file, *inside))
         names = list(members)[:MOST]
-        for name in names:
-            check_shape(path, *members[name].shape)
         if nexus:
             return _nexus(path, data, known, names)
         images = {name: [_image(path, data, name, members[name])] for name in names}

@@ -14,7 +14,7 @@ import numpy as np
 
 from stm_keras.errors import NoImageError, ScanError, require
 from stm_keras.memory import charge
-from stm_keras.readers.file_bytes import check_length, check_shape
+from stm_keras.readers.file_bytes import check_length
 from stm_keras.readers.metadata import read_metadata
 from stm_keras.readers.scan_file import Image, ScanFile
 from stm_keras.readers.units import channel_of, si_unit
@@ -58,7 +58,6 @@ def parse(path: Path, data: bytes) -> ScanFile:
             f"{path}: is an Igor wave of shape {stored.shape} without channel names: a "
             "spectroscopy grid, not an image. Give a scan file."
         )
-    check_shape(path, stored.shape[1], stored.shape[0])
     if stored.ndim == 2:
         titles, layers = [_text(header["bname"])], [stored]
     else:
@@ -77,7 +76,9 @@ def parse(path: Path, data: bytes) -> ScanFile:
     images = []
     for title, layer in zip(titles, layers, strict=True):
         channel, direction, slow = channel_of(title)
-        factor, unit = si_unit(_unit_of(title) or _text(header["dataUnits"]))
+        asylum = re.search(r"(?:Re)?[Tt]race$", title)  # "Height1Retrace"
+        units = (unit for name, unit in UNITS.items() if asylum and title.startswith(name))
+        factor, unit = si_unit(next(units, None) or _text(header["dataUnits"]))
         image = Image(layer.T[::-1], channel, unit, factor=factor, **metadata)
         direction = direction or image.direction or "forward"
         images.append(replace(image, direction=direction, slow=slow or image.slow))
@@ -100,13 +101,6 @@ def _check_sizes(path, data):
     if min(parts) < 0:
         raise ScanError(f"{path}: is a damaged Igor wave. Copy it again.")
     check_length(path, needed, len(data))
-
-
-def _unit_of(title):
-    """Return the unit of one of Asylum's channels, such as "Height1Retrace"; or None."""
-    if not re.search(r"(?:Re)?[Tt]race$", title):
-        return None
-    return next((unit for name, unit in UNITS.items() if title.startswith(name)), None)
 
 
 def _note(text):

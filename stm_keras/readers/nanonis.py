@@ -65,9 +65,14 @@ def parse(path: Path, data: bytes) -> ScanFile:
             replace(image, line_time=times.get(direction), bias=bias[_pass(name)])
         )
     control, feedback = _controller(header.get("Z-CONTROLLER", ""))
+    size = tuple(header_value(word) for word in header.get("SCAN_RANGE", "").split())
+    if all(value is None for value in size):
+        size = None
+    elif len(size) != 2:
+        size = (math.nan, math.nan)
     return ScanFile(
         images=tuple(images),
-        size=_pair(header.get("SCAN_RANGE", "")),
+        size=size,
         setpoint=quantity(control.get("Setpoint"), "A"),
         angle=header_value(header.get("SCAN_ANGLE")),
         feedback=feedback,
@@ -172,13 +177,6 @@ def _pixels(path, text):
             "are not two whole numbers. Copy it again from the microscope's computer."
         )
     return map(int, words)
-
-
-def _pair(text):
-    values = tuple(header_value(word) for word in text.split())
-    if all(value is None for value in values):
-        return None
-    return values if len(values) == 2 else (math.nan, math.nan)
 
 
 def _warnings(times):

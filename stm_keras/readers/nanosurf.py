@@ -4,6 +4,7 @@ Images are stored from the bottom line up, backward ones already mirrored. Numbe
 header may have a comma. Lines that were not recorded are zeros.
 """
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +30,9 @@ def parse(path: Path, data: bytes) -> ScanFile:
     header = parse_header(data[:end].decode("latin-1"))
     index, settings = header["DataSet"], header.get("DataSet-Info", {})
     start, images, size = end + len(MARK), [], None
-    for group, member in _members(index):
+    for group, member in product(range(min(int(index["GroupCount"]), 100)), range(100)):
         entry = header.get(index.get(f"Gr{group}-Ch{member}", ""))
-        if entry is None:
+        if entry is None or member >= int(index.get(f"Gr{group}-Count", 0)):
             continue
         bits, pixels, lines = (int(entry[k]) for k in ("SaveBits", "Points", "Lines"))
         check_shape(path, lines, pixels)
@@ -63,12 +64,6 @@ def parse_header(text: str) -> dict:
             name, _, value = line.partition("=")
             section[name.strip()] = value.strip()
     return header
-
-
-def _members(index):
-    for group in range(min(int(index["GroupCount"]), 100)):
-        for member in range(min(int(index.get(f"Gr{group}-Count", 0)), 100)):
-            yield group, member
 
 
 def _image(entry, stored, bits, group, metadata):

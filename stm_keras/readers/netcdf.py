@@ -21,7 +21,7 @@ import numpy as np
 
 from stm_keras.errors import NoImageError
 from stm_keras.readers import hdf5_open
-from stm_keras.readers.file_bytes import DAMAGE, Later, check_shape, damage
+from stm_keras.readers.file_bytes import DAMAGE, Later, damage
 from stm_keras.readers.hdf5_open import is_hdf5, open_hdf5, text_of
 from stm_keras.readers.scan_file import Image, ScanFile
 from stm_keras.readers.units import channel_of, positive, si_unit
@@ -54,8 +54,6 @@ def parse(path: Path, data: bytes) -> ScanFile:
             f"{path}: is a netCDF file without an image: no variable has two axes of "
             f"{FEWEST} or more. Give a scan file."
         )
-    for image in images:
-        check_shape(path, *image.heights.shape)
     flags = [
         finite_number(own.get("feedback_active", ())) for _, own, _ in variables.values()
     ]
