@@ -184,16 +184,13 @@ class Checkpoint(keras.callbacks.Callback):
         row["seconds"] = time.perf_counter() - self.start
         row = self.strategy.run_on_first(lambda: row)  # other clocks differ
         logs.update(row)
-        if self.keep == "last" or self._is_best(row):
+        best = best_epoch(self.rows)
+        if self.keep == "last" or best is None or row["val_auroc"] > best["val_auroc"]:
             with averaged(self.model):
                 self.strategy.run_on_copy(lambda m: self.save_best(m, row), self.model)
         self.rows.append(row)
         model = self.model  # read in every process: under JAX they fetch it together
         self.strategy.run_on_first(lambda: self._write(model, epoch))
-
-    def _is_best(self, row):
-        best = best_epoch(self.rows)
-        return best is None or row["val_auroc"] > best["val_auroc"]
 
     def _write(self, model, epoch):
         folder = self.run.file("checkpoints")
