@@ -157,7 +157,8 @@ def export_model(
         difference = common.difference(predictor, read(temporary), form.batch)
         if variant is None:
             common.check(path, difference)
-    result |= {"bytes": size_of(path), "scans": common.NUM_SCANS}
+    sizes = (each.stat().st_size for each in (path, *path.rglob("*")) if each.is_file())
+    result |= {"bytes": sum(sizes), "scans": common.NUM_SCANS}
     return {**result, "largest_difference": difference}
 
 
@@ -237,11 +238,3 @@ def _as_our_errors(path, form, facts):
             f"{path}: this model cannot be written as {form.title} under "
             f"{facts['exported']['backend']} ({reason}). Try another backend or format."
         ) from error
-
-
-def size_of(path):
-    """Return the bytes of a file, or of all files in a folder."""
-    path = Path(path)
-    if path.is_file():
-        return path.stat().st_size
-    return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
