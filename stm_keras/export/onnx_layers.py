@@ -31,11 +31,6 @@ def dropout(graph, layer, value):
     return value
 
 
-def activation(graph, layer, value):
-    """`Activation`."""
-    return activate(graph, layer, value)
-
-
 def relu(graph, layer, value):
     """`ReLU` without slope, limit or threshold."""
     if layer.max_value is not None or layer.negative_slope or layer.threshold:
@@ -302,7 +297,7 @@ def weights(variable):
 
 
 def activate(graph, layer, value):
-    """Write the activation of a layer."""
+    """`Activation`, or that of another layer."""
     name = getattr(layer.activation, "__name__", str(layer.activation))
     if name not in ACTIVATIONS:
         raise MismatchError(
@@ -325,7 +320,7 @@ def _unit_line(graph, line):
 
 
 LAYERS = {
-    "Activation": activation,
+    "Activation": activate,
     "Add": add,
     "BatchNormalization": batch_normalization,
     "BoostedTrees": boosted_trees,

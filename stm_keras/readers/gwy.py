@@ -170,23 +170,16 @@ def _in_scans(pairs):
     topography is there twice. Where none is called a topography, those in metres are.
     """
     named = {frame for frame, image in pairs if image.channel == "Z"}
-    pairs = [
-        (frame, replace(image, channel="Z"))
-        if frame not in named
-        and image.unit == "m"
-        and not NOT_HEIGHTS.search(image.channel)
-        else (frame, image)
-        for frame, image in pairs
-    ]
+    for index, (frame, image) in enumerate(pairs):
+        heights = image.unit == "m" and not NOT_HEIGHTS.search(image.channel)
+        if heights and frame not in named:
+            pairs[index] = frame, replace(image, channel="Z")
     returned = {  # what was scanned back was scanned forth, too (JPK marks one of the two)
         (frame, image.channel) for frame, image in pairs if image.direction == "backward"
     }
-    pairs = [
-        (frame, replace(image, direction="forward"))
-        if image.direction is None and (frame, image.channel) in returned
-        else (frame, image)
-        for frame, image in pairs
-    ]
+    for index, (frame, image) in enumerate(pairs):
+        if image.direction is None and (frame, image.channel) in returned:
+            pairs[index] = frame, replace(image, direction="forward")
     scans = Counter()  # of each frame: as many as it has topographies of one label
     labels = Counter((frame, image.label) for frame, image in pairs)
     for (frame, label), count in labels.items():

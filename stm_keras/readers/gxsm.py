@@ -67,10 +67,9 @@ def parse(path: Path, data: bytes) -> ScanFile:
     heights, valid = stored[:, ::-1] if mirror else stored, zero_filled(stored)
     time = width / speed if width and speed else None
     biases = (_scalar(variables, name) for name in BIASES)
+    image = Image(heights, channel, unit, direction, slow, valid, time, factor=factor)
     return ScanFile(
-        images=(
-            Image(heights, channel, unit, direction, slow, valid, time, factor=factor),
-        ),
+        images=(image,),
         size=(width * ANGSTROM, height * ANGSTROM) if width and height else None,
         bias=next((bias for bias in biases if bias is not None), None),
         setpoint=_setpoint(variables),

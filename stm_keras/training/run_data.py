@@ -94,15 +94,10 @@ def split_run_data(config, dataset):
 
         groups = duplicate_groups(dataset.images, dataset.lines)
     try:
-        split = split_dataset(
-            dataset,
-            protocol=protocol,
-            seed=config.seed,
-            fold=config.data.fold,
-            num_folds=config.data.num_folds,
-            fractions=config.data.fractions,
-            groups=groups,
-        )
+        names = ("fold", "num_folds", "fractions")
+        settings = {name: getattr(config.data, name) for name in names}
+        settings |= {"protocol": protocol, "seed": config.seed, "groups": groups}
+        split = split_dataset(dataset, **settings)
     except DatasetError as error:
         if config.data.path is not None:
             raise

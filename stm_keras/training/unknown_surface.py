@@ -229,10 +229,8 @@ def cross_fit(features, scored, parts, other_parts, lines, seed):
             layer = fit_readout(features, parts != fold, ~left_out, seed)
             held = parts == fold
             for n in lines:
-                of_known, of_other = (
-                    features.known.after(held, n),
-                    features.other.after(left_out, n),
-                )
+                of_known = features.known.after(held, n)
+                of_other = features.other.after(left_out, n)
                 known[n][held, source] = unknown_logits(layer, of_known)
                 other[n][left_out, fold] = unknown_logits(layer, of_other)
                 logits = np.concatenate(inner[fold, n] or [np.zeros(0)])
