@@ -10,7 +10,6 @@ import warnings
 
 import numpy as np
 
-from stm_keras.errors import OutputError
 from stm_keras.inference.verdict import sigmoid, softmax
 from stm_keras.terminal import captured
 
@@ -118,15 +117,6 @@ def probabilities(out):
     heads = out if isinstance(out, dict) else {"state": out}
     heads = {name: np.asarray(logits, np.float32) for name, logits in heads.items()}
     return {n: softmax(v) if n == "state" else sigmoid(v) for n, v in heads.items()}
-
-
-def check(path, difference):
-    """Raise an `OutputError` if a copy differs from the model, also by NaN."""
-    if not difference <= TOLERANCE:
-        raise OutputError(
-            f"{path}: the copy differs from the model by {difference:.1e} in a "
-            f"probability, more than {TOLERANCE:.0e}. Nothing was written."
-        )
 
 
 def facts_text(facts):

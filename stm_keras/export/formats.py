@@ -155,8 +155,11 @@ def export_model(
 
             result["variant"] = variants.write(predictor, temporary, facts, variant, scored)
         difference = common.difference(predictor, read(temporary), form.batch)
-        if variant is None:
-            common.check(path, difference)
+        if variant is None and not difference <= common.TOLERANCE:  # NaN is not, either
+            raise OutputError(
+                f"{path}: the copy differs from the model by {difference:.1e} in a "
+                f"probability, more than {common.TOLERANCE:.0e}. Nothing was written."
+            )
     sizes = (each.stat().st_size for each in (path, *path.rglob("*")) if each.is_file())
     result |= {"bytes": sum(sizes), "scans": common.NUM_SCANS}
     return {**result, "largest_difference": difference}
