@@ -11,6 +11,7 @@ current with the factor of Z, and integers with a further 1/65536.)
 import math
 import re
 from dataclasses import replace
+from itertools import islice, product
 from pathlib import Path
 
 import numpy as np
@@ -104,15 +105,12 @@ def _order(header, count):
     one = header.get("scanxmode", header.get("scanmode", "1")) == "1"
     ways = 1 if one or count % (2 * max(len(chosen), 1)) else 2
     chosen = chosen or range(count // ways)
-    order = []
-    for image in range(count):
-        turn, position = divmod(image, len(chosen))
-        sweep, way = divmod(turn, ways)
-        bit = chosen[position]
+    sweeps, order = -(-count // (len(chosen) * ways)), []
+    for sweep, way, bit in islice(product(range(sweeps), range(ways), chosen), count):
         name = CHANNELS[bit] if bit < len(CHANNELS) else f"channel {bit + 1}"
         name = f"P{sweep + 1} {name}" if sweep else name
         order.append((name, ("forward", "backward")[way]))
-    return order, -(-count // (len(chosen) * ways))
+    return order, sweeps
 
 
 def _factors(header, volt):

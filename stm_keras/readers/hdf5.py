@@ -204,8 +204,8 @@ def _size(group):
 def _attribute(file, symbol, *names):
     for name in names:
         value = attribute(file, name)
+        if isinstance(value, float | np.floating | int | np.integer):
+            return float(value)
         if value is not None:
-            if isinstance(value, float | np.floating | int | np.integer):
-                return float(value)
             return quantity(text_of(value), symbol)
     return None

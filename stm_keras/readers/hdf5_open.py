@@ -9,6 +9,7 @@ import io
 import math
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import count
 
 import numpy as np
 
@@ -101,28 +102,27 @@ def arrays(file: "h5py.File") -> dict:  # noqa: F821
     """
     import h5py
 
-    members, seen, links = {}, set(), 0
-    open_groups = [("", file, iter(names_of(file)))]
-    while open_groups and links < LINKS and len(members) < MOST:
-        prefix, group, names = open_groups[-1]
-        name = next(names, None)
-        if name is None:
-            open_groups.pop()
-            continue
-        links += 1
-        member = child(group, name)
-        if member is None:
-            continue
-        # The address is that of the link. HDF5 itself, asked for that of an object, goes
-        # through all that the object holds, and crashes over a damaged list of parts.
-        address = group.id.links.get_info(name.encode("utf-8", "surrogateescape")).u
-        if address in seen:
-            continue
-        seen.add(address)
-        if isinstance(member, h5py.Dataset) and is_stored(member):
-            members[prefix + name] = member
-        elif isinstance(member, h5py.Group) and len(open_groups) <= DEEPEST:
-            open_groups.append((f"{prefix}{name}/", member, iter(names_of(member))))
+    members, seen, links = {}, set(), count()
+
+    def visit(prefix, group, depth):
+        for name in names_of(group):
+            if len(members) >= MOST or next(links) >= LINKS:
+                return
+            member = child(group, name)
+            if member is None:
+                continue
+            # The address is that of the link. HDF5 itself, asked for that of an object, goes
+            # through all that the object holds, and crashes over a damaged list of parts.
+            address = group.id.links.get_info(name.encode("utf-8", "surrogateescape")).u
+            if address in seen:
+                continue
+            seen.add(address)
+            if isinstance(member, h5py.Dataset) and is_stored(member):
+                members[prefix + name] = member
+            elif isinstance(member, h5py.Group) and depth < DEEPEST:
+                visit(f"{prefix}{name}/", member, depth + 1)
+
+    visit("", file, 0)
     return members
 
 

@@ -58,11 +58,9 @@ def parse(path: Path, data: bytes) -> ScanFile:
             f"{path}: is an Igor wave of shape {stored.shape} without channel names: a "
             "spectroscopy grid, not an image. Give a scan file."
         )
+    titles = [label for label in labels if label][: stored.shape[-1]]
     if stored.ndim == 2:
-        titles, layers = [_text(header["bname"])], [stored]
-    else:
-        titles = [label for label in labels if label][: stored.shape[2]]
-        layers = [stored[..., i] for i in range(len(titles))]
+        titles, stored = [_text(header["bname"])], stored[..., None]
     steps = [abs(float(step)) for step in np.ravel(header["sfA"])[:2]]
     laterals = [si_unit(_text(unit)) for unit in np.asarray(header["dimUnits"])[:2]]
     others = [unit for _, unit in laterals if unit not in ("", "m")]
@@ -74,12 +72,12 @@ def parse(path: Path, data: bytes) -> ScanFile:
     note = _note(_text(wave.get("note", b"")))
     metadata = read_metadata(note, stored.shape[1], stored.shape[0])
     images = []
-    for title, layer in zip(titles, layers, strict=True):
+    for title, layer in zip(titles, stored.transpose(2, 1, 0), strict=False):
         channel, direction, slow = channel_of(title)
         asylum = re.search(r"(?:Re)?[Tt]race$", title)  # "Height1Retrace"
         units = (unit for name, unit in UNITS.items() if asylum and title.startswith(name))
         factor, unit = si_unit(next(units, None) or _text(header["dataUnits"]))
-        image = Image(layer.T[::-1], channel, unit, factor=factor, **metadata)
+        image = Image(layer[::-1], channel, unit, factor=factor, **metadata)
         direction = direction or image.direction or "forward"
         images.append(replace(image, direction=direction, slow=slow or image.slow))
     axes = zip(steps, stored.shape[:2], laterals, strict=True)

@@ -157,10 +157,8 @@ def _images(path, matrix, planned, channel):
         direction, slow = str(trace).split("/")
         stored = picture.data[:lines]
         whole = np.full((lines, points), np.nan)  # row 0 is the bottom
-        if slow == "up":
-            whole[: len(stored)] = stored
-        else:
-            whole[lines - len(stored) :] = stored
+        rest = lines - len(stored)
+        whole[slice(lines - rest) if slow == "up" else slice(rest, lines)] = stored
         stated = str(picture.channel_name_and_unit[1])
         stated = units.get(stated, stated)
         time = raster * points if raster and known else None
@@ -230,14 +228,7 @@ def guess_images(path: Path, planned: int, counts: np.ndarray, channel: str) -> 
     check_shape(path, side, side)
     charge(8 * planned, "the images that it plans")
     frame = np.full((side * across, along, side), np.nan)
-    whole = len(counts) // (along * side)
-    frame[:whole] = counts[: whole * along * side].reshape(-1, along, side)[: len(frame)]
-    rest = counts[whole * along * side :]
-    if len(rest) and whole < len(frame):
-        first = rest[:side]  # the line in which the scan was stopped
-        frame[whole, 0, : len(first)] = first
-        if along == 2:
-            frame[whole, 1, : max(len(rest) - side, 0)] = rest[side:]
+    frame.reshape(-1)[: len(counts)] = counts[: frame.size]
     images = []
     for part, slow in zip(range(across), ("up", "down"), strict=False):
         for way, direction in zip(range(along), ("forward", "backward"), strict=False):

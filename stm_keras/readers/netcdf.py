@@ -125,11 +125,10 @@ def _coordinate(variables, axis, count):
     values, own, _ = variables.get(axis, (None, {}, ()))
     if values is None or values.shape != (count,) or values.dtype.kind not in "fiu":
         return None
-    values = np.asarray(values)
+    values = np.asarray(values, np.float64)
     factor, unit = si_unit(text_of(own.get("units", "m")))
-    if unit != "m" or len(values) < 2 or not np.isfinite(values).all():
-        return None
-    return np.asarray(values, np.float64) * factor
+    fine = unit == "m" and count > 1 and np.isfinite(values).all()
+    return values * factor if fine else None
 
 
 def _span(values):
