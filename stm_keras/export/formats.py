@@ -23,7 +23,7 @@ from stm_keras.files import atomic, atomic_folder
 from stm_keras.inference.find_model import METADATA
 
 if TYPE_CHECKING:
-    from stm_keras.export.variants import Scored
+    from stm_keras.data.dataset import Dataset
     from stm_keras.inference.predictor import Predictor
 
 EVERY_BACKEND = {"tensorflow": (), "jax": (), "torch": ()}
@@ -107,7 +107,7 @@ def export_model(
     kind: str | None = None,
     overwrite: bool = False,
     variant: str | None = None,
-    scored: "Scored | None" = None,
+    scored: "Dataset | None" = None,
 ) -> dict:
     """Write a model as a file for others; compare it before it gets its name.
 
@@ -118,7 +118,7 @@ def export_model(
             else "keras".
         overwrite: Whether an existing file is replaced.
         variant: "float16" or "int8" for smaller files.
-        scored: Scans on which the loss of a variant is measured; it needs them.
+        scored: Labelled scans on which the loss of a variant is measured; it needs them.
 
     Returns:
         `path`, `format`, `bytes`, `scans` compared, `largest_difference` of a probability;

@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,23 +19,8 @@ SMALLEST = 64  # values of an array that is stored in half the bits
 HALVES = {"float32": "float16", "int32": "int16"}  # weights, and indices
 
 
-@dataclass(frozen=True)
-class Scored:
-    """Labelled scans on which the loss of a variant is measured.
-
-    Args:
-        images: Heights, `(scans, lines, pixels)`.
-        labels: int array of shape `(scans,)`.
-        source: Path of the dataset.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    source: str
-
-
 def scored_scans(facts, dataset, indices, data):
-    """Return `Scored` of the scans at `indices`, which may score the model.
+    """Return the `Dataset` of the scans at `indices`, which may score the model.
 
     Raises:
         MismatchError: Model and data do not fit.
@@ -43,12 +28,12 @@ def scored_scans(facts, dataset, indices, data):
     """
     check_classes(facts, dataset.classes, data)
     check_size(facts, dataset.images.shape, data)
-    part = dataset.take(indices)
+    part = replace(dataset.take(indices), source=str(data))
     if len(np.unique(part.labels)) < 2:
         raise DatasetError(
             f"{data}: needs complete scans of at least two classes to measure an AUROC."
         )
-    return Scored(part.images, part.labels, str(data))
+    return part
 
 
 def write(predictor, path, facts, variant, scored):
