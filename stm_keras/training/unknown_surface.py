@@ -9,7 +9,6 @@ thresholds that come from neither (nested cross-fitting).
 The network and the trees stay as they are: classes and their probabilities do not change.
 """
 
-import json
 import logging
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -302,9 +301,16 @@ def _kept(measured):
     for n, scores in measured.items():
         if n in KEPT or n == last:
             left_out = () if n == last else ("by_kind", "by_source")
-            kept[n] = {key: value for key, value in scores.items() if key not in left_out}
-    # rounded wherever a number stands
-    return json.loads(json.dumps(kept), parse_float=lambda text: round(float(text), 4))
+            kept[n] = {k: _rounded(v) for k, v in scores.items() if k not in left_out}
+    return kept
+
+
+def _rounded(value):
+    if isinstance(value, dict):
+        return {key: _rounded(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_rounded(each) for each in value]
+    return round(value, 4) if isinstance(value, float) else value
 
 
 def _known_parts(known, names, seed):
