@@ -220,6 +220,6 @@ def _numbers(arrays, key, count):
     value = arrays.get(key, "")
     if isinstance(value, str) or value.dtype.kind not in "iuf":
         return None
-    return (
-        np.ravel(value).astype(float).tolist() if math.prod(value.shape) == count else None
-    )
+    if math.prod(value.shape) != count:
+        return None
+    return np.ravel(value).astype(float).tolist()

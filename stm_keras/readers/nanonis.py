@@ -184,6 +184,7 @@ def _warnings(times):
     there, back = (believable(line_time=times.get(w))[0]["line_time"] for w in ways)
     if not there or not back or max(there, back) <= 2 * min(there, back):
         return ()
-    return (
-        f"a line took {there:g} s forward and {back:g} s backward: do not compare the two",
+    note = (
+        f"a line took {there:g} s forward and {back:g} s backward: do not compare the two"
     )
+    return (note,)

@@ -184,8 +184,8 @@ class Checkpoint(keras.callbacks.Callback):
         row["seconds"] = time.perf_counter() - self.start
         row = self.strategy.run_on_first(lambda: row)  # other clocks differ
         logs.update(row)
-        best = best_epoch(self.rows)
-        if self.keep == "last" or best is None or row["val_auroc"] > best["val_auroc"]:
+        best = None if self.keep == "last" else best_epoch(self.rows)
+        if best is None or row["val_auroc"] > best["val_auroc"]:
             with averaged(self.model):
                 self.strategy.run_on_copy(lambda m: self.save_best(m, row), self.model)
         self.rows.append(row)
