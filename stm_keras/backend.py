@@ -202,10 +202,9 @@ def devices():
     if name == "jax":
         import jax
 
-        return [
-            "cpu" if each.platform == "cpu" else f"gpu: {each.device_kind}"
-            for each in jax.devices()
-        ][: None if jax.default_backend() != "cpu" else 1]
+        if jax.default_backend() == "cpu":
+            return ["cpu"]
+        return [f"gpu: {each.device_kind}" for each in jax.devices()]
     import torch
 
     if os.environ.get("KERAS_TORCH_DEVICE") == "cpu" or not torch.cuda.is_available():

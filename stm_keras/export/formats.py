@@ -23,7 +23,7 @@ from stm_keras.files import atomic, atomic_folder
 from stm_keras.inference.find_model import METADATA
 
 if TYPE_CHECKING:
-    from stm_keras.export.variants import Scored
+    from stm_keras.data.dataset import Dataset
     from stm_keras.inference.predictor import Predictor
 
 EVERY_BACKEND = {"tensorflow": (), "jax": (), "torch": ()}
@@ -52,71 +52,50 @@ class Format:
         title: Its name for people.
         suffix: What the file's name ends in; "" for a folder.
         needs: Backend to the packages that it needs to write and compare.
-        facts: Where the file holds class names, preprocessing and temperature.
-        reader: What runs the file.
         cannot: Backend to the reason why it cannot write the format.
-        batch: How many scans the file takes at a time.
+        batch: How many scans the file takes at a time, as far as they are compared.
     """
 
     title: str
     suffix: str
     needs: Mapping[str, tuple[str, ...]]
-    facts: str
-    reader: str
     cannot: dict[str, str] = field(default_factory=dict)
-    batch: str = "any"
+    batch: int = common.BATCH
 
 
-IN_FOLDER = f"`{METADATA}` in the folder"
 NOT_TENSORFLOW = "is made from TensorFlow's graph. Add --backend tensorflow"
 NOT_TORCH = "is a program of torch. Add --backend torch"
 FORMATS = {
-    "keras": Format("Keras", ".keras", EVERY_BACKEND, f"`{METADATA}` in the file", "Keras"),
+    "keras": Format("Keras", ".keras", EVERY_BACKEND),
     "onnx-step": Format(
         "ONNX, one line and a cache",
         ".onnx",
         dict.fromkeys(EVERY_BACKEND, ("onnx", "onnxruntime")),
-        "metadata `stm_keras`",
-        "`stm_keras.load_onnx`, ONNX Runtime",
-        batch="1",
+        batch=1,
     ),
-    "onnx-scan": Format(
-        "ONNX, whole scans",
-        ".onnx",
-        ONNX,
-        "metadata `stm_keras`",
-        "`stm_keras.load_onnx`, ONNX Runtime",
-    ),
+    "onnx-scan": Format("ONNX, whole scans", ".onnx", ONNX),
     "saved-model": Format(
         "TensorFlow SavedModel",
         "",
         {"tensorflow": (), "jax": ("tensorflow",)},
-        IN_FOLDER,
-        "TensorFlow",
         {"torch": "needs torch_xla under torch. Add --backend tensorflow or jax"},
     ),
     "litert": Format(
         "LiteRT",
         ".tflite",
         {"tensorflow": ("ai_edge_litert",)},
-        f"`{METADATA}` in the zip archive at its end",
-        "LiteRT",
         dict.fromkeys(("jax", "torch"), NOT_TENSORFLOW),
-        batch="1",
+        batch=1,
     ),
     "openvino": Format(
         "OpenVINO",
         "",
         {backend: (*packages, "openvino") for backend, packages in ONNX.items()},
-        IN_FOLDER,
-        "OpenVINO",
     ),
     "torch": Format(
         "torch.export",
         ".pt2",
         {"torch": ()},
-        f"extra file `{METADATA}`",
-        "torch",
         dict.fromkeys(("tensorflow", "jax"), NOT_TORCH),
     ),
 }
@@ -128,7 +107,7 @@ def export_model(
     kind: str | None = None,
     overwrite: bool = False,
     variant: str | None = None,
-    scored: "Scored | None" = None,
+    scored: "Dataset | None" = None,
 ) -> dict:
     """Write a model as a file for others; compare it before it gets its name.
 
@@ -139,7 +118,7 @@ def export_model(
             else "keras".
         overwrite: Whether an existing file is replaced.
         variant: "float16" or "int8" for smaller files.
-        scored: Scans on which the loss of a variant is measured; it needs them.
+        scored: Labelled scans on which the loss of a variant is measured; it needs them.
 
     Returns:
         `path`, `format`, `bytes`, `scans` compared, `largest_difference` of a probability;
@@ -175,10 +154,14 @@ def export_model(
             from stm_keras.export import variants
 
             result["variant"] = variants.write(predictor, temporary, facts, variant, scored)
-        difference = common.difference(predictor, read(temporary))
-        if variant is None:
-            common.check(path, difference)
-    result |= {"bytes": size_of(path), "scans": common.NUM_SCANS}
+        difference = common.difference(predictor, read(temporary), form.batch)
+        if variant is None and not difference <= common.TOLERANCE:  # NaN is not, either
+            raise OutputError(
+                f"{path}: the copy differs from the model by {difference:.1e} in a "
+                f"probability, more than {common.TOLERANCE:.0e}. Nothing was written."
+            )
+    sizes = (each.stat().st_size for each in (path, *path.rglob("*")) if each.is_file())
+    result |= {"bytes": sum(sizes), "scans": common.NUM_SCANS}
     return {**result, "largest_difference": difference}
 
 
@@ -258,24 +241,3 @@ def _as_our_errors(path, form, facts):
             f"{path}: this model cannot be written as {form.title} under "
             f"{facts['exported']['backend']} ({reason}). Try another backend or format."
         ) from error
-
-
-def size_of(path):
-    """Return the bytes of a file, or of all files in a folder."""
-    path = Path(path)
-    if path.is_file():
-        return path.stat().st_size
-    return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
-
-
-def formats_table():
-    """Return the table of docs/export.md, which a test compares with the page."""
-    rows = ["| format | `--format` | name | tensorflow | jax | torch | scans at a time "]
-    rows[0] += "| facts | runs in |"
-    rows.append("|---" * 9 + "|")
-    for name, form in FORMATS.items():
-        pairs = ["yes" if each in form.needs else "no" for each in EVERY_BACKEND]
-        file = f"`*{form.suffix}`" if form.suffix else "a folder"
-        cells = [form.title, f"`{name}`", file, *pairs, form.batch, form.facts, form.reader]
-        rows.append("| " + " | ".join(cells) + " |")
-    return "\n".join(rows)

@@ -7,6 +7,7 @@ pixels)` here, not `(1, 1, pixels, channels)`, as ONNX' convolution wants it; a 
 """
 
 import json
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -75,17 +76,11 @@ def read(path):
     copy = OnnxPredictor.load(path)
 
     def run(scans):
-        answers = {name: [] for name in copy.head_names}
-        for scan in scans:
-            cache = copy.start_scan()
-            for line in scan:
-                logits, cache = copy.step(line[None, None], cache)
-                for name, values in logits.items():
-                    answers[name].append(values[0])
-        return {
-            name: np.reshape(values, (*scans.shape[:2], -1))
-            for name, values in answers.items()
-        }
+        cache, answers = copy.start_scan(), []
+        for line in scans[0]:
+            logits, cache = copy.step(line[None, None], cache)
+            answers.append(logits)
+        return {n: np.stack([each[n] for each in answers], 1) for n in copy.head_names}
 
     return run
 
@@ -96,54 +91,53 @@ class Graph:
     def __init__(self):
         self.helper = require("onnx", "export").helper
         self.nodes, self.constants, self.inputs, self.outputs = [], [], [], []
-        self.caches, self.next_caches = (
-            {},
-            {},
-        )  # shapes and values for the next line, by name
+        self.caches, self.next_caches = {}, {}  # shapes, values for the next line, by name
         self.renamed = {}  # values that have the name of an output of the graph
         self.norms = {}  # scale and shift that wait for the layer after, by its name
         self.part = "graph"  # the layer that is being written, which names its nodes
 
     def constant(self, array, dtype=np.float32):
-        """Add an array, or a single number as a scalar, and return its name."""
+        """Add an array, or a single number as a scalar, and return its `Value`."""
         from onnx import numpy_helper
 
         name = f"w{len(self.constants)}"
         array = np.asarray(array, dtype, order="C")  # ascontiguousarray makes no scalars
         self.constants.append(numpy_helper.from_array(array, name))
-        return name
+        return Value(self, name)
 
     def add(self, kind, *inputs, count=1, **attributes):
-        """Add a node and return the name of its output, or a list of `count` names.
+        """Add a node and return the `Value` of its output, or a list of `count` of them.
 
         Args:
             kind: str. ONNX operator.
-            *inputs: str for the output of another node; a list of int, a float or an
-                array for a constant.
+            *inputs: `Value`; a list of int, a float or an array for a constant.
             count: int. Outputs.
             **attributes: Of the operator.
         """
         names = [self._name(each) for each in inputs]
         outputs = [f"n{len(self.nodes)}_{index}" for index in range(count)]
         self._node(kind, names, outputs, **attributes)
-        return outputs[0] if count == 1 else outputs
+        values = [Value(self, name) for name in outputs]
+        return values[0] if count == 1 else values
 
     def input(self, name, shape):
-        """Add an input of float32 and return its name."""
-        self.inputs.append(self._value(name, shape))
-        return name
+        """Add an input of float32 and return its `Value`."""
+        self.inputs.append(self._described(name, shape))
+        return Value(self, name)
 
     def output(self, value, name, shape):
         """Make a value an output of the graph."""
-        made = any(value in node.output for node in self.nodes)
-        if made and value not in self.renamed:  # a node for a name alone takes time too
-            self.renamed[value] = name
+        made = any(value.name in node.output for node in self.nodes)
+        if (
+            made and value.name not in self.renamed
+        ):  # a node for a name alone takes time too
+            self.renamed[value.name] = name
         else:
-            self._node("Identity", [value], [name])
-        self.outputs.append(self._value(name, shape))
+            self._node("Identity", [value.name], [name])
+        self.outputs.append(self._described(name, shape))
 
     def cache(self, name, shape):
-        """Add one array of the cache and return the name of its value."""
+        """Add one array of the cache and return its `Value`."""
         self.caches[name] = shape
         return self.input(f"cache_{name}", shape)
 
@@ -154,19 +148,15 @@ class Graph:
     def count_lines(self):
         """Return the number of lines before this line, and with it, each `(1, 1)`."""
         if "lines" not in self.caches:
-            self.keep(self.add("Add", self.cache("lines", (1, 1)), 1.0), "lines")
-        return "cache_lines", self.next_caches["lines"]
+            self.keep(self.cache("lines", (1, 1)) + 1.0, "lines")
+        return Value(self, "cache_lines"), self.next_caches["lines"]
 
     def running_sum(self, value, name, size):
         """Add a value `(1, size)` to its sum over the lines before; return the sum."""
         name = f"{name}_total"
-        total = self.add("Add", self.cache(name, (1, size)), value)
+        total = self.cache(name, (1, size)) + value
         self.keep(total, name)
         return total
-
-    def products(self, kind, a, b, c, d):
-        """Return a b + c d, or of kind "Sub" a b - c d: products of complex numbers."""
-        return self.add(kind, self.add("Mul", a, b), self.add("Mul", c, d))
 
     def finish(self, name):
         """Return the `onnx.ModelProto`; the next caches come last, in their order."""
@@ -190,12 +180,32 @@ class Graph:
         self.nodes.append(self.helper.make_node(kind, inputs, outputs, name, **attributes))
 
     def _name(self, value):
-        if isinstance(value, str):
-            return value
+        if isinstance(value, Value):
+            return value.name
         integers = isinstance(value, list) and all(isinstance(v, int) for v in value)
-        return self.constant(value, np.int64 if integers else np.float32)
+        return self.constant(value, np.int64 if integers else np.float32).name
 
-    def _value(self, name, shape):
+    def _described(self, name, shape):
         from onnx import TensorProto
 
         return self.helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value of a graph; arithmetic with others, numbers and arrays adds nodes."""
+
+    graph: Graph
+    name: str
+
+    def __add__(self, other):
+        return self.graph.add("Add", self, other)
+
+    def __sub__(self, other):
+        return self.graph.add("Sub", self, other)
+
+    def __mul__(self, other):
+        return self.graph.add("Mul", self, other)
+
+    def __truediv__(self, other):
+        return self.graph.add("Div", self, other)

@@ -20,43 +20,31 @@ def running_lattice(graph, layer, line):
     waves = graph.add("GatherElements", waves, again, axis=1)
     real, imaginary = graph.add("Split", waves, [points] * 2, count=2, axis=1)
     # the wave along the slow axis turns the phase of each line
-    turn = graph.add("Mul", index, layer.across[None])
+    turn = index * layer.across[None]
     cosine, sine = graph.add("Cos", turn), graph.add("Sin", turn)
-
-    turned = graph.add(
-        "Concat",
-        graph.products("Add", real, cosine, imaginary, sine),
-        graph.products("Sub", imaginary, cosine, real, sine),
-        axis=1,
-    )
+    turned = real * cosine + imaginary * sine, imaginary * cosine - real * sine
     # sums over lines with the weights l and l^2: a parabolic (Welch) window, whatever their number
-    at = graph.add("Add", index, 0.5)
-    once = graph.add("Mul", turned, at)
-    terms = graph.add("Concat", once, graph.add("Mul", once, at), axis=1)
+    at = index + 0.5
+    once = graph.add("Concat", *turned, axis=1) * at
+    terms = graph.add("Concat", once, once * at, axis=1)
     total = graph.running_sum(terms, layer.name, 4 * points)
 
     first, second = graph.add("Split", total, [2 * points] * 2, count=2, axis=1)
-    square = graph.add("Mul", count, count)
-    field = graph.add(
-        "Sub", graph.add("Div", first, count), graph.add("Div", second, square)
-    )
-    field = graph.add("Mul", field, 4.0)
+    square = count * count
+    field = (first / count - second / square) * 4.0
     real, imaginary = graph.add("Split", field, [points] * 2, count=2, axis=1)
-    few = graph.add("Div", 7 / 15, graph.add("Mul", square, count))
-    weight = graph.add("Add", graph.add("Mul", count, 8 / 15), few)
-    power = graph.add(
-        "Div", graph.products("Add", real, real, imaginary, imaginary), weight
-    )
-    power = graph.add("Log", graph.add("Add", power, own.FLOOR))
+    weight = count * (8 / 15) + graph.add("Div", 7 / 15, square * count)
+    power = (real * real + imaginary * imaginary) / weight
+    power = graph.add("Log", power + own.FLOOR)
     power = graph.add("Reshape", power, [len(own.RADII), len(own.ANGLES)])
-    lines = graph.add("Div", graph.add("Log", count), float(np.log(2)))
+    lines = graph.add("Log", count) / float(np.log(2))
     features = [_harmonics(graph, own, power), lines]
     if layer.profile:
         mean, largest = (
             graph.add("Reshape", graph.add(kind, power, [1], keepdims=0), [1, -1])
             for kind in ("ReduceMean", "ReduceMax")
         )
-        features = [mean, graph.add("Sub", largest, mean), *features]
+        features = [mean, largest - mean, *features]
     return graph.add("Concat", *features, axis=1)
 
 
@@ -90,12 +78,12 @@ def _harmonics(graph, own, power):
         return np.roll(indices, -steps, axis=1).ravel()
 
     mean = graph.add("ReduceMean", power, [1], keepdims=1)
-    peaks = flat(graph.add("Sub", power, mean))
+    peaks = flat(power - mean)
     higher = grid[low + own.OCTAVE : high + own.OCTAVE]
     above = pick(graph.add("Relu", peaks), higher.ravel(), turned(higher, own.RIGHT))
     above = graph.add("ReduceMean", above, [0], keepdims=0)
-    comb = graph.add("Add", pick(peaks, grid[low:high].ravel()), above)
-    choice = graph.add("Softmax", graph.add("Mul", comb, own.SHARPNESS), axis=1)
+    comb = pick(peaks, grid[low:high].ravel()) + above
+    choice = graph.add("Softmax", comb * own.SHARPNESS, axis=1)
     choice = graph.add("Reshape", choice, [count, 1])
 
     rows = np.arange(len(own.RADII))
@@ -104,14 +92,11 @@ def _harmonics(graph, own, power):
     nearby = graph.add("ReduceMax", pick(flat(power), *around), [0], keepdims=0)
     step = own.ANGLES[1] - own.ANGLES[0]
     both = [
-        np.stack(
-            [
-                turned(grid[own.shifted_rows(octaves)], sign * round(degrees / step))
-                for octaves, degrees in own.HARMONICS
-            ]
-        )
+        turned(grid[own.shifted_rows(octaves)], sign * round(degrees / step))
         for sign in (1, -1)
+        for octaves, degrees in own.HARMONICS
     ]
+    both = np.reshape(both, (2, len(own.HARMONICS), count))
     harmonics = graph.add("ReduceMax", pick(nearby, *both), [0], keepdims=0)
     row = np.repeat(np.arange(low, high), len(own.ANGLES))
     floor = pick(flat(mean), row)

@@ -31,11 +31,6 @@ def dropout(graph, layer, value):
     return value
 
 
-def activation(graph, layer, value):
-    """`Activation`."""
-    return activate(graph, layer, value)
-
-
 def relu(graph, layer, value):
     """`ReLU` without slope, limit or threshold."""
     if layer.max_value is not None or layer.negative_slope or layer.threshold:
@@ -83,8 +78,7 @@ def layer_normalization(graph, layer, value):
 def line_channels(graph, layer, line):
     """`LineChannels`: `(1, pixels)` to `(1, 3, pixels)`."""
     pixels = layer.input.shape[-1]
-    scale, recorded = _scale(graph, line)
-    shape = graph.add("Where", recorded, graph.add("Div", line, scale), 0.0)
+    shape, scale = _unit_line(graph, line)
     height = graph.add("Clip", line, -layer.limit, layer.limit)
     size = graph.add("Clip", graph.add("Log", scale), -3.0, 3.0)
     size = graph.add("Expand", size, [1, pixels])
@@ -127,7 +121,7 @@ def line_summary(graph, layer, value):
 def running_mean(graph, layer, token):
     """`RunningMean`: cache of the sum `(1, dim)`."""
     total = graph.running_sum(token, layer.name, layer.input.shape[-1])
-    return graph.add("Div", total, graph.count_lines()[1])
+    return total / graph.count_lines()[1]
 
 
 def line_window(graph, layer, token):
@@ -149,12 +143,10 @@ def recurrent(graph, layer, token):
     parts = [2 * units, units]
     token_gates, token_new = graph.add("Split", by_token, parts, count=2, axis=1)
     state_gates, state_new = graph.add("Split", by_state, parts, count=2, axis=1)
-    gates = graph.add("Sigmoid", graph.add("Add", token_gates, state_gates))
+    gates = graph.add("Sigmoid", token_gates + state_gates)
     update, reset = graph.add("Split", gates, [units, units], count=2, axis=1)
-    new = graph.add("Add", token_new, graph.add("Mul", reset, state_new))
-    new = graph.add("Tanh", new)
-    change = graph.add("Mul", update, graph.add("Sub", state, new))
-    state = graph.add("Add", new, change)
+    new = graph.add("Tanh", token_new + reset * state_new)
+    state = new + update * (state - new)
     graph.keep(state, layer.name)
     return state
 
@@ -165,15 +157,12 @@ def causal_block(graph, layer, token):
     dim = heads * size
     count, _ = graph.count_lines()
     # rotary positions: keys turn with their line, so scores depend on the distance
-    angles = graph.add("Mul", count, layer.frequencies[None])
+    angles = count * layer.frequencies[None]
     cosine, sine = graph.add("Cos", angles), graph.add("Sin", angles)
 
     def rotated(value):
         left, right = graph.add("Split", value, [size // 2] * 2, count=2, axis=2)
-        turned = (
-            graph.add(kind, graph.add("Mul", a, cosine), graph.add("Mul", b, sine))
-            for kind, a, b in (("Sub", left, right), ("Add", right, left))
-        )
+        turned = left * cosine - right * sine, right * cosine + left * sine
         return graph.add("Concat", *turned, axis=2)
 
     def cached(value, name):
@@ -191,18 +180,16 @@ def causal_block(graph, layer, token):
     )
     keys = cached(rotated(key), "keys")
     values = cached(value, "values")
-    query = graph.add("Mul", rotated(query), size**-0.5)
-    query = graph.add("Reshape", query, [heads, size, 1])
+    query = graph.add("Reshape", rotated(query) * size**-0.5, [heads, size, 1])
     scores = graph.add("MatMul", keys, query)  # heads, window, 1
     age = np.arange(window, dtype=np.float32)[::-1].reshape(1, window, 1)
     recorded = graph.add("LessOrEqual", age, count)  # masks what is before the first line
     shares = graph.add("Softmax", graph.add("Where", recorded, scores, -1e9), axis=1)
     shares = graph.add("Reshape", shares, [heads, 1, window])
     attended = graph.add("Reshape", graph.add("MatMul", shares, values), [1, dim])
-    token = graph.add("Add", token, dense(graph, layer.merge, attended))
+    token = token + dense(graph, layer.merge, attended)
     hidden = layer_normalization(graph, layer.mlp_norm, token)
-    hidden = dense(graph, layer.contract, dense(graph, layer.expand, hidden))
-    return graph.add("Add", token, hidden)
+    return token + dense(graph, layer.contract, dense(graph, layer.expand, hidden))
 
 
 def running_spectra(graph, layer, line):
@@ -210,9 +197,7 @@ def running_spectra(graph, layer, line):
     from stm_keras.layers.spectra import EPSILON
 
     bins, lags, lag = layer.bins, layer.lags, max(layer.lags)
-    scale, recorded = _scale(graph, line)
-    shape = graph.add("Where", recorded, graph.add("Div", line, scale), 0.0)
-    waves = graph.add("MatMul", shape, layer.waves)
+    waves = graph.add("MatMul", _unit_line(graph, line)[0], layer.waves)
     before = graph.cache(f"{layer.name}_waves", (lag, 2 * bins))
     lines = graph.add("Concat", before, waves, axis=0)
     graph.keep(graph.add("Slice", lines, [1], [lag + 1], [0]), f"{layer.name}_waves")
@@ -221,21 +206,17 @@ def running_spectra(graph, layer, line):
     real, imaginary = graph.add("Split", waves, [bins, bins], count=2, axis=1)
     other_real, other_imaginary = graph.add("Split", earlier, [bins] * 2, count=2, axis=1)
 
-    power = graph.products("Add", real, real, imaginary, imaginary)
-    along = graph.products("Add", real, other_real, imaginary, other_imaginary)
-    across = graph.products("Sub", imaginary, other_real, real, other_imaginary)
+    along = real * other_real + imaginary * other_imaginary
+    across = imaginary * other_real - real * other_imaginary
     cross = graph.add("Concat", along, across, axis=1)
     cross = graph.add("Reshape", cross, [1, 2 * bins * len(lags)])
-    both = graph.add("Concat", power, cross, axis=1)
+    both = graph.add("Concat", real * real + imaginary * imaginary, cross, axis=1)
     width = bins * (1 + 2 * len(lags))
-    total = graph.running_sum(both, layer.name, width)
-    mean = graph.add("Div", total, graph.count_lines()[1])
+    mean = graph.running_sum(both, layer.name, width) / graph.count_lines()[1]
     power, cross = graph.add("Split", mean, [bins, width - bins], count=2, axis=1)
-    power = graph.add("Add", power, EPSILON)
+    power = power + EPSILON
     scale = graph.add("Tile", power, [1, 2 * len(lags)])
-    return graph.add(
-        "Concat", graph.add("Log", power), graph.add("Div", cross, scale), axis=1
-    )
+    return graph.add("Concat", graph.add("Log", power), cross / scale, axis=1)
 
 
 def running_statistics(graph, layer, line):
@@ -246,41 +227,35 @@ def running_statistics(graph, layer, line):
     before = graph.cache(f"{name}_line", (1, pixels))
     graph.keep(line, f"{name}_line")
 
-    def mean(left, right):
-        product = graph.add("Mul", left, right)
-        return graph.add("ReduceMean", product, [1], keepdims=1)
+    def mean(values):
+        return graph.add("ReduceMean", values, [1], keepdims=1)
 
     both = graph.add("Concat", line, before, axis=0)
     tall = graph.add("Clip", both, -own.LIMIT, own.LIMIT)
     largest, other = graph.add("Split", tall, [1, 1], count=2, axis=0)
-    difference = graph.add("Sub", largest, other)
+    difference = largest - other
     flat = graph.add("Clip", both, -own.CLIP, own.CLIP)
     now, then = graph.add("Split", flat, [1, 1], count=2, axis=0)
-    sizes = graph.add(
-        "Concat", mean(largest, largest), mean(difference, difference), axis=1
-    )
-    sizes = graph.add("Log", graph.add("Add", sizes, own.TINY))
-    squares = graph.add("Mul", mean(now, now), mean(then, then))
-    squares = graph.add("Sqrt", graph.add("Add", squares, own.TINY**2))
-    numbers = graph.add("Concat", sizes, graph.add("Div", mean(now, then), squares), axis=1)
+    sizes = [mean(each * each) for each in (largest, difference)]
+    sizes = graph.add("Log", graph.add("Concat", *sizes, axis=1) + own.TINY)
+    squares = graph.add("Sqrt", mean(now * now) * mean(then * then) + own.TINY**2)
+    numbers = graph.add("Concat", sizes, mean(now * then) / squares, axis=1)
 
     low, rise = layer.heights
-    heights = graph.add("Mul", graph.add("Sub", line, low[:, None]), rise[:, None])
+    heights = (line - low[:, None]) * rise[:, None]
     heights = graph.add("Clip", heights, 0.0, 1.0)  # edges, pixels
     heights = graph.add("ReduceMean", heights, [1], keepdims=0)
     heights = graph.add("Reshape", heights, [1, -1])
     slides = graph.add("Gemm", numbers, layer.slides, layer.shifts)
     slides = graph.add("Clip", slides, 0.0, 1.0)
     waves = graph.add("MatMul", now, layer.waves)
-    power = graph.add("MatMul", graph.add("Mul", waves, waves), layer.bands)
+    power = graph.add("MatMul", waves * waves, layer.bands)
     features = graph.add("Concat", heights, slides, numbers, power, axis=1)
 
-    total = graph.running_sum(features, name, layer.size)
+    means = graph.running_sum(features, name, layer.size) / graph.count_lines()[1]
     parts = [layer.size - bands, bands]
-    means = graph.add("Div", total, graph.count_lines()[1])
     rest, power = graph.add("Split", means, parts, count=2, axis=1)
-    power = graph.add("Log", graph.add("Add", power, own.TINY))
-    return graph.add("Concat", rest, power, axis=1)
+    return graph.add("Concat", rest, graph.add("Log", power + own.TINY), axis=1)
 
 
 def boosted_trees(graph, layer, features):
@@ -288,35 +263,30 @@ def boosted_trees(graph, layer, features):
     from stm_keras.layers import boosted as own
 
     count = layer.input.shape[-1]
-    scaled = graph.add("Mul", features, weights(layer.scale)[None])
+    scaled = features * weights(layer.scale)[None]
     split_on = graph.constant(weights(layer.feature)[None], np.int32)
     right = graph.add("GatherElements", scaled, split_on, axis=1)
-    right = graph.add("Sub", right, (weights(layer.threshold) - 0.5)[None])
-    right = graph.add("Clip", right, 0.0, 1.0)
+    right = graph.add("Clip", right - (weights(layer.threshold) - 0.5)[None], 0.0, 1.0)
     levels = [2**depth * layer.trees for depth in range(own.DEPTH)]
     shares = graph.add("Split", right, levels, count=own.DEPTH, axis=1)
     low, high = np.split(weights(layer.leaves)[None], 2, axis=1)
     rise = high - low
     for depth in reversed(range(own.DEPTH)):
-        value = graph.add("Add", low, graph.add("Mul", shares[depth], rise))
+        value = shares[depth] * rise + low
         if depth:
             half = [levels[depth - 1]] * 2
             low, high = graph.add("Split", value, half, count=2, axis=1)
-            rise = graph.add("Sub", high, low)
+            rise = high - low
     stages = len(layer.stages)
     value = graph.add("Reshape", value, [stages, layer.rounds, layer.classes])
     value = graph.add("ReduceSum", value, [1], keepdims=0)
-    value = graph.add("Add", value, weights(layer.start))  # stages, classes
+    value = value + weights(layer.start)  # stages, classes
 
     # how much each stage counts after so many lines, whose logarithm is the last feature
     lines = graph.add("Slice", features, [count - 1], [count], [1])
     rise, begin, fall, end = (each[None] for each in own.stage_slopes(layer.stages))
-    sides = [
-        graph.add("Add", graph.add("Mul", lines, slope), start)
-        for slope, start in ((rise, begin), (fall, end))
-    ]
-    parts = graph.add("Clip", graph.add("Min", *sides), 0.0, 1.0)
-    return graph.add("MatMul", parts, value)
+    parts = graph.add("Min", lines * rise + begin, lines * fall + end)
+    return graph.add("MatMul", graph.add("Clip", parts, 0.0, 1.0), value)
 
 
 def weights(variable):
@@ -327,7 +297,7 @@ def weights(variable):
 
 
 def activate(graph, layer, value):
-    """Write the activation of a layer."""
+    """`Activation`, or that of another layer."""
     name = getattr(layer.activation, "__name__", str(layer.activation))
     if name not in ACTIVATIONS:
         raise MismatchError(
@@ -338,18 +308,19 @@ def activate(graph, layer, value):
     return value if kind is None else graph.add(kind, value)
 
 
-def _scale(graph, line):
-    """Return the root mean square of a line `(1, pixels)`, and whether it was recorded.
+def _unit_line(graph, line):
+    """Scale a line `(1, pixels)` to mean square 1; return it and its scale `(1, 1)`.
 
-    The root mean square of a line that was not is 1.
+    A line that was not recorded stays 0 and has scale 1.
     """
-    square = graph.add("ReduceMean", graph.add("Mul", line, line), [1], keepdims=1)
+    square = graph.add("ReduceMean", line * line, [1], keepdims=1)
     recorded = graph.add("Greater", square, 1e-10)
-    return graph.add("Sqrt", graph.add("Where", recorded, square, 1.0)), recorded
+    scale = graph.add("Sqrt", graph.add("Where", recorded, square, 1.0))
+    return graph.add("Where", recorded, line / scale, 0.0), scale
 
 
 LAYERS = {
-    "Activation": activation,
+    "Activation": activate,
     "Add": add,
     "BatchNormalization": batch_normalization,
     "BoostedTrees": boosted_trees,

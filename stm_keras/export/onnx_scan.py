@@ -10,7 +10,7 @@ import contextlib
 
 import numpy as np
 
-from stm_keras.export.common import MAX_BATCH, fixed_network, head_names, in_batches
+from stm_keras.export.common import MAX_BATCH, fixed_network, head_names
 from stm_keras.export.onnx_graph import OPSET, put_facts
 
 
@@ -37,7 +37,8 @@ def write(predictor, path, facts):
     store_weights_as_read(network.graph)
     name_heads(network.graph, head_names(predictor))
     name_nodes(network.graph)
-    network = infer_shapes(network)
+    del network.graph.value_info[:]  # shapes, which the repairs changed
+    network = onnx.shape_inference.infer_shapes(network, strict_mode=True, data_prop=True)
     put_facts(network, facts)
     network.producer_name = "stm-keras"
     path.write_bytes(network.SerializeToString())
@@ -54,7 +55,7 @@ def read(path):
         outputs = copy.session.run(None, {"lines": np.asarray(scans, np.float32)})
         return dict(zip(heads, outputs, strict=True))
 
-    return lambda scans: in_batches(run, scans)
+    return run
 
 
 @contextlib.contextmanager
@@ -194,14 +195,6 @@ def name_nodes(graph):
         if not node.name or node.name in taken:
             node.name = f"{node.op_type}_{node.output[0]}_{index}"
         taken.add(node.name)
-
-
-def infer_shapes(network):
-    """Return the `onnx.ModelProto` with the shape of each value, which repairs changed."""
-    import onnx
-
-    del network.graph.value_info[:]
-    return onnx.shape_inference.infer_shapes(network, strict_mode=True, data_prop=True)
 
 
 def _constants(graph):

@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,30 +13,14 @@ from stm_keras.export.onnx_graph import put_facts
 from stm_keras.export.onnx_scan import name_nodes
 from stm_keras.inference.find_model import METADATA, WEIGHTS
 from stm_keras.inference.model_file import load_predictor
-from stm_keras.inference.onnx_model import load_onnx
 from stm_keras.inference.predictor import check_classes, check_size
 
 SMALLEST = 64  # values of an array that is stored in half the bits
 HALVES = {"float32": "float16", "int32": "int16"}  # weights, and indices
 
 
-@dataclass(frozen=True)
-class Scored:
-    """Labelled scans on which the loss of a variant is measured.
-
-    Args:
-        images: Heights, `(scans, lines, pixels)`.
-        labels: int array of shape `(scans,)`.
-        source: Path of the dataset.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    source: str
-
-
 def scored_scans(facts, dataset, indices, data):
-    """Return `Scored` of the scans at `indices`, which may score the model.
+    """Return the `Dataset` of the scans at `indices`, which may score the model.
 
     Raises:
         MismatchError: Model and data do not fit.
@@ -44,12 +28,12 @@ def scored_scans(facts, dataset, indices, data):
     """
     check_classes(facts, dataset.classes, data)
     check_size(facts, dataset.images.shape, data)
-    part = dataset.take(indices)
+    part = replace(dataset.take(indices), source=str(data))
     if len(np.unique(part.labels)) < 2:
         raise DatasetError(
             f"{data}: needs complete scans of at least two classes to measure an AUROC."
         )
-    return Scored(part.images, part.labels, str(data))
+    return part
 
 
 def write(predictor, path, facts, variant, scored):
@@ -61,11 +45,13 @@ def write(predictor, path, facts, variant, scored):
         dict, JSON-ready: `name`, `auroc` of the file, `auroc_float32` of the model,
         `loss` of AUROC, `scans` and `data` that they are measured on.
     """
-    small = _SmallKeras(path) if path.suffix == ".keras" else _SmallOnnx(path, variant)
-    small.put(facts)
+    put = halve if path.suffix == ".keras" else _put
+    if put is _put:
+        {"float16": _float16, "int8": _int8}[variant](path)
+    put(path, facts)
     before, after = (
         auroc(scored.labels, model.probabilities(scored.images))[0]
-        for model in (predictor, small)
+        for model in (predictor, load_predictor(path))
     )
     cost = {
         "name": variant,
@@ -75,7 +61,7 @@ def write(predictor, path, facts, variant, scored):
         "scans": len(scored.labels),
         "data": scored.source.rpartition("/")[2],
     }
-    small.put({**facts, "exported": {**facts["exported"], "variant": cost}})
+    put(path, {**facts, "exported": {**facts["exported"], "variant": cost}})
     return cost
 
 
@@ -86,10 +72,8 @@ def halve(path, facts=None):
     weights back. What float16 cannot hold stays in float32. `facts` replace those of the
     file.
     """
-    parts = {}
     with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            parts[name] = archive.read(name)
+        parts = {name: archive.read(name) for name in archive.namelist()}
     parts[WEIGHTS] = _halved(parts[WEIGHTS])
     if facts is not None:
         parts[METADATA] = facts_text(facts).encode()
@@ -98,32 +82,14 @@ def halve(path, facts=None):
             archive.writestr(name, data)
 
 
-class _SmallOnnx:
-    def __init__(self, path, variant):
-        import onnx
+def _put(path, facts):
+    """Put facts into an ONNX file, whose nodes a quantiser may have left without names."""
+    import onnx
 
-        self.path = path
-        {"float16": _float16, "int8": _int8}[variant](path)
-        self.network = onnx.load(str(path))
-        name_nodes(self.network.graph)
-
-    def put(self, facts):
-        put_facts(self.network, facts)
-        self.path.write_bytes(self.network.SerializeToString())
-
-    def probabilities(self, images):
-        return load_onnx(self.path).probabilities(images)
-
-
-class _SmallKeras:
-    def __init__(self, path):
-        self.path = path
-
-    def put(self, facts):
-        halve(self.path, facts)
-
-    def probabilities(self, images):
-        return load_predictor(self.path).probabilities(images)
+    network = onnx.load(str(path))
+    name_nodes(network.graph)
+    put_facts(network, facts)
+    path.write_bytes(network.SerializeToString())
 
 
 def _float16(path):
@@ -140,7 +106,7 @@ def _float16(path):
     for weight in graph.initializer:
         values = numpy_helper.to_array(weight)
         half = HALVES.get(values.dtype.name)
-        if half is None or values.size < SMALLEST or _larger(values, half):
+        if half is None or values.size < SMALLEST or not _fits(values, half):
             continue
         name, kind = weight.name, weight.data_type
         weight.CopyFrom(numpy_helper.from_array(values.astype(half), f"{name}_{half}"))
@@ -150,10 +116,10 @@ def _float16(path):
     path.write_bytes(network.SerializeToString())
 
 
-def _larger(values, half):
-    """Return whether a value is too large for half the bits."""
+def _fits(values, half):
+    """Return whether no value is too large for half the bits."""
     limits = np.finfo(half) if values.dtype.kind == "f" else np.iinfo(half)
-    return np.abs(values).max() > limits.max
+    return np.abs(values).max(initial=0) <= limits.max
 
 
 def _int8(path):
@@ -172,7 +138,10 @@ def _halved(data):
 
         def copy_item(name, item):
             if isinstance(item, h5py.Dataset):
-                new = target.create_dataset(name, data=_rounded(item[()]))
+                values = item[()]
+                if values.dtype == np.float32 and _fits(values, "float16"):
+                    values = values.astype("float16")
+                new = target.create_dataset(name, data=values)
             else:
                 new = target.require_group(name)
             new.attrs.update(item.attrs)
@@ -180,10 +149,3 @@ def _halved(data):
         source.visititems(copy_item)
         target.attrs.update(source.attrs)
     return copy.getvalue()
-
-
-def _rounded(values):
-    largest = np.finfo(np.float16).max
-    if values.dtype != np.float32 or np.abs(values).max(initial=0) > largest:
-        return values
-    return values.astype(np.float16)

@@ -1,8 +1,8 @@
 """How each format of a model is written, and loaded again to be compared with the model.
 
 `write_...(predictor, path, facts)` writes the file or folder; `read_...(path)` returns a
-callable of prepared scans, float32 `(scans, max_lines, pixels)`, that returns a dict of logits.
-`WRITERS` below has the two of each format.
+callable of prepared scans, float32 `(Format.batch, max_lines, pixels)`, that returns a dict of
+logits. `WRITERS` below has the two of each format.
 """
 
 import zipfile
@@ -10,14 +10,7 @@ import zipfile
 import numpy as np
 
 from stm_keras.export import onnx_graph, onnx_scan
-from stm_keras.export.common import (
-    BATCH,
-    MAX_BATCH,
-    facts_text,
-    fixed_network,
-    in_batches,
-    no_telemetry,
-)
+from stm_keras.export.common import MAX_BATCH, facts_text, fixed_network, no_telemetry
 from stm_keras.inference.find_model import METADATA
 from stm_keras.inference.model_file import load_predictor, save_model
 
@@ -40,7 +33,7 @@ def read_saved_model(path):
         out = loaded.serve(tensorflow.constant(scans))
         return {name: each.numpy() for name, each in out.items()}
 
-    return lambda scans: in_batches(run, scans)
+    return run
 
 
 def write_keras(predictor, path, facts):
@@ -49,7 +42,7 @@ def write_keras(predictor, path, facts):
 
 def read_keras(path):
     model = load_predictor(path).model
-    return lambda scans: model.predict(scans, batch_size=BATCH, verbose=0)
+    return lambda scans: model.predict(scans, verbose=0)
 
 
 def write_litert(predictor, path, facts):
@@ -68,11 +61,7 @@ def read_litert(path):
 
     loaded = Interpreter(str(path), num_threads=1)
     serve = loaded.get_signature_runner("serving_default")
-
-    def run(scans):
-        return serve(lines=scans)
-
-    return lambda scans: in_batches(run, scans, 1)
+    return lambda scans: serve(lines=scans)
 
 
 def write_openvino(predictor, path, facts):
@@ -105,7 +94,7 @@ def read_openvino(path):
         outputs = loaded(np.ascontiguousarray(scans)).values()
         return dict(zip(names, map(np.array, outputs), strict=True))
 
-    return lambda scans: in_batches(run, scans)
+    return run
 
 
 def write_torch(predictor, path, facts):
@@ -131,7 +120,7 @@ def read_torch(path):
             out = program(ops.convert_to_tensor(scans))
         return {name: ops.convert_to_numpy(each) for name, each in out.items()}
 
-    return lambda scans: in_batches(run, scans)
+    return run
 
 
 WRITERS = {  # name in `formats.FORMATS` to (write, read)

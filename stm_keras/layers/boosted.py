@@ -1,5 +1,7 @@
 """Boosted trees as a layer: the same answer under every backend, and line by line."""
 
+from functools import partial
+
 import keras
 import numpy as np
 from keras import ops
@@ -50,21 +52,13 @@ class BoostedTrees(keras.layers.Layer):
         # right ones, and so on. A level of depth d has 2**d * trees splits, and a child's
         # index is that of its parent, in the lower half for the left and the upper for the
         # right child. Trees are in the order (stages, rounds, classes).
-        def weight(name, shape, dtype=None, initializer="zeros"):
-            return self.add_weight(
-                name=name,
-                shape=shape,
-                dtype=dtype,
-                initializer=initializer,
-                trainable=False,
-                autocast=False,
-            )
-
-        self.scale = weight("scale", (input_shape[-1],), initializer="ones")
-        self.feature = weight("feature", (SPLITS * self.trees,), "int32")
-        self.threshold = weight("threshold", (SPLITS * self.trees,))
-        self.leaves = weight("leaves", (LEAVES * self.trees,))
-        self.start = weight("start", (len(self.stages), self.classes))
+        splits, leaves = (SPLITS * self.trees,), (LEAVES * self.trees,)
+        weight = partial(self.add_weight, trainable=False, autocast=False)
+        self.scale = weight((input_shape[-1],), "ones", name="scale")
+        self.feature = weight(splits, "zeros", "int32", name="feature")
+        self.threshold = weight(splits, "zeros", name="threshold")
+        self.leaves = weight(leaves, "zeros", name="leaves")
+        self.start = weight((len(self.stages), self.classes), "zeros", name="start")
 
     def set_trees(self, trees):
         """Take fitted trees: arrays by the names of the weights, as of `fit_stages`."""
@@ -100,9 +94,7 @@ class BoostedTrees(keras.layers.Layer):
         `count` is log2 of the number of lines. A stage counts most at its own number and
         falls to 0, linearly in `count`, at those of its neighbours.
         """
-        rise, low, fall, high = (
-            ops.convert_to_tensor(each) for each in stage_slopes(self.stages)
-        )
+        rise, low, fall, high = map(ops.convert_to_tensor, stage_slopes(self.stages))
         parts = ops.minimum(count * rise + low, count * fall + high)
         return ops.clip(parts, 0.0, 1.0)
 
@@ -110,12 +102,8 @@ class BoostedTrees(keras.layers.Layer):
         return (*input_shape[:-1], self.classes)
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "classes": self.classes,
-            "rounds": self.rounds,
-            "stages": list(self.stages),
-        }
+        own = {"classes": self.classes, "rounds": self.rounds, "stages": list(self.stages)}
+        return {**super().get_config(), **own}
 
 
 def stage_slopes(stages):

@@ -78,14 +78,9 @@ class RunningStatistics(keras.layers.Layer):
         line, other = ops.clip(lines, -CLIP, CLIP), ops.clip(before, -CLIP, CLIP)
         # log power of the line and of its step from the one before, and their correlation
         squares = _mean(line * line) * _mean(other * other)
-        numbers = ops.concatenate(
-            [
-                ops.log(_mean(largest * largest) + TINY),
-                ops.log(_mean(difference * difference) + TINY),
-                _mean(line * other) / ops.sqrt(squares + TINY * TINY),
-            ],
-            axis=-1,
-        )  # (batch, lines, 3)
+        size, step = (ops.log(_mean(each * each) + TINY) for each in (largest, difference))
+        follows = _mean(line * other) / ops.sqrt(squares + TINY * TINY)
+        numbers = ops.concatenate([size, step, follows], axis=-1)  # (batch, lines, 3)
         low, rise = (ops.convert_to_tensor(each) for each in self.heights)
         # how far each pixel is past each edge, 0 to 1: (batch, lines, pixels, edges)
         heights = ops.clip((lines[..., None] - low) * rise, 0.0, 1.0)

@@ -69,34 +69,31 @@ class ScanlineTokenizer(keras.layers.Layer):
 
     def build(self, input_shape):
         pixels = input_shape[-1]
-        if self.stem == "linear":
-            self.project.build(input_shape)
-            return
+        shape = input_shape
         if self.stem == "spectra":
             self.spectra.build(input_shape)
             shape = self.spectra.compute_output_shape(input_shape)
             self.norm.build(shape)
-            self.project.build((*shape[:-1], pixels + shape[-1]))
-            return
-        shape = (None, pixels, 1)
-        for layer in self.convolutions:
-            layer.build(shape)
-            shape = layer.compute_output_shape(shape)
-        self.project.build((None, shape[-1]))
+            shape = (*shape[:-1], pixels + shape[-1])
+        elif self.stem == "conv":
+            shape = (None, pixels, 1)
+            for layer in self.convolutions:
+                layer.build(shape)
+                shape = layer.compute_output_shape(shape)
+        self.project.build(shape)
 
     def call(self, lines, training=None):
-        if self.stem == "linear":
-            return self.project(lines)
         if self.stem == "spectra":
             periodic = self.norm(self.spectra(lines), training=training)
-            periodic = ops.cast(periodic, lines.dtype)
-            return self.project(ops.concatenate([lines, periodic], axis=-1))
-        batch, count, pixels = ops.shape(lines)
-        features = ops.reshape(lines, (-1, pixels, 1))
-        for layer in self.convolutions:
-            features = layer(features)
-        tokens = self.project(ops.mean(features, axis=1))
-        return ops.reshape(tokens, (batch, count, self.dim))
+            lines = ops.concatenate([lines, ops.cast(periodic, lines.dtype)], axis=-1)
+        elif self.stem == "conv":
+            batch, count, pixels = ops.shape(lines)
+            features = ops.reshape(lines, (-1, pixels, 1))
+            for layer in self.convolutions:
+                features = layer(features)
+            tokens = self.project(ops.mean(features, axis=1))
+            return ops.reshape(tokens, (batch, count, self.dim))
+        return self.project(lines)
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.dim)

@@ -45,12 +45,8 @@ class _Block(keras.layers.Layer):
         return input_shape
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "num_heads": self.num_heads,
-            "mlp_dim": self.mlp_dim,
-            "dropout": self.dropout,
-        }
+        names = ("num_heads", "mlp_dim", "dropout")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 @keras.saving.register_keras_serializable(package="stm_keras")
@@ -100,9 +96,8 @@ class CausalBlock(_Block):
         )
         self.expand = self._dense(self.mlp_dim, "expand", "relu")
         self._make_dropouts()
-        for layer in (self.attention_norm, self.mlp_norm, self.expand, self.merge):
-            layer.build(input_shape)
-        for layer in (self.queries, self.keys, self.values):
+        layers = (self.attention_norm, self.mlp_norm, self.expand, self.merge)
+        for layer in (*layers, self.queries, self.keys, self.values):
             layer.build(input_shape)
         self.contract.build((*input_shape[:-1], self.mlp_dim))
         frequencies = 10000.0 ** (-np.arange(0, self.size, 2) / self.size)

@@ -17,9 +17,8 @@ def cnn_small(num_classes, pixels=128, max_lines=128, width=16, dropout=0.2):
     layers = keras.layers
     lines = keras.Input((None, pixels), name="lines")
     features = lines[..., None]
-    for index, (filters, kernel, stride) in enumerate(
-        [(1, 7, 2), (2, 3, 2), (2, 3, 1), (4, 3, 2), (4, 3, 1)]
-    ):
+    stem = [(1, 7, 2), (2, 3, 2), (2, 3, 1), (4, 3, 2), (4, 3, 1)]
+    for index, (filters, kernel, stride) in enumerate(stem):
         features = layers.Conv2D(
             filters * width,
             kernel,
@@ -29,9 +28,8 @@ def cnn_small(num_classes, pixels=128, max_lines=128, width=16, dropout=0.2):
             data_format="channels_last",
             name=f"conv_{index}",
         )(features)
-        features = layers.BatchNormalization(axis=-1, momentum=0.9, name=f"norm_{index}")(
-            features
-        )
+        norm = layers.BatchNormalization(axis=-1, momentum=0.9, name=f"norm_{index}")
+        features = norm(features)
         features = layers.Activation("relu", name=f"relu_{index}")(features)
     mean = layers.GlobalAveragePooling2D(data_format="channels_last", name="mean")(features)
     largest = layers.GlobalMaxPooling2D(data_format="channels_last", name="max")(features)

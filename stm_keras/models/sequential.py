@@ -2,20 +2,7 @@
 
 import keras
 
-from stm_keras.layers import (
-    BoostedTrees,
-    CausalBlock,
-    CausalConv,
-    LastFeatures,
-    LineChannels,
-    LineSummary,
-    LineWindow,
-    Recurrent,
-    RunningLattice,
-    RunningMean,
-    RunningSpectra,
-    RunningStatistics,
-)
+from stm_keras import layers as own
 from stm_keras.layers.lattice import NETWORK
 
 STEM = (  # filters over width, kernel and stride along the line, dilation over lines
@@ -70,29 +57,27 @@ def sequential(
     lines = keras.Input((None, pixels), name="lines")
 
     # === Lines to tokens ===
-    channels = LineChannels(name="channels")(lines)
+    channels = own.LineChannels(name="channels")(lines)
     features = _convolve(channels, STEM, width, taps)
-    tokens = LineSummary(name="summary")(features)
+    tokens = own.LineSummary(name="summary")(features)
     tokens = kl.Dense(units, activation="relu", name="project")(tokens)
-    whole = [RunningMean(name="running_mean")(tokens)]  # of the scan so far
+    whole = [own.RunningMean(name="running_mean")(tokens)]  # of the scan so far
     if spectra:
-        periodic = RunningSpectra(name="spectra")(lines)
-        periodic = kl.BatchNormalization(axis=-1, momentum=0.95, name="norm_spectra")(
-            periodic
-        )
-        periodic = kl.Dense(spectra, activation="relu", name="project_spectra")(periodic)
+        periodic = own.RunningSpectra(name="spectra")(lines)
+        norm = kl.BatchNormalization(axis=-1, momentum=0.95, name="norm_spectra")
+        project = kl.Dense(spectra, activation="relu", name="project_spectra")
+        periodic = project(norm(periodic))
         tokens = kl.Concatenate(name="join")([tokens, periodic])
         whole.append(periodic)
     tokens = kl.Dropout(dropout, name="token_dropout")(tokens)
 
     # === What earlier lines showed ===
     if mixer == "gru":
-        whole.append(Recurrent(units, name="recurrent")(tokens))
+        whole.append(own.Recurrent(units, name="recurrent")(tokens))
     elif mixer == "attention":
         for index in range(layers):
-            tokens = CausalBlock(heads, 2 * units, window, dropout, name=f"block_{index}")(
-                tokens
-            )
+            name = f"block_{index}"
+            tokens = own.CausalBlock(heads, 2 * units, window, dropout, name=name)(tokens)
         whole.append(kl.LayerNormalization(epsilon=1e-6, name="norm")(tokens))
     elif mixer != "mean":
         raise ValueError(
@@ -102,29 +87,26 @@ def sequential(
     tokens = kl.Dense(units, name="mix")(tokens)
     described = bool(trees or surface)  # whether anything reads `DESCRIBED`
     if lattice or described:
-        harmonics = RunningLattice(profile=described, name="lattice")(lines)
+        harmonics = own.RunningLattice(profile=described, name="lattice")(lines)
     if lattice:
-        tokens = kl.Add(name="mix_lattice")(
-            [tokens, _read_lattice(kl, harmonics, lattice, units)]
-        )
+        read = _read_lattice(kl, harmonics, lattice, units)
+        tokens = kl.Add(name="mix_lattice")([tokens, read])
     tokens = kl.Activation("relu", name="mix_relu")(tokens)
 
     # === Heads ===
     tokens = kl.Dropout(dropout, name="dropout")(tokens)
     state = kl.Dense(num_classes, dtype="float32", name="state")(tokens)
     if described:
-        statistics = RunningStatistics(name="statistics")(lines)
+        statistics = own.RunningStatistics(name="statistics")(lines)
         description = kl.Concatenate(name=DESCRIBED)([statistics, harmonics])
     if trees:
-        answer = BoostedTrees(num_classes, trees, name=TREES)(description)
+        answer = own.BoostedTrees(num_classes, trees, name=TREES)(description)
         state = kl.Add(dtype="float32", name="state_and_trees")([state, answer])
-    change = kl.Dense(1, dtype="float32", name="change")(
-        _change_features(channels, width, units)
-    )
+    layer = kl.Dense(1, dtype="float32", name="change")
+    change = layer(_change_features(channels, width, units))
     if surface:
-        tokens = kl.Dense(surface, activation="tanh", dtype="float32", name=SURFACE)(
-            description
-        )
+        layer = kl.Dense(surface, activation="tanh", dtype="float32", name=SURFACE)
+        tokens = layer(description)
     unknown = kl.Dense(1, dtype="float32", name="unknown")(tokens)
     heads = {"state": state, "change": change, "unknown": unknown}
     return keras.Model(lines, heads, name="sequential")
@@ -133,7 +115,7 @@ def sequential(
 def _read_lattice(kl, features, width, units):
     """Read the lattice; at first it adds nothing to the tokens of the rest of the network."""
     if features.shape[-1] > NETWORK:  # the profile is for the trees
-        features = LastFeatures(NETWORK, name="lattice_alone")(features)
+        features = own.LastFeatures(NETWORK, name="lattice_alone")(features)
     features = kl.BatchNormalization(axis=-1, momentum=0.95, name="norm_lattice")(features)
     features = kl.Dense(width, activation="relu", name="lattice_read")(features)
     return kl.Dense(units, kernel_initializer="zeros", name="lattice_add")(features)
@@ -142,17 +124,11 @@ def _read_lattice(kl, features, width, units):
 def _convolve(features, stem, width, taps, prefix=""):
     """Causal convolutions, each with its norm and ReLU."""
     for index, (share, kernel, stride, dilation) in enumerate(stem):
-        features = CausalConv(
-            round(share * width),
-            kernel,
-            taps,
-            dilation,
-            stride,
-            name=f"{prefix}conv_{index}",
-        )(features)
-        features = keras.layers.BatchNormalization(
-            axis=-1, momentum=0.95, name=f"{prefix}norm_{index}"
-        )(features)
+        filters, name = round(share * width), f"{prefix}conv_{index}"
+        conv = own.CausalConv(filters, kernel, taps, dilation, stride, name=name)
+        name = f"{prefix}norm_{index}"
+        norm = keras.layers.BatchNormalization(axis=-1, momentum=0.95, name=name)
+        features = norm(conv(features))
         features = keras.layers.Activation("relu", name=f"{prefix}relu_{index}")(features)
     return features
 
@@ -166,13 +142,13 @@ def _change_features(channels, width, units):
     """
     kl = keras.layers
     features = _convolve(channels, CHANGE_STEM, width, CHANGE_TAPS, "change_")
-    tokens = LineSummary(name="change_summary")(features)
+    tokens = own.LineSummary(name="change_summary")(features)
     tokens = kl.Dense(units // 2, activation="relu", name="change_project")(tokens)
-    mean = RunningMean(name="change_mean")(tokens)
+    mean = own.RunningMean(name="change_mean")(tokens)
     tokens = kl.Concatenate(name="change_beside")([tokens, mean])
     tokens = kl.Dense(units // 2, activation="relu", name="change_token")(tokens)
-    tokens = LineWindow(LATEST, name="change_window")(tokens)
+    tokens = own.LineWindow(LATEST, name="change_window")(tokens)
     tokens = kl.Dense(3 * units // 4, activation="relu", name="change_compare")(tokens)
-    usual = RunningMean(name="change_usual")(tokens)
+    usual = own.RunningMean(name="change_usual")(tokens)
     tokens = kl.Concatenate(name="change_join")([tokens, usual])
     return kl.Dense(units // 2, activation="relu", name="change_mix")(tokens)

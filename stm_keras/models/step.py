@@ -35,11 +35,10 @@ def make_step(model):
     Raises:
         MismatchError: A layer needs more than the line and a cache.
     """
-    parts = chain(model)
     line = keras.Input((1, model.input_shape[2]), name="line", dtype="float32")
     entries, leaving = [line], []
     known = {id(model.inputs[0]): line}
-    for layer in parts:
+    for layer in chain(model):
         given = keras.tree.map_structure(lambda tensor: known[id(tensor)], layer.input)
         if hasattr(layer, "step"):
             cache = [
@@ -74,8 +73,9 @@ def first_cache(step, batch=1):
 
     `batch` is how many scans are followed side by side.
     """
-    entries = step.inputs[1:]
-    return [keras.ops.zeros((batch, *entry.shape[1:]), "float32") for entry in entries]
+    return [
+        keras.ops.zeros((batch, *each.shape[1:]), "float32") for each in step.inputs[1:]
+    ]
 
 
 def chain(model):

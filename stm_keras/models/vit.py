@@ -2,13 +2,7 @@
 
 import keras
 
-from stm_keras.layers import (
-    ClassToken,
-    EncoderBlock,
-    Positions,
-    RecordedLines,
-    ScanlineTokenizer,
-)
+from stm_keras import layers as own
 
 
 def vit(
@@ -39,17 +33,17 @@ def vit(
     """
     # === Layers ===
     blocks = [
-        EncoderBlock(heads, mlp_dim, dropout, name=f"block_{index}")
+        own.EncoderBlock(heads, mlp_dim, dropout, name=f"block_{index}")
         for index in range(layers)
     ]
     head = keras.layers.Dense(num_classes, dtype="float32", name="logits")
 
     # === Functional model ===
     lines = keras.Input((None, pixels), name="lines")
-    mask = RecordedLines(extra=1, name="recorded")(lines)
-    tokens = ScanlineTokenizer(dim, tokenizer, name="tokenizer")(lines)
-    tokens = ClassToken(name="class_token")(tokens)
-    tokens = Positions(max_lines + 1, positions, name="positions")(tokens)
+    mask = own.RecordedLines(extra=1, name="recorded")(lines)
+    tokens = own.ScanlineTokenizer(dim, tokenizer, name="tokenizer")(lines)
+    tokens = own.ClassToken(name="class_token")(tokens)
+    tokens = own.Positions(max_lines + 1, positions, name="positions")(tokens)
     tokens = keras.layers.Dropout(dropout, name="token_dropout")(tokens)
     for block in blocks:
         tokens = block(tokens, attention_mask=mask)

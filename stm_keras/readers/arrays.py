@@ -44,7 +44,6 @@ from stm_keras.untrusted import plain_members
 MOST = 1000  # scans of a file
 NPY = b"\x93NUMPY"
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-MOST_VALUES = 64  # of an array that may be metadata of the scan
 
 
 def is_scan(path: Path, head: bytes) -> bool:
@@ -149,13 +148,14 @@ def _read_entry(path, data, entry, size):
 
 
 def _scan_file(path, name, arrays):
-    metadata = {key: _metadata(value) for key, value in arrays.items()}
-    size = _numbers(metadata.get("size_nm"), 2)
+    size = _numbers(arrays, "size_nm", 2)
     size = None if size is None else tuple(value * 1e-9 for value in size)
     bias, setpoint, line_time = (
-        (_numbers(metadata.get(key), 1) or [None])[0]
+        (_numbers(arrays, key, 1) or [None])[0]
         for key in ("bias_V", "setpoint_A", "line_time_s")
     )
+    stated = arrays.get("slow", "")
+    stated = str(np.asarray(stated)) if np.ndim(stated) == 0 else ""
     scans, others, unclear = {}, [], []
     for key, array in arrays.items():
         if isinstance(array, str) or array.dtype.kind not in "buif" or array.ndim < 2:
@@ -171,7 +171,7 @@ def _scan_file(path, name, arrays):
             unclear.append(error)
             continue
         channel, direction, slow = channel_of(key)
-        slow = slow or _way(metadata.get("slow"))
+        slow = slow or (stated if stated in ("down", "up") else None)
         scans[key] = [
             Image(heights, channel, "", direction, slow, line_time=line_time)
             for heights in frames
@@ -204,34 +204,22 @@ def _check_frames(path, key, shape, size):
 
 
 def _nothing(path, arrays):
-    shapes = ", ".join(
-        f"{' '.join(key.split())}: {'text' if isinstance(array, str) else _shown(array)}"
-        for key, array in list(arrays.items())[:8]
-    )
+    shapes = []
+    for key, array in list(arrays.items())[:8]:
+        text = isinstance(array, str)
+        shown = "text" if text else f"{array.dtype} of shape {array.shape}"
+        shapes.append(f"{' '.join(key.split())}: {shown}")
     return NoImageError(
         f"{path}: needs numbers of shape {SHAPES}, at least {FEWEST} lines of {FEWEST} pixels. "
-        f"Received: {shapes or 'nothing'}."
+        f"Received: {', '.join(shapes) or 'nothing'}."
     )
 
 
-def _shown(array):
-    return f"{array.dtype} of shape {array.shape}"
-
-
-def _metadata(value):
-    """Return what may be metadata of the scan: text, or a small array; else None."""
-    if isinstance(value, str):
-        return value
-    return np.asarray(value) if math.prod(value.shape) <= MOST_VALUES else None
-
-
-def _numbers(value, count):
-    if value is None or isinstance(value, str) or value.dtype.kind not in "iuf":
+def _numbers(arrays, key, count):
+    """Return the numbers of an array that is metadata: list of float; None unless so many."""
+    value = arrays.get(key, "")
+    if isinstance(value, str) or value.dtype.kind not in "iuf":
         return None
-    values = np.ravel(value)
-    return [float(v) for v in values] if len(values) == count else None
-
-
-def _way(value):
-    text = value if isinstance(value, str) else str(value)
-    return text if text in ("down", "up") else None
+    if math.prod(value.shape) != count:
+        return None
+    return np.ravel(value).astype(float).tolist()

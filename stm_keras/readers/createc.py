@@ -10,6 +10,8 @@ current with the factor of Z, and integers with a further 1/65536.)
 
 import math
 import re
+from dataclasses import replace
+from itertools import islice, product
 from pathlib import Path
 
 import numpy as np
@@ -50,27 +52,20 @@ def parse(path: Path, data: bytes) -> ScanFile:
     check_length(path, needed, len(raw))
     block = np.frombuffer(raw, dtype, needed // dtype.itemsize)[1:]
     slow = {"1": "down", "2": "up"}.get(header.get("scanymode"))
-    volt = _volt(header, 16 if dtype.kind == "i" else 20)
+    stated = re.match(r"\d+", header.get("dac-type", ""))
+    bits = int(stated.group()) if stated else {"i": 16, "f": 20}[dtype.kind]
+    volt = FULL_SCALE / 2.0 ** min(bits, 64)  # per count of the converters
     factors = _factors(header, volt)
     order, sweeps = _order(header, count)
     complete = (number(header.get("imageyposmax")) or 0) > lines  # the next line to scan
+    line_time = header_value(header.get("sec/line:"))
     images = []
-    for (name, direction), heights in zip(
-        order, block.reshape(count, lines, pixels), strict=True
-    ):
+    stored = block.reshape(count, lines, pixels)
+    for (name, direction), heights in zip(order, stored, strict=True):
         factor, unit = factors.get(name.split()[-1], factors["other"])
-        images.append(
-            Image(
-                heights=heights,
-                factor=factor,
-                channel=name,
-                unit=unit,
-                direction=direction,
-                slow=slow,
-                valid=None if complete else zero_filled(heights),
-                line_time=header_value(header.get("sec/line:")),
-            )
-        )
+        image = Image(heights, name, unit, direction, slow, factor=factor)
+        valid = None if complete else zero_filled(heights)
+        images.append(replace(image, valid=valid, line_time=line_time))
     off = header.get("chmode") == "1" or header.get("fboff") == "1"
     note = f"each line was scanned {sweeps} times; P2 is the second"
     return ScanFile(
@@ -110,21 +105,12 @@ def _order(header, count):
     one = header.get("scanxmode", header.get("scanmode", "1")) == "1"
     ways = 1 if one or count % (2 * max(len(chosen), 1)) else 2
     chosen = chosen or range(count // ways)
-    order = []
-    for image in range(count):
-        turn, position = divmod(image, len(chosen))
-        sweep, way = divmod(turn, ways)
-        bit = chosen[position]
+    sweeps, order = -(-count // (len(chosen) * ways)), []
+    for sweep, way, bit in islice(product(range(sweeps), range(ways), chosen), count):
         name = CHANNELS[bit] if bit < len(CHANNELS) else f"channel {bit + 1}"
         name = f"P{sweep + 1} {name}" if sweep else name
         order.append((name, ("forward", "backward")[way]))
-    return order, -(-count // (len(chosen) * ways))
-
-
-def _volt(header, bits):
-    """Return V per count of the converters, of so many bits unless the header says it."""
-    stated = re.match(r"\d+", header.get("dac-type", ""))
-    return FULL_SCALE / 2.0 ** min(int(stated.group()) if stated else bits, 64)
+    return order, sweeps
 
 
 def _factors(header, volt):

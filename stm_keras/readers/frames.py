@@ -120,11 +120,14 @@ def number_scans(arrays: dict) -> tuple:
     """
     if len(arrays) == 1 or _is_one_scan(arrays):
         return _indexed(arrays, dict.fromkeys(arrays, 0)), ""
+    single = all(len(images) == 1 for images in arrays.values())
     for key, renamed in ((_numbers, _without_numbers(arrays)), (_folder, arrays)):
         scans = {}
         for name, images in renamed.items():
             scans.setdefault(key(name), {})[name] = images
-        if None not in scans and len(scans) > 1 and _are_scans(scans.values()):
+        if None in scans or len(scans) < 2 or not single:
+            continue
+        if all(len(group) == 1 or _is_one_scan(group) for group in scans.values()):
             order = sorted(scans)
             starts = {n: order.index(k) for k, group in scans.items() for n in group}
             return _indexed(renamed, starts), ""
@@ -132,7 +135,11 @@ def number_scans(arrays: dict) -> tuple:
     for name, images in arrays.items():
         starts[name] = end
         end += len(images)
-    shown = [f"{images[0].label!r} {_shape(images)}" for images in arrays.values()]
+    shown = []
+    for images in arrays.values():
+        shape = images[0].heights.shape
+        shape = shape if len(images) == 1 else (len(images), *shape)
+        shown.append(f"{images[0].label!r} {shape}")
     more = f" and {len(shown) - 8} more" if len(shown) > 8 else ""
     return _indexed(arrays, starts), (
         f"holds several arrays that may be scans: {', '.join(shown[:8])}{more}. Put all scans "
@@ -157,13 +164,6 @@ def _is_one_scan(arrays):
     return known and len(labels) == len(arrays) and len(counts) == 1
 
 
-def _are_scans(groups):
-    groups = list(groups)
-    if any(len(images) > 1 for group in groups for images in group.values()):
-        return False
-    return all(len(group) == 1 or _is_one_scan(group) for group in groups)
-
-
 def _numbers(name):
     """Return the numbers in a name, None where it has none."""
     return tuple(int(digits) for digits in re.findall(r"\d+", name)) or None
@@ -186,8 +186,3 @@ def _without_numbers(arrays):
 def _folder(name):
     folder, _, title = name.rpartition("/")
     return folder if folder and channel_of(title)[0] in CHANNELS else None
-
-
-def _shape(images):
-    shape = images[0].heights.shape
-    return str(shape if len(images) == 1 else (len(images), *shape))

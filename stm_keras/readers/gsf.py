@@ -33,17 +33,8 @@ def parse(path: Path, data: bytes) -> ScanFile:
     name, direction, slow = channel_of(header.get("Title", "Z"))
     scale, lateral = si_unit(header.get("XYUnits"))
     recorded = zero_filled(stored)
-    image = Image(
-        heights=stored,
-        factor=factor,
-        channel=name,
-        unit=unit,
-        direction=direction,
-        slow=slow,
-        valid=recorded if recorded.any() else None,
-    )
+    valid = recorded if recorded.any() else None
+    image = Image(stored, name, unit, direction, slow, valid, factor=factor)
     size = [header_value(header.get(name)) for name in ("XReal", "YReal")]
-    return ScanFile(
-        images=(image,),
-        size=None if None in size or lateral != "m" else tuple(s * scale for s in size),
-    )
+    known = None not in size and lateral == "m"
+    return ScanFile((image,), size=tuple(s * scale for s in size) if known else None)

@@ -127,23 +127,14 @@ def _image(path, content, number, header):
     if unit == "A" and (channel == "Z" or channel.lower().startswith("topo")):
         # SCALA calls all of its channels topographic
         channel = "Current"
-    metadata, ways = (
-        read_metadata(header, lines, pixels),
-        {"direction": direction, "slow": slow},
-    )
     scale, lateral = si_unit(_unit(field, "si_unit_xy"))
     size = None
     if lateral == "m" and "xreal" in field and "yreal" in field:
         size = (float(field["xreal"]) * scale, float(field["yreal"]) * scale)
-    image = Image(
-        heights=heights,
-        factor=factor,
-        channel=channel,
-        unit=unit,
-        valid=_recorded(heights, content.get(f"/{number}/mask")),
-        size=size,
-        **metadata | {key: way for key, way in ways.items() if way},
-    )
+    metadata = read_metadata(header, lines, pixels)
+    valid = _recorded(heights, content.get(f"/{number}/mask"))
+    image = Image(heights, channel, unit, factor=factor, valid=valid, size=size, **metadata)
+    image = replace(image, direction=direction or image.direction, slow=slow or image.slow)
     return image, (field.get("xoff", 0.0), field.get("yoff", 0.0))
 
 
@@ -179,19 +170,16 @@ def _in_scans(pairs):
     topography is there twice. Where none is called a topography, those in metres are.
     """
     named = {frame for frame, image in pairs if image.channel == "Z"}
-    pairs = [
-        (frame, image if frame in named else _as_topography(image))
-        for frame, image in pairs
-    ]
+    for index, (frame, image) in enumerate(pairs):
+        heights = image.unit == "m" and not NOT_HEIGHTS.search(image.channel)
+        if heights and frame not in named:
+            pairs[index] = frame, replace(image, channel="Z")
     returned = {  # what was scanned back was scanned forth, too (JPK marks one of the two)
         (frame, image.channel) for frame, image in pairs if image.direction == "backward"
     }
-    pairs = [
-        (frame, replace(image, direction="forward"))
-        if image.direction is None and (frame, image.channel) in returned
-        else (frame, image)
-        for frame, image in pairs
-    ]
+    for index, (frame, image) in enumerate(pairs):
+        if image.direction is None and (frame, image.channel) in returned:
+            pairs[index] = frame, replace(image, direction="forward")
     scans = Counter()  # of each frame: as many as it has topographies of one label
     labels = Counter((frame, image.label) for frame, image in pairs)
     for (frame, label), count in labels.items():
@@ -204,11 +192,6 @@ def _in_scans(pairs):
         key = (frame, min(turn, scans[frame] - 1) if scans[frame] else turn)
         numbered.append(replace(image, index=order.setdefault(key, len(order))))
     return tuple(numbered)
-
-
-def _as_topography(image):
-    heights = image.unit == "m" and not NOT_HEIGHTS.search(image.channel)
-    return replace(image, channel="Z") if heights else image
 
 
 def _unit(field, key):

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.errors import NoImageError, ScanError
-from stm_keras.readers.file_bytes import check_shape
 from stm_keras.readers.hdf5_open import text_of
 from stm_keras.readers.netcdf import finite_number, read_variables, variable_names
 from stm_keras.readers.scan_file import Image, ScanFile, zero_filled
@@ -56,7 +55,6 @@ def parse(path: Path, data: bytes) -> ScanFile:
             "spectroscopy grid. Save one scan per file."
         )
     stored = np.asarray(field)[0, 0]
-    check_shape(path, *stored.shape)
     factor, unit = _scale(variables, attributes)
     direction = _direction(path, variables)
     # Only the RedPitaya's program mirrors backward lines before it stores them.
@@ -65,22 +63,15 @@ def parse(path: Path, data: bytes) -> ScanFile:
     slow = {"topdown": "down", "bottomup": "up"}.get(control.replace("-", "").strip())
     width, height = _scalar(variables, "rangex"), _scalar(variables, "rangey")
     speed = next((s for s in (_scalar(variables, k) for k in SPEEDS) if s), None)
-    image = Image(
-        heights=stored[:, ::-1] if mirror else stored,
-        factor=factor,
-        channel=channel_of(_label(attributes))[0],
-        unit=unit,
-        direction=direction,
-        slow=slow,
-        valid=zero_filled(stored),
-        line_time=width / speed if width and speed else None,
-    )
+    channel = channel_of(_label(attributes))[0]
+    heights, valid = stored[:, ::-1] if mirror else stored, zero_filled(stored)
+    time = width / speed if width and speed else None
+    biases = (_scalar(variables, name) for name in BIASES)
+    image = Image(heights, channel, unit, direction, slow, valid, time, factor=factor)
     return ScanFile(
         images=(image,),
         size=(width * ANGSTROM, height * ANGSTROM) if width and height else None,
-        bias=next(
-            (b for b in (_scalar(variables, k) for k in BIASES) if b is not None), None
-        ),
+        bias=next((bias for bias in biases if bias is not None), None),
         setpoint=_setpoint(variables),
         angle=_scalar(variables, "alpha"),
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.errors import NoImageError, ScanError, UnclearError
-from stm_keras.readers.file_bytes import Later, check_shape
+from stm_keras.readers.file_bytes import Later
 from stm_keras.readers.frames import FEWEST, is_dataset, is_tall, number_scans
 from stm_keras.readers.gxsm import OWN_FIELDS
 from stm_keras.readers.hdf5_open import (
@@ -68,13 +68,10 @@ def parse(path: Path, data: bytes) -> ScanFile:
         inside = (child(file, name) for name in names)
         nexus = any(g is not None and "NX_class" in g.attrs for g in (file, *inside))
         names = list(members)[:MOST]
-        for name in names:
-            check_shape(path, *members[name].shape)
         if nexus:
             return _nexus(path, data, known, names)
-        images, doubt = number_scans(
-            {name: [_image(path, data, name, members[name])] for name in names}
-        )
+        images = {name: [_image(path, data, name, members[name])] for name in names}
+        images, doubt = number_scans(images)
         if len(members) > MOST:
             doubt = doubt or f"holds {len(members)} images, and {MOST} are read"
         if stacks:
@@ -113,16 +110,14 @@ def _nexus(path, data, members, names):
 
 def is_image(member: "h5py.Dataset") -> bool:  # noqa: F821  h5py takes long to import
     """Tell whether an HDF5 dataset can be an image."""
-    shape = member.shape
-    return len(shape) == 2 and min(shape) >= FEWEST and member.dtype.kind in "fiu"
+    return member.ndim == 2 and min(member.shape) >= FEWEST and member.dtype.kind in "fiu"
 
 
 def is_stack(member: "h5py.Dataset") -> bool:  # noqa: F821
     """Tell whether an HDF5 dataset can be scans, or a cube of spectra."""
-    shape = member.shape
-    return (
-        len(shape) == 3 and sorted(shape)[1] >= FEWEST and shape[0] * shape[2] > 1
-    ) and member.dtype.kind in "fiu"
+    if member.ndim != 3 or member.dtype.kind not in "fiu":
+        return False
+    return sorted(member.shape)[1] >= FEWEST and member.shape[0] * member.shape[2] > 1
 
 
 def other_axis(member: "h5py.Dataset") -> str | None:  # noqa: F821
@@ -175,14 +170,8 @@ def _image(path, data, name, member, upwards=False):
         _, way, axis = channel_of(group)
         direction, slow = direction or way, slow or axis
     factor, unit = si_unit(text_of(attribute(member, "units", "")))
-    return Image(
-        heights=Later(shape, member.dtype, read),
-        factor=factor,
-        channel=channel,
-        unit=unit,
-        direction=direction,
-        slow=slow,
-    )
+    heights = Later(shape, member.dtype, read)
+    return Image(heights, channel, unit, direction, slow, factor=factor)
 
 
 def _field(members, symbol, *names):
@@ -201,7 +190,7 @@ def _size(group):
     spans = []
     for name in ("x", "y"):
         axis = child(group, name)
-        if axis is None or getattr(axis, "ndim", 0) != 1 or not 2 <= axis.size <= 1 << 20:
+        if getattr(axis, "ndim", 0) != 1 or not 2 <= axis.size <= 1 << 20:
             return None
         if not is_stored(axis):
             return None
@@ -215,8 +204,8 @@ def _size(group):
 def _attribute(file, symbol, *names):
     for name in names:
         value = attribute(file, name)
+        if isinstance(value, float | np.floating | int | np.integer):
+            return float(value)
         if value is not None:
-            if isinstance(value, float | np.floating | int | np.integer):
-                return float(value)
             return quantity(text_of(value), symbol)
     return None

@@ -9,6 +9,7 @@ import io
 import math
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import count
 
 import numpy as np
 
@@ -67,19 +68,18 @@ def names_of(group: "h5py.Group", attributes: bool = False) -> list:  # noqa: F8
     from h5py import h5, h5a, h5g
 
     names, creation = [], group.id.get_create_plist()
-    if attributes:
-        tracked = creation.get_attr_creation_order()
-    else:
-        tracked = isinstance(group.id, h5g.GroupID) and creation.get_link_creation_order()
-    index = h5.INDEX_CRT_ORDER if tracked else h5.INDEX_NAME
 
     def take(name, *_):
         names.append(name)
         return len(names) >= LINKS or None
 
     if attributes:
+        tracked = creation.get_attr_creation_order()
+        index = h5.INDEX_CRT_ORDER if tracked else h5.INDEX_NAME
         h5a.iterate(group.id, take, index_type=index, order=h5.ITER_NATIVE)
     else:
+        tracked = isinstance(group.id, h5g.GroupID) and creation.get_link_creation_order()
+        index = h5.INDEX_CRT_ORDER if tracked else h5.INDEX_NAME
         group.id.links.iterate(take, idx_type=index, order=h5.ITER_NATIVE)
     texts = [name.decode("utf-8", "surrogateescape") for name in names]
     return texts if tracked else sorted(texts)
@@ -102,28 +102,27 @@ def arrays(file: "h5py.File") -> dict:  # noqa: F821
     """
     import h5py
 
-    members, seen, links = {}, set(), 0
-    open_groups = [("", file, iter(names_of(file)))]
-    while open_groups and links < LINKS and len(members) < MOST:
-        prefix, group, names = open_groups[-1]
-        name = next(names, None)
-        if name is None:
-            open_groups.pop()
-            continue
-        links += 1
-        member = child(group, name)
-        if member is None:
-            continue
-        # The address is that of the link. HDF5 itself, asked for that of an object, goes
-        # through all that the object holds, and crashes over a damaged list of parts.
-        address = group.id.links.get_info(name.encode("utf-8", "surrogateescape")).u
-        if address in seen:
-            continue
-        seen.add(address)
-        if isinstance(member, h5py.Dataset) and is_stored(member):
-            members[prefix + name] = member
-        elif isinstance(member, h5py.Group) and len(open_groups) <= DEEPEST:
-            open_groups.append((f"{prefix}{name}/", member, iter(names_of(member))))
+    members, seen, links = {}, set(), count()
+
+    def visit(prefix, group, depth):
+        for name in names_of(group):
+            if len(members) >= MOST or next(links) >= LINKS:
+                return
+            member = child(group, name)
+            if member is None:
+                continue
+            # The address is that of the link. HDF5 itself, asked for that of an object, goes
+            # through all that the object holds, and crashes over a damaged list of parts.
+            address = group.id.links.get_info(name.encode("utf-8", "surrogateescape")).u
+            if address in seen:
+                continue
+            seen.add(address)
+            if isinstance(member, h5py.Dataset) and is_stored(member):
+                members[prefix + name] = member
+            elif isinstance(member, h5py.Group) and depth < DEEPEST:
+                visit(f"{prefix}{name}/", member, depth + 1)
+
+    visit("", file, 0)
     return members
 
 
@@ -187,9 +186,8 @@ def is_plain(kind: "h5py.h5t.TypeID") -> bool:  # noqa: F821
     from h5py import h5t
 
     most = {h5t.INTEGER: 8, h5t.FLOAT: 8, h5t.ENUM: 1}  # bytes; a bool is an ENUM
-    return kind.get_class() == h5t.STRING or kind.get_size() <= most.get(
-        kind.get_class(), 0
-    )
+    class_ = kind.get_class()
+    return class_ == h5t.STRING or kind.get_size() <= most.get(class_, 0)
 
 
 def attribute(owner, name, default=None):
@@ -203,12 +201,10 @@ def attribute(owner, name, default=None):
     if name not in owner.attrs:
         return default
     opened = h5a.open(owner.id, name.encode())
-    if not is_plain(opened.get_type()) or opened.get_storage_size() > SMALL:
+    kind = opened.get_type()
+    if not is_plain(kind) or opened.get_storage_size() > SMALL:
         return default
-    if (
-        _is_text(opened.get_type())
-        and math.prod(opened.shape) * longest_text.get() > left()
-    ):
+    if _is_text(kind) and math.prod(opened.shape) * longest_text.get() > left():
         return default
     return owner.attrs[name]
 
@@ -240,10 +236,6 @@ def _attributes(owner):
 
 def text_of(value: object) -> str:
     """Return an attribute or array of letters as str, without what fills it up."""
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace").strip("\0 ")
-    if isinstance(value, str):
-        return value.strip("\0 ")
     parts = [
         item.decode("utf-8", "replace") if isinstance(item, bytes) else str(item)
         for item in np.ravel(value)[:4096]

@@ -10,7 +10,6 @@ import zlib
 from itertools import product
 
 from stm_keras.memory import charge
-from stm_keras.readers.file_bytes import PIECE
 
 DEFLATED, SHUFFLED, SUMMED, LZF = 1, 2, 3, 32000  # filters whose output has a known size
 CHECKSUM = 4  # bytes that a sum takes
@@ -122,13 +121,9 @@ def read_values(member: "h5py.Dataset") -> object:  # noqa: F821
 
 def _deflated(data, most):
     """Return the size that deflated bytes unpack to, at most `most` + 1; -1 of damaged ones."""
-    stream, size = zlib.decompressobj(), 0
+    stream = zlib.decompressobj()
     try:
-        for start in range(0, len(data), PIECE):
-            piece = data[start : start + PIECE]
-            while len(piece) and size <= most and not stream.eof:
-                size += len(stream.decompress(piece, most + 1 - size))
-                piece = stream.unconsumed_tail
+        size = len(stream.decompress(data, most + 1))
     except zlib.error:
         return -1
     return size if stream.eof else -1

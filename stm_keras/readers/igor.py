@@ -7,13 +7,14 @@ and the note that a program wrote (Asylum's says nearly all) are all there is.
 import io
 import re
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from stm_keras.errors import NoImageError, ScanError, require
 from stm_keras.memory import charge
-from stm_keras.readers.file_bytes import check_length, check_shape
+from stm_keras.readers.file_bytes import check_length
 from stm_keras.readers.metadata import read_metadata
 from stm_keras.readers.scan_file import Image, ScanFile
 from stm_keras.readers.units import channel_of, si_unit
@@ -57,12 +58,9 @@ def parse(path: Path, data: bytes) -> ScanFile:
             f"{path}: is an Igor wave of shape {stored.shape} without channel names: a "
             "spectroscopy grid, not an image. Give a scan file."
         )
-    check_shape(path, stored.shape[1], stored.shape[0])
+    titles = [label for label in labels if label][: stored.shape[-1]]
     if stored.ndim == 2:
-        titles, layers = [_text(header["bname"])], [stored]
-    else:
-        titles = [label for label in labels if label][: stored.shape[2]]
-        layers = [stored[..., i] for i in range(len(titles))]
+        titles, stored = [_text(header["bname"])], stored[..., None]
     steps = [abs(float(step)) for step in np.ravel(header["sfA"])[:2]]
     laterals = [si_unit(_text(unit)) for unit in np.asarray(header["dimUnits"])[:2]]
     others = [unit for _, unit in laterals if unit not in ("", "m")]
@@ -74,28 +72,17 @@ def parse(path: Path, data: bytes) -> ScanFile:
     note = _note(_text(wave.get("note", b"")))
     metadata = read_metadata(note, stored.shape[1], stored.shape[0])
     images = []
-    for title, layer in zip(titles, layers, strict=True):
+    for title, layer in zip(titles, stored.transpose(2, 1, 0), strict=False):
         channel, direction, slow = channel_of(title)
-        factor, unit = si_unit(_unit_of(title) or _text(header["dataUnits"]))
-        ways = {"direction": direction, "slow": slow}
-        ways = {key: way for key, way in ways.items() if way}
-        images.append(
-            Image(
-                heights=layer.T[::-1],
-                factor=factor,
-                channel=channel,
-                unit=unit,
-                **{"direction": "forward"} | metadata | ways,
-            )
-        )
-    size = tuple(
-        step * count * factor
-        for step, count, (factor, _) in zip(steps, stored.shape[:2], laterals, strict=True)
-    )
-    return ScanFile(
-        images=tuple(images),
-        size=size if all(unit for _, unit in laterals) else None,
-    )
+        asylum = re.search(r"(?:Re)?[Tt]race$", title)  # "Height1Retrace"
+        units = (unit for name, unit in UNITS.items() if asylum and title.startswith(name))
+        factor, unit = si_unit(next(units, None) or _text(header["dataUnits"]))
+        image = Image(layer[::-1], channel, unit, factor=factor, **metadata)
+        direction = direction or image.direction or "forward"
+        images.append(replace(image, direction=direction, slow=slow or image.slow))
+    axes = zip(steps, stored.shape[:2], laterals, strict=True)
+    size = tuple(step * count * factor for step, count, (factor, _) in axes)
+    return ScanFile(tuple(images), size=size if all(u for _, u in laterals) else None)
 
 
 def _check_sizes(path, data):
@@ -112,13 +99,6 @@ def _check_sizes(path, data):
     if min(parts) < 0:
         raise ScanError(f"{path}: is a damaged Igor wave. Copy it again.")
     check_length(path, needed, len(data))
-
-
-def _unit_of(title):
-    """Return the unit of one of Asylum's channels, such as "Height1Retrace"; or None."""
-    if not re.search(r"(?:Re)?[Tt]race$", title):
-        return None
-    return next((unit for name, unit in UNITS.items() if title.startswith(name)), None)
 
 
 def _note(text):

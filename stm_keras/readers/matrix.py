@@ -149,6 +149,7 @@ def _images(path, matrix, planned, channel):
     charge(8 * planned, "the images that it plans")
     known = matrix.param.get("BREF") == path.name
     raster = setting("XYScanner.Raster_Time")
+    name = CHANNELS.get(channel, channel)
     units = {"Meter": "m", "Ampere": "A", "Volt": "V", "Hertz": "Hz"}
     images = []
     for trace in matrix.traces:
@@ -156,21 +157,12 @@ def _images(path, matrix, planned, channel):
         direction, slow = str(trace).split("/")
         stored = picture.data[:lines]
         whole = np.full((lines, points), np.nan)  # row 0 is the bottom
-        if slow == "up":
-            whole[: len(stored)] = stored
-        else:
-            whole[lines - len(stored) :] = stored
+        rest = lines - len(stored)
+        whole[slice(lines - rest) if slow == "up" else slice(rest, lines)] = stored
         stated = str(picture.channel_name_and_unit[1])
-        images.append(
-            Image(
-                heights=whole[::-1],
-                channel=CHANNELS.get(channel, channel),
-                unit=units.get(stated, stated),
-                direction=direction,
-                slow=slow,
-                line_time=raster * points if raster and known else None,
-            )
-        )
+        stated = units.get(stated, stated)
+        time = raster * points if raster and known else None
+        images.append(Image(whole[::-1], name, stated, direction, slow, line_time=time))
     if not known:
         warning = (
             "the index never names this file (renamed?): size, bias and setpoint are "
@@ -236,28 +228,14 @@ def guess_images(path: Path, planned: int, counts: np.ndarray, channel: str) -> 
     check_shape(path, side, side)
     charge(8 * planned, "the images that it plans")
     frame = np.full((side * across, along, side), np.nan)
-    whole = len(counts) // (along * side)
-    frame[:whole] = counts[: whole * along * side].reshape(-1, along, side)[: len(frame)]
-    rest = counts[whole * along * side :]
-    if len(rest) and whole < len(frame):
-        first = rest[:side]  # the line in which the scan was stopped
-        frame[whole, 0, : len(first)] = first
-        if along == 2:
-            frame[whole, 1, : max(len(rest) - side, 0)] = rest[side:]
+    frame.reshape(-1)[: len(counts)] = counts[: frame.size]
     images = []
     for part, slow in zip(range(across), ("up", "down"), strict=False):
         for way, direction in zip(range(along), ("forward", "backward"), strict=False):
             heights = frame[part * side : (part + 1) * side, way]
             heights = heights[:, ::-1] if way else heights
-            images.append(
-                Image(
-                    heights=heights[::-1] if slow == "up" else heights,
-                    channel=channel,
-                    unit="",
-                    direction=direction,
-                    slow=slow,
-                )
-            )
+            heights = heights[::-1] if slow == "up" else heights
+            images.append(Image(heights, channel, "", direction, slow))
     words = {1: "without", 2: "with"}
     return images, (
         f"{side} x {side} points, {words[along]} backward lines, {words[across]} a scan back "

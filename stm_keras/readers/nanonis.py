@@ -6,6 +6,7 @@ an up scan from the bottom. Lines and pixels that the tip did not reach are NaN.
 
 import math
 import re
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -27,8 +28,7 @@ def parse(path: Path, data: bytes) -> ScanFile:
     start = data.find(START, max(end, 0)) + len(START)
     if end < 0 or start < len(START):
         raise ScanError(
-            f"{path}: is a Nanonis file whose header has no end. Copy it again in binary "
-            "mode."
+            f"{path}: is a Nanonis file whose header has no end. Copy it again in binary mode."
         )
     header = parse_header(data[:end].decode("latin-1"))
     pixels, lines = _pixels(path, header["SCAN_PIXELS"])
@@ -48,9 +48,8 @@ def parse(path: Path, data: bytes) -> ScanFile:
             "MSBFIRST or FLOAT LSBFIRST: its numbers cannot be read. Copy it again, or save "
             "it with another program."
         )
-    block = np.frombuffer(data, TYPES[stored_as], offset=start).reshape(
-        len(stored), lines, pixels
-    )
+    block = np.frombuffer(data, TYPES[stored_as], offset=start)
+    block = block.reshape(len(stored), lines, pixels)
     slow = header.get("SCAN_DIR", "").strip().lower()
     slow = slow if slow in ("down", "up") else None
     times = [header_value(word) for word in header.get("SCAN_TIME", "").split()]
@@ -61,22 +60,19 @@ def parse(path: Path, data: bytes) -> ScanFile:
         heights = heights[:, ::-1] if direction == "backward" else heights
         heights = heights[::-1] if slow == "up" else heights
         factor, unit = si_unit(unit)
+        image = Image(heights, channel_of(name)[0], unit, direction, slow, factor=factor)
         images.append(
-            Image(
-                heights=heights,
-                factor=factor,
-                channel=channel_of(name)[0],
-                unit=unit,
-                direction=direction,
-                slow=slow,
-                line_time=times.get(direction),
-                bias=bias[_pass(name)],
-            )
+            replace(image, line_time=times.get(direction), bias=bias[_pass(name)])
         )
     control, feedback = _controller(header.get("Z-CONTROLLER", ""))
+    size = tuple(header_value(word) for word in header.get("SCAN_RANGE", "").split())
+    if all(value is None for value in size):
+        size = None
+    elif len(size) != 2:
+        size = (math.nan, math.nan)
     return ScanFile(
         images=tuple(images),
-        size=_pair(header.get("SCAN_RANGE", "")),
+        size=size,
         setpoint=quantity(control.get("Setpoint"), "A"),
         angle=header_value(header.get("SCAN_ANGLE")),
         feedback=feedback,
@@ -148,23 +144,14 @@ def _biases(header, names):
     """
     common = header_value(header.get("BIAS"))
     rows = _rows(header.get("Multipass-Config", ""))
-    own = [
-        next(
-            (
-                header_value(row[key])
-                for key in row
-                if re.match("bias.?override", key, re.I)
-            ),
-            None,
-        )
-        for row in rows
-    ]
+    own = []
+    for row in rows:
+        stated = (row[key] for key in row if re.match("bias.?override", key, re.I))
+        own.append(header_value(next(stated, None)))
     passes = sorted({_pass(name) for name in names})
     if len(own) == len(passes):
-        return {
-            number: common if value is None else value
-            for number, value in zip(passes, own, strict=True)
-        }
+        own = (common if value is None else value for value in own)
+        return dict(zip(passes, own, strict=True))
     known = all(value is None for value in own)
     return {number: common if known or number == 1 else None for number in passes}
 
@@ -192,21 +179,12 @@ def _pixels(path, text):
     return map(int, words)
 
 
-def _pair(text):
-    values = tuple(header_value(word) for word in text.split())
-    if all(value is None for value in values):
-        return None
-    return values if len(values) == 2 else (math.nan, math.nan)
-
-
 def _warnings(times):
-    forward, backward = (
-        believable(line_time=times.get(way))[0]["line_time"]
-        for way in ("forward", "backward")
+    ways = ("forward", "backward")
+    there, back = (believable(line_time=times.get(w))[0]["line_time"] for w in ways)
+    if not there or not back or max(there, back) <= 2 * min(there, back):
+        return ()
+    note = (
+        f"a line took {there:g} s forward and {back:g} s backward: do not compare the two"
     )
-    if forward and backward and max(forward, backward) > 2 * min(forward, backward):
-        return (
-            f"a line took {forward:g} s forward and {backward:g} s backward: do not compare "
-            "the two",
-        )
-    return ()
+    return (note,)

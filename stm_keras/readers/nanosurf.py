@@ -4,6 +4,7 @@ Images are stored from the bottom line up, backward ones already mirrored. Numbe
 header may have a comma. Lines that were not recorded are zeros.
 """
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -29,16 +30,16 @@ def parse(path: Path, data: bytes) -> ScanFile:
     header = parse_header(data[:end].decode("latin-1"))
     index, settings = header["DataSet"], header.get("DataSet-Info", {})
     start, images, size = end + len(MARK), [], None
-    for group, member in _members(index):
+    for group, member in product(range(min(int(index["GroupCount"]), 100)), range(100)):
         entry = header.get(index.get(f"Gr{group}-Ch{member}", ""))
-        if entry is None:
+        if entry is None or member >= int(index.get(f"Gr{group}-Count", 0)):
             continue
         bits, pixels, lines = (int(entry[k]) for k in ("SaveBits", "Points", "Lines"))
         check_shape(path, lines, pixels)
         count = lines * pixels
         check_length(path, count * bits // 8, len(data) - start)
         stored = np.frombuffer(data, DTYPES[bits], count, start).reshape(lines, pixels)
-        start += count * bits // 8
+        start += stored.nbytes
         if lines < FEWEST:
             continue
         stated = (header_value(entry.get("Dim0Range")), header_value(entry["Dim1Range"]))
@@ -65,22 +66,11 @@ def parse_header(text: str) -> dict:
     return header
 
 
-def _members(index):
-    for group in range(min(int(index["GroupCount"]), 100)):
-        for member in range(min(int(index.get(f"Gr{group}-Count", 0)), 100)):
-            yield group, member
-
-
 def _image(entry, stored, bits, group, metadata):
     span, least = number(entry["Dim2Range"]), number(entry["Dim2Min"])
     factor, unit = si_unit(entry.get("Dim2Unit"))
+    channel = channel_of(entry.get("Dim2Name", ""))[0]
     direction = "backward" if "backward" in group.lower() else "forward"
-    return Image(
-        heights=stored,
-        factor=span / 2.0**bits * factor,
-        offset=(0.5 * span + least) * factor,
-        channel=channel_of(entry.get("Dim2Name", ""))[0],
-        unit=unit,
-        valid=zero_filled(stored),
-        **metadata | {"direction": direction},
-    )
+    scale = {"factor": span / 2.0**bits * factor, "offset": (0.5 * span + least) * factor}
+    metadata = {**metadata, "direction": direction, "valid": zero_filled(stored)}
+    return Image(stored, channel, unit, **scale, **metadata)

@@ -13,6 +13,7 @@ Source: https://docs.unidata.ucar.edu/netcdf-c/current/file_format_specification
 import math
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import numpy as np
 
 from stm_keras.errors import NoImageError
 from stm_keras.readers import hdf5_open
-from stm_keras.readers.file_bytes import DAMAGE, Later, check_shape, damage
+from stm_keras.readers.file_bytes import DAMAGE, Later, damage
 from stm_keras.readers.hdf5_open import is_hdf5, open_hdf5, text_of
 from stm_keras.readers.scan_file import Image, ScanFile
 from stm_keras.readers.units import channel_of, positive, si_unit
@@ -53,9 +54,9 @@ def parse(path: Path, data: bytes) -> ScanFile:
             f"{path}: is a netCDF file without an image: no variable has two axes of "
             f"{FEWEST} or more. Give a scan file."
         )
-    for image in images:
-        check_shape(path, *image.heights.shape)
-    flags = [_number(own, "feedback_active") for _, own, _ in variables.values()]
+    flags = [
+        finite_number(own.get("feedback_active", ())) for _, own, _ in variables.values()
+    ]
     return ScanFile(images=tuple(images), feedback=False if 0.0 in flags else None)
 
 
@@ -79,9 +80,7 @@ def _images(name, variables, attributes):
     array, own, axes = variables[name]
     if array.dtype.kind not in "fiu" or array.ndim not in (2, 3) or len(axes) < array.ndim:
         return []
-    ways = [None]
-    if array.ndim == 3:
-        ways = _ways(variables, axes[2], array.shape[2])
+    ways = _ways(variables, axes[2], array.shape[2]) if array.ndim == 3 else [None]
     if not ways or min(array.shape[:2]) < FEWEST:
         return []
     channel, direction, slow = channel_of(name)
@@ -90,10 +89,8 @@ def _images(name, variables, attributes):
     swapped = (rows, columns) == ("x", "y")
     if swapped:
         shape, (rows, columns) = shape[::-1], ("y", "x")
-    lines, pixels = (
-        _coordinate(variables, axis, count)
-        for axis, count in zip((rows, columns), shape, strict=True)
-    )
+    lines = _coordinate(variables, rows, shape[0])
+    pixels = _coordinate(variables, columns, shape[1])
     upwards = rows == "y" and lines is not None and lines[-1] > lines[0]
 
     def read(index):
@@ -101,26 +98,16 @@ def _images(name, variables, attributes):
         heights = heights.T if swapped else heights
         return heights[::-1] if upwards else heights
 
-    metadata = {
-        key: _number_in_si(own, attributes, *names) for key, names in METADATA.items()
-    }
-    period = _number(own, "time_per_point")
-    return [
-        Image(
-            heights=Later(
-                shape, array.dtype, partial(read, None if way is None else index)
-            ),
-            factor=factor,
-            channel=channel,
-            unit=unit,
-            direction=way or direction,
-            slow=slow,
-            size=positive(_span(pixels), _span(lines)),
-            line_time=None if period is None else period * shape[1],
-            **metadata,
-        )
-        for index, way in enumerate(ways)
-    ]
+    known = {k: _number_in_si(own, attributes, *names) for k, names in METADATA.items()}
+    known["size"] = positive(_span(pixels), _span(lines))
+    period = finite_number(own.get("time_per_point", ()))
+    known["line_time"] = None if period is None else period * shape[1]
+    images = []
+    for index, way in enumerate(ways):
+        heights = Later(shape, array.dtype, partial(read, None if way is None else index))
+        ways_of = (way or direction, slow)
+        images.append(Image(heights, channel, unit, *ways_of, factor=factor, **known))
+    return images
 
 
 def _ways(variables, axis, count):
@@ -138,11 +125,10 @@ def _coordinate(variables, axis, count):
     values, own, _ = variables.get(axis, (None, {}, ()))
     if values is None or values.shape != (count,) or values.dtype.kind not in "fiu":
         return None
-    values = np.asarray(values)
+    values = np.asarray(values, np.float64)
     factor, unit = si_unit(text_of(own.get("units", "m")))
-    if unit != "m" or len(values) < 2 or not np.isfinite(values).all():
-        return None
-    return np.asarray(values, np.float64) * factor
+    fine = unit == "m" and count > 1 and np.isfinite(values).all()
+    return values * factor if fine else None
 
 
 def _span(values):
@@ -156,16 +142,12 @@ def _number_in_si(own, attributes, names, symbol):
     """Return a number that a variable's attributes hold, else those of the file, in SI."""
     for each in (own, attributes):
         for name in names:
-            value = _number(each, name)
+            value = finite_number(each.get(name, ()))
             if value is not None:
                 unit = each.get(f"{name}_units", each.get(f"{name} units", symbol))
                 factor, unit = si_unit(text_of(unit))
                 return value * factor if unit == symbol else None
     return None
-
-
-def _number(attributes, name):
-    return finite_number(attributes.get(name, ()))
 
 
 def finite_number(value: object) -> float | None:
@@ -180,11 +162,9 @@ def variable_names(path: Path) -> set:
     names = set()
     with path.open("rb") as file:
         data = file.read(LONGEST_HEADER)
-    try:
+    with suppress(*DAMAGE):
         for name, *_ in _read_header(data)[1]:
             names.add(name)
-    except DAMAGE:
-        return names
     return names
 
 
@@ -229,15 +209,8 @@ def _read_header(data: bytes) -> tuple[dict, Iterator, int]:
             own = _attributes(header)
             dtype = np.dtype(TYPES[header.integer()])
             header.count()
-            shape = [size for _, size in own_axes]
-            yield (
-                name,
-                tuple(axis for axis, _ in own_axes),
-                shape,
-                own,
-                dtype,
-                header.offset(),
-            )
+            names, shape = tuple(n for n, _ in own_axes), [size for _, size in own_axes]
+            yield name, names, shape, own, dtype, header.offset()
 
     return attributes, variables(), records
 
@@ -295,8 +268,6 @@ def _attributes(header):
         size = header.count() * dtype.itemsize
         raw = header.take(size)
         header.take(-size % 4)
-        text = dtype.kind == "S"
-        attributes[name] = (
-            raw.decode("utf-8", "replace") if text else np.frombuffer(raw, dtype)
-        )
+        letters = dtype.kind == "S"
+        attributes[name] = text_of(raw) if letters else np.frombuffer(raw, dtype)
     return attributes

@@ -155,16 +155,11 @@ def picture_heights(pixels):
     return heights, True
 
 
-def _colours(block):
-    return (block[:, :, i].astype(int) for i in range(3))
-
-
 def _is_grey(block):
-    red, green, blue = _colours(block)
-    return ((red == green) & (green == blue)).all()
+    return not np.ptp(block[:, :, :3], axis=2).any()
 
 
 def _is_gold(block):
-    red, green, blue = _colours(block)
+    red, green, blue = np.moveaxis(block[:, :, :3].astype(int), 2, 0)
     gold = abs(np.minimum(2 * green, 255) - red) <= 2
     return (gold & (abs(np.maximum(2 * green - 256, 0) - blue) <= 2)).all()

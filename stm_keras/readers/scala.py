@@ -106,9 +106,8 @@ def _parse_text(data):
             continue
         value, _, comment = value.partition(";")
         unit = re.match(r"\s*\[([^\]]*)\]", comment)
-        header.setdefault(
-            name.strip(), f"{value.strip()} {unit.group(1) if unit else ''}".strip()
-        )
+        unit = unit.group(1) if unit else ""
+        header.setdefault(name.strip(), f"{value.strip()} {unit}".strip())
         if name.strip() == CHANNEL:
             entries = [value, *lines[index + 1 : index + ENTRIES]]
             entries = [entry.split(";")[0].strip() for entry in entries]
@@ -139,14 +138,11 @@ def _image(entries, stored, metadata):
     letter, direction = entries[:2]
     least, most, lowest, highest = (number(entry) for entry in entries[2:6])
     factor, unit = si_unit(entries[7])
+    factor *= (highest - lowest) / (most - least)
     channel = CHANNELS.get(letter) or {"m": "Z", "A": "Current"}.get(unit)
+    channel = channel or channel_of(entries[9] or letter)[0]
     recorded = zero_filled(stored)
+    valid = recorded if recorded.any() else None
     direction = {"f": "forward", "b": "backward"}.get(direction[:1].lower())
-    return Image(
-        heights=stored,
-        factor=(highest - lowest) / (most - least) * factor,
-        channel=channel or channel_of(entries[9] or letter)[0],
-        unit=unit,
-        valid=recorded if recorded.any() else None,
-        **metadata | {"direction": direction},
-    )
+    metadata = {**metadata, "direction": direction}
+    return Image(stored, channel, unit, factor=factor, valid=valid, **metadata)

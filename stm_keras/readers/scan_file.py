@@ -338,21 +338,16 @@ def _rank(image):
 def _varies(image):
     """Tell whether recorded lines, some of all, hold more than a straight line each."""
     with borrow(image.pixels * WORK, image.extent):
-        return _bends(image)
-
-
-def _bends(image):
-    rows = np.flatnonzero(image.recorded().all(1))
-    lines = image.values(rows[:: -(-len(rows) // SAMPLE) or 1])
-    largest = np.abs(lines).max(initial=0.0)
-    if not largest:
-        return False
-    if not np.isfinite(largest):
-        return True  # taking it says so
-    lines = lines / largest  # so that no square can overflow
-    lines = levelled(lines)
-    least = FLAT / largest if image.unit == "m" else 0.0
-    return bool(np.median(lines.std(1)) > max(least, ROUNDING))
+        rows = np.flatnonzero(image.recorded().all(1))
+        lines = image.values(rows[:: -(-len(rows) // SAMPLE) or 1])
+        largest = np.abs(lines).max(initial=0.0)
+        if not largest:
+            return False
+        if not np.isfinite(largest):
+            return True  # taking it says so
+        lines = levelled(lines / largest)  # so that no square can overflow
+        least = FLAT / largest if image.unit == "m" else 0.0
+        return bool(np.median(lines.std(1)) > max(least, ROUNDING))
 
 
 def levelled(lines: np.ndarray) -> np.ndarray:

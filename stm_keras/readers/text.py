@@ -156,17 +156,9 @@ def _matrix(path, table, header, name):
         raise NoImageError(
             f"{path}: is a table of {lines} lines of {pixels} numbers, not an image. Give a scan."
         )
-    check_shape(path, lines, pixels)
     factor, unit = _unit(table, header)
     channel, direction, slow = channel_of(header.get("channel") or "Z")
-    image = Image(
-        heights=table,
-        factor=factor,
-        channel=channel,
-        unit=unit,
-        direction=direction,
-        slow=slow,
-    )
+    image = Image(table, channel, unit, direction, slow, factor=factor)
     return ScanFile(format=name, images=(image,), size=_size(header))
 
 
@@ -216,7 +208,6 @@ def _points(path, table, title):
     )
     if pixels < FEWEST_LINES or lines < FEWEST_LINES or lines * pixels != len(table):
         raise error
-    check_shape(path, lines, pixels)
     grid = table.reshape(lines, pixels, 3)
     columns, rows = grid[..., fast], grid[..., 1 - fast].T
     steps = [(axis[0, -1] - axis[0, 0]) / (axis.shape[1] - 1) for axis in (columns, rows)]

@@ -60,9 +60,7 @@ class Batches(keras.utils.PyDataset):
     ):
         super().__init__()
         self.scans = scans
-        self.auxiliary = [
-            (each, max(round(part * batch_size), 1)) for each, part in auxiliary
-        ]
+        self.auxiliary = [(each, max(round(p * batch_size), 1)) for each, p in auxiliary]
         extra = sum(count for _, count in self.auxiliary)
         self.own = max(min(batch_size - extra, len(scans)), 1)  # rows from `scans`
         self.seed = seed
@@ -133,7 +131,9 @@ class Batches(keras.utils.PyDataset):
             chosen = rng.integers(0, len(scans), count)
             parts.append(self._part(scans, chosen, rng, start))
             start += count
-        batch = _join(parts)
+        batch = parts[0]
+        if self.auxiliary:
+            batch = keras.tree.map_structure(lambda *each: np.concatenate(each), *parts)
         return batch if self._whole else self._filled(batch)
 
     def _part(self, scans, chosen, rng, start):
@@ -196,15 +196,3 @@ class OwnRows:
 
     def standard_normal(self, size, dtype):
         return self.rng.standard_normal(self._size(size), dtype)[self.rows]
-
-
-def _join(parts):
-    """Put parts of a batch together, arrays or dicts of them."""
-    if len(parts) == 1:
-        return parts[0]
-    return tuple(
-        {name: np.concatenate([each[name] for each in items]) for name in items[0]}
-        if isinstance(items[0], dict)
-        else np.concatenate(items)
-        for items in zip(*parts, strict=True)
-    )

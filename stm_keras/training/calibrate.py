@@ -22,10 +22,8 @@ from stm_keras.inference.verdict import calibrated, softmax
 from stm_keras.runs import AGAIN, CALIBRATION
 from stm_keras.training.report import VALIDATION, save_predictions
 
-TEMPERATURES = (
-    0.2,
-    5.0,
-)  # few validation scans, all easy or all hard, can ask for anything
+# few validation scans, all easy or all hard, can ask for anything
+TEMPERATURES = (0.2, 5.0)
 COVERAGE = 0.9  # of verdicts that are not "unsure"
 FALSE_ALARMS = 0.05  # of scans that are called unknown, and of changes in calm scans
 CHANGE_SEED = 20_201  # of the scans that choose the threshold for changes
@@ -47,9 +45,8 @@ def calibrate(stages, dataset):
     if "temperature" in models[0].metadata or not len(validation[0]):
         return models[0]
     reliability = fit_reliability(models, [dataset.take(chosen) for chosen in validation])
-    save_model(
-        models[0].model, paths[0], {**models[0].metadata, **reliability}, overwrite=True
-    )
+    metadata = {**models[0].metadata, **reliability}
+    save_model(models[0].model, paths[0], metadata, overwrite=True)
     values = reliability["temperature"]["values"]
     count = sum(map(len, validation))
     logger.info(f"Calibrated on {count} scans: temperature {values[0]} to {values[-1]}.")
@@ -111,10 +108,8 @@ def fit_reliability(models, parts):
         threshold = choose_change_threshold(
             scores, scans.change_line, lines=scans.lines, false_alarms=FALSE_ALARMS
         )
-        reliability["change"] = {
-            "threshold": float(threshold),
-            "false_alarms": FALSE_ALARMS,
-        }
+        change = {"threshold": float(threshold), "false_alarms": FALSE_ALARMS}
+        reliability["change"] = change
     return reliability
 
 
@@ -225,13 +220,11 @@ def adopt_refit(stages, dataset):
     save_predictions(run, np.concatenate(held_out), by_lines, VALIDATION)
     last = load_predictor(last_run.file("best.keras"))
     training = last.metadata["training"]
-    training = {
-        **training,
+    training |= {
         "counts": {**first["counts"], "taught": training["counts"]["taught"]},
         "refit": len(split.parts["validation"]),
         "calibration": {"folds": len(held_out), "scans": sum(map(len, held_out))},
     }
-    save_model(
-        last.model, path, {**predictor.metadata, "training": training}, overwrite=True
-    )
+    metadata = {**predictor.metadata, "training": training}
+    save_model(last.model, path, metadata, overwrite=True)
     return load_predictor(path)

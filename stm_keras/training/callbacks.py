@@ -3,7 +3,6 @@
 import contextlib
 import math
 import signal
-import sys
 import time
 
 import keras
@@ -74,20 +73,17 @@ class AverageLogs(keras.callbacks.Callback):
 class FiniteLoss(keras.callbacks.Callback):
     """Stop, and say where, when the loss is not finite.
 
-    The loss in the logs is the mean since the epoch began, so a check in every `every`
+    The loss in the logs is the mean since the epoch began, so a check in every `CHECK_EVERY`
     steps misses nothing and costs no wait for the device at the others.
     """
 
-    def __init__(self, every=10):
-        super().__init__()
-        self.every = every
-        self.epoch = 0
+    epoch = 0
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        if batch % self.every == 0:
+        if batch % parallel.CHECK_EVERY == 0:
             self._check(logs, f"step {batch + 1} of epoch {self.epoch + 1}")
 
     def on_epoch_end(self, epoch, logs=None):
@@ -129,13 +125,8 @@ class EpochScores(keras.callbacks.Callback):
         """Return scores by name, or None where a logit is not finite."""
         scores = {}
         for prefix, (indices, labels) in self.parts.items():
-            logits = predict_logits(
-                model,
-                self.images,
-                SCORE_BATCH,
-                indices=indices,
-                prepare=self.prepare,
-            )
+            chosen = {"indices": indices, "prepare": self.prepare}
+            logits = predict_logits(model, self.images, SCORE_BATCH, **chosen)
             if not np.isfinite(logits).all():
                 return None
             of_part = epoch_scores(labels, softmax(logits), prefix)
@@ -182,7 +173,6 @@ class Checkpoint(keras.callbacks.Callback):
         self.save_best = save_best
         self.keep = keep
         self.strategy = strategy
-        self.start = time.perf_counter()
 
     def on_epoch_begin(self, epoch, logs=None):
         self.start = time.perf_counter()
@@ -194,17 +184,13 @@ class Checkpoint(keras.callbacks.Callback):
         row["seconds"] = time.perf_counter() - self.start
         row = self.strategy.run_on_first(lambda: row)  # other clocks differ
         logs.update(row)
-        if self.keep == "last" or self._is_best(row):
+        best = None if self.keep == "last" else best_epoch(self.rows)
+        if best is None or row["val_auroc"] > best["val_auroc"]:
             with averaged(self.model):
-                save = self.save_best
-                self.strategy.run_on_copy(lambda model: save(model, row), self.model)
+                self.strategy.run_on_copy(lambda m: self.save_best(m, row), self.model)
         self.rows.append(row)
         model = self.model  # read in every process: under JAX they fetch it together
         self.strategy.run_on_first(lambda: self._write(model, epoch))
-
-    def _is_best(self, row):
-        best = best_epoch(self.rows)
-        return best is None or row["val_auroc"] > best["val_auroc"]
 
     def _write(self, model, epoch):
         folder = self.run.file("checkpoints")
@@ -238,12 +224,9 @@ class Plateau(keras.callbacks.Callback):
         self.arguments = (factor, patience, start)
 
     def on_train_begin(self, logs=None):
-        self._apply()
+        self.on_epoch_end(0)  # epochs before a restart may have lowered the rate
 
     def on_epoch_end(self, epoch, logs=None):
-        self._apply()
-
-    def _apply(self):
         # the property `learning_rate` gives a number, not the schedule
         schedule = inner(self.model.optimizer)._learning_rate
         scale = plateau_scale([row["val_auroc"] for row in self.rows], *self.arguments)
@@ -274,17 +257,16 @@ def should_stop(rows, patience):
 
 
 class ProgressLines(keras.callbacks.Callback):
-    """Print a line for each epoch on stderr, and on a terminal the steps in between."""
+    """Print a line for each epoch on a stream, and on a terminal the steps in between."""
 
-    def __init__(self, epochs, stream=None):
+    def __init__(self, stream):
         super().__init__()
-        self.epochs = epochs
-        self.stream = stream or sys.stderr
-        self.epoch = 0
+        self.stream = stream
+        self.title = ""  # "epoch 2/60"
         self.shown = 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
+        self.title = f"epoch {epoch + 1}/{self.params['epochs']}"
 
     def on_train_batch_end(self, batch, logs=None):
         now = time.perf_counter()
@@ -292,10 +274,7 @@ class ProgressLines(keras.callbacks.Callback):
             self.shown = now
             steps = self.params["steps"]
             bar = ("#" * (24 * (batch + 1) // steps)).ljust(24, ".")
-            text = (
-                f"epoch {self.epoch + 1}/{self.epochs}  step {batch + 1}/{steps}  [{bar}]"
-            )
-            redraw(text, self.stream)
+            redraw(f"{self.title}  step {batch + 1}/{steps}  [{bar}]", self.stream)
 
     def on_epoch_end(self, epoch, logs=None):
         redraw("", self.stream)
@@ -306,8 +285,8 @@ class ProgressLines(keras.callbacks.Callback):
                 f"balanced accuracy {logs['val_balanced_accuracy']:.3f}  "
             )
         self.stream.write(
-            f"epoch {epoch + 1}/{self.epochs}  loss {logs['loss']:.4f}  "
-            f"AUROC {logs['auroc']:.3f}  {validation}{logs['seconds']:.1f} s\n"
+            f"{self.title}  loss {logs['loss']:.4f}  AUROC {logs['auroc']:.3f}  "
+            f"{validation}{logs['seconds']:.1f} s\n"
         )
         self.stream.flush()
 

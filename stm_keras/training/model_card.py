@@ -10,12 +10,13 @@ from stm_keras.reports.card import write_card
 from stm_keras.training.report import model_details
 from stm_keras.untrusted import read_json, read_text
 
+PROTOCOL = "p2"  # of the scores on a card
 SUBSETS = {"all": "unseen sessions", "full agreement": "unseen sessions, full agreement"}
 SCORES = {"auroc": "AUROC", "balanced_accuracy": "balanced accuracy"}
 
 
-def read_scores(path, name, protocol="p2"):
-    """Find a config's row in the results of `stm-keras benchmark`.
+def read_scores(path, name):
+    """Find the row of a config under `PROTOCOL` in the results of `stm-keras benchmark`.
 
     The evaluation of the very model by `stm-keras evaluate -o` will do as well: for one
     that was trained on simulated scans alone every real scan is a test.
@@ -32,10 +33,10 @@ def read_scores(path, name, protocol="p2"):
         return {"protocol": rows["protocol"], "all": rows, "of": rows.get("data", "")}
     check_record(Rows, rows, path)
     for row in rows:
-        if (row["config"], row["protocol"]) == (name, protocol):
+        if (row["config"], row["protocol"]) == (name, PROTOCOL):
             return row
     raise InputError(
-        f"{path}: has no scores of {name} under {protocol.upper()}. Run stm-keras "
+        f"{path}: has no scores of {name} under {PROTOCOL.upper()}. Run stm-keras "
         f"benchmark {name} first."
     )
 
@@ -53,10 +54,8 @@ def with_scores(predictor, row):
             )
     metadata = predictor.metadata
     for source in row["all"].get("sources", {}).values():  # of this very model
-        metadata = {
-            **metadata,
-            "unknown": {**metadata["unknown"], "measured": source["lines"]},
-        }
+        unknown = {**metadata["unknown"], "measured": source["lines"]}
+        metadata = {**metadata, "unknown": unknown}
     metadata = with_min_lines(metadata, row["all"]["by_lines"])
     return {**metadata, "scores": scores}
 
@@ -97,9 +96,8 @@ def write_model_card(
     if data_licence is not None:
         details["data_licence"] = data_licence
     if "of" in row:
-        scored = (
-            f"this very model on all complete single-class scans of {Path(row['of']).name}"
-        )
+        data = Path(row["of"]).name
+        scored = f"this very model on all complete single-class scans of {data}"
     else:
         but = "" if "refit" in training else " but those that set its temperature"
         scored = (

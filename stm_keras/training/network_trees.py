@@ -94,14 +94,9 @@ def tree_rows(model, scans, prepare):
                 for each in (targets, weights)
             )
             recorded = weight > 0  # (scans, numbers of lines)
-            parts.append(
-                (
-                    features[:, seen - 1][recorded],
-                    state[recorded],
-                    weight[recorded],
-                    np.broadcast_to(seen, recorded.shape)[recorded],
-                )
-            )
+            lines = np.broadcast_to(seen, recorded.shape)
+            rows = features[:, seen - 1], state, weight, lines
+            parts.append([each[recorded] for each in rows])
     return tuple(np.concatenate(each) for each in zip(*parts, strict=True))
 
 
@@ -114,9 +109,8 @@ def describer(model):
     layers = keras.Model(model.inputs[0], model.get_layer(DESCRIBED).output)
 
     def describe(inputs):
-        filled = np.zeros(
-            (CHUNK, *inputs.shape[1:]), np.float32
-        )  # one shape: compiled once
+        # of one shape, so it is compiled once
+        filled = np.zeros((CHUNK, *inputs.shape[1:]), np.float32)
         filled[: len(inputs)] = inputs
         return np.asarray(layers.predict_on_batch(filled))[: len(inputs)]
 

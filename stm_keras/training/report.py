@@ -40,8 +40,7 @@ def report_run(run, predictor, dataset, split):
     save_predictions(run, indices, by_lines)
     scores = score(dataset, indices, by_lines, split.protocol, split.groups)
     groups = None if split.groups is None else np.asarray(split.groups)[indices]
-    # scans that set the thresholds cannot score them
-    setting = None
+    setting = None  # scans that set the thresholds cannot score them
     if part == "test":
         setting = _validation_probabilities(run, predictor, dataset, split)
     scans = dataset.take(indices)
@@ -120,21 +119,15 @@ def model_details(predictor, source, run=None):
     if "best" in training:  # trees have no epochs
         epochs = training["config"]["train"]["epochs"]
         details["best epoch"] = f"{training['best']['epoch']} of {epochs}"
-    return {
-        **details,
-        **_environment(environment),
-        "preprocessing": predictor.metadata["preprocessing"],
-    }
+    preprocessing = {"preprocessing": predictor.metadata["preprocessing"]}
+    return details | _environment(environment) | preprocessing
 
 
 def _environment(environment):
     """Describe where a model was trained: of each leg, where they differ."""
 
-    def pairs(values):
-        return ", ".join(f"{key} {value}" for key, value in values.items())
-
-    def variables(values):
-        return ", ".join(f"{key}={value}" for key, value in values.items())
+    def pairs(values, sign):
+        return ", ".join(f"{key}{sign}{value}" for key, value in values.items())
 
     def hosts(leg):  # version 0.1.0 wrote none
         names = leg.get("parallel", {}).get("hosts") or [leg.get("host")]
@@ -148,8 +141,8 @@ def _environment(environment):
         "precision": lambda leg: leg["precision"],
         "stm-keras": lambda leg: leg.get("stm_keras"),
         "git": lambda leg: leg["git"] or "not a checkout",
-        "versions": lambda leg: pairs(leg.get("packages", {})),
-        "variables": lambda leg: variables(leg.get("variables", {})),
+        "versions": lambda leg: pairs(leg.get("packages", {}), " "),
+        "variables": lambda leg: pairs(leg.get("variables", {}), "="),
     }
     texts = {
         key: dict.fromkeys(filter(None, map(read, legs(environment))))

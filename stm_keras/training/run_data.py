@@ -45,15 +45,10 @@ def simulated_scans(config):
 
     settings = config.simulate
     logger.info(f"Simulating {settings.count} scans, seed {settings.seed}.")
-    ranges = SimulationConfig(
-        p_tip_change=settings.p_tip_change,
-        p_partial=settings.p_partial,
-        p_medium=settings.p_medium,
-        p_large=settings.p_large,
-    )
-    return simulate(
-        settings.count, settings.seed, ranges, workers=min(os.cpu_count() or 1, 8)
-    )
+    names = ("p_tip_change", "p_partial", "p_medium", "p_large")
+    ranges = SimulationConfig(**{name: getattr(settings, name) for name in names})
+    workers = min(os.cpu_count() or 1, 8)
+    return simulate(settings.count, settings.seed, ranges, workers=workers)
 
 
 def split_once(run, config, dataset):
@@ -99,15 +94,10 @@ def split_run_data(config, dataset):
 
         groups = find_duplicates(dataset.images, dataset.lines).groups
     try:
-        split = split_dataset(
-            dataset,
-            protocol=protocol,
-            seed=config.seed,
-            fold=config.data.fold,
-            num_folds=config.data.num_folds,
-            fractions=config.data.fractions,
-            groups=groups,
-        )
+        names = ("fold", "num_folds", "fractions")
+        settings = {name: getattr(config.data, name) for name in names}
+        settings |= {"protocol": protocol, "seed": config.seed, "groups": groups}
+        split = split_dataset(dataset, **settings)
     except DatasetError as error:
         if config.data.path is not None:
             raise
@@ -158,6 +148,7 @@ def describe_environment(config, dataset):
 
         backend, devices = keras.config.backend(), list_devices()
         precision = config.train.precision
+    sessions = None if dataset.session is None else len(np.unique(dataset.session))
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "stm_keras": stm_keras.__version__,
@@ -180,9 +171,7 @@ def describe_environment(config, dataset):
             "source": dataset.source,
             "scans": len(dataset),
             "sha256": dataset.digest(),
-            "sessions": None
-            if dataset.session is None
-            else len(np.unique(dataset.session)),
+            "sessions": sessions,
         },
     }
 

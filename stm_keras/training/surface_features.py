@@ -14,6 +14,7 @@ from stm_keras.settings import AugmentConfig
 from stm_keras.training.network_trees import CHUNK, describer, line_orders, reorder_lines
 from stm_keras.trees.stages import LINES
 
+WIDTH = 64  # of the layer, all members together
 MEMBERS = 2  # that are fitted and averaged: side by side they are one layer
 ROWS = 60_000  # drawn for each, half of known surfaces and half of others
 EPOCHS = 25
@@ -34,31 +35,29 @@ SHARES = {"known": 0.2, "other": 0.1}  # of the weight of each side, simulated
 
 
 @dataclass(frozen=True)
-class SurfaceFeatures:
-    """Features of scans after numbers of lines, and the rows that a layer is fitted to."""
+class Described:
+    """Features of scans, as they are, after numbers of lines."""
 
-    known: np.ndarray  # float32 (scans, numbers of lines, features), scans as they are
-    other: np.ndarray  # float32 (others, numbers of lines, features)
-    known_lines: np.ndarray  # lines with a signal of each
-    other_lines: np.ndarray
+    features: np.ndarray  # float32 (scans, numbers of lines, features)
+    lines: np.ndarray  # with a signal, of each scan
+
+    def after(self, chosen, n):
+        """Return features `(chosen, features)` after `n` lines; after the last of fewer."""
+        seen = SEEN[: self.features.shape[1]]
+        index = np.searchsorted(seen, np.minimum(self.lines[chosen], n), side="right") - 1
+        return self.features[np.flatnonzero(chosen), np.maximum(index, 0)]
+
+
+@dataclass(frozen=True)
+class SurfaceFeatures:
+    """Known scans and others, and the rows that a layer is fitted to."""
+
+    known: Described
+    other: Described
     features: np.ndarray  # float32 (rows, features)
     scan: np.ndarray  # which known scan or which other a row is of; -1 if simulated
     unknown: np.ndarray  # whether it is of another surface
     weight: np.ndarray  # sums to 1 over each side
-
-    def known_at(self, chosen, lines):
-        """Return features `(chosen, features)` of known scans after some lines."""
-        return _after(self.known, self.known_lines, chosen, lines)
-
-    def other_at(self, chosen, lines):
-        """Return those of others; where fewer lines were recorded, after the last."""
-        return _after(self.other, self.other_lines, chosen, lines)
-
-
-def _after(features, recorded, chosen, lines):
-    seen = SEEN[: features.shape[1]]
-    index = np.searchsorted(seen, np.minimum(recorded[chosen], lines), side="right") - 1
-    return features[np.flatnonzero(chosen), np.maximum(index, 0)]
 
 
 def describe_surfaces(model, prepare, known, others, seed):
@@ -76,19 +75,21 @@ def describe_surfaces(model, prepare, known, others, seed):
 
     def add_rows(heights, scan, unknown, weight):
         """Add a row for each scan and number of lines that it has."""
-        features, count = _describe(describe, prepare, heights)
-        recorded = SEEN[shape[0] >= SEEN] <= count[:, None]  # (scans, numbers of lines)
+        described = _describe(describe, prepare, heights)
+        # (scans, numbers of lines)
+        recorded = SEEN[shape[0] >= SEEN] <= described.lines[:, None]
         scan, weight = (
             np.broadcast_to(np.asarray(each)[:, None], recorded.shape)[recorded]
             for each in (scan, weight)
         )
-        rows.append((features[recorded], scan, np.full(recorded.sum(), unknown), weight))
-        return features, count
+        features = described.features[recorded]
+        rows.append((features, scan, np.full(recorded.sum(), unknown), weight))
+        return described
 
     # === The known surface ===
     images, scan = read_images(known.images, np.arange(len(known))), np.arange(len(known))
     weight = _group_weights(known.session, len(known), 0.5) * (1 - SHARES["known"])
-    features, lines = add_rows(images, scan, False, weight)
+    known_described = add_rows(images, scan, False, weight)
     for _ in range(COPIES["known"]):
         add_rows(vary(images, KNOWN, rng), scan, False, weight)
 
@@ -96,7 +97,7 @@ def describe_surfaces(model, prepare, known, others, seed):
     usable = np.flatnonzero(others.usable)
     heights = others.images[usable]
     weight = _group_weights(others.source[usable], len(usable), 1) * (1 - SHARES["other"])
-    other, other_lines = _describe(describe, prepare, others.images)
+    other_described = _describe(describe, prepare, others.images)
     add_rows(heights, usable, True, weight)
     for number in range(COPIES["other"]):
         copies = vary(heights, OTHER, rng)
@@ -105,13 +106,11 @@ def describe_surfaces(model, prepare, known, others, seed):
     # === Simulated ===
     if shape == (128, 128) and known.classes == CLASSES:
         for unknown, scans in enumerate(_simulated()):
-            share = SHARES["other" if unknown else "known"]
-            count = len(scans)
-            add_rows(
-                scans, np.full(count, -1), bool(unknown), np.full(count, share / count)
-            )
+            count, share = len(scans), SHARES["other" if unknown else "known"]
+            weight = np.full(count, share / count)
+            add_rows(scans, np.full(count, -1), bool(unknown), weight)
     columns = (np.concatenate(each) for each in zip(*rows, strict=True))
-    return SurfaceFeatures(features, other, lines, other_lines, *columns)
+    return SurfaceFeatures(known_described, other_described, *columns)
 
 
 def vary(heights, settings, rng):
@@ -154,14 +153,14 @@ def _simulated():
 
 
 def _describe(describe, prepare, heights):
-    """Return features `(scans, numbers of lines, features)`, and lines with a signal."""
+    """Describe scans of heights `(scans, lines, pixels)`: `Described`."""
     seen = SEEN[heights.shape[1] >= SEEN]
     features, counts = [], []
     for start in range(0, len(heights), CHUNK):
         packed, count = pack_lines(heights[start : start + CHUNK])  # as a predictor does
         features.append(describe(prepare(packed))[:, seen - 1])
         counts.append(count[:, -1])
-    return np.concatenate(features), np.concatenate(counts)
+    return Described(np.concatenate(features), np.concatenate(counts))
 
 
 def _group_weights(names, count, power):
@@ -173,15 +172,15 @@ def _group_weights(names, count, power):
     return weights / weights.sum()
 
 
-def fit_readout(rows, known, others, seed, width=64):
+def fit_readout(rows, known, others, seed):
     """Fit a dense layer and one output on the rows of some known scans and others.
 
     `known` and `others` are masks of the scans to fit to; simulated scans are never left
-    out. `width` is that of the layer, all members together.
+    out.
 
     Returns:
-        Tuple of float32 arrays: kernel `(features, width)` and bias `(width,)` of a layer
-        with tanh, kernel `(width, 1)` and bias `(1,)` of the output, a logit.
+        Tuple of float32 arrays: kernel `(features, WIDTH)` and bias `(WIDTH,)` of a layer
+        with tanh, kernel `(WIDTH, 1)` and bias `(1,)` of the output, a logit.
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
@@ -193,7 +192,7 @@ def fit_readout(rows, known, others, seed, width=64):
     for side, chosen in ((False, known), (True, others)):
         own = rows.unknown == side
         fitted[own] = chosen[scan[own]] | (rows.scan[own] < 0)
-    kernels, biases, outs, shifts = [], [], [], []
+    layers = []
     for member in range(MEMBERS):
         rng = np.random.default_rng((seed, 23, member))
         drawn = []
@@ -205,7 +204,7 @@ def fit_readout(rows, known, others, seed, width=64):
         features = rows.features[drawn]
         mean, spread = features.mean(0), np.maximum(features.std(0), MIN_SPREAD)
         layer = network.MLPClassifier(
-            (width // MEMBERS,),
+            (WIDTH // MEMBERS,),
             activation="tanh",
             alpha=PENALTY,
             batch_size=BATCH,
@@ -219,17 +218,11 @@ def fit_readout(rows, known, others, seed, width=64):
             layer.fit((features - mean) / spread, rows.unknown[drawn])
         # the layer reads features as they are: mean and spread go into its weights
         kernel = layer.coefs_[0] / spread[:, None]
-        kernels.append(kernel)
-        biases.append(layer.intercepts_[0] - mean @ kernel)
-        outs.append(layer.coefs_[1] / MEMBERS)
-        shifts.append(layer.intercepts_[1])
-    kernel, bias, out = (
-        np.concatenate(kernels, 1),
-        np.concatenate(biases),
-        np.concatenate(outs),
-    )
-    weights = kernel, bias, out, np.mean(shifts, axis=0)
-    return tuple(each.astype(np.float32) for each in weights)
+        bias = layer.intercepts_[0] - mean @ kernel
+        layers.append((kernel, bias, layer.coefs_[1] / MEMBERS, layer.intercepts_[1]))
+    kernels, biases, outs, shifts = zip(*layers, strict=True)
+    weights = np.concatenate(kernels, 1), np.concatenate(biases), np.concatenate(outs)
+    return tuple(each.astype(np.float32) for each in (*weights, np.mean(shifts, axis=0)))
 
 
 def unknown_logits(layer, features):

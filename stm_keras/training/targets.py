@@ -79,12 +79,8 @@ class TrainingSet:
             if self.change_known is not None:
                 line_weight = line_weight * self.change_known[chosen, None]
             change_weight = recorded * line_weight
-        unknown = np.full((len(chosen), lines), self.unknown)
-        targets = {
-            "state": state,
-            "change": change[..., None],
-            "unknown": unknown[..., None],
-        }
+        unknown = np.full((len(chosen), lines, 1), self.unknown)
+        targets = {"state": state, "change": change[..., None], "unknown": unknown}
         weights = {"state": weight, "change": change_weight, "unknown": recorded}
         return targets, {name: array.astype(np.float32) for name, array in weights.items()}
 

@@ -127,11 +127,9 @@ def train(
 
 def is_finished(rows, settings):
     """Tell whether a history is complete under a `TrainConfig`."""
-    if len(rows) >= settings.epochs:
-        return True
-    return settings.early_stopping is not None and callbacks.should_stop(
-        rows, settings.early_stopping
-    )
+    patience = settings.early_stopping
+    stopped = patience is not None and callbacks.should_stop(rows, patience)
+    return stopped or len(rows) >= settings.epochs
 
 
 def _train_stage(config, run, dataset, split, strategy, title, cache):
@@ -193,6 +191,7 @@ def _fit(config, run, dataset, split, state, environment, strategy, cache):
         save_model(model, path, {**metadata, "training": training}, overwrite=True)
 
     save = callbacks.Checkpoint(run, rows, save_best, settings.keep, strategy)
+    all_callbacks = _callbacks(config, dataset, split, batches, rows, save, strategy)
     interrupt = callbacks.Interrupt(strategy)
     try:
         model.fit(
@@ -201,10 +200,7 @@ def _fit(config, run, dataset, split, state, environment, strategy, cache):
             epochs=settings.epochs,
             initial_epoch=len(rows),
             verbose=0,
-            callbacks=[
-                *_callbacks(config, dataset, split, batches, rows, save, strategy),
-                interrupt,
-            ],
+            callbacks=[*all_callbacks, interrupt],
         )
     finally:
         interrupt.close()
@@ -292,4 +288,4 @@ def _callbacks(config, dataset, split, batches, rows, save, strategy):
     if settings.early_stopping is not None:
         chosen.append(callbacks.EarlyStopping(rows, settings.early_stopping))
     stream = io.StringIO() if strategy.rank else sys.stderr
-    return [*chosen, callbacks.ProgressLines(settings.epochs, stream)]
+    return [*chosen, callbacks.ProgressLines(stream)]

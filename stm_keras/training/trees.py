@@ -91,9 +91,8 @@ def _fit(config, run, dataset, split, environment):
         predictor = TreesPredictor(trees, metadata)
         metadata |= fit_reliability([predictor], [dataset.take(validation)])
         if settings.refit:
-            by_lines = predict_by_lines(
-                TreesPredictor(trees, metadata), dataset, validation
-            )
+            predictor = TreesPredictor(trees, metadata)  # now calibrated
+            by_lines = predict_by_lines(predictor, dataset, validation)
             save_predictions(run, validation, by_lines, VALIDATION)
             logger.info("Fitting trees again, on the validation scans too.")
             parts = [(train, train_features), (validation, validation_features)]

@@ -31,6 +31,7 @@ from stm_keras.settings import SequentialConfig
 from stm_keras.training.calibrate import FALSE_ALARMS
 from stm_keras.training.surface_features import (
     SEEN,
+    WIDTH,
     describe_surfaces,
     fit_readout,
     unknown_logits,
@@ -38,7 +39,6 @@ from stm_keras.training.surface_features import (
 from stm_keras.training.targets import extra_voted_scans
 from stm_keras.training.warm_start import copy_weights
 
-WIDTH = 64  # of the layer
 KNOWN_PARTS, OTHER_PARTS = 5, 4  # that are left out in turn
 KEPT = ("1", "2", "4", "8", "16", "20", "64", "128")  # numbers of lines in a model file
 
@@ -124,11 +124,10 @@ def fit_unknown_surface(predictor, known, others, groups=None, seed=0):
         f"Leaving out each of {parts.max() + 1} parts of the known scans and of the sources."
     )
     fitted = cross_fit(features, scored, parts, _other_parts(others), lines, seed)
-    measured = {
-        str(n): _measure(fitted, n, scored, names, others) for n in lines if n in LINES_SEEN
-    }
-    thresholds = []
+    measured, thresholds = {}, []
     for n in lines:
+        if n in LINES_SEEN:
+            measured[str(n)] = _measure(fitted, n, scored, names, others)
         scores = sigmoid(fitted.all_others[n][fitted.long_enough(scored, n)])
         thresholds.append(float(unknown_threshold(scores, FALSE_ALARMS)))
     all_known, all_others = (np.ones(len(each), bool) for each in (known, others))
@@ -222,17 +221,17 @@ def cross_fit(features, scored, parts, other_parts, lines, seed):
             layer = fit_readout(features, ~np.isin(parts, pair), ~left_out, seed)
             for fold, judged in (pair, pair[::-1]):
                 for n in lines:
-                    chosen = scored & (parts == judged) & (features.known_lines >= n)
-                    logits = unknown_logits(layer, features.known_at(chosen, n))
+                    chosen = scored & (parts == judged) & (features.known.lines >= n)
+                    logits = unknown_logits(layer, features.known.after(chosen, n))
                     inner[fold, n].append(logits)
         for fold in range(folds):
             layer = fit_readout(features, parts != fold, ~left_out, seed)
             held = parts == fold
             for n in lines:
-                known[n][held, source] = unknown_logits(layer, features.known_at(held, n))
-                other[n][left_out, fold] = unknown_logits(
-                    layer, features.other_at(left_out, n)
-                )
+                of_known = features.known.after(held, n)
+                of_other = features.other.after(left_out, n)
+                known[n][held, source] = unknown_logits(layer, of_known)
+                other[n][left_out, fold] = unknown_logits(layer, of_other)
                 logits = np.concatenate(inner[fold, n] or [np.zeros(0)])
                 logits = logits if len(logits) else known[n][scored, source]
                 limits[n][fold, source] = unknown_threshold(logits, FALSE_ALARMS)
@@ -240,8 +239,8 @@ def cross_fit(features, scored, parts, other_parts, lines, seed):
         held = parts == fold
         layer = fit_readout(features, ~held, np.ones(len(other_parts), bool), seed)
         for n in lines:
-            all_others[n][held] = unknown_logits(layer, features.known_at(held, n))
-    ends = features.known_lines, features.other_lines
+            all_others[n][held] = unknown_logits(layer, features.known.after(held, n))
+    ends = features.known.lines, features.other.lines
     return CrossFit(known, other, limits, all_others, parts, other_parts, *ends)
 
 
@@ -298,8 +297,7 @@ def _found_without_surface(fitted, others, n):
 
 def _kept(measured):
     """Keep what a card prints: all of the last number of lines, the head of the others."""
-    last = max(measured, key=int)
-    kept = {}
+    last, kept = max(measured, key=int), {}
     for n, scores in measured.items():
         if n in KEPT or n == last:
             left_out = () if n == last else ("by_kind", "by_source")

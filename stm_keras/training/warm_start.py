@@ -45,12 +45,8 @@ def load_initial_weights(model, settings, classes):
         return
     path, _ = find_model(settings.init)
     initial = load_predictor(path)
-    copied = copy_weights(
-        initial.model,
-        model,
-        skip=() if initial.classes == tuple(classes) else ("state", "logits"),
-    )
-    if not copied:
+    skip = () if initial.classes == tuple(classes) else ("state", "logits")
+    if not copy_weights(initial.model, model, skip):
         raise MismatchError(
             f"{path}: no layer fits. `train.init` needs a model of the same kind; this one "
             f"is {initial.model.name}, and {model.name} is trained."
@@ -65,9 +61,8 @@ def copy_weights(source, model, skip=()):
         if layer.name not in trained or layer.name in skip or not layer.weights:
             continue
         weights = trained[layer.name].get_weights()
-        if [each.shape for each in weights] == [
-            tuple(each.shape) for each in layer.weights
-        ]:
+        shapes = [tuple(each.shape) for each in layer.weights]
+        if [each.shape for each in weights] == shapes:
             layer.set_weights(weights)
             copied.append(layer.name)
     return copied
