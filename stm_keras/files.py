@@ -39,13 +39,7 @@ def atomic(path, overwrite=False):
     Raises:
         OutputError: `path` exists, or its folder cannot be written or is full.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder. Give the name of a file.")
-    if path.exists() and not path.is_file():  # which a rename would replace, if we may
-        raise OutputError(f"{path}: is not an ordinary file. Give the name of a file.")
-    if os.path.lexists(path) and not overwrite:
-        raise OutputError(EXISTS.format(path))
+    path = check_file(path, overwrite)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
@@ -70,6 +64,22 @@ def atomic(path, overwrite=False):
         raise OutputError(_reason(path, error)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_file(path, overwrite=False):
+    """Return the `Path` of a file that `atomic` may write; ask it before long work.
+
+    Raises:
+        OutputError: There is something of that name that must stay.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder. Give the name of a file.")
+    if path.exists() and not path.is_file():  # which a rename would replace, if we may
+        raise OutputError(f"{path}: is not an ordinary file. Give the name of a file.")
+    if os.path.lexists(path) and not overwrite:
+        raise OutputError(EXISTS.format(path))
+    return path
 
 
 def _rename_new(temporary, path):

@@ -5,13 +5,14 @@ import json
 import os
 import time
 from dataclasses import replace
+from functools import partial
 
 import click
 import numpy as np
 
 from stm_keras.cli import options
 from stm_keras.errors import OutputError, StmKerasError, UsageError
-from stm_keras.files import check_folder, check_outputs
+from stm_keras.files import check_file, check_folder, check_outputs
 from stm_keras.signals import INTERRUPTED
 
 
@@ -50,8 +51,10 @@ def simulate(
         stm-keras simulate --count 1000000 --seed 1 --shards scans
     """
     from stm_keras.data.load import save_dataset
+    from stm_keras.data.shard_writer import SHARD_SIZE
     from stm_keras.simulate import SimulationConfig
     from stm_keras.simulate import simulate as run
+    from stm_keras.simulate.generate import simulate_shards
 
     check_outputs({"--output": output, "--shards": shards})
     _check_target(output, shards, shard_size, overwrite)
@@ -59,7 +62,9 @@ def simulate(
     config = SimulationConfig(**{k: v for k, v in given.items() if v is not None})
     workers = workers or os.cpu_count() or 1
     if shards is not None:
-        _simulate_to_shards(count, seed, config, shards, shard_size, workers, overwrite)
+        settings = (count, seed, shards, config, shard_size or SHARD_SIZE, workers)
+        write = partial(simulate_shards, *settings, overwrite)
+        _write_shards(shards, write, "simulating")
         return
     start = time.perf_counter()
     dataset = run(count, seed, config, workers, options.progress_line("simulating"))
@@ -96,6 +101,7 @@ def convert(source, output, shards, shard_size, merge, labels, overwrite):
         stm-keras convert large.h5 --shards large
     """
     from stm_keras.data.load import load_dataset, save_dataset
+    from stm_keras.data.shard_writer import SHARD_SIZE, save_shards
 
     check_outputs({"--output": output, "--shards": shards}, [source], whole=["--shards"])
     _check_target(output, shards, shard_size, overwrite)
@@ -105,8 +111,18 @@ def convert(source, output, shards, shard_size, merge, labels, overwrite):
     if labels == "hard":
         dataset = replace(dataset, votes=None)
     if shards is not None:
-        settings = {"merge": merge, "labels": labels}
-        _convert_to_shards(dataset, source, settings, shards, shard_size, overwrite)
+        stat = source.stat()
+        settings = {
+            "command": "convert",
+            "source": str(source),
+            "stamp": [stat.st_size, stat.st_mtime_ns] if source.is_file() else None,
+            "scans": len(dataset),
+            "merge": merge,
+            "labels": labels,
+        }
+        size = shard_size or SHARD_SIZE
+        write = partial(save_shards, dataset, shards, size, settings, overwrite)
+        _write_shards(shards, write, "writing")
         return
     save_dataset(dataset, output, overwrite)
     click.echo(f"{output}: {len(dataset)} scans, {_class_counts(dataset)}")
@@ -300,54 +316,15 @@ def _check_target(output, shards, size, overwrite):
         )
     if size is not None and shards is None:
         raise UsageError("`--shard-size` is for `--shards`. Leave it out.")
-    if output is None:
-        return
-    if output.is_dir():
-        raise OutputError(f"{output}: is a folder. Give the name of a file.")
-    if output.exists() and not overwrite:
-        raise OutputError(f"{output}: exists already. Add --overwrite to replace it.")
-    check_folder(output.parent)
+    if output is not None:
+        check_folder(check_file(output, overwrite).parent)
 
 
-def _simulate_to_shards(count, seed, config, folder, size, workers, overwrite):
-    from stm_keras.data.shard_writer import SHARD_SIZE
-    from stm_keras.simulate.generate import simulate_shards
-
-    _write_shards(
-        folder,
-        simulate_shards,
-        *(count, seed, folder, config),
-        shard_size=size or SHARD_SIZE,
-        workers=workers,
-        overwrite=overwrite,
-        progress=options.progress_line("simulating"),
-    )
-
-
-def _convert_to_shards(dataset, source, given, folder, size, overwrite):
-    from stm_keras.data.shard_writer import SHARD_SIZE, save_shards
-
-    stamp = [source.stat().st_size, source.stat().st_mtime_ns] if source.is_file() else None
-    settings = {
-        "command": "convert",
-        "source": str(source),
-        "stamp": stamp,
-        "scans": len(dataset),
-        **given,
-    }
-    _write_shards(
-        folder,
-        save_shards,
-        *(dataset, folder, size or SHARD_SIZE, settings, overwrite),
-        progress=options.progress_line("writing"),
-    )
-
-
-def _write_shards(folder, write, *arguments, **options_of_write):
+def _write_shards(folder, write, doing):
     """Call what writes shards, and say what was done."""
     start = time.perf_counter()
     try:
-        index, kept = write(*arguments, **options_of_write)
+        index, kept = write(progress=options.progress_line(doing))
     except KeyboardInterrupt:
         options.say(
             "\nInterrupted. Run the same command again to go on with the shards of "

@@ -1,13 +1,12 @@
 """`stm-keras export` and `stm-keras models`."""
 
 import json
-import os
 from dataclasses import replace
 
 import click
 
 from stm_keras.cli import options
-from stm_keras.errors import OutputError, UsageError
+from stm_keras.errors import UsageError
 from stm_keras.export.formats import (
     FORMATS,
     VARIANTS,
@@ -15,7 +14,7 @@ from stm_keras.export.formats import (
     check_variant,
     choose_format,
 )
-from stm_keras.files import check_outputs
+from stm_keras.files import check_file, check_outputs
 
 
 @click.command()
@@ -100,8 +99,8 @@ def export(
     written = {"--output": output, "--scores": card}
     check_outputs(written, [file, data, others, scores, *own], whole=["--output"])
     check_pair(kind, output, options.choose_backend(), every_line, overwrite)
-    if card is not None and os.path.lexists(card) and not overwrite:
-        raise OutputError(f"{card}: exists already. Add --overwrite to replace it.")
+    if card is not None:
+        check_file(card, overwrite)
     check_variant(kind, variant, data)
     if data is not None and variant is None and others is None:
         raise UsageError("`--data` measures the loss of a variant. Add --variant int8.")

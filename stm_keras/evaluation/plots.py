@@ -6,7 +6,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from stm_keras.errors import OutputError
 from stm_keras.evaluation.calibration import expected_calibration_error, reliability
 from stm_keras.evaluation.history import best_epochs
 from stm_keras.evaluation.metrics import auroc, check_pair, recall, roc_points
@@ -238,9 +237,6 @@ def write_figures(folder, scores, predictions=None, history=None, overwrite=Fals
     """
     figures = draw_figures(scores, predictions, history)
     paths = [Path(folder) / f"{name}.png" for name in figures]
-    for path in paths:
-        if path.exists() and not overwrite:
-            raise OutputError(f"{path}: exists already. Add --overwrite to replace it.")
     for path, figure in zip(paths, figures.values(), strict=True):
         with atomic(path, overwrite) as temporary:
             temporary.write_bytes(figure_png(figure))

@@ -15,9 +15,8 @@ import numpy as np
 from markupsafe import Markup
 
 from stm_keras.data.draw import draw_scan
-from stm_keras.errors import OutputError
 from stm_keras.evaluation.style import CHANGE, NO_CLASS, class_colour, verdict_colour
-from stm_keras.files import check_folder
+from stm_keras.files import check_file, check_folder
 from stm_keras.reports import page
 
 NANO = 1e9
@@ -27,16 +26,6 @@ PICTURE = 128, 480  # pixels along a line, at least and at most
 POINTS = 64  # of the probabilities after each line
 SINGLE = 1500  # scans; of more, neighbours alike share a mark in the timeline
 TICKS = 6
-HEADS = (
-    ("scan", "number"),
-    ("file", "text"),
-    ("verdict", "text"),
-    ("confidence", "number"),
-    ("tip changes", "number"),
-    ("lines", "number"),
-    ("width, nm", "number"),
-    ("remarks", "number"),
-)
 
 
 class ScanReport:
@@ -51,13 +40,10 @@ class ScanReport:
     """
 
     def __init__(self, path, classes, overwrite=False):
-        self.path, self.classes, self.overwrite = Path(path), classes, overwrite
+        self.path = check_file(path, overwrite)
+        self.classes, self.overwrite = classes, overwrite
         self.kinds = [*classes, *NO_CLASS]
         self._marks = []  # of each scan: kind, whether the tip changed, name, start
-        if self.path.is_dir():
-            raise OutputError(f"{path}: is a folder. Give the name of a file.")
-        if self.path.exists() and not overwrite:
-            raise OutputError(f"{path}: exists already. Add --overwrite to replace it.")
         check_folder(self.path.parent)
 
     def __enter__(self):
@@ -84,8 +70,11 @@ class ScanReport:
             "name": name_of(judged),
             "folder": "" if judged.path.parent == Path() else str(judged.path.parent),
         }
-        row |= {"error": judged.reason} if judged.error is not None else _row(judged)
-        self._rows.write(page.render("scan_row.html", **(dict.fromkeys(ROW) | row)))
+        if judged.error is None:
+            row |= {"error": None, **_row(judged)}
+        else:
+            row |= {"error": judged.reason, "picture": None, "size": "", "changes": ()}
+        self._rows.write(page.render("scan_row.html", **row))
 
     def _write(self):
         self._rows.seek(0)
@@ -111,7 +100,6 @@ class ScanReport:
             lanes=self._lanes(marks) if number > 1 else (),
             ticks=_ticks(marks),
             order=order,
-            heads=HEADS,
             rows=map(Markup, self._rows),
             date=f"{datetime.now():%Y-%m-%d %H:%M}",
         )
@@ -191,25 +179,6 @@ def _ticks(marks):
             day = start.date()
         ticks.append({"at": 100 * (place + 0.5) / len(marks), "name": name})
     return ticks
-
-
-ROW = (  # of `scan_row.html`, None in the row of a file that cannot be read
-    "error",
-    "picture",
-    "ratio",
-    "rows",
-    "trace",
-    "change_rows",
-    "changes",
-    "share",
-    "confidence",
-    "lines",
-    "width",
-    "size",
-    "doubts",
-    "words",
-    "tiles",
-)
 
 
 def _row(judged):
