@@ -20,15 +20,14 @@ from stm_keras.terminal import progress_on_stderr
     "--folds", "num_folds", default=5, show_default=True, help="Folds under P1 and P2."
 )
 @click.option("--only", multiple=True, help="config:protocol:fold, or a beginning of it.")
-@click.option(
+@options.path(
     "--runs",
     "folder",
-    type=options.PATH,
     default="runs/benchmark",
     show_default=True,
     help="Folder of the runs; those that are there are not made again.",
 )
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True)
+@options.count("--jobs", default=1, show_default=True)
 @click.option("--set", "settings", multiple=True, help="section.key=value for every run.")
 @click.option(
     "--vary",
@@ -39,9 +38,8 @@ from stm_keras.terminal import progress_on_stderr
 )
 @click.option("--backend", type=click.Choice(["tensorflow", "jax", "torch"]))
 @click.option("--train/--no-train", default=True, help="Or only score what is there.")
-@click.option(
+@options.path(
     "--results",
-    type=options.PATH,
     help="Write all scores to this JSON file; what it holds of other configs is kept.",
 )
 @click.option(
@@ -49,7 +47,7 @@ from stm_keras.terminal import progress_on_stderr
     is_flag=True,
     help="Also measure on splices of two test scans how soon a new tip is named.",
 )
-@click.option("--page", type=options.PATH, help="Write the table to this Markdown file.")
+@options.path("--page", help="Write the table to this Markdown file.")
 def benchmark(
     configs, protocols, only, jobs, variants, train, results, splices, page, **plan
 ):

@@ -29,10 +29,10 @@ def shard_options(command):
 
 
 @click.command()
-@click.option("--count", type=click.IntRange(1), required=True, help="Number of scans.")
+@options.count("--count", required=True, help="Number of scans.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @shard_options
-@click.option("--workers", type=click.IntRange(1), help="Processes. [all cores]")
+@options.count("--workers", help="Processes. [all cores]")
 @click.option("--tip-change", type=click.FloatRange(0, 1), help="Share of scans with one.")
 @click.option("--partial", type=click.FloatRange(0, 1), help="Share of aborted scans.")
 @options.overwrite
@@ -130,14 +130,11 @@ def convert(source, output, shards, shard_size, merge, labels, overwrite):
 
 @click.command()
 @click.argument("file", type=options.PATH)
-@click.option(
-    "-o",
-    "--output",
-    type=options.PATH,
-    help="Folder for contact sheets (PNG), or the PNG file of a scan.",
+@options.path(
+    "-o", "--output", help="Folder for contact sheets (PNG), or the PNG file of a scan."
 )
 @click.option("--channel", help='Image of a scan file, such as "Current" or "Z backward".')
-@click.option("--per-class", type=click.IntRange(1), default=24, show_default=True)
+@options.count("--per-class", default=24, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--verify", is_flag=True, help="Compare shards with their SHA-256 as well.")
 @options.verbose
@@ -278,7 +275,7 @@ def _scan_info(file, output, channel, overwrite, as_json, named=False):
 
 @click.command()
 @click.argument("file", type=options.PATH)
-@click.option("--run", "run_path", type=options.PATH, help="Check the split of this run.")
+@options.path("--run", "run_path", help="Check the split of this run.")
 @options.as_json
 def audit(file, run_path, as_json):
     """Look for leaks, duplicates and transposed lines.

@@ -30,9 +30,8 @@ HEADLINES = {  # score to its name
     type=click.Choice(["p1", "p2", "p3"]),
     help="P2, P3: resample sessions for the intervals. [the run's; else p2 with sessions]",
 )
-@click.option(
+@options.path(
     "--others",
-    type=options.PATH,
     multiple=True,
     help="Scans of other surfaces, as predict takes them: how many are called unknown? Of an "
     "HDF5 file with `source` also by source and kind. May be repeated.",
@@ -40,9 +39,7 @@ HEADLINES = {  # score to its name
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap."
 )
-@click.option(
-    "-o", "--output", type=options.PATH, help="Folder for report, scores, figures."
-)
+@options.path("-o", "--output", help="Folder for report, scores, figures.")
 @options.overwrite
 @options.as_json
 @options.keras_options

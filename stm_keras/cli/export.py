@@ -26,30 +26,25 @@ from stm_keras.files import check_file, check_outputs
     help="File format. Default: what the name ends in, else keras. `onnx` is onnx-step "
     "for a model that answers after every line, else onnx-scan.",
 )
-@click.option(
-    "-o", "--output", type=options.PATH, required=True, help="File or folder to write."
-)
+@options.path("-o", "--output", required=True, help="File or folder to write.")
 @click.option(
     "--variant",
     type=click.Choice(VARIANTS),
     help="Smaller: weights in float16 (ONNX, Keras), or products in int8 (ONNX). Needs "
     "--data.",
 )
-@click.option(
+@options.path(
     "--data",
-    type=options.PATH,
     help="Labelled scans on which the loss of a variant is measured; with --others, those "
     "of the known surface.",
 )
-@click.option(
+@options.path(
     "--others",
-    type=options.PATH,
     help="HDF5 file of scans of other surfaces, with `source`: train the model to call them "
     "unknown. Classes and their probabilities stay. Needs --data.",
 )
-@click.option(
+@options.path(
     "--scores",
-    type=options.PATH,
     help="Results of a benchmark or an evaluation (JSON): the scores of the config or the "
     "model go into the file, and a model card is written beside it.",
 )

@@ -29,15 +29,12 @@ SHORTS = {  # option to setting
 
 @click.command()
 @click.argument("config", type=options.CONFIG, required=False)
-@click.option(
-    "--data", type=options.PATH, help="Dataset to train on. Default: simulated scans."
-)
-@click.option(
+@options.path("--data", help="Dataset to train on. Default: simulated scans.")
+@options.path(
     "--others",
-    type=options.PATH,
     help="Scans of other surfaces, to call unknown: short for --set data.others=...",
 )
-@click.option("-o", "--output", type=options.PATH, help="Run folder. [runs/<date>-<name>]")
+@options.path("-o", "--output", help="Run folder. [runs/<date>-<name>]")
 @click.option("--epochs", type=int, help="Short for --set train.epochs=...")
 @click.option("--batch-size", type=int, help="Short for --set train.batch_size=...")
 @click.option("--learning-rate", type=float, help="Short for --set train.learning_rate=...")

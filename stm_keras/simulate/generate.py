@@ -72,12 +72,9 @@ def simulate(
             if progress is not None:
                 progress(done, count)
 
+    named = ("images", "labels", "lines", "line_labels", "change_line")
     return Dataset(
-        images=columns.pop("images"),
-        labels=columns.pop("labels"),
-        lines=columns.pop("lines"),
-        line_labels=columns.pop("line_labels"),
-        change_line=columns.pop("change_line"),
+        **{name: columns.pop(name) for name in named},
         classes=CLASSES,
         parameters=columns,
         source=f"simulated, seed {seed}" + (f" from scan {start}" if start else ""),
