@@ -118,20 +118,6 @@ def score_rejection(
     }
 
 
-def unknown_auroc(known, other):
-    """Chance that a scan of another surface scores above one of a known surface.
-
-    Args:
-        known: float array of shape `(scans,)`. Scores of known surfaces; the higher, the
-            stranger.
-        other: float array of shape `(other scans,)`.
-
-    Returns:
-        float. 0.5 is guessing; ties count half. NaN where one of both is empty.
-    """
-    return float(metrics.area(*_pair_of(known, other)))
-
-
 def unknown_threshold(known, false_alarms):
     """Find the score above which a scan is called unknown, from known scans alone.
 
@@ -168,7 +154,8 @@ def score_unknown(
             None. Other scans are drawn singly.
 
     Returns:
-        dict of plain numbers, None where undefined: `auroc` and its `interval`,
+        dict of plain numbers, None where undefined: `auroc`, the chance that another scan
+        scores above a known one (ties count half), and its `interval`,
         `threshold`, `false_alarms` (share of known scans above it), `found` (share of
         other scans above it), `false_alarms_at_95` (with a threshold that finds 95 % of
         the others), `n_known`, `n_other`; `kinds`, dict of kind to dict of `auroc`,
@@ -180,21 +167,20 @@ def score_unknown(
         for kind in dict.fromkeys(kinds.tolist()):
             own = other[kinds == kind]
             by_kind[str(kind)] = {
-                "auroc": metrics.finite(unknown_auroc(known, own)),
+                "auroc": metrics.finite(metrics.area(*_pair_of(known, own))),
                 "found": float(np.mean(own > threshold)),
                 "n": len(own),
             }
-    bounds = None
+    bounds, pair = None, _pair_of(known, other)
     if resamples and len(known) > 1 and len(other) > 1:
         groups = np.arange(len(known)) if groups is None else np.asarray(groups)
         _, session = np.unique(groups, return_inverse=True)
         units = np.r_[session, session.max() + 1 + np.arange(len(other))]
-        pair = _pair_of(known, other)
         bounds = interval(
             resampled_area(*pair, groups=units, resamples=resamples, seed=seed)
         )
     return {
-        "auroc": metrics.finite(unknown_auroc(known, other)),
+        "auroc": metrics.finite(metrics.area(*pair)),
         "interval": None if bounds is None or np.isnan(bounds[0]) else list(bounds),
         "threshold": metrics.finite(threshold),
         "false_alarms": metrics.finite(_share_above(known, threshold)),

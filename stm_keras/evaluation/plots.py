@@ -56,18 +56,16 @@ def plot_history(histories):
             colour, style = _run_style(index)
             panels[3].plot(history["epoch"], rate, color=colour, ls=style, marker=".")
             panels[3].set_yscale("log")
+    lines = [(escape(name), *_run_style(index)) for index, name in enumerate(histories)]
     if alone:
-        handles = [
-            panels[0].plot([], [], color=class_colour(0), ls=style, label=label)[0]
-            for style, label in (("-", "validation"), ("--", "training"))
+        colour = class_colour(0)
+        lines = [("validation", colour, "-"), ("training", colour, "--")]
+    handles = [
+        panels[0].plot([], [], color=colour, ls=style, lw=1.5 if alone else 2, label=label)[
+            0
         ]
-    else:
-        handles = [
-            panels[0].plot([], [], color=colour, ls=style, lw=2, label=escape(name))[0]
-            for name, (colour, style) in zip(
-                histories, map(_run_style, range(len(histories))), strict=True
-            )
-        ]
+        for label, colour, style in lines
+    ]
     figure.legend(
         handles=handles,
         loc="outside lower center",

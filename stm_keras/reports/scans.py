@@ -88,11 +88,7 @@ class ScanReport:
             title=f"{number:,} scan{'' if number == 1 else 's'}",
             number=number,
             kinds=[
-                {
-                    "name": name,
-                    "colour": verdict_colour(name, self.classes),
-                    "count": kinds.count(name),
-                }
+                (name, verdict_colour(name, self.classes), kinds.count(name))
                 for name in self.kinds
             ],
             changed=sum(changed for _, changed, *_ in self._marks),
@@ -105,27 +101,25 @@ class ScanReport:
         )
 
     def _lanes(self, marks):
-        """Lay the scans out in time: a lane for each verdict, and one for tip changes."""
-        present = {kind for _, (kind, *_) in marks}
-        lanes = [
-            (
-                kind,
-                verdict_colour(kind, self.classes),
-                lambda mark, kind=kind: mark[0] == kind,
-            )
-            for kind in self.kinds
-            if kind in present
-        ]
-        if any(changed for _, (_, changed, *_) in marks):
-            lanes.append(("tip change", CHANGE, lambda mark: mark[1]))
+        """Lay the scans out in time: a lane for each verdict, and one for tip changes.
+
+        Returns:
+            list of tuples: name, colour, number of scans, and marks as of `_runs`.
+        """
+        lanes = {kind: [] for kind in (*self.kinds, None)}  # None: the tip changed
+        for place, (_, (kind, changed, *_)) in enumerate(marks):
+            lanes[kind].append(place)
+            if changed:
+                lanes[None].append(place)
         return [
-            {
-                "name": name,
-                "colour": colour,
-                "count": sum(is_in(mark) for _, mark in marks),
-                "marks": _runs(marks, is_in),
-            }
-            for name, colour, is_in in lanes
+            (
+                kind or "tip change",
+                verdict_colour(kind, self.classes) if kind else CHANGE,
+                len(places),
+                _runs(marks, places),
+            )
+            for kind, places in lanes.items()
+            if places
         ]
 
 
@@ -149,11 +143,10 @@ def _in_order(marks):
     return text, sorted(numbered, key=lambda pair: keys[pair[0]])
 
 
-def _runs(marks, is_in):
+def _runs(marks, places):
     """Join neighbours of a lane where there are too many scans for a mark each."""
     many = len(marks) > SINGLE
     runs = []
-    places = [place for place, (_, mark) in enumerate(marks) if is_in(mark)]
     for _, run in groupby(
         enumerate(places), lambda pair: pair[1] - pair[0] if many else pair
     ):
@@ -246,20 +239,16 @@ def _trace(judged):
 
 def _tiles(judged):
     """Lay out the verdicts of tiles as a small map."""
-    cells = []
-    for tile, verdict in zip(judged.scan_input.tiles, judged.tiles, strict=True):
+    cells, tiles = [], judged.scan_input.tiles
+    for tile, verdict in zip(tiles, judged.tiles, strict=True):
         name = verdict.verdict
         if is_class(verdict):
             name += f", {100 * verdict.confidence:.0f} %"
         colour = verdict_colour(verdict.verdict, judged.classes)
-        cells.append(
-            {"row": tile.row, "column": tile.column, "colour": colour, "name": name}
-        )
-    return {
-        "rows": 1 + max(cell["row"] for cell in cells),
-        "columns": 1 + max(cell["column"] for cell in cells),
-        "cells": cells,
-    }
+        cells.append((tile.column, tile.row, colour, name))
+    rows = 1 + max(tile.row for tile in tiles)
+    columns = 1 + max(tile.column for tile in tiles)
+    return {"rows": rows, "columns": columns, "cells": cells}
 
 
 def name_of(judged):
