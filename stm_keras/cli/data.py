@@ -156,7 +156,7 @@ def info(file, output, channel, per_class, seed, verify, verbose, overwrite, as_
         stm-keras info scans --verify
     """
     from stm_keras.inference.find_files import is_dataset
-    from stm_keras.inference.find_model import is_model
+    from stm_keras.inference.find_model import find_model, is_model, read_metadata
     from stm_keras.readers.formats import scan_format
 
     if output is not None:
@@ -166,7 +166,8 @@ def info(file, output, channel, per_class, seed, verify, verbose, overwrite, as_
     verified = {"verified_shards": _verify(file)} if verify else {}
     end = click.get_current_context().exit
     if is_model(file):
-        _model_info(file, as_json)
+        metadata = read_metadata(find_model(file)[0])
+        click.echo(json.dumps(metadata, indent=None if as_json else 1, allow_nan=False))
     elif file.is_dir() and not is_dataset(file):
         end(_folder_info(file, output, channel, as_json, verbose))
     elif scan_format(file):
@@ -184,13 +185,6 @@ def _verify(folder):
     index = verify_shards(folder, options.progress_line("verifying"))
     options.say(f"{folder}: all {len(index.shards)} shards are as they were written.")
     return len(index.shards)
-
-
-def _model_info(file, as_json):
-    from stm_keras.inference.find_model import find_model, read_metadata
-
-    facts = read_metadata(find_model(file)[0])
-    click.echo(json.dumps(facts, indent=None if as_json else 1, allow_nan=False))
 
 
 def _dataset_info(file, output, per_class, seed, overwrite, as_json, verified):

@@ -264,7 +264,8 @@ class TablePrinter(JsonPrinter):
         self.width = max(map(len, (*classes, *NO_CLASS, NOT_JUDGED)))
         self.counts = Counter()
         self.total = self.changed = 0
-        self.console = _console()
+        in_colour = sys.stdout.isatty() or os.environ.get("FORCE_COLOR")
+        self.console = console() if in_colour else None  # rich is slow to load
         self.name = NAME_WIDTH
         if sys.stdout.isatty():
             room = columns(sys.stdout) - self.width - len("    100%  lines")
@@ -371,13 +372,6 @@ def perhaps(verdict):
     if verdict.verdict != UNSURE:
         return ()
     return (f"perhaps {verdict.name} ({100 * verdict.confidence:.0f}%)",)
-
-
-def _console():
-    """Return rich's console where colours can be seen, else None: rich is slow to load."""
-    if not (sys.stdout.isatty() or os.environ.get("FORCE_COLOR")):
-        return None
-    return console()
 
 
 def _cell(value):

@@ -10,7 +10,7 @@ SUBSETS = (  # of a row, and what they are called
     ("full agreement", "full agreement"),
     ("consensus", "consensus"),
 )
-TITLES_SHORT = {**TITLES, "ece": "ECE"}
+TITLES_SHORT = {**{key: TITLES[key] for key in HEADLINES}, "ece": "ECE"}
 
 
 def merge_rows(old, new):
@@ -63,7 +63,7 @@ def results_page(rows, data_name, models=()):
         protocols=protocols,
         rows=rows,
         subsets=SUBSETS,
-        titles={key: TITLES_SHORT[key] for key in HEADLINES},
+        titles=TITLES_SHORT,
         paper=LRCN_BY_LINES,
         lrcn_after=lrcn_after,
         models=surfaces(models),
