@@ -5,7 +5,6 @@ import json
 import os
 import time
 from dataclasses import replace
-from functools import partial
 
 import click
 import numpy as np
@@ -62,9 +61,8 @@ def simulate(
     config = SimulationConfig(**{k: v for k, v in given.items() if v is not None})
     workers = workers or os.cpu_count() or 1
     if shards is not None:
-        settings = (count, seed, shards, config, shard_size or SHARD_SIZE, workers)
-        write = partial(simulate_shards, *settings, overwrite)
-        _write_shards(shards, write, "simulating")
+        given = (count, seed, shards, config, shard_size or SHARD_SIZE, workers, overwrite)
+        _write_shards(shards, "simulating", simulate_shards, *given)
         return
     start = time.perf_counter()
     dataset = run(count, seed, config, workers, options.progress_line("simulating"))
@@ -120,9 +118,8 @@ def convert(source, output, shards, shard_size, merge, labels, overwrite):
             "merge": merge,
             "labels": labels,
         }
-        size = shard_size or SHARD_SIZE
-        write = partial(save_shards, dataset, shards, size, settings, overwrite)
-        _write_shards(shards, write, "writing")
+        given = (dataset, shards, shard_size or SHARD_SIZE, settings, overwrite)
+        _write_shards(shards, "writing", save_shards, *given)
         return
     save_dataset(dataset, output, overwrite)
     click.echo(f"{output}: {len(dataset)} scans, {_class_counts(dataset)}")
@@ -311,11 +308,11 @@ def _check_target(output, shards, size, overwrite):
         check_folder(check_file(output, overwrite).parent)
 
 
-def _write_shards(folder, write, doing):
+def _write_shards(folder, doing, write, *arguments):
     """Call what writes shards, and say what was done."""
     start = time.perf_counter()
     try:
-        index, kept = write(progress=options.progress_line(doing))
+        index, kept = write(*arguments, progress=options.progress_line(doing))
     except KeyboardInterrupt:
         options.say(
             "\nInterrupted. Run the same command again to go on with the shards of "
