@@ -61,6 +61,10 @@ class OnnxModel(Predictor):
         about = batch, self.every_line, self.prepare, lines
         return in_chunks(self._compute, images, *about, progress=progress)
 
+    def _compute(self, prepared, usable):
+        """Compute prepared scans, as `in_chunks` asks for."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class OnnxPredictor(OnnxModel):
