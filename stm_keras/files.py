@@ -39,13 +39,7 @@ def atomic(path, overwrite=False):
     Raises:
         OutputError: `path` exists, or its folder cannot be written or is full.
     """
-    path = Path(path)
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder. Give the name of a file.")
-    if path.exists() and not path.is_file():  # which a rename would replace, if we may
-        raise OutputError(f"{path}: is not an ordinary file. Give the name of a file.")
-    if os.path.lexists(path) and not overwrite:
-        raise OutputError(EXISTS.format(path))
+    path = check_file(path, overwrite)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
@@ -70,6 +64,22 @@ def atomic(path, overwrite=False):
         raise OutputError(_reason(path, error)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_file(path, overwrite=False):
+    """Return the `Path` of a file that `atomic` may write; ask it before long work.
+
+    Raises:
+        OutputError: There is something of that name that must stay.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder. Give the name of a file.")
+    if path.exists() and not path.is_file():  # which a rename would replace, if we may
+        raise OutputError(f"{path}: is not an ordinary file. Give the name of a file.")
+    if os.path.lexists(path) and not overwrite:
+        raise OutputError(EXISTS.format(path))
+    return path
 
 
 def _rename_new(temporary, path):
@@ -149,12 +159,12 @@ def check_outputs(
         UsageError: An output is, or holds, or is in, what is read; or two are one.
     """
     sources = [Path(source) for source in inputs if source is not None]
-    known = {key: source for source in sources for key in _keys(source)}
+    known = {key: source for source in sources for key in file_keys(source)}
     folders = [source for source in sources if source.is_dir()]
     written = {}
     for option, given in outputs.items():
         for path in map(Path, given if isinstance(given, list) else filter(None, [given])):
-            source = next((known[key] for key in _keys(path) if key in known), None)
+            source = next((known[key] for key in file_keys(path) if key in known), None)
             source = source or next((f for f in folders if _among(path, f)), None)
             if option in whole:
                 held = (each for each in sources if _inside(each, path))
@@ -164,7 +174,7 @@ def check_outputs(
                     f"`{option} {path}`: would replace what is read from {source}. Choose "
                     "another path."
                 )
-            for key in _keys(path):
+            for key in file_keys(path):
                 other = written.setdefault(key, option)
                 if other != option:
                     raise UsageError(
@@ -174,8 +184,8 @@ def check_outputs(
             sweep(path)
 
 
-def _keys(path):
-    """Yield what identifies a file or folder, whatever its name."""
+def file_keys(path):
+    """Yield what identifies a file or folder, whatever its name: its path, and its number."""
     yield os.path.normcase(os.path.realpath(path))
     with contextlib.suppress(OSError, ValueError):
         status = path.stat()

@@ -22,8 +22,8 @@ SHOWN = (
 
 @click.command()
 @click.argument("runs", type=options.PATH, nargs=-1, required=True)
-@click.option("--curves", type=options.PATH, help="Draw the training curves to this PNG.")
-@click.option("--csv", "csv_file", type=options.PATH, help="Write a sweep's table here.")
+@options.path("--curves", help="Draw the training curves to this PNG.")
+@options.path("--csv", "csv_file", help="Write a sweep's table here.")
 @options.overwrite
 @options.as_json
 def analyze(runs, curves, csv_file, overwrite, as_json):

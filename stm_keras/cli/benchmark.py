@@ -16,16 +16,18 @@ from stm_keras.terminal import progress_on_stderr
 @click.argument("configs", type=options.CONFIG, nargs=-1, required=True)
 @options.data
 @click.option("--protocols", default="p1,p2,p3", show_default=True, help="Which, by comma.")
-@click.option("--folds", default=5, show_default=True, help="Folds under P1 and P2.")
-@click.option("--only", multiple=True, help="config:protocol:fold, or a beginning of it.")
 @click.option(
+    "--folds", "num_folds", default=5, show_default=True, help="Folds under P1 and P2."
+)
+@click.option("--only", multiple=True, help="config:protocol:fold, or a beginning of it.")
+@options.path(
     "--runs",
-    type=options.PATH,
+    "folder",
     default="runs/benchmark",
     show_default=True,
     help="Folder of the runs; those that are there are not made again.",
 )
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True)
+@options.count("--jobs", default=1, show_default=True)
 @click.option("--set", "settings", multiple=True, help="section.key=value for every run.")
 @click.option(
     "--vary",
@@ -36,9 +38,8 @@ from stm_keras.terminal import progress_on_stderr
 )
 @click.option("--backend", type=click.Choice(["tensorflow", "jax", "torch"]))
 @click.option("--train/--no-train", default=True, help="Or only score what is there.")
-@click.option(
+@options.path(
     "--results",
-    type=options.PATH,
     help="Write all scores to this JSON file; what it holds of other configs is kept.",
 )
 @click.option(
@@ -46,22 +47,9 @@ from stm_keras.terminal import progress_on_stderr
     is_flag=True,
     help="Also measure on splices of two test scans how soon a new tip is named.",
 )
-@click.option("--page", type=options.PATH, help="Write the table to this Markdown file.")
+@options.path("--page", help="Write the table to this Markdown file.")
 def benchmark(
-    configs,
-    data,
-    protocols,
-    folds,
-    only,
-    runs,
-    jobs,
-    settings,
-    variants,
-    backend,
-    train,
-    results,
-    splices,
-    page,
+    configs, protocols, only, jobs, variants, train, results, splices, page, **plan
 ):
     """Train and score configs under P1, P2 and P3.
 
@@ -87,6 +75,7 @@ def benchmark(
     from stm_keras.inference.find_model import shipped_models
     from stm_keras.reports.benchmark import merge_rows, results_page
 
+    data = plan["data"]
     check_outputs({"--results": results, "--page": page}, [*configs, data])
     before = [] if results is None else _read_rows(results)
     chosen = protocols.split(",")
@@ -94,20 +83,10 @@ def benchmark(
         if name not in PROTOCOLS:
             raise click.BadParameter(f"{name} is not a protocol: {', '.join(PROTOCOLS)}")
     for config in configs if train else ():
-        load_config(config, settings)
+        load_config(config, plan["settings"])
     dataset = load_dataset(data)
-    planned = partial(
-        benchmark_runs,
-        configs,
-        chosen,
-        dataset,
-        runs,
-        folds,
-        variants=[read_variant(text) for text in variants],
-        data=data,
-        settings=settings,
-        backend=backend,
-    )
+    plan["variants"] = [read_variant(text) for text in variants]
+    planned = partial(benchmark_runs, configs, chosen, dataset, **plan)
     wanted = planned(only=only)
     failed = []
     if train:
@@ -125,7 +104,7 @@ def benchmark(
             temporary.write_text(text, encoding="utf-8")
     if not rows:
         raise StmKerasError(
-            f"{runs}: no fold is finished yet; the logs beside them say why."
+            f"{plan['folder']}: no fold is finished yet; the logs beside them say why."
         )
     models = [(each.name, each.metadata) for each in shipped_models()]
     text = results_page(rows, data.name, models)

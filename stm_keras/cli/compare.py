@@ -17,10 +17,8 @@ DEFAULT = "by config"
 
 @click.command()
 @click.argument("paths", type=options.PATH, nargs=-1, metavar="CONFIG")
-@click.option("--data", type=options.PATH, help="Dataset: HDF5, NPZ, MAT, or pictures.")
-@click.option(
-    "-o", "--output", type=options.PATH, required=True, help="Folder, or part of one."
-)
+@options.path("--data", help="Dataset: HDF5, NPZ, MAT, or pictures.")
+@options.path("-o", "--output", required=True, help="Folder, or part of one.")
 @click.option(
     "--backends", default="tensorflow,jax,torch", show_default=True, help="Which, by comma."
 )
@@ -37,23 +35,15 @@ DEFAULT = "by config"
     "--jit", default="auto", show_default=True, help="auto, true, false, by comma."
 )
 @click.option("--eager", is_flag=True, help="Also without any compilation.")
-@click.option("--batch-size", type=click.IntRange(1), help="Scans of a batch.")
+@options.count("--batch-size", help="Scans of a batch.")
 @click.option(
     "--set", "settings", multiple=True, help="section.key=value; may be repeated."
 )
-@click.option(
-    "--steps",
-    type=click.IntRange(1),
-    default=40,
-    show_default=True,
-    help="Steps over which losses are compared.",
+@options.count(
+    "--steps", default=40, show_default=True, help="Steps over which losses are compared."
 )
-@click.option(
-    "--repeats", type=click.IntRange(1), default=3, show_default=True, help="Timed rounds."
-)
-@click.option(
-    "--steps-per-round", type=click.IntRange(1), default=5, show_default=True, help="Timed."
-)
+@options.count("--repeats", default=3, show_default=True, help="Timed rounds.")
+@options.count("--steps-per-round", default=5, show_default=True, help="Timed.")
 @click.option(
     "--loading",
     type=click.IntRange(0),
@@ -63,13 +53,11 @@ DEFAULT = "by config"
 @click.option(
     "--epochs", type=click.IntRange(0), default=0, help="Of runs that are scored; 0: none."
 )
-@click.option(
-    "--seeds", type=click.IntRange(1), default=3, show_default=True, help="Scored runs."
-)
+@options.count("--seeds", default=3, show_default=True, help="Scored runs.")
 @click.option(
     "--cores", type=click.IntRange(0), default=0, help="Cores of a setup; 0: all."
 )
-@click.option("--weights", type=options.PATH, help="weights.npz of another comparison.")
+@options.path("--weights", help="weights.npz of another comparison.")
 @click.option("--slurm", is_flag=True, help="Queue a job for each backend.")
 @click.option("--sbatch", multiple=True, help='Options for sbatch: "-p gpu --gres=gpu:1".')
 @click.option("--only", multiple=True, metavar="SETUP", help="Only this row (for a job).")

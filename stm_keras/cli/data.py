@@ -11,7 +11,7 @@ import numpy as np
 
 from stm_keras.cli import options
 from stm_keras.errors import OutputError, StmKerasError, UsageError
-from stm_keras.files import check_folder, check_outputs
+from stm_keras.files import check_file, check_folder, check_outputs
 from stm_keras.signals import INTERRUPTED
 
 
@@ -28,10 +28,10 @@ def shard_options(command):
 
 
 @click.command()
-@click.option("--count", type=click.IntRange(1), required=True, help="Number of scans.")
+@options.count("--count", required=True, help="Number of scans.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @shard_options
-@click.option("--workers", type=click.IntRange(1), help="Processes. [all cores]")
+@options.count("--workers", help="Processes. [all cores]")
 @click.option("--tip-change", type=click.FloatRange(0, 1), help="Share of scans with one.")
 @click.option("--partial", type=click.FloatRange(0, 1), help="Share of aborted scans.")
 @options.overwrite
@@ -50,8 +50,10 @@ def simulate(
         stm-keras simulate --count 1000000 --seed 1 --shards scans
     """
     from stm_keras.data.load import save_dataset
+    from stm_keras.data.shard_writer import SHARD_SIZE
     from stm_keras.simulate import SimulationConfig
     from stm_keras.simulate import simulate as run
+    from stm_keras.simulate.generate import simulate_shards
 
     check_outputs({"--output": output, "--shards": shards})
     _check_target(output, shards, shard_size, overwrite)
@@ -59,7 +61,8 @@ def simulate(
     config = SimulationConfig(**{k: v for k, v in given.items() if v is not None})
     workers = workers or os.cpu_count() or 1
     if shards is not None:
-        _simulate_to_shards(count, seed, config, shards, shard_size, workers, overwrite)
+        given = (count, seed, shards, config, shard_size or SHARD_SIZE, workers, overwrite)
+        _write_shards(shards, "simulating", simulate_shards, *given)
         return
     start = time.perf_counter()
     dataset = run(count, seed, config, workers, options.progress_line("simulating"))
@@ -96,6 +99,7 @@ def convert(source, output, shards, shard_size, merge, labels, overwrite):
         stm-keras convert large.h5 --shards large
     """
     from stm_keras.data.load import load_dataset, save_dataset
+    from stm_keras.data.shard_writer import SHARD_SIZE, save_shards
 
     check_outputs({"--output": output, "--shards": shards}, [source], whole=["--shards"])
     _check_target(output, shards, shard_size, overwrite)
@@ -105,8 +109,17 @@ def convert(source, output, shards, shard_size, merge, labels, overwrite):
     if labels == "hard":
         dataset = replace(dataset, votes=None)
     if shards is not None:
-        settings = {"merge": merge, "labels": labels}
-        _convert_to_shards(dataset, source, settings, shards, shard_size, overwrite)
+        stat = source.stat()
+        settings = {
+            "command": "convert",
+            "source": str(source),
+            "stamp": [stat.st_size, stat.st_mtime_ns] if source.is_file() else None,
+            "scans": len(dataset),
+            "merge": merge,
+            "labels": labels,
+        }
+        given = (dataset, shards, shard_size or SHARD_SIZE, settings, overwrite)
+        _write_shards(shards, "writing", save_shards, *given)
         return
     save_dataset(dataset, output, overwrite)
     click.echo(f"{output}: {len(dataset)} scans, {_class_counts(dataset)}")
@@ -114,14 +127,11 @@ def convert(source, output, shards, shard_size, merge, labels, overwrite):
 
 @click.command()
 @click.argument("file", type=options.PATH)
-@click.option(
-    "-o",
-    "--output",
-    type=options.PATH,
-    help="Folder for contact sheets (PNG), or the PNG file of a scan.",
+@options.path(
+    "-o", "--output", help="Folder for contact sheets (PNG), or the PNG file of a scan."
 )
 @click.option("--channel", help='Image of a scan file, such as "Current" or "Z backward".')
-@click.option("--per-class", type=click.IntRange(1), default=24, show_default=True)
+@options.count("--per-class", default=24, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--verify", is_flag=True, help="Compare shards with their SHA-256 as well.")
 @options.verbose
@@ -143,7 +153,7 @@ def info(file, output, channel, per_class, seed, verify, verbose, overwrite, as_
         stm-keras info scans --verify
     """
     from stm_keras.inference.find_files import is_dataset
-    from stm_keras.inference.find_model import is_model
+    from stm_keras.inference.find_model import find_model, is_model, read_metadata
     from stm_keras.readers.formats import scan_format
 
     if output is not None:
@@ -153,7 +163,8 @@ def info(file, output, channel, per_class, seed, verify, verbose, overwrite, as_
     verified = {"verified_shards": _verify(file)} if verify else {}
     end = click.get_current_context().exit
     if is_model(file):
-        _model_info(file, as_json)
+        metadata = read_metadata(find_model(file)[0])
+        click.echo(json.dumps(metadata, indent=None if as_json else 1, allow_nan=False))
     elif file.is_dir() and not is_dataset(file):
         end(_folder_info(file, output, channel, as_json, verbose))
     elif scan_format(file):
@@ -171,13 +182,6 @@ def _verify(folder):
     index = verify_shards(folder, options.progress_line("verifying"))
     options.say(f"{folder}: all {len(index.shards)} shards are as they were written.")
     return len(index.shards)
-
-
-def _model_info(file, as_json):
-    from stm_keras.inference.find_model import find_model, read_metadata
-
-    facts = read_metadata(find_model(file)[0])
-    click.echo(json.dumps(facts, indent=None if as_json else 1, allow_nan=False))
 
 
 def _dataset_info(file, output, per_class, seed, overwrite, as_json, verified):
@@ -262,7 +266,7 @@ def _scan_info(file, output, channel, overwrite, as_json, named=False):
 
 @click.command()
 @click.argument("file", type=options.PATH)
-@click.option("--run", "run_path", type=options.PATH, help="Check the split of this run.")
+@options.path("--run", "run_path", help="Check the split of this run.")
 @options.as_json
 def audit(file, run_path, as_json):
     """Look for leaks, duplicates and transposed lines.
@@ -300,54 +304,15 @@ def _check_target(output, shards, size, overwrite):
         )
     if size is not None and shards is None:
         raise UsageError("`--shard-size` is for `--shards`. Leave it out.")
-    if output is None:
-        return
-    if output.is_dir():
-        raise OutputError(f"{output}: is a folder. Give the name of a file.")
-    if output.exists() and not overwrite:
-        raise OutputError(f"{output}: exists already. Add --overwrite to replace it.")
-    check_folder(output.parent)
+    if output is not None:
+        check_folder(check_file(output, overwrite).parent)
 
 
-def _simulate_to_shards(count, seed, config, folder, size, workers, overwrite):
-    from stm_keras.data.shard_writer import SHARD_SIZE
-    from stm_keras.simulate.generate import simulate_shards
-
-    _write_shards(
-        folder,
-        simulate_shards,
-        *(count, seed, folder, config),
-        shard_size=size or SHARD_SIZE,
-        workers=workers,
-        overwrite=overwrite,
-        progress=options.progress_line("simulating"),
-    )
-
-
-def _convert_to_shards(dataset, source, given, folder, size, overwrite):
-    from stm_keras.data.shard_writer import SHARD_SIZE, save_shards
-
-    stamp = [source.stat().st_size, source.stat().st_mtime_ns] if source.is_file() else None
-    settings = {
-        "command": "convert",
-        "source": str(source),
-        "stamp": stamp,
-        "scans": len(dataset),
-        **given,
-    }
-    _write_shards(
-        folder,
-        save_shards,
-        *(dataset, folder, size or SHARD_SIZE, settings, overwrite),
-        progress=options.progress_line("writing"),
-    )
-
-
-def _write_shards(folder, write, *arguments, **options_of_write):
+def _write_shards(folder, doing, write, *arguments):
     """Call what writes shards, and say what was done."""
     start = time.perf_counter()
     try:
-        index, kept = write(*arguments, **options_of_write)
+        index, kept = write(*arguments, progress=options.progress_line(doing))
     except KeyboardInterrupt:
         options.say(
             "\nInterrupted. Run the same command again to go on with the shards of "

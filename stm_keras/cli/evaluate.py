@@ -6,8 +6,14 @@ from pathlib import Path
 import click
 
 from stm_keras.cli import options
-from stm_keras.errors import OutputError
-from stm_keras.files import atomic, check_folder, check_outputs
+from stm_keras.files import atomic, check_file, check_folder, check_outputs
+
+HEADLINES = {  # score to its name
+    "auroc": "AUROC (macro)",
+    "balanced_accuracy": "balanced accuracy",
+    "accuracy": "accuracy",
+    "ece": "calibration error",
+}
 
 
 @click.command()
@@ -24,9 +30,8 @@ from stm_keras.files import atomic, check_folder, check_outputs
     type=click.Choice(["p1", "p2", "p3"]),
     help="P2, P3: resample sessions for the intervals. [the run's; else p2 with sessions]",
 )
-@click.option(
+@options.path(
     "--others",
-    type=options.PATH,
     multiple=True,
     help="Scans of other surfaces, as predict takes them: how many are called unknown? Of an "
     "HDF5 file with `source` also by source and kind. May be repeated.",
@@ -34,9 +39,7 @@ from stm_keras.files import atomic, check_folder, check_outputs
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap."
 )
-@click.option(
-    "-o", "--output", type=options.PATH, help="Folder for report, scores, figures."
-)
+@options.path("-o", "--output", help="Folder for report, scores, figures.")
 @options.overwrite
 @options.as_json
 @options.keras_options
@@ -63,8 +66,7 @@ def evaluate(model, data, part, protocol, others, seed, output, overwrite, as_js
         own = [] if run is None else run.files()
         check_outputs({"--output": [output, *files]}, [file, data, *others, *own])
         for path in files:
-            if path.exists() and not overwrite:
-                raise OutputError(f"{path}: exists already. Add --overwrite.")
+            check_file(path, overwrite)
     dataset = load_dataset(data)
     chosen = select_scans(dataset, run, part, protocol)
     if output is not None:
@@ -134,93 +136,7 @@ def _write(output, scores, predictor, dataset, chosen, by_lines, run, overwrite)
 def score_lines(scores):
     """Write the main scores of `score_predictions` as text."""
     from stm_keras.evaluation.scores import SUBSETS
+    from stm_keras.reports.page import render
 
-    lines = [
-        f"{scores['n']} scans, protocol {scores['protocol'].upper()}, {scores['split']}"
-    ]
-    for key, name in (
-        ("auroc", "AUROC (macro)"),
-        ("balanced_accuracy", "balanced accuracy"),
-        ("accuracy", "accuracy"),
-        ("ece", "calibration error"),
-    ):
-        lines.append(f"  {name:<20}{_number(scores[key])}{_interval(scores, key)}")
-    for key in SUBSETS:
-        if scores.get(key):
-            part = scores[key]
-            name = f"{key.replace('_', ' ')} ({part['n']})"
-            lines.append(
-                f"  {name:<22}AUROC {_number(part['auroc'])}, balanced accuracy "
-                f"{_number(part['balanced_accuracy'])}"
-            )
-    lines.append("  class                 AUROC  recall  scans")
-    for name, values in scores["per_class"].items():
-        lines.append(
-            f"  {name:<20}  {_number(values['auroc'])}   {_number(values['recall'])}"
-            f"  {values['count']:5d}"
-        )
-    lines.append(
-        "  lines seen  " + "  ".join(f"{p['lines']:5d}" for p in scores["by_lines"])
-    )
-    for key, name in (("auroc", "AUROC"), ("balanced_accuracy", "bal. acc.")):
-        row = "  ".join(_number(point[key]) for point in scores["by_lines"])
-        lines.append(f"  {name:<11} {row}")
-    if scores.get("unknown"):
-        lines += _unknown_lines(scores["unknown"])
-    for name, sources in scores.get("sources", {}).items():
-        lines += _source_lines(name, sources)
-    return "\n".join(lines)
-
-
-def _unknown_lines(unknown):
-    """Write how well other surfaces are called unknown."""
-    width = max(20, *map(len, unknown["kinds"]))
-    alarms = f"{_number(unknown['false_alarms'])} of {unknown['n_known']} known scans too"
-    rows = {"all": {**unknown, "n": unknown["n_other"]}, **unknown["kinds"]}
-    return [
-        f"  {'other surfaces':<{width}}  AUROC  found  scans",
-        *(
-            f"  {name:<{width}}  {_number(row['auroc'])}  {_number(row['found'])}"
-            f"  {row['n']:5d}{_bounds(row.get('interval'))}"
-            for name, row in rows.items()
-        ),
-        f"  called unknown: {alarms}",
-    ]
-
-
-def _source_lines(name, result):
-    """Write the same by kind and source, where each source has the same weight."""
-    last = result["lines"][max(result["lines"], key=int)]
-    parts = {**last["by_kind"], **last["by_source"]}
-    width = max(20, *map(len, parts))
-    rows = [
-        f"  {name}: {last['scans']} scans of {last['sources']} sources, of the same weight each",
-        f"  {'after lines':<{width}}  AUROC  found  alarms",
-    ]
-    for lines, scores in result["lines"].items():
-        cells = (_number(scores[key]) for key in ("auroc", "found", "false_alarms"))
-        bounds = ", ".join(_bounds(scores["intervals"][k]) for k in ("auroc", "found"))
-        rows.append(f"  {lines:<{width}}  {'  '.join(cells)}{bounds}")
-    for part, scores in parts.items():
-        cells = f"{_number(scores['auroc'])}  {_number(scores['found'])}"
-        rows.append(f"  {part:<{width}}  {cells}  {scores['scans']:5d}")
-    if result["taught"]:
-        rows.append(
-            f"  {result['taught']} of these scans are of sources that the model was trained "
-            "on: its card says how it does without them"
-        )
-    return rows
-
-
-def _number(value):
-    return "  -  " if value is None else f"{value:.3f}"
-
-
-def _interval(scores, key):
-    return _bounds(scores["intervals"].get(key))
-
-
-def _bounds(interval):
-    if not interval or interval[0] is None:
-        return ""
-    return f"  [{interval[0]:.3f}, {interval[1]:.3f}]"
+    text = render("scores.txt", scores=scores, headlines=HEADLINES, subsets=SUBSETS)
+    return text.removesuffix("\n")

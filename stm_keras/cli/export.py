@@ -1,13 +1,12 @@
 """`stm-keras export` and `stm-keras models`."""
 
 import json
-import os
 from dataclasses import replace
 
 import click
 
 from stm_keras.cli import options
-from stm_keras.errors import OutputError, UsageError
+from stm_keras.errors import UsageError
 from stm_keras.export.formats import (
     FORMATS,
     VARIANTS,
@@ -15,7 +14,7 @@ from stm_keras.export.formats import (
     check_variant,
     choose_format,
 )
-from stm_keras.files import check_outputs
+from stm_keras.files import check_file, check_outputs
 
 
 @click.command()
@@ -27,30 +26,25 @@ from stm_keras.files import check_outputs
     help="File format. Default: what the name ends in, else keras. `onnx` is onnx-step "
     "for a model that answers after every line, else onnx-scan.",
 )
-@click.option(
-    "-o", "--output", type=options.PATH, required=True, help="File or folder to write."
-)
+@options.path("-o", "--output", required=True, help="File or folder to write.")
 @click.option(
     "--variant",
     type=click.Choice(VARIANTS),
     help="Smaller: weights in float16 (ONNX, Keras), or products in int8 (ONNX). Needs "
     "--data.",
 )
-@click.option(
+@options.path(
     "--data",
-    type=options.PATH,
     help="Labelled scans on which the loss of a variant is measured; with --others, those "
     "of the known surface.",
 )
-@click.option(
+@options.path(
     "--others",
-    type=options.PATH,
     help="HDF5 file of scans of other surfaces, with `source`: train the model to call them "
     "unknown. Classes and their probabilities stay. Needs --data.",
 )
-@click.option(
+@options.path(
     "--scores",
-    type=options.PATH,
     help="Results of a benchmark or an evaluation (JSON): the scores of the config or the "
     "model go into the file, and a model card is written beside it.",
 )
@@ -100,8 +94,8 @@ def export(
     written = {"--output": output, "--scores": card}
     check_outputs(written, [file, data, others, scores, *own], whole=["--output"])
     check_pair(kind, output, options.choose_backend(), every_line, overwrite)
-    if card is not None and os.path.lexists(card) and not overwrite:
-        raise OutputError(f"{card}: exists already. Add --overwrite to replace it.")
+    if card is not None:
+        check_file(card, overwrite)
     check_variant(kind, variant, data)
     if data is not None and variant is None and others is None:
         raise UsageError("`--data` measures the loss of a variant. Add --variant int8.")

@@ -4,6 +4,7 @@ import re
 import sys
 import warnings
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import click
@@ -33,6 +34,8 @@ class ConfigPath(FilePath):
 
 PATH = FilePath(path_type=Path)
 CONFIG = ConfigPath(path_type=Path)
+path = partial(click.option, type=PATH)
+count = partial(click.option, type=click.IntRange(1))
 
 data = click.option(
     "--data",

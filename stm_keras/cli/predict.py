@@ -24,6 +24,11 @@ NO_CLASS = (UNSURE, UNKNOWN_SURFACE, UNKNOWN_SIZE)  # verdicts beside the classe
 STYLES = {"rows": MIDDLING, "generic defects": BAD, NOT_JUDGED: BAD}
 STYLES |= dict.fromkeys(NO_CLASS, MIDDLING)
 
+NAMES, FLAGS = (  # columns of CSV
+    ("verdict", "class", "confidence"),
+    ("unsure", "unknown_surface", "unknown_size"),
+)
+
 FAILED, UNREADABLE = 10, 3  # exit codes
 FAIL_ON = {  # option to verdicts
     "defects": ("generic defects",),
@@ -35,7 +40,7 @@ FAIL_ON = {  # option to verdicts
 
 @click.command()
 @click.argument("paths", metavar="PATH...", type=options.PATH, nargs=-1, required=True)
-@click.option("--model", type=options.PATH, help="Model file, run, or shipped model.")
+@options.path("--model", help="Model file, run, or shipped model.")
 @click.option("--channel", help='Image of a scan file, such as "Current" or "Z backward".')
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @options.as_json
@@ -44,8 +49,8 @@ FAIL_ON = {  # option to verdicts
     is_flag=True,
     help="Also print the verdict after each line, as in a live scan.",
 )
-@click.option("--pictures", type=options.PATH, help="Folder for a PNG of each scan.")
-@click.option("--report", type=options.PATH, help="HTML file to write: table and pictures.")
+@options.path("--pictures", help="Folder for a PNG of each scan.")
+@options.path("--report", help="HTML file to write: table and pictures.")
 @click.option(
     "--fail-on",
     type=click.Choice(list(FAIL_ON)),
@@ -91,17 +96,25 @@ def predict(paths, model, channel, as_csv, as_json, every_line, pictures, report
     replaced = _check_outputs(model, paths, pictures, report)
     predictor, paths = _load(model, list(paths))
     _check_fail_on(more["fail_on"], predictor.classes)
-    printer_class = JsonPrinter if as_json else CsvPrinter if as_csv else TablePrinter
-    drawers = _drawers(predictor, pictures, report, more["overwrite"])
+    printer = JsonPrinter if as_json else CsvPrinter if as_csv else TablePrinter
+    drawers = []  # which check now that they can write
+    if pictures is not None:
+        from stm_keras.reports.sheets import ScanSheets
+
+        drawers.append(ScanSheets(pictures, more["overwrite"]))
+    if report is not None:
+        from stm_keras.reports.scans import ScanReport
+
+        drawers.append(ScanReport(report, predictor.classes, more["overwrite"]))
     left_out = LeftOut()
     files = find_files(paths, _list_of_paths(), left_out)
     results = predict_files(predictor, files, channel, every_line)
     listed = "-" in map(str, paths)  # a path on standard input is known only now
     with ExitStack() as stack:
         stack.enter_context(options.summed_warnings(more["verbose"] or listed))
-        printer = stack.enter_context(printer_class(predictor.classes, every_line))
-        for drawer in drawers:
-            stack.enter_context(drawer)
+        writers = (printer(predictor.classes, every_line), *drawers)
+        for writer in writers:
+            stack.enter_context(writer)
         code, failed = 0, False
         for result in results:
             if listed:
@@ -114,9 +127,8 @@ def predict(paths, model, channel, as_csv, as_json, every_line, pictures, report
                 failed = failed or any(
                     result.outcome in FAIL_ON[n] for n in more["fail_on"]
                 )
-            printer.print(result)
-            for drawer in drawers:
-                drawer.add(result)
+            for writer in writers:
+                writer.add(result)
     options.say_left_out(left_out, more["verbose"])
     if code or failed:
         click.get_current_context().exit(code or FAILED)
@@ -185,20 +197,6 @@ def _check_fail_on(wanted, classes):
                 )
 
 
-def _drawers(predictor, pictures, report, overwrite):
-    """Return the writers of pictures and report, checked before anything is judged."""
-    drawers = []
-    if pictures is not None:
-        from stm_keras.reports.sheets import ScanSheets
-
-        drawers.append(ScanSheets(pictures, overwrite))
-    if report is not None:
-        from stm_keras.reports.scans import ScanReport
-
-        drawers.append(ScanReport(report, predictor.classes, overwrite))
-    return drawers
-
-
 class JsonPrinter:
     """Prints one JSON object a line: for each scan, and each file that could not be judged."""
 
@@ -211,7 +209,7 @@ class JsonPrinter:
     def __exit__(self, *error):
         pass
 
-    def print(self, result):
+    def add(self, result):
         """Print one `ScanResult`."""
         click.echo(json.dumps(result.record(), allow_nan=False))
 
@@ -220,15 +218,12 @@ class CsvPrinter(JsonPrinter):
     """Prints a header, then a row for each scan, each tile, and with --every-line each line."""
 
     def __init__(self, classes, every_line):
-        self.classes, self.every_line = classes, every_line
-        flags = ["unsure", "unknown_surface", "unknown_size"]
-        flags += ["change_lines", "lines", "error", "tile"]
-        more = ["line", "offset_step", "slope"] if every_line else []
-        self._row(
-            ["path", "index", "verdict", "class", "confidence", *classes, *flags, *more]
-        )
+        self.classes = classes
+        self.more = ("line", "offset_step", "slope") if every_line else ()
+        about = (*FLAGS, "change_lines", "lines", "error", "tile", *self.more)
+        self._row(["path", "index", *NAMES, *classes, *about])
 
-    def print(self, result):
+    def add(self, result):
         """Print one `ScanResult`."""
         record = result.record()
         start = [record["path"], record["index"]]
@@ -245,13 +240,12 @@ class CsvPrinter(JsonPrinter):
 
     def _line(self, start, verdict, tile=""):
         probabilities = verdict["probabilities"] or {}
-        cells = [verdict[name] for name in ("verdict", "class", "confidence")]
+        cells = [verdict[name] for name in NAMES]
         cells += map(probabilities.get, self.classes)
-        cells += [verdict[name] for name in ("unsure", "unknown_surface", "unknown_size")]
+        cells += [verdict[name] for name in FLAGS]
         cells.append(" ".join(map(str, verdict["change_lines"] or ())))
         cells += [verdict["lines"], verdict["error"], tile]
-        if self.every_line:
-            cells += map(verdict.get, ("line", "offset_step", "slope"))
+        cells += map(verdict.get, self.more)
         self._row([*start, *map(_cell, cells)])
 
     def _row(self, cells):
@@ -270,7 +264,8 @@ class TablePrinter(JsonPrinter):
         self.width = max(map(len, (*classes, *NO_CLASS, NOT_JUDGED)))
         self.counts = Counter()
         self.total = self.changed = 0
-        self.console = _console()
+        in_colour = sys.stdout.isatty() or os.environ.get("FORCE_COLOR")
+        self.console = console() if in_colour else None  # rich is slow to load
         self.name = NAME_WIDTH
         if sys.stdout.isatty():
             room = columns(sys.stdout) - self.width - len("    100%  lines")
@@ -285,7 +280,7 @@ class TablePrinter(JsonPrinter):
         if kind is None:
             self._say([(self.summary(), "bold")])
 
-    def print(self, result):
+    def add(self, result):
         """Print one `ScanResult`."""
         name = self._shortened(result)
         self.total += 1
@@ -377,13 +372,6 @@ def perhaps(verdict):
     if verdict.verdict != UNSURE:
         return ()
     return (f"perhaps {verdict.name} ({100 * verdict.confidence:.0f}%)",)
-
-
-def _console():
-    """Return rich's console where colours can be seen, else None: rich is slow to load."""
-    if not (sys.stdout.isatty() or os.environ.get("FORCE_COLOR")):
-        return None
-    return console()
 
 
 def _cell(value):

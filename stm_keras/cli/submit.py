@@ -16,9 +16,9 @@ from stm_keras.terminal import progress_on_stderr, shell
 
 @click.command()
 @click.argument("config", type=options.CONFIG, required=False)
-@click.option("--sweep", "file", type=options.PATH, help="TOML file with all of the below.")
-@click.option("--data", type=options.PATH, help="Dataset to train on.")
-@click.option("-o", "--output", type=options.PATH, help="Folder of the sweep.")
+@options.path("--sweep", "file", help="TOML file with all of the below.")
+@options.path("--data", help="Dataset to train on.")
+@options.path("-o", "--output", help="Folder of the sweep.")
 @click.option("--grid", multiple=True, metavar="KEY=VALUE,...", help="May be repeated.")
 @click.option(
     "--space",
@@ -27,15 +27,13 @@ from stm_keras.terminal import progress_on_stderr, shell
     help="Search instead; also KEY=VALUE,... May be repeated.",
 )
 @click.option("--sampler", type=click.Choice(["tpe", "random"]), help="Of a search. [tpe]")
-@click.option("--trials", type=click.IntRange(1), help="Of a search. [20]")
-@click.option(
-    "--seeds", type=click.IntRange(1), help="Runs of each setting: seed 0, 1, ..."
-)
+@options.count("--trials", help="Of a search. [20]")
+@options.count("--seeds", help="Runs of each setting: seed 0, 1, ...")
 @click.option("--set", "settings", multiple=True, help="section.key=value for every run.")
 @click.option("--backend", type=click.Choice(BACKENDS))
-@click.option("--concurrent", type=click.IntRange(1), help="Jobs at a time. [8]")
+@options.count("--concurrent", help="Jobs at a time. [8]")
 @click.option("--sbatch", help='Options for sbatch: "--gres=gpu:1 --time=4:00:00".')
-@click.option("--local", type=click.IntRange(1), help="Run here, so many at a time.")
+@options.count("--local", help="Run here, so many at a time.")
 @click.option("--dry-run", is_flag=True, help="Print what would be queued, and stop.")
 @click.option("--worker", type=int, hidden=True)  # of a search, in a job
 @options.as_json
@@ -106,19 +104,13 @@ def _requested(config, file, output, given):
 
 def _unfinished(folder, sweep):
     """Return the jobs that are neither done nor queued: dict of name to arguments."""
-    from stm_keras.experiments.plan import jobs, sweep_runs
+    from stm_keras.experiments.plan import jobs
 
-    queued = folder.jobs.queued()
-    if sweep.space:
-        from stm_keras.experiments.search import is_over
-
-        if is_over(folder, sweep):
-            return {}
-    done = {run.name for run in sweep_runs(sweep, folder.path) if run.done()}
+    queued, done = folder.jobs.queued(), _done_checks(folder, sweep)
     return {
         name: arguments
         for name, arguments in jobs(folder.path, sweep).items()
-        if name not in queued and name not in done
+        if name not in queued and not done[name]()
     }
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from pathlib import Path
 
 import click
 
@@ -13,18 +14,27 @@ from stm_keras.signals import EXIT_CODE, INTERRUPTED, Preempted, watched
 from stm_keras.terminal import progress_on_stderr
 from stm_keras.training.launch import KINDS, check_parallel, ending_together
 
+SHORTS = {  # option to setting
+    "data": "data.path",
+    "others": "data.others",
+    "epochs": "train.epochs",
+    "batch_size": "train.batch_size",
+    "learning_rate": "train.learning_rate",
+    "seed": "seed",
+    "protocol": "data.protocol",
+    "fold": "data.fold",
+    "precision": "train.precision",
+}
+
 
 @click.command()
 @click.argument("config", type=options.CONFIG, required=False)
-@click.option(
-    "--data", type=options.PATH, help="Dataset to train on. Default: simulated scans."
-)
-@click.option(
+@options.path("--data", help="Dataset to train on. Default: simulated scans.")
+@options.path(
     "--others",
-    type=options.PATH,
     help="Scans of other surfaces, to call unknown: short for --set data.others=...",
 )
-@click.option("-o", "--output", type=options.PATH, help="Run folder. [runs/<date>-<name>]")
+@options.path("-o", "--output", help="Run folder. [runs/<date>-<name>]")
 @click.option("--epochs", type=int, help="Short for --set train.epochs=...")
 @click.option("--batch-size", type=int, help="Short for --set train.batch_size=...")
 @click.option("--learning-rate", type=float, help="Short for --set train.learning_rate=...")
@@ -42,22 +52,7 @@ from stm_keras.training.launch import KINDS, check_parallel, ending_together
 )
 @options.keras_options
 @options.as_json
-def train(
-    config,
-    data,
-    others,
-    output,
-    epochs,
-    batch_size,
-    learning_rate,
-    seed,
-    protocol,
-    fold,
-    precision,
-    parallel,
-    settings,
-    as_json,
-):
+def train(config, output, parallel, settings, as_json, **shorts):
     """Train a model as CONFIG says. Start again to resume.
 
     CONFIG is a TOML file, or the name of a config that comes with stm-keras: changes, cnn,
@@ -74,18 +69,11 @@ def train(
         stm-keras train --backend jax --set model.width=24 --set augment.cut=0.5
         srun --ntasks=4 stm-keras train vit --parallel processes
     """
-    shorts = {
-        "data.path": None if data is None else str(data),
-        "data.others": None if others is None else str(others),
-        "train.epochs": epochs,
-        "train.batch_size": batch_size,
-        "train.learning_rate": learning_rate,
-        "seed": seed,
-        "data.protocol": protocol,
-        "data.fold": fold,
-        "train.precision": precision,
-    }
-    given = [(key, value) for key, value in shorts.items() if value is not None]
+    given = [
+        (SHORTS[name], str(value) if isinstance(value, Path) else value)
+        for name, value in shorts.items()
+        if value is not None
+    ]
     resolved = load_config(config, [*settings, *given])
     path = output or default_path(resolved)
     read = (resolved.data.path, resolved.data.others, resolved.train.init)

@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from stm_keras.errors import MismatchError, UsageError
+from stm_keras.errors import MismatchError
 from stm_keras.evaluation import metrics
-from stm_keras.evaluation.bootstrap import bootstrap_interval, draw_weights, interval
+from stm_keras.evaluation.bootstrap import draw_weights, interval, resampled_area
 from stm_keras.evaluation.calibration import confidence_bins
 
+COVERAGES = (0.95, 0.9, 0.8)
 BINS = 40  # of the histogram of scores
 POINTS = 200  # of a curve that is kept
 
@@ -62,58 +63,34 @@ def confidence_threshold(probabilities, coverage):
         coverage: float above 0, at most 1.
 
     Returns:
-        float. The largest threshold that keeps at least this share of these scans;
-        0 for a coverage of 1, so that no scan of another day is left without.
-
-    Raises:
-        UsageError: The coverage is not a share.
-        MismatchError: There is no scan.
+        float. The largest threshold that keeps at least this share of these scans.
     """
-    if not 0 < coverage <= 1:
-        raise UsageError(
-            f"`coverage` must be above 0 and at most 1. Received: coverage={coverage}."
-        )
-    confidence = _confidence(probabilities)
-    if not len(confidence):
-        raise MismatchError("`probabilities` are empty: a threshold needs scans.")
-    if coverage == 1:
-        return 0.0
+    confidence = np.sort(np.max(probabilities, axis=1).clip(0, 1).astype(float))[::-1]
     kept = int(np.ceil(coverage * len(confidence) - 1e-9))
-    return float(np.sort(confidence)[::-1][kept - 1])
+    return float(confidence[kept - 1])
 
 
 def score_rejection(
-    labels,
-    probabilities,
-    validation_probabilities,
-    *,
-    coverages=(0.95, 0.9, 0.8),
-    groups=None,
-    resamples=1000,
-    seed=0,
+    labels, probabilities, validation_probabilities, *, groups=None, resamples=1000, seed=0
 ):
     """Score verdicts that may be "unsure", with thresholds of the validation scans.
 
     Args:
         labels: int array of shape `(scans,)`. Of the test scans.
         validation_probabilities: float array of shape `(validation scans, classes)`.
-        coverages: sequence of float. Shares of validation scans to judge.
 
     Returns:
         dict of plain numbers, None where undefined: `n`, `validation` (their number),
-        `accuracy` and `aurc` of all verdicts; `points`, a list of dict of `wanted`,
-        `threshold`, `coverage`, `accuracy`, `balanced_accuracy`, `n` (verdicts) and
-        `intervals` of coverage and accuracy; `curve`, dict of lists `coverage` and
-        `risk`.
+        `accuracy` and `aurc` of all verdicts; `points`, a list of dict of `wanted` (one of
+        `COVERAGES`, shares of the validation scans), `threshold`, `coverage`, `accuracy`,
+        `balanced_accuracy`, `n` (verdicts) and `intervals` of coverage and accuracy;
+        `curve`, dict of lists `coverage` and `risk`.
     """
     right, confidence, _ = confidence_bins(labels, probabilities, 1)
-    labels, probabilities = metrics.check_pair(labels, probabilities)
-    if not len(labels):
-        raise MismatchError("There is no scan to score. Is the part of the split empty?")
     coverage, risk, _ = risk_coverage(labels, probabilities)
     kept = np.unique(np.linspace(0, len(coverage) - 1, POINTS).astype(int))
     points = []
-    for wanted in sorted(coverages, reverse=True):
+    for wanted in COVERAGES:
         threshold = confidence_threshold(validation_probabilities, wanted)
         sure = confidence >= threshold
         predicted = probabilities[sure].argmax(1)
@@ -122,7 +99,7 @@ def score_rejection(
         )
         points.append(
             {
-                "wanted": float(wanted),
+                "wanted": wanted,
                 "threshold": threshold,
                 "coverage": float(sure.mean()),
                 "accuracy": metrics.finite(right[sure].mean() if sure.any() else np.nan),
@@ -141,21 +118,6 @@ def score_rejection(
     }
 
 
-def unknown_auroc(known, other):
-    """Chance that a scan of another surface scores above one of a known surface.
-
-    Args:
-        known: float array of shape `(scans,)`. Scores of known surfaces; the higher, the
-            stranger.
-        other: float array of shape `(other scans,)`.
-
-    Returns:
-        float. 0.5 is guessing; ties count half. NaN where one of both is empty.
-    """
-    labels, scores = _pair_of(known, other)
-    return float(metrics.auroc(labels, scores)[1][1]) if len(labels) else float("nan")
-
-
 def unknown_threshold(known, false_alarms):
     """Find the score above which a scan is called unknown, from known scans alone.
 
@@ -169,14 +131,8 @@ def unknown_threshold(known, false_alarms):
         float. At most this share of these scans lies above it.
 
     Raises:
-        UsageError: The share is not one.
         MismatchError: There is no scan, or a score is not a number.
     """
-    if not 0 <= false_alarms < 1:
-        raise UsageError(
-            "`false_alarms` must be a share from 0 to below 1. "
-            f"Received: false_alarms={false_alarms}."
-        )
     known = _scores(known, "known")
     if not len(known):
         raise MismatchError("`known` is empty: a threshold needs scans.")
@@ -198,7 +154,8 @@ def score_unknown(
             None. Other scans are drawn singly.
 
     Returns:
-        dict of plain numbers, None where undefined: `auroc` and its `interval`,
+        dict of plain numbers, None where undefined: `auroc`, the chance that another scan
+        scores above a known one (ties count half), and its `interval`,
         `threshold`, `false_alarms` (share of known scans above it), `found` (share of
         other scans above it), `false_alarms_at_95` (with a threshold that finds 95 % of
         the others), `n_known`, `n_other`; `kinds`, dict of kind to dict of `auroc`,
@@ -207,33 +164,23 @@ def score_unknown(
     known, other = _scores(known, "known"), _scores(other, "other")
     by_kind = {}
     if kinds is not None:
-        kinds = np.asarray(kinds)
-        if kinds.shape != other.shape:
-            raise MismatchError(
-                "`kinds` must hold one name per other scan. "
-                f"Received: shape {kinds.shape} for {len(other)} scans."
-            )
         for kind in dict.fromkeys(kinds.tolist()):
             own = other[kinds == kind]
             by_kind[str(kind)] = {
-                "auroc": metrics.finite(unknown_auroc(known, own)),
+                "auroc": metrics.finite(metrics.area(*_pair_of(known, own))),
                 "found": float(np.mean(own > threshold)),
                 "n": len(own),
             }
-    bounds = None
+    bounds, pair = None, _pair_of(known, other)
     if resamples and len(known) > 1 and len(other) > 1:
         groups = np.arange(len(known)) if groups is None else np.asarray(groups)
         _, session = np.unique(groups, return_inverse=True)
         units = np.r_[session, session.max() + 1 + np.arange(len(other))]
-        bounds = bootstrap_interval(
-            lambda labels, scores: metrics.auroc(labels, scores)[1][1],
-            *_pair_of(known, other),
-            groups=units,
-            resamples=resamples,
-            seed=seed,
+        bounds = interval(
+            resampled_area(*pair, groups=units, resamples=resamples, seed=seed)
         )
     return {
-        "auroc": metrics.finite(unknown_auroc(known, other)),
+        "auroc": metrics.finite(metrics.area(*pair)),
         "interval": None if bounds is None or np.isnan(bounds[0]) else list(bounds),
         "threshold": metrics.finite(threshold),
         "false_alarms": metrics.finite(_share_above(known, threshold)),
@@ -244,11 +191,6 @@ def score_unknown(
         "kinds": by_kind,
         "histogram": _histogram(known, other),
     }
-
-
-def _confidence(probabilities):
-    labels = np.zeros(len(np.asarray(probabilities)), int)
-    return confidence_bins(labels, probabilities, 1)[1]
 
 
 def _intervals(right, sure, groups, resamples, seed):
@@ -280,10 +222,8 @@ def _scores(values, name):
 
 
 def _pair_of(known, other):
-    known, other = _scores(known, "known"), _scores(other, "other")
-    scores = np.r_[known, other]
-    labels = np.repeat([0, 1], [len(known), len(other)])
-    return labels, np.stack([-scores, scores], 1)
+    """Return which scans are of another surface, and the scores of all: bool, float `(scans,)`."""
+    return np.arange(len(known) + len(other)) >= len(known), np.r_[known, other]
 
 
 def _share_above(scores, threshold):

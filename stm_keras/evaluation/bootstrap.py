@@ -12,32 +12,23 @@ and with a single one there is no interval at all.
 
 import numpy as np
 
-from stm_keras.errors import MismatchError
 from stm_keras.evaluation.calibration import confidence_bins
 from stm_keras.evaluation.metrics import check_pair
 
-LEVEL = 0.95
+LIMITS = (1 - 0.95) / 2, (1 + 0.95) / 2  # of an interval
 CHUNK = 200_000  # weights at once: what fits into the cache of a processor
 
 
-def bootstrap_interval(
-    metric, labels, probabilities, *, groups=None, resamples=1000, seed=0, level=LEVEL
-):
-    """Bound any metric, by calling it once a resample.
+def resampled_area(is_class, scores, *, groups, resamples, seed):
+    """Return the area under the ROC curve of one class in every resample.
 
     Args:
-        metric: callable of labels and probabilities, giving a float.
-
-    Returns:
-        Tuple of two floats, as of `interval`.
+        is_class: bool array of shape `(scans,)`.
+        scores: float array of shape `(scans,)`.
     """
-    labels, probabilities = check_pair(labels, probabilities)
-    values = [
-        metric(labels[drawn], probabilities[drawn])
-        for weights in draw_weights(len(labels), resamples, seed, groups)
-        for drawn in (np.repeat(np.arange(len(labels)), times) for times in weights.T)
-    ]
-    return interval(values, level)
+    ranking = _ranking(is_class, scores)
+    draws = draw_weights(len(scores), resamples, seed, groups)
+    return np.concatenate([_weighted_area(*ranking, w.astype(float)) for w in draws])
 
 
 def resampled_scores(
@@ -84,7 +75,7 @@ def resampled_scores(
     return {name: np.concatenate([c[name] for c in chunks]) for name in chunks[0]}
 
 
-def interval(values, level=LEVEL):
+def interval(values):
     """Return the percentile interval of resampled values.
 
     Args:
@@ -98,11 +89,11 @@ def interval(values, level=LEVEL):
     defined = values[np.isfinite(values)]
     if not len(defined) or 2 * len(defined) < len(values):
         return float("nan"), float("nan")
-    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(defined, LIMITS)
     return float(low), float(high)
 
 
-def reverse_interval(value, values, level=LEVEL):
+def reverse_interval(value, values):
     """Mirror the percentile interval about the value, for a score of one sign.
 
     A calibration error adds up distances, so chance makes it too large, and a resample
@@ -118,7 +109,7 @@ def reverse_interval(value, values, level=LEVEL):
     Returns:
         Tuple of two floats, not below 0; NaN as of `interval`.
     """
-    low, high = (2 * value - bound for bound in reversed(interval(values, level)))
+    low, high = (2 * value - bound for bound in reversed(interval(values)))
     return (low, high) if np.isnan(low) else (max(low, 0.0), max(high, 0.0))
 
 
@@ -128,23 +119,9 @@ def draw_weights(scans, resamples, seed, groups=None):
     Yields:
         int array of shape `(scans, some resamples)`: how often each scan was drawn.
         Their number per array depends on memory, never on chance.
-
-    Raises:
-        MismatchError: There is no scan, no resample, or not one group per scan.
     """
-    if scans < 1 or resamples < 1:
-        raise MismatchError(
-            "A bootstrap needs scans and resamples. "
-            f"Received: {scans} scans, resamples={resamples}."
-        )
     units, unit = scans, np.arange(scans)
     if groups is not None:
-        groups = np.asarray(groups)
-        if groups.shape != (scans,):
-            raise MismatchError(
-                "`groups` must name one session per scan. "
-                f"Received: {len(groups)} for {scans} scans."
-            )
         names, unit = np.unique(groups, return_inverse=True)
         units = len(names)
     random = np.random.default_rng(seed)

@@ -137,11 +137,9 @@ def confidence_bins(labels, probabilities, bins):
         (float), bin (int).
 
     Raises:
-        MismatchError: A probability is outside 0 to 1, or there is no bin.
+        MismatchError: A probability is outside 0 to 1.
     """
     labels, probabilities = check_pair(labels, probabilities)
-    if bins < 1:
-        raise MismatchError(f"`bins` must be positive. Received: {bins}.")
     if (
         probabilities.size
         and not -1e-3 <= probabilities.min() <= probabilities.max() <= 1.001

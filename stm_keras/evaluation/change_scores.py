@@ -2,27 +2,13 @@
 
 import numpy as np
 
-from stm_keras.errors import MismatchError
 from stm_keras.evaluation import metrics
-from stm_keras.evaluation.changes import (
-    DELAY,
-    REFRACTORY,
-    find_changes,
-    largest_change,
-)
+from stm_keras.evaluation.changes import DELAY, REFRACTORY, find_changes, largest_change
 
 TOLERANCE = 3  # lines
 
 
-def choose_change_threshold(
-    scores,
-    change_line,
-    *,
-    lines=None,
-    false_alarms=0.05,
-    delay=DELAY,
-    refractory=REFRACTORY,
-):
+def choose_change_threshold(scores, change_line, *, lines=None, false_alarms=0.05):
     """Find the lowest threshold with few enough false alarms.
 
     Choose it on scans that are used for nothing else.
@@ -31,27 +17,18 @@ def choose_change_threshold(
         change_line: int array of shape `(scans,)`. First line with the new tip, -1
             without a change. Only the scans without one are looked at.
         false_alarms: float. Most alarms per scan without a change; 0.05 is one in 20.
-
-    Raises:
-        MismatchError: No scan is without a change, or the arguments do not fit.
     """
-    scores, change_line, lines = _check(scores, change_line, lines)
     calm = change_line < 0
-    if not calm.any():
-        raise MismatchError(
-            "`change_line` has a change in every scan: false alarms need scans without."
-        )
     scores, lines = scores[calm], None if lines is None else lines[calm]
-    options = {"lines": lines, "delay": delay, "refractory": refractory}
-    peaks = find_changes(scores, -np.inf, **{**options, "refractory": 0})
-    heights = np.unique(np.asarray(scores)[peaks])
+    peaks = find_changes(scores, -np.inf, lines=lines, refractory=0)
+    heights = np.unique(scores[peaks])
     if not len(heights):
         return 0.0
     # just above a peak that peak is silent
     candidates = np.r_[heights[0], np.nextafter(heights, np.inf)]
 
     def quiet(index):
-        alarms = find_changes(scores, candidates[index], **options).sum()
+        alarms = find_changes(scores, candidates[index], lines=lines).sum()
         return alarms <= false_alarms * len(scores) + 1e-9
 
     low, high = 0, len(candidates) - 1
@@ -63,56 +40,40 @@ def choose_change_threshold(
     return float(candidates[low])
 
 
-def score_changes(
-    scores,
-    change_line,
-    threshold,
-    *,
-    lines=None,
-    tolerance=TOLERANCE,
-    delay=DELAY,
-    refractory=REFRACTORY,
-):
+def score_changes(scores, change_line, threshold, *, lines=None):
     """Score called changes against true ones.
 
     Args:
         threshold: float, as of `choose_change_threshold` on other scans.
-        tolerance: int. Lines by which a call may be off.
 
     Returns:
         dict of plain numbers, None where undefined: `found` (share of the changes with a
-        call within the tolerance), `n_changes`; `false_alarms` (calls per scan without a
-        change), `n_calm`; `extra` (calls outside the tolerance, per scan with a
-        change); `auroc` of the largest score of a scan; `offset` (median of call minus
+        call that is off by `TOLERANCE` lines at most), `n_changes`; `false_alarms` (calls per
+        scan without a change), `n_calm`; `extra` (calls outside the tolerance, per scan with
+        a change); `auroc` of the largest score of a scan; `offset` (median of call minus
         truth), `offsets` (dict of offset, -10 to 10, to number of changes whose nearest
         call is there), `threshold`, `tolerance`, `delay`, `refractory`; `curve`, a
         dict of lists `threshold`, `found`, `false_alarms`.
     """
-    scores, change_line, lines = _check(scores, change_line, lines)
-    options = {"lines": lines, "delay": delay, "refractory": refractory}
-    calls = find_changes(scores, threshold, **options)
-    counts = _counts(calls, change_line, tolerance)
+    calls = find_changes(scores, threshold, lines=lines)
     changed = change_line >= 0
     offsets = _nearest(calls[changed], change_line[changed])
     near = offsets[np.abs(offsets) <= 10]
     largest = largest_change(scores, lines)
-    areas = metrics.auroc(changed.astype(int), np.stack([-largest, largest], 1))[1]
     # by rank, for there is no other scale that suits every model
     steps = np.unique(np.quantile(largest, np.linspace(0, 1, 40)))
-    curve = [
-        _counts(find_changes(scores, t, **options), change_line, tolerance) for t in steps
-    ]
+    curve = [_counts(find_changes(scores, t, lines=lines), change_line) for t in steps]
     return {
-        **counts,
+        **_counts(calls, change_line),
         "n_changes": int(changed.sum()),
         "n_calm": int((~changed).sum()),
-        "auroc": metrics.finite(areas[1]),
+        "auroc": metrics.finite(metrics.area(changed, largest)),
         "offset": metrics.finite(np.median(near)) if len(near) else None,
         "offsets": {str(o): int((near == o).sum()) for o in range(-10, 11)},
         "threshold": float(threshold),
-        "tolerance": int(tolerance),
-        "delay": int(delay),
-        "refractory": int(refractory),
+        "tolerance": TOLERANCE,
+        "delay": DELAY,
+        "refractory": REFRACTORY,
         "curve": {
             "threshold": steps.tolist(),
             "found": [point["found"] for point in curve],
@@ -135,30 +96,21 @@ def score_votes(scores, votes, lines=None):
         of the votes against the others, `auroc_clear` of all votes against none, and
         `n`, `n_ticked`, `n_clear`.
     """
-    votes = np.asarray(votes, float)
     largest = largest_change(scores, lines)
-    if votes.shape != largest.shape:
-        raise MismatchError(
-            "`votes` must hold one share per scan. "
-            f"Received: shape {votes.shape} for {len(largest)} scans."
-        )
     ticked, clear = votes > 0.5, (votes == 0) | (votes == 1)
-    pair = np.stack([-largest, largest], 1)
     return {
-        "auroc": metrics.finite(metrics.auroc(ticked.astype(int), pair)[1][1]),
-        "auroc_clear": metrics.finite(
-            metrics.auroc(ticked[clear].astype(int), pair[clear])[1][1]
-        ),
+        "auroc": metrics.finite(metrics.area(ticked, largest)),
+        "auroc_clear": metrics.finite(metrics.area(ticked[clear], largest[clear])),
         "n": len(votes),
         "n_ticked": int(ticked.sum()),
         "n_clear": int(clear.sum()),
     }
 
 
-def _counts(calls, change_line, tolerance):
+def _counts(calls, change_line):
     changed = change_line >= 0
     away = np.abs(np.arange(calls.shape[1]) - change_line[:, None])
-    hit = calls & (away <= tolerance) & changed[:, None]
+    hit = calls & (away <= TOLERANCE) & changed[:, None]
     extra = (calls & ~hit).sum(1)
     return {
         "found": _mean(hit.any(1)[changed]),
@@ -177,15 +129,3 @@ def _nearest(calls, change_line):
 
 def _mean(values):
     return float(np.mean(values)) if len(values) else None
-
-
-def _check(scores, change_line, lines):
-    scores = np.asarray(scores)
-    change_line = np.asarray(change_line)
-    if change_line.shape != scores.shape[:1] or change_line.dtype.kind not in "iu":
-        raise MismatchError(
-            "`change_line` must hold one line number per scan. "
-            f"Received: {change_line.dtype} of shape {change_line.shape} for scores of "
-            f"shape {scores.shape}."
-        )
-    return scores, change_line, None if lines is None else np.asarray(lines)

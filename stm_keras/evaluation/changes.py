@@ -6,11 +6,9 @@ just called. To be the highest around, a line must wait for the next `delay` lin
 never for more: what is decided here can be decided at the microscope.
 """
 
-from numbers import Integral
-
 import numpy as np
 
-from stm_keras.errors import MismatchError, UsageError
+from stm_keras.errors import MismatchError
 
 DELAY = 3  # lines that a verdict waits for
 REFRACTORY = 10  # lines after a change in which no other is called
@@ -26,7 +24,6 @@ class ChangeTracker:
     """
 
     def __init__(self, threshold, delay=DELAY, refractory=REFRACTORY):
-        _check_window(delay, refractory)
         self.threshold, self.delay, self.refractory = threshold, delay, refractory
         self._recent = []  # probabilities of the last 2 delay + 1 lines
         self._seen = 0
@@ -81,11 +78,9 @@ def find_changes(scores, threshold, *, lines=None, delay=DELAY, refractory=REFRA
         bool array of shape `(scans, lines)`: lines with a new tip. Never line 0.
 
     Raises:
-        MismatchError: The arguments do not fit each other, or a score is not a number.
-        UsageError: `delay` or `refractory` is not a number of lines.
+        MismatchError: A score is not a number.
     """
-    _check_window(delay, refractory)
-    scores = recorded_scores(scores, lines)
+    scores = _recorded_scores(scores, lines)
     changes = np.zeros(scores.shape, bool)
     last = np.full(len(scores), -refractory - 1)
     for line in range(1, scores.shape[1]):
@@ -107,38 +102,15 @@ def largest_change(scores, lines=None):
     Returns:
         float array of shape `(scans,)`; line 0 does not count.
     """
-    scores = recorded_scores(scores, lines)
-    if scores.shape[1] < 2:
-        raise MismatchError(
-            f"`scores` must have two lines or more. Received: shape {scores.shape}."
-        )
+    scores = _recorded_scores(scores, lines)
     largest = scores[:, 1:].max(1)
     return np.where(np.isfinite(largest), largest, np.nan_to_num(scores[:, 0], neginf=0))
 
 
-def recorded_scores(scores, lines):
-    """Return scores as floats, with -inf in lines that were not recorded.
-
-    Args:
-        lines: int array of shape `(scans,)`, or None.
-
-    Raises:
-        MismatchError: They do not fit each other, or a score is not a number.
-    """
-    scores = np.asarray(scores)
-    if scores.ndim != 2 or scores.dtype.kind not in "fiub":
-        raise MismatchError(
-            "`scores` must be numbers of shape (scans, lines). "
-            f"Received: {scores.dtype} of shape {scores.shape}."
-        )
+def _recorded_scores(scores, lines):
+    """Return scores as floats, with -inf in lines that were not recorded."""
     scores = scores.astype(float)
     if lines is not None:
-        lines = np.asarray(lines)
-        if lines.shape != scores.shape[:1]:
-            raise MismatchError(
-                "`lines` must hold one number per scan. "
-                f"Received: shape {lines.shape} for {len(scores)} scans."
-            )
         scores[np.arange(scores.shape[1]) >= lines[:, None]] = -np.inf
     if np.isnan(scores).any():
         raise MismatchError(
@@ -146,11 +118,3 @@ def recorded_scores(scores, lines):
             f"{len(scores)} scans. Check the scans for NaN."
         )
     return scores
-
-
-def _check_window(delay, refractory):
-    for name, value in (("delay", delay), ("refractory", refractory)):
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < 0:
-            raise UsageError(
-                f"`{name}` must be a number of lines, 0 or more. Received: {name}={value!r}."
-            )

@@ -27,11 +27,27 @@ def auroc(labels, probabilities):
     """
     labels, probabilities = check_pair(labels, probabilities, finite=False)
     areas = np.array(
-        [_area(labels == i, scores) for i, scores in enumerate(probabilities.T)]
+        [area(labels == i, scores) for i, scores in enumerate(probabilities.T)]
     )
     if not np.isfinite(probabilities).all() or np.isnan(areas).all():
         return float("nan"), areas
     return float(np.nanmean(areas)), areas
+
+
+def area(is_class, scores):
+    """Return the area under the ROC curve of one class, NaN where `auroc` says so.
+
+    Args:
+        is_class: bool array of shape `(scans,)`.
+        scores: float array of shape `(scans,)`.
+    """
+    others = np.sort(scores[~is_class])
+    own = scores[is_class]
+    if not len(own) or not len(others) or not np.isfinite(scores).all():
+        return np.nan
+    below = np.searchsorted(others, own, "left").sum(dtype=np.int64)
+    through = np.searchsorted(others, own, "right").sum(dtype=np.int64)
+    return (below + through) / (2 * len(own) * len(others))
 
 
 def balanced_accuracy(labels, predicted, num_classes):
@@ -46,9 +62,6 @@ def balanced_accuracy(labels, predicted, num_classes):
 
 def accuracy(labels, predicted):
     """Return the share of scans judged right, NaN without scans."""
-    labels = np.asarray(labels)
-    predicted = np.asarray(predicted)
-    _check_lengths(labels, predicted, "predicted")
     return float(np.mean(labels == predicted)) if len(labels) else float("nan")
 
 
@@ -69,9 +82,7 @@ def confusion_matrix(labels, predicted, num_classes):
     Returns:
         int array of shape `(num_classes, num_classes)`.
     """
-    labels = _check_classes(labels, num_classes, "labels")
-    predicted = _check_classes(predicted, num_classes, "predicted")
-    _check_lengths(labels, predicted, "predicted")
+    labels = _check_classes(labels, num_classes)
     counts = np.bincount(labels * num_classes + predicted, minlength=num_classes**2)
     return counts.reshape(num_classes, num_classes)
 
@@ -127,8 +138,12 @@ def check_pair(labels, probabilities, finite=True):
             "`probabilities` must be numbers of shape (scans, classes). "
             f"Received: {probabilities.dtype} of shape {probabilities.shape}."
         )
-    labels = _check_classes(labels, probabilities.shape[1], "labels")
-    _check_lengths(labels, probabilities, "probabilities")
+    labels = _check_classes(labels, probabilities.shape[1])
+    if len(labels) != len(probabilities):
+        raise MismatchError(
+            "`labels` and `probabilities` must be of the same scans. "
+            f"Received: {len(labels)} labels, {len(probabilities)} probabilities."
+        )
     broken = 0 if not finite else np.sum(~np.isfinite(probabilities).all(axis=1))
     if broken:
         raise MismatchError(
@@ -138,42 +153,24 @@ def check_pair(labels, probabilities, finite=True):
     return labels, probabilities
 
 
-def _area(is_class, scores):
-    others = np.sort(scores[~is_class])
-    own = scores[is_class]
-    if not len(own) or not len(others) or not np.isfinite(scores).all():
-        return np.nan
-    below = np.searchsorted(others, own, "left").sum(dtype=np.int64)
-    through = np.searchsorted(others, own, "right").sum(dtype=np.int64)
-    return (below + through) / (2 * len(own) * len(others))
-
-
 def _share(part, whole):
     """Divide, with NaN where there is nothing to divide by."""
     whole = np.asarray(whole, float)
     return np.divide(part, np.where(whole == 0, np.nan, whole))
 
 
-def _check_classes(values, num_classes, name):
-    values = np.asarray(values)
-    if values.ndim != 1 or (values.dtype.kind not in "iu" and values.size):
+def _check_classes(labels, num_classes):
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or (labels.dtype.kind not in "iu" and labels.size):
         raise MismatchError(
-            f"`{name}` must be integers of shape (scans,). "
-            f"Received: {values.dtype} of shape {values.shape}."
+            "`labels` must be integers of shape (scans,). "
+            f"Received: {labels.dtype} of shape {labels.shape}."
         )
-    values = values.astype(np.int64)
-    if values.size and (values.min() < 0 or values.max() >= num_classes):
+    labels = labels.astype(np.int64)
+    if labels.size and (labels.min() < 0 or labels.max() >= num_classes):
         raise MismatchError(
-            f"`{name}` must lie between 0 and {num_classes - 1}. Received: "
-            f"{values.min()} to {values.max()}. Score single-class scans, with the "
+            f"`labels` must lie between 0 and {num_classes - 1}. Received: "
+            f"{labels.min()} to {labels.max()}. Score single-class scans, with the "
             "classes of the model."
         )
-    return values
-
-
-def _check_lengths(labels, other, name):
-    if labels.shape[:1] != other.shape[:1]:
-        raise MismatchError(
-            f"`labels` and `{name}` must be of the same scans. "
-            f"Received: {len(labels)} labels, {len(other)} {name}."
-        )
+    return labels

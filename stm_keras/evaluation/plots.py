@@ -6,7 +6,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from stm_keras.errors import OutputError
 from stm_keras.evaluation.calibration import expected_calibration_error, reliability
 from stm_keras.evaluation.history import best_epochs
 from stm_keras.evaluation.metrics import auroc, check_pair, recall, roc_points
@@ -57,18 +56,16 @@ def plot_history(histories):
             colour, style = _run_style(index)
             panels[3].plot(history["epoch"], rate, color=colour, ls=style, marker=".")
             panels[3].set_yscale("log")
+    lines = [(escape(name), *_run_style(index)) for index, name in enumerate(histories)]
     if alone:
-        handles = [
-            panels[0].plot([], [], color=class_colour(0), ls=style, label=label)[0]
-            for style, label in (("-", "validation"), ("--", "training"))
+        colour = class_colour(0)
+        lines = [("validation", colour, "-"), ("training", colour, "--")]
+    handles = [
+        panels[0].plot([], [], color=colour, ls=style, lw=1.5 if alone else 2, label=label)[
+            0
         ]
-    else:
-        handles = [
-            panels[0].plot([], [], color=colour, ls=style, lw=2, label=escape(name))[0]
-            for name, (colour, style) in zip(
-                histories, map(_run_style, range(len(histories))), strict=True
-            )
-        ]
+        for label, colour, style in lines
+    ]
     figure.legend(
         handles=handles,
         loc="outside lower center",
@@ -238,9 +235,6 @@ def write_figures(folder, scores, predictions=None, history=None, overwrite=Fals
     """
     figures = draw_figures(scores, predictions, history)
     paths = [Path(folder) / f"{name}.png" for name in figures]
-    for path in paths:
-        if path.exists() and not overwrite:
-            raise OutputError(f"{path}: exists already. Add --overwrite to replace it.")
     for path, figure in zip(paths, figures.values(), strict=True):
         with atomic(path, overwrite) as temporary:
             temporary.write_bytes(figure_png(figure))

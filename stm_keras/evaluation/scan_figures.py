@@ -49,6 +49,7 @@ def plot_evidence(scans, state, labels, classes, change=None, names=None):
             panels[2], moved[index], widest, None if change is None else change[index]
         )
         for axes in panels:
+            axes.set_visible(True)
             axes.set_box_aspect(scans[index].shape[0] / scans[index].shape[1])
     labels_of = [_shortened(name) for name in classes]
     handles = [Patch(color=class_colour(index)) for index in range(len(classes))]
@@ -83,6 +84,7 @@ def plot_attention(scans, attention, labels, classes, names=None):
         left, right = grid[index // 4, 2 * (index % 4) :][:2]
         name = None if names is None else names[index]
         _draw_scan(left, scans[index], classes[labels[index]], name)
+        left.set_visible(True)
         right.set_visible(True)
         style_axes(right, "", "attention (%)", "")
         right.barh(np.arange(len(attention[index])), 100 * attention[index], 1.0, color=INK)
@@ -168,7 +170,6 @@ def picture_png(picture):
 
 
 def _draw_scan(axes, scan, label, name):
-    axes.set_visible(True)
     axes.imshow(scan_picture(scan), aspect="auto", interpolation="nearest")
     axes.set_title(f"label: {_shortened(label)}", loc="left", size=7.5, color=INK)
     axes.set_xticks([])
@@ -179,7 +180,6 @@ def _draw_scan(axes, scan, label, name):
 
 
 def _draw_state(axes, state):
-    axes.set_visible(True)
     lines = np.arange(len(state))
     edges = np.pad(np.cumsum(state, axis=1), ((0, 0), (1, 0)))  # (lines, classes + 1)
     for index in range(state.shape[1]):
@@ -192,7 +192,6 @@ def _draw_state(axes, state):
 
 
 def _draw_moved(axes, moved, widest, change):
-    axes.set_visible(True)
     style_axes(axes, "", "evidence (nats)", "")
     lines = np.arange(len(moved))
     axes.barh(lines, moved, height=1.0, color=INK, lw=0)

@@ -60,23 +60,20 @@ def score_predictions(
         - `resampled`: dict of `unit` ("scan" or "session"), `units`, `resamples`.
 
     Raises:
-        MismatchError: The arguments do not fit each other, or there is no scan.
+        MismatchError: Labels, probabilities and classes do not fit each other.
     """
-    classes = [str(name) for name in classes]
-    labels, probabilities = _check(labels, probabilities, classes)
-    groups = _check_mask(groups, labels, "groups")
-    subsets = {"full_agreement": full_agreement, "consensus": consensus}
-    subsets = {key: _check_mask(mask, labels, key) for key, mask in subsets.items()}
     draw = {"seed": seed, "resamples": resamples}
     result = _scores(labels, probabilities, classes, groups, draw)
-    result["by_lines"] = [
-        _line_scores(labels, by_lines[lines], classes, lines, groups, draw)
-        for lines in sorted(by_lines or {})
-    ]
-    for key, mask in subsets.items():
-        kept = np.zeros(len(labels), bool) if mask is None else mask.astype(bool)
+    result["by_lines"] = []
+    for lines in sorted(by_lines or {}):
+        scores = _scores(labels, by_lines[lines], classes, groups, draw)
+        intervals = {name: scores["intervals"][name] for name in LINE_SCORES}
+        scores = {name: scores[name] for name in (*HEADLINES, "n")}
+        point = {"lines": int(lines), **scores, "intervals": intervals}
+        result["by_lines"].append(point)
+    for key, kept in (("full_agreement", full_agreement), ("consensus", consensus)):
         result[key] = None
-        if kept.any() and not kept.all():
+        if kept is not None and kept.any() and not kept.all():
             own = None if groups is None else groups[kept]
             result[key] = _scores(labels[kept], probabilities[kept], classes, own, draw)
     return result
@@ -91,9 +88,6 @@ def worst_mistakes(labels, probabilities, count=12):
     Returns:
         int array of scan indices, the surest mistake first.
     """
-    labels, probabilities = check_pair(labels, probabilities)
-    if not len(labels):
-        return np.zeros(0, int)
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
     surest = np.argsort(-probabilities[wrong].max(axis=1), kind="stable")
     return wrong[surest[:count]]
@@ -129,10 +123,17 @@ def reliability_numbers(scores):
 
 
 def _scores(labels, probabilities, classes, groups, draw):
+    labels, probabilities = check_pair(labels, probabilities)
+    if probabilities.shape[1] != len(classes):
+        raise MismatchError(
+            "`probabilities` must have one column for each of the "
+            f"{len(classes)} classes. Received: {probabilities.shape[1]} columns."
+        )
     macro, areas = metrics.auroc(labels, probabilities)
     predicted = probabilities.argmax(axis=1)
     confusion = metrics.confusion_matrix(labels, predicted, len(classes))
     recalls, precisions = metrics.recall(confusion), metrics.precision(confusion)
+    units = len(labels if groups is None else np.unique(groups))
     result = {
         "auroc": macro,
         "balanced_accuracy": metrics.balanced_accuracy(labels, predicted, len(classes)),
@@ -151,15 +152,15 @@ def _scores(labels, probabilities, classes, groups, draw):
         "confusion": confusion.tolist(),
         "resampled": {
             "unit": "scan" if groups is None else "session",
-            "units": len(labels if groups is None else np.unique(groups)),
+            "units": units,
             "resamples": draw["resamples"],
         },
     }
-    drawn = _resampled(labels, probabilities, groups, draw)
-    if drawn is None:
+    if draw["resamples"] < 1 or units < 2:  # one session says nothing about others
         bounds = dict.fromkeys(HEADLINES)
         bounds["per_class"] = {name: {"auroc": None, "recall": None} for name in classes}
     else:
+        drawn = resampled_scores(labels, probabilities, groups=groups, **draw)
         bounds = {name: interval(drawn[name]) for name in HEADLINES}
         bounds["ece"] = reverse_interval(result["ece"], drawn["ece"])
         bounds["per_class"] = {
@@ -170,51 +171,6 @@ def _scores(labels, probabilities, classes, groups, draw):
             for i, name in enumerate(classes)
         }
     return _plain({**result, "intervals": bounds})
-
-
-def _line_scores(labels, probabilities, classes, lines, groups, draw):
-    try:
-        labels, probabilities = _check(labels, probabilities, classes)
-    except MismatchError as error:
-        raise MismatchError(f"`by_lines[{lines}]`: {error}") from None
-    scores = _scores(labels, probabilities, classes, groups, draw)
-    kept = {name: scores[name] for name in (*HEADLINES, "n")}
-    intervals = {name: scores["intervals"][name] for name in LINE_SCORES}
-    return {"lines": int(lines), **kept, "intervals": intervals}
-
-
-def _resampled(labels, probabilities, groups, draw):
-    """Resample, or return None where one group or scan says nothing about others."""
-    units = labels if groups is None else np.unique(groups)
-    if draw["resamples"] < 1 or len(units) < 2:
-        return None
-    return resampled_scores(labels, probabilities, groups=groups, **draw)
-
-
-def _check(labels, probabilities, classes):
-    labels, probabilities = check_pair(labels, probabilities)
-    if probabilities.shape[1] != len(classes):
-        raise MismatchError(
-            "`probabilities` must have one column for each of the "
-            f"{len(classes)} classes. Received: {probabilities.shape[1]} columns."
-        )
-    if len(set(classes)) < len(classes):
-        raise MismatchError(f"`classes` must differ. Received: {', '.join(classes)}.")
-    if not len(labels):
-        raise MismatchError("There is no scan to score. Is the part of the split empty?")
-    return labels, probabilities
-
-
-def _check_mask(values, labels, name):
-    if values is None:
-        return None
-    values = np.asarray(values)
-    if values.shape != labels.shape:
-        raise MismatchError(
-            f"`{name}` must hold one value per scan. "
-            f"Received: shape {values.shape} for {len(labels)} scans."
-        )
-    return values
 
 
 def _plain(value):

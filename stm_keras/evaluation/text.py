@@ -1,6 +1,4 @@
-"""The text of reports: numbers with intervals, protocols, surfaces and caveats."""
-
-from stm_keras.evaluation.paper import CITATION, beside_paper
+"""The text of reports: titles, protocols, and numbers with intervals."""
 
 TITLES = {
     "auroc": "AUROC",
@@ -37,7 +35,6 @@ PROTOCOLS = {  # title and meaning
         "and class go together within a campaign: the hardest test.",
     ),
 }
-FEW_SESSIONS = 10
 
 
 def number(value, digits=3):
@@ -91,66 +88,3 @@ def protocol(name):
         Tuple of two str. The meaning is empty for an unknown protocol.
     """
     return PROTOCOLS.get(str(name).strip().lower(), (fact(name), ""))
-
-
-def caveats(scores, protocol_name=None, reference=False):
-    """List what a reader must know before trusting the scores.
-
-    Args:
-        scores: dict, as of `score_predictions`.
-        protocol_name: str such as `p2`, or None.
-        reference: bool. Whether the scores stand beside those of Gordon et al. 2020.
-
-    Returns:
-        list of str, one sentence or two each.
-    """
-    name = str(protocol_name).strip().lower()
-    drawn = scores.get("resampled") or {"unit": "scan", "units": scores["n"]}
-    units = drawn["units"]
-    texts = []
-    if name in PROTOCOLS:
-        texts.append(": ".join(PROTOCOLS[name]))
-    others = [title for key, (title, _) in PROTOCOLS.items() if key != name]
-    texts.append(f"Look at the other protocols too: {'; '.join(others)}.")
-    texts.append(_interval_caveat(scores, drawn))
-    if drawn["unit"] == "session" and units < FEW_SESSIONS:
-        texts.append(
-            f"Only {units} test session{'s' * (units != 1)}: with fewer than "
-            f"{FEW_SESSIONS} the true intervals are wider than these."
-        )
-    if drawn["unit"] == "scan" and name in ("p2", "p3"):
-        texts.append(
-            "The sessions of the scans were not given, so scans were resampled: for a "
-            "new session the intervals are too narrow."
-        )
-    absent = [c for c, row in scores["per_class"].items() if not row["count"]]
-    if absent:
-        texts.append(f"No test scan is of: {', '.join(absent)}. Averages leave it out.")
-    few = [c for c, row in scores["per_class"].items() if 0 < row["count"] < 20]
-    if few:
-        texts.append(f"Fewer than 20 test scans are of: {', '.join(few)}.")
-    texts.append(
-        "Labels of real scans are votes, often of one person, and people disagree on half "
-        "of the scans that several have seen: no score can be better than its labels. "
-        "Scores on simulated scans say how well the simulator is known, not the microscope."
-    )
-    if reference and beside_paper(scores):
-        texts.append(
-            f"The reference is {CITATION}: other scans, split per scan, and only those that "
-            "all raters agree on. Its numbers were read off its figures (±0.003)."
-        )
-    return texts
-
-
-def _interval_caveat(scores, drawn):
-    if scores["intervals"]["accuracy"] is None:
-        return "There are no intervals: too little was resampled to give any."
-    return (
-        f"Brackets are 95 % bootstrap intervals over {drawn['units']} {drawn['unit']}s"
-        f"{_whole(drawn)}: how far a score could be off by the luck of the test scans. "
-        "They hold neither the luck of the training nor a new surface or microscope."
-    )
-
-
-def _whole(drawn):
-    return ", each drawn as a whole" if drawn["unit"] == "session" else ""

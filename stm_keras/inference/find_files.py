@@ -1,6 +1,5 @@
 """Find scans: files, folders, globs, and lists on standard input."""
 
-import contextlib
 import glob
 import os
 import queue
@@ -17,6 +16,7 @@ from stm_keras.errors import (
     StmKerasError,
     UnclearError,
 )
+from stm_keras.files import file_keys
 from stm_keras.readers.formats import FORMATS, claims_to_be_a_scan, scan_format
 
 LONGEST = 1 << 16  # characters of a name in a list; no system takes as many
@@ -252,13 +252,7 @@ def _links_last(paths):
 
 def _is_new(path, seen):
     """Tell whether a file or folder was not met yet by any name, and note it."""
-    key = os.path.realpath(path)
-    with contextlib.suppress(
-        OSError
-    ):  # a link that leads nowhere is an error of its reader
-        status = path.stat()
-        if status.st_ino:  # some file systems have no numbers
-            key = (status.st_dev, status.st_ino)
+    *_, key = file_keys(path)
     new = key not in seen
     seen.add(key)
     return new

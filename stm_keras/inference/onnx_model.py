@@ -48,6 +48,23 @@ class OnnxModel(Predictor):
         """Return the model of a file that is open, as of `load`."""
         raise NotImplementedError
 
+    def outputs(
+        self,
+        images: Any,
+        batch_size: int = 64,
+        progress: Callable | None = None,
+        lines: int | None = None,
+    ) -> dict:
+        """Compute the logits of every head, see `Predictor.outputs`; `batch_size` is not used."""
+        self.check_scans(images.shape)
+        batch = 1 if self.session.get_inputs()[0].shape[0] == 1 else BATCH
+        about = batch, self.every_line, self.prepare, lines
+        return in_chunks(self._compute, images, *about, progress=progress)
+
+    def _compute(self, prepared, usable):
+        """Compute prepared scans, as `in_chunks` asks for."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class OnnxPredictor(OnnxModel):
@@ -65,10 +82,7 @@ class OnnxPredictor(OnnxModel):
     head_names: tuple
     first_cache: list
 
-    @property
-    def every_line(self) -> bool:
-        """True: the model answers after every line."""
-        return True
+    every_line = True
 
     @classmethod
     def of(cls, session: GuardedSession, metadata: dict) -> Self:
@@ -121,22 +135,6 @@ class OnnxPredictor(OnnxModel):
         out = self.session.run(None, inputs)
         count = len(self.head_names)
         return dict(zip(self.head_names, out, strict=False)), out[count:]
-
-    def outputs(
-        self,
-        images: Any,
-        batch_size: int = 64,
-        progress: Callable | None = None,
-        lines: int | None = None,
-    ) -> dict:
-        """Compute the logits of every head after every line, one scan after the other.
-
-        See `Predictor.outputs`; `batch_size` is not used.
-        """
-        self.check_scans(images.shape)
-        return in_chunks(
-            self._compute, images, 1, True, self.prepare, lines, None, progress
-        )
 
     def _compute(self, prepared, usable):
         widths = {each.name: each.shape[-1] for each in self.session.get_outputs()}
@@ -191,29 +189,6 @@ class OnnxScanPredictor(OnnxModel):
     def every_line(self) -> bool:
         """Whether the model answers after every line."""
         return len(self.session.get_outputs()[0].shape) == 3
-
-    def outputs(
-        self,
-        images: Any,
-        batch_size: int = 64,
-        progress: Callable | None = None,
-        lines: int | None = None,
-    ) -> dict:
-        """Compute the logits of every head, see `Predictor.outputs`.
-
-        `batch_size` is not used: the file knows how many scans go side by side.
-        """
-        self.check_scans(images.shape)
-        batch = 1 if self.session.get_inputs()[0].shape[0] == 1 else BATCH
-        return in_chunks(
-            self._compute,
-            images,
-            batch,
-            self.every_line,
-            self.prepare,
-            lines,
-            progress=progress,
-        )
 
     def _compute(self, prepared, usable):
         (entry,) = self.session.get_inputs()

@@ -92,35 +92,37 @@ def _results(judge, files, channel, threads):
     next files are read.
     """
     waiting, batch = deque(), []
-    with _Executor(judge.predictor, threads) as executor:
-        limit = 1 if executor.window else BATCH
+    count = threads or min(THREADS, len(_cores()))
+    parallel = judge.predictor.parallel
+    window, limit = (2 * count, 1) if parallel else (0, BATCH)
+    pool = ThreadPoolExecutor(count)  # of a model that threads may share
 
-        def flush():
-            if batch:
-                waiting.append(executor.submit(judge, tuple(batch)))
-                batch.clear()
+    def flush():
+        if batch:
+            scans = tuple(batch)
+            waiting.append(pool.submit(judge, scans) if parallel else _done(judge(scans)))
+            batch.clear()
 
-        try:
-            for item in _inputs(files, judge.predictor, channel):
-                if isinstance(item, ScanResult):
+    try:
+        for item in _inputs(files, judge.predictor, channel):
+            if isinstance(item, ScanResult):
+                flush()
+                waiting.append(_done([item]))
+            elif item is not None:
+                if batch and batch[0].heights.shape != item.heights.shape:
                     flush()
-                    waiting.append(_done([item]))
-                elif item is not None:
-                    if batch and batch[0].heights.shape != item.heights.shape:
-                        flush()
-                    batch.append(item)
-                if item is None or len(batch) >= limit:
-                    flush()
-                while waiting and (len(waiting) > executor.window or waiting[0].done()):
-                    yield from waiting.popleft().result()
-                if item is None and not waiting:
-                    yield None
-            flush()
-            while waiting:
+                batch.append(item)
+            if item is None or len(batch) >= limit:
+                flush()
+            while waiting and (len(waiting) > window or waiting[0].done()):
                 yield from waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+            if item is None and not waiting:
+                yield None
+        flush()
+        while waiting:
+            yield from waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 class _BatchJudge:
@@ -209,27 +211,6 @@ def _inputs(files, predictor, channel):
         except (MemoryError, OSError) as error:
             reason = str(error) or "it does not fit into memory"
             yield failed(file.path, InputError(f"{file.path}: cannot be read ({reason})."))
-
-
-class _Executor:
-    """Threads for a model that they may share; else work is done when it is handed in."""
-
-    def __init__(self, predictor, threads):
-        self._pool, self.window = None, 0  # futures that may wait
-        if predictor.parallel:
-            count = threads or min(THREADS, len(_cores()))
-            self._pool = ThreadPoolExecutor(count)
-            self.window = 2 * count
-
-    def submit(self, work, batch):
-        return _done(work(batch)) if self._pool is None else self._pool.submit(work, batch)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _done(result):

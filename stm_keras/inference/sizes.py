@@ -71,7 +71,10 @@ def trained_sizes(metadata: dict) -> TrainedSizes | None:
     stored = metadata.get("size_nm")
     if isinstance(stored, list) and len(stored) == 2:
         return TrainedSizes(float(stored[0]), float(stored[1]), "as the model file says")
-    source = _training_source(metadata)
+    source = metadata
+    for key in ("training", "environment", "dataset", "source"):
+        source = (source or {}).get(key)
+    source = str(source or "")
     if "University of Nottingham" in source:
         return TrainedSizes(*PAPER_NM, PAPER)
     if source.startswith("simulated"):
@@ -81,13 +84,6 @@ def trained_sizes(metadata: dict) -> TrainedSizes | None:
         low, high = ranges.small_nm[0], ranges.large_nm[1]
         return TrainedSizes(low, high, "the widths that the simulator draws")
     return None
-
-
-def _training_source(metadata):
-    value = metadata
-    for key in ("training", "environment", "dataset", "source"):
-        value = value.get(key) if isinstance(value, dict) else None
-    return str(value or "")
 
 
 def widest_nm(metadata: dict) -> float | None:

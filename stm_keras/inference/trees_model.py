@@ -28,15 +28,8 @@ class TreesPredictor(Predictor):
     model: Trees
     metadata: dict
 
-    @property
-    def every_line(self) -> bool:
-        """False: trees judge a scan as a whole."""
-        return False
-
-    @property
-    def architecture(self) -> str:
-        """The name "trees"."""
-        return self.model.name
+    every_line = False
+    architecture = Trees.name
 
     def outputs(
         self,

@@ -1,11 +1,16 @@
 """The rows of a benchmark as a page of Markdown: scores, lines seen, and how to repeat them."""
 
 from stm_keras.evaluation.paper import LRCN_BY_LINES, lrcn_after
+from stm_keras.evaluation.scores import HEADLINES
 from stm_keras.evaluation.text import PROTOCOLS, TITLES
 from stm_keras.reports.page import macro, render
 
-SCORES = ("auroc", "balanced_accuracy", "accuracy", "ece")
-TITLES_SHORT = {**TITLES, "ece": "ECE"}
+SUBSETS = (  # of a row, and what they are called
+    ("all", "all single-class"),
+    ("full agreement", "full agreement"),
+    ("consensus", "consensus"),
+)
+TITLES_SHORT = {**{key: TITLES[key] for key in HEADLINES}, "ece": "ECE"}
 
 
 def merge_rows(old, new):
@@ -47,30 +52,21 @@ def results_page(rows, data_name, models=()):
     for protocol, (title, meaning) in PROTOCOLS.items():
         chosen = [row for row in rows if row["protocol"] == protocol]
         if chosen:
-            protocols.append(
-                {
-                    "title": title,
-                    "meaning": meaning,
-                    "scores": _scores(chosen),
-                    "classes": _classes(chosen),
-                    "by_lines": _by_lines(chosen),
-                    "reliability": _reliability(chosen),
-                    "splices": [_splices(row) for row in chosen if row.get("splices")],
-                    "variants": _variants(chosen),
-                }
-            )
+            part = {"title": title, "meaning": meaning, "rows": chosen}
+            names = dict.fromkeys(name for row in chosen for name in row.get("trust") or ())
+            part |= {"reliability": names, "variants": _variants(chosen)}
+            splices = [_splices(row) for row in chosen if row.get("splices")]
+            protocols.append(part | {"splices": splices})
     return render(
         "benchmark.md",
         data=data_name,
         protocols=protocols,
+        rows=rows,
+        subsets=SUBSETS,
+        titles=TITLES_SHORT,
+        paper=LRCN_BY_LINES,
+        lrcn_after=lrcn_after,
         models=surfaces(models),
-        training=_training(rows),
-        fold_by_fold=[
-            f"{row['config']} {row['protocol'].upper()} "
-            + ", ".join(map(_number, row["balanced_accuracy_by_fold"]))
-            for row in rows
-        ],
-        commands=[row["command"] for row in rows],
     )
 
 
@@ -87,50 +83,6 @@ def surfaces(models) -> list[tuple[list[str], str]]:
             text = macro("macros.md", "surfaces", unknown).strip()
             names.setdefault(text, []).append(name)
     return [(each, text) for text, each in names.items()]
-
-
-def _scores(rows):
-    heads = ["config", "folds", "scans", "n", *(TITLES_SHORT[key] for key in SCORES)]
-    table = []
-    for row in rows:
-        for subset in ("all", "full agreement", "consensus"):
-            if subset in row:
-                scores = row[subset]
-                name = "all single-class" if subset == "all" else subset
-                cells = [_with_interval(scores, key) for key in SCORES]
-                table.append([row["config"], _folds(row), name, scores["n"], *cells])
-    return heads, table
-
-
-def _classes(rows):
-    classes = list(rows[0]["all"]["per_class"])
-    table = []
-    for row in rows:
-        values = [row["all"]["per_class"][name] for name in classes]
-        cells = [f"{_number(v['auroc'])}, {_number(v['recall'])}" for v in values]
-        table.append([row["config"], *cells])
-    return ["config", *classes], table
-
-
-def _by_lines(rows):
-    lines = [point["lines"] for point in rows[0]["all"]["by_lines"]]
-    table = []
-    for key in ("auroc", "balanced_accuracy", "ece"):
-        name = TITLES_SHORT[key]
-        for row in rows:
-            cells = [_number(point.get(key)) for point in row["all"]["by_lines"]]
-            table.append([f"{row['config']}, {name}", *cells])
-        if key in LRCN_BY_LINES:
-            paper = [_number(lrcn_after(key, count)) for count in lines]
-            table.append([f"paper, {name}", *paper])
-    return ["", *lines], table
-
-
-def _reliability(rows):
-    rows = [row for row in rows if row.get("trust")]
-    names = dict.fromkeys(name for row in rows for name in row["trust"])
-    table = [[name, *(_number(row["trust"].get(name)) for row in rows)] for name in names]
-    return ["", *(row["config"] for row in rows)], table
 
 
 def _splices(row):
@@ -150,7 +102,7 @@ def _splices(row):
 
 
 def _variants(rows):
-    """Compare each variant with its config on the folds that both have."""
+    """Compare each variant with its config on the folds that both have: list of cells."""
     bases = {row["config"]: row for row in rows}
     table = []
     for row in rows:
@@ -169,43 +121,4 @@ def _variants(rows):
             mean = sum(change) / len(change)
             cells.append(f"{mean:+.3f} ({min(change):+.3f} to {max(change):+.3f})")
         table.append(cells)
-    return ["variant", "folds", "AUROC", "balanced accuracy"], table
-
-
-def _training(rows):
-    heads = ["config", "weights", "protocol", "folds", "epochs", "seconds a fold"]
-    heads += ["backend", "device", "precision", "seed", "git"]
-    table = []
-    for row in rows:
-        seconds, epochs = row["seconds"], sorted({min(row["epochs"]), max(row["epochs"])})
-        table.append(
-            [
-                row["config"],
-                f"{row['parameters']:,}" if row.get("parameters") else "-",
-                row["protocol"].upper(),
-                _folds(row),
-                "-".join(map(str, epochs)),
-                f"{min(seconds):.0f}-{max(seconds):.0f}",
-                ", ".join(row["backend"]),
-                "; ".join(row["devices"]),
-                ", ".join(row["precision"]),
-                row["seed"],
-                ", ".join(row["git"]),
-            ]
-        )
-    return heads, table
-
-
-def _with_interval(scores, key):
-    interval = scores["intervals"].get(key)
-    if not interval:
-        return _number(scores[key])
-    return f"{_number(scores[key])} [{interval[0]:.3f}, {interval[1]:.3f}]"
-
-
-def _number(value):
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _folds(row):
-    return f"{row['folds_done']} of {row['folds']}"
+    return table

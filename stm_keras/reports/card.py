@@ -64,7 +64,7 @@ def write_card(path, facts, scores, overwrite=False, model=None):
         licences=unknown.get("taught_by") or {},
         model=model,
         lines_tried=LINES,
-        caveats=text.caveats(scores, protocol),
+        caveats=page.caveats(scores, protocol),
         protocol=": ".join(filter(None, text.protocol(protocol))),
         fence=_fence(str(facts.get("command"))),
         others=others,

@@ -93,7 +93,7 @@ def write_report(
         figures=_figures(scores, predictions, history, traces),
         attention=traces is not None and "attention" in traces,
         mistakes=mistakes,
-        caveats=text.caveats(scores, protocol, reference=True),
+        caveats=page.caveats(scores, protocol, reference=True),
         facts=_facts(facts, protocol),
     )
 

@@ -13,8 +13,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup, escape
 
 from stm_keras import __version__
+from stm_keras.evaluation.paper import CITATION, beside_paper
 from stm_keras.evaluation.style import class_colour, verdict_colour
 from stm_keras.evaluation.text import (
+    PROTOCOLS,
     TITLES,
     bounds,
     fact,
@@ -25,6 +27,8 @@ from stm_keras.evaluation.text import (
 )
 from stm_keras.files import atomic
 from stm_keras.terminal import printable
+
+FEW_SESSIONS = 10
 
 
 def render(template: str, **context) -> str:
@@ -49,6 +53,25 @@ def write(path, template, overwrite=False, **context):
 def macro(template: str, name: str, *arguments):
     """Call a macro of a template."""
     return getattr(_environment().get_template(template).module, name)(*arguments)
+
+
+def caveats(scores, protocol, reference=False):
+    """List what a reader must know before trusting the scores: list of str.
+
+    Args:
+        scores: dict, as of `score_predictions`.
+        protocol: str such as `p2`, or None.
+        reference: bool. Whether the scores stand beside those of Gordon et al. 2020.
+    """
+    listed = render(
+        "caveats.txt",
+        scores=scores,
+        protocol=str(protocol).strip().lower(),
+        protocols=PROTOCOLS,
+        few_sessions=FEW_SESSIONS,
+        citation=CITATION if reference and beside_paper(scores) else None,
+    )
+    return listed.strip().split("\n")
 
 
 def text(value) -> Markup:

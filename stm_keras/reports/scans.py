@@ -15,9 +15,8 @@ import numpy as np
 from markupsafe import Markup
 
 from stm_keras.data.draw import draw_scan
-from stm_keras.errors import OutputError
 from stm_keras.evaluation.style import CHANGE, NO_CLASS, class_colour, verdict_colour
-from stm_keras.files import check_folder
+from stm_keras.files import check_file, check_folder
 from stm_keras.reports import page
 
 NANO = 1e9
@@ -27,16 +26,6 @@ PICTURE = 128, 480  # pixels along a line, at least and at most
 POINTS = 64  # of the probabilities after each line
 SINGLE = 1500  # scans; of more, neighbours alike share a mark in the timeline
 TICKS = 6
-HEADS = (
-    ("scan", "number"),
-    ("file", "text"),
-    ("verdict", "text"),
-    ("confidence", "number"),
-    ("tip changes", "number"),
-    ("lines", "number"),
-    ("width, nm", "number"),
-    ("remarks", "number"),
-)
 
 
 class ScanReport:
@@ -51,13 +40,10 @@ class ScanReport:
     """
 
     def __init__(self, path, classes, overwrite=False):
-        self.path, self.classes, self.overwrite = Path(path), classes, overwrite
+        self.path = check_file(path, overwrite)
+        self.classes, self.overwrite = classes, overwrite
         self.kinds = [*classes, *NO_CLASS]
         self._marks = []  # of each scan: kind, whether the tip changed, name, start
-        if self.path.is_dir():
-            raise OutputError(f"{path}: is a folder. Give the name of a file.")
-        if self.path.exists() and not overwrite:
-            raise OutputError(f"{path}: exists already. Add --overwrite to replace it.")
         check_folder(self.path.parent)
 
     def __enter__(self):
@@ -84,8 +70,11 @@ class ScanReport:
             "name": name_of(judged),
             "folder": "" if judged.path.parent == Path() else str(judged.path.parent),
         }
-        row |= {"error": judged.reason} if judged.error is not None else _row(judged)
-        self._rows.write(page.render("scan_row.html", **(dict.fromkeys(ROW) | row)))
+        if judged.error is None:
+            row |= {"error": None, **_row(judged)}
+        else:
+            row |= {"error": judged.reason, "picture": None, "size": "", "changes": ()}
+        self._rows.write(page.render("scan_row.html", **row))
 
     def _write(self):
         self._rows.seek(0)
@@ -99,11 +88,7 @@ class ScanReport:
             title=f"{number:,} scan{'' if number == 1 else 's'}",
             number=number,
             kinds=[
-                {
-                    "name": name,
-                    "colour": verdict_colour(name, self.classes),
-                    "count": kinds.count(name),
-                }
+                (name, verdict_colour(name, self.classes), kinds.count(name))
                 for name in self.kinds
             ],
             changed=sum(changed for _, changed, *_ in self._marks),
@@ -111,33 +96,30 @@ class ScanReport:
             lanes=self._lanes(marks) if number > 1 else (),
             ticks=_ticks(marks),
             order=order,
-            heads=HEADS,
             rows=map(Markup, self._rows),
             date=f"{datetime.now():%Y-%m-%d %H:%M}",
         )
 
     def _lanes(self, marks):
-        """Lay the scans out in time: a lane for each verdict, and one for tip changes."""
-        present = {kind for _, (kind, *_) in marks}
-        lanes = [
-            (
-                kind,
-                verdict_colour(kind, self.classes),
-                lambda mark, kind=kind: mark[0] == kind,
-            )
-            for kind in self.kinds
-            if kind in present
-        ]
-        if any(changed for _, (_, changed, *_) in marks):
-            lanes.append(("tip change", CHANGE, lambda mark: mark[1]))
+        """Lay the scans out in time: a lane for each verdict, and one for tip changes.
+
+        Returns:
+            list of tuples: name, colour, number of scans, and marks as of `_runs`.
+        """
+        lanes = {kind: [] for kind in (*self.kinds, None)}  # None: the tip changed
+        for place, (_, (kind, changed, *_)) in enumerate(marks):
+            lanes[kind].append(place)
+            if changed:
+                lanes[None].append(place)
         return [
-            {
-                "name": name,
-                "colour": colour,
-                "count": sum(is_in(mark) for _, mark in marks),
-                "marks": _runs(marks, is_in),
-            }
-            for name, colour, is_in in lanes
+            (
+                kind or "tip change",
+                verdict_colour(kind, self.classes) if kind else CHANGE,
+                len(places),
+                _runs(marks, places),
+            )
+            for kind, places in lanes.items()
+            if places
         ]
 
 
@@ -161,11 +143,10 @@ def _in_order(marks):
     return text, sorted(numbered, key=lambda pair: keys[pair[0]])
 
 
-def _runs(marks, is_in):
+def _runs(marks, places):
     """Join neighbours of a lane where there are too many scans for a mark each."""
     many = len(marks) > SINGLE
     runs = []
-    places = [place for place, (_, mark) in enumerate(marks) if is_in(mark)]
     for _, run in groupby(
         enumerate(places), lambda pair: pair[1] - pair[0] if many else pair
     ):
@@ -191,25 +172,6 @@ def _ticks(marks):
             day = start.date()
         ticks.append({"at": 100 * (place + 0.5) / len(marks), "name": name})
     return ticks
-
-
-ROW = (  # of `scan_row.html`, None in the row of a file that cannot be read
-    "error",
-    "picture",
-    "ratio",
-    "rows",
-    "trace",
-    "change_rows",
-    "changes",
-    "share",
-    "confidence",
-    "lines",
-    "width",
-    "size",
-    "doubts",
-    "words",
-    "tiles",
-)
 
 
 def _row(judged):
@@ -277,20 +239,16 @@ def _trace(judged):
 
 def _tiles(judged):
     """Lay out the verdicts of tiles as a small map."""
-    cells = []
-    for tile, verdict in zip(judged.scan_input.tiles, judged.tiles, strict=True):
+    cells, tiles = [], judged.scan_input.tiles
+    for tile, verdict in zip(tiles, judged.tiles, strict=True):
         name = verdict.verdict
         if is_class(verdict):
             name += f", {100 * verdict.confidence:.0f} %"
         colour = verdict_colour(verdict.verdict, judged.classes)
-        cells.append(
-            {"row": tile.row, "column": tile.column, "colour": colour, "name": name}
-        )
-    return {
-        "rows": 1 + max(cell["row"] for cell in cells),
-        "columns": 1 + max(cell["column"] for cell in cells),
-        "cells": cells,
-    }
+        cells.append((tile.column, tile.row, colour, name))
+    rows = 1 + max(tile.row for tile in tiles)
+    columns = 1 + max(tile.column for tile in tiles)
+    return {"rows": rows, "columns": columns, "cells": cells}
 
 
 def name_of(judged):

@@ -56,8 +56,27 @@ def simulate(
     """
     config = SimulationConfig() if config is None else config
     check_arguments(count, seed, config, workers, progress, start)
+    stream = simulate_chunk, seed, (config,)
+    columns = scans_of_stream(*stream, count, start, workers, progress)
+    named = ("images", "labels", "lines", "line_labels", "change_line")
+    return Dataset(
+        **{name: columns.pop(name) for name in named},
+        classes=CLASSES,
+        parameters=columns,
+        source=f"simulated, seed {seed}" + (f" from scan {start}" if start else ""),
+    )
+
+
+def scans_of_stream(
+    simulate_chunk, seed, settings, count, start, workers=1, progress=None
+) -> dict:
+    """Return some scans of the stream of a seed: dict of str to array `(count, ...)`.
+
+    `simulate_chunk`, of the seed, the number of the chunk and `settings`, makes such a dict of
+    `CHUNK` scans. The other arguments are those of `simulate`.
+    """
     first, last = start // CHUNK, (start + count - 1) // CHUNK
-    jobs = ((seed, chunk, config) for chunk in range(first, last + 1))
+    jobs = ((seed, chunk, *settings) for chunk in range(first, last + 1))
     columns: dict[str, np.ndarray] = {}
     done = 0
     with closing(run_jobs(simulate_chunk, jobs, min(workers, last - first + 1))) as parts:
@@ -71,17 +90,7 @@ def simulate(
                 columns[name][rows] = values[first_row : first_row + rows.stop - rows.start]
             if progress is not None:
                 progress(done, count)
-
-    return Dataset(
-        images=columns.pop("images"),
-        labels=columns.pop("labels"),
-        lines=columns.pop("lines"),
-        line_labels=columns.pop("line_labels"),
-        change_line=columns.pop("change_line"),
-        classes=CLASSES,
-        parameters=columns,
-        source=f"simulated, seed {seed}" + (f" from scan {start}" if start else ""),
-    )
+    return columns
 
 
 def _empty(shape, dtype):

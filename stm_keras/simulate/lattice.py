@@ -96,15 +96,6 @@ def pixel_response(frame):
     return (response * (np.abs(frequency).max(-1) < 0.5)).astype(np.float32)
 
 
-def lattice_heights(frame, line_coefficients):
-    """Return the lattice of whole scans: float32 `(scans, lines, pixels)`, in pm.
-
-    `line_coefficients` is complex `(scans, lines, harmonics)`: the apex may change from line
-    to line.
-    """
-    return _product(frame.lines, frame.columns, line_coefficients)
-
-
 def add_terraces(heights, rng, frame, line_coefficients, config):
     """Turn the rows by 90 degrees on one side of a step, in some scans.
 
@@ -139,7 +130,7 @@ def add_terraces(heights, rng, frame, line_coefficients, config):
     upper = upper.astype(np.float32)
     # swapped coordinates, in periods of the other axis: the same lattice turned by 90 degrees
     turn = np.array([[DIMER_NM / ROW_NM], [ROW_NM / DIMER_NM]])
-    turned = _product(
+    turned = lattice_heights(
         frame.lines[chosen, ::-1] * turn,
         frame.columns[chosen, ::-1] * turn,
         line_coefficients[chosen],
@@ -148,11 +139,17 @@ def add_terraces(heights, rng, frame, line_coefficients, config):
     return chosen, STEP_PM * upper
 
 
-def _product(lines, columns, line_coefficients):
-    """Real part of sum_h c_h exp(2 pi i h (line part + column part)), as one real product.
+def lattice_heights(lines, columns, line_coefficients):
+    """Return the lattice of whole scans: float32 `(scans, lines, pixels)`, in pm.
 
-    Harmonics are doubled into real and imaginary parts: `(scans, lines, 2 harmonics)` times
-    `(scans, 2 harmonics, pixels)`.
+    It is the real part of sum_h c_h exp(2 pi i h (line part + column part)), as one real
+    product: harmonics are doubled into real and imaginary parts, `(scans, lines, 2 harmonics)`
+    times `(scans, 2 harmonics, pixels)`.
+
+    Args:
+        lines, columns: float arrays, as of `Frame`.
+        line_coefficients: complex array `(scans, lines, harmonics)`: the apex may change from
+            line to line.
     """
     left = _waves(lines) * line_coefficients
     right = _waves(columns)

@@ -122,7 +122,7 @@ def draw_scene(seed, chunk, config):
     lattice_pm = np.maximum(lattice_pm, corrugation(amplitudes)[:, 0])
 
     by_line = states.by_line(coefficients)
-    heights = lattice.lattice_heights(frame, by_line)
+    heights = lattice.lattice_heights(frame.lines, frame.columns, by_line)
     stepped, terraces = lattice.add_terraces(heights, rng(), frame, by_line, config)
     objects = features.draw_features(rng(), frame, states, lattice_pm, config)
     features.add_features(heights, rng(), objects, frame, states, tips, lattice_pm, config)

@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from stm_keras.data.dataset import CLASSES, Dataset
 from stm_keras.data.preprocess import remove_line_trend
@@ -23,7 +22,7 @@ from stm_keras.scan import ROW_NM
 from stm_keras.simulate import noise, unknown_lattices, unknown_shapes
 from stm_keras.simulate.config import SimulationConfig, chance, log_uniform
 from stm_keras.simulate.features import Features
-from stm_keras.simulate.generate import check_arguments
+from stm_keras.simulate.generate import check_arguments, scans_of_stream
 from stm_keras.simulate.geometry import DIMER_NM, draw_frame
 from stm_keras.simulate.scanner import CHUNK, record
 from stm_keras.simulate.tip import States
@@ -132,14 +131,8 @@ def simulate_unknown(
     """
     config = SimulationConfig() if config is None else config
     check_arguments(count, seed, config, start=start)
-    kinds = _kind_indices(kinds)
-    first, last = start // CHUNK, (start + count - 1) // CHUNK
-    with threadpool_limits(1):  # the same bytes everywhere
-        parts = [
-            _simulate_chunk(seed, chunk, kinds, config) for chunk in range(first, last + 1)
-        ]
-    rows = slice(start - first * CHUNK, start - first * CHUNK + count)
-    columns = {name: np.concatenate([p[name] for p in parts])[rows] for name in parts[0]}
+    settings = _kind_indices(kinds), config
+    columns = scans_of_stream(_simulate_chunk, seed, settings, count, start)
     return Dataset(
         images=columns.pop("images"),
         labels=np.full(count, -1),
@@ -154,10 +147,8 @@ def simulate_unknown(
 
 def _kind_indices(kinds):
     """Return the indices in `UNKNOWN_KINDS` of some kinds, or of all."""
-    kinds = (
-        UNKNOWN_KINDS if kinds is None else (kinds,) if isinstance(kinds, str) else kinds
-    )
-    kinds = tuple(kinds)
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    kinds = UNKNOWN_KINDS if kinds is None else tuple(kinds)
     unknown = [kind for kind in kinds if kind not in FAMILIES]
     if unknown or not kinds:
         received = ", ".join(map(repr, unknown)) or "none"

@@ -163,7 +163,7 @@ def _rebuild(path, parts, metadata):
     with threadpool_limits(1):  # too little work to share
         made = fit_trees(dummy, labels, np.ones(len(dummy)), **DUMMY)
     each_round = len(made.boosted._predictors[0])
-    boosted, (scaler, regression) = parts["boosted"], _steps(parts["logistic"])
+    boosted, ((_, scaler), (_, regression)) = parts["boosted"], parts["logistic"].steps
     if not all(len(stage) == each_round for stage in boosted._predictors):
         raise InputError(f"{path}: the trees do not fit the metadata of the file.")
     made.boosted._predictors = [
@@ -177,11 +177,6 @@ def _rebuild(path, parts, metadata):
     for name in ("coef_", "intercept_"):
         _copy(path, made.logistic[-1], regression, name)
     return made
-
-
-def _steps(logistic):
-    (_, scaler), (_, regression) = logistic.steps
-    return scaler, regression
 
 
 def _copy(path, target, source, name, least=-LARGEST):

@@ -1,12 +1,11 @@
 import numpy as np
 import pytest
 
-from stm_keras.errors import MismatchError
 from stm_keras.evaluation import bootstrap
 from stm_keras.evaluation.bootstrap import (
-    bootstrap_interval,
     draw_weights,
     interval,
+    resampled_area,
     resampled_scores,
     reverse_interval,
 )
@@ -55,14 +54,12 @@ def test_weights_give_what_drawn_scans_give(grouped, tied):
             np.testing.assert_allclose(scores[name][index], value, atol=1e-12)
 
 
-def test_any_metric_gets_the_same_interval_as_the_fast_way():
+def test_the_area_of_one_class_is_resampled_alone_as_among_all_scores():
     labels, probabilities = draw(40)
-    draws = {"resamples": 50, "seed": 3}
-    slow = bootstrap_interval(
-        lambda some, sure: auroc(some, sure)[0], labels, probabilities, **draws
-    )
-    fast = interval(resampled_scores(labels, probabilities, **draws)["auroc"])
-    assert slow == pytest.approx(fast, abs=1e-12)
+    draws = {"groups": np.arange(40) % 7, "resamples": 50, "seed": 3}
+    every = resampled_scores(labels, probabilities, **draws)["class_auroc"]
+    alone = resampled_area(labels == 2, probabilities[:, 2], **draws)
+    np.testing.assert_array_equal(alone, every[:, 2])
 
 
 def test_the_seed_decides():
@@ -142,7 +139,7 @@ def test_a_class_that_no_scan_has_is_left_out():
 def test_mostly_undefined_values_have_no_interval():
     assert np.isnan(interval([1.0, np.nan, np.nan])).all()
     assert np.isnan(interval([])).all()
-    assert interval([np.nan, 1.0, 2.0], level=1) == (1, 2)
+    assert interval([np.nan, 1.0, 1.0]) == (1, 1)
 
 
 def test_reverse_interval_takes_the_chance_out():
@@ -150,11 +147,3 @@ def test_reverse_interval_takes_the_chance_out():
     assert (low, high) == pytest.approx((0.0025, 0.0975))
     assert reverse_interval(0.1, np.array([0.3, 0.4])) == (0, 0)
     assert np.isnan(reverse_interval(0.1, np.full(3, np.nan))).all()
-
-
-def test_messages():
-    labels, probabilities = draw(6)
-    with pytest.raises(MismatchError, match="one session per scan. Received: 5 for 6"):
-        resampled_scores(labels, probabilities, groups=np.arange(5))
-    with pytest.raises(MismatchError, match="needs scans and resamples. Received: 6 scans"):
-        resampled_scores(labels, probabilities, resamples=0)

@@ -110,8 +110,6 @@ def test_messages():
         expected_calibration_error([0, 1], np.array([[5.0, 1], [0, -3]]))
     with pytest.raises(MismatchError, match="not a number for 1 of 2 scans"):
         reliability([0, 1], np.array([[np.nan, 1], [0, 1]]))
-    with pytest.raises(MismatchError, match="`bins` must be positive. Received: 0"):
-        reliability([0, 1], np.eye(2), bins=0)
     with pytest.raises(MismatchError, match="`labels` are empty"):
         fit_temperature([], np.zeros((0, 3)))
 

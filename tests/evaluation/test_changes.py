@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from stm_keras.errors import MismatchError, UsageError
+from stm_keras.errors import MismatchError
 from stm_keras.evaluation.change_scores import (
     choose_change_threshold,
     score_changes,
@@ -130,7 +130,6 @@ def test_scores_count_hits_misses_and_false_alarms():
     assert result["offset"] == 3
     assert {o: n for o, n in result["offsets"].items() if n} == {"0": 1, "3": 1, "4": 1}
     assert result["auroc"] == pytest.approx((1.5 * 3 + 0.5 + 0) / 8)
-    assert score_changes(scores, change, 0.5, tolerance=4)["found"] == 0.75
 
 
 def test_the_curve_ends_where_nothing_is_called():
@@ -169,42 +168,6 @@ def test_votes_are_compared_with_the_largest_score():
     }
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: find_changes(np.zeros(3), 0.5), "`scores` must be numbers of shape"),
-        (
-            lambda: find_changes(np.full((2, 3), np.nan), 0.5),
-            "`scores` are not a number in 2 of 2 scans",
-        ),
-        (
-            lambda: find_changes(quiet(2), 0.5, lines=np.ones(3, int)),
-            "`lines` must hold one number per scan. Received: shape (3,) for 2 scans.",
-        ),
-        (
-            lambda: score_changes(quiet(2), np.zeros(2), 0.5),
-            "`change_line` must hold one line number per scan. Received: float64",
-        ),
-        (
-            lambda: score_votes(quiet(2), np.zeros(3)),
-            "`votes` must hold one share per scan",
-        ),
-        (
-            lambda: choose_change_threshold(quiet(2), np.ones(2, int)),
-            "`change_line` has a change in every scan",
-        ),
-        (lambda: largest_change(np.zeros((2, 1))), "`scores` must have two lines or more"),
-    ],
-)
-def test_what_does_not_fit_is_named(call, message):
-    with pytest.raises(MismatchError) as error:
-        call()
-    assert str(error.value).startswith(message)
-
-
-@pytest.mark.parametrize("wrong", [{"delay": -1}, {"refractory": 1.5}, {"delay": True}])
-def test_windows_are_numbers_of_lines(wrong):
-    with pytest.raises(UsageError, match="must be a number of lines, 0 or more"):
-        find_changes(quiet(2), 0.5, **wrong)
-    with pytest.raises(UsageError, match="must be a number of lines, 0 or more"):
-        ChangeTracker(0.5, **wrong)
+def test_scores_that_are_not_numbers_are_named():
+    with pytest.raises(MismatchError, match="`scores` are not a number in 2 of 2 scans"):
+        find_changes(np.full((2, 3), np.nan), 0.5)

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from stm_keras.errors import MismatchError, UsageError
+from stm_keras.errors import MismatchError
 from stm_keras.evaluation.abstention import (
     area_under_risk_coverage,
     confidence_threshold,
@@ -77,10 +77,6 @@ def test_a_threshold_keeps_the_coverage_it_was_chosen_for(coverage):
     assert kept == pytest.approx(coverage, abs=0.05)
 
 
-def test_full_coverage_leaves_no_scan_of_another_day_without_verdict():
-    assert confidence_threshold(draw(30)[1], 1) == 0
-
-
 def test_scores_say_what_is_gained_and_what_is_left():
     labels, probabilities = draw(800, seed=3)
     _, validation = draw(600, seed=4)
@@ -88,23 +84,22 @@ def test_scores_say_what_is_gained_and_what_is_left():
         labels,
         probabilities,
         validation,
-        coverages=(0.5, 0.9),
         groups=np.arange(800) % 20,
         resamples=200,
     )
-    assert [point["wanted"] for point in result["points"]] == [0.9, 0.5]
+    assert [point["wanted"] for point in result["points"]] == [0.95, 0.9, 0.8]
     assert result["validation"] == 600
     assert result["accuracy"] == pytest.approx((probabilities.argmax(1) == labels).mean())
-    half = result["points"][1]
-    sure = probabilities.max(1) >= half["threshold"]
-    assert half["n"] == sure.sum()
-    assert half["coverage"] == pytest.approx(sure.mean())
+    fewest = result["points"][2]
+    sure = probabilities.max(1) >= fewest["threshold"]
+    assert fewest["n"] == sure.sum()
+    assert fewest["coverage"] == pytest.approx(sure.mean())
     right = probabilities.argmax(1) == labels
-    assert half["accuracy"] == pytest.approx(right[sure].mean())
-    assert half["accuracy"] > result["points"][0]["accuracy"] > result["accuracy"]
+    assert fewest["accuracy"] == pytest.approx(right[sure].mean())
+    assert fewest["accuracy"] > result["points"][0]["accuracy"] > result["accuracy"]
     for name in ("coverage", "accuracy"):
-        low, high = half["intervals"][name]
-        assert low < half[name] < high
+        low, high = fewest["intervals"][name]
+        assert low < fewest[name] < high
     curve = result["curve"]
     assert len(curve["coverage"]) == len(curve["risk"]) == 200
     assert curve["coverage"][-1] == 1
@@ -115,20 +110,14 @@ def test_scores_say_what_is_gained_and_what_is_left():
 def test_a_threshold_above_every_confidence_leaves_no_verdict():
     labels, probabilities = sure_of([0.6, 0.7], [1, 0])
     surer = sure_of([0.8, 0.9], [1, 1])[1]
-    result = score_rejection(labels, probabilities, surer, coverages=(0.5,), resamples=0)
+    result = score_rejection(labels, probabilities, surer, resamples=0)
     point = result["points"][0]
     assert (point["coverage"], point["n"]) == (0, 0)
     assert point["accuracy"] is point["balanced_accuracy"] is None
     assert point["intervals"] == {"coverage": None, "accuracy": None}
 
 
-def test_wrong_shares_and_missing_scans_are_named():
-    with pytest.raises(UsageError, match="`coverage` must be above 0 and at most 1. Rec"):
-        confidence_threshold(draw(3)[1], 90)
-    with pytest.raises(MismatchError, match="`probabilities` are empty"):
-        confidence_threshold(np.zeros((0, 4)), 0.9)
-    with pytest.raises(MismatchError, match="There is no scan to score"):
-        score_rejection(np.zeros(0, int), np.zeros((0, 4)), draw(3)[1])
+def test_logits_are_refused():
     with pytest.raises(MismatchError, match="Take the softmax"):
         risk_coverage([0], [[3.0, -2.0]])
 

@@ -5,8 +5,9 @@ from stm_keras.data.dataset import CLASSES
 from stm_keras.errors import OutputError
 from stm_keras.evaluation.held_out import Compared, score_compared
 from stm_keras.evaluation.scores import score_predictions
-from stm_keras.evaluation.text import PROTOCOLS, bounds, caveats, fact, number, protocol
+from stm_keras.evaluation.text import PROTOCOLS, bounds, fact, number, protocol
 from stm_keras.reports.card import write_card
+from stm_keras.reports.page import caveats
 
 FACTS = {
     "model": "vit",
