@@ -9,6 +9,8 @@ from stm_keras.cli import options
 from stm_keras.errors import OutputError
 from stm_keras.files import atomic, check_folder, check_outputs
 
+CALLED = "called unknown"  # a column of scores
+
 
 @click.command()
 @click.argument("model", type=options.PATH)
@@ -175,41 +177,45 @@ def score_lines(scores):
 def _unknown_lines(unknown):
     """Write how well other surfaces are called unknown."""
     width = max(20, *map(len, unknown["kinds"]))
-    alarms = f"{_number(unknown['false_alarms'])} of {unknown['n_known']} known scans too"
     rows = {"all": {**unknown, "n": unknown["n_other"]}, **unknown["kinds"]}
     return [
-        f"  {'other surfaces':<{width}}  AUROC  found  scans",
+        f"  {'other surfaces':<{width}}  AUROC  {CALLED}  scans",
         *(
-            f"  {name:<{width}}  {_number(row['auroc'])}  {_number(row['found'])}"
-            f"  {row['n']:5d}{_bounds(row.get('interval'))}"
+            f"  {name:<{width}}  {_called(row)}  {row['n']:5d}{_bounds(row.get('interval'))}"
             for name, row in rows.items()
         ),
-        f"  called unknown: {alarms}",
+        f"  false alarms: {_number(unknown['false_alarms'])} of {unknown['n_known']} scans of the "
+        "known surface",
     ]
 
 
 def _source_lines(name, result):
     """Write the same by kind and source, where each source has the same weight."""
-    last = result["lines"][max(result["lines"], key=int)]
+    count = max(result["lines"], key=int)
+    last = result["lines"][count]
     parts = {**last["by_kind"], **last["by_source"]}
     width = max(20, *map(len, parts))
     rows = [
         f"  {name}: {last['scans']} scans of {last['sources']} sources, of the same weight each",
-        f"  {'after lines':<{width}}  AUROC  found  alarms",
+        f"  {'lines':<{width}}  AUROC  {CALLED}  false alarms",
     ]
     for lines, scores in result["lines"].items():
-        cells = (_number(scores[key]) for key in ("auroc", "found", "false_alarms"))
+        alarms = f"{_number(scores['false_alarms']):>{len('false alarms')}}"
         bounds = ", ".join(_bounds(scores["intervals"][k]) for k in ("auroc", "found"))
-        rows.append(f"  {lines:<{width}}  {'  '.join(cells)}{bounds}")
+        rows.append(f"  {lines:<{width}}  {_called(scores)}  {alarms}{bounds}")
+    rows.append(f"  {f'after {count} lines':<{width}}  AUROC  {CALLED}  scans")
     for part, scores in parts.items():
-        cells = f"{_number(scores['auroc'])}  {_number(scores['found'])}"
-        rows.append(f"  {part:<{width}}  {cells}  {scores['scans']:5d}")
+        rows.append(f"  {part:<{width}}  {_called(scores)}  {scores['scans']:5d}")
     if result["taught"]:
         rows.append(
             f"  {result['taught']} of these scans are of sources that the model was trained "
             "on: its card says how it does without them"
         )
     return rows
+
+
+def _called(scores):
+    return f"{_number(scores['auroc'])}  {_number(scores['found']):>{len(CALLED)}}"
 
 
 def _number(value):
