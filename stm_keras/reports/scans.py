@@ -22,7 +22,6 @@ from stm_keras.reports import page
 
 NANO = 1e9
 LONGEST = 60  # letters of a file's name
-UNREADABLE = "unreadable"  # beside the verdicts: of a file that no scan could be read from
 PICTURE = 128, 480  # pixels along a line, at least and at most
 POINTS = 64  # of the probabilities after each line
 SINGLE = 1500  # scans; of more, neighbours alike share a mark in the timeline
@@ -53,7 +52,8 @@ class ScanReport:
     def __init__(self, path, classes, overwrite=False):
         self.path, self.classes, self.overwrite = Path(path), classes, overwrite
         self.kinds = [*classes, *NO_CLASS]
-        self._marks = []  # of each scan: kind, whether the tip changed, name, start
+        # of each scan: kind, whether the tip changed, whether it could be read, name, start
+        self._marks = []
         if self.path.is_dir():
             raise OutputError(f"{path}: is a folder. Give the name of a file.")
         if self.path.exists() and not overwrite:
@@ -71,10 +71,10 @@ class ScanReport:
 
     def add(self, judged):
         """Add one `stm_keras.inference.scan_result.ScanResult`."""
-        kind = judged.outcome if judged.error is None else UNREADABLE
-        changed = judged.error is None and bool(judged.verdict.change_lines)
+        kind, read = judged.outcome, judged.error is None
+        changed = read and bool(judged.verdict.change_lines)
         scan = judged.scan_input and judged.scan_input.scan
-        self._marks.append((kind, changed, name_of(judged), scan and scan.started))
+        self._marks.append((kind, changed, read, name_of(judged), scan and scan.started))
         row = {
             "number": len(self._marks),
             "kind": self.kinds.index(kind) + 1,
@@ -84,7 +84,7 @@ class ScanReport:
             "name": name_of(judged),
             "folder": "" if judged.path.parent == Path() else str(judged.path.parent),
         }
-        row |= {"error": judged.reason} if judged.error is not None else _row(judged)
+        row |= _row(judged) if read else {"error": judged.reason}
         self._rows.write(page.render("scan_row.html", **(dict.fromkeys(ROW) | row)))
 
     def _write(self):
@@ -146,7 +146,7 @@ def _in_order(marks):
     number and mark. A file that cannot be read stays behind the one before it.
     """
     numbered = list(enumerate(marks, start=1))
-    starts = [start for kind, *_, start in marks if kind != UNREADABLE]
+    starts = [start for _, _, read, _, start in marks if read]
     if not all(starts) or not starts:
         return (
             "In the order of the files: not all of them record when a scan began.",
@@ -170,7 +170,7 @@ def _runs(marks, is_in):
         enumerate(places), lambda pair: pair[1] - pair[0] if many else pair
     ):
         run = [place for _, place in run]
-        number, (kind, _, name, start) = marks[run[0]]
+        number, (kind, _, _, name, start) = marks[run[0]]
         about = [name, kind, *([f"{start:%Y-%m-%d %H:%M}"] if start else [])]
         if len(run) > 1:
             about.append(f"and {len(run) - 1} more")
