@@ -276,7 +276,7 @@ def _find_dataset(path, metadata):
 
 def _picture(path):
     heights, known, _ = read_picture(path, read_bytes(path))
-    if min(heights.shape) < 2:
+    if min(heights.shape) < FEW:
         size = f"{heights.shape[1]} x {heights.shape[0]} pixels"
         raise DatasetError(f"{path}: is not a scan, but a picture of {size}.")
     if known is False:

@@ -34,6 +34,8 @@ STACKS = "If they are, name it `images`, of shape (scans, lines, pixels)"
 OTHER_UNITS = (
     "eV meV keV V mV deg degree degrees rad s ms Hz kHz 1/angstrom Å^-1".lower().split()
 )
+OTHER_AXES = ("energy", "angle", "theta", "phi", "kx", "ky", "bias", "voltage", "time")
+OTHER_AXES += ("frequency", "wavelength")  # where they name no unit
 
 
 def hdf5_format(path: Path, head: bytes) -> str | None:
@@ -126,14 +128,16 @@ def is_stack(member: "h5py.Dataset") -> bool:  # noqa: F821
 
 
 def other_axis(member: "h5py.Dataset") -> str | None:  # noqa: F821
-    """Return the unit of a NeXus array's axis that is not a length, such as "eV"."""
+    """Say what a NeXus array's axis is that is not a length: "in eV", "`energy`"; else None."""
     names = attribute(member.parent, "axes", ())
     names = text_of(names).split(":") if isinstance(names, str | bytes) else list(names)
     for name in map(text_of, names):
         axis = child(member.parent, name)
         unit = "" if axis is None else text_of(attribute(axis, "units", ""))
         if unit.lower() in OTHER_UNITS:
-            return unit
+            return f"in {unit}"
+        if not unit and name.lower() in OTHER_AXES:
+            return f"`{name.lower()}`"
     return None
 
 
@@ -144,10 +148,10 @@ def _no_image(path, curves, stacks):
             f"cube of spectra. {STACKS}."
         )
     if curves:
-        name, unit = next(iter(curves.items()))
+        name, axis = next(iter(curves.items()))
         return NoImageError(
-            f"{path}: is an HDF5 file without the image of a scan: an axis of `{name}` is in "
-            f"{unit}, not a length. Give a scan file."
+            f"{path}: is an HDF5 file without the image of a scan: an axis of `{name}` is {axis}, "
+            "not a length. Give a scan file."
         )
     return NoImageError(
         f"{path}: is an HDF5 file without an image: no array of numbers has two "
