@@ -11,7 +11,13 @@ import numpy as np
 
 from stm_keras.errors import NoImageError, ScanError, UnclearError
 from stm_keras.readers.file_bytes import Later, check_shape
-from stm_keras.readers.frames import FEWEST, is_dataset, is_tall, number_scans
+from stm_keras.readers.frames import (
+    FEWEST,
+    is_dataset,
+    is_tall,
+    number_scans,
+    other_than_length,
+)
 from stm_keras.readers.gxsm import OWN_FIELDS
 from stm_keras.readers.hdf5_open import (
     arrays,
@@ -31,11 +37,6 @@ from stm_keras.readers.units import channel_of, positive, quantity, si_unit
 UNSURE = "an HDF5 file does not say which line is the top one: look at it"
 KERAS = {"model_weights", "layers", "_layer_checkpoint_dependencies"}
 STACKS = "If they are, name it `images`, of shape (scans, lines, pixels)"
-OTHER_UNITS = (
-    "eV meV keV V mV deg degree degrees rad s ms Hz kHz 1/angstrom Å^-1".lower().split()
-)
-OTHER_AXES = ("energy", "angle", "theta", "phi", "kx", "ky", "bias", "voltage", "time")
-OTHER_AXES += ("frequency", "wavelength")  # where they name no unit
 
 
 def hdf5_format(path: Path, head: bytes) -> str | None:
@@ -134,10 +135,8 @@ def other_axis(member: "h5py.Dataset") -> str | None:  # noqa: F821
     for name in map(text_of, names):
         axis = child(member.parent, name)
         unit = "" if axis is None else text_of(attribute(axis, "units", ""))
-        if unit.lower() in OTHER_UNITS:
-            return f"in {unit}"
-        if not unit and name.lower() in OTHER_AXES:
-            return f"`{name.lower()}`"
+        if (other := other_than_length(name, unit)) is not None:
+            return other
     return None
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from stm_keras.errors import NoImageError
 from stm_keras.readers import hdf5_open
 from stm_keras.readers.file_bytes import DAMAGE, Later, check_shape, damage
+from stm_keras.readers.frames import other_than_length
 from stm_keras.readers.hdf5_open import is_hdf5, open_hdf5, text_of
 from stm_keras.readers.scan_file import Image, ScanFile
 from stm_keras.readers.units import channel_of, positive, si_unit
@@ -51,7 +52,7 @@ def parse(path: Path, data: bytes) -> ScanFile:
     if not images:
         raise NoImageError(
             f"{path}: is a netCDF file without an image: no variable has two axes of "
-            f"{FEWEST} or more. Give a scan file."
+            f"{FEWEST} or more that are lengths. Give a scan file."
         )
     for image in images:
         check_shape(path, *image.heights.shape)
@@ -82,7 +83,9 @@ def _images(name, variables, attributes):
     ways = [None]
     if array.ndim == 3:
         ways = _ways(variables, axes[2], array.shape[2])
-    if not ways or min(array.shape[:2]) < FEWEST:
+    units = (text_of(variables.get(axis, (0, {}))[1].get("units", "")) for axis in axes[:2])
+    others = map(other_than_length, axes, units)
+    if not ways or min(array.shape[:2]) < FEWEST or any(others):
         return []
     channel, direction, slow = channel_of(name)
     factor, unit = si_unit(text_of(own.get("units", "")))

@@ -296,3 +296,19 @@ def test_arrays_of_energies_and_angles_are_not_frames(tmp_path, units, axis):
         NoImageError, match=f"an axis of `entry/data/data` is {axis}, not a length"
     ):
         read_scan(tmp_path / "arpes.nxs")
+
+
+@pytest.mark.parametrize("units", [("eV", "deg"), ("", "")])
+def test_netcdf_variables_over_energies_and_angles_are_not_frames(tmp_path, units):
+    netcdf = pytest.importorskip("scipy.io").netcdf_file
+    with netcdf(tmp_path / "arpes.nc", "w") as file:
+        for axis, unit in zip(("energy", "angle"), units, strict=True):
+            file.createDimension(axis, 24)
+            file.createVariable(axis, "f8", (axis,))[:] = np.arange(24)
+            file.variables[axis].units = unit
+        counts = file.createVariable("counts", "f8", ("energy", "angle"))
+        counts[:] = np.random.default_rng(0).normal(size=(24, 24))
+    with pytest.raises(
+        NoImageError, match="no variable has two axes of 16 or more that are"
+    ):
+        read_scan(tmp_path / "arpes.nc")
