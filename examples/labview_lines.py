@@ -13,7 +13,7 @@ Here there is no log, page or alarm, but two requests more, which are answered a
 
     {"reset": true, "lines": 512}       "scan" in the words of earlier versions; also "pixels"
                                         of a line and "size", [width, height] in m
-    {"path": "scan.sxm"}                a scan file, judged whole
+    {"path": "scan.sxm"}                a file of one scan, judged whole
 
 Act on "verdict": a class, or why none is to be trusted; null after a line without a signal.
 What is wrong with a request is answered, as {"error": "..."}, and the program goes on. It ends
@@ -33,7 +33,7 @@ from stm_keras import OnnxPredictor, OnnxStream, verdict_of
 from stm_keras.errors import InputError, StmKerasError
 from stm_keras.live.events import BACKWARD, FORWARD, Line, ScanBegan
 from stm_keras.live.push_protocol import BLANK, LONGEST, PushProtocol, parse_request
-from stm_keras.readers import read_scan
+from stm_keras.readers import read_scans
 from stm_keras.scan import bridge_gaps
 
 
@@ -47,7 +47,13 @@ def answers(model, streams, protocol, request):
         request: dict.
     """
     if "path" in request:
-        scan = read_scan(str(request["path"]))
+        scan, *more = read_scans(str(request["path"]))
+        if more:
+            raise InputError(
+                f"The file holds {1 + len(more)} scans. Judge it with `stm-keras predict`."
+            )
+        if isinstance(scan, StmKerasError):
+            raise scan
         yield {"path": request["path"], **verdict_of(model, scan)}
     elif "reset" in request:
         if request["reset"] is not True:

@@ -32,6 +32,7 @@ class Scan:
         images: All images of the file, as `read_scan` takes them.
         channels: All channels of the file, each once.
         warnings: What a user should know.
+        asked: Whether this image was asked for by its name.
         started: When the scan began, by the clock of the microscope.
     """
 
@@ -52,6 +53,7 @@ class Scan:
     images: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    asked: bool = False
     started: datetime | None = None
 
     @property

@@ -35,12 +35,14 @@ def run(*arguments, **options):
 def test_json_lines_are_answered_one_by_one_and_bad_ones_do_no_harm(tmp_path):
     scan = lattice_scans([2])[0].astype(float)
     np.save(tmp_path / "scan.npy", scan)
+    np.save(tmp_path / "two.npy", np.stack([scan, scan]))
     requests = [json.dumps({"reset": True, "lines": 128})]
     requests += [json.dumps({"line": line.tolist()}) for line in scan[:8]]
     bad = ["{", "[]", "{}", '{"line": ["a", "b"]}', '{"line": [1]}', '{"path": "no.sxm"}']
     bad += ['{"reset": true, "lines": "x"}', '{"line": [Infinity, 1]}', '{"line": 5}']
     bad += ['{"reset": false}', '{"reset": 1}', '{"line": [' + "1" * 400 + "]}"]
     bad += ["[" * 100_000, '{"path": ' + "[" * 100_000 + "]" * 100_000 + "}", "\x00"]
+    bad.append(json.dumps({"path": str(tmp_path / "two.npy")}))
     requests += bad + [json.dumps({"line": scan[8].tolist()})]
     requests.append(json.dumps({"path": str(tmp_path / "scan.npy")}))
     done = run(EXAMPLES / "labview_lines.py", STEP, input="\n".join(requests) + "\n")
@@ -51,6 +53,7 @@ def test_json_lines_are_answered_one_by_one_and_bad_ones_do_no_harm(tmp_path):
     assert [each["line"] for each in told[1:9]] == list(range(8))
     assert [each["verdict"] is None for each in told[1:9]] == [True] * 7 + [False]
     assert all(list(each) == ["error"] for each in told[9 : 9 + len(bad)]), told
+    assert "holds 2 scans. Judge it with" in told[8 + len(bad)]["error"]
     assert told[-2]["line"] == 8  # the stream went on where it was
     assert abs(sum(told[-2]["probabilities"].values()) - 1) < 1e-5
     assert told[-1]["lines"] == 128

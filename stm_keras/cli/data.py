@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 from stm_keras.cli import options
-from stm_keras.errors import OutputError, StmKerasError, UsageError
+from stm_keras.errors import DatasetError, OutputError, StmKerasError, UsageError
 from stm_keras.files import check_file, check_folder, check_outputs
 from stm_keras.signals import INTERRUPTED
 
@@ -280,7 +280,13 @@ def audit(file, run_path, as_json):
     """
     from stm_keras.data.audit import audit as find_problems
     from stm_keras.data.load import load_dataset
+    from stm_keras.inference.find_model import is_model
 
+    if is_model(file):
+        raise DatasetError(
+            f"{file}: is a run or a model, not a dataset. Give the data; the split of a run is "
+            "checked by: stm-keras audit DATA --run RUN."
+        )
     dataset, split = load_dataset(file), None
     if run_path is not None:
         from stm_keras.data.split import Split

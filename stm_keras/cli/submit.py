@@ -75,6 +75,7 @@ def _requested(config, file, output, given):
     """Bring together sweep file, options and the folder of a sweep that goes on."""
     from stm_keras.experiments.plan import make_sweep, read_space, read_sweep, read_values
     from stm_keras.experiments.sweep import SweepFolder
+    from stm_keras.inference.find_model import is_model
 
     changes = {
         "grid": dict(read_values(text) for text in given.pop("grid")),
@@ -94,6 +95,11 @@ def _requested(config, file, output, given):
             )
         folder = SweepFolder(Path(config))
         return folder, folder.sweep().model_copy(update=changes)
+    if config is not None and is_model(config):
+        raise UsageError(
+            f"{config}: is a run or a model, neither a config nor a sweep. Give a config, such as "
+            "the config.toml of a run, or the folder of a sweep."
+        )
     table = {} if file is None else read_sweep(file)
     if config is not None:
         changes["config"] = str(config)

@@ -153,6 +153,10 @@ def find_table(folder: Path) -> Path:
     """
     tables = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() == ".csv")
     named = [path for path in tables if path.name.lower() == "labels.csv"]
+    if not tables and (Path(folder) / "config.toml").exists():
+        raise DatasetError(
+            f"{folder}: is a run, not a dataset. Give the data that it was trained on."
+        )
     if not tables:
         raise DatasetError(f"{folder}: is a folder without a CSV file of labels. {HELP}")
     if len(tables) > 1 and not named:

@@ -14,7 +14,6 @@ NO_CLASS = {  # colours of verdicts that are not a class, none of the above
     "unknown surface": "#7C3AED",
     "unknown size": "#A78BFA",
     "not judged": "#B91C1C",
-    "unreadable": "#A8603A",
 }
 CHANGE = COLOURS[4]  # of a tip change in pictures of scans
 INK, GREY, FAINT = "#222222", "#8A8A8A", "#E4E4E4"

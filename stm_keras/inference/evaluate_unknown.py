@@ -154,7 +154,8 @@ def _of_sources(metadata, known, other, session, others: UnknownSurfaces, select
         for one in sessions
     ]
     alarms = known[:, lines - 1] > limits[lines]
-    return score_compared(
+    licences = others.licences()
+    scores = score_compared(
         Compared(
             np.array(below),
             np.bincount(session),
@@ -164,6 +165,9 @@ def _of_sources(metadata, known, other, session, others: UnknownSurfaces, select
             others.kind[selected],
         )
     )
+    for name, part in scores["by_source"].items():
+        part["licence"] = licences[name]["licence"]
+    return scores
 
 
 def _at_the_end(score, known, lines):

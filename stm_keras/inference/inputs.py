@@ -15,10 +15,13 @@ from stm_keras.readers import read_scans as read_microscope_file
 from stm_keras.readers.file_bytes import read_bytes
 from stm_keras.readers.formats import FORMATS, scan_format
 from stm_keras.readers.frames import SHAPES, as_frames
+from stm_keras.readers.info import image_name
 from stm_keras.readers.pictures import read_picture
-from stm_keras.readers.scan_file import WORK
+from stm_keras.readers.scan_file import FEW, WORK
 from stm_keras.readers.units import COUNTS, check_heights
 from stm_keras.scan import Scan, bridge_gaps
+
+UNITS = ("m", "A", "")  # of images that are judged without being asked for by their names
 
 
 def read_scans(path: str | Path, metadata: dict, channel: str | None = None) -> Any:
@@ -75,6 +78,18 @@ def read_scan_file(
     for text in dict.fromkeys(text for scan in scans for text in scan.warnings):
         warnings.warn(f"{path}: {text}.", stacklevel=2)
     return np.stack([fit_scan(scan, metadata) for scan in scans])
+
+
+def unfit(scan: Scan) -> str | None:
+    """Say why an image is not judged: it is not a frame, or shows neither heights nor a current
+    and was not asked for by its name. None where it is.
+    """
+    lines, pixels = scan.heights.shape
+    if min(lines, pixels) < FEW:
+        return f"{lines} lines of {pixels} pixels are not the frame of a scan"
+    if scan.asked or scan.unit in UNITS:
+        return None
+    return f"{image_name(scan)} is in {scan.unit}, neither heights nor a tunnelling current"
 
 
 def fit_scan(scan: Scan, metadata: dict) -> np.ndarray:
@@ -261,7 +276,7 @@ def _find_dataset(path, metadata):
 
 def _picture(path):
     heights, known, _ = read_picture(path, read_bytes(path))
-    if min(heights.shape) < 2:
+    if min(heights.shape) < FEW:
         size = f"{heights.shape[1]} x {heights.shape[0]} pixels"
         raise DatasetError(f"{path}: is not a scan, but a picture of {size}.")
     if known is False:

@@ -9,6 +9,7 @@ from stm_keras.data.dataset import read_images
 from stm_keras.data.preprocess import pack_lines
 from stm_keras.data.resample import fit_heights, fit_scan_lines
 from stm_keras.evaluation.changes import DELAY, REFRACTORY, find_changes
+from stm_keras.inference.inputs import unfit
 from stm_keras.inference.predictor import CHUNK, Predictor
 from stm_keras.inference.sizes import unknown_size
 from stm_keras.inference.verdict import (
@@ -30,7 +31,8 @@ def verdict_of(
     Args:
         model: A `Predictor`.
         heights: `Scan`; or array of shape `(lines, pixels)`, lines in the order of
-            acquisition, any unit; lines that were not recorded are 0 or NaN.
+            acquisition, any unit; lines that were not recorded are 0 or NaN. A `Scan` that
+            `stm-keras predict` would refuse is not judged here either, see `inputs.unfit`.
         size: tuple (width, height) of the complete scan in metres; None where that is not
             known, or is that of the `Scan`.
 
@@ -40,6 +42,9 @@ def verdict_of(
     metadata = model.metadata
     if isinstance(heights, Scan):
         size = heights.size if size is None else size
+        reason = unfit(heights)
+        if reason is not None:
+            return ScanVerdict(model.classes, None, lines=0, reason=reason).record()
         fitted = fit_scan_lines(heights, metadata)
     else:
         heights = np.asarray(heights)

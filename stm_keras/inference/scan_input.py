@@ -17,6 +17,7 @@ from stm_keras.inference.inputs import (
     read_heights,
     recorded,
     square_lines,
+    unfit,
 )
 from stm_keras.inference.predictor import check_size
 from stm_keras.inference.sizes import (
@@ -34,8 +35,6 @@ from stm_keras.readers.formats import scan_format
 from stm_keras.readers.info import image_name
 from stm_keras.readers.scan_file import FEW, WORK
 from stm_keras.scan import Scan, bridge_gaps
-
-UNITS = ("m", "A", "")  # of what is judged without being asked for by its name
 
 
 @dataclass(frozen=True)
@@ -116,9 +115,7 @@ def read_scan_inputs(
         yield from _of_arrays(path, heights, metadata, account)
     elif scan_format(path):
         for index, scan in enumerate(each_scan(path, channel)[1]):
-            error = (
-                scan if isinstance(scan, ScanError) else why_not_judged(path, scan, channel)
-            )
+            error = scan if isinstance(scan, ScanError) else why_not_judged(path, scan)
             yield error or _of_scan(path, index, scan, metadata)
     else:
         yield from _of_dataset(path, metadata)
@@ -179,20 +176,16 @@ def _of_dataset(path, metadata):
         )
 
 
-def why_not_judged(path: Path, scan: Scan, channel: str | None) -> ScanError | None:
-    """Return why a scan is not judged unless the user asks for its `channel`, or None."""
-    lines, pixels = scan.heights.shape
-    if min(lines, pixels) < FEW:
-        return NoImageError(
-            f"{path}: {lines} lines of {pixels} pixels are not the frame of a scan. Give one of "
-            f"at least {FEW} x {FEW}."
-        )
-    if channel is None and scan.unit not in UNITS:
-        return ScanError(
-            f"{path}: {image_name(scan)} is in {scan.unit}, neither heights nor a tunnelling "
-            f'current. Judge it all the same with --channel "{image_name(scan)}".'
-        )
-    return None
+def why_not_judged(path: Path, scan: Scan) -> ScanError | None:
+    """Return why a scan is not judged, and what to do: an error, or None."""
+    reason = unfit(scan)
+    if reason is None:
+        return None
+    if min(scan.heights.shape) < FEW:
+        return NoImageError(f"{path}: {reason}. Give one of at least {FEW} x {FEW}.")
+    return ScanError(
+        f'{path}: {reason}. Judge it all the same with --channel "{image_name(scan)}".'
+    )
 
 
 def _of_scan(path, index, scan, metadata):

@@ -119,7 +119,7 @@ def recorded_scans(
 def _of_microscope(path, channel):
     backward = {}  # label of an image to what gives that of each scan
     for scan in each_scan(path, channel)[1]:
-        error = scan if isinstance(scan, ScanError) else why_not_judged(path, scan, channel)
+        error = scan if isinstance(scan, ScanError) else why_not_judged(path, scan)
         if error is not None:
             yield error
             continue

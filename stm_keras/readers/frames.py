@@ -16,6 +16,11 @@ FEWEST = 16  # lines and pixels of a frame: tables, curves and lines of spectra 
 TALL = 2  # times as many lines as pixels are several scans, one below the other
 COLOURS = (3, 4)
 DATASET = {"images", "x_raw", "labels", "votes"}  # names that datasets have, scans do not
+OTHER_UNITS = (  # of axes that are not lengths
+    "eV meV keV V mV deg degree degrees rad s ms Hz kHz 1/angstrom Å^-1".lower().split()
+)
+OTHER_AXES = ("energy", "angle", "theta", "phi", "kx", "ky", "bias", "voltage", "time")
+OTHER_AXES += ("frequency", "wavelength")  # where they name no unit
 SHAPES = "(lines, pixels) or (scans, lines, pixels)"
 ORDER = "Give it as (scans, lines, pixels)"
 
@@ -101,6 +106,17 @@ def _stack_axes(name, shape, matlab, received):
             f"{received}"
         )
     return 0, 1, 2
+
+
+def other_than_length(axis: str | None, unit: str) -> str | None:
+    """Say what an axis is if not a length: "in eV", or "`energy`" without a unit; else None.
+
+    `axis` is its name, None where the file gives none.
+    """
+    if unit.lower() in OTHER_UNITS:
+        return f"in {unit}"
+    name = (axis or "").lower()
+    return f"`{name}`" if not unit and name in OTHER_AXES else None
 
 
 def is_tall(lines: int, pixels: int, size: tuple | None) -> bool:

@@ -11,7 +11,13 @@ import numpy as np
 
 from stm_keras.errors import NoImageError, ScanError, UnclearError
 from stm_keras.readers.file_bytes import Later
-from stm_keras.readers.frames import FEWEST, is_dataset, is_tall, number_scans
+from stm_keras.readers.frames import (
+    FEWEST,
+    is_dataset,
+    is_tall,
+    number_scans,
+    other_than_length,
+)
 from stm_keras.readers.gxsm import OWN_FIELDS
 from stm_keras.readers.hdf5_open import (
     arrays,
@@ -31,9 +37,6 @@ from stm_keras.readers.units import channel_of, positive, quantity, si_unit
 UNSURE = "an HDF5 file does not say which line is the top one: look at it"
 KERAS = {"model_weights", "layers", "_layer_checkpoint_dependencies"}
 STACKS = "If they are, name it `images`, of shape (scans, lines, pixels)"
-OTHER_UNITS = (
-    "eV meV keV V mV deg degree degrees rad s ms Hz kHz 1/angstrom Å^-1".lower().split()
-)
 
 
 def hdf5_format(path: Path, head: bytes) -> str | None:
@@ -121,14 +124,14 @@ def is_stack(member: "h5py.Dataset") -> bool:  # noqa: F821
 
 
 def other_axis(member: "h5py.Dataset") -> str | None:  # noqa: F821
-    """Return the unit of a NeXus array's axis that is not a length, such as "eV"."""
+    """Say what a NeXus array's axis is that is not a length: "in eV", "`energy`"; else None."""
     names = attribute(member.parent, "axes", ())
     names = text_of(names).split(":") if isinstance(names, str | bytes) else list(names)
     for name in map(text_of, names):
         axis = child(member.parent, name)
         unit = "" if axis is None else text_of(attribute(axis, "units", ""))
-        if unit.lower() in OTHER_UNITS:
-            return unit
+        if (other := other_than_length(name, unit)) is not None:
+            return other
     return None
 
 
@@ -139,10 +142,10 @@ def _no_image(path, curves, stacks):
             f"cube of spectra. {STACKS}."
         )
     if curves:
-        name, unit = next(iter(curves.items()))
+        name, axis = next(iter(curves.items()))
         return NoImageError(
-            f"{path}: is an HDF5 file without the image of a scan: an axis of `{name}` is in "
-            f"{unit}, not a length. Give a scan file."
+            f"{path}: is an HDF5 file without the image of a scan: an axis of `{name}` is {axis}, "
+            "not a length. Give a scan file."
         )
     return NoImageError(
         f"{path}: is an HDF5 file without an image: no array of numbers has two "

@@ -22,6 +22,7 @@ import numpy as np
 from stm_keras.errors import NoImageError
 from stm_keras.readers import hdf5_open
 from stm_keras.readers.file_bytes import DAMAGE, Later, damage
+from stm_keras.readers.frames import other_than_length
 from stm_keras.readers.hdf5_open import is_hdf5, open_hdf5, text_of
 from stm_keras.readers.scan_file import Image, ScanFile
 from stm_keras.readers.units import channel_of, positive, si_unit
@@ -52,7 +53,7 @@ def parse(path: Path, data: bytes) -> ScanFile:
     if not images:
         raise NoImageError(
             f"{path}: is a netCDF file without an image: no variable has two axes of "
-            f"{FEWEST} or more. Give a scan file."
+            f"{FEWEST} or more that are lengths. Give a scan file."
         )
     flags = [
         finite_number(own.get("feedback_active", ())) for _, own, _ in variables.values()
@@ -81,7 +82,9 @@ def _images(name, variables, attributes):
     if array.dtype.kind not in "fiu" or array.ndim not in (2, 3) or len(axes) < array.ndim:
         return []
     ways = _ways(variables, axes[2], array.shape[2]) if array.ndim == 3 else [None]
-    if not ways or min(array.shape[:2]) < FEWEST:
+    units = (text_of(variables.get(axis, (0, {}))[1].get("units", "")) for axis in axes[:2])
+    others = map(other_than_length, axes, units)
+    if not ways or min(array.shape[:2]) < FEWEST or any(others):
         return []
     channel, direction, slow = channel_of(name)
     factor, unit = si_unit(text_of(own.get("units", "")))

@@ -177,7 +177,8 @@ def choose(path: str | Path, scan_file: ScanFile, channel: str | None = None) ->
         image = _named(path, scan_file.images, channel)
     check_shape(path, *image.heights.shape)
     with borrow(image.pixels * WORK, image.extent):
-        return _scan(path, scan_file, image, warnings)
+        scan = _scan(path, scan_file, image, warnings)
+    return replace(scan, asked=channel is not None)
 
 
 def _scan(path, scan_file, image, warnings):

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from stm_keras.errors import NoImageError, ScanError
+from stm_keras.errors import NoImageError, ScanError, UnclearError
 from stm_keras.memory import charge
 from stm_keras.readers.file_bytes import check_shape
+from stm_keras.readers.frames import is_tall
 from stm_keras.readers.scan_file import Image, ScanFile
 from stm_keras.readers.units import NUMBER, channel_of, number, quantity, si_unit
 
@@ -156,10 +157,16 @@ def _matrix(path, table, header, name):
         raise NoImageError(
             f"{path}: is a table of {lines} lines of {pixels} numbers, not an image. Give a scan."
         )
+    size = _size(header)
+    if is_tall(lines, pixels, size):
+        raise UnclearError(
+            f"{path}: is a table of {lines} lines of {pixels} numbers, much higher than wide: "
+            "curves, or several scans one below the other. Give one scan a file, with its size."
+        )
     factor, unit = _unit(table, header)
     channel, direction, slow = channel_of(header.get("channel") or "Z")
     image = Image(table, channel, unit, direction, slow, factor=factor)
-    return ScanFile(format=name, images=(image,), size=_size(header))
+    return ScanFile(format=name, images=(image,), size=size)
 
 
 def _size(header):

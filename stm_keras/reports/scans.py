@@ -21,7 +21,6 @@ from stm_keras.reports import page
 
 NANO = 1e9
 LONGEST = 60  # letters of a file's name
-UNREADABLE = "unreadable"  # beside the verdicts: of a file that no scan could be read from
 PICTURE = 128, 480  # pixels along a line, at least and at most
 POINTS = 64  # of the probabilities after each line
 SINGLE = 1500  # scans; of more, neighbours alike share a mark in the timeline
@@ -43,7 +42,8 @@ class ScanReport:
         self.path = check_file(path, overwrite)
         self.classes, self.overwrite = classes, overwrite
         self.kinds = [*classes, *NO_CLASS]
-        self._marks = []  # of each scan: kind, whether the tip changed, name, start
+        # of each scan: kind, whether the tip changed, whether it could be read, name, start
+        self._marks = []
         check_folder(self.path.parent)
 
     def __enter__(self):
@@ -57,10 +57,10 @@ class ScanReport:
 
     def add(self, judged):
         """Add one `stm_keras.inference.scan_result.ScanResult`."""
-        kind = judged.outcome if judged.error is None else UNREADABLE
-        changed = judged.error is None and bool(judged.verdict.change_lines)
+        kind, read = judged.outcome, judged.error is None
+        changed = read and bool(judged.verdict.change_lines)
         scan = judged.scan_input and judged.scan_input.scan
-        self._marks.append((kind, changed, name_of(judged), scan and scan.started))
+        self._marks.append((kind, changed, read, name_of(judged), scan and scan.started))
         row = {
             "number": len(self._marks),
             "kind": self.kinds.index(kind) + 1,
@@ -70,7 +70,7 @@ class ScanReport:
             "name": name_of(judged),
             "folder": "" if judged.path.parent == Path() else str(judged.path.parent),
         }
-        if judged.error is None:
+        if read:
             row |= {"error": None, **_row(judged)}
         else:
             row |= {"error": judged.reason, "picture": None, "size": "", "changes": ()}
@@ -128,7 +128,7 @@ def _in_order(marks):
     number and mark. A file that cannot be read stays behind the one before it.
     """
     numbered = list(enumerate(marks, start=1))
-    starts = [start for kind, *_, start in marks if kind != UNREADABLE]
+    starts = [start for _, _, read, _, start in marks if read]
     if not all(starts) or not starts:
         return (
             "In the order of the files: not all of them record when a scan began.",
@@ -151,7 +151,7 @@ def _runs(marks, places):
         enumerate(places), lambda pair: pair[1] - pair[0] if many else pair
     ):
         run = [place for _, place in run]
-        number, (kind, _, name, start) = marks[run[0]]
+        number, (kind, _, _, name, start) = marks[run[0]]
         about = [name, kind, *([f"{start:%Y-%m-%d %H:%M}"] if start else [])]
         if len(run) > 1:
             about.append(f"and {len(run) - 1} more")

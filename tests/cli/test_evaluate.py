@@ -224,7 +224,9 @@ def test_other_surfaces_are_told_from_the_known_one(dataset_file, tmp_path):
     given = ["evaluate", model, "--data", dataset_file, "--others", tmp_path / "noise.npy"]
     result = stm(*given, "-o", tmp_path / "scored")
     assert result.exit_code == 0, result.stderr
-    assert "  other surfaces        AUROC  found  scans\n" in result.stdout
+    assert "  other surfaces        AUROC  called unknown  scans\n" in result.stdout
+    assert " of 96 scans of the known surface\n" in result.stdout
+    assert "found" not in result.stdout
     unknown = json.loads((tmp_path / "scored" / "evaluation.json").read_text())["unknown"]
     assert list(unknown["kinds"]) == ["noise.npy"]
     assert unknown["kinds"]["noise.npy"]["n"] == 3

@@ -157,3 +157,22 @@ def test_info_of_a_folder_goes_on_after_a_damaged_file(session):
     assert f"{session / 'scan.sxm'}\nscan " in result.stdout
     assert "a.sxm: is cut short" in result.stderr
     check_error(stm("info", session, "-o", "a.png"), 2, "`-o` draws the scans of one file.")
+
+
+def test_the_folder_of_a_run_is_not_data_and_not_a_config(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.toml").write_text('[model]\nname = "sequential"\n')
+    told = stm("audit", "run")
+    check_error(told, 3, "run: is a run or a model, not a dataset", "audit DATA --run RUN")
+    for given in (
+        ["convert", "run", "-o", "new.h5"],
+        ["train", "--data", "run", "-o", "b"],
+    ):
+        check_error(
+            stm(*given), 3, "run: is a run, not a dataset. Give the data that it was"
+        )
+    for given in (["submit", "run"], ["submit", "run", "-o", "sweep", "--dry-run"]):
+        check_error(
+            stm(*given), 2, "run: is a run or a model, neither a config nor a sweep"
+        )

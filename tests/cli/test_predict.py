@@ -194,6 +194,11 @@ BAD_SCANS = {  # name: how to write it, exit code, what the line says
         3,
         "is not a scan, but a picture",
     ),
+    "few pixels.png": (
+        lambda p: Image.fromarray(SCAN[:9, :9]).save(p),
+        3,
+        "is not a scan, but a picture of 9 x 9 pixels",
+    ),
     "three.tif": (
         lambda p: Image.fromarray(SCAN).save(
             p, save_all=True, append_images=[Image.fromarray(SCAN)] * 2

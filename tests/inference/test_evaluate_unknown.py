@@ -107,7 +107,7 @@ def test_a_file_that_names_sources_is_scored_by_source_and_kind(tmp_path):
     images = np.concatenate([scans([0.9, 0.8, 0.05]), scans([0.25], lines=1)])
     with h5py.File(path, "w") as file:
         file["images"] = images
-        for key, values in (("source", "aabb"), ("kind", "xyxx")):
+        for key, values in (("source", "aabb"), ("kind", "xyxx"), ("licence", "MMGG")):
             file.create_dataset(key, data=list(values), dtype=h5py.string_dtype())
     part = known([0.1, 0.2, 0.3, 0.6])
     plain = saved(tmp_path / "gold.npy", scans([0.9]))
@@ -116,7 +116,8 @@ def test_a_file_that_names_sources_is_scored_by_source_and_kind(tmp_path):
     )
     assert list(told) == ["others.h5"]
     last = told["others.h5"]["lines"]["128"]
-    assert last["by_source"]["a"] == {"scans": 2, "sources": 1, "auroc": 1, "found": 1}
+    whole = {"scans": 2, "sources": 1, "auroc": 1, "found": 1}
+    assert last["by_source"]["a"] == {**whole, "licence": "M"}
     # 0.25 ended after one line, where 0.2 are enough
     assert last["by_source"]["b"]["found"] == 0.5
     assert last["by_source"]["b"]["auroc"] == pytest.approx(0.25)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from frames import FRAMES, frame, write
+from scan_files import sxm
 
 from stm_keras.data.resample import fit_heights, fit_scan_lines
 from stm_keras.errors import MismatchError, UsageError
@@ -249,3 +250,24 @@ def test_bounds_are_lines_of_the_file(tmp_path):
     assert fitted.bounds[-1] == 300
     assert (np.diff(fitted.bounds) > 0).all()
     assert not {10, 11} & set(fitted.bounds.tolist())
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*(neither heights nor a tunnelling|there is no topography|hardly a frame)"
+)
+def test_what_a_file_is_refused_for_is_not_judged_as_a_scan_either(tmp_path, onnx):
+    heights, path = frame("48x48")[0] * 1e-12, tmp_path / "scan.sxm"
+    path.write_bytes(sxm({"Phase": ("deg", heights, None)}))
+    (judged,) = predict_files(onnx, [InputFile(path)])
+    told = verdict_of(onnx, read_scan(path))
+    assert judged.outcome == told["verdict"] == "not judged"
+    assert told["class"] is None
+    assert "Phase forward down is in deg, neither heights nor" in told["error"]
+    assert told["error"] in str(judged.error)
+    (named,) = predict_files(onnx, [InputFile(path)], "Phase")
+    assert named.outcome == verdict_of(onnx, read_scan(path, "Phase"))["verdict"]
+    assert named.error is None
+    path.write_bytes(sxm({"Z": ("m", heights[:9], None)}))
+    told = verdict_of(onnx, read_scan(path))
+    assert told["verdict"] == "not judged"
+    assert told["error"] == "9 lines of 48 pixels are not the frame of a scan"

@@ -38,6 +38,17 @@ def test_rates_on_real_scans_are_in_the_file_and_on_the_card(name):
 
 
 @pytest.mark.parametrize("name", MODELS)
+def test_every_card_names_the_licence_of_each_source(name):
+    card = MODELS[name].card.read_text(encoding="utf-8").replace("\\", "")
+    last = MODELS[name].metadata["unknown"]["measured"]["128"]
+    for source, row in last["by_source"].items():
+        (licence,) = re.findall(
+            rf"^\| {re.escape(source)} \| (.*?) \| {row['scans']} \|", card, re.MULTILINE
+        )
+        assert licence in ("MIT", "GPL-3.0", "LGPL-3.0", "Apache-2.0", "BSD-3-Clause")
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_every_model_says_from_which_line_on_it_judges(name):
     facts = MODELS[name].metadata
     measured = facts["min_lines_measured"][str(facts["min_lines"])]

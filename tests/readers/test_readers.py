@@ -159,6 +159,15 @@ def test_scans_of_a_file_number_their_images_each_for_itself():
     assert choose("a", found).images == ("Z forward down",)
 
 
+def test_what_an_image_says_of_itself_beats_what_its_file_says():
+    of_file = {"size": (2e-8, 1e-8), "bias": 1.5, "setpoint": 1e-10, "angle": 5.0}
+    own = {"size": (4e-9, 3e-9), "bias": 0.0, "setpoint": 2e-11, "angle": 0.0}
+    found = ScanFile((replace(image(), **own), image("Current", unit="A")), **of_file)
+    for channel, expected in (("Z", own), ("Current", of_file)):
+        scan = choose("a", found, channel)
+        assert {name: getattr(scan, name) for name in of_file} == expected
+
+
 def test_an_exact_name_beats_a_part_of_it():
     found = ScanFile((image("LIA Current", unit="A"), image("Current", unit="A")))
     assert choose("a", found, "current").channel == "Current"

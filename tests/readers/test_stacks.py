@@ -280,16 +280,35 @@ def test_one_of_several_scans_is_told_and_others_are_fitted_too(tmp_path):
     assert read_scan_file(tmp_path / "a", FACTS).shape == (6, 24, 24)
 
 
-def test_arrays_of_energies_and_angles_are_not_frames(tmp_path):
+@pytest.mark.parametrize(
+    ("units", "axis"), [(("eV", "deg"), "in eV"), (("", ""), "`energy`")]
+)
+def test_arrays_of_energies_and_angles_are_not_frames(tmp_path, units, axis):
     with h5py.File(tmp_path / "arpes.nxs", "w") as file:
         group = file.create_group("entry/data")
         group.attrs["NX_class"], group.attrs["signal"] = "NXdata", "data"
         group.attrs["axes"] = ["energy", "angle"]
         group["data"] = np.random.default_rng(0).normal(size=(24, 24))
-        for name, unit in (("energy", "eV"), ("angle", "deg")):
+        for name, unit in zip(("energy", "angle"), units, strict=True):
             group[name] = np.arange(24.0)
             group[name].attrs["units"] = unit
     with pytest.raises(
-        NoImageError, match=r"an axis of `entry/data/data` is in eV, not a len"
+        NoImageError, match=f"an axis of `entry/data/data` is {axis}, not a length"
     ):
         read_scan(tmp_path / "arpes.nxs")
+
+
+@pytest.mark.parametrize("units", [("eV", "deg"), ("", "")])
+def test_netcdf_variables_over_energies_and_angles_are_not_frames(tmp_path, units):
+    netcdf = pytest.importorskip("scipy.io").netcdf_file
+    with netcdf(tmp_path / "arpes.nc", "w") as file:
+        for axis, unit in zip(("energy", "angle"), units, strict=True):
+            file.createDimension(axis, 24)
+            file.createVariable(axis, "f8", (axis,))[:] = np.arange(24)
+            file.variables[axis].units = unit
+        counts = file.createVariable("counts", "f8", ("energy", "angle"))
+        counts[:] = np.random.default_rng(0).normal(size=(24, 24))
+    with pytest.raises(
+        NoImageError, match="no variable has two axes of 16 or more that are"
+    ):
+        read_scan(tmp_path / "arpes.nc")

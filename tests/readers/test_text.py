@@ -157,6 +157,10 @@ def test_what_is_no_whole_table_is_refused(write):
         (table(NANO) + "the end\n", "damaged table of numbers"),
         (table(NANO[:4]), "is a table of 4 lines of 24 numbers, not an image"),
         (
+            table(np.tile(NANO, (3, 1))),
+            "a table of 60 lines of 24 numbers, much higher than",
+        ),
+        (
             SPIP + table(NANO[:5]),
             "is cut short: 120 numbers where its header promises 20 lines of 24",
         ),

@@ -55,7 +55,7 @@ def test_each_verdict_has_a_colour_of_its_own():
     assert len({*COLOURS, *NO_CLASS.values()}) == len(COLOURS) + len(NO_CLASS)
     assert [verdict_colour(name, CLASSES) for name in CLASSES] == list(COLOURS[:2])
     assert [judged(kind).outcome for kind in KINDS] == list(KINDS)
-    assert set(NO_CLASS) == {*KINDS, "unreadable"} - {"poor"}
+    assert set(NO_CLASS) == {*KINDS} - {"poor"}
 
 
 def test_names_of_forty_classes_end_in_the_picture():
@@ -93,8 +93,9 @@ def test_a_page_counts_each_verdict_and_names_a_class_where_it_is_one(tmp_path):
     page = write(tmp_path / "a.html", [*map(judged, KINDS), broken])
     assert page.find(".//h1").text == "6 scans"
     cards = {shown(card) for card in page.iter("label")}
-    kinds = [*KINDS, "unreadable"]
-    assert cards == {"all6", "fine0", "with a tip change0", *(f"{kind}1" for kind in kinds)}
+    kinds = [*KINDS, "not judged"]  # a file that cannot be read is not judged either
+    counts = {f"{kind}{kinds.count(kind)}" for kind in kinds}
+    assert cards == {"all6", "fine0", "with a tip change0", *counts}
     rows = page.findall(".//tbody/tr")
     assert len(rows) == 6
     for kind, row in zip(kinds, rows, strict=True):
