@@ -52,6 +52,15 @@ def test_the_end_is_lost_with_a_frame_that_is_cleared():
     rows = rows_after(frame((NEW, 3), (OLD, 6)), frame((NEW, 5), (OLD, 4)), done=0)
     assert rows.rest(frame((None, 9)), False, False, 0) == 0
     assert rows.rest(scan(4, 8), False, False, 0) == 0
+    rows = rows_after(OLD, frame((NEW, 5), (OLD, 4)), done=0)
+    assert rows.rest(frame((None, 9)), False, True, 0) == 0
+
+
+def test_a_row_in_which_the_scan_was_stopped_is_not_of_its_end():
+    rows = rows_after(frame((NEW, 3), (OLD, 6)), frame((NEW, 5), (OLD, 4)), done=5)
+    after = frame((LAST, 2), (NEW, 4), (OLD, 3))
+    after[6, :16] = NEW[6, :16]
+    assert rows.rest(after, False, False, 2) == 6
 
 
 def test_a_scan_that_turned_overwrites_the_end_first():
@@ -106,7 +115,9 @@ def test_bells_follow_one_another():
     + [((5, 0, 2), None), ((5, 0, 0), "line"), ((5, 1, 1), "line")],
 )
 def test_only_lines_of_the_first_pass_count(bell, told):
-    assert Bells().hear(*bell, 0.0) == told
+    bells = Bells()
+    assert bells.hear(3, 0, 1, 0.0) == "line"
+    assert bells.hear(*bell, 0.0) == told
 
 
 def test_as_long_as_nobody_knows_how_lines_count_the_fewer_are_complete():
