@@ -119,6 +119,9 @@ def test_data_that_come_after_their_bell_are_waited_for(monkeypatch):
         with controller.changed:
             controller._ring(2, 0)  # the last packet of line 2 is not there yet
         watched.until(lambda: controller.grabs >= 4)
+        looks = controller.names().count("Scan.StatusGet")
+        controller.wait(lambda: controller.names().count("Scan.StatusGet") > looks + 2)
+        assert controller.grabs == 4  # until the next bell
         controller.step(3)
         watched.until(lambda: len(watched.lines()) == 3)
         check_lines(watched.lines(), forward)

@@ -217,6 +217,28 @@ def test_a_scan_of_which_no_line_was_complete_is_not_told(monkeypatch):
         each_scan(watched, (scan(2), False, 6, "complete"))
 
 
+def test_a_bell_after_the_stop_is_of_no_scan(monkeypatch):
+    hurry(monkeypatch)
+    with Controller() as controller, watching(controller) as watched:
+
+        def look():
+            looks = controller.names().count("Scan.StatusGet")
+            controller.wait(lambda: controller.names().count("Scan.StatusGet") > looks + 1)
+
+        controller.start(scan(1))
+        controller.step(4)
+        watched.until(lambda: len(watched.lines("backward")) == 2)
+        controller.stop()
+        watched.until_ended(1)
+        controller.ring(5, 0)
+        look()
+        controller.start(scan(2))
+        look()
+        controller.step(12)
+        watched.until_ended(2)
+        each_scan(watched, (scan(1), False, 2, "stopped"), (scan(2), False, 6, "complete"))
+
+
 def test_nothing_is_grabbed_while_no_scan_runs(monkeypatch):
     hurry(monkeypatch)
     with Controller() as controller, watching(controller) as watched:
