@@ -2,7 +2,8 @@
 
 The numbers of channels count the 128 signals in some releases and the 24 slots of the Signals
 Manager in others, and a wrong one gives another input without an error. So both readings are
-looked up by name, and what is grabbed must return the name (`nanonis_follow`).
+looked up by name, and what is grabbed must return the name (`nanonis_grab`). Some controllers
+count slots and do not tell what is in them: then each is grabbed to see it.
 """
 
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from stm_keras.live.nanonis_codec import NanonisError, RefusedError
 from stm_keras.terminal import one_line
 
 HEIGHT, CURRENT = "Z (m)", "Current (A)"
+SLOTS = 24  # of the Signals Manager
 Ask = Callable[..., tuple]  # of a client: name of a command, its values
 
 
@@ -118,7 +120,8 @@ def find_channels(
         constant_height: bool. The feedback is off.
 
     Raises:
-        ChannelError: None is it, or several names begin so.
+        ChannelError: None is it, or several names begin so. Where nobody tells what is in the
+            slots, each may be it.
     """
     exact = wanted is None
     wanted = (CURRENT if constant_height else HEIGHT) if wanted is None else wanted
@@ -129,29 +132,44 @@ def find_channels(
     found: list[tuple[int, str]] = []
     for reading in readings:
         found += [each for each in _matching(reading, wanted, exact) if each not in found]
+    if not slots and all(0 <= number < SLOTS for number in numbers):
+        found += [
+            each for each in _untold(numbers, signals, wanted, exact) if each not in found
+        ]
     if found:
         return tuple(found)
-    raise ChannelError(_none_is(wanted, readings, constant_height and exact))
+    names = [name for reading in readings for _, name in reading]
+    raise ChannelError(none_is(wanted, names, constant_height and exact))
 
 
 def _matching(reading, wanted, exact):
     """Return the channels of one reading that are meant: those named so, or begin so."""
-    whole = [each for each in reading if each[1] == wanted]
-    if whole or exact:
-        return whole
-    lower = wanted.lower()
-    whole = [each for each in reading if each[1].partition(" (")[0].lower() == lower]
-    begun = whole or [each for each in reading if each[1].lower().startswith(lower)]
-    names = list(dict.fromkeys(name for _, name in begun))
+    names = _meant([name for _, name in reading], wanted, exact)
     if len(names) > 1:
         raise ChannelError(
             f"'{one_line(wanted)}' may be {_listed(names)}. Give the whole name of the channel."
         )
-    return begun
+    return [each for each in reading if each[1] in names]
 
 
-def _none_is(wanted, readings, constant_height):
-    names = list(dict.fromkeys(name for reading in readings for _, name in reading))
+def _meant(names, wanted, exact):
+    """Return which names are meant, each once: the one that is so, or those that begin so."""
+    names = list(dict.fromkeys(names))
+    if exact or wanted in names:
+        return [wanted] if wanted in names else []
+    lower = wanted.lower()
+    whole = [name for name in names if name.partition(" (")[0].lower() == lower]
+    return whole or [name for name in names if name.lower().startswith(lower)]
+
+
+def _untold(numbers, signals, wanted, exact):
+    """Return what each number may be if it is that of a slot of which nobody tells the name."""
+    names = _meant(signals or [wanted], wanted, exact)
+    return [(number, names[0]) for number in numbers] if len(names) == 1 else []
+
+
+def none_is(wanted: str, names: list[str], constant_height: bool = False) -> str:
+    """Say that a channel is not recorded, and which are: `names`."""
     reason = " (the feedback is off, so the current is judged)" if constant_height else ""
     there = f"These are: {_listed(names)}." if names else "Their names are not told."
     return (
@@ -161,7 +179,7 @@ def _none_is(wanted, readings, constant_height):
 
 
 def _listed(names):
-    return ", ".join(f"'{one_line(name)}'" for name in names)
+    return ", ".join(f"'{one_line(name)}'" for name in dict.fromkeys(names))
 
 
 def unit_of(channel: str) -> str:

@@ -13,10 +13,13 @@ from stm_keras.live.nanonis_channel import (
     ChannelError,
     Optional,
     Recorded,
+    none_is,
     read_recorded,
 )
 from stm_keras.live.nanonis_codec import RefusedError
 from stm_keras.terminal import one_line
+
+CURE = "Check the channels of Scan Control in Nanonis, or name another one with --channel."
 
 
 class Grabber:
@@ -33,7 +36,7 @@ class Grabber:
         self.recorded: Recorded | None = None
         self.candidates: deque[tuple[int, str]] = deque()  # channels that may be meant
         self.channel: tuple[int, str] | None = None  # the one that was grabbed
-        self.missed = 0  # candidates in a row that were other channels
+        self.others: list[str] = []  # that the candidates in a row were instead
         self.grabbed = [-math.inf, -math.inf]  # when each direction was
         self.unsettled = True  # another scan, perhaps with other settings
         self.checked = False  # that what is grabbed is what is meant
@@ -93,10 +96,7 @@ class Grabber:
             if grabbed is not None:
                 self.checked = True
                 return way, grabbed[0]
-        raise ChannelError(
-            f"{self.problem} Check the channels of Scan Control in Nanonis, or name another one "
-            "with --channel."
-        )
+        raise ChannelError(self.problem)
 
     def soonest(self) -> float:
         """Return from when on anything may be grabbed, by the monotonic clock."""
@@ -113,23 +113,24 @@ class Grabber:
         try:
             told, frame, up = self.ask("Scan.FrameDataGrab", number, 1 - way)
         except RefusedError as error:
-            self.problem = f"{error}."
+            told, self.problem = "", f"{error}. {CURE}"
         else:
             if told == name and frame.size:
-                self.channel, self.missed = (number, name), 0
+                self.channel, self.others = (number, name), []
                 return frame, bool(up)
             self.problem = (
                 f"Nanonis names channel {number} '{one_line(name)}', and gives a frame of "
-                f"'{one_line(told)}' with {len(frame)} lines for it."
+                f"'{one_line(told)}' with {len(frame)} lines for it. {CURE}"
             )
         finally:
             self.grabbed[way] = time.monotonic()
         self.candidates.rotate(-1)
-        self.missed += 1
-        if self.missed >= len(
-            self.candidates
-        ):  # all: the slots were assigned anew, perhaps
-            self.channel, self.missed, self.unsettled = None, 0, True
+        self.others.append(told)
+        if len(self.others) >= len(self.candidates):
+            # all: the slots were assigned anew, perhaps
+            if len(self.others) > 1 and all(each not in ("", name) for each in self.others):
+                self.problem = none_is(name, self.others)
+            self.channel, self.others, self.unsettled = None, [], True
             if self.checked:
                 self._complain(self.problem)
         return None

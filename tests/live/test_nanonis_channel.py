@@ -22,6 +22,17 @@ def test_a_name_is_looked_up_among_signals_and_slots():
     assert find_channels([14, 20], *both, None) == ((14, "Z (m)"), (20, "Z (m)"))
 
 
+def test_slots_of_which_nobody_tells_the_names_may_each_be_it():
+    assert find_channels([2, 7], SIGNALS, [], "z") == ((2, "Z (m)"), (7, "Z (m)"))
+    assert find_channels([0, 7], SIGNALS, [], None, True) == (
+        (0, "Current (A)"),
+        (7, "Current (A)"),
+    )
+    assert find_channels([2, 7], [], [], None) == ((2, "Z (m)"), (7, "Z (m)"))
+    with pytest.raises(ChannelError):
+        find_channels([2, 7], SIGNALS, [], "I")  # Input 2 (V), or another
+
+
 def test_at_constant_height_the_current_is_meant():
     assert find_channels([0, 30], SIGNALS, [], None, True) == ((0, "Current (A)"),)
     assert find_channels([0, 30], SIGNALS, [], "Z", True) == ((30, "Z (m)"),)
@@ -34,8 +45,8 @@ def test_at_constant_height_the_current_is_meant():
 @pytest.mark.parametrize("wanted", ["Z (m)", "Z", "z", "Z ("])
 def test_a_channel_may_be_named_by_its_beginning(wanted):
     names = ["Z (m)", "Zx (m)", "Current (A)"]
-    assert find_channels([0, 1, 2], names, [], wanted) == ((0, "Z (m)"),)
-    assert find_channels([0, 1, 2], names, [], "cur") == ((2, "Current (A)"),)
+    assert find_channels([0, 1, 2], names, [], wanted)[0] == (0, "Z (m)")
+    assert find_channels([0, 1, 2], names, [], "cur")[0] == (2, "Current (A)")
 
 
 def test_a_beginning_of_several_names_is_refused():
@@ -44,7 +55,7 @@ def test_a_beginning_of_several_names_is_refused():
         ChannelError, match=r"'LI' may be 'LI X \(V\)', 'LI Y \(V\)', 'LI X2"
     ):
         find_channels([0, 1, 2], names, [], "LI")
-    assert find_channels([0, 1, 2], names, [], "LI X") == ((0, "LI X (V)"),)
+    assert find_channels([0, 1, 2], names, [], "LI X")[0] == (0, "LI X (V)")
 
 
 def test_a_missing_channel_says_which_there_are():
@@ -54,7 +65,7 @@ def test_a_missing_channel_says_which_there_are():
         "No channel 'Z (m)' is recorded. These are: 'Current (A)', 'Bias (V)'. Add it to the "
         "channels of Scan Control in Nanonis, or name another one with --channel."
     )
-    for numbers, signals in (([200], SIGNALS), ([-1], SIGNALS), ([3], [])):
+    for numbers, signals in (([200], SIGNALS), ([-1], SIGNALS), ([24], [])):
         with pytest.raises(ChannelError, match="Their names are not told"):
             find_channels(numbers, signals, [], None)
     with pytest.raises(ChannelError, match="No channel 'z \\(m\\)' is"):
@@ -78,6 +89,7 @@ def test_units_are_in_names():
         {"numbers": "signals", "channels": (0, 30), "slots_told": False},
         {"numbers": "signals", "channels": (0, 30), "slots_told": True},
         {"numbers": "slots", "channels": (0, 2), "slots_told": True},
+        {"numbers": "slots", "channels": (0, 2), "slots_told": False},
     ],
 )
 def test_slots_and_signals_are_told_apart(monkeypatch, moods, errors):
@@ -192,6 +204,14 @@ def test_a_wrong_channel_is_an_error_at_the_start():
         )
         assert "No channel 'Phase' is recorded" in failure(controller, channel="Phase")
         assert controller.grabs == 0
+
+
+def test_what_is_in_slots_that_nobody_tells_is_said_at_the_start():
+    moods = {"numbers": "slots", "channels": (0, 1, 7), "slots_told": False}
+    with Controller(**moods) as controller:
+        names = ", ".join(f"'{SLOT_NAMES[number]}'" for number in (0, 1, 7))
+        assert f"No channel 'Z (m)' is recorded. These are: {names}." in failure(controller)
+        assert controller.grabs == 3
 
 
 def test_a_frame_of_another_channel_is_an_error_at_the_start():
