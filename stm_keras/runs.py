@@ -26,7 +26,8 @@ from typing import Any, ClassVar
 
 from stm_keras.config import Config, differences, dump_config, load_config
 from stm_keras.errors import InputError, OutputError, UsageError
-from stm_keras.files import LOCK, atomic, check_folder, claimed, is_foreign, locked
+from stm_keras.files import atomic, check_folder
+from stm_keras.locks import LOCK, claimed, is_foreign, locked
 from stm_keras.records import Environment, Scores, Split, State, Summary, check_record
 from stm_keras.terminal import shell
 from stm_keras.untrusted import read_json

@@ -24,6 +24,7 @@ ROWS = {  # who may import whom: only what lies in a row above its own, or in it
     "backend": 3,
     "scan": 3,
     "settings": 3,
+    "locks": 4,
     "config": 4,
     "records": 4,
     "readers": 4,

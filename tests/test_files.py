@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from stm_keras.errors import OutputError
-from stm_keras.files import atomic, check_folder, claimed, locked
+from stm_keras.files import atomic, check_folder
+from stm_keras.locks import claimed, locked
 
 
 def write(path, overwrite=False):

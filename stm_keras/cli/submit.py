@@ -9,7 +9,8 @@ import click
 from stm_keras.backend import BACKENDS
 from stm_keras.cli import options
 from stm_keras.errors import StmKerasError, UsageError
-from stm_keras.files import LOCK, check_outputs, locked
+from stm_keras.files import check_outputs
+from stm_keras.locks import LOCK, locked
 from stm_keras.signals import EXIT_CODE, Preempted, watched
 from stm_keras.terminal import progress_on_stderr, shell
 

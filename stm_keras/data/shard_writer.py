@@ -27,7 +27,8 @@ from stm_keras.data.shard_index import (
 )
 from stm_keras.data.summary import recorded_heights
 from stm_keras.errors import DatasetError, InputError, OutputError, UsageError
-from stm_keras.files import LOCK, atomic, check_folder, claimed
+from stm_keras.files import atomic, check_folder
+from stm_keras.locks import LOCK, claimed
 from stm_keras.records import check_record
 from stm_keras.untrusted import parse_json, read_json, read_text
 

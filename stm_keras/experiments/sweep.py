@@ -23,7 +23,8 @@ from stm_keras.experiments.plan import (
     trial_runs,
 )
 from stm_keras.experiments.queue import JobFolder
-from stm_keras.files import check_folder, is_foreign
+from stm_keras.files import check_folder
+from stm_keras.locks import is_foreign
 from stm_keras.runs import JsonFolder
 
 SWEEP = "sweep.json"

@@ -16,8 +16,9 @@ from collections import deque
 from datetime import datetime
 from pathlib import Path
 
-from stm_keras.files import check_folder, locked
+from stm_keras.files import check_folder
 from stm_keras.live.records import SCHEMA, encode, plain, read_backwards, read_log, scan_of
+from stm_keras.locks import locked
 
 LONGEST_NAME = 100  # bytes of a source in the name of a file
 MOST_WAITING = 8 << 20  # bytes of records that cannot be written, about an hour of lines

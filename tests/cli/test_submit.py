@@ -5,7 +5,7 @@ import json
 import pytest
 from helpers import ONCE, TINY, check_error, stm
 
-from stm_keras.files import locked
+from stm_keras.locks import locked
 
 pytestmark = ONCE  # no backend changes what is tested here
 

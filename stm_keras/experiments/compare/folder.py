@@ -26,7 +26,8 @@ from stm_keras.experiments.compare.records import (
     Plan,
     Setup,
 )
-from stm_keras.files import atomic, check_folder, claimed, is_foreign
+from stm_keras.files import atomic, check_folder
+from stm_keras.locks import claimed, is_foreign
 from stm_keras.records import Split, check_record
 from stm_keras.runs import JsonFolder
 from stm_keras.untrusted import read_arrays
