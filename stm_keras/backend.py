@@ -188,6 +188,18 @@ def feed(batches):
     return dataset.apply(cardinality).with_options(options)
 
 
+def rows_to_compute(count, batch_size):
+    """Return how many rows a network gets for `count` inputs: whole batches, at least one.
+
+    With batches of one size it is compiled once. torch compiles nothing: it gets no row more.
+    """
+    import keras
+
+    if keras.config.backend() == "torch":
+        return max(count, 1)
+    return max(-(-count // batch_size), 1) * batch_size
+
+
 def predict(model, inputs, batch_size):
     """Return `model.predict(inputs)`; under TensorFlow without the wait of `feed`."""
     import keras
