@@ -19,6 +19,7 @@ from stm_keras.terminal import captured
 
 BACKENDS = ("tensorflow", "jax", "torch")
 IGNORED = ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH", "KERAS_NNX_ENABLED")
+UNUSED = ("jax", "matplotlib", "sklearn")  # by what this package uses of Keras
 GENERATOR = "JAX_DEFAULT_PRNG_IMPL"
 GENERATORS = ("threefry2x32", "philox4x32")  # whose keys are as long as Keras makes them
 
@@ -95,15 +96,17 @@ def import_keras(tensorflow=False):
     ask whether a value is one of its: 5 s of a core and 460 MB. Unless it was imported before
     or `tensorflow` says that it is needed, it is kept out of this process to its end.
     TensorFlow prints lines about the processor that no setting turns off, so it is imported
-    here.
+    here. Packages that Keras wraps or draws with may be imported later.
     """
-    if use_backend() != "tensorflow" and not tensorflow:
+    backend = use_backend()
+    if backend != "tensorflow" and not tensorflow:
         sys.modules.setdefault("tensorflow", None)  # an import then fails
     fresh = "keras" not in sys.modules
     with (
         _without_user_settings() if fresh else nullcontext(),
         captured(2, tell=True),
         importing(),
+        _hidden(*(name for name in UNUSED if name != backend)),  # half of the time
     ):
         import keras
 
@@ -122,6 +125,18 @@ def settle():
     config.set_image_data_format("channels_last")
     config.set_max_epochs(None)
     config.set_max_steps_per_epoch(None)
+
+
+@contextmanager
+def _hidden(*names):
+    """Let imports of packages fail that were not imported before."""
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 @contextmanager
@@ -171,6 +186,18 @@ def feed(batches):
     options.autotune.enabled = False
     cardinality = tf.data.experimental.assert_cardinality(len(batches))
     return dataset.apply(cardinality).with_options(options)
+
+
+def rows_to_compute(count, batch_size):
+    """Return how many rows a network gets for `count` inputs: whole batches, at least one.
+
+    With batches of one size it is compiled once. torch compiles nothing: it gets no row more.
+    """
+    import keras
+
+    if keras.config.backend() == "torch":
+        return max(count, 1)
+    return max(-(-count // batch_size), 1) * batch_size
 
 
 def predict(model, inputs, batch_size):

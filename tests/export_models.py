@@ -2,8 +2,11 @@
 
 from collections import Counter
 
+import keras
+import pytest
 from streaming import FACTS, shaken, tiny_stream
 
+from stm_keras.export import FORMATS
 from stm_keras.inference.keras_predictor import KerasPredictor
 from stm_keras.models import MODELS
 
@@ -15,12 +18,25 @@ SIZES = {
 
 
 def tiny_model(name):
-    """Return a `KerasPredictor`: "vit", "cnn_small", or "gru" or "attention" of `sequential`."""
+    """Return a `KerasPredictor`: "vit", "cnn_small", or "attention" of `sequential`.
+
+    Under torch the last has trees and the layer for surfaces, too, as shipped models have:
+    their converters under other backends are not tested.
+    """
     facts = {**FACTS, "max_lines": LINES, "pixels": PIXELS}
     if name not in SIZES:
-        return KerasPredictor(tiny_stream(name, pixels=PIXELS).model, facts)
+        whole = keras.config.backend() == "torch"
+        more = {"trees": 2, "surface": 3} if whole else {}
+        return KerasPredictor(tiny_stream(name, pixels=PIXELS, **more).model, facts)
     model = shaken(MODELS[name](3, PIXELS, LINES, **SIZES[name]))
     return KerasPredictor(model, {**facts, "input": "standardised"})
+
+
+def output_file(folder, kind):
+    """Return where a model is written in a format; skip where a package is missing."""
+    for package in FORMATS[kind].needs[keras.config.backend()]:
+        pytest.importorskip(package)
+    return folder / f"model{FORMATS[kind].suffix}"
 
 
 def check_onnx(path):

@@ -16,17 +16,17 @@ FACTS = {
 SIZES = {"width": 3, "units": 8, "spectra": 4, "layers": 2, "heads": 2}
 
 
-def tiny_stream(mixer="gru", window=10, seed=0, pixels=16, trees=0, **facts):
+def tiny_stream(mixer="gru", window=10, seed=0, pixels=16, trees=0, surface=0, **facts):
     """Return a `KerasPredictor` of a tiny streaming network with random weights.
 
     Args:
-        mixer, window, trees: As for `stm_keras.models.sequential`.
+        mixer, window, trees, surface: As for `stm_keras.models.sequential`.
         seed: int. Of the weights.
         pixels: int.
         **facts: What differs from `FACTS`.
     """
     set_seed(seed)  # else the weights depend on which tests ran before
-    sizes = {"mixer": mixer, "window": window, "trees": trees, **SIZES}
+    sizes = {"mixer": mixer, "window": window, "trees": trees, "surface": surface, **SIZES}
     model = shaken(sequential(3, pixels, 24, **sizes), seed)
     if trees:
         layer = model.get_layer("trees")

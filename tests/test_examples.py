@@ -7,11 +7,9 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import BACKEND, ONCE, REPOSITORY, lattice_scans, stm
+from helpers import ONCE, REPOSITORY, lattice_scans
 
-from stm_keras.inference.find_model import FOLDER, shipped_path
-from stm_keras.inference.judge import scan_verdicts
-from stm_keras.inference.model_file import load_predictor
+from stm_keras.inference.find_model import FOLDER
 
 pytestmark = ONCE  # no backend changes what is tested here
 
@@ -151,58 +149,3 @@ def test_a_missing_model_is_one_line():
     assert done.returncode == 1
     assert done.stderr.startswith("Error: none.onnx: does not exist")
     assert run(EXAMPLES / "labview_lines.py", input="").returncode == 1
-
-
-def exported(tmp_path, name):
-    """Write a tiny model of whole scans as .onnx and return it with its predictor."""
-    pytest.importorskip("onnxscript")
-    from export_models import tiny_model
-
-    from stm_keras.export import export_model
-
-    predictor = tiny_model(name)
-    export_model(predictor, tmp_path / "model.onnx", "onnx-scan")
-    return predictor
-
-
-@pytest.mark.parametrize("name", ["vit", "attention"])
-def test_an_onnx_file_is_read_without_stm_keras(tmp_path, monkeypatch, name):
-    monkeypatch.setattr("stm_keras.export.common.NUM_SCANS", 3)
-    predictor = exported(tmp_path, name)
-    scans = np.random.default_rng(1).normal(size=(3, 6, 16)).cumsum(2) * 1e-10
-    np.save(tmp_path / "scans.npy", scans)
-    done = run(EXAMPLES / "onnx_alone.py", tmp_path / "model.onnx", tmp_path / "scans.npy")
-    assert done.returncode == 0, done.stderr
-    ours = predictor.probabilities(scans)
-    for line, share in zip(done.stdout.splitlines(), ours, strict=True):
-        assert line.startswith(predictor.classes[share.argmax()])
-        assert abs(float(line.split()[-1]) - share.max()) < 2e-3
-    blank = np.tile(np.linspace(0, 1e-9, 16), (1, 6, 1))
-    np.save(tmp_path / "scans.npy", blank)
-    done = run(EXAMPLES / "onnx_alone.py", tmp_path / "model.onnx", tmp_path / "scans.npy")
-    assert done.stdout.split() == ["not", "judged"], done.stderr
-
-
-@pytest.mark.skipif(BACKEND is None, reason="exporting needs a backend")
-def test_an_unknown_surface_gets_no_class_without_stm_keras(tmp_path):
-    model = shipped_path("h_si100_small")
-    result = stm("export", model, "-o", tmp_path / "model.onnx", "--format", "onnx-scan")
-    assert result.exit_code == 0, result.stderr
-    rng = np.random.default_rng(0)
-    row, column = np.mgrid[:128, :128]
-    terraces = np.where(row + column > 128, 3e-10, 0) + rng.normal(0, 3e-12, (2, 128, 128))
-    lost = lattice_scans([1])[0] * 1e-12
-    lost[[0, 7, 8]] = 0
-    scans = np.concatenate([terraces, lost[None]])
-    np.save(tmp_path / "scans.npy", scans)
-    done = run(EXAMPLES / "onnx_alone.py", tmp_path / "model.onnx", tmp_path / "scans.npy")
-    ours = scan_verdicts(load_predictor(model), scans)
-    for line, verdict in zip(done.stdout.splitlines(), ours, strict=True):
-        assert line.startswith(verdict.verdict)
-    assert done.stdout.startswith("unknown surface"), done.stdout
-
-
-def test_the_example_needs_numpy_and_onnxruntime_alone():
-    text = (EXAMPLES / "onnx_alone.py").read_text()
-    imported = [line.split()[1] for line in text.splitlines() if line.startswith("import ")]
-    assert imported == ["json", "sys", "numpy", "onnxruntime"]

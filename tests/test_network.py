@@ -27,7 +27,10 @@ FOLDER = Path(__file__).parent / "network"
 DRIVER = """
 import json, os, sys
 from click.testing import CliRunner
+import stm_keras.export.common, stm_keras.inference.evaluate
 from stm_keras.cli.main import main
+stm_keras.export.common.NUM_SCANS = 4  # calls do not hang on how many scans are compared
+stm_keras.inference.evaluate.LINES_SEEN = (16, 64)
 for name, words in json.loads(sys.argv[1]):
     os.environ["STM_KERAS_TEST_CASE"] = name
     told = CliRunner().invoke(main, words)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stm_keras.backend import compiled, predict
+from stm_keras.backend import compiled, predict, rows_to_compute
 from stm_keras.data.preprocess import standardise_lines
 from stm_keras.errors import MismatchError, StmKerasError
 from stm_keras.inference.keras_parts import largest_values
@@ -160,8 +160,7 @@ def predict_outputs(
     every_line = isinstance(model.output, dict)
 
     def compute(prepared, usable):
-        # whole batches of one size and shape: the network is compiled once
-        count = max(-(-len(prepared) // batch_size), 1) * batch_size
+        count = rows_to_compute(len(prepared), batch_size)
         inputs = np.zeros(
             (count, frame or prepared.shape[1], prepared.shape[2]), np.float32
         )

@@ -5,6 +5,7 @@ import logging
 import keras
 import numpy as np
 
+from stm_keras.backend import rows_to_compute
 from stm_keras.data.dataset import read_images
 from stm_keras.data.preprocess import INPUTS, recorded_lines
 from stm_keras.inference.model_file import load_predictor, save_model
@@ -109,8 +110,8 @@ def describer(model):
     layers = keras.Model(model.inputs[0], model.get_layer(DESCRIBED).output)
 
     def describe(inputs):
-        # of one shape, so it is compiled once
-        filled = np.zeros((CHUNK, *inputs.shape[1:]), np.float32)
+        rows = rows_to_compute(len(inputs), CHUNK)
+        filled = np.zeros((rows, *inputs.shape[1:]), np.float32)
         filled[: len(inputs)] = inputs
         return np.asarray(layers.predict_on_batch(filled))[: len(inputs)]
 

@@ -13,7 +13,15 @@ from streaming import tiny_stream
 from stm_keras.inference.find_model import read_metadata
 from stm_keras.inference.model_file import save_model
 
+pytestmark = ONCE  # of each backend: tests/export
+
 CONVERTERS = {"tensorflow": "tf2onnx", "jax": "jax2onnx", "torch": "onnxscript"}
+
+
+@pytest.fixture(autouse=True)
+def few_scans(monkeypatch):
+    """Compare on some scans, not on 100."""
+    monkeypatch.setattr("stm_keras.export.common.NUM_SCANS", 4)
 
 
 @pytest.mark.smoke
@@ -30,7 +38,8 @@ def test_a_run_is_written_as_one_file_with_its_facts(trained_run, model_file, tm
     assert [path.name for path in output.parent.iterdir()] == [output.name]
 
 
-def test_text_tells_size_and_difference(model_file, tmp_path):
+def test_text_tells_size_and_difference(model_file, tmp_path, monkeypatch):
+    monkeypatch.undo()  # of `few_scans`
     result = stm("export", model_file, "-o", tmp_path / "copy.keras")
     assert result.exit_code == 0, result.stderr
     assert result.stdout.startswith(f"{tmp_path / 'copy.keras'}: 0.")
@@ -51,9 +60,8 @@ def test_an_existing_file_is_replaced_only_when_asked(model_file, tmp_path):
     assert read_metadata(output)["format"] == 1
 
 
-def test_the_name_chooses_onnx(model_file, tmp_path, monkeypatch):
+def test_the_name_chooses_onnx(model_file, tmp_path):
     pytest.importorskip("onnxruntime")
-    monkeypatch.setattr("stm_keras.export.common.NUM_SCANS", 2)
     predictor = tiny_stream()
     save_model(predictor.model, tmp_path / "stream.keras", predictor.metadata)
     output = tmp_path / "stream.onnx"
@@ -108,7 +116,6 @@ def test_a_pair_that_cannot_be_is_refused_before_keras_is_loaded(model_file, tmp
     assert list(tmp_path.iterdir()) == []
 
 
-@ONCE
 def test_variants_ask_for_scans_and_for_onnx(model_file, dataset_file, tmp_path):
     pytest.importorskip("onnx")
     given = ["export", model_file, "-o", tmp_path / "a.keras"]
@@ -120,7 +127,6 @@ def test_variants_ask_for_scans_and_for_onnx(model_file, dataset_file, tmp_path)
     check_error(stm(*given, "--data", tmp_path / "no.h5"), 3, "no.h5")
 
 
-@ONCE
 @pytest.mark.parametrize("variant", ["float16", "int8"])
 def test_a_variant_says_what_it_costs(variant, model_file, dataset_file, tmp_path):
     pytest.importorskip(CONVERTERS[os.environ["KERAS_BACKEND"]])
@@ -172,7 +178,6 @@ def results(trained_run, tmp_path):
     return tmp_path / "results.json", scores
 
 
-@ONCE
 def test_what_the_recipe_reached_goes_into_file_and_card(trained_run, results, tmp_path):
     file, scores = results
     output = tmp_path / "shipped.keras"
@@ -190,7 +195,6 @@ def test_what_the_recipe_reached_goes_into_file_and_card(trained_run, results, t
     assert "stm-keras benchmark configs/x.toml" in card
 
 
-@ONCE
 def test_the_evaluation_of_the_very_model_will_do(trained_run, tmp_path):
     output = tmp_path / "shipped.keras"
     scores = trained_run / "evaluation.json"
@@ -201,7 +205,6 @@ def test_the_evaluation_of_the_very_model_will_do(trained_run, tmp_path):
     assert "this very model on all complete" in output.with_suffix(".md").read_text()
 
 
-@ONCE
 def test_a_recipe_without_scores_is_not_shipped(trained_run, tmp_path):
     (tmp_path / "none.json").write_text("[]")
     (tmp_path / "bad.json").write_text("{")

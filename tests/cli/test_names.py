@@ -40,7 +40,8 @@ COMMANDS = """
 import json, sys
 from stm_keras.terminal import use_utf8
 use_utf8()
-import stm_keras.inference.evaluate
+import stm_keras.export.common, stm_keras.inference.evaluate
+stm_keras.export.common.NUM_SCANS = 4
 stm_keras.inference.evaluate.LINES_SEEN = (16, 64)
 from stm_keras.cli.main import main
 for command in json.load(open(sys.argv[1], encoding="utf-8")):

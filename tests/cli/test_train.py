@@ -97,6 +97,17 @@ def test_the_history_has_a_row_for_each_epoch(trained_run):
     assert all(np.isfinite([float(value) for value in row.values()]).all() for row in rows)
 
 
+@pytest.mark.smoke
+def test_predictions_are_those_that_scored_the_run(trained_run, dataset_file):
+    with np.load(trained_run / "predictions.npz") as saved:
+        indices, whole = saved["indices"], saved["probabilities"][-1]
+    result = stm("predict", trained_run, dataset_file, "--json")
+    assert result.exit_code == 0, result.stderr
+    records = [json.loads(line) for line in result.stdout.splitlines()]
+    told = np.array([list(records[i]["probabilities"].values()) for i in indices])
+    np.testing.assert_allclose(told, whole, atol=2e-6)
+
+
 def test_sessions_stay_in_one_part_without_being_asked(trained_run):
     split = json.loads((trained_run / "split.json").read_text())
     days = np.array(split["groups"])
@@ -119,6 +130,7 @@ def test_the_same_command_again_trains_nothing_and_says_the_scores(
     assert {path.name for path in after if after[path] != before.get(path)} <= {".lock"}
 
 
+@ONCE
 def test_a_run_that_is_over_ends_at_once_without_keras(trained_run, train_command):
     words = [str(word) for word in (*train_command, "-o", trained_run, "--json")]
     program = (
@@ -208,6 +220,7 @@ def test_of_two_in_a_new_folder_one_is_told_that_another_trains_here(
     assert not folder.exists()
 
 
+@ONCE
 def test_of_many_at_once_in_a_new_folder_all_but_one_are_refused(tmp_path):
     """Each makes the folder, and removes it when it fails: no two have it at a time."""
     code = """
@@ -345,6 +358,7 @@ def test_a_short_option_wins_over_a_setting_and_both_over_the_file(tmp_path, mon
     assert (config.seed, config.train.epochs, config.train.batch_size) == (3, 2, 9)
 
 
+@ONCE
 def test_a_bare_train_simulates_its_scans(tmp_path):
     small = ["--set", "simulate.count=48", "--epochs", 1, *TINY]
     result = stm("train", *small, "-o", tmp_path / "run", "--json")

@@ -8,7 +8,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
-from export_models import LINES, PIXELS, check_onnx, tiny_model
+from export_models import LINES, PIXELS, check_onnx, output_file
 from helpers import REPOSITORY, check_error, lattice_scans, stm
 
 from stm_keras import __version__, scan_verdicts
@@ -27,40 +27,7 @@ from stm_keras.inference.model_file import load_predictor
 
 BACKEND = keras.config.backend()
 HERE = [name for name, form in FORMATS.items() if BACKEND in form.needs]
-MODELS = {"vit": "state", "cnn_small": "state", "attention": "change state unknown"}
-
-
-@pytest.fixture(scope="module")
-def predictors():
-    """One tiny predictor of each kind of network."""
-    return {name: tiny_model(name) for name in MODELS}
-
-
-@pytest.fixture(autouse=True)
-def few_scans(monkeypatch):
-    """Compare on some scans, not on 100."""
-    monkeypatch.setattr(common, "NUM_SCANS", 6)
-
-
-@pytest.fixture(scope="module")
-def exported(predictors, tmp_path_factory):
-    """Return the file of a network in a format, and what was told of it; written once."""
-    kept = {}
-
-    def export(model, kind):
-        if (model, kind) not in kept:
-            path = file(tmp_path_factory.mktemp(model), kind)
-            kept[model, kind] = path, export_model(predictors[model], path, kind)
-        return kept[model, kind]
-
-    return export
-
-
-def file(folder, name):
-    """Return where a format is written."""
-    for package in FORMATS[name].needs[BACKEND]:
-        pytest.importorskip(package)
-    return folder / f"model{FORMATS[name].suffix}"
+HEADS = {"vit": "state", "cnn_small": "state", "attention": "change state unknown"}
 
 
 def facts_of(path, kind):
@@ -83,7 +50,7 @@ def facts_of(path, kind):
         return json.loads(archive.read("stm_keras.json"))
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", HEADS)
 @pytest.mark.parametrize("kind", HERE)
 def test_a_pair_gives_the_same_probabilities_and_carries_the_facts(
     kind, model, predictors, exported, tmp_path
@@ -93,7 +60,7 @@ def test_a_pair_gives_the_same_probabilities_and_carries_the_facts(
         with pytest.raises(
             MismatchError, match="judges whole scans. Use --format onnx-scan"
         ):
-            export_model(predictor, file(tmp_path, kind), kind)
+            export_model(predictor, output_file(tmp_path, kind), kind)
         return
     path, told = exported(model, kind)
     assert told["largest_difference"] < 1e-4
@@ -115,10 +82,10 @@ def test_a_pair_gives_the_same_probabilities_and_carries_the_facts(
     run = read(path)
     batch = min(3, FORMATS[kind].batch)
     out = run(np.zeros((batch, LINES, PIXELS), np.float32))
-    assert " ".join(sorted(common.probabilities(out))) == MODELS[model]
+    assert " ".join(sorted(common.probabilities(out))) == HEADS[model]
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", HEADS)
 def test_a_file_of_whole_scans_judges_like_its_network(
     model, predictors, exported, tmp_path
 ):

@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers import made_up_dataset
+from helpers import ONCE, made_up_dataset
 
 from stm_keras.errors import DatasetError, MismatchError
 from stm_keras.inference.evaluate import LINES_SEEN, predict_by_lines, score
 from stm_keras.inference.predictor import Predictor
+
+pytestmark = ONCE  # no backend changes what is tested here
 
 COUNT, LINES, PIXELS = 24, 12, 16
 

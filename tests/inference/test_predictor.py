@@ -1,5 +1,6 @@
 """Scans in, probabilities out, whatever the batch and the number of lines."""
 
+import keras
 import numpy as np
 import pytest
 from helpers import lattice_scans
@@ -43,6 +44,18 @@ def test_neither_batch_size_nor_chunk_changes_the_answer(tiny, scans, monkeypatc
     np.testing.assert_allclose(tiny.logits(scans, batch_size=3), whole, atol=1e-5)
     monkeypatch.setattr(subject, "CHUNK", 2)
     np.testing.assert_allclose(tiny.logits(scans), whole, atol=1e-5)
+
+
+def test_only_what_is_compiled_gets_whole_batches(tiny, scans, monkeypatch):
+    given, predict = [], subject.predict
+
+    def note(model, inputs, batch_size):
+        given.append(len(inputs))
+        return predict(model, inputs, batch_size)
+
+    monkeypatch.setattr(subject, "predict", note)
+    tiny.logits(scans, batch_size=3)
+    assert given == [7 if keras.config.backend() == "torch" else 9]
 
 
 def test_lines_that_are_not_seen_do_not_matter(tiny, scans):

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from export_models import check_onnx
-from helpers import check_error, lattice_scans, stm, write_dataset
+from helpers import ONCE, check_error, lattice_scans, stm, write_dataset
 from scan_files import sxm
 
 from stm_keras.errors import InputError
@@ -32,6 +32,7 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@ONCE
 def test_the_default_comes_first_with_its_files_and_card(folder):
     first, second = shipped_models()
     assert (first.name, second.name) == ("h_si100", "a_small")
@@ -40,6 +41,7 @@ def test_the_default_comes_first_with_its_files_and_card(folder):
     assert second.card is None
 
 
+@ONCE
 def test_a_model_is_found_by_its_name(folder):
     assert shipped_path() == folder / "h_si100.keras"
     assert find_model("a_small") == (folder / "a_small.keras", None)
@@ -49,6 +51,7 @@ def test_a_model_is_found_by_its_name(folder):
         find_model("h_si111")
 
 
+@ONCE
 def test_the_command_lists_them(folder):
     result = stm("models", "--json")
     assert result.exit_code == 0, result.stderr
@@ -60,6 +63,7 @@ def test_the_command_lists_them(folder):
     assert "P2: AUROC 0.9" in text
 
 
+@ONCE
 def test_predict_without_a_model_takes_the_default(folder, tmp_path):
     (folder / "h_si100.onnx").unlink()
     scans = write_dataset(tmp_path / "scans.h5", count=8, sessions=0)
@@ -94,12 +98,14 @@ def test_a_backend_asks_for_keras_and_an_onnx_file_has_none(tmp_path):
     check_error(result, 2, "runs without Keras")
 
 
+@ONCE
 def test_shipped_onnx_files_keep_the_standard():
     pytest.importorskip("onnx")
     for model in shipped_models():
         check_onnx(next(path for path in model.files if path.suffix == ".onnx"))
 
 
+@ONCE
 @pytest.mark.smoke
 def test_the_shipped_models_are_whole():
     for model in shipped_models():

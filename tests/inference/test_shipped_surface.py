@@ -11,6 +11,8 @@ from stm_keras.inference.find_model import shipped_models
 from stm_keras.reports.benchmark import surfaces
 from stm_keras.reports.page import render
 
+pytestmark = ONCE  # no backend changes what is tested here
+
 MODELS = {model.name: model for model in shipped_models()}
 TAUGHT = ("h_si100", "h_si100_small")
 
@@ -86,7 +88,6 @@ def test_the_surface_page_says_what_the_file_says():
     assert "docs/surface.md" in readme[:1500]
 
 
-@ONCE
 @pytest.mark.skipif(not (SHARED / "others.h5").exists(), reason="others.h5 is not here")
 def test_real_scans_are_called_unknown_after_the_threshold_of_the_file():
     pytest.importorskip("onnxruntime")

@@ -55,11 +55,13 @@ def test_every_model_is_counted_and_has_a_config():
     )
 
 
+@ONCE
 def test_the_predecessor_is_the_vit_config():
     config = load_config("configs/vit.toml").model
     assert build_model(config, num_classes=4).count_params() == 4_806_404
 
 
+@ONCE
 def test_the_small_vit_has_a_fifth_of_its_weights():
     config = load_config("configs/vit_small.toml").model
     assert build_model(config, num_classes=4).count_params() == 934_724

@@ -65,13 +65,18 @@ def written(tmp_path_factory):
     return whole(tmp_path_factory.mktemp("report") / "report.html")
 
 
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
+    """Text of a whole report, with odd names of classes."""
+    return whole(tmp_path_factory.mktemp("odd") / "report.html", ODD)[1]
+
+
 def parse(text):
     return ElementTree.fromstring(text.removeprefix("<!DOCTYPE html>"))
 
 
-def test_the_page_is_well_formed_and_escaped(tmp_path):
-    _, text = whole(tmp_path / "report.html", ODD)
-    page = parse(text)
+def test_the_page_is_well_formed_and_escaped(odd):
+    page = parse(odd)
     shown = "".join(page.itertext())
     assert page.find("head/title").text == "A <model> & its scores"
     for part in (ODD[0], ODD[1], r"x\x00y", FACTS["model"], FACTS["command"], "scan<"):
@@ -162,30 +167,29 @@ def test_undefined_scores_make_a_page(tmp_path):
     assert "gitunknown" in shown
 
 
-def test_the_paper_is_beside_its_own_classes_only(tmp_path, written):
+def test_the_paper_is_beside_its_own_classes_only(odd, written):
     assert "2020 LRCN: 0.960" in written[1]
     assert "Mach. Learn." in written[1]
-    _, text = write(tmp_path / "report.html", ODD)
-    assert "LRCN" not in text
-    assert "Mach. Learn." not in text
+    assert "LRCN" not in odd
+    assert "Mach. Learn." not in odd
 
 
 @pytest.mark.parametrize(
     "told", [{"data": "simulated, seed 1"}, {"source": "simulated, seed 1"}]
 )
-def test_scores_of_simulated_scans_are_not_beside_the_papers(tmp_path, told):
-    scores, _ = write(tmp_path / "first.html")
-    scores |= {"data": "scans.h5", **told}
-    write_report(tmp_path / "second.html", title="t", scores=scores, facts=FACTS)
-    text = (tmp_path / "second.html").read_text(encoding="utf-8")
+def test_scores_of_simulated_scans_are_not_beside_the_papers(tmp_path, told, written):
+    scores, path = {**written[0], "data": "scans.h5", **told}, tmp_path / "report.html"
+    write_report(path, title="t", scores=scores, facts=FACTS)
+    text = path.read_text(encoding="utf-8")
     assert "LRCN" not in text
     assert "Mach. Learn." not in text
 
 
 def test_an_existing_report_is_kept(tmp_path):
     path = tmp_path / "report.html"
-    write(path)
+    path.write_text("mine")
     with pytest.raises(OutputError, match="exists already. Add --overwrite"):
         write(path)
+    assert path.read_text() == "mine"
     write(path, overwrite=True)
     assert [p.name for p in tmp_path.iterdir()] == ["report.html"]

@@ -2,7 +2,10 @@
 
 import socket
 
+from helpers import ONCE
 from slurm_cluster import free_ports
+
+pytestmark = ONCE
 
 
 def test_ports_that_somebody_has_are_left_alone():

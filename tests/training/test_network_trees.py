@@ -18,13 +18,15 @@ from stm_keras.training.train import train
 pytestmark = ONCE  # what a backend computes of trees: tests/layers and tests/models
 
 SIZES = ["width=2", "units=8", "spectra=4", "lattice=4"]
-SETTINGS = [f"model.{size}" for size in SIZES] + ["train.epochs=1", "augment.cut=0"]
+SETTINGS = [f"model.{size}" for size in SIZES]
+SETTINGS += ["train.epochs=1", "train.batch_size=8", "train.learning_rate=0.01"]
+SETTINGS += ["augment.cut=0"]
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "scans.h5"
-    save_dataset(made_up_dataset(144, sessions=12), path)
+    save_dataset(made_up_dataset(48), path)
     return path
 
 
@@ -77,7 +79,7 @@ def test_trees_are_fitted_once_and_calibrated(runs, data):
 
 def test_trees_answer_beside_the_network(runs):
     (_, predictor, _), _ = runs
-    scans = np.asarray(made_up_dataset(144, sessions=12).images[:16])
+    scans = np.asarray(made_up_dataset(48).images[:16])
     both = predictor.outputs(scans)["state"]
     layer = predictor.model.get_layer("trees")
     kept = {name: np.asarray(getattr(layer, name)) for name in ("leaves", "start")}
@@ -108,7 +110,7 @@ def test_scans_teach_from_later_lines_and_from_their_end_too(monkeypatch):
 def test_too_few_scans_get_no_trees(runs, monkeypatch):
     (boosted, _, _), (run, _, _) = runs
     monkeypatch.setattr(subject, "FEWEST_SCANS", 1000)
-    dataset = made_up_dataset(144, sessions=12)
+    dataset = made_up_dataset(48)
     config = boosted.config()
     before = run.file("best.keras").read_bytes()
     split = split_once(run, config, dataset)
@@ -131,7 +133,7 @@ def test_trees_may_learn_from_votes_where_the_network_learns_classes(
     runs, monkeypatch, share, voted, of_votes
 ):
     (boosted, _, _), (run, _, _) = runs
-    dataset = made_up_dataset(144, sessions=12)
+    dataset = made_up_dataset(48)
     rng = np.random.default_rng(0)
     dataset.votes[:, :4] += rng.integers(0, 2, (len(dataset), 4))
     if not voted:
@@ -147,7 +149,7 @@ def test_trees_may_learn_from_votes_where_the_network_learns_classes(
     config = boosted.config()
     settings = config.data.model_copy(update={"soft_labels_trees": share})
     config = config.model_copy(update={"data": settings})
-    split = split_once(boosted, config, made_up_dataset(144, sessions=12))
+    split = split_once(boosted, config, made_up_dataset(48))
     with pytest.raises(Found), logged() as said:
         add_trees(config, run, dataset, split)
     assert any("no votes" in text for text in said) != voted

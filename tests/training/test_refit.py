@@ -28,14 +28,14 @@ SETTINGS = [
     "model.name=sequential",
     *(f"model.{size}" for size in SIZES),
     *("train.epochs=1", "train.keep=last", "train.refit=true", "augment.cut=0"),
-    "train.calibration_folds=2",
+    *("train.calibration_folds=2", "train.batch_size=8", "train.learning_rate=0.01"),
 ]
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "scans.h5"
-    save_dataset(made_up_dataset(144, sessions=12), path)
+    save_dataset(made_up_dataset(48), path)
     return path
 
 

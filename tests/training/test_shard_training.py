@@ -26,6 +26,8 @@ from stm_keras.training.run_data import split_once, split_run_data
 from stm_keras.training.targets import TrainingSet, make_training_set
 from stm_keras.training.train import train
 
+pytestmark = ONCE  # no backend changes what is tested here
+
 SMALL = [
     *("model.width=4", "train.batch_size=8", "train.epochs=5", "train.warmup_epochs=1"),
     *("train.steps_per_epoch=3", "augment.rotate=0.5", "seed=1"),
@@ -211,7 +213,6 @@ def calm(tmp_path_factory, folder):
     return path
 
 
-@ONCE
 def test_a_run_on_shards_is_that_on_one_file(tmp_path, calm):
     save_dataset(made_up_dataset(96), tmp_path / "scans.h5")
     train(*run_of(tmp_path / "one", tmp_path / "scans.h5"))
@@ -219,7 +220,6 @@ def test_a_run_on_shards_is_that_on_one_file(tmp_path, calm):
     assert len(history(calm)) == 5
 
 
-@ONCE
 def test_a_run_judges_the_scans_of_its_shards(calm, folder, monkeypatch):
     monkeypatch.setattr("stm_keras.inference.evaluate.LINES_SEEN", FEW_LINES)
     result = stm("evaluate", calm, "--data", folder, "--json")
@@ -227,7 +227,6 @@ def test_a_run_judges_the_scans_of_its_shards(calm, folder, monkeypatch):
     assert json.loads(result.stdout)["split"] == "test"
 
 
-@ONCE
 def test_a_run_killed_within_a_pass_gives_the_same_history(
     tmp_path, folder, calm, monkeypatch
 ):

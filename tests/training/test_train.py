@@ -123,8 +123,8 @@ def test_a_run_is_repeatable_whatever_else_keras_was_told(tmp_path, scans):
 
 KILLED = """
 import os, sys
-from stm_keras.backend import use_backend
-use_backend()
+from stm_keras.backend import import_keras
+import_keras()
 from stm_keras.config import load_config
 from stm_keras.runs import Run
 from stm_keras.training import callbacks, train

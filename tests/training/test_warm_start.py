@@ -45,6 +45,7 @@ def test_a_run_begins_with_the_weights_of_another_model(trained):
         np.testing.assert_array_equal(one, other)
 
 
+@ONCE
 def test_other_classes_get_a_head_of_their_own(trained):
     old, path = trained
     new = sequential(3, **TINY)
@@ -54,6 +55,7 @@ def test_other_classes_get_a_head_of_their_own(trained):
     np.testing.assert_array_equal(weights_of(new, "conv_1"), weights_of(old, "conv_1"))
 
 
+@ONCE
 def test_a_model_of_another_kind_is_no_beginning(trained):
     new = vit(3, 16, layers=1, heads=2, dim=8, mlp_dim=8)
     with pytest.raises(MismatchError, match="no layer fits"):
@@ -84,6 +86,7 @@ def test_frozen_layers_do_not_learn(frozen, still):
         assert np.array_equal(weights_of(model, name), old) == (name in still), name
 
 
+@ONCE
 def test_lower_layers_learn_less():
     model = sequential(3, **TINY)
     factors = learning_rate_factors(model, TrainConfig(layer_decay=0.5))
@@ -121,6 +124,7 @@ def test_the_optimizer_heeds_the_factors():
         assert moved == pytest.approx(0.1 * factors[variable.path], rel=1e-3)
 
 
+@ONCE
 def test_batches_are_as_the_config_says():
     dataset = made_up_dataset()
     split = split_dataset(dataset, "p2", seed=0, fold=0, num_folds=3)
@@ -147,6 +151,7 @@ def test_batches_are_as_the_config_says():
     assert len(batches.scans) == 9
 
 
+@ONCE
 def test_a_model_of_whole_scans_cannot_learn_what_is_unknown():
     dataset = made_up_dataset()
     split = split_dataset(dataset, "p2", seed=0, fold=0, num_folds=3)
