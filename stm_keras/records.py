@@ -255,6 +255,7 @@ class Splices(Record):
     """How soon a new tip is named, see `live/splices.py`."""
 
     splices: Count
+    folds: list[Count]
     called: Share
     named: Share
     named_by_scan: Share

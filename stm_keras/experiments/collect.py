@@ -191,8 +191,12 @@ def pool_splices(runs, dataset, seed=0, progress=None):
             splices,
             progress and progress(f"{fold.key}: splices"),
         )
-        parts.setdefault((fold.group, fold.protocol), []).append(told)
-    return {key: summarise(group, seed) for key, group in parts.items()}
+        parts.setdefault((fold.group, fold.protocol), []).append((fold.fold, told))
+    return {
+        key: {"folds": [fold for fold, _ in group]}
+        | summarise([told for _, told in group], seed)
+        for key, group in parts.items()
+    }
 
 
 def _mean_trust(runs):

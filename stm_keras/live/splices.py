@@ -161,8 +161,8 @@ def summarise(parts: list[dict], seed: int = 0) -> dict:
         resampled sessions, `[share, low, high]`: `called`, and `named` and `named_by_scan`, the
         new tip was named within `WITHIN` lines; `at`, a dict of lines since the change to
         the shares `[tip of now, whole scan]` that name the new tip with just that line, `end`
-        with the last; `median_lines` until it was named first, where it was named at all;
-        `changes` and `disturbed`, shares of the calm scans.
+        with the last, `any` with any of them; `median_lines` until it was named first, where
+        it was named at all; `changes` and `disturbed`, shares of the calm scans.
     """
     told = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     named, by_scan = told["named"], told["by_scan"]
@@ -177,7 +177,8 @@ def summarise(parts: list[dict], seed: int = 0) -> dict:
         "at": {
             name: [float(named[:, line].mean()), float(by_scan[:, line].mean())]
             for name, line in ends.items()
-        },
+        }
+        | {"any": [float(each.any(1).mean()) for each in (named, by_scan)]},
         "median_lines": float(np.median(first)) if len(first) else None,
         "calm": len(told["disturbed"]),
         "changes": float(told["changes"].mean()),

@@ -93,12 +93,14 @@ def _splices(row):
         for name in ("called", "named", "named_by_scan")
         for value, low, high in [told[name]]
     }
+    names = {"end": "the last", "any": "at any line"}
     cells = [
-        ["the last" if lines == "end" else lines, *(f"{100 * each:.0f} %" for each in both)]
+        [names.get(lines, lines), *(f"{100 * each:.0f} %" for each in both)]
         for lines, both in told["at"].items()
     ]
+    only = [f"{row['config']}:{row['protocol']}:{fold}" for fold in told["folds"]]
     table = ["lines since the change", "tip of now", "whole scan"], cells
-    return {**told, **shares, "config": row["config"], "table": table}
+    return {**told, **shares, "config": row["config"], "only": only, "table": table}
 
 
 def _variants(rows):

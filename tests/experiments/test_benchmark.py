@@ -12,10 +12,10 @@ from stm_keras.data.load import load_dataset, save_dataset
 from stm_keras.data.split import split_dataset
 from stm_keras.errors import InputError, StmKerasError, UsageError
 from stm_keras.experiments import queue
-from stm_keras.experiments.collect import pool_folds
+from stm_keras.experiments.collect import pool_folds, pool_splices
 from stm_keras.experiments.plan import benchmark_runs, read_variant
 from stm_keras.experiments.queue import run_missing
-from stm_keras.reports.benchmark import results_page
+from stm_keras.reports.benchmark import merge_rows, results_page
 from stm_keras.runs import Run
 from stm_keras.training.report import save_predictions
 
@@ -248,6 +248,45 @@ def test_variants_are_compared_with_their_config_fold_by_fold(data, tmp_path, mo
     )
     run_missing(folds)
     assert called[0][-4:] == ["--set", "seed=4", "--set", "train.epochs=2"]
+
+
+def test_splices_are_measured_on_the_test_scans_of_each_fold_and_kept(
+    data, tmp_path, monkeypatch
+):
+    folds = benchmark_runs(CONFIGS[:1], ["p2"], data[1], tmp_path, 3)
+    for fold in folds[:2]:
+        finish(fold, data[1], right=0.6)
+    drawn = []
+
+    def splice(dataset, indices, seed):
+        drawn.append((sorted(indices), seed))
+
+    flags = {"named": np.eye(5, 40, dtype=bool), "by_scan": np.zeros((5, 40), bool)}
+    flags |= {"called": np.ones(5, bool), "sessions": np.array(list("aabbb"))}
+    flags |= {"changes": np.zeros(4, bool), "disturbed": np.arange(4) == 1}
+    monkeypatch.setattr("stm_keras.live.splices.splice_scans", splice)
+    monkeypatch.setattr("stm_keras.live.splices.judge_splices", lambda *_: flags)
+    monkeypatch.setattr("stm_keras.inference.model_file.load_predictor", lambda path: None)
+    told = pool_splices(folds, data[1])["small", "p2"]
+    for fold, (indices, seed) in zip(folds[:2], drawn, strict=True):
+        split = split_dataset(data[1], "p2", fold=fold.fold, num_folds=3)
+        assert indices == sorted(split.parts["test"])
+        assert seed == fold.fold
+    assert told["folds"] == [0, 1]
+    assert told["splices"] == 10
+    assert told["named"][0] == 1
+    assert told["at"]["4"] == [0.2, 0.0]
+    assert told["disturbed"] == 0.25
+
+    (before,) = pool_folds(folds, data[1])
+    (row,) = merge_rows([before], [{**before, "folds_done": 1, "splices": told}])
+    assert (row["folds_done"], row["splices"]) == (2, told)  # of fewer folds, and kept
+    (row,) = merge_rows([row], [before])
+    assert row["splices"] == told
+    page = results_page([row], "waves.h5")
+    assert "named within 10 lines in 100 % [100, 100]" in page
+    assert "--splices --only small:p2:0 --only small:p2:1" in page
+    assert "| 4 | 20 % | 0 % |" in page
 
 
 # The same through the command line
