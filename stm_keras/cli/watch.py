@@ -95,11 +95,12 @@ class Ports(click.ParamType):
 @click.option("--report", type=options.PATH, help="With --replay-log: HTML page to write.")
 @options.overwrite
 def watch(source, replay_log, report, overwrite, as_json, **chosen):
-    """Judge the tip while the scan runs: a verdict after every line.
+    """Judge the tip while the scan runs.
 
-    SOURCE is a Nanonis controller (nanonis://HOST), a folder into which scans are saved, a scan
-    file or dataset that is played as if it were recorded now, "simulated" for a microscope that
-    is none, push://127.0.0.1:PORT for lines from any program, or - for its standard input.
+    There is a verdict after every line, on the scan and on the tip of now. SOURCE is a Nanonis
+    controller (nanonis://HOST), a folder into which scans are saved, a scan file or dataset
+    that is played as if it were recorded now, "simulated" for a microscope that is none,
+    push://127.0.0.1:PORT for lines from any program, or - for its standard input.
 
     Nothing is ever written to the microscope. An alarm is raised where the probability of a
     bad class reaches --alarm-at on --alarm-lines lines in a row, and cleared below
