@@ -125,6 +125,8 @@ def sniff(path: Path) -> str:
     """
     if path.is_dir():
         return "shards" if is_sharded(path) else "folder"
+    if not path.exists():
+        raise InputError(f"{path}: does not exist. Look at the path.")
     with ordinary_file(path, "a file or a folder").open("rb") as stream:
         head = stream.read(4096)
     if not head:

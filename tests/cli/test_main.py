@@ -113,7 +113,7 @@ def test_missing_file_is_one_line_and_exit_code_3_in_a_real_process(tmp_path):
     done = stm_process("info", tmp_path / "nothing.h5")
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
-    check_error(done, 3, "nothing.h5: does not exist. Give a file or a folder.")
+    check_error(done, 3, "nothing.h5: does not exist. Look at the path.")
 
 
 def test_a_pipe_that_closes_early_is_no_error():
