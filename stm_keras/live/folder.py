@@ -55,7 +55,7 @@ class _Waiting:
     """A version that was not read yet.
 
     Args:
-        since: float. When it was first listed so.
+        since: float. When it was first listed so, by the timer.
         quiet: bool. It was there when the watching began.
         looks: int. How often it was listed so again.
         tries: int. How often it was tried to be read, the next time at `due`.
@@ -80,7 +80,8 @@ class FolderSource:
         poll: float. Seconds between two looks, at least.
         seen: iterable of (path, size, mtime): files that were judged before, which are not
             judged again.
-        clock: callable that returns the time, in s since 1970.
+        clock: callable that returns the time, in s since 1970: it says what is of today.
+        timer: callable that returns seconds and never jumps, as clocks do.
     """
 
     def __init__(
@@ -90,10 +91,11 @@ class FolderSource:
         poll: float = 1.0,
         seen: Iterable[tuple[str | Path, int, float]] = (),
         clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.monotonic,
     ):
         self.name = str(path)
         self._folder, self._channel, self._poll = Path(path), channel, poll
-        self._clock = clock
+        self._clock, self._timer = clock, timer
         self._seen: dict[tuple[int, float], set[str]] = {}
         for each, size, mtime in seen:
             self._seen.setdefault((size, round(mtime, 3)), set()).add(_key(each))
@@ -124,18 +126,18 @@ class FolderSource:
 
     def _watch(self, closed):
         while not closed.is_set():
-            began = self._clock()
+            began = self._timer()
             yield from self.look()
-            ended = self._clock()
+            ended = self._timer()
             due = ended + max(self._poll, REST * (ended - began))
             # new files before those that wait since long
-            while self._clock() < due and (path := self.newest()) and not closed.is_set():
+            while self._timer() < due and (path := self.newest()) and not closed.is_set():
                 yield from self.judge(path)
-            closed.wait(max(due - self._clock(), 0))
+            closed.wait(max(due - self._timer(), 0))
 
     def look(self) -> Iterator[Event]:
         """List the folder, note what changed, and tell whether it is there."""
-        now = self._clock()
+        now = self._timer()
         try:
             listed = dict(_files(self._folder))
         except OSError as error:
@@ -148,7 +150,7 @@ class FolderSource:
         if self._lost:
             self._lost = False
             yield Found(f"{self._folder} can be listed again.")
-        old = 0 if self._looked else self._leave_old(listed, now)
+        old = 0 if self._looked else self._leave_old(listed)
         for path in self._waiting.keys() - listed.keys():
             del self._waiting[path]
         for path, version in listed.items():
@@ -161,9 +163,9 @@ class FolderSource:
                 f"{self._folder}`."
             )
 
-    def _leave_old(self, listed, now):
+    def _leave_old(self, listed):
         """Pass over files from before today, and those that were judged; count the former."""
-        today = datetime.combine(datetime.fromtimestamp(now), datetime.min.time())
+        today = datetime.combine(datetime.fromtimestamp(self._clock()), datetime.min.time())
         old = 0
         for path, version in listed.items():
             names = self._seen.get((version.size, round(version.mtime, 3)))
@@ -185,7 +187,7 @@ class FolderSource:
 
     def newest(self) -> str | None:
         """Return the newest file that is to be read now, or None."""
-        now = self._clock()
+        now = self._timer()
         ready = (
             (each.version.mtime, path)
             for path, each in self._waiting.items()
@@ -195,7 +197,7 @@ class FolderSource:
 
     def judge(self, path: str) -> Iterator[Event]:
         """Read a file; yield its scans and `FileSeen`, or nothing if it is not ready yet."""
-        waiting, now = self._waiting[path], self._clock()
+        waiting, now = self._waiting[path], self._timer()
         version, refused = waiting.version, now - waiting.since >= REFUSED
         waiting.tries += 1
         waiting.due = now + min(2**waiting.tries, 10, max(waiting.since + REFUSED - now, 1))

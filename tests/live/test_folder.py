@@ -41,8 +41,10 @@ class Watched:
     """A source whose clock stands still between two looks."""
 
     def __init__(self, path, **options):
-        self.now = NOON
-        self.source = FolderSource(path, clock=lambda: self.now, **options)
+        self.now, self.ahead = NOON, 0.0  # s by which the clock of the computer is wrong
+        self.source = FolderSource(
+            path, clock=lambda: self.now + self.ahead, timer=lambda: self.now, **options
+        )
 
     def look(self, times=1, seconds=1.0):
         """Look so many times, read what is ready, and return the events."""
@@ -99,6 +101,19 @@ def test_a_file_is_read_at_the_second_look_at_which_it_stands_still(watched, tmp
     assert events[0].finished
     assert not events[0].quiet
     assert watched.look(50) == []
+
+
+def test_a_clock_that_jumps_delays_nothing(watched, tmp_path):
+    save(tmp_path / "new.sxm")
+    assert watched.look(2) == []
+    watched.ahead = -DAY
+    assert names(watched.look()) == ["new.sxm"]
+    save(tmp_path / "cut.sxm", scan()[:700])
+    watched.look(3)
+    watched.ahead = DAY
+    assert watched.look() == []  # as it has not stood still for so long
+    watched.ahead = -DAY
+    assert names(watched.look(31)) == ["cut.sxm"]
 
 
 @pytest.mark.parametrize("slow", ["down", "up"])
