@@ -26,6 +26,8 @@ MOST_WAITING = (
     1024  # events for the main thread; then nothing is grabbed until it took some
 )
 AGAIN = 30.0  # s after which a release is asked again for the line events that it refused
+EARLY = 0.05  # s: an answer that took no longer was not waited for
+REST = 0.5  # s after one that says nothing new, as when no scan is on
 GRABS, WAITS = 0, 1  # the two connections
 URL = re.compile(
     r"nanonis://(?:\[(?P<v6>[^\[\]/]+)\]|(?P<name>[^\[\]/:]+))(?::(?P<port>\d+))?/?"
@@ -192,9 +194,14 @@ class NanonisSource:
         self._keep(WAITS, attach, self._hear)
 
     def _hear(self, client):
-        """Wait for one line after the other."""
+        """Wait for one line after the other.
+
+        Where no scan is on, some controllers may answer at once: they are not asked in a tight
+        loop, which is known to hang them.
+        """
+        last = None
         while not self._stop.is_set():
-            patience = self._follower.patience
+            patience, asked = self._follower.patience, time.monotonic()
             try:
                 timed_out, number, movement, passed = client.ask(
                     "Scan.WaitEndOfLine", round(patience * 1000), wait=patience
@@ -203,10 +210,14 @@ class NanonisSource:
                 self._heard.tell(mute=True)
                 self._stop.wait(AGAIN)
                 continue
+            bell = number, movement, passed
             if timed_out:
                 self._heard.tell(quiet=True, mute=False)
             else:
-                self._heard.tell((number, movement, passed, time.time()), mute=False)
+                self._heard.tell((*bell, time.time()), mute=False)
+            if (timed_out or bell == last) and time.monotonic() - asked < EARLY:
+                self._stop.wait(REST)
+            last = bell
 
     def _keep(self, which, attach, work):
         """Connect, work, and connect again for ever when the connection is lost."""

@@ -49,6 +49,7 @@ class Moods:
     rest: str = "nan"  # rows not reached: "nan", "zero", "stale"
     from_above: bool = False  # lines are counted, in scans up too
     last_bell: bool = True
+    at_once: int | None = None  # what a wait says, 1 timed out, where no scan is on
     continuous: int = 0
     feedback: int = 1
     signals: list = field(default_factory=lambda: list(SIGNALS))
@@ -235,6 +236,8 @@ class Controller:
             raise Refuse("Scan.WaitEndOfLine is not known")
         end = time.monotonic() + milliseconds / 1000
         with self.changed:
+            if self.moods.at_once is not None and not self.running:
+                return struct.pack(">IiHi", self.moods.at_once, *self.bells[-1])
             heard = self.rung
             self.waiting += 1
             while self.rung == heard and not self.closed.is_set():

@@ -343,3 +343,19 @@ def test_ticks_come_when_nothing_happens():
             if len(times) == 4:
                 source.close()
     assert max(np.diff(times)) < 1.0
+
+
+@pytest.mark.parametrize("timed_out", [0, 1])
+def test_a_wait_that_is_answered_at_once_is_not_repeated_in_a_tight_loop(
+    monkeypatch, timed_out
+):
+    hurry(monkeypatch)
+    monkeypatch.setattr(nanonis, "REST", 0.1)
+    with Controller(at_once=timed_out) as controller, watching(controller) as watched:
+        controller.wait(lambda: controller.names().count("Scan.WaitEndOfLine") >= 5)
+        waits = [each.at for each in controller.log if each.name == "Scan.WaitEndOfLine"]
+        assert np.diff(waits)[1:].min() > 0.09  # the first tells something, perhaps
+        controller.start(scan(1))
+        controller.step(12)
+        watched.until_ended()
+        check_lines(watched.lines(), scan(1))
