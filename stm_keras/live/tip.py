@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from stm_keras.data.preprocess import has_signal
 from stm_keras.inference.predictor import Predictor
 from stm_keras.inference.stream import LineStream
 from stm_keras.inference.verdict import Verdict, final_verdict
@@ -149,10 +150,11 @@ class TipStream:
 def whole_line(heights: Any) -> np.ndarray:
     """Return a line without gaps, from its median, in float64: all 0 where it was lost.
 
-    Gaps are bridged as they are in files (`scan.bridge_gaps`). Without its level the line may
-    become float32 anywhere: of 5 micrometres that number keeps no picometres.
+    Gaps are bridged and lost lines told as they are in files (`scan.bridge_gaps`,
+    `has_signal`), before the level is taken off, which leaves rounding of its own. Without its
+    level the line may become float32 anywhere: of 5 micrometres that number keeps no picometres.
     """
     (line,) = bridge_gaps(np.asarray(heights, np.float64)[None])
-    if not np.isfinite(line).all():
+    if not (np.isfinite(line).all() and has_signal(line)):
         return np.zeros_like(line)
     return line - np.median(line)

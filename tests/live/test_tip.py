@@ -120,8 +120,18 @@ def test_neither_unit_nor_level_matter(model, splice):
 
 
 def test_a_line_keeps_its_picometres_without_its_level():
-    line = whole_line(5e-6 + np.arange(8) * 1e-13)
-    np.testing.assert_allclose(np.diff(line.astype(np.float32)), 1e-13, rtol=1e-2)
+    wave = 1e-13 * np.sin(np.arange(8))
+    line = whole_line(5e-6 + wave).astype(np.float32)
+    np.testing.assert_allclose(np.diff(line), np.diff(wave), atol=1e-15)
+
+
+def test_a_line_of_even_steps_is_lost_as_in_the_file(model, splice):
+    scan = splice * 1e-12 + 1.3e-7
+    scan[30:33] = 1.3e-7 + np.arange(128) * 2 // 3 * 4e-13
+    told = judge(model, scan)
+    assert [each.lost for each in told[29:34]] == [False, True, True, True, False]
+    shares = list(verdict_of(model, scan)["probabilities"].values())
+    np.testing.assert_allclose(told[-1].scan.probabilities, shares, atol=1e-5)
 
 
 def test_gaps_of_less_than_half_a_line_are_bridged_and_others_lose_it(model, splice):
