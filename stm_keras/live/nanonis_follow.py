@@ -130,8 +130,8 @@ class Follower:
             ]
         if self.over and due:  # what the frame still has of the scan before
             return int(self.rows[0].done >= self._lines())
-        if 0 in due and (self.wish[0] or complete[0] == self._lines()):
-            return 0  # the end first, before another scan overwrites it
+        if 0 in due and (self.wish[0] or complete[0] >= self._lines() - 1):
+            return 0  # the end first, before it is overwritten; its bell may not ring
         return min(due, key=lambda way: self.grabber.grabbed[way], default=None)
 
     def _next_grab(self, way):

@@ -77,6 +77,19 @@ def test_a_grab_that_would_miss_the_end_of_a_frame_waits_for_it():
     assert pause(10) == pytest.approx(0, abs=0.03)
 
 
+@pytest.mark.parametrize(("number", "way"), [(8, 1), (9, 0), (10, 0)])
+def test_forward_lines_are_grabbed_first_at_an_end_whose_bell_may_not_ring(number, way):
+    follower = Follower(Heard(), print, every=0.5, wanted=None)
+    follower.on, follower.told, follower.shape = True, True, (10, 4)
+    channels = ((30, "Z (m)"),)
+    follower.grabber.recorded = Recorded(channels, 10, 0.1, Frame(), continuous=True)
+    follower.grabber.candidates.extend(channels)
+    follower.grabber.grabbed = [2.0, 1.0]
+    for each in (number - 1, number):
+        follower._hear((each, 0, 1, 0.0))
+    assert follower._due() == way
+
+
 def test_the_end_of_a_scan_is_taken_from_the_frame_of_the_next(monkeypatch):
     hurry(monkeypatch)
     first, second = scan(1, 12), scan(2, 12)
