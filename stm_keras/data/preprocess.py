@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 QUANTUM = 0.35  # of the step of its numbers: rounding a slope leaves less (1 / sqrt(12))
+SPREAD = 16  # of the precision of numbers: rounding a slope leaves steps that differ by 2
 CHUNK = 256  # scans looked at at a time
 FEW = 17  # pixels in which a line with a signal mostly has a smaller step
 
@@ -156,12 +157,17 @@ def _in_steps(scaled, deviation, precision):
     """Tell which lines deviate from a slope by no more than rounding leaves.
 
     Steps from pixel to pixel are whole multiples of it, and so is what they differ by: on a
-    steep slope each of them is large.
+    steep slope each of them is large. Far from 0 all differ by the rounding of the numbers
+    themselves; then it is their spread that tells a signal from a slope.
     """
     steps = np.diff(scaled, axis=-1, append=scaled[..., -1:])  # a step of 0 among them
-    gaps = np.diff(np.sort(steps, axis=-1), axis=-1)
-    small = (gaps > 4 * precision) & (gaps * QUANTUM < deviation)
-    return ~small.any(-1, keepdims=True)
+    ordered = np.sort(steps, axis=-1)
+    gaps = np.diff(ordered, axis=-1)
+    apart = gaps > 4 * precision
+    small = (apart & (gaps * QUANTUM < deviation)).any(-1, keepdims=True)
+    spread = ordered[..., -1:] - ordered[..., :1]
+    small |= ~apart.any(-1, keepdims=True) & (spread > SPREAD * precision)
+    return ~small
 
 
 def standardise_lines(heights: ArrayLike) -> np.ndarray:

@@ -140,6 +140,14 @@ def test_a_step_of_two_values_is_no_signal_and_more_values_are():
     assert has_signal(step + (COLUMN % 3).astype("u1")).all()
 
 
+def test_float32_heights_far_from_zero_keep_their_signal_and_a_slope_there_has_none():
+    slope = 5e-6 + COLUMN * np.linspace(1e-12, 1e-10, 40)[:, None]  # 5 micrometres
+    wave = 2e-11 * np.sin(COLUMN * 0.5)
+    for number in (np.float32, np.float64):  # as measured, and as readers give it
+        assert not has_signal(slope.astype(np.float32).astype(number)).any()
+        assert has_signal((slope + wave).astype(np.float32).astype(number)).all()
+
+
 def test_lines_with_a_signal_are_packed_and_what_is_said_of_them_unpacked():
     scans = np.random.default_rng(0).normal(size=(3, 6, 16))
     scans[1, [0, 3]] = 5
