@@ -22,7 +22,8 @@ from stm_keras.terminal import one_line
 PORTS = (6501, 6502, 6503, 6504)
 NOWHERE = 9999  # channel that no release has: asked for to see what an error looks like
 MOST_OTHERS = 4  # channels grabbed beside those that may be judged, to see the numbering
-LISTEN = 60.0  # s in which lines are waited for
+LISTEN = 90.0  # s in which lines are waited for
+REST = 5.0  # s for what is asked after them
 PERIODS = 0.02, 30.0  # s of a line both ways that are believed
 NUMBERINGS = {  # of channels, as the report and as people read it
     "signals": "by signal",
@@ -269,7 +270,7 @@ def _read_error(asked, report):
 def _watch_lines(grabs, waits, number, report, begun, tell, listen):
     settings, missing = report["settings"], report["missing"]
     running = (settings["Scan.StatusGet"] or {}).get("running")
-    end = min(time.monotonic() + listen, begun + LONGEST)
+    end = min(time.monotonic() + listen, begun + LONGEST - REST)
     watch = LineWatch(grabs, waits, number, _period(settings["Scan.SpeedGet"]), end)
     tell(f"Watching lines, for {listen:.0f} s at most.")
     watch.run(running != 0, tell)
