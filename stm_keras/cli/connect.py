@@ -29,11 +29,12 @@ HOLDS = (
 )
 @options.overwrite
 def connect(source, output, ports, overwrite):
-    """Save how a Nanonis controller behaves, in one file that you can send to us.
+    """Save how a Nanonis controller behaves, for you to send.
 
     SOURCE is nanonis://HOST, or nanonis://HOST:PORT where the first of its four ports is not
-    6501. Nothing is ever written to the controller, and it takes two minutes at most. It
-    tells most while a scan runs. docs/live.md says what the file holds.
+    6501. The file tells us how to read controllers like yours, most of all while a scan runs.
+    Nothing is ever written to the controller, and it takes two minutes at most. docs/live.md
+    says what the file holds.
 
     \b
         stm-keras connect nanonis://stm-pc
