@@ -30,6 +30,7 @@ COMMANDS = {
     "evaluate": ("evaluate", "Score a model on scans with known classes."),
     "analyze": ("analyze", "Show the epochs of one run, or compare several."),
     "watch": ("watch", "Judge the tip while the scan runs."),
+    "connect": ("connect", "Save how a Nanonis controller behaves, for you to send."),
     "predict": ("predict", "Judge the tip on scans: verdict, class and confidence."),
     "models": ("export", "List the models that come with stm-keras."),
     "export": ("export", "Write a model as a file for others."),

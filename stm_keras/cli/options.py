@@ -32,6 +32,20 @@ class ConfigPath(FilePath):
         return path if (path / "sweep.json").is_file() else find_config(path)
 
 
+class Ports(click.ParamType):
+    """Two ports, by comma."""
+
+    name = "A,B"
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, tuple):
+            return value
+        words = value.split(",")
+        if len(words) != 2 or not all(w.isdecimal() and 0 < int(w) < 65536 for w in words):
+            self.fail(f"Two ports, such as 6503,6504. Received: {value!r}.", param, ctx)
+        return tuple(map(int, words))
+
+
 PATH = FilePath(path_type=Path)
 CONFIG = ConfigPath(path_type=Path)
 path = partial(click.option, type=PATH)

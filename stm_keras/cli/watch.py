@@ -17,20 +17,6 @@ from stm_keras.terminal import as_is, redraw
 WATCHING = "Watching {}. Verdicts are written to {}. Ctrl-C ends it."
 
 
-class Ports(click.ParamType):
-    """Two ports, by comma."""
-
-    name = "A,B"
-
-    def convert(self, value, param, ctx):
-        if isinstance(value, tuple):
-            return value
-        words = value.split(",")
-        if len(words) != 2 or not all(w.isdecimal() and 0 < int(w) < 65536 for w in words):
-            self.fail(f"Two ports, such as 6503,6504. Received: {value!r}.", param, ctx)
-        return tuple(map(int, words))
-
-
 @click.command()
 @click.argument("source", required=False)
 @click.option("--model", type=options.PATH, help="Model file, run, or shipped model.")
@@ -43,7 +29,9 @@ class Ports(click.ParamType):
     help="Folder of the logs, one file a day and source.",
 )
 @click.option("--no-page", is_flag=True, help="Without the page in the browser.")
-@click.option("--ports", type=Ports(), help="Of Nanonis: one to wait at, one to ask.")
+@click.option(
+    "--ports", type=options.Ports(), help="Of Nanonis: one to wait at, one to ask."
+)
 @click.option(
     "--every",
     type=click.FloatRange(0),

@@ -53,11 +53,15 @@ def parse_url(url: str) -> tuple[str, tuple[int, int]]:
     if parts["port"] is None:
         return host, PORTS
     first = int(parts["port"])
-    return host, _checked((first + 2, first + 3))
+    return host, check_ports((first + 2, first + 3))
 
 
-def _checked(ports):
-    """Return two ports if they can be."""
+def check_ports(ports: tuple[int, ...]) -> tuple[int, int]:
+    """Return two ports if they can be.
+
+    Raises:
+        UsageError: They cannot.
+    """
     ports = tuple(ports)
     if (
         len(ports) != 2
@@ -97,7 +101,7 @@ class NanonisSource:
     ):
         if not 0 <= every < float("inf"):
             raise UsageError(f"`every` must be 0 s or more. Received: {every}.")
-        self.host, self.ports, self.wire = host, _checked(ports), wire
+        self.host, self.ports, self.wire = host, check_ports(ports), wire
         self.name = f"nanonis://{f'[{host}]' if ':' in host else host}"
         self._heard = Heard()
         self._events: queue.Queue[Event | BaseException] = queue.Queue(MOST_WAITING)

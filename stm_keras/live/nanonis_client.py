@@ -60,10 +60,14 @@ class Client:
             RefusedError: The controller reports an error.
             NanonisError: The connection is lost, or of no use any more.
         """
+        body = self.exchange(name, *arguments, wait=wait)
+        return decode_body(name, COMMANDS[name], body)
+
+    def exchange(self, name: str, *arguments: int, wait: float = 0.0) -> bytes:
+        """Send a command and return the body of its answer as it came; `ask` says the rest."""
         if name not in Client.ALLOWED:
             raise PermissionError(f"{name} is not a command that this program may send.")
-        command = COMMANDS[name]
-        request = encode_request(name, command.takes, *arguments)
+        request = encode_request(name, COMMANDS[name].takes, *arguments)
         try:
             self._refuse_strays(name)
             if self.wire is not None:
@@ -78,7 +82,7 @@ class Client:
         except OSError as reason:
             raise NanonisError(self._lost(reason)) from None
         self.answered = True
-        return decode_body(name, command, body)
+        return body
 
     def close(self) -> None:
         """Hang up. May be called twice, and while another thread waits for an answer."""
