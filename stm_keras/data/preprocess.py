@@ -160,14 +160,15 @@ def _in_steps(scaled, deviation, precision):
     steep slope each of them is large. Far from 0 all differ by the rounding of the numbers
     themselves; then it is their spread that tells a signal from a slope.
     """
-    steps = np.diff(scaled, axis=-1, append=scaled[..., -1:])  # a step of 0 among them
-    ordered = np.sort(steps, axis=-1)
-    gaps = np.diff(ordered, axis=-1)
-    apart = gaps > 4 * precision
-    small = (apart & (gaps * QUANTUM < deviation)).any(-1, keepdims=True)
-    spread = ordered[..., -1:] - ordered[..., :1]
-    small |= ~apart.any(-1, keepdims=True) & (spread > SPREAD * precision)
-    return ~small
+    if scaled.shape[-1] < 2:
+        return np.ones((*scaled.shape[:-1], 1), bool)
+    steps = np.sort(np.diff(scaled, axis=-1), axis=-1)
+    spread = steps[..., -1:] - steps[..., :1]
+    together = (np.diff(steps, axis=-1) <= 4 * precision).all(-1, keepdims=True)
+    zero = np.zeros_like(spread)  # a step of 0 among them
+    gaps = np.diff(np.sort(np.concatenate([steps, zero], axis=-1), axis=-1), axis=-1)
+    small = ((gaps > 4 * precision) & (gaps * QUANTUM < deviation)).any(-1, keepdims=True)
+    return ~small & ~(together & (spread > SPREAD * precision))
 
 
 def standardise_lines(heights: ArrayLike) -> np.ndarray:
