@@ -248,7 +248,7 @@ class ByLines(Subset):  # of a benchmark, also after some of the lines
 Folds = Annotated[list[float], Field(min_length=1)]
 
 
-Share = Annotated[list[float], Field(min_length=3, max_length=3)]  # and its interval
+Bounded = Annotated[list[float], Field(min_length=3, max_length=3)]  # and its interval
 
 
 class Splices(Record):
@@ -256,9 +256,9 @@ class Splices(Record):
 
     splices: Count
     folds: list[Count]
-    called: Share
-    named: Share
-    named_by_scan: Share
+    called: Bounded
+    named: Bounded
+    named_by_scan: Bounded
     at: dict[Text, Annotated[list[float], Field(min_length=2, max_length=2)]]
     median_lines: float | None
     calm: Count

@@ -73,7 +73,7 @@ def trained_sizes(metadata: dict) -> TrainedSizes | None:
         return TrainedSizes(float(stored[0]), float(stored[1]), "as the model file says")
     source = metadata
     for key in ("training", "environment", "dataset", "source"):
-        source = (source or {}).get(key)
+        source = source.get(key) if isinstance(source, dict) else None
     source = str(source or "")
     if "University of Nottingham" in source:
         return TrainedSizes(*PAPER_NM, PAPER)

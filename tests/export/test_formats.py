@@ -174,10 +174,12 @@ def test_a_copy_that_differs_is_not_kept(difference, predictors, tmp_path, monke
 def test_the_comparison_sees_other_weights_and_other_heads(predictors, tmp_path):
     predictor = predictors["attention"]
     given = {name: each * 0 for name, each in _run(predictor).items()}
-    assert common.difference(predictor, _run_of(predictor)) == 0
-    assert common.difference(predictor, lambda scans: given) > 0.01
+    assert common.difference(predictor, _run_of(predictor), common.NUM_SCANS) == 0
+    assert common.difference(predictor, lambda scans: given, common.NUM_SCANS) > 0.01
     given.pop("change")
-    assert common.difference(predictor, lambda scans: given) == float("inf")
+    assert common.difference(predictor, lambda scans: given, common.NUM_SCANS) == float(
+        "inf"
+    )
 
 
 def _run_of(predictor):
