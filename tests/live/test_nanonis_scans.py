@@ -31,9 +31,11 @@ def test_a_continuous_scan_ends_with_each_frame(monkeypatch, last_bell):
     scans = [scan(1), scan(2), scan(3)]
     moods = {"rest": "stale", "last_bell": last_bell}
     with Controller(**moods) as controller, watching(controller) as watched:
-        for heights in scans:
+        for number, heights in enumerate(scans):
             controller.start(heights)
             controller.step(12)
+            seen = 6 * number + (6 if last_bell else 5)  # before the frame is overwritten
+            watched.until(lambda seen=seen: len(watched.lines()) >= seen)
         controller.stop()
         watched.until_ended(3)
         each_scan(watched, *[(heights, False, 6, "complete") for heights in scans])
