@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 
 import click
@@ -182,8 +182,16 @@ def _wire(path):
         file = path.open("a", encoding="utf-8", buffering=1)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror}).") from None
-    with file:
-        yield lambda text: file.write(f"{datetime.now().isoformat()} {text}\n")
+
+    def write(text):
+        with suppress(OSError):  # of a full disk, which must not end a connection
+            file.write(f"{datetime.now().isoformat()} {text}\n")
+
+    try:
+        yield write
+    finally:
+        with suppress(OSError):
+            file.close()
 
 
 def _load(model):

@@ -270,7 +270,7 @@ class _Scan:
         frame = self.began.frame
         last = max(frame.lines or 0, max(self._rows) + 1)
         pixels = min(map(len, self._rows.values()))
-        rows = range(0, last, self._step)
+        rows = range(0, last, max(self._step, last // MORE_LINES))
         lost = np.full(pixels, np.nan)
         heights = np.array([self._rows.get(row, lost)[:pixels] for row in rows])
         aspect = 1.0 if frame.size is None else frame.size[1] / frame.size[0]

@@ -243,6 +243,18 @@ def test_lines_without_a_scan_begin_one(model, tips, tmp_path):
     assert len(of(told, "line")) == 10
 
 
+def test_a_row_far_away_costs_no_memory(model, tips, tmp_path):
+    import tracemalloc
+
+    far = [Line(n, n << 19, FORWARD, line, 0.0) for n, line in enumerate(tips[0][:3])]
+    tracemalloc.start()
+    told, _ = records(model, tmp_path, ScanBegan(Frame(pixels=128)), *far)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert of(told, "end")[0]["picture"].startswith("data:image/png")
+    assert peak < 50e6
+
+
 def test_the_connection_and_notes_are_told(model, tmp_path):
     told, _ = records(
         model, tmp_path, Connected("here"), Lost("gone"), Tick(), Found("back"), Note("odd")
