@@ -14,6 +14,9 @@ import scan_files
 from helpers import ONCE, REPOSITORY, check_error, stm
 from PIL import Image
 
+from stm_keras import shipped_path
+from stm_keras.inference.find_model import read_metadata
+from stm_keras.inference.predictor import Predictor
 from stm_keras.live.records import read_log
 from stm_keras.simulate.config import SimulationConfig
 from stm_keras.simulate.generate import simulate
@@ -163,9 +166,23 @@ def test_a_command_is_started_at_a_bad_tip(tmp_path, scan):
     assert json.loads(text.removeprefix("generic defects"))["rule"] == "bad tip"
 
 
-def test_a_model_that_judges_whole_scans_is_refused(tmp_path, scan):
-    whole = REPOSITORY / "tests" / "none.onnx"
-    check_error(stm("watch", scan, "--model", whole, "--log", tmp_path), 3, "none.onnx")
+def test_a_model_that_is_missing_or_judges_whole_scans_is_refused(
+    tmp_path, scan, monkeypatch
+):
+    missing = tmp_path / "none.onnx"
+    check_error(stm("watch", scan, "--model", missing, "--log", tmp_path), 3, "none.onnx")
+
+    class Whole(Predictor):
+        metadata = read_metadata(shipped_path().with_suffix(".onnx"))
+        every_line = False
+
+        def outputs(self, images, batch_size=64, progress=None, lines=None):
+            raise NotImplementedError
+
+    file = shipped_path().with_suffix(".onnx")
+    monkeypatch.setattr("stm_keras.inference.onnx_model.load_onnx", lambda path: Whole())
+    told = stm("watch", scan, "--model", file, "--log", tmp_path)
+    check_error(told, 4, "line by line")
 
 
 @pytest.mark.parametrize(
