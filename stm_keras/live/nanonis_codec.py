@@ -101,7 +101,10 @@ def decode_header(header: bytes, name: str) -> int:
     echo, size, _, _ = HEADER.unpack(header)
     if echo != name.encode("ascii").ljust(32, b"\0"):
         found = one_line(echo.rstrip(b"\0").decode(errors="replace"))
-        raise DamagedError(f"The answer to {name} is named '{found}'.")
+        raise DamagedError(
+            f"The answer to {name} is named '{found}'. If it stays so, the port is not one of "
+            "Nanonis' TCP interface: look at its number."
+        )
     if not 0 <= size <= MAX_BODY:
         raise DamagedError(f"The answer to {name} says that it has {size} bytes.")
     return size
