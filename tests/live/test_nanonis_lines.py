@@ -96,6 +96,7 @@ def test_a_row_in_progress_is_never_told(monkeypatch, up):
         watched.until_ended()
         controller.start(forward, backward, up)
         controller.step(2)
+        watched.until(lambda: len(watched.scans()) == 2 and watched.scans()[-1][2])
         controller.part(2)
         controller.ring(-1, 3)  # rings for no line, while a row is partly there
         controller.ring(2, 2)
