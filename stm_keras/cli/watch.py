@@ -28,7 +28,9 @@ WATCHING = "Watching {}. Verdicts are written to {}. Ctrl-C ends it."
     show_default=True,
     help="Folder of the logs, one file a day and source.",
 )
-@click.option("--no-page", is_flag=True, help="Without the page in the browser.")
+@click.option(
+    "--no-page", is_flag=True, help="Without a page in the browser; there is none yet."
+)
 @click.option(
     "--ports", type=options.Ports(), help="Of Nanonis: one to wait at, one to ask."
 )
@@ -169,7 +171,7 @@ def _open(stack, source, as_json, *, model, folder, no_page, **chosen):
     stack.callback(opened.close)
     watching = Watch(opened, predictor, log, alarms, sinks, hooks)
     options.say(WATCHING.format(source, log.path()))
-    settings = {"log": str(folder), "page": not no_page, **chosen}
+    settings = {"log": str(folder), "no_page": no_page, **chosen}
     about = _about(file, predictor)
     watching.emit("run", source=source, **about, settings=_plain(settings))
     return watching

@@ -97,6 +97,8 @@ def test_the_simulated_tip_changes_the_user_is_told_and_ctrl_c_ends_it(tmp_path,
     records = the_log(tmp_path / "live")
     assert records[0]["event"] == "run"
     assert len(records[0]["model"]["sha256"]) == 64
+    assert records[0]["settings"]["no_page"] is True
+    assert records[0]["settings"]["alarm_at"] == 0.7
     assert (records[-1]["event"], records[-1]["reason"]) == ("stop", name)
 
 
