@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+import webbrowser
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 
@@ -28,8 +29,25 @@ WATCHING = "Watching {}. Verdicts are written to {}. Ctrl-C ends it."
     show_default=True,
     help="Folder of the logs, one file a day and source.",
 )
+@click.option("--no-page", is_flag=True, help="Without a page in the browser.")
 @click.option(
-    "--no-page", is_flag=True, help="Without a page in the browser; there is none yet."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8765,
+    show_default=True,
+    help="Port of the page, on this computer; 0: one that is free.",
+)
+@click.option("--no-browser", is_flag=True, help="Do not open the page in a browser.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address at which the page listens; another one opens it to the network.",
+)
+@click.option(
+    "--token",
+    metavar="WHERE",
+    help="Secret that --host needs, from env:NAME or file:PATH: 16 letters or more.",
 )
 @click.option(
     "--ports", type=options.Ports(), help="Of Nanonis: one to wait at, one to ask."
@@ -95,7 +113,8 @@ def watch(source, replay_log, report, overwrite, as_json, **chosen):
     Nothing is ever written to the microscope. An alarm is raised where the probability of a
     bad class reaches --alarm-at on --alarm-lines lines in a row, and cleared below
     --release-at; also at a tip change, on an unknown surface, and where the source is lost.
-    Each record goes to the log, and with --json to standard output (docs/live.md).
+    Each record goes to the log, and with --json to standard output (docs/live.md). A page in
+    the browser shows all of it, on this computer alone (extra `live`); --no-page does without.
 
     \b
         stm-keras watch simulated
@@ -141,6 +160,7 @@ def _open(stack, source, as_json, *, model, folder, no_page, **chosen):
     from stm_keras.live.subscribers import Subscribers
     from stm_keras.live.watch import Watch
 
+    server = None if no_page else _server(stack, chosen)
     file, predictor = _load(model)
     alarms = Alarms(
         chosen["bad"] or BAD,
@@ -162,6 +182,12 @@ def _open(stack, source, as_json, *, model, folder, no_page, **chosen):
         sinks.append(served.send)
     names = ("channel", "speed", "every", "ports")
     log = stack.enter_context(EventLog(folder, source))
+    board = None
+    if server is not None:
+        from stm_keras.web.watch_page import serve
+
+        board = serve(server, predictor, alarms.bad, log.path())
+        sinks.append(board.push)
     opened = open_source(
         source,
         seen=log.judged_files(),
@@ -169,12 +195,43 @@ def _open(stack, source, as_json, *, model, folder, no_page, **chosen):
         **{name: chosen[name] for name in names},
     )
     stack.callback(opened.close)
-    watching = Watch(opened, predictor, log, alarms, sinks, hooks)
+    watching = Watch(opened, predictor, log, alarms, sinks, hooks, board)
     options.say(WATCHING.format(source, log.path()))
+    if server is not None:
+        _show(server, chosen["no_browser"])
     settings = {"log": str(folder), "no_page": no_page, **chosen}
     about = _about(file, predictor)
     watching.emit("run", source=source, **about, settings=_plain(settings))
     return watching
+
+
+def _server(stack, chosen):
+    """Take the port of the page, before anything else begins."""
+    from stm_keras.live.hooks import secret
+    from stm_keras.web.server import Server, load_nicegui
+
+    load_nicegui()
+    token = chosen["token"] and secret(chosen["token"], "--token")
+    server = Server(chosen["port"], chosen["host"], token)
+    stack.callback(server.close)
+    return server
+
+
+def _show(server, no_browser):
+    """Say where the page is, and open it where somebody sits at this computer."""
+    options.say(f"Page: {server.address}")
+    if server.open_to_others:
+        options.say(
+            "Whoever reaches this computer and knows the token sees the scans and may label "
+            "them. What is sent is not encrypted; `ssh -L` is safer (docs/live.md)."
+        )
+    elsewhere = "SSH_CONNECTION" in os.environ
+    screen = sys.platform in ("win32", "darwin") or any(
+        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
+    )
+    if not no_browser and screen and not elsewhere and sys.stderr.isatty():
+        with suppress(webbrowser.Error):
+            webbrowser.open(server.address)
 
 
 @contextmanager
@@ -236,7 +293,7 @@ def _about(file, predictor):
 
 def _plain(settings):
     """Return settings without what may hold a secret: commands and addresses."""
-    hidden = {name: "..." for name in ("on_bad_command", "on_bad_url") if settings[name]}
+    hidden = {name: "..." for name in ("on_bad_command", "on_bad_url", "token") if settings[name]}
     return settings | hidden
 
 

@@ -122,7 +122,7 @@ class Day:
 
 def summarise(records: Iterable[dict]) -> Day:
     """Sum up a log, as `read_log` gives it, or records of any origin that were checked."""
-    summary = _Summary()
+    summary = DaySummary()
     for record in records:
         summary.take(record)
     summary.day.skipped = getattr(records, "skipped", 0)
@@ -156,14 +156,19 @@ def thumbnail(frame: np.ndarray, aspect: float = 1.0) -> str | None:
     return PNG + base64.b64encode(stream.getvalue()).decode("ascii")
 
 
-class _Summary:
-    """Takes records in their order and makes a `Day` of them."""
+class DaySummary:
+    """Takes records in their order and makes a `Day` of them.
+
+    Attributes:
+        day: `Day` so far.
+    """
 
     def __init__(self):
         self.day = Day()
         self._scans: dict[int, DayScan] = {}
 
-    def take(self, record):
+    def take(self, record: dict) -> None:
+        """Take the next record."""
         self.day.records += 1
         self.day.last = when(record)
         self.day.first = self.day.first or self.day.last
@@ -259,7 +264,7 @@ def _end(moment, record):
 
 EVENTS = {
     **{
-        name: getattr(_Summary, name)
+        name: getattr(DaySummary, name)
         for name in (
             "run",
             "scan",

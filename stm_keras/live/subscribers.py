@@ -47,7 +47,8 @@ class Subscribers:
             raise UsageError(
                 f"`--serve-json` takes a port from 0 to 65535. Received: {port}."
             )
-        self._listener = _listen(port)
+        self._listener = listen(port, "--serve-json")
+        self._listener.setblocking(False)
         self.port = self._listener.getsockname()[1]
         self.cut_off = 0
         self._inbox: deque[bytes] = deque()
@@ -190,21 +191,30 @@ class _Subscriber:
                 del self.waiting[: self.connection.send(self.waiting[: 1 << 16])]
 
 
-def _listen(port):
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+def listen(port: int, option: str, host: str = HOST) -> socket.socket:
+    """Take a port of this computer, for an option that is named in errors.
+
+    Args:
+        port: int. 0: one that is free.
+        host: str. Address at which to listen.
+
+    Raises:
+        UsageError: Another program has the port, or the address is not of this computer.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         if os.name == "nt":  # where two programs could share a port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
         else:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((HOST, port))
+        listener.bind((host, port))
         listener.listen()
     except OSError as error:
         listener.close()
         taken = error.errno in (errno.EADDRINUSE, errno.EACCES)
-        reason = "another program has this port" if taken else error.strerror
+        reason = "another program has this port" if taken else error.strerror or error
         raise UsageError(
-            f"`--serve-json {port}`: {reason}. Choose another port, or 0 for one that is free."
+            f"`{option} {port}`: {reason}. Choose another port, or 0 for one that is free."
         ) from None
-    listener.setblocking(False)
     return listener

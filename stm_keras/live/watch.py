@@ -16,6 +16,7 @@ from stm_keras.inference.predictor import Predictor
 from stm_keras.inference.verdict import NOT_JUDGED
 from stm_keras.live import events
 from stm_keras.live.alarms import Alarms
+from stm_keras.live.board import Board
 from stm_keras.live.day import thumbnail
 from stm_keras.live.events import BACKWARD, FORWARD, Frame, Source
 from stm_keras.live.hooks import Hooks
@@ -39,6 +40,7 @@ class Watch:
         alarms: `Alarms`.
         sinks: callables that get each record after the log, and never wait.
         hooks: `Hooks` whose results are written down.
+        board: `Board` that is to draw lines, and knows what people say of scans.
     """
 
     def __init__(
@@ -49,9 +51,10 @@ class Watch:
         alarms: Alarms,
         sinks: Iterable[Callable[[dict], object]] = (),
         hooks: Hooks | None = None,
+        board: Board | None = None,
     ):
         self.source, self.log, self.alarms = source, log, alarms
-        self.sinks, self.hooks = tuple(sinks), hooks
+        self.sinks, self.hooks, self.board = tuple(sinks), hooks, board
         self.classes = predictor.classes
         self.streams = {each: TipStream(predictor) for each in (FORWARD, BACKWARD)}
         self._busy, self._asked = False, ""  # by which signal it shall end
@@ -86,6 +89,8 @@ class Watch:
         """Take what a source told."""
         for told in self.hooks.results() if self.hooks else ():
             self.emit("hook", **told)
+        for label in self.board.said() if self.board else ():
+            self.emit("label", **label)
         match event:
             case events.Line():
                 self._line(event)
@@ -105,6 +110,8 @@ class Watch:
     def stop(self, reason: str) -> None:
         """Write the last record: why the watching ended."""
         self._end("the watching ended")
+        for label in self.board.said() if self.board else ():
+            self.emit("label", **label)
         for told in self.hooks.close() if self.hooks else ():
             self.emit("hook", **told)
         self.emit("stop", reason=reason)
@@ -157,6 +164,7 @@ class Watch:
         )
 
     def _line(self, line):
+        came = time.time()
         if self.scan is None:
             self._begin(events.ScanBegan(Frame(pixels=len(line.heights))))
         stream = self.streams[line.direction]
@@ -183,6 +191,8 @@ class Watch:
             lost=told.lost,
         )
         self.source.answer(record)
+        if self.board is not None:
+            self.board.draw(line, record, came)
         if told.changed:
             self._write(
                 "change",

@@ -1,0 +1,3 @@
+export { Bell } from "./bell.js";
+export { Scan, Stage, swatch } from "./stage.js";
+export { headline, share, clock, duration, scanWords } from "./words.js";

@@ -1,0 +1,448 @@
+// The page of `stm-keras watch`. What it shows comes by `push`; what it missed, from /api/view.
+
+import { Bell, Scan, Stage, clock, duration, headline, scanWords, share, swatch } from "stm-keras-watch";
+
+const TICK = 250; // ms between two looks at the clock
+const TOAST = 8000; // ms that a message stays
+const NAME = "stm-keras-name";
+const KEPT = 4096; // drawn lines of which the times are kept, for tests
+
+const TEMPLATE = `
+<div class="watch" v-if="state">
+  <header class="banner" :class="banner.level" role="status" aria-live="polite">
+    <div class="mark" aria-hidden="true"><span>{{ banner.mark }}</span></div>
+    <div class="said">
+      <h1>{{ banner.title }}<span class="tag" v-if="banner.tag">{{ banner.tag }}</span></h1>
+      <p>{{ banner.text }}</p>
+    </div>
+    <div class="sure" v-if="banner.p != null"><strong>{{ share(banner.p) }}</strong><span>sure</span></div>
+  </header>
+  <div class="alarms" v-if="alarms.length" role="alert">
+    <p v-for="alarm in alarms" :key="alarm.rule">
+      <strong>Alarm: {{ alarm.rule }}</strong>, {{ clock(alarm.t) }}<template v-if="alarm.scan">,
+      scan {{ alarm.scan }}</template><template v-if="alarm.line != null"> line {{ alarm.line }}</template><template
+      v-if="alarm.class">: {{ alarm.class }} {{ share(alarm.p) }}</template>
+    </p>
+    <button type="button" v-if="unseen" @click="seen">I have seen it <kbd>s</kbd></button>
+  </div>
+  <div class="bar">
+    <p class="link" :class="{ late: late }">
+      <span class="dot" :class="{ on: alive }" aria-hidden="true"></span>{{ linkWords }}
+    </p>
+    <div class="buttons">
+      <button type="button" @click="mute" :aria-pressed="muted">{{ muted ? 'Sound is off' : 'Sound is on' }} <kbd>m</kbd></button>
+      <button type="button" v-if="permission === 'default'" @click="ask">Notify me <kbd>n</kbd></button>
+      <button type="button" @click="turn" :disabled="!both">{{ direction === 'forward' ? 'Forward' : 'Backward' }} lines <kbd>b</kbd></button>
+      <button type="button" @click="disagree" :disabled="!viewed">I disagree <kbd>d</kbd></button>
+      <button type="button" @click="$refs.help.showModal()">Keys <kbd>?</kbd></button>
+    </div>
+  </div>
+  <p class="hint" v-if="silent && !muted">This browser is silent until you press a key or click here once.</p>
+  <main>
+    <section class="scan" aria-label="Scan">
+      <h2>
+        <template v-if="viewed">Scan {{ viewed }}<template v-if="rowName">: {{ rowName }}</template></template>
+        <template v-else>The picture grows here, with the verdict beside each line</template>
+        <button type="button" v-if="looking" @click="live">Back to now <kbd>Esc</kbd></button>
+      </h2>
+      <p class="caption">{{ frameWords }}</p>
+      <div class="stage" v-show="viewed">
+        <canvas class="picture" ref="picture" role="img" :aria-label="pictureWords" @pointermove="point" @pointerleave="pointed = ''"></canvas>
+        <canvas class="shares" ref="shares" role="img" aria-label="Verdict and probabilities of the tip of now, line by line" @pointermove="point" @pointerleave="pointed = ''"></canvas>
+      </div>
+      <p class="caption">{{ pointed || pictureWords }}</p>
+    </section>
+    <aside>
+      <section aria-label="Probabilities">
+        <h2>Tip of now</h2>
+        <table class="classes" :class="{ vague: state.tip && state.tip.verdict !== state.tip.class }">
+          <thead><tr><th scope="col">class</th><th scope="col">tip of now</th><th scope="col">whole scan</th></tr></thead>
+          <tbody>
+            <tr v-for="(name, index) in state.classes" :key="name" :class="{ likeliest: name === state.tip?.class }">
+              <th scope="row"><i :style="looks[index]"></i>{{ name }}<small v-if="state.bad.includes(name)"> (bad tip)</small></th>
+              <td><span class="meter"><span :style="meter(index, tipShares[index])"></span></span>{{ share(tipShares[index]) }}</td>
+              <td>{{ share(scanShares[index]) }}</td>
+            </tr>
+          </tbody>
+        </table>
+        <p class="caption legend"><i :style="looks.unsure"></i>unsure <i :style="looks.unknown"></i>unknown surface or size,
+        in the strip beside the picture</p>
+      </section>
+      <section aria-label="Scans of the day">
+        <h2>Scans today <small>{{ scans.length }}</small></h2>
+        <ol class="day">
+          <li v-for="scan in newest" :key="scan.number">
+            <button type="button" :class="{ current: scan.number === viewed }" @click="look(scan)"
+              :aria-disabled="!scan.kept" :title="scan.kept ? '' : 'Only the small picture is kept of scans that are long over.'">
+              <img v-if="scan.picture" :src="'api/scans/' + scan.number + '.png'" alt="" loading="lazy">
+              <span v-else class="blank">{{ scan.reason ? 'no picture' : 'now' }}</span>
+              <span class="words">
+                <strong>{{ scan.number }}. <i :style="look_of(scan.verdict)"></i>{{ scan.verdict ?? 'no verdict yet' }} {{ share(scan.confidence) }}</strong>
+                <span>{{ clock(scan.began) }}, {{ scanWords(scan) }}</span>
+                <span v-if="scan.now && scan.now !== scan.verdict">tip {{ scan.reason ? 'in the end' : 'of now' }}: {{ scan.now }}</span>
+                <span v-if="scan.alarms.length" class="alarmed">alarm: {{ scan.alarms.join(', ') }}</span>
+                <span v-if="scan.labels.length">labelled: {{ scan.labels.join(', ') }}</span>
+              </span>
+            </button>
+          </li>
+        </ol>
+        <p class="caption" v-if="!scans.length">Scans are listed here as they come.</p>
+      </section>
+      <details>
+        <summary>Settings</summary>
+        <dl class="facts"><template v-for="fact in facts" :key="fact[0]"><dt>{{ fact[0] }}</dt><dd>{{ fact[1] }}</dd></template></dl>
+      </details>
+    </aside>
+  </main>
+  <p class="toast" role="status" aria-live="polite" v-show="toast">{{ toast }}</p>
+  <dialog ref="ask" aria-labelledby="ask-title" @keydown="answer">
+    <h2 id="ask-title">What is the tip in scan {{ asked }}?</h2>
+    <p v-if="askedRow">stm-keras says: {{ askedRow.verdict ?? 'no verdict yet' }} {{ share(askedRow.confidence) }}.
+      Your answer is written into the log; the verdict stays.</p>
+    <div class="choices">
+      <button type="button" v-for="(name, index) in choices" :key="name" @click="label(name)"><kbd>{{ (index + 1) % choices.length }}</kbd>
+        <i :style="look_of(name)"></i>{{ name }}</button>
+    </div>
+    <label>Your name (may be left out) <input ref="name" type="text" maxlength="60" v-model="who" autocomplete="off"></label>
+    <button type="button" class="plain" @click="$refs.ask.close()">Cancel <kbd>Esc</kbd></button>
+  </dialog>
+  <dialog ref="help" aria-labelledby="help-title">
+    <h2 id="help-title">Keys</h2>
+    <dl class="keys">
+      <dt><kbd>d</kbd></dt><dd>I disagree: say what the tip is</dd>
+      <dt><kbd>s</kbd></dt><dd>the alarm has been seen, and rings no more</dd>
+      <dt><kbd>m</kbd></dt><dd>sound on or off, in this browser</dd>
+      <dt><kbd>n</kbd></dt><dd>notifications of this browser</dd>
+      <dt><kbd>b</kbd></dt><dd>forward or backward lines</dd>
+      <dt><kbd>←</kbd> <kbd>→</kbd></dt><dd>the scan before, the scan after</dd>
+      <dt><kbd>Esc</kbd></dt><dd>back to the scan of now</dd>
+    </dl>
+    <p>Beside the picture: a strip with the verdict on the tip after each line, and how the probabilities of the classes share
+      the line. A dashed line is where the tip changed. Hatched: not scanned, or lost.</p>
+    <button type="button" class="plain" @click="$refs.help.close()">Close <kbd>Esc</kbd></button>
+  </dialog>
+</div>
+<p v-else class="caption">Waiting for the program …</p>`;
+
+export default {
+  template: `<div>${TEMPLATE}</div>`,
+
+  data: () => ({
+    state: null, scans: [], run: {}, colours: [], others: {},
+    number: null, // of the last message
+    viewed: null, looking: false, direction: "forward", both: false, shown: "",
+    heard: performance.now(), now: performance.now(),
+    muted: false, silent: true, permission: "missing", unseen: false,
+    asked: null, who: localStorage.getItem(NAME) ?? "", pointed: "", toast: "",
+  }),
+
+  created() {
+    this.bell = new Bell();
+    this.muted = this.bell.muted;
+    this.fetching = false;
+    this.queue = [];
+    this.current = null; // `Scan` that runs, or ran last
+    this.scan = null; // `Scan` that is shown
+    this.fresh = []; // lines that are not drawn yet
+    this.known = new Set(); // lines of which the time is noted
+    window.__stm = { lines: [], state: null, rung: 0 };
+  },
+
+  mounted() {
+    this.timer = setInterval(this.tick, TICK);
+    addEventListener("keydown", this.key);
+    addEventListener("resize", this.fit);
+    this.fetchAll();
+  },
+
+  unmounted() {
+    clearInterval(this.timer);
+    removeEventListener("keydown", this.key);
+    removeEventListener("resize", this.fit);
+  },
+
+  computed: {
+    unheard() { return Math.max(0, (this.now - this.heard) / 1000); },
+    age() { return this.state.last_line ? this.state.last_line.age_s + this.unheard : null; },
+    banner() { return headline(this.state, this.unheard, this.age); },
+    alarms() { return this.state.alarms; },
+    alive() { return this.banner.level !== "lost" && this.banner.level !== "idle" && !this.late; },
+    late() { return this.banner.level.includes("stale") || this.banner.level === "lost"; },
+    linkWords() {
+      const source = this.state.source ?? "";
+      const line = this.age === null ? "no line yet" : `last line ${duration(this.age)} ago`;
+      return `${source}: ${line}`;
+    },
+    tipShares() { return this.state.classes.map((name) => this.state.tip?.probabilities?.[name]); },
+    scanShares() { return this.state.classes.map((name) => this.state.scan?.probabilities?.[name]); },
+    newest() { return [...this.scans].reverse(); },
+    row() { return this.scans.find((scan) => scan.number === this.viewed); },
+    askedRow() { return this.scans.find((scan) => scan.number === this.asked); },
+    choices() { return [...this.state.classes, "none of these"]; },
+    looks() {
+      const looks = this.colours.map((colour, index) => ({ backgroundImage: `url(${swatch(index, colour).toDataURL()})` }));
+      looks.unsure = { background: `repeating-linear-gradient(-45deg, ${this.others.unsure} 0 2px, transparent 2px 4px)` };
+      const purple = this.others["unknown surface"];
+      looks.unknown = { background: `repeating-linear-gradient(45deg, ${purple} 0 1.5px, transparent 1.5px 4px), repeating-linear-gradient(-45deg, ${purple} 0 1.5px, transparent 1.5px 4px)` };
+      return looks;
+    },
+    frameWords() {
+      const angle = this.shown && this.scan?.record.frame?.angle;
+      const turned = angle ? `, frame turned by ${Number(angle.toFixed(1))}° clockwise` : "";
+      return this.row ? this.row.frame + turned : "";
+    },
+    rowName() {
+      const name = this.row?.path ? this.row.path.split(/[\\/]/).pop() : this.row?.name;
+      return name && !/^scan \d+$/.test(name) ? name : "";
+    },
+    pictureWords() { return this.row ? `${scanWords(this.row)}${this.row.reason ? `; ${this.row.reason}` : ""}` : ""; },
+    facts() {
+      const { settings = {}, model } = this.run;
+      const facts = [["source", this.run.source], ["model", model?.name ?? model], ["version", this.run.version ?? this.run.versions?.stm_keras]];
+      const words = (value) => (typeof value === "object" ? JSON.stringify(value) : String(value));
+      const used = Object.entries(settings).filter(([, value]) => value !== null && value !== "" && value !== false && String(value) !== "");
+      return [...facts.filter(([, value]) => value), ...used].map(([name, value]) => [name.replaceAll("_", " "), words(value)]);
+    },
+  },
+
+  methods: {
+    share, clock, scanWords,
+
+    look_of(verdict) {
+      const index = this.state.classes.indexOf(verdict);
+      if (index >= 0) return this.looks[index];
+      return verdict === "unsure" ? this.looks.unsure : verdict?.startsWith("unknown") ? this.looks.unknown : { display: "none" };
+    },
+
+    meter(index, p) { return { width: `${100 * (p ?? 0)}%`, ...this.looks[index] }; },
+
+    async fetchAll() {
+      if (this.fetching) return;
+      this.fetching = true;
+      try {
+        const answer = await fetch("api/view", { cache: "no-store" });
+        if (!answer.ok) throw new Error(answer.status);
+        const view = await answer.json();
+        const { number, state, scans, run, record, lines, colours, no_class } = view;
+        Object.assign(this, { number, scans, run, colours, others: no_class, heard: performance.now() });
+        this.hear(state);
+        this.current = view.scan === null ? null : new Scan(view.scan, record, lines);
+        this.fresh = [];
+        for (const line of lines) this.time(view.scan, line);
+        await this.$nextTick();
+        if (!this.looking) this.live();
+        this.queue.filter((message) => message.number > number).forEach(this.take);
+      } catch (error) {
+        setTimeout(this.fetchAll, 1000);
+      } finally {
+        this.queue = [];
+        this.fetching = false;
+      }
+    },
+
+    // A message of the program.
+    push(message) {
+      if (this.fetching) this.queue.push(message);
+      else if (message.number <= this.number) return; // older than what was fetched
+      else if (message.number !== this.number + 1) this.fetchAll();
+      else this.take(message);
+    },
+
+    take({ number, state, lines, events, scans }) {
+      this.number = number;
+      this.heard = this.now = performance.now();
+      events.forEach(this.happened);
+      for (const line of lines) {
+        if (line.scan !== this.current?.number) return this.fetchAll();
+        this.current.add(line);
+        this.time(line.scan, line);
+      }
+      for (const scan of scans) {
+        const index = this.scans.findIndex((each) => each.number === scan.number);
+        index < 0 ? this.scans.push(scan) : this.scans.splice(index, 1, scan);
+      }
+      this.hear(state);
+      if (lines.length && this.scan === this.current) this.update(state.scan);
+      if (lines.length) requestAnimationFrame(this.draw);
+    },
+
+    hear(state) {
+      this.state = window.__stm.state = state;
+      if (this.current) this.current.running = Boolean(state.scan?.running && state.scan.number === this.current.number);
+      this.unseen = this.unseen && state.alarms.length > 0;
+      const worst = state.alarms.find((alarm) => alarm.rule === "bad tip") ?? state.alarms[0];
+      document.title = worst ? `✕ ${worst.rule} – stm-keras` : `${this.banner.title} – stm-keras`;
+    },
+
+    // The list's row of the scan that runs, of which no message tells line by line.
+    update(scan) {
+      const row = this.scans.find((each) => each.number === scan?.number);
+      if (row) Object.assign(row, { lines: scan.lines_done, verdict: scan.verdict, confidence: scan.confidence, now: this.state.tip?.verdict ?? null, changes: scan.changes });
+    },
+
+    happened(record) {
+      if (record.event === "scan") {
+        this.current = new Scan(record.id, record);
+        if (!this.looking) this.live();
+      } else if (record.event === "alarm") {
+        this.unseen = true;
+        this.bell.ring(record.rule);
+        window.__stm.rung = this.bell.rung;
+        const words = record.class ? `${record.class} ${share(record.p)}` : "";
+        this.bell.notify(`stm-keras: ${record.rule}`, `${words}${record.scan ? `, scan ${record.scan}` : ""}`);
+      } else if (record.event === "label") {
+        this.say(`Written down: scan ${record.scan} is ${record.class}.`);
+      } else if (record.event === "note") {
+        this.say(record.text);
+      }
+    },
+
+    // Note when a line is drawn for the first time.
+    time(scan, { line, direction, sent }) {
+      const key = `${scan} ${direction} ${line}`;
+      if (this.known.has(key)) return;
+      this.known.add(key);
+      this.fresh.push({ key, scan, line, direction, sent });
+    },
+
+    draw() {
+      if (this.scan === this.current && this.stage) {
+        this.both = ["forward", "backward"].every((way) => this.scan.ways[way].length);
+        this.stage.draw();
+      }
+      const drawn = Date.now();
+      for (const line of this.fresh) window.__stm.lines.push(Object.assign(line, { drawn }));
+      for (const line of window.__stm.lines.splice(0, window.__stm.lines.length - KEPT)) this.known.delete(line.key);
+      this.fresh = [];
+    },
+
+    // Show a scan, that of now or an earlier one.
+    show(scan) {
+      this.scan = scan;
+      this.viewed = scan?.number ?? null;
+      if (!scan) return;
+      const { forward, backward } = scan.ways;
+      this.both = forward.length > 0 && backward.length > 0;
+      if (!scan.ways[this.direction].length) this.direction = backward.length && !forward.length ? "backward" : "forward";
+      this.$nextTick(() => {
+        this.stage ??= new Stage(this.$refs.picture, this.$refs.shares, this.room, this.state.classes, this.colours, this.others);
+        this.stage.show(scan, this.direction);
+        this.shown = `${scan.number} ${this.direction}`;
+        requestAnimationFrame(this.draw);
+      });
+    },
+
+    room() {
+      const stage = this.$refs.picture.parentElement;
+      const beside = getComputedStyle(stage).flexDirection === "row" ? parseFloat(getComputedStyle(this.$refs.shares).minWidth) + 12 : 0;
+      return [stage.clientWidth - beside, Math.max(240, innerHeight - stage.getBoundingClientRect().top - scrollY - 60)];
+    },
+
+    // Take the room that there is; what is above the picture comes and goes.
+    fit() {
+      if (!this.stage?.scan) return;
+      const room = this.room().join();
+      if (room !== this.fitted) this.stage.fit();
+      this.fitted = room;
+    },
+
+    live() {
+      this.looking = false;
+      this.show(this.current);
+    },
+
+    async look(row) {
+      if (!row?.kept) return;
+      if (row.number === this.current?.number) return this.live();
+      const answer = await fetch(`api/scans/${row.number}`);
+      if (!answer.ok) return this.say(`The lines of scan ${row.number} are not kept any more.`);
+      const { scan, lines } = await answer.json();
+      this.looking = true;
+      this.show(new Scan(row.number, scan, lines));
+    },
+
+    step(by) {
+      const kept = this.scans.filter((scan) => scan.kept);
+      const index = kept.findIndex((scan) => scan.number === this.viewed);
+      if (kept[index + by]) this.look(kept[index + by]);
+    },
+
+    turn() {
+      if (!this.both) return;
+      this.direction = this.direction === "forward" ? "backward" : "forward";
+      this.stage.show(this.scan, this.direction);
+    },
+
+    point(event) {
+      const line = this.stage?.lineAt(event.offsetY);
+      if (!line) { this.pointed = ""; return; }
+      const verdict = line.lost ? "lost" : line.now ?? "no verdict yet";
+      const shares = (line.tip ?? []).map((p, index) => `${this.state.classes[index]} ${share(p)}`).join(", ");
+      this.pointed = `line ${line.line} (row ${line.row}): ${verdict}${shares && !line.lost ? ` – ${shares}` : ""}`;
+    },
+
+    mute() {
+      this.bell.mute(!this.muted);
+      this.muted = this.bell.muted;
+    },
+
+    async ask() {
+      await Notification.requestPermission();
+      this.permission = this.bell.permission;
+    },
+
+    seen() { this.unseen = false; },
+
+    disagree() {
+      if (!this.viewed) return;
+      this.asked = this.viewed;
+      this.$refs.ask.showModal();
+      this.$refs.ask.querySelector("button").focus();
+    },
+
+    answer(event) {
+      if (event.target.tagName === "INPUT" || !/^[0-9]$/.test(event.key)) return;
+      const digit = Number(event.key);
+      const name = this.choices[digit === 0 ? this.choices.length - 1 : digit - 1];
+      if (name && digit < this.choices.length) this.label(name);
+    },
+
+    label(name) {
+      localStorage.setItem(NAME, this.who);
+      this.$emit("label", { scan: this.asked, class: name, who: this.who });
+      this.$refs.ask.close();
+      this.say("Is being written down …");
+    },
+
+    refuse(text) { this.say(text); },
+
+    say(text) {
+      this.toast = text;
+      clearTimeout(this.toasting);
+      this.toasting = setTimeout(() => { this.toast = ""; }, TOAST);
+    },
+
+    tick() {
+      this.now = performance.now();
+      this.silent = this.bell.silent;
+      this.permission = this.bell.permission;
+      this.fit();
+      if (this.state && this.unseen && this.alarms.length) this.bell.ringAgain(this.alarms[0].rule);
+      window.__stm.rung = this.bell.rung;
+    },
+
+    key(event) {
+      if (event.ctrlKey || event.metaKey || event.altKey || !this.state) return;
+      if (document.querySelector("dialog[open]") || /INPUT|TEXTAREA|SELECT/.test(event.target.tagName)) return;
+      const actions = {
+        d: this.disagree, s: this.seen, m: this.mute, b: this.turn, "?": () => this.$refs.help.showModal(),
+        n: () => { if (this.permission === "default") this.ask(); },
+        Escape: this.live, ArrowLeft: () => this.step(-1), ArrowRight: () => this.step(1),
+      };
+      const action = actions[event.key];
+      if (!action) return;
+      event.preventDefault();
+      action();
+    },
+  },
+};
