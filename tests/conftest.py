@@ -11,7 +11,16 @@ from helpers import BACKEND, FEW_LINES, TINY, stm, write_dataset
 
 from stm_keras.backend import import_keras
 
-KERAS_FREE = {"data", "evaluation", "live", "readers", "reports", "simulate", "trees", "web"}
+KERAS_FREE = {
+    "data",
+    "evaluation",
+    "live",
+    "readers",
+    "reports",
+    "simulate",
+    "trees",
+    "web",
+}
 KERAS_FREE |= {
     "fuzz",
     "test_errors.py",

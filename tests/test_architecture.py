@@ -37,6 +37,7 @@ ROWS = {  # who may import whom: only what lies in a row above its own, or in it
     "reports": 8,
     "runtime": 9,
     "live": 9,
+    "web": 10,
     # the Keras line: nothing above it imports keras, not even inside a function
     "layers": 11,
     "models": 12,
@@ -64,6 +65,7 @@ OUTSIDE = {  # what a part may import at the top of a file, beside the standard 
     "models": {"keras"},
     "inference": {"numpy"},
     "live": {"numpy"},
+    "web": {"fastapi", "nicegui"},
     "training": {"keras", "numpy"},
     "export": {"numpy"},
     # one reference is without Keras

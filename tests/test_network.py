@@ -92,6 +92,7 @@ def cases(backend, data, stream, scan):
         ("predict", [scan, "--report", "report.html", "--pictures", "pictures"]),
         ("predict", ["run", scan, "--backend", backend]),
         ("watch", [scan, "--speed", 0, "--no-page"]),
+        ("watch", [scan, "--speed", 0, "--port", 0, "--no-browser"]),
         ("models", ["--json"]),
         ("benchmark", ["tiny.toml", *part, "--protocols", "p1", "--only", "tiny:p1:0"]),
         ("submit", ["tiny.toml", *part, "-o", "sweep", "--grid", "seed=1", "--local", 1]),

@@ -293,7 +293,9 @@ def _about(file, predictor):
 
 def _plain(settings):
     """Return settings without what may hold a secret: commands and addresses."""
-    hidden = {name: "..." for name in ("on_bad_command", "on_bad_url", "token") if settings[name]}
+    hidden = {
+        name: "..." for name in ("on_bad_command", "on_bad_url", "token") if settings[name]
+    }
     return settings | hidden
 
 

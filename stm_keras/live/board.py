@@ -39,10 +39,12 @@ class Board:
 
     Attributes:
         classes, bad: as given, as tuples.
+        failing: str. Why the log cannot be written; None if all is well.
     """
 
     def __init__(self, classes: Iterable[str], bad: Iterable[str]):
         self.classes, self.bad = tuple(classes), tuple(bad)
+        self.failing: str | None = None
         self._lock = threading.RLock()
         self._day = DaySummary()
         self._pictures: OrderedDict[int, ScanPicture] = OrderedDict()
@@ -124,6 +126,7 @@ class Board:
                 "tip": self._tip,
                 "since": self._since,
                 "alarms": list(self._alarms.values()),
+                "log_failing": self.failing,
                 "last_line": self._last_line and {"t": self._last_line[1], "age_s": age},
             }
 

@@ -55,9 +55,9 @@ class ScanPicture:
     def _draw(self, line, lost):
         limits = self._limits.setdefault(line.direction, [])
         heights = None
-        if not lost:
-            bridged = bridge_gaps(np.asarray(line.heights)[None])[0]
-            levelled = remove_line_trend(bridged)[:: -(-bridged.size // MOST_PIXELS)]
+        bridged = bridge_gaps(np.asarray(line.heights)[None])[0]
+        levelled = remove_line_trend(bridged)[:: -(-bridged.size // MOST_PIXELS)]
+        if not lost and np.isfinite(levelled).all():
             limits.append(tuple(np.percentile(levelled, SHARES)))
             del limits[:-MOST_LINES]
             heights = base64.b64encode(levelled.astype("<f4").tobytes()).decode("ascii")

@@ -213,8 +213,10 @@ def listen(port: int, option: str, host: str = HOST) -> socket.socket:
     except OSError as error:
         listener.close()
         taken = error.errno in (errno.EADDRINUSE, errno.EACCES)
-        reason = "another program has this port" if taken else error.strerror or error
-        raise UsageError(
-            f"`{option} {port}`: {reason}. Choose another port, or 0 for one that is free."
-        ) from None
+        reason = (
+            "another program has this port. Choose another one, or 0 for any that is free"
+            if taken
+            else error.strerror or error
+        )
+        raise UsageError(f"`{option} {port}`: {reason}.") from None
     return listener

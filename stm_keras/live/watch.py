@@ -132,6 +132,8 @@ class Watch:
             sink(record)
         if self.log.failing != self.failing:
             self.failing = self.log.failing
+            if self.board is not None:
+                self.board.failing = self.failing
             text = "The log is written again."
             if self.failing:
                 text = (

@@ -115,7 +115,9 @@ async def _admit(scope, send, token):
     """Have a browser keep the token as a cookie, and open the address without it."""
     query = parse_qs(scope["query_string"].decode("latin-1"))
     query.pop("token")
-    place = "/" + scope["path"].lstrip("/") + ("?" + urlencode(query, True) if query else "")
+    place = (
+        "/" + scope["path"].lstrip("/") + ("?" + urlencode(query, True) if query else "")
+    )
     cookie = f"{COOKIE}={token}; Path=/; HttpOnly; SameSite=Strict"
     await _answer(
         send,

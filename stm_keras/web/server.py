@@ -1,8 +1,8 @@
 """A page of NiceGUI, served on this computer by a thread of its own.
 
-    server = Server(port=8765)          # the port is ours from here on
-    server.start(add_routes, page)
-    server.close()
+server = Server(port=8765)          # the port is ours from here on
+server.start(add_routes, page)
+server.close()
 """
 
 import logging
@@ -51,9 +51,10 @@ class Server:
                 f"`--host {host}`: lets other computers see the page and give labels. Add "
                 "--token env:NAME or --token file:PATH, or leave --host out and use `ssh -L`."
             )
-        self._socket = listen(port, "--port", LOCAL[0] if host in LOCAL else host)
-        self.port = self._socket.getsockname()[1]
         self.open_to_others = host not in LOCAL
+        option = f"--host {host} --port" if self.open_to_others else "--port"
+        self._socket = listen(port, option, host if self.open_to_others else LOCAL[0])
+        self.port = self._socket.getsockname()[1]
         self._token = token
         shown = LOCAL[0] if host in (*LOCAL, "0.0.0.0", "::") else host
         shown = f"[{shown}]" if ":" in shown else shown

@@ -1,7 +1,7 @@
 """What programs may ask a running `stm-keras watch`: its state, its records as they are written.
 
-    curl http://127.0.0.1:8765/api/state
-    curl -N http://127.0.0.1:8765/api/events
+curl http://127.0.0.1:8765/api/state
+curl -N http://127.0.0.1:8765/api/events
 """
 
 import asyncio

@@ -135,9 +135,7 @@ class News:
             view.run_method("refuse", str(error))
 
 
-def serve(
-    server: Server, predictor: Predictor, bad: Iterable[str], log: Path
-) -> Board:
+def serve(server: Server, predictor: Predictor, bad: Iterable[str], log: Path) -> Board:
     """Serve the page of a watching, and what programs may ask; return the `Board` it shows.
 
     Args:

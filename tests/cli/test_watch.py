@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -40,7 +41,7 @@ START = "from stm_keras.__main__ import run; run()"
 def watching(tmp_path, *arguments, before=""):
     """Start a watch in a process of its own; it is killed at the end if it still runs."""
     process = subprocess.Popen(
-        [sys.executable, "-c", before + START, "watch", *map(str, arguments)],
+        [sys.executable, "-c", before + START, "watch", "--no-page", *map(str, arguments)],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -121,7 +122,7 @@ def test_it_needs_neither_keras_nor_what_windows_lacks(tmp_path, scan, before):
 
 
 def test_the_last_verdict_of_a_replay_is_that_of_predict(tmp_path, scan):
-    told = stm("watch", scan, "--speed", 0, "--json", "--log", tmp_path)
+    told = stm("watch", scan, "--no-page", "--speed", 0, "--json", "--log", tmp_path)
     assert told.exit_code == 0, told.stderr
     records = [json.loads(line) for line in told.stdout.splitlines()]
     (end,) = [record for record in records if record["event"] == "end"]
@@ -133,9 +134,9 @@ def test_the_last_verdict_of_a_replay_is_that_of_predict(tmp_path, scan):
 
 
 def test_a_day_is_shown_again_and_written_as_a_page(tmp_path, scan):
-    stm("watch", scan, "--speed", 0, "--log", tmp_path)
+    stm("watch", scan, "--no-page", "--speed", 0, "--log", tmp_path)
     (log,) = tmp_path.glob("*.jsonl")
-    live = stm("watch", scan, "--speed", 0, "--log", tmp_path / "again").stdout
+    live = stm("watch", scan, "--no-page", "--speed", 0, "--log", tmp_path / "again").stdout
     shown = stm("watch", "--replay-log", log)
     assert shown.exit_code == 0
 
@@ -161,7 +162,17 @@ def test_a_command_is_started_at_a_bad_tip(tmp_path, scan):
         f"import sys; open({str(done)!r}, 'a').write(sys.argv[1] + sys.stdin.read())"
     )
     command = f'"{sys.executable}" "{script}" "{{class}}"'
-    told = stm("watch", scan, "--speed", 30, "--log", tmp_path, "--on-bad-command", command)
+    told = stm(
+        "watch",
+        scan,
+        "--no-page",
+        "--speed",
+        30,
+        "--log",
+        tmp_path,
+        "--on-bad-command",
+        command,
+    )
     assert told.exit_code == 0
     text = done.read_text(encoding="utf-8")
     assert text.startswith("generic defects{")
@@ -172,7 +183,11 @@ def test_a_model_that_is_missing_or_judges_whole_scans_is_refused(
     tmp_path, scan, monkeypatch
 ):
     missing = tmp_path / "none.onnx"
-    check_error(stm("watch", scan, "--model", missing, "--log", tmp_path), 3, "none.onnx")
+    check_error(
+        stm("watch", scan, "--no-page", "--model", missing, "--log", tmp_path),
+        3,
+        "none.onnx",
+    )
 
     class Whole(Predictor):
         metadata = read_metadata(shipped_path().with_suffix(".onnx"))
@@ -183,7 +198,7 @@ def test_a_model_that_is_missing_or_judges_whole_scans_is_refused(
 
     file = shipped_path().with_suffix(".onnx")
     monkeypatch.setattr("stm_keras.inference.onnx_model.load_onnx", lambda path: Whole())
-    told = stm("watch", scan, "--model", file, "--log", tmp_path)
+    told = stm("watch", scan, "--no-page", "--model", file, "--log", tmp_path)
     check_error(told, 4, "line by line")
 
 
@@ -207,7 +222,7 @@ def test_a_model_that_is_missing_or_judges_whole_scans_is_refused(
 )
 def test_what_is_wrong_is_said_in_one_line(tmp_path, monkeypatch, arguments, code, phrases):
     monkeypatch.chdir(tmp_path)
-    check_error(stm("watch", *arguments), code, *phrases)
+    check_error(stm("watch", *arguments, "--no-page"), code, *phrases)
 
 
 def test_two_watches_do_not_write_one_log(tmp_path):
@@ -222,5 +237,49 @@ def test_two_watches_do_not_write_one_log(tmp_path):
 
 def test_a_picture_is_not_taken_for_a_microscope(tmp_path):
     Image.new("L", (1, 1)).save(tmp_path / "dot.png")
-    told = stm("watch", tmp_path / "dot.png", "--speed", 0, "--log", tmp_path)
+    told = stm("watch", tmp_path / "dot.png", "--no-page", "--speed", 0, "--log", tmp_path)
     assert told.exit_code != 0 or "Warning" in told.stderr or "dot.png" in told.stdout
+
+
+def test_without_nicegui_one_line_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "nicegui", None)
+    told = stm("watch", "simulated")
+    check_error(told, 1, "nicegui is not installed", '".[live]"', "--no-page")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "phrases"),
+    [
+        (("--port", "70000"), ["--port", "65535"]),
+        (("--host", "0.0.0.0"), ["other computers", "--token", "ssh -L"]),
+        (("--host", "0.0.0.0", "--token", "env:NOT_THERE"), ["NOT_THERE"]),
+        (
+            ("--host", "0.0.0.0", "--token", "secret-of-mine-1234"),
+            ["file:PATH or env:NAME"],
+        ),
+        (("--host", "0.0.0.0", "--token", "env:SHORT"), ["16 to 200"]),
+        (("--host", "192.0.2.1", "--token", "env:LONG", "--port", "0"), ["--port 0"]),
+    ],
+)
+def test_a_page_that_cannot_be_served_ends_before_anything_begins(
+    tmp_path, monkeypatch, arguments, phrases
+):
+    pytest.importorskip("nicegui")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SHORT", "abc")
+    monkeypatch.setenv("LONG", "sixteen-letters-or-more")
+    told = stm("watch", "simulated", *arguments)
+    check_error(told, 2, *phrases)
+    assert "sixteen" not in told.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_port_that_is_taken_is_said_before_the_microscope_is_asked(tmp_path, monkeypatch):
+    pytest.importorskip("nicegui")
+    monkeypatch.chdir(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        told = stm("watch", "nanonis://no-such-host.invalid", "--port", port)
+    check_error(told, 2, f"--port {port}", "another program has this port")

@@ -128,7 +128,11 @@ def test_alarms_stay_until_all_is_clear_and_a_change_until_the_next_scan(told):
 def test_a_lost_connection_is_told_with_its_reason_until_it_is_found(told):
     lost = told.push("lost", reason="no answer")
     connection = told.board.state()["connection"]
-    assert connection == {"state": "connection lost", "text": "no answer", "since": lost["t"]}
+    assert connection == {
+        "state": "connection lost",
+        "text": "no answer",
+        "since": lost["t"],
+    }
     told.push("found", reason="it answers")
     assert told.board.state()["connection"]["state"] == "watching"
     told.push("stop", reason="SIGINT")
@@ -137,7 +141,10 @@ def test_a_lost_connection_is_told_with_its_reason_until_it_is_found(told):
 
 def test_scans_of_the_day_are_listed_with_those_of_before(told):
     before = Told()
-    earlier = [before.push("scan", id=4, lines=16), before.push("end", scan=4, reason="stopped")]
+    earlier = [
+        before.push("scan", id=4, lines=16),
+        before.push("end", scan=4, reason="stopped"),
+    ]
     told.board.remember(earlier)
     told.scan(5)
     told.line(5, 0)

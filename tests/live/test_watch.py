@@ -9,6 +9,7 @@ from helpers import ONCE
 
 from stm_keras import load_onnx, shipped_path
 from stm_keras.live.alarms import Alarms
+from stm_keras.live.board import Board
 from stm_keras.live.events import (
     BACKWARD,
     FORWARD,
@@ -317,12 +318,13 @@ def test_a_log_that_cannot_be_written_is_said_and_the_watching_goes_on(
         return write(descriptor, data)
 
     monkeypatch.setattr(os, "write", full)
-    kept = Kept()
+    kept, board, failing = Kept(), Board(model.classes, ()), []
     with EventLog(tmp_path, "told") as log:
-        watch = Watch(Told(), model, log, Alarms(), [kept.push])
+        watch = Watch(Told(), model, log, Alarms(), [kept.push, board.push], board=board)
         watch.take(ScanBegan(FRAME))
         for line in lines(tips[0]):
             watch.take(line)
+            failing.append(board.state()["log_failing"])
         monkeypatch.undo()
         watch.take(Tick())
         watch.stop("done")
@@ -333,3 +335,42 @@ def test_a_log_that_cannot_be_written_is_said_and_the_watching_goes_on(
     seqs = [record["seq"] for record in read_log(log.path())]
     assert seqs == sorted(seqs)
     assert len(seqs) == len(kept.records)
+    assert failing[14] is None
+    assert "No space left" in failing[16]
+    assert board.state()["log_failing"] is None
+
+
+def test_what_a_person_says_is_written_down_with_the_next_event(model, tips, tmp_path):
+    board = Board(model.classes, ())
+
+    class Disagreeing(Told):
+        def events(self):
+            yield from super().events()
+            board.label(1, "rows", "Ada")
+            yield Tick()
+            board.label(1, "individual atoms", "")
+
+    kept = Kept()
+    source = Disagreeing(ScanBegan(FRAME), *lines(tips[0][:9]))
+    with EventLog(tmp_path, "told") as log:
+        watch = Watch(source, model, log, Alarms(), [kept.push, board.push], board=board)
+        watch.run()
+        watch.stop("done")
+    said = [
+        (each["who"], each["scan"], each["class"]) for each in of(kept.records, "label")
+    ]
+    assert said == [("Ada", 1, "rows"), (None, 1, "individual atoms")]
+    _, drawn = board.picture(1)
+    assert [each["line"] for each in drawn] == list(range(9))
+    assert all(each["heights"] for each in drawn)
+
+
+def test_heights_that_no_microscope_has_are_drawn_as_a_lost_line(model, tips, tmp_path):
+    board = Board(model.classes, ())
+    heights = [*tips[0][:4], np.full(128, 1e200), np.full(128, np.inf)]
+    with EventLog(tmp_path, "told") as log:
+        source = Told(ScanBegan(FRAME), *lines(heights))
+        Watch(source, model, log, Alarms(), [board.push], board=board).run()
+    drawn = board.picture(1)[1]
+    assert [each["heights"] is None for each in drawn] == [False] * 4 + [True] * 2
+    json.dumps([board.state(), drawn], allow_nan=False)

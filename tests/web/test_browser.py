@@ -99,8 +99,9 @@ def is_painted(page):
     return page.evaluate(
         """() => {
           const canvas = document.querySelector("canvas.picture");
-          const { data } = canvas.getContext("2d").getImageData(canvas.width >> 1, 0, 1, canvas.height);
-          return Array.from({ length: canvas.height }, (_, y) => data[4 * y + 3] > 0);
+          const [middle, height] = [canvas.width >> 1, canvas.height];
+          const { data } = canvas.getContext("2d").getImageData(middle, 0, 1, height);
+          return Array.from({ length: height }, (_, y) => data[4 * y + 3] > 0);
         }"""
     )
 
@@ -221,7 +222,10 @@ def test_lines_are_drawn_in_time_and_none_is_lost_with_four_tabs(browser, tmp_pa
         assert _best_delay(pages) <= MOST_MS
         pages += [opened(browser, watching) for _ in range(3)]
         assert _best_delay(pages) <= MOST_OF_FOUR_MS
-        last = (watching.state()["scan"]["number"], watching.state()["scan"]["lines_done"] - 1)
+        last = (
+            watching.state()["scan"]["number"],
+            watching.state()["scan"]["lines_done"] - 1,
+        )
         for page in pages:
             until(lambda page=page: drawn(page)[-1] >= last)
             seen = drawn(page)
@@ -316,4 +320,8 @@ def test_a_page_is_right_by_itself_after_the_program_was_killed(browser, tmp_pat
         assert page.locator(".scan h2").inner_text() == "Scan 2"
         assert page.locator(".day li").count() == 2  # that of before, from the log
         assert again.end() == 130
-        until(lambda: banner(page) in ("The watching has ended", "The program does not answer"))
+        until(
+            lambda: (
+                banner(page) in ("The watching has ended", "The program does not answer")
+            )
+        )

@@ -5,7 +5,7 @@ import json
 
 import pytest
 from helpers import ONCE
-from live.test_board import CLASSES, Told
+from live.test_board import Told
 
 pytest.importorskip("nicegui")
 pytestmark = ONCE
@@ -195,4 +195,3 @@ def test_the_page_is_built_by_one_element_of_our_own(told):
         return type(view), sorted(each.type for each in view._event_listeners.values())
 
     assert on_page(told.board, act) == (WatchView, ["label"])
-    assert CLASSES == tuple(told.board.classes)

@@ -37,6 +37,7 @@ const TEMPLATE = `
       <button type="button" @click="$refs.help.showModal()">Keys <kbd>?</kbd></button>
     </div>
   </div>
+  <p class="hint" role="alert" v-if="state.log_failing">The log cannot be written, and the watching goes on: {{ state.log_failing }}</p>
   <p class="hint" v-if="silent && !muted">This browser is silent until you press a key or click here once.</p>
   <main>
     <section class="scan" aria-label="Scan">

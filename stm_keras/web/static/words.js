@@ -25,14 +25,14 @@ const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 // Returns what the banner shows: level (its look), mark, title, text, p.
 export function headline(state, unheard, age) {
-  if (unheard > SILENT) {
-    const text = `No answer for ${duration(unheard)}: nothing on this page is of now. It goes on by itself.`;
-    return { level: "lost", mark: "!", title: "The program does not answer", text };
-  }
   const connection = state.connection;
   const reason = `${connection.text.replace(/\.$/, "")}${connection.since ? `, since ${clock(connection.since)}` : ""}`;
   if (connection.state === "ended") {
     return { level: "idle", mark: "–", title: "The watching has ended", text: reason };
+  }
+  if (unheard > SILENT) {
+    const text = `No answer for ${duration(unheard)}: nothing on this page is of now. It goes on by itself.`;
+    return { level: "lost", mark: "!", title: "The program does not answer", text };
   }
   if (connection.state !== "watching") {
     return { level: "lost", mark: "!", title: "No connection to the microscope", text: reason };
