@@ -21,7 +21,6 @@ pytestmark = [
     ONCE,
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM),
-    pytest.mark.xdist_group("browser"),
 ]
 LOCAL = re.compile(r"(https?|wss?)://(127\.0\.0\.1|localhost):\d+/|data:|blob:|about:")
 MOST_MS, MOST_OF_FOUR_MS = 100, 150  # from the line to its pixels
@@ -325,3 +324,91 @@ def test_a_page_is_right_by_itself_after_the_program_was_killed(browser, tmp_pat
                 banner(page) in ("The watching has ended", "The program does not answer")
             )
         )
+
+
+WIDE = "document.documentElement.scrollWidth"
+STATE = {
+    "connection": {
+        "state": "watching",
+        "text": "there",
+        "since": "2026-11-29T10:00:00.000+00:00",
+    },
+    "scan": {"number": 3, "lines_done": 4, "running": True, "line_time": None},
+    "tip": None,
+    "since": {"t": "2026-11-29T10:11:12.000+00:00", "scan": 3, "line": 1},
+    "bad": ["blurred"],
+    "last_line": {"t": "2026-11-29T10:11:14.000+00:00", "age_s": 0},
+}
+BANNERS = [  # changes of the state, s without an answer, s since the last line; level, words
+    ({}, 0, 0, "idle", "No verdict yet"),
+    ({"scan": None}, 0, 0, "idle", "Waiting for a scan"),
+    ({"tip": ("rows", "rows", 0.9)}, 0, 0, "good", "Rows"),
+    ({"tip": ("blurred", "blurred", 0.9)}, 0, 0, "bad", "Blurred"),
+    ({"tip": ("unsure", "blurred", 0.4)}, 0, 0, "unsure", "Perhaps blurred, 40 %"),
+    (
+        {"tip": ("unknown surface", "rows", 0.9)},
+        0,
+        0,
+        "unknown",
+        "does not know this surface",
+    ),
+    ({"tip": ("unknown size", "rows", 0.9)}, 0, 0, "unknown", "scans of this size"),
+    ({"tip": ("rows", "rows", 0.9)}, 0, 11, "good stale", "No line for 11 s"),
+    ({"tip": ("rows", "rows", 0.9)}, 4, 4, "lost", "No answer for 4.0 s"),
+    ({"connection": "connection lost"}, 0, 0, "lost", "No connection to the microscope"),
+    ({"connection": "ended"}, 99, 99, "idle", "The watching has ended"),
+]
+
+
+@pytest.mark.parametrize(("changes", "unheard", "age", "level", "words"), BANNERS)
+def test_the_banner_says_what_is_known_and_how_old_it_is(
+    browser, pushed, changes, unheard, age, level, words
+):
+    state = {**STATE, **changes}
+    if changes.get("tip"):
+        verdict, name, p = changes["tip"]
+        tip = {"verdict": verdict, "class": name, "confidence": p}
+        state["tip"] = {**tip, "bad": verdict in STATE["bad"]}
+    if "connection" in changes:
+        state["connection"] = {**STATE["connection"], "state": changes["connection"]}
+    page = opened(browser, pushed[0])
+    said = page.evaluate(
+        """async (given) => {
+          const { headline } = await import("stm-keras-watch");
+          return headline(...given);
+        }""",
+        [state, unheard, age],
+    )
+    assert said["level"] == level
+    assert words in f"{said['title']}: {said['text']}"
+    assert ("p" in said and said["p"] is not None) == level.startswith(("good", "bad"))
+
+
+def test_long_names_and_narrow_screens_do_not_scroll_sideways(browser, pushed, pusher):
+    watching, _, _ = pushed
+    good, _ = tips()
+    name = "a_very_long_name_of_a_scan_" * 6 + ".sxm"
+    pusher.scan(good[:12], name=name, lines=64)
+    for width in (1920, 1280, 390, 320):
+        page = opened(browser, watching)
+        page.set_viewport_size({"width": width, "height": 844})
+        until(lambda page=page: name in page.inner_text(".scan h2"))
+        until(lambda page=page, width=width: page.evaluate(WIDE) <= width)
+        page.keyboard.press("d")
+        assert page.locator("dialog[open]").bounding_box()["width"] <= width
+        page.close()
+
+
+def test_with_a_token_the_page_opens_for_who_knows_it_alone(browser, tmp_path, monkeypatch):
+    monkeypatch.setenv("TOKEN", "sixteen-letters-or-more")
+    words = ["--speed", "20", "--host", "0.0.0.0", "--token", "env:TOKEN"]
+    with Watching(tmp_path, "simulated", *words) as watching:
+        assert watching.get("/")[0] == watching.get("/api/state")[0] == 403
+        until(lambda: watching.find("(not encrypted)"))
+        page = opened(browser, watching)
+        until(lambda: drawn(page))
+        assert "token" not in page.url
+        program = {"Authorization": "Bearer sixteen-letters-or-more"}
+        assert watching.get("/api/state", **program)[0] == 200
+        log = "".join(path.read_text(encoding="utf-8") for path in tmp_path.glob("*.jsonl"))
+        assert "sixteen" not in log

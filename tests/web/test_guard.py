@@ -87,6 +87,7 @@ def test_two_hosts_are_refused():
     assert client().get("/", headers=headers).status_code == 403
 
 
+@pytest.mark.smoke
 def test_a_page_loads_nothing_from_elsewhere_and_is_framed_by_nobody():
     policy = client().get("/").headers["content-security-policy"]
     assert policy.startswith("default-src 'self' ")

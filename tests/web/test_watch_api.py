@@ -45,6 +45,7 @@ def events(text):
     return found
 
 
+@pytest.mark.smoke
 def test_the_state_is_what_the_board_says(told):
     answer = client(told.board).get("/api/state")
     assert answer.headers["content-type"] == "application/json"

@@ -81,6 +81,7 @@ class Watching:
             self.said.append(line)
 
     def find(self, pattern):
+        """Return the first group of a pattern in what the program said, or None."""
         assert self.process.poll() is None or not self.said, self.said
         found = re.search(pattern, "".join(self.said))
         return found and found[1]
