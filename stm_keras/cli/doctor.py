@@ -35,6 +35,7 @@ PACKAGES = {
     "igor2": "spm",
     "gwyddionpy": "gwyddion",
     "onnxruntime": "onnx",
+    "nicegui": "live",
     "onnx": "export",
 }
 PROBE = (
