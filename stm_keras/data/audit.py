@@ -89,10 +89,6 @@ def audit(
         dataset: `Dataset`. Images are read in blocks.
         split: `Split` to check for duplicates on both sides, besides P1 and P2.
         progress: function of (done, total), or None.
-
-    Raises:
-        DatasetError: The dataset is empty, or a sharded one and too large, or the split is
-            that of another one.
     """
     if hasattr(dataset.images, "select") and len(dataset) > MOST:
         raise DatasetError(

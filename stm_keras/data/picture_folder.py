@@ -146,11 +146,7 @@ def _opened(path):
 
 
 def find_table(folder: Path) -> Path:
-    """Return the CSV file of a folder of pictures: `labels.csv`, or the only one.
-
-    Raises:
-        DatasetError: There is none, or more than one and no `labels.csv`.
-    """
+    """Return the CSV file of a folder of pictures: `labels.csv`, or the only one."""
     tables = sorted(p for p in Path(folder).iterdir() if p.suffix.lower() == ".csv")
     named = [path for path in tables if path.name.lower() == "labels.csv"]
     if not tables and (Path(folder) / "config.toml").exists():
@@ -183,9 +179,6 @@ def read_table(path: Path) -> tuple[dict, tuple | None, list]:
     Returns:
         dict of str to array, the class names or None where numbers do not tell, and the line
         of the table each picture is on.
-
-    Raises:
-        DatasetError: The file is not such a table.
     """
     charge(path.stat().st_size * CELLS, "its cells")
     header, rows, numbers = _read_rows(path)

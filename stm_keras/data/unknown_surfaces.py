@@ -86,9 +86,6 @@ def read_unknown_surfaces(path: str | Path) -> UnknownSurfaces:
     The file has `images` `(scans, lines, pixels)` and `source` `(scans,)`; it may hold
     `kind`, `licence`, and parts of scans that only train: `tiles` `(parts, lines, pixels)`
     and `tile_of` `(parts,)`.
-
-    Raises:
-        DatasetError: The file is damaged, lacks something, or its arrays do not fit.
     """
     path = Path(path)
     if not path.is_file():

@@ -45,9 +45,6 @@ def validate_dataset(
 
     `path` is named in errors, and is the source where the file names none; all else is as
     for `load_dataset`.
-
-    Raises:
-        DatasetError: Anything does not fit.
     """
     images, arrays = raw.images, raw.arrays
     parameters = dict(raw.parameters or {})
