@@ -64,9 +64,6 @@ def fit_temperature(labels, logits):
         float between 0.05 and 20; above 1 the model was overconfident. It is 1 when the
         labels say nothing: with all logits of each scan alike, or with every scan
         judged right, where sharper would always seem better.
-
-    Raises:
-        MismatchError: There are no scans, or a logit is not a number.
     """
     labels, logits = check_pair(labels, logits)
     if not len(labels):
@@ -135,9 +132,6 @@ def confidence_bins(labels, probabilities, bins):
     Returns:
         Tuple of arrays of shape `(scans,)`: judged right (float 0 or 1), confidence
         (float), bin (int).
-
-    Raises:
-        MismatchError: A probability is outside 0 to 1.
     """
     labels, probabilities = check_pair(labels, probabilities)
     if (

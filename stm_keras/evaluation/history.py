@@ -27,9 +27,6 @@ def read_history(path):
         dict of column name to array of shape `(epochs,)`, by increasing epoch; `epoch`
         is int, the others are float with NaN for an empty cell. Columns that the run
         does not have are not there.
-
-    Raises:
-        InputError: The file is missing, empty, or no history.
     """
     path = Path(path)
     path = path / "history.csv" if path.is_dir() else path

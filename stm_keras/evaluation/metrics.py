@@ -128,9 +128,6 @@ def check_pair(labels, probabilities, finite=True):
 
     Returns:
         Tuple of int and float array.
-
-    Raises:
-        MismatchError: They do not fit, or a probability is not a number.
     """
     probabilities = np.asarray(probabilities)
     if probabilities.ndim != 2 or probabilities.dtype.kind not in "fiub":

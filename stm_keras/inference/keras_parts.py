@@ -127,11 +127,7 @@ def _largest(node, most):
 
 
 def count_weights(data: bytes, path: Path) -> int:
-    """Count the numbers in the weights of a `.keras` file, bytes of `model.weights.h5`.
-
-    Raises:
-        InputError: They are damaged, lie elsewhere, are missing, or are not finite numbers.
-    """
+    """Count the numbers in the weights of a `.keras` file, bytes of `model.weights.h5`."""
     import h5py
 
     try:

@@ -120,11 +120,7 @@ def open_session(path: str | Path, threads: int = 1) -> tuple[GuardedSession, di
 
 
 def read_network(path: str | Path) -> tuple[bytes, Network, dict]:
-    """Read an .onnx file of `stm-keras export`, without onnxruntime: bytes, network, metadata.
-
-    Raises:
-        InputError: It is missing, damaged, not of stm-keras, or holds what no export has.
-    """
+    """Read an .onnx file of `stm-keras export`, without onnxruntime: bytes, network, metadata."""
     path = ordinary_file(path, WHAT)
     try:
         with path.open("rb") as file:

@@ -160,9 +160,6 @@ def choose(path: str | Path, scan_file: ScanFile, channel: str | None = None) ->
     `channel` is a channel with or without its ways, such as "Current" or "Z backward up"; of
     several that fit, the forward and first one is taken. None is the topography, or, where
     that is flat because the tip was kept at one height, the current.
-
-    Raises:
-        ScanError: There is no such image, or nothing of it was recorded.
     """
     if not scan_file.images:
         raise ScanError(f"{path}: holds no image. Give a scan file.")

@@ -269,9 +269,6 @@ def clear_changes(dataset: Dataset) -> np.ndarray:
 
     Args:
         dataset: As of `simulate` or `simulate_unknown`.
-
-    Raises:
-        UsageError: The scans are not simulated, or lost their parameters.
     """
     if dataset.change_line is None:
         raise UsageError("`dataset` has no change lines: only simulated scans have them.")

@@ -23,9 +23,6 @@ def read_scores(path, name):
 
     Returns:
         dict, as of `pool_folds`.
-
-    Raises:
-        InputError: The file cannot be read, or has no such row.
     """
     rows = read_json(path, "the results of `stm-keras benchmark`")
     if isinstance(rows, dict):

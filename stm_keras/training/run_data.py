@@ -52,11 +52,7 @@ def simulated_scans(config):
 
 
 def split_once(run, config, dataset):
-    """Split the scans, or read how they were split when the run started.
-
-    Raises:
-        UsageError: The data has changed since.
-    """
+    """Split the scans, or read how they were split when the run started."""
     digest = dataset.digest()
     saved = run.read_json("split.json", SPLIT)
     if saved is not None:

@@ -112,9 +112,6 @@ def make_training_set(dataset, indices, *, soft=0.0, balanced=True, extra=None):
         balanced: Weight classes by their inverse frequency, so that they count alike. A scan
             between two classes then counts more for the rarer.
         extra: Further scans with votes: of several classes, or partial.
-
-    Raises:
-        DatasetError: `soft` without votes, or a class without a scan.
     """
     classes = len(dataset.classes)
     if soft:

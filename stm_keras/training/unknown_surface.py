@@ -151,11 +151,7 @@ def fit_unknown_surface(predictor, known, others, groups=None, seed=0):
 
 
 def add_surface_layer(predictor):
-    """Build the network of a model anew with the layer, all other weights as they are.
-
-    Raises:
-        MismatchError: It is not a `sequential` network of this program.
-    """
+    """Build the network of a model anew with the layer, all other weights as they are."""
     metadata = predictor.metadata
     training = metadata.get("training") or {}
     config = dict((training.get("config") or {}).get("model") or {})
