@@ -50,9 +50,7 @@ def select_scans(
             with a single class. None takes the test part where there is one.
         protocol: str, or None for that of the run, else P2 where sessions are known.
     """
-    from stm_keras.runs import SPLIT
-
-    saved = run.read_json("split.json", SPLIT) if run else None
+    saved = run.read_json("split.json") if run else None
     same = saved is not None and saved.get("dataset") == dataset.digest()
     if part is None:
         part = "test" if same else "all"

@@ -26,7 +26,6 @@ from stm_keras.inference.evaluate import LINES_SEEN
 from stm_keras.inference.verdict import sigmoid
 from stm_keras.models import build_model
 from stm_keras.models.sequential import SURFACE
-from stm_keras.runs import SPLIT
 from stm_keras.settings import SequentialConfig
 from stm_keras.training.calibrate import FALSE_ALARMS
 from stm_keras.training.surface_features import (
@@ -67,7 +66,7 @@ def known_scans(dataset, run=None):
     Returns:
         Tuple of `Dataset` and array of the group of each scan, None for sessions.
     """
-    saved = None if run is None else run.read_json("split.json", SPLIT)
+    saved = None if run is None else run.read_json("split.json")
     if saved is None:
         return dataset, None
     return outside_test(dataset, Split.from_json(saved, len(dataset)))
