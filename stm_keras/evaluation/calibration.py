@@ -97,8 +97,7 @@ def fit_confidence(labels, probabilities):
     underconfident where it is not, as one is that was trained with balanced classes. This
     moves the probability of the class that is named, and does not change which one it is.
 
-    Args:
-        labels: int array of shape `(scans,)`. Of scans the model was not trained on.
+    Give scans that the model was not trained on.
 
     Returns:
         Tuple of two floats: slope and shift of the logit of the confidence. A prior
@@ -200,9 +199,7 @@ def min_lines(states: list, classes: int, surfaces: dict | None = None) -> dict:
 def with_min_lines(facts: dict, states: list | None = None) -> dict:
     """Return the facts of a model file with `min_lines` and how it was measured.
 
-    Args:
-        facts: dict of a model file.
-        states: list of dict as for `min_lines`, or None for what `facts` measured before.
+    `states` are as for `min_lines`, or None for what `facts` measured before.
     """
     if states is None:
         states = [

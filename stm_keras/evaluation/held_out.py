@@ -35,15 +35,7 @@ class Compared:
 
 
 def share_below(known: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return the share of known scores that each other score is above, ties half.
-
-    Args:
-        known: float array `(scans,)`.
-        other: float array `(other scans,)`.
-
-    Returns:
-        float array `(other scans,)`.
-    """
+    """Return the share of known scores that each other score is above, ties half."""
     known = np.sort(known)
     both = [np.searchsorted(known, other, side) for side in ("left", "right")]
     return (both[0] + both[1]) / (2 * max(len(known), 1))

@@ -14,14 +14,11 @@ CRITERIA = ("val_auroc", "val_balanced_accuracy", "val_loss", "auroc", "loss")
 
 
 def read_history(path):
-    """Read `history.csv` of a run.
+    """Read `history.csv` of a run: that file, or the one in the folder of a run.
 
     A run killed while it writes leaves half a line: a last line without its end is
     left out, for its last number may be cut. A resumed run may write an epoch again:
     the later one counts.
-
-    Args:
-        path: str or `Path`. The file, or the folder of the run.
 
     Returns:
         dict of column name to array of shape `(epochs,)`, by increasing epoch; `epoch`

@@ -52,9 +52,7 @@ FUNCTIONS = (
 def check_parts(config: object, path: Path) -> None:
     """Raise an `InputError` unless a network is made of plain layers, and not of too many.
 
-    Args:
-        config: The content of `config.json`, of a bounded depth.
-        path: `Path` of the `.keras` file, for messages.
+    `config` is the content of `config.json`, of a bounded depth.
     """
     if not isinstance(config, dict):
         raise InputError(f"{path}: config.json is damaged (it is not an object).")

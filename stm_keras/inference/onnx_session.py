@@ -36,9 +36,7 @@ class GuardedSession:
     def run(self, names: None, inputs: dict) -> list:
         """Compute all outputs, of the shapes that the file declares.
 
-        Args:
-            names: None, as `onnxruntime.InferenceSession` has it: all of them.
-            inputs: dict of str, name of an input, to array.
+        `names` is None, for all of them, as `onnxruntime.InferenceSession` has it.
 
         Raises:
             MismatchError: It cannot be computed, takes too long or too much memory, or gives

@@ -266,9 +266,6 @@ def clear_changes(dataset: Dataset) -> np.ndarray:
     It tells a change of class. Where another apex of the same class took over, or an apex
     switched back and forth, something did change without such a line: a detection in such a
     scan is neither right nor wrong, and those scans are left out when detections are counted.
-
-    Args:
-        dataset: As of `simulate` or `simulate_unknown`.
     """
     if dataset.change_line is None:
         raise UsageError("`dataset` has no change lines: only simulated scans have them.")

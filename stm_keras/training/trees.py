@@ -30,9 +30,6 @@ logger = logging.getLogger(__name__)
 def train_trees(config, run):
     """Fit trees and leave them and their scores in a run, as `train` does a network.
 
-    Returns:
-        Tuple of a `TreesPredictor`, the `Dataset` and its `Split`.
-
     Raises:
         StmKerasError: The data does not allow it, or the config asks for what only
             networks can do.

@@ -73,11 +73,7 @@ def known_scans(dataset, run=None):
 
 
 def outside_test(dataset, split):
-    """Leave out the test part of a split, and all other scans of its sessions.
-
-    Returns:
-        As of `known_scans`.
-    """
+    """Leave out the test part of a split and its sessions; the rest as of `known_scans`."""
     parts = np.concatenate([split.parts["train"], split.parts["validation"]])
     chosen = np.union1d(parts, extra_voted_scans(dataset, split))
     if split.groups is None:
