@@ -61,6 +61,10 @@ class Split(Record):  # scans of the training, validation and test part: split.j
     note: Text
 
 
+class RunSplit(Split):  # the same of a run, which says of what data it is
+    dataset: Text
+
+
 class State(Record):  # what a training resumes from: checkpoints/state.json
     weights: Annotated[str, Field(pattern=r"^epoch-\d+\.weights\.h5$")] | None
     rows: list[dict[Text, Share]]

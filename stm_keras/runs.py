@@ -28,14 +28,12 @@ from stm_keras.config import Config, differences, dump_config, load_config
 from stm_keras.errors import InputError, OutputError, UsageError
 from stm_keras.files import atomic, check_folder
 from stm_keras.locks import LOCK, claimed, is_foreign, locked
-from stm_keras.records import Environment, Scores, Split, State, Summary, check_record
+from stm_keras.records import Environment, RunSplit, Scores, State, Summary, check_record
 from stm_keras.terminal import shell
 from stm_keras.untrusted import read_json
 
-SPLIT = ("dataset", "protocol", "seed", "fold", "parts", "groups", "note")  # of split.json
-STATE = ("weights", "rows")  # of checkpoints/state.json
 RECORDS = {  # what each file must hold
-    "split.json": Split,
+    "split.json": RunSplit,
     "checkpoints/state.json": State,
     "environment.json": Environment,
     "evaluation.json": Summary,
@@ -177,7 +175,7 @@ class Run(JsonFolder):
 
     def epochs(self) -> list[dict]:
         """Return the scores of each epoch that is done."""
-        state = self.read_json("checkpoints/state.json", ("rows",))
+        state = self.read_json("checkpoints/state.json")
         return state["rows"] if state else []
 
     def write_history(self, rows: Iterable[dict]) -> None:

@@ -235,9 +235,9 @@ def audit(file, run_path, as_json):
     dataset, split = load_dataset(file), None
     if run_path is not None:
         from stm_keras.data.split import Split
-        from stm_keras.runs import SPLIT, Run
+        from stm_keras.runs import Run
 
-        saved = Run.open(run_path).read_json("split.json", SPLIT)
+        saved = Run.open(run_path).read_json("split.json")
         if saved is None:
             raise UsageError(f"{run_path}: has no split yet.")
         if saved.get("dataset") != dataset.digest():

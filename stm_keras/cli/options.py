@@ -96,12 +96,8 @@ def choose_backend():
 def load_keras(then=lambda: None, tensorflow=False):
     """Import keras with the backend and device of this command's options.
 
-    Args:
-        then: callable. What must be done before any device is used.
-        tensorflow: bool. Whether TensorFlow is needed beside another backend.
-
-    Returns:
-        What `then` returns.
+    `then` does what must be done before any device is used, and its result is returned;
+    `tensorflow` says that it is needed beside another backend.
     """
     choose_backend()
     import_keras(tensorflow)

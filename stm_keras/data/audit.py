@@ -83,17 +83,7 @@ def audit(
     split: Split | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Audit:
-    """Audit a dataset: would its scores mean anything?
-
-    Args:
-        dataset: `Dataset`. Images are read in blocks.
-        split: `Split` to check for duplicates on both sides, besides P1 and P2.
-        progress: function of (done, total), or None.
-
-    Raises:
-        DatasetError: The dataset is empty, or a sharded one and too large, or the split is
-            that of another one.
-    """
+    """Audit a dataset, and a split of it besides P1 and P2: would its scores mean anything?"""
     if hasattr(dataset.images, "select") and len(dataset) > MOST:
         raise DatasetError(
             f"{dataset.source or 'dataset'}: an audit compares all scans with all, {MOST:,} at "

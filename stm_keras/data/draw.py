@@ -42,10 +42,6 @@ def contact_sheets(
 
     At most `per_class` scans are on a sheet, drawn by `seed`. A class without scans has no
     sheet.
-
-    Raises:
-        UsageError: `per_class` is below 1.
-        OutputError: A sheet exists already, or the folder cannot be written.
     """
     if per_class < 1:
         raise UsageError(f"`per_class` must be 1 or more. Received: {per_class}.")

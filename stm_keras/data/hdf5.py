@@ -24,11 +24,7 @@ AXES = "scan, line (slow axis, row 0 is the first recorded), pixel (fast axis)"
 
 
 def read_hdf5(path: Path) -> RawDataset:
-    """Read a dataset from HDF5, MATLAB's v7.3 included; its images stay in the file.
-
-    Raises:
-        DatasetError: The file is damaged or is not a dataset.
-    """
+    """Read a dataset from HDF5, MATLAB's v7.3 included; its images stay in the file."""
     with open_file(path) as file:
         own = attribute(file, "format") == FORMAT
         if own and attribute(file, "version", 0) > VERSION:

@@ -147,12 +147,7 @@ def damaged(path: str | Path, error: Exception) -> DatasetError:
 
 
 def member(path: str | Path, file: h5py.Group, key: str) -> h5py.Dataset:
-    """Return an array of an open HDF5 file, if its data are really in the file.
-
-    Raises:
-        DatasetError: There is no such array, it lies in another file, or less is
-            stored than its shape says.
-    """
+    """Return an array of an open HDF5 file, if its data are really in the file."""
     if key not in names_of(file):
         raise DatasetError(
             f"{path}: has no `{key}`. Found: {listed_keys(names_of(file))}. A dataset has "
@@ -186,11 +181,7 @@ def member(path: str | Path, file: h5py.Group, key: str) -> h5py.Dataset:
 
 
 def values(path: str | Path, file: h5py.Group, key: str) -> np.ndarray:
-    """Read one small array of an HDF5 file; text becomes a str array.
-
-    Raises:
-        DatasetError: As for `member`, or the array holds text that is not in UTF-8.
-    """
+    """Read one small array of an HDF5 file; text becomes a str array."""
     array = member(path, file, key)
     if not h5py.check_string_dtype(array.dtype):
         return np.asarray(read_all(array))

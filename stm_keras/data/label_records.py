@@ -55,6 +55,7 @@ class LabelRecord(Record):
     unsure: bool = False
     seconds: float | None = None
     model_shown: bool = False
+    again: bool = False  # shown once more, to see how well raters agree with themselves
     place: str = ""
 
     @property
@@ -116,11 +117,15 @@ def read_records(folder: str | Path) -> tuple[list[LabelRecord], int]:
 def latest_records(records: Iterable[LabelRecord]) -> dict[str, list[LabelRecord]]:
     """Keep of each rater and scan the latest record, if it says something.
 
+    What was said when a scan came `again` corrects nothing.
+
     Returns:
         dict of `scan_hash` to the records of its raters.
     """
     latest = {
-        (each.scan, each.rater): each for each in sorted(records, key=lambda each: each.t)
+        (each.scan, each.rater): each
+        for each in sorted(records, key=lambda each: each.t)
+        if not each.again
     }
     scans: dict[str, list[LabelRecord]] = {}
     for (scan, _), record in latest.items():

@@ -22,11 +22,7 @@ HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
 def read_npz(path: Path) -> RawDataset:
-    """Read a dataset from an NPZ archive; its images stay in the file.
-
-    Raises:
-        DatasetError: The archive is damaged, holds Python objects, or has no `images`.
-    """
+    """Read a dataset from an NPZ archive; its images stay in the file."""
     with path.open("rb") as file:
         charge_list(file)
     with open_archive(path, WHAT, DatasetError) as archive:

@@ -184,9 +184,6 @@ def aspect_of(size: tuple | None, lines: int | None, pixels: int | None) -> floa
     """Return how much longer a pixel is along the slow axis than along a line.
 
     `size` is (width, height) of the frame; pixels are square where anything is not known.
-
-    Raises:
-        UsageError: The size is not two positive numbers.
     """
     if size is None:
         return 1.0

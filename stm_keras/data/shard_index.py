@@ -104,13 +104,7 @@ def is_sharded(path: str | Path) -> bool:
 
 
 def read_index(folder: str | Path) -> ShardIndex:
-    """Read the index of a sharded dataset, and see that its shards are there.
-
-    Raises:
-        InputError: It cannot be read, or the shards were not all written.
-        DatasetError: It is damaged or of another version, or a shard is missing or of
-            another size.
-    """
+    """Read the index of a sharded dataset, and see that its shards are there."""
     path = Path(folder) / INDEX
     if not path.is_file() and (path.parent / BEGUN).is_file():
         raise InputError(
@@ -136,11 +130,7 @@ def read_index(folder: str | Path) -> ShardIndex:
 def verify_shards(
     folder: str | Path, progress: Callable[[int, int], None] | None = None
 ) -> ShardIndex:
-    """Compare every shard with its SHA-256; `progress` takes bytes read and bytes in all.
-
-    Raises:
-        DatasetError: A shard is damaged.
-    """
+    """Compare every shard with its SHA-256; `progress` takes bytes read and bytes in all."""
     index = read_index(folder)
     total, done = sum(shard.bytes for shard in index.shards), 0
     for shard in index.shards:

@@ -59,10 +59,6 @@ def write_shards(
 
     Returns:
         Tuple of `ShardIndex` and int: the scans that were there already.
-
-    Raises:
-        UsageError: `shard_size` is below 1.
-        OutputError: The folder holds something else, or cannot be written.
     """
     if shard_size < 1:
         raise UsageError(f"`shard_size` must be 1 or more. Received: {shard_size}.")

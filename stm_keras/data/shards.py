@@ -189,11 +189,7 @@ class ShardFiles:
         return type(self), (self.paths, self.sizes, self.starts)
 
     def read(self, shard: int, offset: int, size: int) -> bytes:
-        """Read `size` bytes of a shard.
-
-        Raises:
-            DatasetError: The shard is gone, has changed or is cut short.
-        """
+        """Read `size` bytes of a shard."""
         try:
             data = self._file(shard).read_at(size, offset)
         except OSError as error:

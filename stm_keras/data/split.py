@@ -25,20 +25,10 @@ CAMPAIGNS = {  # first and last month of the Nottingham sessions
     "Sep 2015": (201509, 201509),
     "Oct - Nov 2015": (201510, 201511),
 }
-MONTHS = [
-    "Jan",
-    "Feb",
-    "Mar",
-    "Apr",
-    "May",
-    "Jun",
-    "Jul",
-    "Aug",
-    "Sep",
-    "Oct",
-    "Nov",
-    "Dec",
-]
+MONTHS = (
+    *("Jan", "Feb", "Mar", "Apr", "May", "Jun"),
+    *("Jul", "Aug", "Sep", "Oct", "Nov", "Dec"),
+)
 SESSION = re.compile(rf"(\d{{4}})({'|'.join(MONTHS)})\d\d-\d{{6}}")
 MOST = 1 << 32  # scans of any dataset
 LISTED = 100_000  # scans of a part that split.json lists one by one

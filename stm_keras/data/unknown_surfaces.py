@@ -20,26 +20,15 @@ PROVENANCE = ("source", "kind", "licence")
 
 @dataclass(frozen=True)
 class UnknownSurfaces:
-    """Scans of other surfaces.
+    """Scans of other surfaces."""
 
-    Args:
-        images: float32 array of shape `(scans, lines, pixels)`. Heights; lines that were
-            not recorded are 0.
-        source: str array `(scans,)`. Whose scans they are: no scan of a source both
-            trains and scores.
-        kind: str array `(scans,)`. What they show, "" unknown.
-        licence: str array `(scans,)`. Of the source, "" unknown.
-        part_of: int array `(scans,)`. For a part of another scan, which only trains, the
-            index of that scan; else -1.
-        name: str. Of the file.
-    """
-
-    images: np.ndarray
-    source: np.ndarray
-    kind: np.ndarray
-    licence: np.ndarray
+    images: np.ndarray  # float32 (scans, lines, pixels): heights, 0 where not recorded
+    source: np.ndarray  # str (scans,): whose they are; no source both trains and scores
+    kind: np.ndarray  # str (scans,): what they show, "" unknown
+    licence: np.ndarray  # str (scans,): of the source, "" unknown
+    # int (scans,): for a part of another scan, which only trains, that scan; else -1
     part_of: np.ndarray
-    name: str = ""
+    name: str = ""  # of the file
 
     def __len__(self):
         return len(self.images)
@@ -86,9 +75,6 @@ def read_unknown_surfaces(path: str | Path) -> UnknownSurfaces:
     The file has `images` `(scans, lines, pixels)` and `source` `(scans,)`; it may hold
     `kind`, `licence`, and parts of scans that only train: `tiles` `(parts, lines, pixels)`
     and `tile_of` `(parts,)`.
-
-    Raises:
-        DatasetError: The file is damaged, lacks something, or its arrays do not fit.
     """
     path = Path(path)
     if not path.is_file():

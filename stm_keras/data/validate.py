@@ -47,9 +47,6 @@ def validate_dataset(
 
     `path` is named in errors, and is the source where the file names none; all else is as
     for `load_dataset`.
-
-    Raises:
-        DatasetError: Anything does not fit.
     """
     images = raw.images
     check_images(path, images, shape)

@@ -129,9 +129,6 @@ def unknown_threshold(known, false_alarms):
 
     Returns:
         float. At most this share of these scans lies above it.
-
-    Raises:
-        MismatchError: There is no scan, or a score is not a number.
     """
     known = _scores(known, "known")
     if not len(known):

@@ -20,12 +20,7 @@ CHUNK = 200_000  # weights at once: what fits into the cache of a processor
 
 
 def resampled_area(is_class, scores, *, groups, resamples, seed):
-    """Return the area under the ROC curve of one class in every resample.
-
-    Args:
-        is_class: bool array of shape `(scans,)`.
-        scores: float array of shape `(scans,)`.
-    """
+    """Return the area under the ROC curve of one class in every resample."""
     ranking = _ranking(is_class, scores)
     draws = draw_weights(len(scores), resamples, seed, groups)
     return np.concatenate([_weighted_area(*ranking, w.astype(float)) for w in draws])
@@ -39,9 +34,6 @@ def resampled_scores(
     A resample may lack a class that the scans have. Its area, recall and every
     average over classes are then NaN, for an average over three classes is another
     quantity than one over four; `interval` leaves such resamples out.
-
-    Args:
-        bins: int. Bins of the calibration error.
 
     Returns:
         dict of `auroc`, `balanced_accuracy`, `accuracy`, `ece` to float array of shape
@@ -76,10 +68,7 @@ def resampled_scores(
 
 
 def interval(values):
-    """Return the percentile interval of resampled values.
-
-    Args:
-        values: float array of shape `(resamples,)`. NaN where undefined.
+    """Return the percentile interval of resampled values, NaN where undefined.
 
     Returns:
         Tuple of two floats. Both are NaN when fewer than half of the resamples have a
@@ -101,10 +90,6 @@ def reverse_interval(value, values):
     plain percentile interval never held the true error, this one in about half of the
     cases; on an overconfident model, with 300 scans, 71 % against 91 %. It can lie
     below `value`, which is then mostly chance.
-
-    Args:
-        value: float. The score of all scans, not negative.
-        values: float array of shape `(resamples,)`.
 
     Returns:
         Tuple of two floats, not below 0; NaN as of `interval`.

@@ -64,9 +64,6 @@ def fit_temperature(labels, logits):
         float between 0.05 and 20; above 1 the model was overconfident. It is 1 when the
         labels say nothing: with all logits of each scan alike, or with every scan
         judged right, where sharper would always seem better.
-
-    Raises:
-        MismatchError: There are no scans, or a logit is not a number.
     """
     labels, logits = check_pair(labels, logits)
     if not len(labels):
@@ -100,8 +97,7 @@ def fit_confidence(labels, probabilities):
     underconfident where it is not, as one is that was trained with balanced classes. This
     moves the probability of the class that is named, and does not change which one it is.
 
-    Args:
-        labels: int array of shape `(scans,)`. Of scans the model was not trained on.
+    Give scans that the model was not trained on.
 
     Returns:
         Tuple of two floats: slope and shift of the logit of the confidence. A prior
@@ -135,9 +131,6 @@ def confidence_bins(labels, probabilities, bins):
     Returns:
         Tuple of arrays of shape `(scans,)`: judged right (float 0 or 1), confidence
         (float), bin (int).
-
-    Raises:
-        MismatchError: A probability is outside 0 to 1.
     """
     labels, probabilities = check_pair(labels, probabilities)
     if (
@@ -206,9 +199,7 @@ def min_lines(states: list, classes: int, surfaces: dict | None = None) -> dict:
 def with_min_lines(facts: dict, states: list | None = None) -> dict:
     """Return the facts of a model file with `min_lines` and how it was measured.
 
-    Args:
-        facts: dict of a model file.
-        states: list of dict as for `min_lines`, or None for what `facts` measured before.
+    `states` are as for `min_lines`, or None for what `facts` measured before.
     """
     if states is None:
         states = [

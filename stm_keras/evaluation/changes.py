@@ -97,11 +97,7 @@ def find_changes(scores, threshold, *, lines=None, delay=DELAY, refractory=REFRA
 
 
 def largest_change(scores, lines=None):
-    """Score a whole scan by its likeliest change.
-
-    Returns:
-        float array of shape `(scans,)`; line 0 does not count.
-    """
+    """Score a whole scan by its likeliest change after line 0: float array `(scans,)`."""
     scores = _recorded_scores(scores, lines)
     largest = scores[:, 1:].max(1)
     return np.where(np.isfinite(largest), largest, np.nan_to_num(scores[:, 0], neginf=0))

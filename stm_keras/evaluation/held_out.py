@@ -14,36 +14,20 @@ LIMITS = (0.025, 0.975)
 
 @dataclass(frozen=True)
 class Compared:
-    """What models said of sessions and sources that they were not trained on.
+    """What models said of sessions and sources that they were not trained on."""
 
-    Args:
-        below: float array `(sessions, scans)`. Share of a session's scans that a scan of
-            another surface scores above; ties count half.
-        known: int array `(sessions,)`. Scans of each session.
-        alarms: float array `(sessions,)`. Share of them called unknown.
-        found: float array `(scans,)`. Share of models that call the scan unknown.
-        source: str array `(scans,)`.
-        kind: str array `(scans,)`.
-    """
-
+    # (sessions, scans): share of a session's scans that a scan of another surface scores
+    # above; ties count half
     below: np.ndarray
-    known: np.ndarray
-    alarms: np.ndarray
-    found: np.ndarray
-    source: np.ndarray
-    kind: np.ndarray
+    known: np.ndarray  # int (sessions,): scans of each session
+    alarms: np.ndarray  # (sessions,): share of them called unknown
+    found: np.ndarray  # (scans,): share of models that call the scan unknown
+    source: np.ndarray  # str (scans,)
+    kind: np.ndarray  # str (scans,)
 
 
 def share_below(known: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return the share of known scores that each other score is above, ties half.
-
-    Args:
-        known: float array `(scans,)`.
-        other: float array `(other scans,)`.
-
-    Returns:
-        float array `(other scans,)`.
-    """
+    """Return the share of known scores that each other score is above, ties half."""
     known = np.sort(known)
     both = [np.searchsorted(known, other, side) for side in ("left", "right")]
     return (both[0] + both[1]) / (2 * max(len(known), 1))

@@ -14,22 +14,16 @@ CRITERIA = ("val_auroc", "val_balanced_accuracy", "val_loss", "auroc", "loss")
 
 
 def read_history(path):
-    """Read `history.csv` of a run.
+    """Read `history.csv` of a run: that file, or the one in the folder of a run.
 
     A run killed while it writes leaves half a line: a last line without its end is
     left out, for its last number may be cut. A resumed run may write an epoch again:
     the later one counts.
 
-    Args:
-        path: str or `Path`. The file, or the folder of the run.
-
     Returns:
         dict of column name to array of shape `(epochs,)`, by increasing epoch; `epoch`
         is int, the others are float with NaN for an empty cell. Columns that the run
         does not have are not there.
-
-    Raises:
-        InputError: The file is missing, empty, or no history.
     """
     path = Path(path)
     path = path / "history.csv" if path.is_dir() else path

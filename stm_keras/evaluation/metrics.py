@@ -35,12 +35,7 @@ def auroc(labels, probabilities):
 
 
 def area(is_class, scores):
-    """Return the area under the ROC curve of one class, NaN where `auroc` says so.
-
-    Args:
-        is_class: bool array of shape `(scans,)`.
-        scores: float array of shape `(scans,)`.
-    """
+    """Return the area under the ROC curve of one class, NaN where `auroc` says so."""
     others = np.sort(scores[~is_class])
     own = scores[is_class]
     if not len(own) or not len(others) or not np.isfinite(scores).all():
@@ -77,11 +72,7 @@ def epoch_scores(labels, probabilities, prefix=""):
 
 
 def confusion_matrix(labels, predicted, num_classes):
-    """Count scans by true class (rows) and predicted class (columns).
-
-    Returns:
-        int array of shape `(num_classes, num_classes)`.
-    """
+    """Count scans by true class (rows) and predicted class (columns): a square int array."""
     labels = _check_classes(labels, num_classes)
     counts = np.bincount(labels * num_classes + predicted, minlength=num_classes**2)
     return counts.reshape(num_classes, num_classes)
@@ -121,17 +112,7 @@ def finite(value) -> float | None:
 
 
 def check_pair(labels, probabilities, finite=True):
-    """Return labels and probabilities as arrays that fit each other.
-
-    Args:
-        finite: bool. Whether NaN and infinity are refused.
-
-    Returns:
-        Tuple of int and float array.
-
-    Raises:
-        MismatchError: They do not fit, or a probability is not a number.
-    """
+    """Return int labels and float probabilities that fit each other, and are `finite`."""
     probabilities = np.asarray(probabilities)
     if probabilities.ndim != 2 or probabilities.dtype.kind not in "fiub":
         raise MismatchError(

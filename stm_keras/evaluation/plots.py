@@ -32,13 +32,10 @@ LETTERS = 30  # of a name beside many others
 
 
 def plot_history(histories):
-    """Draw training curves, of one run or of several.
+    """Draw loss, AUROC, balanced accuracy and learning rate, of one run or of several.
 
     Of a single run training is dashed and validation solid; of several only validation
     is drawn, where there is one. A dot marks the best epoch of a score.
-
-    Returns:
-        `Figure` with loss, AUROC, balanced accuracy and learning rate against epoch.
     """
     figure = Figure(figsize=(10, 6.2), layout="constrained")
     panels = figure.subplots(2, 2).flat
@@ -317,11 +314,7 @@ def plot_risk_coverage(rejection):
 
 
 def plot_unknown(unknown):
-    """Draw how scans of the known surface and of others spread over the score.
-
-    Returns:
-        `Figure`, empty where all scores are alike.
-    """
+    """Draw how scans of the known surface and of others spread over the score."""
     figure = Figure(figsize=(5.4, 4.6), layout="constrained")
     axes = figure.subplots()
     style_axes(

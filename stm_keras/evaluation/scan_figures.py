@@ -118,9 +118,6 @@ def line_evidence(state):
 def choose_examples(labels, state, count=EXAMPLES):
     """Choose scans to show: of each class one judged right and one judged wrong.
 
-    Args:
-        count: int. At most so many.
-
     Returns:
         int array of scan indices: the right one of each class is that of middling
         confidence, the wrong one the surest.

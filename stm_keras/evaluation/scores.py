@@ -80,14 +80,7 @@ def score_predictions(
 
 
 def worst_mistakes(labels, probabilities, count=12):
-    """Find the scans judged wrong with the most confidence.
-
-    Args:
-        count: int. At most so many.
-
-    Returns:
-        int array of scan indices, the surest mistake first.
-    """
+    """Find up to `count` scans judged wrong: their indices, the surest mistake first."""
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
     surest = np.argsort(-probabilities[wrong].max(axis=1), kind="stable")
     return wrong[surest[:count]]

@@ -79,12 +79,5 @@ def fact(value):
 
 
 def protocol(name):
-    """Return title and meaning of a protocol, whatever it is called.
-
-    Args:
-        name: str such as `p2`, or None.
-
-    Returns:
-        Tuple of two str. The meaning is empty for an unknown protocol.
-    """
+    """Return title and meaning of a protocol; the meaning of an unknown one is ""."""
     return PROTOCOLS.get(str(name).strip().lower(), (fact(name), ""))

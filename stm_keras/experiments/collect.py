@@ -12,7 +12,7 @@ from stm_keras.evaluation.history import compare_runs, read_history
 from stm_keras.evaluation.metrics import auroc, balanced_accuracy
 from stm_keras.evaluation.scores import reliability_numbers
 from stm_keras.experiments.queue import exit_codes
-from stm_keras.runs import SPLIT, Run, legs
+from stm_keras.runs import Run, legs
 from stm_keras.signals import EXIT_CODE
 from stm_keras.terminal import shell
 from stm_keras.training.report import load_predictions
@@ -115,7 +115,7 @@ def _pool(folds, done, dataset, digest, seed):
     first, runs = done[0], [Run.open(fold.path) for fold in done]
     indices, by_lines, accuracies, areas = [], {}, [], []
     for run in runs:
-        if run.read_json("split.json", SPLIT)["dataset"] != digest:
+        if run.read_json("split.json")["dataset"] != digest:
             raise StmKerasError(f"{run.path}: was trained on other data. Move it away.")
         tested, probabilities = load_predictions(run)
         indices.append(tested)
@@ -183,7 +183,7 @@ def pool_splices(runs, dataset, seed=0, progress=None):
         if not fold.done():
             continue
         run = Run.open(fold.path)
-        if run.read_json("split.json", SPLIT)["dataset"] != dataset.digest():
+        if run.read_json("split.json")["dataset"] != dataset.digest():
             raise StmKerasError(f"{run.path}: was trained on other data. Move it away.")
         splices = splice_scans(dataset, load_predictions(run)[0], seed=seed + fold.fold)
         told = judge_splices(

@@ -131,11 +131,7 @@ def read_sweep(path):
 
 
 def make_sweep(table):
-    """Make a `Sweep` of a dict, and check the config of every run.
-
-    Raises:
-        ConfigError: A key is unknown or a value is wrong, also one for a run.
-    """
+    """Make a `Sweep` of a dict, and check the config of every run."""
     try:
         sweep = Sweep.model_validate(table)
     except ValidationError as error:
@@ -240,9 +236,6 @@ def benchmark_runs(
     Each config is planned as it is and once with each of `variants`, pairs as of
     `read_variant`. Under P3 each campaign of the dataset is a fold, else there are `num_folds`.
     `only` are texts `config:protocol:fold`, each part of which may be left out from the right.
-
-    Raises:
-        UsageError: `only` names no run.
     """
     counts = dict.fromkeys(protocols, num_folds)
     if "p3" in counts:

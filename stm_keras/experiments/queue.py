@@ -174,11 +174,7 @@ def copy_script(name, folder):
 
 
 def sbatch(arguments):
-    """Queue a job and return its number, a str.
-
-    Raises:
-        StmKerasError: SLURM refuses it.
-    """
+    """Queue a job and return its number, a str."""
     command = ["sbatch", "--parsable", *arguments]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
     if done.returncode:

@@ -49,11 +49,7 @@ class SweepFolder(JsonFolder):
         return self.file(SWEEP).is_file()
 
     def sweep(self):
-        """Read what was asked for: a `Sweep`.
-
-        Raises:
-            InputError: The folder holds no sweep, or it is damaged.
-        """
+        """Read what was asked for: a `Sweep`."""
         if not self.exists():
             raise InputError(f"{self.path}: is not a sweep (no {SWEEP}).")
         table = {
@@ -67,12 +63,7 @@ class SweepFolder(JsonFolder):
             raise InputError(f"{self.file(SWEEP)}: is damaged ({error})") from None
 
     def start(self, sweep):
-        """Make the folder of a `Sweep`, or open it to go on with the same one.
-
-        Raises:
-            UsageError: The folder holds another sweep.
-            OutputError: It holds something else, or cannot be written.
-        """
+        """Make the folder of a `Sweep`, or open it to go on with the same one."""
         request = sweep.model_dump(mode="json")
         if sweep.data is not None:
             request["data"] = str(Path(sweep.data).resolve())

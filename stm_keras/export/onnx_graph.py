@@ -108,11 +108,8 @@ class Graph:
     def add(self, kind, *inputs, count=1, **attributes):
         """Add a node and return the `Value` of its output, or a list of `count` of them.
 
-        Args:
-            kind: str. ONNX operator.
-            *inputs: `Value`; a list of int, a float or an array for a constant.
-            count: int. Outputs.
-            **attributes: Of the operator.
+        `kind` is an operator of ONNX, and `attributes` are its own; an input is a `Value`,
+        or a list of int, a float or an array for a constant.
         """
         names = [self._name(each) for each in inputs]
         outputs = [f"n{len(self.nodes)}_{index}" for index in range(count)]

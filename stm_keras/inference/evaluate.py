@@ -49,13 +49,8 @@ def select_scans(
         part: str. "test" takes the test part of the run, "all" every complete scan
             with a single class. None takes the test part where there is one.
         protocol: str, or None for that of the run, else P2 where sessions are known.
-
-    Raises:
-        UsageError: There is no test part, or it was made under another protocol.
     """
-    from stm_keras.runs import SPLIT
-
-    saved = run.read_json("split.json", SPLIT) if run else None
+    saved = run.read_json("split.json") if run else None
     same = saved is not None and saved.get("dataset") == dataset.digest()
     if part is None:
         part = "test" if same else "all"
@@ -149,11 +144,7 @@ def resampling_groups(
     protocol: str,
     groups: np.ndarray | None = None,
 ) -> np.ndarray | None:
-    """Return what intervals resample: the session of each scan, or None for scans.
-
-    Raises:
-        DatasetError: There is no session to resample.
-    """
+    """Return what intervals resample: the session of each scan, or None for scans."""
     if protocol == "p1":
         return None
     if dataset.session is not None:

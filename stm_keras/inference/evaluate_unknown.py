@@ -29,9 +29,6 @@ def read_unknown(paths: Iterable[str | Path], predictor: Predictor) -> dict:
     Returns:
         dict of str, name of a file (its path where two have one name), to array-like of
         shape `(scans, lines, pixels)`.
-
-    Raises:
-        MismatchError: The model does not say whether it knows a surface.
     """
     if "unknown" not in predictor.metadata or not predictor.every_line:
         raise MismatchError(

@@ -27,15 +27,10 @@ PAUSE = 0.05  # s until what is done is handed out while a list comes in slowly
 
 @dataclass
 class LeftOut:
-    """Files that lay in folders and are not judged.
+    """Files that lay in folders and are not judged."""
 
-    Args:
-        files: dict of path to str: why it is not a scan.
-        exports: list of `Path`. Pictures and texts beside scans: exports of them.
-    """
-
-    files: dict = field(default_factory=dict)
-    exports: list = field(default_factory=list)
+    files: dict = field(default_factory=dict)  # path to why it is not a scan
+    exports: list = field(default_factory=list)  # pictures and texts beside scans
 
     def text(self, hint: str = "") -> str:
         """Say in one line how many there are, and with `hint` what lists them; "" without any."""
@@ -57,20 +52,15 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class InputFile:
-    """A file to judge.
-
-    Args:
-        named: bool. The user named it, or its name or content says that it is a scan: if
-            it cannot be judged, that is an error.
-        in_folder: bool. It lies in a folder that the user named.
-        error: An exception, of a path that leads nowhere.
-        left_out: `LeftOut` that notes the file when it turns out not to be a scan.
-    """
+    """A file to judge."""
 
     path: Path
+    # the user named it, or its name or content says that it is a scan: if it cannot be judged,
+    # that is an error
     named: bool = True
-    in_folder: bool = False
-    error: Exception | None = None
+    in_folder: bool = False  # it lies in a folder that the user named
+    error: Exception | None = None  # of a path that leads nowhere
+    # notes the file when it turns out not to be a scan
     left_out: LeftOut | None = field(default=None, compare=False, repr=False)
 
     def leave_out(self, error: Exception) -> bool:

@@ -52,9 +52,7 @@ FUNCTIONS = (
 def check_parts(config: object, path: Path) -> None:
     """Raise an `InputError` unless a network is made of plain layers, and not of too many.
 
-    Args:
-        config: The content of `config.json`, of a bounded depth.
-        path: `Path` of the `.keras` file, for messages.
+    `config` is the content of `config.json`, of a bounded depth.
     """
     if not isinstance(config, dict):
         raise InputError(f"{path}: config.json is damaged (it is not an object).")
@@ -127,11 +125,7 @@ def _largest(node, most):
 
 
 def count_weights(data: bytes, path: Path) -> int:
-    """Count the numbers in the weights of a `.keras` file, bytes of `model.weights.h5`.
-
-    Raises:
-        InputError: They are damaged, lie elsewhere, are missing, or are not finite numbers.
-    """
+    """Count the numbers in the weights of a `.keras` file, bytes of `model.weights.h5`."""
     import h5py
 
     try:

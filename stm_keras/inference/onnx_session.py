@@ -36,9 +36,7 @@ class GuardedSession:
     def run(self, names: None, inputs: dict) -> list:
         """Compute all outputs, of the shapes that the file declares.
 
-        Args:
-            names: None, as `onnxruntime.InferenceSession` has it: all of them.
-            inputs: dict of str, name of an input, to array.
+        `names` is None, for all of them, as `onnxruntime.InferenceSession` has it.
 
         Raises:
             MismatchError: It cannot be computed, takes too long or too much memory, or gives
@@ -120,11 +118,7 @@ def open_session(path: str | Path, threads: int = 1) -> tuple[GuardedSession, di
 
 
 def read_network(path: str | Path) -> tuple[bytes, Network, dict]:
-    """Read an .onnx file of `stm-keras export`, without onnxruntime: bytes, network, metadata.
-
-    Raises:
-        InputError: It is missing, damaged, not of stm-keras, or holds what no export has.
-    """
+    """Read an .onnx file of `stm-keras export`, without onnxruntime: bytes, network, metadata."""
     path = ordinary_file(path, WHAT)
     try:
         with path.open("rb") as file:

@@ -35,26 +35,16 @@ DIGITS = 6
 
 @dataclass(frozen=True)
 class ScanResult:
-    """A scan with its verdict, or a file with the error that kept it from having one.
-
-    Args:
-        scan_input: `ScanInput`, None of a file that could not be read.
-        verdict: `ScanVerdict`, likewise.
-        tiles: tuple of `ScanVerdict`, one for each tile of the scan.
-        line_verdicts: tuple of `Verdict`, one for each line. Empty where they were not
-            asked for.
-        error: An exception, or None.
-        failed_index: int. Number of the scan in its file, where there is an error.
-    """
+    """A scan with its verdict, or a file with the error that kept it from having one."""
 
     path: Path
     classes: tuple
-    scan_input: ScanInput | None = None
-    verdict: ScanVerdict | None = None
-    tiles: tuple[ScanVerdict, ...] = ()
-    line_verdicts: tuple[Verdict, ...] = ()
+    scan_input: ScanInput | None = None  # None of a file that could not be read
+    verdict: ScanVerdict | None = None  # likewise
+    tiles: tuple[ScanVerdict, ...] = ()  # one for each tile of the scan
+    line_verdicts: tuple[Verdict, ...] = ()  # one for each line, where they were asked for
     error: Exception | None = None
-    failed_index: int | None = None
+    failed_index: int | None = None  # of the scan in its file, where there is an error
 
     @property
     def index(self) -> int | None:

@@ -101,28 +101,17 @@ def widest_nm(metadata: dict) -> float | None:
 
 @dataclass(frozen=True)
 class Tile:
-    """A part of a scan, seen as a scan of its own.
+    """A part of a scan, seen as a scan of its own."""
 
-    Args:
-        row, column: int. Position in the frame, counted from the top left.
-        lines: tuple of int, (first, last + 1). Lines of `scan.lines()` that it covers.
-        nm: tuple of float (left, top, width, height) in the frame.
-        heights: float32 array of shape `(max_lines, pixels)`.
-        bounds: int array, as of `Fitted`: lines of the scan.
-        planned: int. Lines of the model that the tile has when it is complete.
-        size: tuple (width, height) in m.
-        pixels: int. Of a line, as recorded.
-    """
-
-    row: int
-    column: int
-    lines: tuple
-    nm: tuple
-    heights: np.ndarray
-    bounds: np.ndarray
-    planned: int
-    size: tuple
-    pixels: int
+    row: int  # in the frame, counted from the top
+    column: int  # counted from the left
+    lines: tuple  # first and last + 1 of `scan.lines()` that it covers
+    nm: tuple  # left, top, width and height in the frame
+    heights: np.ndarray  # float32 (max_lines, pixels)
+    bounds: np.ndarray  # as of `Fitted`: lines of the scan
+    planned: int  # lines of the model that the tile has when it is complete
+    size: tuple  # width and height in m
+    pixels: int  # of a line, as recorded
 
 
 def cut_tiles(scan: Scan, metadata: dict, widest: float | None) -> list[Tile]:

@@ -7,15 +7,14 @@ Records are ordered by `seq`; durations are differences of `mono`, as clocks jum
 """
 
 import contextlib
-import errno
 import hashlib
-import os
 import re
 import time
 from collections import deque
 from datetime import datetime
 from pathlib import Path
 
+from stm_keras.appended import AppendedFile
 from stm_keras.files import check_folder
 from stm_keras.live.records import SCHEMA, encode, plain, read_backwards, read_log, scan_of
 from stm_keras.locks import locked
@@ -54,10 +53,7 @@ class EventLog:
         self.failing: str | None = None
         self._waiting: deque[tuple[str, bytes, bool]] = deque()  # day, record, to the disk?
         self._size = self._dropped = 0
-        self._day, self._descriptor, self._file = "", -1, self.folder
-        self._torn = (
-            False  # whether a record was cut, so that the next begins with a newline
-        )
+        self._appended = AppendedFile()
         check_folder(self.folder)
         self._lock = contextlib.ExitStack()
         refusal = (
@@ -113,7 +109,7 @@ class EventLog:
     def close(self) -> None:
         """Try once more to write what waits, and let another process have the log."""
         self._flush()
-        self._close_file()
+        self._appended.close()
         self._lock.close()
 
     def _paths(self):
@@ -143,7 +139,7 @@ class EventLog:
                 self._put(*self._waiting[0])
         except OSError as error:
             self.failing = f"{self.folder}: {error.strerror or error}"
-            self._close_file()  # which is opened again, where the folder is there again
+            self._appended.close()  # which is opened again, where the folder is there again
             while self._size > MOST_WAITING:
                 self._size -= len(self._waiting.popleft()[1])
                 self._dropped += 1
@@ -154,45 +150,11 @@ class EventLog:
             self.write("note", text=LOST.format(lost))
 
     def _put(self, day, data, to_disk):
-        """Write a record with one call, so that no kill leaves half of it."""
-        if day != self._day or not self._is_there():
-            self._open(day)
-        line = b"\n" + data if self._torn else data
-        if os.write(self._descriptor, line) < len(line):  # to be opened again, and ended
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._appended.write(self.path(day), data)
         self._waiting.popleft()  # at once, so that no Ctrl-C has it written twice
         self._size -= len(data)
-        self._torn = False
         if to_disk:
-            with contextlib.suppress(OSError):  # of a file system that cannot
-                getattr(os, "fdatasync", os.fsync)(self._descriptor)
-
-    def _is_there(self):
-        """Tell whether the open file still has its name, and has not been moved or removed."""
-        try:
-            return self._descriptor >= 0 and os.path.samestat(
-                os.fstat(self._descriptor), self._file.stat()
-            )
-        except OSError:
-            return False
-
-    def _open(self, day):
-        self._close_file()
-        self._file = self.path(day)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
-        flags |= getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-        self._descriptor, self._day = os.open(self._file, flags, 0o666), day
-        self._torn = False
-        if os.fstat(self._descriptor).st_size:
-            os.lseek(self._descriptor, -1, os.SEEK_END)
-            self._torn = os.read(self._descriptor, 1) != b"\n"
-
-    def _close_file(self):
-        if self._descriptor >= 0:
-            with contextlib.suppress(OSError):
-                os.close(self._descriptor)
-        self._descriptor, self._day = -1, ""
+            self._appended.sync()
 
 
 def name_of(source: str) -> str:

@@ -79,12 +79,7 @@ def first_cache(step, batch=1):
 
 
 def chain(model):
-    """List the layers of a model in the order of computing, if each can stream.
-
-    Raises:
-        MismatchError: One neither has `step` nor acts on each line alone, or the model
-            judges whole scans.
-    """
+    """List the layers of a model in the order of computing, if each can stream."""
     advice = "Take a model that answers after every line, such as `sequential`."
     name = getattr(model, "name", type(model).__name__)
     if not isinstance(getattr(model, "output", None), dict):

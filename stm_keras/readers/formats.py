@@ -20,32 +20,22 @@ TIFF = rb"II\*\0|MM\0\*"
 
 @dataclass(frozen=True)
 class Format:
-    """One row: what people call a format, how its files are recognised, and who reads them.
+    """One row: what people call a format, how its files are recognised, and who reads them."""
 
-    Args:
-        title: str. What people call it; formats that share a title are one to them.
-        module: str. The module of this package whose `parse` reads it.
-        begins: bytes. Regular expression that the beginning of every such file matches.
-        recognise: str. "module.function", called where `begins` matches but does not suffice.
-            The function takes the path and the first `HEAD` bytes and returns a bool, or the
-            name of the format where it tells several apart.
-        suffixes: tuple of str. Suffixes that such files usually have.
-        claims: tuple of str. Lower-case suffixes that no other kind of file has: a file with
-            one of them should be a scan, whatever is in it.
-        holds: What is in such a file: "scans" and nothing else, "anything" (arrays), "exports"
-            (copies of what is there as a scan, mostly), "parts" (numbers that belong to
-            another file), or "unknown". In a folder the last two do not count.
-        extra: str. The extra of the installation that brings its library.
-    """
-
-    title: str
-    module: str
-    begins: bytes = b""
+    title: str  # formats that share one are one to people
+    module: str  # of this package, whose `parse` reads it
+    begins: bytes = b""  # regular expression that the beginning of every such file matches
+    # "module.function", called where `begins` matches but does not suffice. It takes the path
+    # and the first `HEAD` bytes and returns a bool, or the name of the format where it tells
+    # several apart.
     recognise: str = ""
-    suffixes: tuple[str, ...] = ()
-    claims: tuple[str, ...] = ()
+    suffixes: tuple[str, ...] = ()  # that such files usually have
+    claims: tuple[str, ...] = ()  # lower-case suffixes that nothing but scans has
+    # What is in such a file: scans and nothing else; arrays of anything; exports, mostly copies
+    # of what is there as a scan; parts, numbers that belong to another file; or the unknown. In
+    # a folder the last two do not count.
     holds: Literal["scans", "anything", "exports", "parts", "unknown"] = "scans"
-    extra: str = ""
+    extra: str = ""  # of the installation, that brings its library
 
     @property
     def label(self) -> str:

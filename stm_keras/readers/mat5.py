@@ -32,8 +32,6 @@ def read_arrays(path: str | Path, data: bytes) -> dict:
     """Read all arrays of numbers, and texts: dict of str to `Later` or str, in file order.
 
     They are as MATLAB shows them: an image's first axis is its lines.
-
-    Raises:
         ValueError, struct.error: The file is damaged.
     """
     order = ">" if data[126:128] == b"MI" else "<"

@@ -172,11 +172,7 @@ def variable_names(path: Path) -> set:
 
 
 def read_classic(data: bytes) -> tuple[dict, dict]:
-    """Read all variables of a classic netCDF file that do not grow, as `read_variables` does.
-
-    Raises:
-        ValueError: The file is damaged.
-    """
+    """Read all variables of a classic netCDF file that do not grow, as `read_variables` does."""
     attributes, header, records = _read_header(data)
     variables = {}
     for name, axes, shape, own, dtype, begin in header:

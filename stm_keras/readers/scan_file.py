@@ -26,34 +26,24 @@ WORK = 64  # bytes of memory for a pixel, while a scan is read and judged
 
 @dataclass(frozen=True)
 class Image:
-    """One image of a file. See `Scan` for what they have in common.
+    """One image of a file; what is not explained here is as in `Scan`."""
 
-    Args:
-        heights: array or `Later` of shape `(lines, pixels)`, as stored; row 0 is the top,
-            column 0 the left. Of many images one is taken, and only that is converted.
-        factor, offset: float. Stored numbers times `factor` plus `offset` are in `unit`.
-        channel, unit, direction, slow, line_time: As in `Scan`.
-        valid: bool array, or None: where heights are finite.
-        size, bias, setpoint, angle: As in `Scan`, of this image; None where the file says
-            it once for all of them, see `ScanFile`.
-        index: int. Number of the scan in a file that holds several.
-        copy: int. From 2 on where earlier images of the scan are called the same.
-    """
-
+    # array or `Later` of shape (lines, pixels), as stored; row 0 is the top, column 0 the
+    # left. Of many images one is taken, and only that is converted
     heights: np.ndarray
     channel: str = "Z"
     unit: str = "m"
     direction: str | None = None
     slow: str | None = None
-    valid: np.ndarray | None = None
+    valid: np.ndarray | None = None  # None: where heights are finite
     line_time: float | None = None
-    size: tuple | None = None
+    size: tuple | None = None  # this and the next three: None where `ScanFile` has it
     bias: float | None = None
     setpoint: float | None = None
     angle: float | None = None
-    index: int = 0
-    copy: int = 1
-    factor: float = 1.0
+    index: int = 0  # number of the scan in a file that holds several
+    copy: int = 1  # from 2 on where earlier images of the scan are called the same
+    factor: float = 1.0  # stored numbers times it plus `offset` are in `unit`
     offset: float = 0.0
 
     @property
@@ -95,27 +85,17 @@ class Image:
 
 @dataclass(frozen=True)
 class ScanFile:
-    """All that a scan file holds.
-
-    Args:
-        format: str. What `Scan.format` says; "" for the name in the table of formats.
-        size, bias, setpoint, angle: As in `Scan`, of every image that has none of its own.
-        feedback: bool. Whether the tip followed the surface; None where the file does
-            not say.
-        doubt: str. Why none of the images may be taken unless the user names one; "" where
-            the file is clear.
-        started: As in `Scan`.
-    """
+    """All that a scan file holds; what is not explained here is as in `Scan`."""
 
     images: tuple
-    format: str = ""
-    size: tuple | None = None
+    format: str = ""  # "" for the name in the table of formats
+    size: tuple | None = None  # this and the next three: of images without their own
     bias: float | None = None
     setpoint: float | None = None
     angle: float | None = None
-    feedback: bool | None = None
+    feedback: bool | None = None  # whether the tip followed the surface, if the file says
     warnings: tuple = ()
-    doubt: str = ""
+    doubt: str = ""  # why no image may be taken unless the user names one
     started: datetime | None = None
 
 
@@ -160,9 +140,6 @@ def choose(path: str | Path, scan_file: ScanFile, channel: str | None = None) ->
     `channel` is a channel with or without its ways, such as "Current" or "Z backward up"; of
     several that fit, the forward and first one is taken. None is the topography, or, where
     that is flat because the tip was kept at one height, the current.
-
-    Raises:
-        ScanError: There is no such image, or nothing of it was recorded.
     """
     if not scan_file.images:
         raise ScanError(f"{path}: holds no image. Give a scan file.")

@@ -48,10 +48,6 @@ def real_values(path: Path, file: BinaryIO) -> np.ndarray | None:
     Returns:
         array of shape `(lines, pixels)`; None where Pillow reads the file as it is: 8 or
         16 bits, or 32 that are floats or signed.
-
-    Raises:
-        ScanError: There are several pictures, or the numbers are cut short or packed in a way
-            that is not read.
     """
     try:
         if _at(file, 0, 4) not in ORDERS:

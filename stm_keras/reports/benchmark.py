@@ -19,11 +19,7 @@ def merge_rows(old, new):
     Configs that were not part of a benchmark keep what an earlier one, or another machine,
     found; other data are another matter.
 
-    Args:
-        old, new: list of dict, as of `pool_folds`.
-
-    Returns:
-        list of dict: each where it was, and after those what is new.
+    Rows are as of `pool_folds`. Each stays where it was, and what is new comes after.
     """
     before = {(row["config"], row["protocol"]): row for row in old}
     made = {}

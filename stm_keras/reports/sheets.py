@@ -108,9 +108,6 @@ def plot_judged(judged):
     said after it, also where the scan ran upwards. A change of the tip is marked across
     all of them. The last panel is what preprocessing removed: the step in height from
     one line to the next.
-
-    Args:
-        judged: `stm_keras.inference.scan_result.ScanResult` of a scan.
     """
     from matplotlib.figure import Figure
 

@@ -22,22 +22,14 @@ _MEAN_COUNT = np.array([2.0, 2.0, 1.5, 1.2])
 
 @dataclass(frozen=True)
 class Features:
-    """Features of a chunk of scans; positions and widths in pixels.
+    """Features of a chunk of scans; positions and widths in pixels."""
 
-    Args:
-        tallest_pm: float array `(scans,)`. Height of the tallest, 0 without features.
-        height_pm: float array `(scans, features)`. 0 where there is none.
-        x, y: float arrays `(scans, features)`. Column and line of the centre.
-        width: float array `(scans, features)`.
-        present: bool array `(scans, features)`.
-    """
-
-    tallest_pm: np.ndarray
-    height_pm: np.ndarray
-    x: np.ndarray
-    y: np.ndarray
+    tallest_pm: np.ndarray  # (scans,): height of the tallest, 0 without features
+    height_pm: np.ndarray  # (scans, features): 0 where there is none; so are those below
+    x: np.ndarray  # column of the centre
+    y: np.ndarray  # line of the centre
     width: np.ndarray
-    present: np.ndarray
+    present: np.ndarray  # bool
 
 
 def draw_features(rng, frame, states, lattice_pm, config):

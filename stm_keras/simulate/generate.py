@@ -181,9 +181,6 @@ def run_jobs(work, jobs, workers):
     """Yield `work(*job)` for each of `jobs`, in order, few of them in memory.
 
     `work` is a function of a module, which a process can import; of one worker it runs here.
-
-    Raises:
-        StmKerasError: A worker process died.
     """
     if workers == 1:
         with threadpool_limits(1):

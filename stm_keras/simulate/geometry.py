@@ -16,26 +16,17 @@ DIMER_NM = ROW_NM / 2  # between dimers along a row
 
 @dataclass(frozen=True)
 class Frame:
-    """Geometry of a chunk of scans.
+    """Geometry of a chunk of scans."""
 
-    Args:
-        size_nm: float array `(scans,)`. Width, and height, of the scan.
-        pixel_nm: float array `(scans,)`.
-        angle_deg: float array `(scans,)`. From the fast axis to the rows' normal.
-        rotation: float array `(scans, 2, 2)`. Image axes to lattice axes.
-        per_pixel: float array `(scans, 2, 2)`. Lattice periods (row, dimer) for one
-            pixel along the fast and slow axis: the frequencies of the lattice.
-        columns: float array `(scans, 2, pixels)`. Column part, in lattice periods.
-        lines: float array `(scans, 2, lines)`. Line part, in lattice periods.
-    """
-
-    size_nm: np.ndarray
-    pixel_nm: np.ndarray
-    angle_deg: np.ndarray
-    rotation: np.ndarray
+    size_nm: np.ndarray  # (scans,): width, and height, of the scan
+    pixel_nm: np.ndarray  # (scans,)
+    angle_deg: np.ndarray  # (scans,): from the fast axis to the rows' normal
+    rotation: np.ndarray  # (scans, 2, 2): image axes to lattice axes
+    # (scans, 2, 2): lattice periods (row, dimer) for one pixel along the fast and slow axis,
+    # the frequencies of the lattice
     per_pixel: np.ndarray
-    columns: np.ndarray
-    lines: np.ndarray
+    columns: np.ndarray  # (scans, 2, pixels): column part, in lattice periods
+    lines: np.ndarray  # (scans, 2, lines): line part, in lattice periods
 
     @property
     def large(self):

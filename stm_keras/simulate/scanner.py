@@ -38,26 +38,17 @@ CHUNK = 64  # scans drawn together; the stream depends on it
 
 @dataclass(frozen=True)
 class Scene:
-    """What was drawn for a chunk of scans, before anything is recorded.
+    """What was drawn for a chunk of scans, before anything is recorded."""
 
-    Args:
-        heights: float32 array `(scans, lines, pixels)`, in pm.
-        amplitudes: float array `(scans, 2, harmonics)`, in pm. Lattice before and after
-            the tip change.
-        noise_pm: float array `(scans, 2)`.
-        stepped: bool array `(scans,)`. Scans with a monatomic step.
-        lag_px: float array `(scans,)`. Time constant of the loop.
-    """
-
-    heights: np.ndarray
+    heights: np.ndarray  # float32 (scans, lines, pixels), in pm
     frame: Frame
     states: States
     tips: Tips
     features: features.Features
-    amplitudes: np.ndarray
-    noise_pm: np.ndarray
-    stepped: np.ndarray
-    lag_px: np.ndarray
+    amplitudes: np.ndarray  # (scans, 2, harmonics), in pm: before and after the tip change
+    noise_pm: np.ndarray  # (scans, 2)
+    stepped: np.ndarray  # bool (scans,): scans with a monatomic step
+    lag_px: np.ndarray  # (scans,): time constant of the loop
 
 
 def simulate_chunk(seed, chunk, config):
@@ -266,12 +257,6 @@ def clear_changes(dataset: Dataset) -> np.ndarray:
     It tells a change of class. Where another apex of the same class took over, or an apex
     switched back and forth, something did change without such a line: a detection in such a
     scan is neither right nor wrong, and those scans are left out when detections are counted.
-
-    Args:
-        dataset: As of `simulate` or `simulate_unknown`.
-
-    Raises:
-        UsageError: The scans are not simulated, or lost their parameters.
     """
     if dataset.change_line is None:
         raise UsageError("`dataset` has no change lines: only simulated scans have them.")

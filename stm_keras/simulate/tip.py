@@ -43,23 +43,13 @@ _GENERIC_APEX = (0.2, 0.35, 0.2, 0.25)
 
 @dataclass(frozen=True)
 class States:
-    """Tip states of a chunk of scans.
+    """Tip states of a chunk of scans: int arrays."""
 
-    Args:
-        classes: int array `(scans, 2)`. Class of the tip before and after the change;
-            equal where there is none.
-        kind: int8 array `(scans,)`. Index into `GENERIC_KINDS`, -1 where neither
-            class is generic.
-        recorded: int array `(scans,)`. Recorded lines.
-        apex_line: int array `(scans,)`. First line with the new apex, -1 without one.
-        slot: int array `(scans, lines)`. 0 where the first apex draws, 1 else.
-    """
-
-    classes: np.ndarray
-    kind: np.ndarray
-    recorded: np.ndarray
-    apex_line: np.ndarray
-    slot: np.ndarray
+    classes: np.ndarray  # (scans, 2): before and after the change; equal without one
+    kind: np.ndarray  # (scans,): index into `GENERIC_KINDS`, -1 where neither is generic
+    recorded: np.ndarray  # (scans,): recorded lines
+    apex_line: np.ndarray  # (scans,): first line with the new apex, -1 without one
+    slot: np.ndarray  # (scans, lines): 0 where the first apex draws, 1 else
 
     @property
     def changed(self):
@@ -138,31 +128,21 @@ def _draw_kind(rng, before, after):
 class Tips:
     """Apexes before and after a change; the same one twice where there is none.
 
-    Args:
-        kappa_per_nm: float array `(scans, 2)`. Decay constant of the current.
-        distance_nm: float array `(scans, 2)`. Centre of curvature to hydrogen plane.
-        w_c: float array `(scans, 2)`. Weight of the Si-Si part of the density of
-            states, at the centre of the dimer; the rest sits on the two hydrogens.
-        centre_nm: float array `(scans, 2)`. Width of that part, across the row.
-        asym: float array `(scans, 2)`. -1 to 1: one hydrogen brighter than the other.
-        orbital: float array `(scans, 2)`. 0 for an s wave, above for p_z and d_z2.
-        blur_nm: float array `(scans, 2, 2)`. Blur of the apex, across and along rows.
-        back: float array `(scans, 2)`. Current that resolves nothing, relative.
-        offset_nm: float array `(scans, 2, mini-tips, 2)`. Across and along the rows;
-            the first is the origin.
-        weight: float array `(scans, 2, mini-tips)`. Current of each, the first is 1.
+    All are float arrays `(scans, 2)`, or begin so.
     """
 
-    kappa_per_nm: np.ndarray
-    distance_nm: np.ndarray
+    kappa_per_nm: np.ndarray  # decay constant of the current
+    distance_nm: np.ndarray  # centre of curvature to hydrogen plane
+    # weight of the Si-Si part of the density of states, at the centre of the dimer; the rest
+    # sits on the two hydrogens
     w_c: np.ndarray
-    centre_nm: np.ndarray
-    asym: np.ndarray
-    orbital: np.ndarray
-    blur_nm: np.ndarray
-    back: np.ndarray
-    offset_nm: np.ndarray
-    weight: np.ndarray
+    centre_nm: np.ndarray  # width of that part, across the row
+    asym: np.ndarray  # -1 to 1: one hydrogen brighter than the other
+    orbital: np.ndarray  # 0 for an s wave, above for p_z and d_z2
+    blur_nm: np.ndarray  # (..., 2): blur of the apex, across and along rows
+    back: np.ndarray  # current that resolves nothing, relative
+    offset_nm: np.ndarray  # (..., mini-tips, 2): across and along rows; first the origin
+    weight: np.ndarray  # (..., mini-tips): current of each, the first is 1
 
 
 def draw_tips(rng, states, config):

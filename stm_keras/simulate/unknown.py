@@ -38,15 +38,13 @@ _MOST_ADSORBATES = 10  # of one scan
 class Coordinates:
     """Position of each pixel of one scan on its surface.
 
-    Args:
-        x, y: float arrays `(lines, pixels)`, in nm, along axes of the surface that are
-            turned against the scan; drift, creep and jitter bend them.
-        size_nm: float. Width of the scan.
+    `x` and `y` are `(lines, pixels)`, in nm, along axes of the surface that are turned against
+    the scan; drift, creep and jitter bend them.
     """
 
     x: np.ndarray
     y: np.ndarray
-    size_nm: float
+    size_nm: float  # width of the scan
 
     @property
     def centred(self):
@@ -57,22 +55,14 @@ class Coordinates:
 
 @dataclass(frozen=True)
 class Family:
-    """A family of surfaces.
+    """A family of surfaces."""
 
-    Args:
-        draw: callable `(rng, coords) -> heights`, float array `(lines, pixels)` in any
-            unit, from `Coordinates`.
-        size_nm: tuple of (low, high). Widths in which the family can be recognised.
-        blur_px: (low, high). Width of the apex, in pixels of a scan of 128.
-        adsorbates: float. Probability of bright and dark spots.
-        measured: bool. False for a picture that no surface made: it is recorded
-            without noise, hum or feedback of its own.
-    """
-
-    draw: object
-    size_nm: tuple
-    blur_px: tuple = (0.3, 1.0)
-    adsorbates: float = 0.5
+    draw: object  # of (rng, `Coordinates`): heights (lines, pixels) in any unit
+    size_nm: tuple  # of (low, high): widths in which the family can be recognised
+    blur_px: tuple = (0.3, 1.0)  # widths of the apex, in pixels of a scan of 128
+    adsorbates: float = 0.5  # probability of bright and dark spots
+    # False for a picture that no surface made: it is recorded without noise, hum or feedback
+    # of its own
     measured: bool = True
 
 

@@ -39,11 +39,7 @@ class Launch:
 
 
 def check_parallel(kind, backend, model, jit_compile="auto", environ=os.environ):
-    """Return the `Launch` of `kind` "processes", None of "devices" and None.
-
-    Raises:
-        UsageError: The backend or the model cannot; the message says what works.
-    """
+    """Return the `Launch` of `kind` "processes", None of "devices" and None."""
     if kind is None:
         return None
     if model == "trees":
@@ -72,11 +68,7 @@ def check_parallel(kind, backend, model, jit_compile="auto", environ=os.environ)
 
 
 def find_launch(environ=os.environ):
-    """Read how this process was launched: by hand, by torchrun, or by srun.
-
-    Raises:
-        UsageError: No variable names a launch, or some are missing.
-    """
+    """Read how this process was launched: by hand, by torchrun, or by srun."""
     local = environ.get("LOCAL_RANK", "0")
     if "KERAS_DISTRIBUTION_NUM_PROCESSES" in environ:
         rank, world, addresses = _read(environ, "KERAS_DISTRIBUTION_", KERAS)

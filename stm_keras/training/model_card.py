@@ -16,16 +16,10 @@ SCORES = {"auroc": "AUROC", "balanced_accuracy": "balanced accuracy"}
 
 
 def read_scores(path, name):
-    """Find the row of a config under `PROTOCOL` in the results of `stm-keras benchmark`.
+    """Find the row of a config under `PROTOCOL` in the results of a benchmark.
 
     The evaluation of the very model by `stm-keras evaluate -o` will do as well: for one
     that was trained on simulated scans alone every real scan is a test.
-
-    Returns:
-        dict, as of `pool_folds`.
-
-    Raises:
-        InputError: The file cannot be read, or has no such row.
     """
     rows = read_json(path, "the results of `stm-keras benchmark`")
     if isinstance(rows, dict):

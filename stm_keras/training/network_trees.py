@@ -28,16 +28,13 @@ def without_trees(settings):
 
 
 def add_trees(config, run, dataset, split, fewest=None):
-    """Fit the trees of a run's model on its training scans, once, and store both.
+    """Fit the trees of a run's model on its training scans, once; tell whether it has any.
 
     The network is trained without them: where the trees know a training scan by heart,
     it would get no gradient. Logits are summed, which is the geometric mean of both answers;
     the temperature, fitted later, makes up for the factor two. Trees may be fitted to votes
     where the network is trained on classes (`data.soft_labels_trees`, see docs/notebook),
     if there are any. Below `fewest` scans (None: `FEWEST_SCANS`) there are no trees.
-
-    Returns:
-        bool. Whether the model has trees.
     """
     rounds = getattr(config.model, "trees", 0)
     path = run.file("best.keras")

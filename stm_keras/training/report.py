@@ -18,13 +18,10 @@ logger = logging.getLogger(__name__)
 
 
 def report_run(run, predictor, dataset, split):
-    """Judge and score the test part of a run with its best model, once.
+    """Judge and score the test part of a run with its best model, once: evaluation.json.
 
     A run that kept nothing for a test is scored on its validation part, and says so: by
     the predictions of the model before `train.refit`.
-
-    Returns:
-        dict, JSON-ready: what evaluation.json holds.
     """
     scores = run.scores()
     if scores is not None and run.file("report.html").exists():

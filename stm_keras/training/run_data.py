@@ -16,7 +16,7 @@ from stm_keras.config import Config
 from stm_keras.data.load import load_dataset
 from stm_keras.data.split import Split, split_dataset
 from stm_keras.errors import DatasetError, UsageError
-from stm_keras.runs import SPLIT, Run
+from stm_keras.runs import Run
 
 MANY_SCANS = 50_000  # for validation; more take long and make scores no more certain
 COMPUTE = re.compile(  # variables that change numbers, or how many threads round them
@@ -52,13 +52,9 @@ def simulated_scans(config):
 
 
 def split_once(run, config, dataset):
-    """Split the scans, or read how they were split when the run started.
-
-    Raises:
-        UsageError: The data has changed since.
-    """
+    """Split the scans, or read how they were split when the run started."""
     digest = dataset.digest()
-    saved = run.read_json("split.json", SPLIT)
+    saved = run.read_json("split.json")
     if saved is not None:
         if saved["dataset"] != digest:
             raise UsageError(

@@ -16,31 +16,19 @@ CHANGE_WEIGHT = 5.0  # of these lines over all others: they are few
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Scans to train on, with their targets and weights.
+    """Scans to train on, with their targets and weights."""
 
-    Args:
-        images: array-like of shape `(scans of the dataset, lines, pixels)`. Heights.
-        indices: int array. The scans of the dataset to train on.
-        state: float32 array `(len(indices), classes)`. Target of each scan, sums to 1.
-        weight: float32 array `(len(indices),)`. How much each counts, 1 on average.
-        line_labels: int array `(len(indices), lines)`, -1 where not recorded, or None.
-            May be read when indexed.
-        change_line: int array `(len(indices),)`, -1 without a change, or None.
-        change_known: bool array `(len(indices),)`, or None for all. In the others something
-            changed that has no line, so the change head is not trained on them.
-        fixed: bool array `(len(indices),)`. Scans whose lines must keep their order.
-        unknown: bool. The scans are of unknown surfaces: only that head is trained on them.
-    """
-
-    images: object
-    indices: np.ndarray
-    state: np.ndarray
-    weight: np.ndarray
-    line_labels: np.ndarray | None = None
-    change_line: np.ndarray | None = None
+    images: object  # array-like (scans of the dataset, lines, pixels): heights
+    indices: np.ndarray  # of the `scans` of the dataset to train on
+    state: np.ndarray  # float32 (scans, classes): target of each, sums to 1
+    weight: np.ndarray  # float32 (scans,): how much each counts, 1 on average
+    line_labels: np.ndarray | None = None  # int (scans, lines), -1 where not recorded
+    change_line: np.ndarray | None = None  # int (scans,), -1 without a change
+    # bool (scans,), None for all. In the others something changed that has no line, so the
+    # change head is not trained on them
     change_known: np.ndarray | None = None
-    fixed: np.ndarray | None = None
-    unknown: bool = False
+    fixed: np.ndarray | None = None  # bool (scans,): lines must keep their order
+    unknown: bool = False  # of unknown surfaces: only that head is trained on them
 
     def __len__(self):
         return len(self.indices)
@@ -112,9 +100,6 @@ def make_training_set(dataset, indices, *, soft=0.0, balanced=True, extra=None):
         balanced: Weight classes by their inverse frequency, so that they count alike. A scan
             between two classes then counts more for the rarer.
         extra: Further scans with votes: of several classes, or partial.
-
-    Raises:
-        DatasetError: `soft` without votes, or a class without a scan.
     """
     classes = len(dataset.classes)
     if soft:

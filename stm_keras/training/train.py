@@ -20,7 +20,7 @@ from stm_keras.errors import InputError, UsageError
 from stm_keras.inference.model_file import save_model
 from stm_keras.inference.predictor import Predictor
 from stm_keras.models import build_model
-from stm_keras.runs import STATE, Run, with_legs
+from stm_keras.runs import Run, with_legs
 from stm_keras.signals import notice
 from stm_keras.training import callbacks
 from stm_keras.training.calibrate import (
@@ -134,7 +134,7 @@ def is_finished(rows, settings):
 
 def _train_stage(config, run, dataset, split, strategy, title, cache):
     """Train the epochs that are not done yet."""
-    state = strategy.run_on_first(lambda: run.read_json("checkpoints/state.json", STATE))
+    state = strategy.run_on_first(lambda: run.read_json("checkpoints/state.json"))
     state = state or {}
     if is_finished(state.get("rows", []), config.train):
         return
@@ -146,7 +146,7 @@ def _train_stage(config, run, dataset, split, strategy, title, cache):
     if strategy.replicas > 1:
         counts = {"processes": strategy.world, "devices": strategy.replicas}
         environment["parallel"] = {**counts, "hosts": strategy.exchange(platform.node())}
-    before = strategy.run_on_first(lambda: run.read_json("environment.json", ("backend",)))
+    before = strategy.run_on_first(lambda: run.read_json("environment.json"))
     environment = with_legs(environment, before, len(state.get("rows", [])))
     run.write_json("environment.json", environment)
     _fit(config, run, dataset, split, state, environment, strategy, cache)

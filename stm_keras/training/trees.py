@@ -12,7 +12,6 @@ from stm_keras.errors import InputError, UsageError
 from stm_keras.evaluation.metrics import epoch_scores
 from stm_keras.inference.evaluate import predict_by_lines
 from stm_keras.inference.trees_model import TreesPredictor, load_trees_predictor
-from stm_keras.runs import STATE
 from stm_keras.training.calibrate import fit_reliability
 from stm_keras.training.report import VALIDATION, save_predictions
 from stm_keras.training.run_data import (
@@ -31,9 +30,6 @@ logger = logging.getLogger(__name__)
 def train_trees(config, run):
     """Fit trees and leave them and their scores in a run, as `train` does a network.
 
-    Returns:
-        Tuple of a `TreesPredictor`, the `Dataset` and its `Split`.
-
     Raises:
         StmKerasError: The data does not allow it, or the config asks for what only
             networks can do.
@@ -42,7 +38,7 @@ def train_trees(config, run):
     dataset = load_run_data(config)
     split = split_once(run, config, dataset)
     path = run.file("best.skops")
-    if run.read_json("checkpoints/state.json", STATE) is None:
+    if run.read_json("checkpoints/state.json") is None:
         environment = describe_environment(config, dataset)
         run.write_json("environment.json", environment)
         _fit(config, run, dataset, split, environment)

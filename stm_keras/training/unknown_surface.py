@@ -26,7 +26,6 @@ from stm_keras.inference.evaluate import LINES_SEEN
 from stm_keras.inference.verdict import sigmoid
 from stm_keras.models import build_model
 from stm_keras.models.sequential import SURFACE
-from stm_keras.runs import SPLIT
 from stm_keras.settings import SequentialConfig
 from stm_keras.training.calibrate import FALSE_ALARMS
 from stm_keras.training.surface_features import (
@@ -67,18 +66,14 @@ def known_scans(dataset, run=None):
     Returns:
         Tuple of `Dataset` and array of the group of each scan, None for sessions.
     """
-    saved = None if run is None else run.read_json("split.json", SPLIT)
+    saved = None if run is None else run.read_json("split.json")
     if saved is None:
         return dataset, None
     return outside_test(dataset, Split.from_json(saved, len(dataset)))
 
 
 def outside_test(dataset, split):
-    """Leave out the test part of a split, and all other scans of its sessions.
-
-    Returns:
-        As of `known_scans`.
-    """
+    """Leave out the test part of a split and its sessions; the rest as of `known_scans`."""
     parts = np.concatenate([split.parts["train"], split.parts["validation"]])
     chosen = np.union1d(parts, extra_voted_scans(dataset, split))
     if split.groups is None:
@@ -151,11 +146,7 @@ def fit_unknown_surface(predictor, known, others, groups=None, seed=0):
 
 
 def add_surface_layer(predictor):
-    """Build the network of a model anew with the layer, all other weights as they are.
-
-    Raises:
-        MismatchError: It is not a `sequential` network of this program.
-    """
+    """Build the network of a model anew with the layer, all other weights as they are."""
     metadata = predictor.metadata
     training = metadata.get("training") or {}
     config = dict((training.get("config") or {}).get("model") or {})

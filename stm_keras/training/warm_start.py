@@ -38,9 +38,6 @@ def load_initial_weights(model, settings, classes):
     """Give a new model the weights of the one `train.init` names, layer by layer by name.
 
     A layer of another shape keeps its fresh weights: a head for other classes, say.
-
-    Raises:
-        MismatchError: No layer fits.
     """
     if settings.init is None:
         return

@@ -72,11 +72,7 @@ def save_trees(
 
 
 def read_tree_metadata(path: str | Path) -> dict:
-    """Read the metadata of a `.skops` file, without scikit-learn.
-
-    Raises:
-        InputError: The file is missing, damaged or not of stm-keras.
-    """
+    """Read the metadata of a `.skops` file, without scikit-learn."""
     path = Path(path)
     with open_archive(path, WHAT, limit=MAX_SIZE) as archive:
         if not {METADATA, SCHEMA} <= set(archive.namelist()):

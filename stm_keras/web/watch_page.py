@@ -164,7 +164,8 @@ def add_page(app: FastAPI, news: News) -> None:
 
     @ui.page("/", title=TITLE)
     def page() -> None:
-        ui.add_css((STATIC / "watch.css").read_text(encoding="utf-8"))
+        for name in ("common.css", "watch.css"):
+            ui.add_css((STATIC / name).read_text(encoding="utf-8"))
         news.show()
 
     pages.on_startup(news.begin)

@@ -64,12 +64,7 @@ class ComparisonFolder(JsonFolder):
             yield
 
     def start(self, plan, overwrite=False):
-        """Start a comparison, or go on with the same one.
-
-        Raises:
-            UsageError: The folder holds another comparison.
-            OutputError: It holds something else, or cannot be written.
-        """
+        """Start a comparison, or go on with the same one."""
         if not self.file(PLAN).exists():
             if is_foreign(self.path, PLAN):
                 raise OutputError(_FOREIGN.format(self.path))
@@ -93,11 +88,7 @@ class ComparisonFolder(JsonFolder):
         return plan
 
     def plan(self):
-        """Read the `Plan` of the folder.
-
-        Raises:
-            InputError: It holds none, or a damaged one.
-        """
+        """Read the `Plan` of the folder."""
         saved = self.read_json(PLAN)
         if saved is None:
             raise InputError(f"{self.path}: is not a comparison (no {PLAN}).")
@@ -159,11 +150,7 @@ class ComparisonFolder(JsonFolder):
         self.save_arrays("weights.npz", {"names": np.array(names), **numbered})
 
     def weights(self, path=None):
-        """Read initial weights: dict of name to array, in the order of the model.
-
-        Raises:
-            InputError: The file cannot be read.
-        """
+        """Read initial weights: dict of name to array, in the order of the model."""
         path = path or self.file("weights.npz")
         arrays = read_arrays(path, "the weights.npz of a comparison")
         names = arrays.get("names", np.zeros(0)).ravel()

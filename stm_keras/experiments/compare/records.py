@@ -187,9 +187,6 @@ def plan_setups(backends, precisions, jits, references=()):
     """List the setups of a comparison, those that differ in the library alone together.
 
     A reference is either plain or compiled; it is compiled where "true" is asked for.
-
-    Raises:
-        UsageError: A name is unknown, or nothing is left.
     """
     for option, names, known in (
         ("--backends", backends, BACKENDS),

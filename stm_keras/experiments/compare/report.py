@@ -99,11 +99,7 @@ def _machine(machine):
 
 
 def merge(sources, output, command="", overwrite=False):
-    """Copy the parts of several comparisons into one folder, or check those of one folder.
-
-    Raises:
-        MismatchError: They compare other things.
-    """
+    """Copy the parts of several comparisons into one folder, or check those of one folder."""
     first = sources[0]
     plan = first.plan()
     setups, parts = [], []

@@ -45,11 +45,7 @@ def summarise(parts, missing=()):
 
 
 def check_same(parts):
-    """See that setups had the same data, split, initial weights, dtypes and steps.
-
-    Raises:
-        MismatchError: They had not; one line that names both.
-    """
+    """See that setups had the same data, split, initial weights, dtypes and steps."""
     same_precision = {}
     for part in parts:
         first = parts[0]

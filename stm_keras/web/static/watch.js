@@ -8,7 +8,7 @@ const NAME = "stm-keras-name";
 const KEPT = 4096; // drawn lines of which the times are kept, for tests
 
 const TEMPLATE = `
-<div class="watch" v-if="state">
+<div class="page watch" v-if="state">
   <header class="banner" :class="banner.level" role="status" aria-live="polite">
     <div class="mark" aria-hidden="true"><span>{{ banner.mark }}</span></div>
     <div class="said">

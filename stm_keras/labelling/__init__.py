@@ -1,0 +1,1 @@
+"""How people label scans: which they are shown, what they said, and how well they agree."""

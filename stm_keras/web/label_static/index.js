@@ -1,0 +1,1 @@
+export { Frame, CONTRASTS, LEVELS } from "./frame.js";
