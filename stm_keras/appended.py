@@ -1,8 +1,8 @@
 """Files that are only ever appended to, a line at a time, so that no crash ends them.
 
-    file = AppendedFile()
-    file.write(Path("labels/ada.jsonl"), b'{"scan": "..."}\n')
-    file.sync()
+file = AppendedFile()
+file.write(Path("labels/ada.jsonl"), b'{"scan": "..."}\n')
+file.sync()
 """
 
 import contextlib

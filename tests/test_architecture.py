@@ -25,6 +25,7 @@ ROWS = {  # who may import whom: only what lies in a row above its own, or in it
     "scan": 3,
     "settings": 3,
     "locks": 4,
+    "appended": 4,
     "config": 4,
     "records": 4,
     "readers": 4,
@@ -37,6 +38,7 @@ ROWS = {  # who may import whom: only what lies in a row above its own, or in it
     "reports": 8,
     "runtime": 9,
     "live": 9,
+    "labelling": 10,
     "web": 10,
     # the Keras line: nothing above it imports keras, not even inside a function
     "layers": 11,
@@ -65,6 +67,7 @@ OUTSIDE = {  # what a part may import at the top of a file, beside the standard 
     "models": {"keras"},
     "inference": {"numpy"},
     "live": {"numpy"},
+    "labelling": {"numpy"},
     "web": {"fastapi", "nicegui"},
     "training": {"keras", "numpy"},
     "export": {"numpy"},

@@ -34,6 +34,7 @@ COMMANDS = {
     "analyze": ("analyze", "Show the epochs of one run, or compare several."),
     "watch": ("watch", "Judge the tip while the scan runs."),
     "connect": ("connect", "Save how a Nanonis controller behaves, for you to send."),
+    "label": ("label", "Label scans of your own on a page in the browser."),
     "predict": ("predict", "Judge the tip on scans: verdict, class and confidence."),
     "models": ("export", "List the models that come with stm-keras."),
     "export": ("export", "Write a model as a file for others."),

@@ -4,13 +4,13 @@ import json
 import os
 import signal
 import sys
-import webbrowser
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 
 import click
 
 from stm_keras.cli import options
+from stm_keras.cli.pages import load_any, open_server, page_options, show_page
 from stm_keras.errors import OutputError, StmKerasError, UsageError
 from stm_keras.signals import INTERRUPTED
 from stm_keras.terminal import as_is, redraw
@@ -30,25 +30,7 @@ WATCHING = "Watching {}. Verdicts are written to {}. Ctrl-C ends it."
     help="Folder of the logs, one file a day and source.",
 )
 @click.option("--no-page", is_flag=True, help="Without a page in the browser.")
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=8765,
-    show_default=True,
-    help="Port of the page, on this computer; 0: one that is free.",
-)
-@click.option("--no-browser", is_flag=True, help="Do not open the page in a browser.")
-@click.option(
-    "--host",
-    default="127.0.0.1",
-    show_default=True,
-    help="Address at which the page listens; another one opens it to the network.",
-)
-@click.option(
-    "--token",
-    metavar="WHERE",
-    help="Secret that --host needs, from env:NAME or file:PATH: 16 letters or more.",
-)
+@page_options(8765)
 @click.option(
     "--ports", type=options.Ports(), help="Of Nanonis: one to wait at, one to ask."
 )
@@ -160,8 +142,8 @@ def _open(stack, source, as_json, *, model, folder, no_page, **chosen):
     from stm_keras.live.subscribers import Subscribers
     from stm_keras.live.watch import Watch
 
-    server = None if no_page else _server(stack, chosen)
-    file, predictor = _load(model)
+    server = None if no_page else open_server(stack, chosen)
+    file, predictor = load_any(model)
     alarms = Alarms(
         chosen["bad"] or BAD,
         chosen["alarm_at"],
@@ -198,40 +180,11 @@ def _open(stack, source, as_json, *, model, folder, no_page, **chosen):
     watching = Watch(opened, predictor, log, alarms, sinks, hooks, board)
     options.say(WATCHING.format(source, log.path()))
     if server is not None:
-        _show(server, chosen["no_browser"])
+        show_page(server, chosen)
     settings = {"log": str(folder), "no_page": no_page, **chosen}
     about = _about(file, predictor)
     watching.emit("run", source=source, **about, settings=_plain(settings))
     return watching
-
-
-def _server(stack, chosen):
-    """Take the port of the page, before anything else begins."""
-    from stm_keras.live.hooks import secret
-    from stm_keras.web.server import Server, load_nicegui
-
-    load_nicegui()
-    token = chosen["token"] and secret(chosen["token"], "--token")
-    server = Server(chosen["port"], chosen["host"], token)
-    stack.callback(server.close)
-    return server
-
-
-def _show(server, no_browser):
-    """Say where the page is, and open it where somebody sits at this computer."""
-    options.say(f"Page: {server.address}")
-    if server.open_to_others:
-        options.say(
-            "Whoever reaches this computer and knows the token sees the scans and may label "
-            "them. What is sent is not encrypted; `ssh -L` is safer (docs/live.md)."
-        )
-    elsewhere = "SSH_CONNECTION" in os.environ
-    screen = sys.platform in ("win32", "darwin") or any(
-        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
-    )
-    if not no_browser and screen and not elsewhere and sys.stderr.isatty():
-        with suppress(webbrowser.Error):
-            webbrowser.open(server.address)
 
 
 @contextmanager
@@ -251,21 +204,6 @@ def _wire(path):
     finally:
         with suppress(OSError):
             file.close()
-
-
-def _load(model):
-    """Load a model that answers line by line; return its file and a `Predictor`."""
-    from stm_keras.inference.find_model import DEFAULT, choose_model_file, needs_keras
-
-    file = choose_model_file(model or DEFAULT)
-    if needs_keras(file) or file.suffix == ".skops":
-        options.load_keras()
-        from stm_keras.inference.model_file import load_predictor
-
-        return file, load_predictor(file)
-    from stm_keras.inference.onnx_model import load_onnx
-
-    return file, load_onnx(file)
 
 
 def _about(file, predictor):

@@ -46,9 +46,7 @@ class Desk:
         self._again = [number in order[:place] for place, number in enumerate(order)]
         latest = file.latest()
         keys = [self._key(place) for place in range(len(order))]
-        self._said = {
-            place: latest[key] for place, key in enumerate(keys) if key in latest
-        }
+        self._said = {place: latest[key] for place, key in enumerate(keys) if key in latest}
         self.position = 0
         self._go_on()
 
@@ -81,7 +79,9 @@ class Desk:
             "rows": card.rows,
             "shape": card.shape,
             "ratio": card.ratio,
-            "heights": [base64.b64encode(each.tobytes()).decode("ascii") for each in heights],
+            "heights": [
+                base64.b64encode(each.tobytes()).decode("ascii") for each in heights
+            ],
             "said": said
             and {
                 "marks": said.marks,
@@ -135,14 +135,18 @@ class Desk:
             raise InputError("The label: each of the `segments` has marks.")
         return {
             "marks": marks,
-            "segments": [{"from": each["from"], "marks": each["marks"]} for each in segments],
+            "segments": [
+                {"from": each["from"], "marks": each["marks"]} for each in segments
+            ],
             "unsure": unsure,
             "seconds": round(seconds, 2),
         }
 
     def _number(self, position):
         if not 0 <= position < len(self.order):
-            raise UsageError(f"There is no picture {position}: there are {len(self.order)}.")
+            raise UsageError(
+                f"There is no picture {position}: there are {len(self.order)}."
+            )
         return self.order[position]
 
     def _key(self, position):

@@ -71,7 +71,9 @@ def read_marks(classes: str | None = None) -> list[Mark]:
             f"Received: {len(rows)}."
         )
     names = [canonical(row["name"]) for row in rows]
-    alike = [row["name"] for row, name in zip(rows, names, strict=True) if names.count(name) > 1]
+    alike = [
+        row["name"] for row, name in zip(rows, names, strict=True) if names.count(name) > 1
+    ]
     if alike:
         raise UsageError(f"`--classes`: {' and '.join(alike)} are one name.")
     asked = [row["key"] for row in rows if row.get("key")]
@@ -82,9 +84,7 @@ def read_marks(classes: str | None = None) -> list[Mark]:
             f"its own, none of {' '.join(sorted(TAKEN))}."
         )
     free = iter([key for key in KEYS if key not in asked])
-    return [
-        Mark(**{**row, "key": row.get("key") or next(free, "")}) for row in rows
-    ]
+    return [Mark(**{**row, "key": row.get("key") or next(free, "")}) for row in rows]
 
 
 def _read(path):
@@ -101,7 +101,9 @@ def _read(path):
 def _row(path, row):
     unknown = sorted(set(row) - set(KNOWN))
     if unknown:
-        raise ConfigError(f"{path}: {unknown[0]!r} is not known. Known: {', '.join(KNOWN)}.")
+        raise ConfigError(
+            f"{path}: {unknown[0]!r} is not known. Known: {', '.join(KNOWN)}."
+        )
     texts = [row.get(key, "") for key in ("name", "key", "help")]
     examples = row.get("examples", [])
     if (

@@ -1,8 +1,8 @@
 """The scans that are to be labelled: read once, and shown to each rater in an order of their own.
 
-    pile = Pile(find_files([Path("scans")]), folder)
-    for number in sitting(pile.cards, "Ada"):
-        heights = pile.heights(pile.cards[number])
+pile = Pile(find_files([Path("scans")]), folder)
+for number in sitting(pile.cards, "Ada"):
+    heights = pile.heights(pile.cards[number])
 """
 
 import hashlib
@@ -20,6 +20,7 @@ from stm_keras.errors import OutputError, StmKerasError
 from stm_keras.files import why_unwritten
 from stm_keras.inference.find_files import InputFile
 from stm_keras.live.recorded import RecordedScan, recorded_scans
+from stm_keras.scan import Scan
 
 MOST_PIXELS = 512  # of a line, and lines, that are shown
 AGAIN = 20  # every 20th picture is one that the rater has seen
@@ -64,9 +65,11 @@ class Pile:
         files: `InputFile` of each, as `find_files` finds them.
         folder: in which the temporary file lies.
         progress: takes each file that is done.
+        judge: callable of a `Scan` that returns the record of a verdict; None for none.
 
     Attributes:
         cards: list of `Card`.
+        verdicts: list of what `judge` says of each card.
         errors: list of errors, of files and scans that cannot be read.
 
     Raises:
@@ -78,10 +81,12 @@ class Pile:
         files: Iterable[InputFile | None],
         folder: Path,
         progress: Callable[[Path], object] = lambda path: None,
+        judge: Callable[[Scan], dict] | None = None,
     ):
         self.cards: list[Card] = []
         self.errors: list[StmKerasError] = []
-        self._folder, self._seen = folder, set()
+        self.verdicts: list[dict] = []
+        self._folder, self._seen, self._judge = folder, set(), judge
         try:
             self._store = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  it ends with us
         except OSError as error:
@@ -123,6 +128,8 @@ class Pile:
         if known in self._seen:
             return
         self._seen.add(known)
+        if self._judge is not None:
+            self.verdicts.append(self._judge(scan))
         rows, pixels = (-(-side // MOST_PIXELS) for side in scan.heights.shape)
         images = [scan] if recorded.backward is None else [scan, recorded.backward]
         frames = [image.frame()[::rows, ::pixels] for image in images]

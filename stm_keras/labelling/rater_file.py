@@ -1,7 +1,7 @@
 """What one rater says: read when they come back, and written as they go on.
 
-    with RaterFile("labels", "Ada") as file:
-        file.append(scan="...", path="a.sxm", index=0, marks=["rows"], unsure=False)
+with RaterFile("labels", "Ada") as file:
+    file.append(scan="...", path="a.sxm", index=0, marks=["rows"], unsure=False)
 """
 
 import re

@@ -24,7 +24,9 @@ LARGEST = 1 << 16  # bytes of what a page says of a picture
 PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".webp"}
 
 
-class LabelView(Element, component="label_static/label.js", esm={"stm-keras-label": "label_static"}):
+class LabelView(
+    Element, component="label_static/label.js", esm={"stm-keras-label": "label_static"}
+):
     """What a rater sees."""
 
 

@@ -1,0 +1,153 @@
+"""`stm-keras label`: the page on which scans are labelled, and what comes of it."""
+
+import getpass
+import signal
+import threading
+from contextlib import ExitStack, suppress
+from itertools import count
+
+import click
+
+from stm_keras.cli import options
+from stm_keras.cli.pages import load_any, open_server, page_options, show_page
+from stm_keras.errors import InputError, UsageError
+from stm_keras.files import check_folder
+
+PAGE = "page"
+FOLDER = "labels"
+NEXT = "stm-keras convert SCANS -o own.h5 --records " + FOLDER
+
+
+class Labels(click.Group):
+    """Takes what is no command of its own for scans that are to be labelled."""
+
+    def resolve_command(self, ctx, args):
+        """Find the command of a word."""
+        if args and args[0] not in self.commands:
+            args = [PAGE, *args]
+        return super().resolve_command(ctx, args)
+
+    def parse_args(self, ctx, args):
+        """Have options in front of the first path be those of the page."""
+        if args and args[0] not in (*self.commands, "-h", "--help"):
+            args = [PAGE, *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=Labels)
+def label():
+    """Label scans of your own on a page in the browser; the labels become a dataset.
+
+    \b
+        stm-keras label scans/ --rater Ada --classes sharp,double,blunt
+        stm-keras convert scans/ -o own.h5 --records labels
+    """
+
+
+@label.command(PAGE)
+@click.argument("paths", nargs=-1, required=True, type=options.PATH)
+@click.option("--rater", help="Your name. Default: that of your account.")
+@click.option(
+    "--classes",
+    metavar="A,B,...",
+    help="Marks to set: names, or a TOML file. Default: those of Gordon et al. 2020.",
+)
+@options.path(
+    "--records", default=FOLDER, show_default=True, help="Folder of what raters say."
+)
+@click.option(
+    "--unsure-first",
+    is_flag=True,
+    help="Every other picture is the one of which the model is least certain.",
+)
+@click.option("--show-model", is_flag=True, help="Show the verdict; noted with each label.")
+@click.option(
+    "--model", type=options.PATH, help="Model of these two. Default: the shipped one."
+)
+@page_options(8766)
+def page(paths, rater, classes, records, unsure_first, show_model, model, **chosen):
+    """Show scans one after the other, and write down what you say of each.
+
+    PATHS are scans, folders of them, datasets, all that `predict` reads, and logs of
+    `watch`, of which the scans are shown that somebody disagreed with. Digits set marks, Enter
+    saves and shows the next picture, Backspace goes back, ? is "not sure", c says where in the
+    scan another tip begins. Each rater has an order of their own; every 20th picture comes again.
+    What is saved is on the disk; Ctrl-C ends it, the same command goes on (docs/surface.md).
+
+    \b
+        stm-keras label scans/ --rater Ada
+        stm-keras label scans/ --classes sharp,double,blunt
+        stm-keras label live/2026-11-29-stm-pc.jsonl --classes marks.toml
+    """
+    from stm_keras.inference.find_files import LeftOut, find_files
+    from stm_keras.labelling.desk import Desk
+    from stm_keras.labelling.logs import scans_of_logs
+    from stm_keras.labelling.marks import read_marks
+    from stm_keras.labelling.pile import Pile, sitting
+    from stm_keras.labelling.rater_file import RaterFile
+
+    marks = read_marks(classes)
+    if model is not None and not (unsure_first or show_model):
+        raise UsageError("`--model`: is asked by --unsure-first or --show-model. Add one.")
+    with ExitStack() as stack:
+        server = open_server(stack, chosen)
+        file = stack.enter_context(RaterFile(records, rater or getpass.getuser()))
+        files = list(find_files(scans_of_logs(paths), left_out=LeftOut()))
+        judge = _judge(model) if unsure_first or show_model else None
+        show = options.progress_line("reading scans") or (lambda done, total: None)
+        done = count(1)
+        pile = Pile(
+            files, check_folder(records), lambda path: show(next(done), len(files)), judge
+        )
+        stack.callback(pile.close)
+        for error in pile.errors:
+            options.report(error, 0)
+        if not pile.cards:
+            named = " ".join(map(str, paths))
+            raise InputError(f"{named}: holds no scan that can be labelled.")
+        certainty = verdicts = None
+        if unsure_first:
+            certainty = [each.get("confidence") or 0.0 for each in pile.verdicts]
+        if show_model:
+            verdicts = [_words(each) for each in pile.verdicts]
+        order = sitting(pile.cards, file.rater, certainty)
+        desk = Desk(pile, file, marks, order, verdicts)
+        from stm_keras.web.label_page import serve
+
+        serve(server, desk)
+        options.say(
+            f"{len(pile.cards)} scans, of which {file.rater} labelled {len(desk.file.latest())}. "
+            f"Labels are written to {file.path}. Ctrl-C ends it."
+        )
+        show_page(server, chosen)
+        _wait()
+        options.say(f"{desk.progress()['done']} pictures are labelled. Next: {NEXT}")
+
+
+def _judge(model):
+    """Return a callable that judges a `Scan` by a model."""
+    from stm_keras.inference.judge import verdict_of
+
+    _, predictor = load_any(model)
+    return lambda scan: verdict_of(predictor, scan if scan.unit else scan.lines())
+
+
+def _words(verdict):
+    """Say a verdict in few words: `rows 93 %`."""
+    p = verdict.get("confidence")
+    return verdict["verdict"] + ("" if p is None else f" {100 * p:.0f} %")
+
+
+def _wait():
+    """Wait for Ctrl-C, or for what closes the window on Windows."""
+    ended = threading.Event()
+    names = ("SIGINT", "SIGTERM", "SIGBREAK")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    former = {each: signal.signal(each, lambda *_: ended.set()) for each in numbers}
+    try:
+        while not ended.wait(0.5):  # in steps, so that Windows hears Ctrl-C
+            pass
+    finally:
+        for number, before in former.items():
+            with suppress(ValueError):
+                signal.signal(number, before)
