@@ -17,6 +17,8 @@ from stm_keras.simulate import simulate, simulate_unknown
 pytestmark = ONCE  # no backend changes what is tested here
 
 pytest.importorskip("onnxruntime")
+fastapi = pytest.importorskip("fastapi")
+pytest.importorskip("uvicorn")
 STEP = shipped_path().with_suffix(".onnx")
 NM = 1e-9
 REAL = pytest.param(
@@ -40,13 +42,26 @@ def survey(request):
     return run
 
 
+@pytest.fixture(scope="module")
+def watch():
+    """What the page of a watch serves to other programs."""
+    from served import Served
+
+    from stm_keras.live.page.classify import add_routes
+
+    app = fastapi.FastAPI()
+    add_routes(app, load_onnx(STEP))
+    with Served(app) as served:
+        yield served
+
+
 @pytest.fixture
-def hook(monkeypatch):
+def hook(monkeypatch, watch):
     """The Scanbot hook, imported as Scanbot does; `seen` is what it returned."""
-    monkeypatch.setenv("STM_KERAS_MODEL", str(STEP))
     monkeypatch.syspath_prepend(str(REPOSITORY / "examples"))
     import hk_classifier
 
+    monkeypatch.setattr(hk_classifier, "PORT", watch.port)
     seen, run = [], hk_classifier.run
 
     def seeing(*given):
@@ -56,7 +71,6 @@ def hook(monkeypatch):
     monkeypatch.setattr(hk_classifier, "run", seeing)
     hk_classifier.seen = seen
     yield hk_classifier
-    hk_classifier.model.cache_clear()
     del sys.modules["hk_classifier"]
 
 
@@ -85,7 +99,7 @@ def saved(tmp_path):
         heights = np.asarray(lines, float)[::-1] * 1e-12
         content = sxm({"Z": ("m", heights, None)}, slow="up", size=(nm * NM, nm * NM))
         path = tmp_path / name
-        path.write_bytes(content if whole else content[: len(content) // 2])
+        path.write_bytes(content if whole else content[:100])
         return str(path), heights
 
     return save

@@ -19,7 +19,7 @@ pytest.importorskip("httpx")
 pytest.importorskip("onnxruntime")
 
 import fastapi
-import uvicorn
+from served import Served
 from starlette.testclient import TestClient
 
 from stm_keras import __version__, load_onnx, verdict_of
@@ -253,30 +253,10 @@ def test_a_model_that_fails_is_an_error_of_one_line(error, scan, client, monkeyp
     assert "\n" not in answer.json()["error"]
 
 
-class Served:
-    """An app served by uvicorn, as the page is, in a thread."""
-
-    def __init__(self, app):
-        config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical")
-        self.server = uvicorn.Server(config)
-        self.thread = threading.Thread(target=self.server.run, daemon=True)
-        self.thread.start()
-        end = time.monotonic() + WAIT
-        while not self.server.started:
-            assert time.monotonic() < end
-            time.sleep(0.001)
-        self.port = self.server.servers[0].sockets[0].getsockname()[1]
-
-    def close(self):
-        self.server.should_exit = True
-        self.thread.join(WAIT)
-
-
 @pytest.fixture
 def served(app):
-    server = Served(app)
-    yield server
-    server.close()
+    with Served(app) as server:
+        yield server
 
 
 def connect(port, seconds=WAIT):
