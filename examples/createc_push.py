@@ -61,11 +61,12 @@ class Rows:
         if not len(rows):
             return []
         first, last = rows[0], rows[-1]
-        if self.slow is None and self.begun is not None:
-            moved = (last > self.begun[1]) - (first < self.begun[0])
-            self.slow = {1: "down", -1: "up"}.get(int(moved))
         if self.begun is None:
             self.begun = first, last
+        elif self.slow is None and last > self.begun[1]:
+            self.slow = "down"
+        elif self.slow is None and first < self.begun[0]:
+            self.slow = "up"
         if self.slow is None and not over:
             return []
         down = self.slow != "up"
