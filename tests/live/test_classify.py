@@ -240,6 +240,14 @@ def test_a_body_that_is_too_long_is_refused_whether_it_says_so_or_not(
     assert ask(client, scan, body=pieces()).status_code == 200
 
 
+def test_a_body_that_says_that_it_is_too_long_is_not_read(served):
+    with connect(served.port) as connection:
+        connection.putrequest("POST", "/classify")
+        connection.putheader("Content-Length", str(classify.MOST_BODY + 1))
+        connection.endheaders()
+        assert connection.getresponse().status == 413
+
+
 @pytest.mark.parametrize(
     "error", [NotFiniteError("The network gives NaN."), ValueError("x\ny")]
 )
@@ -338,22 +346,34 @@ def test_a_client_that_leaves_while_it_sends_harms_nobody(served, scan):
         assert post(connection, scan)[0] == 200
 
 
-def test_a_body_that_does_not_come_is_given_up(app, scan, monkeypatch):
-    monkeypatch.setattr(classify, "SLOWEST", 0.05)
-
-    async def never():
-        await asyncio.Event().wait()
-
+def asked_without(app, receive):
+    """Return the status of a request whose body comes as an ASGI server would tell it."""
     sent = []
 
     async def keep(message):
         sent.append(message)
 
-    headers = [(b"x-payload-meta", json.dumps(meta(scan)).encode())]
+    headers = [(b"x-payload-meta", b"{}")]
     scope = {"type": "http", "method": "POST", "path": "/classify", "headers": headers}
     scope |= {"query_string": b"", "http_version": "1.1", "root_path": "", "scheme": "http"}
-    asyncio.run(asyncio.wait_for(app(scope, never, keep), WAIT))
-    assert sent[0]["status"] == 408
+    asyncio.run(asyncio.wait_for(app(scope, receive, keep), WAIT))
+    return sent[0]["status"]
+
+
+def test_a_body_that_does_not_come_is_given_up(app, monkeypatch):
+    monkeypatch.setattr(classify, "SLOWEST", 0.05)
+
+    async def never():
+        await asyncio.Event().wait()
+
+    assert asked_without(app, never) == 408
+
+
+def test_a_body_that_breaks_off_is_no_error_of_ours(app):
+    async def gone():
+        return {"type": "http.disconnect"}
+
+    assert asked_without(app, gone) == 400
 
 
 def test_the_stream_of_the_watch_may_use_the_model_meanwhile(served, scan, model):

@@ -207,7 +207,7 @@ def test_what_was_noted_last_arrives_though_answers_were_not_read(connect):
     heights = surface(300, 64)
     with PushedTo() as watch:
         push, _ = connect(watch.port)
-        push.begin(lines=300, pixels=64)
+        push.begin(lines=400, pixels=64)
         for row in range(300):
             push.line(heights[row], row)
         push.talk()
@@ -216,4 +216,4 @@ def test_what_was_noted_last_arrives_though_answers_were_not_read(connect):
         push.close()  # may be called twice
         until(lambda: watch.scans()[0][2])
     assert watch.rows() == list(range(300))
-    assert watch.scans()[0][2] == "complete"
+    assert watch.scans()[0][2] == "stopped"  # by `end`, not as the client left
