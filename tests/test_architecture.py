@@ -65,15 +65,14 @@ OUTSIDE = {  # what a part may import at the top of a file, beside the standard 
     "models": {"keras"},
     "inference": {"numpy"},
     "live": {"numpy"},
-    "web": {"fastapi", "nicegui"},
-    "live/page": {"numpy", "anyio", "fastapi", "nicegui", "starlette"},
+    "web": {"fastapi", "nicegui", "numpy", "starlette"},
     "training": {"keras", "numpy"},
     "export": {"numpy"},
     # one reference is without Keras
     "experiments": {"keras", "numpy", "matplotlib", "pydantic", "torch"},
     "cli": {"click", "numpy"},
 }
-WEB = {"anyio", "fastapi", "nicegui", "starlette", "uvicorn"}  # of the extra `live`
+WEB = {"fastapi", "nicegui", "starlette", "uvicorn"}  # of the extra `live`
 BACKENDS = {"tensorflow", "jax", "torch"}
 MAY_NAME_BACKENDS = {"backend.py", "writers.py", "onnx_scan.py"}
 # a comparison asks each backend's arrays where they lie, and has a network without Keras
@@ -98,12 +97,6 @@ def row_of(path):
     """Return the row of a file: its own, if it has one, or that of its part."""
     file = path.relative_to(ROOT).with_suffix("").as_posix()
     return ROWS.get(file, ROWS.get(part_of(path)))
-
-
-def outside_of(path):
-    """Return what a file may import at its top: of its folder, or of its part."""
-    folder = path.relative_to(ROOT).parent.as_posix()
-    return OUTSIDE.get(folder, OUTSIDE.get(part_of(path), set()))
 
 
 @functools.cache
@@ -134,12 +127,12 @@ def breaches_of_rows(path):
             yield f"{name}: above the Keras line"
         if head in BACKENDS and path.name not in MAY_NAME_BACKENDS:
             yield f"{name}: names a backend"
-        if head in WEB and head not in outside_of(path):
-            yield f"{name}: only the page serves the web"
+        if head in WEB and part != "web":
+            yield f"{name}: only pages need the web"
     for name in sorted(set(imports(parse(path), top_only=True))):
         head = name.partition(".")[0]
         light = head == "stm_keras" or head in sys.stdlib_module_names
-        if not light and head not in outside_of(path):
+        if not light and head not in OUTSIDE.get(part, set()):
             yield f"{name}: too heavy for the top of a file"
 
 

@@ -51,7 +51,7 @@ def watch():
     """What the page of a watch serves to other programs."""
     from served import Served
 
-    from stm_keras.live.page.classify import add_routes
+    from stm_keras.web.classify import add_routes
 
     app = fastapi.FastAPI()
     add_routes(app, load_onnx(STEP))

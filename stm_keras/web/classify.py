@@ -17,11 +17,11 @@ kronberger-droid/rusty-tip: `src/classifier/http.rs` and `src/frame.rs` at 4fef5
 The verdict is that of `stm-keras predict --json` on the same scan in a file.
 """
 
+import asyncio
 import math
 import re
-from functools import partial
+from collections.abc import Callable
 
-import anyio
 import fastapi
 import numpy as np
 from fastapi.responses import JSONResponse
@@ -62,7 +62,11 @@ class Refused(Exception):
         self.status = status
 
 
-def add_routes(app: fastapi.FastAPI, predictor: Predictor, name: str = "stm-keras") -> None:
+def add_routes(
+    app: fastapi.FastAPI,
+    predictor: Predictor,
+    name: Callable[[], str] = lambda: "stm-keras",
+) -> None:
     """Serve the two addresses.
 
     One scan is judged at a time, in a thread of its own: neither the page nor the watching
@@ -71,13 +75,13 @@ def add_routes(app: fastapi.FastAPI, predictor: Predictor, name: str = "stm-kera
     Args:
         app: `fastapi.FastAPI`.
         predictor: `Predictor`, also one that goes through the lines of the watch meanwhile.
-        name: str. What the programs write down as the model.
+        name: callable that returns what the programs write down as the model: str.
     """
-    judging = anyio.CapacityLimiter(1)
+    judging = asyncio.Lock()
     waiting = 0
 
     async def info() -> dict:
-        return {"name": name, "version": __version__}
+        return {"name": name(), "version": __version__}
 
     async def classify(request: fastapi.Request) -> JSONResponse:
         nonlocal waiting
@@ -87,8 +91,8 @@ def add_routes(app: fastapi.FastAPI, predictor: Predictor, name: str = "stm-kera
                 raise Refused(503, f"{MOST_WAITING} scans are waiting. Ask again later.")
             meta = request.headers.get(META)
             body = await _body(request)
-            work = partial(_answer, predictor, meta, body)
-            status, told = await anyio.to_thread.run_sync(work, limiter=judging)
+            async with judging:
+                status, told = await asyncio.to_thread(_answer, predictor, meta, body)
         except Refused as refused:
             status, told = refused.status, {"error": str(refused)}
         finally:
@@ -163,7 +167,7 @@ async def _body(request):
     if announced.isdecimal() and int(announced[:12]) > MOST_BODY:
         raise Refused(413, too_long)
     try:
-        with anyio.fail_after(SLOWEST):
+        async with asyncio.timeout(SLOWEST):
             async for piece in request.stream():
                 body += piece
                 if len(body) > MOST_BODY:

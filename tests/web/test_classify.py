@@ -14,20 +14,21 @@ import pytest
 from helpers import ONCE, stm
 from scan_files import sxm
 
-pytest.importorskip("fastapi")
+pytest.importorskip("nicegui")
 pytest.importorskip("httpx")
 pytest.importorskip("onnxruntime")
 
 import fastapi
 from served import Served
 from starlette.testclient import TestClient
+from web.watching import Watching
 
 from stm_keras import __version__, load_onnx, verdict_of
 from stm_keras.errors import NotFiniteError
 from stm_keras.inference.find_model import shipped_path
-from stm_keras.live.page import classify
 from stm_keras.readers import read_scan
 from stm_keras.simulate import simulate
+from stm_keras.web import classify
 
 pytestmark = ONCE  # no backend changes what is tested here
 
@@ -52,7 +53,7 @@ def scan():
 @pytest.fixture
 def app(model):
     app = fastapi.FastAPI()
-    classify.add_routes(app, model, "h_si100.onnx")
+    classify.add_routes(app, model, lambda: "h_si100.onnx")
     return app
 
 
@@ -403,3 +404,23 @@ def test_a_read_scan_and_a_sent_one_are_the_same(scan, tmp_path):
     for name in ("channel", "unit", "slow"):
         assert getattr(ours, name) == getattr(theirs, name)
     assert ours.size == pytest.approx(theirs.size)
+
+
+def test_a_running_watch_judges_scans_and_only_for_this_computer(scan, model, tmp_path):
+    with Watching(tmp_path, "push://127.0.0.1:0") as watching:
+        with connect(watching.port) as connection:
+            status, told = post(connection, scan)
+            assert status == 200
+            assert told["verdict"] == verdict_of(model, theirs_of(scan))["verdict"]
+            connection.request("GET", "/info")
+            named = json.loads(connection.getresponse().read())
+            assert named == {"name": "h_si100.onnx", "version": __version__}
+        for header, value in ("Origin", "http://evil.example"), ("Host", "evil.example"):
+            with connect(watching.port) as connection:
+                headers = {"X-Payload-Meta": json.dumps(meta(scan)), header: value}
+                connection.request("POST", "/classify", npy(scan), headers)
+                assert connection.getresponse().status == 403
+
+
+def theirs_of(scan):
+    return classify.scan_of(json.dumps(meta(scan)), npy(scan))

@@ -1,1 +1,0 @@
-"""The page of `stm-keras watch`, and what other programs ask for beside it."""
