@@ -91,7 +91,7 @@ class Follower:
     def __init__(self, stm, push, directions=("forward",)):
         self.stm, self.push, self.directions = stm, push, directions
         self.scanning, self.shapes = False, None
-        self.before = self.pictures()
+        self.before = None  # the pictures before the scan
         self.rows = {}
 
     def pictures(self):
@@ -100,10 +100,14 @@ class Follower:
 
     def look(self):
         """Push the lines that are complete since the last call."""
+        if self.before is None:
+            self.before = self.pictures()
         scanning = self.stm.scanstatus == SCANNING
         if not scanning and not self.scanning:
             return
         now = self.pictures()
+        if not all(each.size for each in now.values()):
+            return  # there is none yet
         shapes = {each.shape for each in now.values()}
         if not self.scanning or shapes != self.shapes:
             self.begin(now)
@@ -149,7 +153,7 @@ def picture(stm, channel):
     """Return a picture: float array `(lines, pixels)` in m, empty before the first scan."""
     heights = np.array(stm.scandata(channel, NM), float)
     lines, pixels = (parameter(stm, key) for key in ("Num.Y", "Num.X"))
-    if heights.ndim == 1 and heights.size == (lines or 0) * (pixels or 0):
+    if heights.ndim == 1 and lines and pixels and heights.size == lines * pixels:
         heights = heights.reshape(int(lines), int(pixels))
     if heights.ndim != 2:
         return np.zeros((0, 0))
@@ -170,8 +174,12 @@ def main(port, directions):
     import win32com.client
     from pywintypes import com_error
 
+    try:
+        stm = win32com.client.Dispatch("pstmafm.stmafmrem")
+    except com_error as error:
+        sys.exit(f"Error: STMAFM cannot be reached ({error}). Start it first.")
     push, heard = Push(port), time.monotonic()
-    follower = Follower(win32com.client.Dispatch("pstmafm.stmafmrem"), push, directions)
+    follower = Follower(stm, push, directions)
     try:
         while time.monotonic() < heard + PATIENCE:
             try:

@@ -86,7 +86,7 @@ class Push:
         except OSError:
             self._lose()
         *texts, self._received = self._received.split(b"\n")
-        return [json.loads(text) for text in texts]
+        return list(map(_answer, texts))
 
     def close(self):
         """Send what is left, a second at most, and hang up."""
@@ -135,6 +135,8 @@ class Push:
                 if not data:
                     raise OSError("the watch hung up")
                 self._received += data
+                if len(self._received) > STUCK:
+                    raise OSError("this is not a watch")
         except BlockingIOError:
             pass
 
@@ -157,12 +159,20 @@ def _request(told):
     return json.dumps(told).encode() + b"\n"
 
 
+def _answer(text):
+    try:
+        told = json.loads(text)
+    except ValueError:
+        told = None
+    return told if isinstance(told, dict) else {"error": f"not a watch: {text[:80]!r}"}
+
+
 def summary(answer):
     """Say an answer in a few words: str, "" where there is no verdict."""
     if "error" in answer:
         return f"Error: {answer['error']}"
     if answer.get("verdict") is None:
         return ""
-    changed = answer["change_line"]
+    changed = answer.get("change_line")
     since = "" if changed is None else f", tip changed at line {changed}"
     return f"{answer['direction']} row {answer['row']}: {answer['verdict']}{since}"

@@ -111,14 +111,15 @@ def stm():
 def follow(program):
     def make(stm, *directions):
         push = Noted()
-        return program.Follower(stm, push, directions or ("forward",)), push
+        follower = program.Follower(stm, push, directions or ("forward",))
+        follower.look()
+        return follower, push
 
     return make
 
 
 def test_lines_are_pushed_once_the_next_has_begun(stm, follow):
     follower, push = follow(stm)
-    follower.look()
     assert push.scans == []
     stm.status = 2
     seen = []
@@ -244,8 +245,10 @@ def test_a_square_picture_is_turned_where_that_is_asked_for(program, follow, mon
     np.testing.assert_allclose(program.picture(stm, 1)[:, 1], stm.heights[1] * 1e-9)
 
 
-def test_before_the_first_scan_there_is_no_picture(stm, follow, monkeypatch):
-    monkeypatch.setattr(Stm, "scandata", lambda *_: None)
+@pytest.mark.parametrize("nothing", [None, (), ((),)])
+def test_before_the_first_scan_there_is_no_picture(nothing, follow, monkeypatch):
+    stm = Stm(surface(LINES, PIXELS), **{"Num.X": None})
+    monkeypatch.setattr(Stm, "scandata", lambda *_: nothing)
     follower, push = follow(stm)
     monkeypatch.undo()
     stm.status = 2
@@ -329,3 +332,14 @@ def test_the_program_ends_where_stmafm_does_not_answer_and_does_not_start_it_aga
     with pytest.raises(SystemExit, match=r"did not answer for 0\.05 s\. Start this again"):
         program.main(1, ["forward"])
     assert len(dispatched) == 1
+
+
+def test_a_stmafm_that_is_not_there_is_one_line(program, windows):
+    def dispatch(name):
+        raise ComError("Invalid class string")
+
+    windows.Dispatch = dispatch
+    with pytest.raises(
+        SystemExit, match=r"^Error: STMAFM cannot be reached \(Invalid class"
+    ):
+        program.main(1, ["forward"])

@@ -1,9 +1,11 @@
 """The client for programs in Python: it gets lines to the watch and never waits for it."""
 
 import ast
+import contextlib
 import math
 import socket
 import sys
+import threading
 import time
 
 import numpy as np
@@ -201,6 +203,31 @@ def test_a_watch_that_does_not_read_keeps_nobody_waiting(connect, module, monkey
             push.talk()
             assert time.monotonic() < begun + 20
         assert said[1].startswith("No watch")
+
+
+def test_what_answers_and_is_no_watch_breaks_nothing(connect, module, monkeypatch):
+    monkeypatch.setattr(module, "STUCK", 1 << 20)
+    answers = []
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        push, said = connect(other.getsockname()[1])
+        push.talk()
+        connection, _ = other.accept()
+        with connection:
+            connection.sendall(b"SSH-2.0\n[1]\n")
+            talk(push, answers, lambda: len(answers) == 2)
+            assert [list(each) for each in answers] == [["error"]] * 2
+            sender = threading.Thread(target=flood, args=(connection,))
+            sender.start()
+            talk(push, answers, lambda: len(said) >= 2)
+            assert said[1].startswith("No watch")
+            sender.join()
+
+
+def flood(connection):
+    """Send without an end of line, until the other side has had enough."""
+    with contextlib.suppress(OSError):
+        while True:
+            connection.sendall(bytes(1 << 16))
 
 
 def test_what_was_noted_last_arrives_though_answers_were_not_read(connect):
