@@ -250,8 +250,10 @@ def test_before_the_first_scan_there_is_no_picture(nothing, follow, monkeypatch)
     stm = Stm(surface(LINES, PIXELS), **{"Num.X": None})
     monkeypatch.setattr(Stm, "scandata", lambda *_: nothing)
     follower, push = follow(stm)
-    monkeypatch.undo()
     stm.status = 2
+    follower.look()
+    assert push.scans == []
+    monkeypatch.undo()
     for row in range(3):
         stm.record([row], row + 1)
         follower.look()
