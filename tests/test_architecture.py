@@ -39,19 +39,19 @@ ROWS = {  # who may import whom: only what lies in a row above its own, or in it
     "runtime": 9,
     "live": 9,
     "labelling": 10,
-    "web": 10,
+    "web": 11,
     # the Keras line: nothing above it imports keras, not even inside a function
-    "layers": 11,
-    "models": 12,
+    "layers": 12,
+    "models": 13,
     # these lie below the line; the other files of the package lie above and import none of them
-    "inference/keras_predictor": 13,
-    "inference/model_file": 13,
-    "training": 14,
-    "export": 14,
-    "experiments": 15,
-    "cli": 16,
+    "inference/keras_predictor": 14,
+    "inference/model_file": 14,
+    "training": 15,
+    "export": 15,
+    "experiments": 16,
+    "cli": 17,
 }
-KERAS_LINE = 10
+KERAS_LINE = 11
 OUTSIDE = {  # what a part may import at the top of a file, beside the standard library
     "scan": {"numpy"},
     "readers": {"numpy"},
@@ -68,13 +68,14 @@ OUTSIDE = {  # what a part may import at the top of a file, beside the standard 
     "inference": {"numpy"},
     "live": {"numpy"},
     "labelling": {"numpy"},
-    "web": {"fastapi", "nicegui"},
+    "web": {"fastapi", "nicegui", "numpy", "starlette"},
     "training": {"keras", "numpy"},
     "export": {"numpy"},
     # one reference is without Keras
     "experiments": {"keras", "numpy", "matplotlib", "pydantic", "torch"},
     "cli": {"click", "numpy"},
 }
+WEB = {"fastapi", "nicegui", "starlette", "uvicorn"}  # of the extra `live`
 BACKENDS = {"tensorflow", "jax", "torch"}
 MAY_NAME_BACKENDS = {"backend.py", "writers.py", "onnx_scan.py"}
 # a comparison asks each backend's arrays where they lie, and has a network without Keras
@@ -129,6 +130,8 @@ def breaches_of_rows(path):
             yield f"{name}: above the Keras line"
         if head in BACKENDS and path.name not in MAY_NAME_BACKENDS:
             yield f"{name}: names a backend"
+        if head in WEB and part != "web":
+            yield f"{name}: only pages need the web"
     for name in sorted(set(imports(parse(path), top_only=True))):
         head = name.partition(".")[0]
         light = head == "stm_keras" or head in sys.stdlib_module_names

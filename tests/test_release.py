@@ -34,7 +34,7 @@ def test_pages_include_files_that_exist():
     texts = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     assert "--8 <" not in texts, "a formatter took the mark of an included file for Python"
     included = re.findall(r'^--8<-- "(.+)"$', texts, re.M)
-    assert len(included) == 5
+    assert len(included) == 8
     assert all((ROOT / path).is_file() for path in included)
 
 

@@ -1,6 +1,10 @@
 """The hook for Scanbot, driven by Scanbot's own survey: it breaks nothing, and shapes rarely."""
 
+import contextlib
+import json
+import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -17,6 +21,8 @@ from stm_keras.simulate import simulate, simulate_unknown
 pytestmark = ONCE  # no backend changes what is tested here
 
 pytest.importorskip("onnxruntime")
+fastapi = pytest.importorskip("fastapi")
+pytest.importorskip("uvicorn")
 STEP = shipped_path().with_suffix(".onnx")
 NM = 1e-9
 REAL = pytest.param(
@@ -40,13 +46,26 @@ def survey(request):
     return run
 
 
+@pytest.fixture(scope="module")
+def watch():
+    """What the page of a watch serves to other programs."""
+    from served import Served
+
+    from stm_keras.web.classify import add_routes
+
+    app = fastapi.FastAPI()
+    add_routes(app, load_onnx(STEP))
+    with Served(app) as served:
+        yield served
+
+
 @pytest.fixture
-def hook(monkeypatch):
+def hook(monkeypatch, watch):
     """The Scanbot hook, imported as Scanbot does; `seen` is what it returned."""
-    monkeypatch.setenv("STM_KERAS_MODEL", str(STEP))
     monkeypatch.syspath_prepend(str(REPOSITORY / "examples"))
     import hk_classifier
 
+    monkeypatch.setattr(hk_classifier, "PORT", watch.port)
     seen, run = [], hk_classifier.run
 
     def seeing(*given):
@@ -56,7 +75,6 @@ def hook(monkeypatch):
     monkeypatch.setattr(hk_classifier, "run", seeing)
     hk_classifier.seen = seen
     yield hk_classifier
-    hk_classifier.model.cache_clear()
     del sys.modules["hk_classifier"]
 
 
@@ -85,7 +103,7 @@ def saved(tmp_path):
         heights = np.asarray(lines, float)[::-1] * 1e-12
         content = sxm({"Z": ("m", heights, None)}, slow="up", size=(nm * NM, nm * NM))
         path = tmp_path / name
-        path.write_bytes(content if whole else content[: len(content) // 2])
+        path.write_bytes(content if whole else content[:100])
         return str(path), heights
 
     return save
@@ -142,6 +160,87 @@ def test_nothing_is_done_about_what_is_not_judged_and_that_is_told(
     assert {each["nan"] for each in history} == {True}  # Scanbot does not count them either
     assert all(each["message"] for each in history)
     assert capsys.readouterr().out.count(f"stm-keras: {path}: ") == 6
+
+
+VERDICT = {  # such as the tip would be shaped for
+    "verdict": "generic defects",
+    "class": "generic defects",
+    "change_lines": [],
+    "unknown_surface": False,
+    "unknown_size": False,
+}
+ANSWERS = {  # of what is no watch, or has no verdict: status and body
+    "an error": (500, json.dumps(VERDICT)),
+    "too many ask": (503, '{"error": "4 scans are waiting."}'),
+    "a list": (200, "[]"),
+    "half a verdict": (200, '{"verdict": "generic defects", "class": "generic defects"}'),
+    "no class": (200, json.dumps({**VERDICT, "class": None})),
+    "unsure": (200, json.dumps({**VERDICT, "verdict": "unsure"})),
+    "who cannot tell the surface": (200, json.dumps({**VERDICT, "unknown_surface": None})),
+    "a page": (200, "<html>"),
+    "silence": None,
+}
+
+
+@pytest.fixture
+def other(hook, monkeypatch):
+    """Return a function that puts something else in the place of the watch."""
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor() as pool:
+        monkeypatch.setattr(hook, "PORT", listener.getsockname()[1])
+        monkeypatch.setattr(hook, "SECONDS", 0.2)
+
+        def serve(answer):
+            pool.submit(_answer_all, listener, answer)
+
+        yield serve
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def _answer_all(listener, answer):
+    held = []
+    with contextlib.suppress(OSError):
+        while True:
+            connection, _ = listener.accept()
+            held.append(connection)
+            if answer is not None:
+                connection.recv(1 << 20)
+                head = f"HTTP/1.1 {answer[0]} x\r\nContent-Length: {len(answer[1])}\r\n\r\n"
+                connection.sendall((head + answer[1]).encode())
+    for each in held:
+        each.close()
+
+
+@pytest.mark.parametrize("what", ANSWERS)
+def test_nothing_is_done_where_the_watch_has_no_verdict(what, hook, other, saved, lines):
+    other(ANSWERS[what])
+    path, data = saved(lines["bad"])
+    history = []
+    for _ in range(4):
+        history.append(hook.run(data, path, history))
+        check_record(history[-1])
+    assert {each["tipShape"] for each in history} == {0}
+    assert {each["bad"] for each in history} == {False}
+    assert all(each["message"] for each in history)
+
+
+def test_what_the_others_say_would_be_acted_on_if_a_watch_said_it(
+    hook, other, saved, lines
+):
+    other((200, json.dumps(VERDICT)))
+    path, data = saved(lines["bad"])
+    history = []
+    for _ in range(3):
+        history.append(hook.run(data, path, history))
+    assert [each["tipShape"] for each in history] == [0, 0, 1]
+
+
+def test_nothing_is_done_where_there_is_no_watch(hook, saved, lines, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        monkeypatch.setattr(hook, "PORT", free.getsockname()[1])
+    path, data = saved(lines["bad"])
+    record = hook.run(data, path, [])
+    assert (record["bad"], record["nan"]) == (False, True)
+    assert "ConnectionRefusedError" in record["message"]
 
 
 def test_a_survey_goes_on_over_scans_that_are_not_judged(survey, hook, saved, lines):

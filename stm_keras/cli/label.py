@@ -100,6 +100,8 @@ def page(paths, rater, classes, records, unsure_first, show_model, model, **chos
             files, check_folder(records), lambda path: show(next(done), len(files)), judge
         )
         stack.callback(pile.close)
+        if not pile.cards and len(pile.errors) == 1:
+            raise pile.errors[0]
         for error in pile.errors:
             options.report(error, 0)
         if not pile.cards:

@@ -11,7 +11,6 @@ A TOML file names them, with the key that sets each, a sentence of help, and exa
     examples = ["atoms.png"]
 """
 
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from stm_keras.data.dataset import SIX_CLASSES
 from stm_keras.data.validate import canonical
 from stm_keras.errors import ConfigError, InputError, UsageError
 from stm_keras.terminal import one_line
-from stm_keras.untrusted import read_text
+from stm_keras.untrusted import parse_toml, read_text
 
 KEYS = "123456789"
 TAKEN = set("?cbfxh0")  # of the page
@@ -89,10 +88,7 @@ def read_marks(classes: str | None = None) -> list[Mark]:
 
 def _read(path):
     text = read_text(path, "a TOML file of marks", limit=LARGEST)
-    try:
-        rows = tomllib.loads(text).get("mark")
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: is not TOML ({error}).") from None
+    rows = parse_toml(text, str(path), ConfigError).get("mark")
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ConfigError(f'{path}: has no [[mark]] with name = "..."')
     return [_row(path, row) for row in rows]

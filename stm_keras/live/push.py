@@ -57,6 +57,7 @@ class Client:
         self.reason = LEFT  # why it went, once it is gone
         self.gone = threading.Event()
         self.served = threading.Event()  # when all that it sent was understood
+        self._ending = b"\n"  # of its lines, and so of the answers
         threading.Thread(target=self._answer, daemon=True).start()
 
     def requests(self) -> Iterator[bytes | None]:
@@ -66,6 +67,7 @@ class Client:
             while data := self._read():
                 *lines, rest = (rest + data).split(b"\n")
                 for line in lines:
+                    self._ending = b"\r\n" if line.endswith(b"\r") else b"\n"
                     if not skipped:
                         yield line if len(line) <= LONGEST else None
                     skipped = False
@@ -100,7 +102,8 @@ class Client:
     def _answer(self):
         while (answer := self._answers.get()) is not None:
             try:
-                self._write(json.dumps(answer, allow_nan=False).encode() + b"\n")
+                text = json.dumps(answer, allow_nan=False).encode()
+                self._write(text + self._ending)
             except TimeoutError:
                 return self.cut(UNREAD)
             except OSError:

@@ -23,7 +23,7 @@ from stm_keras.evaluation.style import NO_CLASS, class_colour
 from stm_keras.inference.predictor import Predictor
 from stm_keras.live.board import Board
 from stm_keras.live.records import read_log, scan_of
-from stm_keras.web import watch_api
+from stm_keras.web import classify, watch_api
 from stm_keras.web.server import Server
 from stm_keras.web.watch_api import as_json
 
@@ -147,8 +147,12 @@ def serve(server: Server, predictor: Predictor, bad: Iterable[str], log: Path) -
     if log.exists():
         board.remember(read_log(log))
 
+    def model_name():
+        return board.run_record().get("model", {}).get("name", "stm-keras")
+
     def build(app):
         watch_api.add_routes(app, board, lambda: server.ending)
+        classify.add_routes(app, predictor, model_name)
         add_page(app, News(board))
 
     server.start(build, TITLE)

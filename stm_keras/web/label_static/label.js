@@ -1,5 +1,7 @@
 // The page of `stm-keras label`: digits set marks, Enter saves and shows the next picture.
 
+import { markRaw } from "vue";
+
 import { CONTRASTS, Frame, LEVELS } from "stm-keras-label";
 
 const TEMPLATE = `
@@ -13,7 +15,7 @@ const TEMPLATE = `
   <main v-if="!finished">
     <section aria-label="Scan" ref="stage" class="stage">
       <canvas ref="forward" role="img" :aria-label="picture.name" @click="choose" @pointermove="follow"></canvas>
-      <canvas ref="backward" role="img" aria-label="backward" v-show="beside"></canvas>
+      <canvas ref="backward" role="img" aria-label="backward" v-show="beside && both"></canvas>
     </section>
     <aside>
       <p class="caption">{{ picture.frame }}<template v-if="picture.lines < picture.shape[0]">, {{ picture.lines }} lines recorded</template></p>
@@ -38,7 +40,7 @@ const TEMPLATE = `
         <button type="button" @click="cut" :aria-pressed="cutting">Another tip <kbd>c</kbd></button>
         <button type="button" @click="turn('contrast', 3)">Contrast {{ contrast + 1 }} <kbd>x</kbd></button>
         <button type="button" @click="turn('level', 3)">Levelled: {{ levels[level] }} <kbd>f</kbd></button>
-        <button type="button" @click="beside = !beside; draw()" :disabled="!frames[1]">Backward <kbd>b</kbd></button>
+        <button type="button" @click="beside = !beside; draw()" :disabled="!both">Backward <kbd>b</kbd></button>
         <button type="button" @click="$refs.help.showModal()">Help <kbd>h</kbd></button>
       </div>
       <details><summary>How many of each so far</summary>
@@ -73,7 +75,7 @@ export default {
     progress: null, position: 0, picture: null, finished: false, error: "",
     segments: [{ from: 0, marks: [] }], active: 0, unsure: false,
     cutting: false, cursor: 0, contrast: 0, level: 0, beside: false, saving: false,
-    levels: LEVELS, frames: [],
+    levels: LEVELS, both: false,
   }),
 
   created() {
@@ -112,7 +114,7 @@ export default {
 
     fetchPicture(position) {
       if (!this.ahead.has(position)) {
-        const picture = this.ask(`api/pictures/${position}`);
+        const picture = this.ask(`api/pictures/${position}`).then(markRaw);
         picture.catch(() => this.ahead.delete(position));
         this.ahead.set(position, picture);
       }
@@ -125,8 +127,7 @@ export default {
       if (this.finished) return;
       const picture = await this.fetchPicture(position);
       this.picture = picture;
-      this.frames = picture.heights.map((text) => new Frame(text, picture.shape));
-      this.painted = [];
+      this.both = picture.heights.length > 1;
       const said = picture.said;
       const whole = [{ from: 0, marks: [...(said?.marks ?? [])] }];
       this.segments = said?.segments.length ? said.segments.map((part) => ({ ...part, marks: [...part.marks] })) : whole;
@@ -136,26 +137,33 @@ export default {
       this.since = performance.now();
       window.__stm.shown.push({ position, asked, at: performance.now() });
       for (const each of [...this.ahead.keys()]) if (Math.abs(each - position) > 3) this.ahead.delete(each);
-      for (const next of [position + 1, position + 2]) if (next < this.progress.total) this.fetchPicture(next).catch(() => {});
+      for (const next of [position + 1, position + 2]) {
+        if (next < this.progress.total) this.fetchPicture(next).then((each) => setTimeout(() => this.paint(each, 0))).catch(() => {});
+      }
+    },
+
+    // The colours of a picture as the rater likes them now, made once.
+    paint(picture, way) {
+      const key = `${way} ${this.level} ${this.contrast}`;
+      picture.frames ??= picture.heights.map((text) => new Frame(text, picture.shape));
+      picture.painted ??= {};
+      picture.painted[key] ??= picture.frames[way].paint(LEVELS[this.level], CONTRASTS[this.contrast]);
+      return picture.painted[key];
     },
 
     draw() {
       if (!this.picture || this.finished || !this.$refs.forward) return;
-      const key = `${this.level} ${this.contrast}`;
-      if (this.looks !== key) this.painted = [];
-      this.looks = key;
-      const both = this.beside && this.frames[1];
+      const both = this.beside && this.both;
       const room = this.$refs.stage.clientWidth / (both ? 2 : 1) - (both ? 6 : 0);
       const high = Math.max(260, innerHeight - this.$refs.stage.getBoundingClientRect().top - scrollY - 20);
       const width = Math.floor(Math.min(room, high * this.picture.ratio));
       const marks = this.segments.slice(1).map((part) => ({ share: this.shareOf(part.from), chosen: false }));
       if (this.cutting) marks.push({ share: this.shareOf(this.cursor), chosen: true });
-      this.frames.forEach((frame, index) => {
-        if (index && !both) return;
-        this.painted[index] ??= frame.paint(LEVELS[this.level], CONTRASTS[this.contrast]);
-        const canvas = index ? this.$refs.backward : this.$refs.forward;
-        frame.show(canvas, this.painted[index], width, Math.floor(width / this.picture.ratio), marks);
-      });
+      for (const way of both ? [0, 1] : [0]) {
+        const painted = this.paint(this.picture, way);
+        const canvas = way ? this.$refs.backward : this.$refs.forward;
+        this.picture.frames[way].show(canvas, painted, width, Math.floor(width / this.picture.ratio), marks);
+      }
     },
 
     // How far down the picture a line begins, from 0 to 1.
@@ -259,7 +267,7 @@ export default {
       const actions = {
         Enter: this.enter, Backspace: this.back, "?": this.doubt, c: this.cut,
         x: () => this.turn("contrast", CONTRASTS.length), f: () => this.turn("level", LEVELS.length),
-        b: () => { if (this.frames[1]) { this.beside = !this.beside; this.$nextTick(this.draw); } },
+        b: () => { if (this.both) { this.beside = !this.beside; this.$nextTick(this.draw); } },
         h: () => this.$refs.help.showModal(),
       };
       if (this.cutting) Object.assign(actions, { ArrowDown: () => this.move(step), ArrowUp: () => this.move(-step), Escape: this.cut });
