@@ -125,17 +125,19 @@ def _class_list(text):
 
 def _read_scans(labelled, target, channel, merge, verbose):
     """Read labelled scans; return their dataset, all errors and the exit code."""
-    from stm_keras.inference.scan_dataset import make_dataset
+    from stm_keras.inference.scan_dataset import ScanStore, make_dataset
 
-    folder, code = check_folder(target.resolve().parent), 0
+    context, code = click.get_current_context(), 0
+    store = ScanStore(check_folder(target.resolve().parent))
+    context.call_on_close(store.close)
     with options.summed_warnings(verbose):
         progress = options.progress_line("reading")
-        made = make_dataset(labelled, folder, channel, merge, progress)
+        made = make_dataset(labelled, store, channel, merge, progress)
     for error in made.errors:
         code = options.report(error, code)
     for note in made.notes:
         options.say(note)
     options.say_left_out(labelled.left_out, verbose)
     if made.dataset is None:
-        click.get_current_context().exit(code)
+        context.exit(code)
     return made.dataset, made.errors, code

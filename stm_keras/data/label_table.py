@@ -311,7 +311,7 @@ def class_names(
             raise DatasetError(
                 f"{places[name]}: names no class. Write one, or take it out."
             )
-        alike = difflib.get_close_matches(key, known - keys.keys(), 1, ALIKE)
+        alike = difflib.get_close_matches(key, known, 1, ALIKE)
         if key not in known and alike:
             raise DatasetError(
                 f"{places[name]}: {name!r} may be a slip for {alike[0]!r}. Mend it, or list "

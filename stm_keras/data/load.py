@@ -12,7 +12,7 @@ from stm_keras.data.raw import RawDataset, check_lengths
 from stm_keras.data.shard_index import is_sharded
 from stm_keras.data.shards import load_shards
 from stm_keras.data.validate import validate_dataset
-from stm_keras.errors import DatasetError, InputError
+from stm_keras.errors import DatasetError, InputError, UsageError
 from stm_keras.files import atomic
 from stm_keras.memory import VARIABLE, one_file
 from stm_keras.readers.formats import FORMATS, known_formats, refusal, scan_format
@@ -74,14 +74,20 @@ def load_dataset(
     Raises:
         InputError: The file is missing or cannot be read.
         DatasetError: The file is damaged, or is not a usable dataset.
+        UsageError: There are `classes`, and it is not a table.
     """
     path = Path(path)
     try:
         kind = sniff(path)
         cure = CURES.get(kind, CURE).replace("THIS", shell([str(path)]))
         with one_file(path, cure, DatasetError):
-            if kind == "shards":
+            if kind == "shards" and not classes:
                 return load_shards(path, merge, shape)
+            if classes and kind not in ("folder", "table"):
+                raise UsageError(
+                    "`--classes` is for tables, folders and records of labels. In a dataset they "
+                    "are the `classes`."
+                )
             raw = read_raw(kind, path, *(SHAPE if shape is None else shape), classes)
             return validate_dataset(path, raw, merge, shape, lazy_above, streamed)
     except PermissionError:

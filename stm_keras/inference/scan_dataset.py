@@ -32,7 +32,7 @@ class Converted:
     """A dataset, and what did not get into it.
 
     Args:
-        dataset: `Dataset`, its images in a temporary file; None where there is no scan.
+        dataset: `Dataset`, its images in a `ScanStore`; None where there is no scan.
         errors: list of errors, of files, scans and labels.
         notes: list of str. What else the user should know.
     """
@@ -54,6 +54,10 @@ class ScanStore(LazyArray):
             self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  it ends with us
         except OSError as error:
             raise OutputError(why_unwritten(folder, error)) from None
+
+    def close(self) -> None:
+        """Remove the file."""
+        self._file.close()
 
     def append(self, heights: np.ndarray) -> None:
         """Add a scan at the end."""
@@ -78,7 +82,7 @@ class ScanStore(LazyArray):
 
 def make_dataset(
     labelled: LabelledFiles,
-    folder: Path,
+    store: ScanStore,
     channel: str | None = None,
     merge: bool = True,
     progress: Callable[[int, int], None] | None = None,
@@ -87,7 +91,7 @@ def make_dataset(
 
     Args:
         labelled: `LabelledFiles`.
-        folder: `Path`. Where there is room for a temporary file.
+        store: Empty `ScanStore` for its images, to be closed when they are not needed any more.
         channel: As `read_scan` takes it.
         merge: Whether six classes become four.
         progress: Takes files done and files in all.
@@ -97,7 +101,7 @@ def make_dataset(
         OutputError: The folder is full.
     """
     errors, notes = list(labelled.errors), list(labelled.notes)
-    store, rows, used, unlabelled = ScanStore(folder), [], set(), labelled.unlabelled
+    rows, used, unlabelled = [], set(), labelled.unlabelled
     for scan in read_files(_counted(labelled.files, progress), FACTS, channel):
         if isinstance(scan, Unread):
             errors.append(scan.error)
@@ -117,7 +121,7 @@ def make_dataset(
                 InputError(f"{label.place}: there is no such scan in {labelled.source}.")
             )
     if unlabelled:
-        notes.append(f"{unlabelled} scans have no label and were left out.")
+        notes.append(f"Scans without a label, which were left out: {unlabelled}.")
     if not rows:
         return Converted(
             None, errors or [DatasetError(f"{labelled.source}: {NONE}")], notes
@@ -210,11 +214,11 @@ def _notes(dataset, dated):
     partial = int((dataset.lines < SHAPE[0]).sum())
     if partial:
         yield (
-            f"{partial} scans were stopped early, or are wider than high: they take part in "
-            "neither training nor scores."
+            "Scans that were stopped early or are wider than high, and so take part in neither "
+            f"training nor scores: {partial}."
         )
     if dated:
         yield (
-            f"{dated} scans have the date of their file for a session: they lie in no folder of "
-            "their own and do not tell when they began."
+            "Scans whose session is the date of their file, as they lie in no folder of a session "
+            f"and do not tell when they began: {dated}."
         )

@@ -201,6 +201,9 @@ def _by_folders(source, classes):
     names = {file: file.path.relative_to(source).parts[:-1] for file in found}
     places = {each[0]: str(source / each[0]) for each in names.values() if each}
     if not places:
+        for file in found:
+            if file.error is not None:  # there is nothing but spectra, say
+                raise file.error
         return None
     classes = class_names(source, places, classes)
     errors, votes = _one_hot(places, classes)
@@ -271,7 +274,7 @@ def _by_records(source, folder, classes):
         by_hash=True,
         voted=True,
         errors=errors,
-        notes=[f"{folder}: {skipped} lines are not records and were left out."]
+        notes=[f"Lines of {folder} that are not records, and were left out: {skipped}."]
         * bool(skipped),
         left_out=left_out,
     )
