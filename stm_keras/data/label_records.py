@@ -149,11 +149,12 @@ def merge_ratings(
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Yield number and text of lines that are not empty; one that is too long comes in pieces."""
-    number = 0
+    number, ended = 0, True
     try:
         with ordinary_file(path, "records of labels (<rater>.jsonl)").open("rb") as file:
             while line := file.readline(MAX_LINE):
-                number += 1
+                number += ended
+                ended = line.endswith(b"\n")
                 if line.strip():
                     yield number, line
     except OSError as error:

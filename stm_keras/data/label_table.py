@@ -315,12 +315,12 @@ def class_names(
         if key not in known and alike:
             raise DatasetError(
                 f"{places[name]}: {name!r} may be a slip for {alike[0]!r}. Mend it, or list "
-                "your classes with --classes."
+                "your classes: stm-keras convert --classes."
             )
     if len(keys) < 2:
         raise DatasetError(
             f"{path}: knows no class but {listed(keys.values())}. A dataset has two or more: "
-            "list all with --classes."
+            "list all: stm-keras convert --classes."
         )
     return tuple(keys.values())
 

@@ -159,24 +159,23 @@ def measured(
     path: str | Path,
     key: str,
     array: np.ndarray | None,
-    columns: int = 0,
-    least: float = -np.inf,
+    columns: tuple = (),
+    least: float | None = None,
 ) -> Any:
-    """Return float64 numbers above `least`, or None for None; without a bound some may be NaN.
+    """Return float64 numbers, of each scan one or those of `columns`, or None for None.
 
-    There is one for each scan, or so many `columns`.
+    They are above `least`, or some may be NaN where there is none.
     """
     if array is None:
         return None
-    if array.dtype.kind not in "biuf" or array.shape[1:] != (columns,) * bool(columns):
-        wanted = f"be numbers of shape (scans{f', {columns}' if columns else ','})"
+    if array.dtype.kind not in "biuf" or array.shape[1:] != columns:
+        wanted = f"be numbers of shape {('scans', *columns)}".replace("'", "")
         raise must(path, key, wanted, f"{array.dtype} of shape {array.shape}")
     array = array.astype(np.float64)
-    wrong = np.isinf(array) | (False if np.isinf(least) else ~(array > least))
+    wrong = np.isinf(array) if least is None else ~(array > least) | np.isinf(array)
     if wrong.any():
-        first = np.argwhere(wrong)[0]
-        above = "" if np.isinf(least) else f" above {least:g}"
-        received = f"{array[tuple(first)]:g} for scan {first[0]}"
+        above = "" if least is None else f" above {least:g}"
+        received = f"{array[wrong][0]:g} for scan {np.argwhere(wrong)[0][0]}"
         raise must(path, key, f"be finite numbers{above}", received)
     return array
 

@@ -110,7 +110,7 @@ def validate_dataset(
         line_labels=None if line_labels is None else line_labels.astype(np.int8),
         change_line=change_line,
         weight=measured(path, "weight", arrays.get("weight"), least=0),
-        size_nm=measured(path, "size_nm", arrays.get("size_nm"), columns=2),
+        size_nm=measured(path, "size_nm", arrays.get("size_nm"), columns=(2,)),
         bias=measured(path, "bias", arrays.get("bias")),
         parameters=parameters,
         source=str(path) if raw.source is None else raw.source,
