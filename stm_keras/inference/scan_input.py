@@ -63,7 +63,9 @@ class ScanInput:
     scale: float = 1.0  # times it, heights are from their median in the unit of the lines
     tiles: list[Tile] = field(default_factory=list)
     remarks: tuple = ()  # what a user should know of it, in few words
-    resampled: bool = False  # whether the lines have other pixels than were recorded: a dataset
+    resampled: bool = (
+        False  # whether the lines have other pixels than were recorded: a dataset
+    )
 
     @property
     def pixels(self) -> int | None:
