@@ -1,10 +1,9 @@
-"""`stm-keras simulate`, `convert`, `info` and `audit`."""
+"""`stm-keras simulate`, `info` and `audit`."""
 
 import glob
 import json
 import os
 import time
-from dataclasses import replace
 
 import click
 import numpy as np
@@ -56,73 +55,19 @@ def simulate(
     from stm_keras.simulate.generate import simulate_shards
 
     check_outputs({"--output": output, "--shards": shards})
-    _check_target(output, shards, shard_size, overwrite)
+    check_target(output, shards, shard_size, overwrite)
     given = {"p_tip_change": tip_change, "p_partial": partial}
     config = SimulationConfig(**{k: v for k, v in given.items() if v is not None})
     workers = workers or os.cpu_count() or 1
     if shards is not None:
         given = (count, seed, shards, config, shard_size or SHARD_SIZE, workers, overwrite)
-        _write_shards(shards, "simulating", simulate_shards, *given)
+        click.echo(write_shards(shards, "simulating", simulate_shards, *given))
         return
     start = time.perf_counter()
     dataset = run(count, seed, config, workers, options.progress_line("simulating"))
     save_dataset(dataset, output, overwrite)
     seconds = time.perf_counter() - start
-    click.echo(f"{output}: {count} scans in {seconds:.1f} s, {_class_counts(dataset)}")
-
-
-@click.command()
-@click.argument("source", type=options.PATH)
-@shard_options
-@click.option(
-    "--merge/--no-merge", default=True, show_default=True, help="Six classes into four."
-)
-@click.option(
-    "--labels",
-    type=click.Choice(["hard", "soft"]),
-    default="hard",
-    show_default=True,
-    help="soft keeps the votes, hard only the class that has more than half of them.",
-)
-@options.overwrite
-def convert(source, output, shards, shard_size, merge, labels, overwrite):
-    """Turn arrays, MATLAB files or pictures into a dataset.
-
-    SOURCE is an HDF5, NPZ or MATLAB file, or a folder of shards or of pictures with
-    a CSV file of labels or votes. With --shards it becomes a folder of many files, for what
-    is larger than memory.
-
-    \b
-        stm-keras convert processed_data.npz -o scans.h5
-        stm-keras convert raw_data.mat -o scans.h5 --no-merge
-        stm-keras convert pictures/ -o scans.h5 --labels soft
-        stm-keras convert large.h5 --shards large
-    """
-    from stm_keras.data.load import load_dataset, save_dataset
-    from stm_keras.data.shard_writer import SHARD_SIZE, save_shards
-
-    check_outputs({"--output": output, "--shards": shards}, [source], whole=["--shards"])
-    _check_target(output, shards, shard_size, overwrite)
-    dataset = load_dataset(source, merge=merge, streamed=True)
-    if labels == "soft" and dataset.votes is None:
-        raise UsageError(f"`--labels soft`: {source} holds labels but no votes. Use hard.")
-    if labels == "hard":
-        dataset = replace(dataset, votes=None)
-    if shards is not None:
-        stat = source.stat()
-        settings = {
-            "command": "convert",
-            "source": str(source),
-            "stamp": [stat.st_size, stat.st_mtime_ns] if source.is_file() else None,
-            "scans": len(dataset),
-            "merge": merge,
-            "labels": labels,
-        }
-        given = (dataset, shards, shard_size or SHARD_SIZE, settings, overwrite)
-        _write_shards(shards, "writing", save_shards, *given)
-        return
-    save_dataset(dataset, output, overwrite)
-    click.echo(f"{output}: {len(dataset)} scans, {_class_counts(dataset)}")
+    click.echo(f"{output}: {count} scans in {seconds:.1f} s, {counts_text(dataset)}")
 
 
 @click.command()
@@ -302,7 +247,7 @@ def audit(file, run_path, as_json):
     click.echo(json.dumps(report.to_json(), allow_nan=False) if as_json else report.text())
 
 
-def _check_target(output, shards, size, overwrite):
+def check_target(output, shards, size, overwrite):
     """Refuse what cannot be written before minutes of work, not after."""
     if (output is None) == (shards is None):
         raise UsageError(
@@ -314,8 +259,8 @@ def _check_target(output, shards, size, overwrite):
         check_folder(check_file(output, overwrite).parent)
 
 
-def _write_shards(folder, doing, write, *arguments):
-    """Call what writes shards, and say what was done."""
+def write_shards(folder, doing, write, *arguments):
+    """Call what writes shards; return a line that says what was done."""
     start = time.perf_counter()
     try:
         index, kept = write(*arguments, progress=options.progress_line(doing))
@@ -328,13 +273,19 @@ def _write_shards(folder, doing, write, *arguments):
     seconds = time.perf_counter() - start
     there = f", {kept} of them there already" if kept else ""
     size = sum(shard.bytes for shard in index.shards) / 1e6
-    click.echo(
+    return (
         f"{folder}: {index.scans} scans in {len(index.shards)} shards{there}, {size:,.1f} MB, "
         f"in {seconds:.1f} s"
     )
 
 
-def _class_counts(dataset):
+def class_counts(dataset):
+    """Count the scans that are labelled as each class: dict of str to int."""
     labels = dataset.labels[dataset.labels >= 0]
-    counts = np.bincount(labels, minlength=len(dataset.classes))
-    return ", ".join(f"{name} {n}" for name, n in zip(dataset.classes, counts, strict=True))
+    counts = np.bincount(labels, minlength=len(dataset.classes)).tolist()
+    return dict(zip(dataset.classes, counts, strict=True))
+
+
+def counts_text(dataset):
+    """Write the same as text."""
+    return ", ".join(f"{name} {count}" for name, count in class_counts(dataset).items())

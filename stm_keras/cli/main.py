@@ -23,7 +23,10 @@ NO_MEMORY = (
 
 COMMANDS = {
     "simulate": ("data", "Simulate labelled scans of H:Si(100)."),
-    "convert": ("data", "Turn arrays, MATLAB files or pictures into a dataset."),
+    "convert": (
+        "convert",
+        "Turn scan files, arrays or pictures with labels into a dataset.",
+    ),
     "info": ("data", "Show what a scan, a dataset, a model or a run holds."),
     "audit": ("data", "Look for leaks, duplicates and transposed lines."),
     "train": ("train", "Train a model as CONFIG says. Start again to resume."),

@@ -42,6 +42,13 @@ class Dataset:
             where it was not recorded. None where unknown.
         change_line: int array of shape `(scans,)`. First line with the new tip, -1
             without a change. None where unknown.
+        weight: float array of shape `(scans,)`. How much each counts in training beside
+            the others, or None.
+        size_nm: float array of shape `(scans, 2)`. Width and height of the frame, NaN where
+            unknown, as `bias` is. These and the next are None where nothing is known.
+        bias: float array of shape `(scans,)`, in V.
+        channel, direction, slow, unit: str arrays of shape `(scans,)`. What was recorded, as
+            in `Scan`; "" where unknown.
         parameters: dict of str to array of shape `(scans, ...)`. What the simulator
             drew.
         source: str. File or command the scans come from.
@@ -60,6 +67,13 @@ class Dataset:
     name: np.ndarray | None = None
     line_labels: np.ndarray | None = None
     change_line: np.ndarray | None = None
+    weight: np.ndarray | None = None
+    size_nm: np.ndarray | None = None
+    bias: np.ndarray | None = None
+    channel: np.ndarray | None = None
+    direction: np.ndarray | None = None
+    slow: np.ndarray | None = None
+    unit: np.ndarray | None = None
     parameters: dict[str, np.ndarray] = field(default_factory=dict)
     source: str = ""
 

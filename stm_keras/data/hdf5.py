@@ -69,7 +69,11 @@ def _matlab_axes(path, images):
 
 def squeeze_list(key: str, array: np.ndarray) -> np.ndarray:
     """Return a field in our shape: MATLAB makes a list of labels a row or a column."""
-    if key in ("votes", "line_labels") or array.ndim != 2 or 1 not in array.shape:
+    if (
+        key in ("votes", "line_labels", "size_nm")
+        or array.ndim != 2
+        or 1 not in array.shape
+    ):
         return array
     return array.ravel()
 

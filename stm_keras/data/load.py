@@ -1,19 +1,18 @@
 """Read datasets from HDF5, NPZ, MATLAB or pictures, and save them as HDF5."""
 
-import re
 from pathlib import Path
 
 from stm_keras.data.dataset import Dataset
 from stm_keras.data.hdf5 import read_hdf5, small_arrays, write_hdf5
 from stm_keras.data.hdf5_arrays import open_file
+from stm_keras.data.label_table import find_table, is_table
 from stm_keras.data.matlab import read_matlab, read_old_matlab
 from stm_keras.data.npz import read_npz
-from stm_keras.data.picture_folder import find_table
 from stm_keras.data.raw import RawDataset, check_lengths
 from stm_keras.data.shard_index import is_sharded
 from stm_keras.data.shards import load_shards
-from stm_keras.data.validate import canonical, validate_dataset
-from stm_keras.errors import DatasetError, InputError
+from stm_keras.data.validate import validate_dataset
+from stm_keras.errors import DatasetError, InputError, UsageError
 from stm_keras.files import atomic
 from stm_keras.memory import VARIABLE, one_file
 from stm_keras.readers.formats import FORMATS, known_formats, refusal, scan_format
@@ -48,6 +47,7 @@ def load_dataset(
     lazy_above: int | None = None,
     shape: tuple[int, int] | None = SHAPE,
     streamed: bool = False,
+    classes: tuple[str, ...] | None = None,
 ) -> Dataset:
     """Read scans with labels from a file or folder, whatever its name ends in.
 
@@ -65,6 +65,8 @@ def load_dataset(
         shape: tuple (lines, pixels) that scans must have, or None for any.
         streamed: bool. Whether the images will be read in order only, to be written anew:
             then those of an NPZ file or of pictures may stay in their files as well.
+        classes: tuple of str. All classes of a table that names some; None as for
+            `label_table.class_names`.
 
     Returns:
         `Dataset`.
@@ -72,15 +74,21 @@ def load_dataset(
     Raises:
         InputError: The file is missing or cannot be read.
         DatasetError: The file is damaged, or is not a usable dataset.
+        UsageError: There are `classes`, and it is not a table.
     """
     path = Path(path)
     try:
         kind = sniff(path)
         cure = CURES.get(kind, CURE).replace("THIS", shell([str(path)]))
         with one_file(path, cure, DatasetError):
-            if kind == "shards":
+            if kind == "shards" and not classes:
                 return load_shards(path, merge, shape)
-            raw = read_raw(kind, path, *(SHAPE if shape is None else shape))
+            if classes and kind not in ("folder", "table"):
+                raise UsageError(
+                    "`--classes` is for tables, folders and records of labels. In a dataset they "
+                    "are the `classes`."
+                )
+            raw = read_raw(kind, path, *(SHAPE if shape is None else shape), classes)
             return validate_dataset(path, raw, merge, shape, lazy_above, streamed)
     except PermissionError:
         raise InputError(f"{path}: may not be read. Change its permissions.") from None
@@ -142,8 +150,7 @@ def sniff(path: Path) -> str:
     for magic, (what, cure) in NOT_DATASETS.items():
         if head.startswith(magic):
             raise DatasetError(f"{path}: is {what}. {cure}.")
-    columns = re.split("[,;\t]", head.decode("utf-8-sig", "replace").split("\n")[0])
-    if "file" in (canonical(column) for column in columns):
+    if is_table(head):
         return "table"
     raise DatasetError(f"{path}: {_what_else(path, head)}.")
 
@@ -156,7 +163,8 @@ def _what_else(path, head):
     if kind in FORMATS and kind not in ("unknown", "array", "picture", "hdf5"):
         return (
             f"is a microscope's file, {FORMATS[kind].label}, not a dataset. `stm-keras predict` "
-            f"judges a scan as it is; a dataset has labels, too: {KNOWN}"
+            "judges a scan as it is; `stm-keras convert` makes a dataset of a folder of scans with "
+            "labels"
         )
     return f"is of an unknown format. Scans: {known_formats()}. Datasets: {KNOWN}"
 
@@ -171,10 +179,12 @@ def _sniff_hdf5(path, head):
     return "hdf5"
 
 
-def read_raw(kind: str, path: Path, lines: int, pixels: int) -> RawDataset:
+def read_raw(
+    kind: str, path: Path, lines: int, pixels: int, classes: tuple | None = None
+) -> RawDataset:
     """Read a dataset of a `kind` that `sniff` tells, but shards; nothing is checked yet.
 
-    A scan has so many lines and pixels where the file does not tell.
+    A scan has so many lines and pixels, and a table these classes, where the file does not tell.
     """
     if kind == "hdf5":
         return read_hdf5(path)
@@ -186,4 +196,5 @@ def read_raw(kind: str, path: Path, lines: int, pixels: int) -> RawDataset:
         return read_npz(path)
     from stm_keras.data.picture_folder import read_pictures  # Pillow is rarely needed
 
-    return read_pictures(find_table(path) if kind == "folder" else path, lines, pixels)
+    table = find_table(path) if kind == "folder" else path
+    return read_pictures(table, lines, pixels, classes)

@@ -17,7 +17,16 @@ from stm_keras.memory import charge, left
 from stm_keras.readers.units import COUNTS
 
 BLOCK_BYTES = 4 << 20
-TEXTS = ("session", "campaign", "run", "name")
+TEXTS = ("session", "campaign", "run", "name", "channel", "direction", "slow", "unit")
+ABOUT = (
+    "size_nm",
+    "bias",
+    "channel",
+    "direction",
+    "slow",
+    "unit",
+)  # may be alike for all scans
+FLAT = ("labels", "lines", "raters", "unanimous", "weight", "bias", *TEXTS)  # one a scan
 FROM_ONE = (
     "labels seem to count from 1. They count from 0: subtract 1, or name the classes in "
     "`classes` and label scans by their place there."
@@ -97,7 +106,7 @@ def check_lengths(path: str | Path, count: int, arrays: Mapping) -> None:
         if array.ndim == 0 or len(array) != count:
             wanted = f"have one entry for each of the {count} scans of `images`"
             raise must(path, key, wanted, f"shape {array.shape}")
-        if array.ndim != 1 and key in ("labels", "lines", "raters", "unanimous", *TEXTS):
+        if array.ndim != 1 and key in FLAT:
             kind = "column" if array.size == count else "one-hot" if key == "labels" else ""
             shape = f"shape {array.shape}"
             raise must(path, key, f"have shape ({count},)", shape, HINTS.get(kind, ""))
@@ -144,6 +153,31 @@ def whole(
     first = np.argwhere(wrong)[0]
     received = f"{array[tuple(first)]} for scan {first[0]}"
     raise must(path, key, f"be whole numbers{limits}", received)
+
+
+def measured(
+    path: str | Path,
+    key: str,
+    array: np.ndarray | None,
+    columns: tuple = (),
+    least: float | None = None,
+) -> Any:
+    """Return float64 numbers, of each scan one or those of `columns`, or None for None.
+
+    They are above `least`, or some may be NaN where there is none.
+    """
+    if array is None:
+        return None
+    if array.dtype.kind not in "biuf" or array.shape[1:] != columns:
+        wanted = f"be numbers of shape {('scans', *columns)}".replace("'", "")
+        raise must(path, key, wanted, f"{array.dtype} of shape {array.shape}")
+    array = array.astype(np.float64)
+    wrong = np.isinf(array) if least is None else ~(array > least) | np.isinf(array)
+    if wrong.any():
+        above = "" if least is None else f" above {least:g}"
+        received = f"{array[wrong][0]:g} for scan {np.argwhere(wrong)[0][0]}"
+        raise must(path, key, f"be finite numbers{above}", received)
+    return array
 
 
 def check_labels(

@@ -94,12 +94,13 @@ class LineResampler:
 class Fitted:
     """A scan in the lines and pixels of a model."""
 
-    # (max_lines, pixels), from their median, as parts of the largest; 0 where there is no line.
+    # float32 (max_lines, pixels), from their median, at most 1; 0 where there is no line.
     heights: np.ndarray
     # (lines that are there + 1,): line of the scan with which each begins; the end of the last.
     bounds: np.ndarray
     planned: int  # lines of the model that the complete scan has
     left: int = 0  # recorded lines that are not judged, since the scan is higher than wide
+    scale: float = 1.0  # a power of two: times it, heights are in the unit of the scan
 
 
 def fit_heights(
@@ -131,7 +132,7 @@ def fit_heights(
         )
     planned, pixels = planned or len(lines), lines.shape[1]
     taken = LineResampler(facts, pixels, planned, aspect_of(size, planned, pixels))
-    fitted = np.zeros((facts["max_lines"], facts["pixels"]))
+    fitted = np.zeros((facts["max_lines"], facts["pixels"]), np.float32)
     usable = np.isfinite(lines).all(1)
     usable[usable] = has_signal(lines[usable])
     recorded = np.flatnonzero(usable)
@@ -139,16 +140,23 @@ def fit_heights(
         return Fitted(fitted, np.zeros(1, int), taken.wanted)
     kept = recorded[: taken.judged]
     heights = lines[kept].astype(np.float64)
-    # Of any unit, so that neither squares overflow nor an offset takes the digits.
-    heights = heights / np.abs(heights).max()
-    heights = heights - np.median(heights)
-    heights = heights / np.abs(heights).max()
+    # Of any unit, so that neither squares overflow nor an offset takes the digits. By powers of
+    # two, so that float32 rounds them alike in the unit of the scan, as a dataset keeps them.
+    heights, first = _scaled(heights)
+    heights, second = _scaled(heights - np.median(heights))
     narrow = resample_pixels(heights, facts["pixels"], "float64")
     made = [row for line in narrow for row in taken.push(line)] or [taken.first()]
     fitted[: len(made)] = made
     starts = [kept[taken.begin(line)] for line in range(len(made))]
     bounds = np.array([*starts, kept[taken.seen - 1] + 1])
-    return Fitted(fitted, bounds, taken.wanted, len(recorded) - len(kept))
+    scale = float(np.ldexp(1.0, first + second))
+    return Fitted(fitted, bounds, taken.wanted, len(recorded) - len(kept), scale)
+
+
+def _scaled(heights):
+    """Return heights as parts of the power of two above the largest, and its exponent."""
+    exponent = int(np.frexp(np.abs(heights).max())[1])
+    return np.ldexp(heights, -exponent), exponent
 
 
 def fit_scan_lines(scan: Scan, facts: dict, bridged: np.ndarray | None = None) -> Fitted:

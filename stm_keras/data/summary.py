@@ -23,7 +23,8 @@ def summary(dataset: Dataset) -> dict:
         to dict of `scans` with that label, the complete `single_class` ones among them,
         those of `full_agreement` and of `consensus`), `no_class`, `aborted`, `sessions`,
         `campaigns` (name to scans), `runs`, `raters` (number of raters to scans),
-        `unanimous` (share), `tip_changes`, `line_classes` (name to lines),
+        `unanimous` (share), `size_nm` (smallest and largest width), `channels` (channel and
+        direction to scans), `tip_changes`, `line_classes` (name to lines),
         `parameters` (names) and `digest`. None where the dataset does not know.
     """
     images = dataset.images
@@ -43,6 +44,8 @@ def summary(dataset: Dataset) -> dict:
         "runs": _runs(dataset),
         "raters": count_values(dataset.raters),
         "unanimous": None if dataset.unanimous is None else float(dataset.unanimous.mean()),
+        "size_nm": _widths(dataset),
+        "channels": _channels(dataset),
         "tip_changes": None
         if dataset.change_line is None
         else int((dataset.change_line >= 0).sum()),
@@ -64,6 +67,13 @@ def summary_text(counts: dict) -> str:
         ("sessions", _sessions_text(counts)),
         ("votes", _votes_text(counts)),
     ]
+    if counts["size_nm"] is not None:
+        low, high = (f"{width:.4g}" for width in counts["size_nm"])
+        rows.append(
+            ("size", f"{low} nm wide" if low == high else f"{low} to {high} nm wide")
+        )
+    if counts["channels"] is not None:
+        rows.append(("channels", _pairs_text(counts["channels"])))
     if counts["tip_changes"] is not None:
         rows.append(("tip changes", f"in {counts['tip_changes']:,} scans"))
     if counts["line_classes"] is not None:
@@ -125,6 +135,20 @@ def _classes(dataset):
 
 def _distinct(names):
     return None if names is None else len(np.unique(names))
+
+
+def _widths(dataset):
+    widths = np.zeros(0) if dataset.size_nm is None else dataset.size_nm[:, 0]
+    widths = widths[np.isfinite(widths)]
+    return [float(widths.min()), float(widths.max())] if len(widths) else None
+
+
+def _channels(dataset):
+    if dataset.channel is None:
+        return None
+    ways = np.full(len(dataset), "") if dataset.direction is None else dataset.direction
+    pairs = zip(dataset.channel.tolist(), ways.tolist(), strict=True)
+    return count_values(np.array([" ".join(filter(None, p)) or "unknown" for p in pairs]))
 
 
 def _runs(dataset):

@@ -14,6 +14,7 @@ from stm_keras.data.dataset import (
     merge_votes,
 )
 from stm_keras.data.raw import (
+    ABOUT,
     TEXTS,
     RawDataset,
     check_agreement,
@@ -26,6 +27,7 @@ from stm_keras.data.raw import (
     listed_keys,
     load_images,
     loaded_bytes,
+    measured,
     must,
     whole,
 )
@@ -46,9 +48,10 @@ def validate_dataset(
     `path` is named in errors, and is the source where the file names none; all else is as
     for `load_dataset`.
     """
-    images, arrays = raw.images, raw.arrays
-    parameters = dict(raw.parameters or {})
+    images = raw.images
     check_images(path, images, shape)
+    arrays = {key: _each(key, value, images.shape[0]) for key, value in raw.arrays.items()}
+    parameters = dict(raw.parameters or {})
     check_lengths(path, images.shape[0], {**arrays, **parameters})
     votes = check_votes(path, arrays.get("votes"))
     labels = whole(path, "labels", arrays.get("labels"))
@@ -106,9 +109,18 @@ def validate_dataset(
         **{key: _text(arrays.get(key)) for key in TEXTS},
         line_labels=None if line_labels is None else line_labels.astype(np.int8),
         change_line=change_line,
+        weight=measured(path, "weight", arrays.get("weight"), least=0),
+        size_nm=measured(path, "size_nm", arrays.get("size_nm"), columns=(2,)),
+        bias=measured(path, "bias", arrays.get("bias")),
         parameters=parameters,
         source=str(path) if raw.source is None else raw.source,
     )
+
+
+def _each(key, array, count):
+    """Repeat what a file says once of all its scans, such as their size."""
+    once = {"size_nm": 1}.get(key, 0) if key in ABOUT else -1
+    return np.repeat(array[None], count, axis=0) if array.ndim == once else array
 
 
 def canonical(name: object) -> str:

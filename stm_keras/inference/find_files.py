@@ -173,11 +173,11 @@ def _files_of(dataset):
     """Return the files that a folder holds as a dataset: set of `Path`."""
     if any((dataset / name).is_file() for name in SHARDS):
         return frozenset(dataset.iterdir())
-    from stm_keras.data.picture_folder import find_table, read_table
+    from stm_keras.data.label_table import find_table, read_rows
 
     table = find_table(dataset)
     try:
-        pictures = read_table(table)[0]["file"]
+        pictures = read_rows(table).columns["file"]
     except StmKerasError:  # which reading the dataset raises
         return frozenset([table])
     return frozenset([table, *(dataset / picture for picture in pictures)])
@@ -190,10 +190,11 @@ def is_dataset(folder):
             return True
         if not any(path.suffix.lower() == ".csv" for path in folder.iterdir()):
             return False
+        from stm_keras.data.label_table import find_table, names_scans
         from stm_keras.data.load import sniff  # h5py takes long to import
-        from stm_keras.data.picture_folder import find_table
 
-        return sniff(find_table(folder)) == "table"
+        table = find_table(folder)
+        return sniff(table) == "table" and not names_scans(table)
     except (OSError, StmKerasError):
         return False
 

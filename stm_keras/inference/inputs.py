@@ -15,7 +15,7 @@ from stm_keras.readers import read_scans as read_microscope_file
 from stm_keras.readers.file_bytes import read_bytes
 from stm_keras.readers.formats import FORMATS, scan_format
 from stm_keras.readers.frames import SHAPES, as_frames
-from stm_keras.readers.info import image_name
+from stm_keras.readers.info import NANO, image_name
 from stm_keras.readers.pictures import read_picture
 from stm_keras.readers.scan_file import FEW, WORK
 from stm_keras.readers.units import COUNTS, check_heights
@@ -45,7 +45,7 @@ def read_scans(path: str | Path, metadata: dict, channel: str | None = None) -> 
             return resample_heights(path, heights, metadata)
     if scan_format(path):
         return read_scan_file(path, metadata, channel)
-    images, lines = read_dataset(path, metadata)
+    images, lines, _ = read_dataset(path, metadata)
     if (lines == images.shape[1]).all():
         return images
     images = np.array(images[:])
@@ -103,8 +103,7 @@ def fit_scan(scan: Scan, metadata: dict) -> np.ndarray:
         metadata: dict with `pixels` and `max_lines`.
 
     Returns:
-        float32 array of shape `(max_lines, pixels)`. Heights from their median, as parts
-        of the largest.
+        float32 array of shape `(max_lines, pixels)`. Heights from their median, at most 1.
 
     Raises:
         DatasetError: No line of it has a signal.
@@ -112,7 +111,7 @@ def fit_scan(scan: Scan, metadata: dict) -> np.ndarray:
     fitted = fit_lines(scan, metadata)
     if len(fitted.bounds) < 2:
         raise DatasetError(f"{scan.path}: {NO_SIGNAL}. Give another scan or channel.")
-    return fitted.heights.astype(np.float32)
+    return fitted.heights
 
 
 def fit_lines(scan: Scan, metadata: dict, bridged: np.ndarray | None = None) -> Fitted:
@@ -168,7 +167,7 @@ def resample_heights(path, heights, metadata):
     fitted = (
         fit_array(path, recorded(path, each), metadata, len(each)) for each in heights
     )
-    return np.stack([each.heights.astype(np.float32) for each in fitted])
+    return np.stack([each.heights for each in fitted])
 
 
 def check_scan(path: Path, index: int, heights: np.ndarray) -> None:
@@ -228,8 +227,9 @@ def read_dataset(path, metadata, streamed=False):
             given to `check_scan` one by one.
 
     Returns:
-        Tuple of an array-like of shape `(scans, lines, pixels)`, and an int array `(scans,)`:
-        how many lines of each were recorded.
+        Tuple of an array-like of shape `(scans, lines, pixels)`; an int array `(scans,)`,
+        how many lines of each were recorded; and of each the size of its frame, (width, height)
+        in m, or None.
     """
     cure = "convert it to HDF5, which is read piece by piece"
     try:
@@ -260,7 +260,17 @@ def _read_dataset(path, metadata, streamed):
     lines = whole(path, "lines", lines, 0, most)
     lazy = hasattr(raw.images, "in_dtype")
     largest = np.inf if streamed else COUNTS
-    return load_images(path, raw.images, lines, lazy, streamed, largest), lines
+    images = load_images(path, raw.images, lines, lazy, streamed, largest)
+    return images, lines, _sizes(raw.arrays.get("size_nm"), count)
+
+
+def _sizes(nm, count):
+    """Return the size of each frame of a dataset, None where it does not say."""
+    if nm is None or nm.dtype.kind not in "iuf" or nm.shape not in ((2,), (count, 2)):
+        return [None] * count
+    sizes = np.broadcast_to(nm, (count, 2)) / NANO
+    known = np.isfinite(sizes).all(1) & (sizes > 0).all(1)
+    return [tuple(s) if k else None for s, k in zip(sizes.tolist(), known, strict=True)]
 
 
 def _find_dataset(path, metadata):

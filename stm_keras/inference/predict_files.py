@@ -9,17 +9,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from stm_keras.errors import (
-    InputError,
-    NotFiniteError,
-    ScanError,
-    StmKerasError,
-    UsageError,
-)
+from stm_keras.errors import NotFiniteError, ScanError
 from stm_keras.inference.find_files import InputFile
 from stm_keras.inference.judge import scan_verdicts
 from stm_keras.inference.predictor import Predictor
-from stm_keras.inference.scan_input import read_scan_inputs
+from stm_keras.inference.scan_input import Unread, read_files
 from stm_keras.inference.scan_result import ScanResult
 from stm_keras.inference.stream import LARGEST, LineStream
 
@@ -152,7 +146,7 @@ class _BatchJudge:
             np.stack([each.heights for each in inputs]),
             [each.size for each in inputs],
             [each.model_lines for each in inputs],
-            [each.lines.shape[1] for each in inputs],
+            [each.pixels for each in inputs],
         )
         return [
             ScanResult(
@@ -186,31 +180,12 @@ class _BatchJudge:
 
 def _inputs(files, predictor, channel):
     """Yield each `ScanInput`, files with errors as `ScanResult`, and None for a pause."""
-
-    def failed(path, error, index=None):
-        return ScanResult(path, predictor.classes, error=error, failed_index=index)
-
-    for file in files:
-        if file is None:
-            yield None
-            continue
-        try:
-            if file.error is not None:
-                raise file.error
-            scans = read_scan_inputs(file.path, predictor.metadata, channel)
-            for index, scan in enumerate(scans):
-                if isinstance(scan, StmKerasError):  # one scan of several
-                    yield failed(file.path, scan, index)
-                else:
-                    yield scan
-        except UsageError:  # of what was asked, not of this file
-            raise
-        except StmKerasError as error:
-            if not file.leave_out(error):
-                yield failed(file.path, error)
-        except (MemoryError, OSError) as error:
-            reason = str(error) or "it does not fit into memory"
-            yield failed(file.path, InputError(f"{file.path}: cannot be read ({reason})."))
+    for item in read_files(files, predictor.metadata, channel):
+        if isinstance(item, Unread):
+            classes, index = predictor.classes, item.index
+            yield ScanResult(item.path, classes, error=item.error, failed_index=index)
+        else:
+            yield item
 
 
 def _done(result):

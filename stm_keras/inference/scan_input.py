@@ -1,14 +1,21 @@
 """The scans in a file: as they were recorded, and as a model takes them."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from stm_keras.data.preprocess import recorded_lines
-from stm_keras.errors import NoImageError, ScanError
+from stm_keras.errors import (
+    InputError,
+    NoImageError,
+    ScanError,
+    StmKerasError,
+    UsageError,
+)
+from stm_keras.inference.find_files import InputFile
 from stm_keras.inference.inputs import (
     check_scan,
     fit_array,
@@ -52,13 +59,23 @@ class ScanInput:
     planned: int  # lines that the complete scan has
     model_lines: int  # lines of the model that the complete scan has
     scan: Scan | None = None  # of a microscope's file
+    size: tuple | None = None  # width and height of the frame in m; None where nobody says
+    scale: float = 1.0  # times it, heights are from their median in the unit of the lines
     tiles: list[Tile] = field(default_factory=list)
     remarks: tuple = ()  # what a user should know of it, in few words
+    resampled: bool = (
+        False  # whether the lines have other pixels than were recorded: a dataset
+    )
 
     @property
-    def size(self) -> tuple | None:
-        """Width and height of the frame in m, None where nobody says."""
-        return None if self.scan is None else self.scan.size
+    def pixels(self) -> int | None:
+        """Pixels of a line as it was recorded; None where nobody says."""
+        return None if self.resampled else self.lines.shape[1]
+
+    @property
+    def complete(self) -> bool:
+        """Whether it was recorded to its last line."""
+        return len(self.lines) >= self.planned
 
     @property
     def unit(self) -> str:
@@ -85,6 +102,47 @@ class ScanInput:
         row = recorded[min(line, len(recorded) - 1)]
         ends = line >= len(recorded)
         return float(row + (ends if self.scan.slow != "up" else not ends))
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A file that cannot be read, or the scan of that `index` in it, and why."""
+
+    path: Path
+    error: Exception
+    index: int | None = None
+
+
+def read_files(
+    files: Iterable[InputFile | None], metadata: dict, channel: str | None = None
+) -> Iterator[ScanInput | Unread | None]:
+    """Yield the scans of files, one after the other, and what cannot be read.
+
+    None comes where there was no file for a while; a file of a folder that turns out not to be a
+    scan is left out and noted.
+
+    Raises:
+        UsageError: Of what was asked, not of a file.
+    """
+    for file in files:
+        if file is None:
+            yield None
+            continue
+        try:
+            if file.error is not None:
+                raise file.error
+            for index, scan in enumerate(read_scan_inputs(file.path, metadata, channel)):
+                failed = isinstance(scan, StmKerasError)  # one scan of several
+                yield Unread(file.path, scan, index) if failed else scan
+        except UsageError:
+            raise
+        except StmKerasError as error:
+            if not file.leave_out(error):
+                yield Unread(file.path, error)
+        except (MemoryError, OSError) as error:
+            reason = str(error) or "it does not fit into memory"
+            error = InputError(f"{file.path}: cannot be read ({reason}).")
+            yield Unread(file.path, error)
 
 
 def read_scan_inputs(
@@ -140,11 +198,12 @@ def _of_array(path, index, raw, metadata):
         lines=raw,
         planned=max(lines, square_lines(metadata, pixels)),
         model_lines=fitted.planned,
+        scale=fitted.scale,
     )
 
 
 def _of_dataset(path, metadata):
-    images, lines = read_dataset(path, metadata, streamed=True)
+    images, lines, sizes = read_dataset(path, metadata, streamed=True)
     check_size(metadata, images.shape, path)
     for index, count in enumerate(lines.tolist()):
         image = np.array(images[index])
@@ -163,6 +222,9 @@ def _of_dataset(path, metadata):
             lines=recorded,
             planned=len(image),
             model_lines=len(image),
+            size=sizes[index],
+            remarks=_remarks(path, sizes[index], metadata),
+            resampled=True,
         )
 
 
@@ -192,24 +254,25 @@ def _of_scan(path, index, scan, metadata):
         planned=len(scan.heights),
         model_lines=fitted.planned,
         scan=scan,
+        size=scan.size,
+        scale=fitted.scale,
         tiles=cut_tiles(scan, metadata, widest_nm(metadata)),
-        remarks=_remarks(path, scan, metadata),
+        remarks=_remarks(path, scan.size, metadata, scan.heights.shape[1]),
     )
 
 
-def _remarks(path, scan, metadata):
+def _remarks(path, size, metadata, pixels=None):
     """Say what is odd about the size of a scan: tuple of str; warn where it is unknown."""
     remarks = []
     trained = trained_sizes(metadata)
-    remark = None if trained is None else trained.remark(scan.size)
+    remark = None if trained is None else trained.remark(size)
     if remark:
         remarks.append(remark)
         warnings.warn(
             f"{path}: is outside what the model was trained on: {remark} ({trained.source}).",
             stacklevel=2,
         )
-    pixels = scan.heights.shape[1]
-    if too_coarse(metadata, scan.size, pixels):
-        pitch = scan.size[0] * NANO / pixels
+    if too_coarse(metadata, size, pixels):
+        pitch = size[0] * NANO / pixels
         remarks.append(f"{pitch:.2g} nm a pixel: too coarse for a lattice of {ROW_NM:g} nm")
     return tuple(remarks)

@@ -7,9 +7,9 @@ import numpy as np
 
 from stm_keras.data.dataset import CLASSES
 from stm_keras.inference.inputs import fit_lines
+from stm_keras.readers.info import NANO
 from stm_keras.scan import ROW_NM, Scan
 
-NANO = 1e9
 PAPER_NM = (3.0, 80.0)  # of the Nottingham scans, as their authors give it
 PAPER = "as Gordon et al. 2020 give it for their scans; not measured scan by scan"
 LARGER = 1.5  # times the model's pixels, from which tiles say more than the whole

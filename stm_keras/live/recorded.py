@@ -170,7 +170,7 @@ def _of_arrays(path, heights, account):
 
 
 def _of_dataset(path):
-    images, lines = read_dataset(path, SHAPE, streamed=True)
+    images, lines, _ = read_dataset(path, SHAPE, streamed=True)
     for index, count in enumerate(lines.tolist()):
         image = np.asarray(images[index], np.float64)
         try:

@@ -129,6 +129,8 @@ def make_training_set(dataset, indices, *, soft=0.0, balanced=True, extra=None):
     if soft and dataset.raters is not None:
         raters = np.maximum(dataset.raters[indices], 1)
         weight = weight * raters / (raters + 1)
+    if dataset.weight is not None:
+        weight = weight * dataset.weight[indices]
     fixed = dataset.lines[indices] < dataset.images.shape[1]
     change = known = None
     if dataset.change_line is not None:

@@ -109,13 +109,16 @@ def _fit_on(config, dataset, parts):
     """
     settings = config.model
     begun = settings.begun
-    weights = [np.tile([max(begun, 1), *[1] * begun], len(indices)) for indices, _ in parts]
+    weights = [np.tile([max(begun, 1.0), *[1.0] * begun], len(p)) for p, _ in parts]
+    if dataset.weight is not None:
+        for each, (indices, _) in zip(weights, parts, strict=True):
+            each *= np.repeat(dataset.weight[indices], 1 + begun)
     labels = [np.repeat(dataset.labels[indices], 1 + begun) for indices, _ in parts]
     features = [each.reshape(-1, each.shape[-1]) for _, each in parts]
     return fit_trees(
         np.concatenate(features),
         np.concatenate(labels),
-        np.concatenate(weights).astype(float),
+        np.concatenate(weights),
         seed=config.seed,
         iterations=settings.iterations,
         learning_rate=settings.learning_rate,

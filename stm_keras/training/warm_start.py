@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 
+from stm_keras.data.dataset import CLASSES
 from stm_keras.data.preprocess import INPUTS
 from stm_keras.errors import ConfigError, MismatchError
 from stm_keras.inference.find_model import find_model
@@ -155,13 +156,13 @@ def select_scans(config, dataset, split, soft=None):
 def _simulated_sets(config, heads, classes):
     """Simulate what fills a share of every batch: labelled scans, and other surfaces."""
     sets, settings = [], config.simulate
-    if settings.share and config.data.path is not None:
+    if settings.share and config.data.path is not None and tuple(classes) != CLASSES:
+        logger.info(
+            "Simulated scans are of other classes than the data, so none is among the scans that "
+            "the network is trained on (`simulate.share`)."
+        )
+    elif settings.share and config.data.path is not None:
         scans = simulated_scans(config)
-        if scans.classes != tuple(classes):
-            raise ConfigError(
-                f"`simulate.share`: simulated scans are of the classes "
-                f"{', '.join(scans.classes)}. Received: {', '.join(classes)}."
-            )
         sets.append((make_training_set(scans, np.arange(len(scans))), settings.share))
     if settings.unknown:
         if "unknown" not in heads:

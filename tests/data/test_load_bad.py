@@ -237,7 +237,7 @@ BAD_BYTES = {  # name: content, what the line says
         r"`votes` are shares.*nan, 1, 0, 0 for scan 1",
     ),
     "y text": (hdf5_bytes(True, x_raw=X_RAW, y=Y.astype("S1")), r"`y` must hold numbers"),
-    "no image rows": (b"file;label\n", r"names no picture"),
+    "no image rows": (b"file;label\n", r"names no file"),
 }
 
 
@@ -392,7 +392,7 @@ def test_scans_of_another_size_are_refused_unless_allowed(tmp_path):
 
 def test_paths_that_are_no_files_give_one_line(tmp_path):
     check_line(tmp_path / "absent.h5", r"does not exist", InputError)
-    check_line(tmp_path, r"is a folder without a CSV file of labels.*`file`")
+    check_line(tmp_path, r"is a folder without a CSV file of labels.*`path`")
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe")
         check_line(tmp_path / "pipe", r"is not an ordinary file", InputError)

@@ -143,6 +143,22 @@ def test_labels_are_names_of_four_or_six_classes(folder, labels, found):
     assert load_dataset(folder).labels.tolist() == found
 
 
+def test_labels_may_be_of_classes_of_ones_own_in_order_of_appearance(folder):
+    write(
+        folder,
+        "path,label,weight\nb.bmp,sharp,1\na.png,Double tip,2\nday/c.tif,sharp,0.5\n",
+    )
+    dataset = load_dataset(folder)
+    assert dataset.classes == ("sharp", "Double tip")
+    assert dataset.labels.tolist() == [0, 1, 0]
+    assert dataset.weight.tolist() == [1, 2, 0.5]
+    given = load_dataset(folder, classes=("blunt", "double tip", "sharp"))
+    assert given.labels.tolist() == [2, 1, 2]
+    write(folder, "path,blunt,sharp\na.png,0,1\nb.bmp,0.75,0.25\n")
+    voted = load_dataset(folder, classes=("blunt", "sharp"))
+    assert voted.votes.tolist() == [[0, 1], [0.75, 0.25]]
+
+
 def test_one_of_several_tables_is_called_labels(folder):
     write(folder, "x", "other.csv")
     assert len(load_dataset(folder)) == 3
@@ -151,14 +167,14 @@ def test_one_of_several_tables_is_called_labels(folder):
 
 
 BAD_TABLES = {
-    "nothing": ("", r"no column `file`\. Found: nothing"),
-    "columns": ("name,label\na.png,0\n", r"no column `file`\. Found: `name`, `label`"),
+    "nothing": ("", r"no column `path`\. Found: nothing"),
+    "columns": ("name,label\na.png,0\n", r"no column `path`\. Found: `name`, `label`"),
     "no labels": ("file,session\na.png,0\n", r"has no labels\. A CSV file has a column"),
     "some votes": (
         "file,rows,dimers\na.png,0,1\n",
         r"no column `individual atoms`\. Votes",
     ),
-    "no rows": ("file,label\n", r"names no picture\. A dataset has at least one"),
+    "no rows": ("file,label\n", r"names no file\. A dataset has at least one"),
     "twice": ("file,label\na.png,0\na.png,1\n", r"names the picture a\.png twice"),
     "two columns": ("file,label,Label\na.png,0,1\n", r"two columns `label`"),
     "cells": ("file,label\na.png,0\nb.bmp\n", r"line 3 has 1 cells for 2 columns"),
@@ -166,13 +182,18 @@ BAD_TABLES = {
     "absent": ("file,label\na.png,0\nz.png,1\n", r"line 3: there is no picture .*z\.png"),
     "class": (
         "file,label\na.png,atom\n",
-        r"line 2: `label` 'atom' is not a class\. Known: ind",
+        r"knows no class but atom\. A dataset has two or more",
     ),
     "mixed": (
         "file,label\na.png,dimers\nb.bmp,generic defects\n",
         r"mixes the names of four",
     ),
-    "no label": ("file,label\na.png,\nb.bmp,rows\n", r"line 2: `label` '' is not a class"),
+    "slip": (
+        "file,label\na.png,rows\nb.bmp,asymmetry\n",
+        r"line 3: 'asymmetry' may be a slip for 'asymmetries'\. Mend it",
+    ),
+    "weight": ("file,label,weight\na.png,rows,0\n", r"`weight` must be finite .* above 0"),
+    "no label": ("file,label\na.png,\nb.bmp,rows\n", r"line 2: names no class"),
     "label 6": (
         "file,label\na.png,6\n",
         r"without `classes` must be 0 to 3 or 0 to 5, each .* Received: 6\.",

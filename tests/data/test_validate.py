@@ -137,3 +137,50 @@ def test_labels_of_lines_that_count_from_1_are_refused(tmp_path):
         DatasetError, match=r"`line_labels` must be whole numbers from -1 to 3"
     ):
         load_dataset(tmp_path / "a")
+
+
+SAID = {
+    "size_nm": [8.0, 6.0],
+    "bias": 1.5,
+    "channel": "Z",
+    "slow": "up",
+    "weight": [1.0, 2, 3, 4],
+}
+
+
+@pytest.mark.parametrize("write", [to_npz, to_hdf5])
+def test_what_is_alike_for_all_scans_may_be_said_once(tmp_path, write):
+    write(tmp_path / "a", {"labels": np.arange(4), **SAID})
+    dataset = load_dataset(tmp_path / "a")
+    assert dataset.size_nm.tolist() == [[8, 6]] * 4
+    assert dataset.bias.tolist() == [1.5] * 4
+    assert dataset.channel.tolist() == ["Z"] * 4
+    assert dataset.slow.tolist() == ["up"] * 4
+    assert dataset.weight.tolist() == [1, 2, 3, 4]
+    assert dataset.direction is dataset.unit is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        (
+            "size_nm",
+            np.ones((4, 3)),
+            r"`size_nm` must be numbers of shape \(scans, 2\)\. Rec",
+        ),
+        (
+            "size_nm",
+            [[1, 1]] * 3 + [[np.inf, 1]],
+            r"finite numbers\. Received: inf for scan 3",
+        ),
+        ("bias", ["a"] * 4, r"`bias` must be numbers of shape \(scans,\)"),
+        ("weight", [1, 0, 1, 1], r"finite numbers above 0\. Received: 0 for scan 1"),
+        ("weight", [1, np.nan, 1, 1], r"above 0\. Received: nan for scan 1"),
+        ("weight", 1.0, r"`weight` must have one entry for each of the 4 scans"),
+        ("channel", ["Z"] * 3, r"`channel` must have one entry for each of the 4 scans"),
+    ],
+)
+def test_what_is_said_of_scans_must_make_sense(tmp_path, key, value, message):
+    to_npz(tmp_path / "a", {"labels": np.arange(4), key: value})
+    with pytest.raises(DatasetError, match=message):
+        load_dataset(tmp_path / "a")

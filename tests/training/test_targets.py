@@ -149,3 +149,13 @@ def test_few_labels_are_even_over_the_classes():
     assert present.max() - present.min() <= 1
     assert draw_few(dataset, part, 7, seed=3).tolist() == chosen.tolist()
     assert draw_few(dataset, part, 7, seed=4).tolist() != chosen.tolist()
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_a_scan_counts_as_much_as_its_weight_says(balanced):
+    weight = np.array([1.0, 1, 1, 1, 3, 1, 1, 1])
+    scans = make_training_set(
+        made_up_dataset(8, weight=weight), np.array([0, 1, 2, 3, 4]), balanced=balanced
+    )
+    assert scans.weight[4] == pytest.approx(3 * scans.weight[0])
+    assert scans.weight.mean() == pytest.approx(1)

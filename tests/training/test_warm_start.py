@@ -152,6 +152,22 @@ def test_batches_are_as_the_config_says():
 
 
 @ONCE
+def test_simulated_scans_are_left_out_where_the_classes_are_others():
+    dataset = made_up_dataset(classes=("a", "b", "c", "d"))
+    split = split_dataset(dataset, "p2", seed=0, fold=0, num_folds=3)
+    settings = ["model.name=sequential", "data.path=x.h5", "simulate.share=0.5"]
+    config = load_config(None, [*settings, "train.batch_size=4"])
+    with logged() as said:
+        batches = make_batches(config, dataset, split, HEADS)
+        _, _, weights = batches[0]
+        batches.close()
+    assert weights["state"].any(1).all()
+    assert not weights["change"].any()
+    assert [text for text in said if "are of other classes than the data" in text]
+    assert not [text for text in said if text.startswith("Simulating")]
+
+
+@ONCE
 def test_a_model_of_whole_scans_cannot_learn_what_is_unknown():
     dataset = made_up_dataset()
     split = split_dataset(dataset, "p2", seed=0, fold=0, num_folds=3)
