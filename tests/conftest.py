@@ -77,9 +77,12 @@ def pytest_collection_modifyitems(config, items):
     config.hook.pytest_deselected(items=once)
 
 
-def pytest_collection_finish(session):
-    """Load what a backend prints when it is loaded before a test looks at what is printed."""
-    if BACKEND and {_part(item.path) for item in session.items} - KERAS_FREE:
+def pytest_pycollect_makemodule(module_path):
+    """Load Keras as the package does: before a test imports it with all that it drags in.
+
+    What a backend prints when it is loaded is printed before a test looks at what is.
+    """
+    if BACKEND and _part(module_path) not in KERAS_FREE:
         import_keras(tensorflow=True)
 
 

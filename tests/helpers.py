@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from stm_keras.data.load import save_dataset
 REPOSITORY = Path(__file__).parent.parent
 SHARED = REPOSITORY.parent / "shared" / "data"
 BACKEND = use_backend() if installed_backends() else None  # in an install that only judges
+LIGHT = "jax" if BACKEND and find_spec("jax") else BACKEND  # imported in half of the time
 ONCE = pytest.mark.once  # of what no backend changes, and of processes that choose one
 SEPARATE = (  # stdout and stderr, as click does by itself from 8.2 on
     {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}

@@ -1,5 +1,6 @@
 """Small streaming models with weights that are worth comparing, shared by several tests."""
 
+import keras
 import numpy as np
 
 from stm_keras.inference.keras_predictor import KerasPredictor
@@ -56,6 +57,17 @@ def shaken(model, seed=0):
         moved = np.asarray(variable) + 0.2 * rng.normal(size=variable.shape)
         variable.assign(np.abs(moved) + 0.1 if "variance" in variable.path else moved)
     return model
+
+
+def whole_scans(model, lines):
+    """Return what a network says of whole scans: dict of arrays `(batch, lines, outputs)`.
+
+    JAX gets it as one program: else it compiles each operation by itself, for twice as long.
+    """
+    if keras.config.backend() == "jax":
+        return model.predict_on_batch(lines)
+    outputs = model(lines, training=False)
+    return {name: keras.ops.convert_to_numpy(each) for name, each in outputs.items()}
 
 
 def rough_scans(count, lines, pixels=16, seed=0):

@@ -107,15 +107,20 @@ def test_the_line_that_loads_a_model_file_in_keras_does_so_under_each_backend(tm
 
 @ONCE
 def test_files_of_a_microscope_become_a_dataset_as_the_page_on_data_says(tmp_path):
-    (program,) = blocks((REPOSITORY / "docs" / "data.md").read_text(encoding="utf-8"))
-    for path in ("day1/a.sxm", "day1/b.sxm", "day2/a.sxm"):
-        (tmp_path / path).parent.mkdir(exist_ok=True)
-        image = np.random.default_rng(len(path)).normal(size=(64, 64)).cumsum(1) * 1e-11
-        (tmp_path / path).write_bytes(sxm({"Z": ("m", image, None)}, size=(1e-8, 1e-8)))
-    run(program, tmp_path)
-    result = stm("convert", tmp_path / "mine.npz", "-o", tmp_path / "mine.h5")
+    page = (REPOSITORY / "docs" / "data.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"```\n(path,.*?)```", page, re.S)
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans" / "labels.csv").write_text(table, encoding="utf-8")
+    for row in table.splitlines()[1:]:
+        path = tmp_path / "scans" / row.split(",")[0]
+        path.parent.mkdir(exist_ok=True)
+        image = np.random.default_rng(len(row)).normal(size=(256, 64)).cumsum(1) * 1e-11
+        path.write_bytes(sxm({"Z": ("m", image, None)}, size=(1e-8, 1e-8)))
+    result = stm("convert", tmp_path / "scans", "-o", tmp_path / "own.h5")
     assert result.exit_code == 0, result.stderr
-    dataset = load_dataset(tmp_path / "mine.h5")
+    dataset = load_dataset(tmp_path / "own.h5")
     assert dataset.images.shape == (3, 128, 128)
-    assert dataset.labels.tolist() == [0, 3, 1]
-    assert dataset.session.tolist() == ["day1", "day1", "day2"]
+    assert dataset.classes == ("sharp", "double", "blunt")
+    assert dataset.session.tolist() == ["day 1", "day 1", "day 2"]
+    assert dataset.change_line.tolist() == [-1, 106, -1]
+    assert dataset.weight.tolist() == [1, 0.5, 1]

@@ -40,7 +40,7 @@ PACKAGES = {
 }
 PROBE = (
     "import json, sys; from stm_keras.backend import *; use_backend(sys.argv[1]); "
-    "import keras; check_device(); "
+    "keras = import_keras(); check_device(); "
     "print('probe ' + json.dumps([keras.config.backend(), devices()]))"
 )
 

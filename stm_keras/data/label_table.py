@@ -150,9 +150,8 @@ def read_rows(path: Path) -> Table:
     """
     charge(path.stat().st_size * CELLS, "its cells")
     data = read_data(path, "a CSV file of labels", DatasetError, LARGEST)
-    wide = data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    try:  # Excel's "Unicode text" is in UTF-16
-        stream = io.StringIO(data.decode("utf-16" if wide else "utf-8-sig"), newline="")
+    try:
+        stream = io.StringIO(data.decode(_coding(data)), newline="")
         delimiter = max(DELIMITERS, key=stream.readline().count)
         stream.seek(0)
         reader = csv.reader(stream, delimiter=delimiter)
@@ -185,10 +184,17 @@ def read_rows(path: Path) -> Table:
     return Table(path, columns, numbers)
 
 
-def is_table(head: str) -> bool:
-    """Tell whether a text begins as a table of labels does, not one of verdicts."""
-    columns = {canonical(column) for column in re.split("[,;\t]", head.split("\n")[0])}
+def is_table(head: bytes) -> bool:
+    """Tell whether a file begins as a table of labels does, not one of verdicts."""
+    first = head.decode(_coding(head), "replace").split("\n")[0]
+    columns = {canonical(column) for column in re.split("[,;\t]", first)}
     return "file" in columns or ("path" in columns and "verdict" not in columns)
+
+
+def _coding(data):
+    """Return the coding of a text: Excel's "Unicode text" is in UTF-16."""
+    wide = data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return "utf-16" if wide else "utf-8-sig"
 
 
 def names_scans(path: Path) -> bool:

@@ -150,7 +150,7 @@ def sniff(path: Path) -> str:
     for magic, (what, cure) in NOT_DATASETS.items():
         if head.startswith(magic):
             raise DatasetError(f"{path}: is {what}. {cure}.")
-    if is_table(head.decode("utf-8-sig", "replace")):
+    if is_table(head):
         return "table"
     raise DatasetError(f"{path}: {_what_else(path, head)}.")
 

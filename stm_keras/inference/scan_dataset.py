@@ -29,17 +29,11 @@ FACTS = {"max_lines": SHAPE[0], "pixels": SHAPE[1], "classes": []}  # as of a mo
 
 @dataclass(frozen=True)
 class Converted:
-    """A dataset, and what did not get into it.
+    """A dataset, and what did not get into it."""
 
-    Args:
-        dataset: `Dataset`, its images in a `ScanStore`; None where there is no scan.
-        errors: list of errors, of files, scans and labels.
-        notes: list of str. What else the user should know.
-    """
-
-    dataset: Dataset | None
-    errors: list[StmKerasError]
-    notes: list[str]
+    dataset: Dataset | None  # its images in a `ScanStore`; None where there is no scan
+    errors: list[StmKerasError]  # of files, scans and labels
+    notes: list[str]  # what else the user should know
 
 
 class ScanStore(LazyArray):

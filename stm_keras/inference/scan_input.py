@@ -46,37 +46,26 @@ from stm_keras.scan import Scan, bridge_gaps
 
 @dataclass(frozen=True)
 class ScanInput:
-    """A scan to judge.
-
-    Args:
-        index: int. Number of the scan in its file.
-        heights: float array of shape `(lines, pixels)` in the model's pixels.
-        bounds: int array of shape `(lines of the model there are + 1,)`. Line of the scan at
-            which each of these begins, and at which the last ends.
-        lines: float array of shape `(lines, pixels)`. The scan as it was recorded, lines
-            in the order of acquisition; NaN where it was not.
-        planned: int. Lines that the complete scan has.
-        model_lines: int. Lines of the model that the complete scan has.
-        scan: `Scan` of a microscope's file, else None.
-        size: Width and height of the frame in m, None where nobody says.
-        scale: Times it, `heights` are from their median in the unit of the lines.
-        remarks: tuple of str. What a user should know of it, in few words.
-        resampled: bool. Whether `lines` have other pixels than were recorded, as in a dataset.
-    """
+    """A scan to judge."""
 
     path: Path
-    index: int
-    heights: np.ndarray
+    index: int  # of the scan in its file
+    heights: np.ndarray  # (lines, pixels) of the model
+    # (lines of the model there are + 1,): line of the scan at which each of these begins, and
+    # at which the last ends
     bounds: np.ndarray
+    # (lines, pixels) as recorded, in the order of acquisition; NaN where nothing was
     lines: np.ndarray
-    planned: int
-    model_lines: int
-    scan: Scan | None = None
-    size: tuple | None = None
-    scale: float = 1.0
+    planned: int  # lines that the complete scan has
+    model_lines: int  # lines of the model that the complete scan has
+    scan: Scan | None = None  # of a microscope's file
+    size: tuple | None = None  # width and height of the frame in m; None where nobody says
+    scale: float = 1.0  # times it, heights are from their median in the unit of the lines
     tiles: list[Tile] = field(default_factory=list)
-    remarks: tuple = ()
-    resampled: bool = False
+    remarks: tuple = ()  # what a user should know of it, in few words
+    resampled: bool = (
+        False  # whether the lines have other pixels than were recorded: a dataset
+    )
 
     @property
     def pixels(self) -> int | None:

@@ -33,57 +33,34 @@ ABOUT = ("session", "campaign", "run", "name")  # columns of a table
 
 @dataclass(frozen=True)
 class Label:
-    """What is said of one scan.
+    """What is said of one scan."""
 
-    Args:
-        votes: float array `(classes,)`. Share of raters who marked each class.
-        place: str. Where it is said, for messages.
-        raters: int. How many they are.
-        change_line: int. First line of the scan, in the order of acquisition, with another tip;
-            -1 without one, None where nobody looked.
-        weight: float, or None.
-        about: dict of str to str: those of `ABOUT` that are given.
-    """
-
-    votes: np.ndarray
-    place: str
-    raters: int = 1
+    votes: np.ndarray  # (classes,): share of raters who marked each
+    place: str  # where it is said, for messages
+    raters: int = 1  # how many they are
+    # First line of the scan, in the order of acquisition, with another tip; -1 without one, None
+    # where nobody looked.
     change_line: int | None = None
     weight: float | None = None
-    about: dict = field(default_factory=dict)
+    about: dict = field(default_factory=dict)  # those of `ABOUT` that are given
 
 
 @dataclass(frozen=True)
 class LabelledFiles:
-    """Files with scans, and the labels of these.
+    """Files with scans, and the labels of these."""
 
-    Args:
-        source: `Path` that the user named.
-        classes: tuple of str.
-        files: list of `InputFile`.
-        labels: dict to `Label` of what `keys_of` gives for its scan.
-        root: `Path`. Names of scans are seen from it.
-        skipped: int. Folders below the root that do not tell the session of their scans.
-        by_hash: bool. Whether labels belong to heights, wherever their file lies.
-        voted: bool. Whether raters voted; else each scan has one class.
-        unlabelled: int. Files without a label, which are not among `files`.
-        errors: list of errors, of labels that belong to no scan.
-        notes: list of str. What else the user should know.
-        left_out: `LeftOut` of the files that are not scans.
-    """
-
-    source: Path
+    source: Path  # that the user named
     classes: tuple[str, ...]
     files: list[InputFile]
-    labels: dict
-    root: Path
-    skipped: int = 0
-    by_hash: bool = False
-    voted: bool = False
-    unlabelled: int = 0
-    errors: list[StmKerasError] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    left_out: LeftOut = field(default_factory=LeftOut)
+    labels: dict  # to `Label`, of what `keys_of` gives for its scan
+    root: Path  # from which names of scans are seen
+    skipped: int = 0  # folders below the root that do not tell the session of their scans
+    by_hash: bool = False  # whether labels belong to heights, wherever their file lies
+    voted: bool = False  # whether raters voted; else each scan has one class
+    unlabelled: int = 0  # files without a label, which are not among `files`
+    errors: list[StmKerasError] = field(default_factory=list)  # of labels without a scan
+    notes: list[str] = field(default_factory=list)  # what else the user should know
+    left_out: LeftOut = field(default_factory=LeftOut)  # files that are not scans
 
     def keys_of(self, scan: ScanInput) -> tuple:
         """Return by what the label of a scan may be known."""

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import psutil
 import pytest
-from compare_parts import TINY_VIT
+from compare_parts import TINY_VIT, made_up_folder, part
 from helpers import ONCE, REPOSITORY, check_error, stm
 
 from stm_keras.backend import BACKENDS, installed_backends
@@ -20,6 +20,8 @@ from stm_keras.experiments.compare.folder import ComparisonFolder
 pytestmark = ONCE
 SMALL = ("--repeats", 2, "--steps-per-round", 1, "--cores", 1)
 HERE = os.environ["KERAS_BACKEND"]
+INSTALLED = installed_backends()
+TORCH = find_spec("torch") is not None  # the references need it
 
 
 @pytest.fixture(scope="module")
@@ -47,34 +49,36 @@ def crashing_timm(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory, config, dataset_file, crashing_timm):
-    """The backend in use compared with a side that crashes: command, folder and result."""
+    """All backends, torch without Keras and a side that crashes: command, folder, result."""
     folder = tmp_path_factory.mktemp("compared") / "out"
-    given = ("--backends", HERE, "--reference", "timm", "--steps", 2, "--loading", 2)
-    given += ("--json",)
+    given = ("--backends", ",".join(INSTALLED), "--steps", 4, "--loading", 2, "--json")
+    given += ("--reference", "native,timm" if TORCH else "none")
     command = arguments(config, dataset_file, folder, *given)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(crashing_timm))
         return command, folder, stm(*command)
 
 
-@pytest.mark.skipif(find_spec("torch") is None, reason="timm needs torch")
+@pytest.mark.skipif(not TORCH, reason="timm needs torch")
 def test_a_crash_is_a_row_with_the_reason_and_the_others_still_come(compared):
     _, folder, result = compared
     assert result.exit_code == 3, result.output
-    whole, crashed = json.loads(result.stdout)["rows"]
-    assert (whole["side"], crashed["side"]) == (HERE, "timm")
-    assert whole["status"] == "done"
+    *whole, crashed = json.loads(result.stdout)["rows"]
+    assert [row["side"] for row in whole] == [*INSTALLED, "native"]
+    assert {row["status"] for row in whole} == {"done"}
+    assert crashed["side"] == "timm"
     assert crashed["reason"].startswith("ended by signal 9 (out of memory?), see ")
     assert "Did not run: timm: ended by signal 9" in result.stderr
     for suffix in ("html", "md", "json"):
         assert folder.joinpath(f"comparison.{suffix}").stat().st_size > 500
+    assert list((folder / "batches").iterdir()), "for the next try"
 
 
 def test_a_setup_says_what_it_measured(compared):
     row = json.loads(compared[2].stdout)["rows"][0]
     assert row["devices"] == ["cpu"] or row["devices"][0].startswith("gpu")
     assert row["dtypes"]["computed"] == "float32"
-    assert len(row["losses"]) == 2
+    assert len(row["losses"]) == 4
     assert len(row["step_wall"]["values"]) == 2
     assert (
         0
@@ -146,7 +150,8 @@ def test_a_job_measures_only_its_setups_and_joins_them_as_they_are(compared, tmp
     check_error(
         stm("compare", "--only", "mxnet", "-o", folder),
         2,
-        f"`--only mxnet`: is not a setup of this comparison. Setups: {HERE}, timm.",
+        "`--only mxnet`: is not a setup of this comparison. Setups: ",
+        f", {HERE}",
     )
     result = stm("compare", "--merge", folder, "-o", tmp_path / "joined")
     assert result.exit_code == 3  # one side has failed
@@ -154,14 +159,11 @@ def test_a_job_measures_only_its_setups_and_joins_them_as_they_are(compared, tmp
     assert (tmp_path / "joined" / "comparison.html").exists()
 
 
-@pytest.mark.skipif(installed_backends() != list(BACKENDS), reason="needs all three")
-def test_three_backends_and_native_pytorch_agree(config, dataset_file, tmp_path):
-    given = ("--reference", "native", "--steps", 12, "--json")
-    result = stm(*arguments(config, dataset_file, tmp_path / "out", *given))
-    assert result.exit_code == 0, result.output
+@pytest.mark.skipif(list(BACKENDS) != INSTALLED, reason="needs all three")
+def test_three_backends_and_native_pytorch_agree(compared):
+    command, folder, result = compared
     comparison = json.loads(result.stdout)
-    assert [row["side"] for row in comparison["rows"]] == [*BACKENDS, "native"]
-    first, *others = comparison["rows"]
+    first, *others, _ = comparison["rows"]
     assert first["losses"][0] != first["losses"][-1]
     for row in others:
         assert row["agrees_with"] == BACKENDS[0]
@@ -169,10 +171,16 @@ def test_three_backends_and_native_pytorch_agree(config, dataset_file, tmp_path)
         assert row["loss_difference"] < 1e-4
         assert row["logits_difference_after"] < 1e-3
         assert row["parameters"] == first["parameters"]
-    assert list((tmp_path / "out" / "batches").iterdir()) == []
-    command = comparison["command"]
-    assert command.startswith("stm-keras compare configs/tiny.toml --data scans.h5 ")
-    assert str(tmp_path) not in command
+    told = comparison["command"]
+    assert told.startswith("stm-keras compare configs/tiny.toml --data scans.h5 ")
+    assert str(folder.parent) not in told
+
+
+def test_when_all_was_measured_the_batches_are_removed(tmp_path):
+    folder = made_up_folder(tmp_path, [part("jax"), part("torch")])
+    folder.save_arrays("batches/0000.npz", {"scans": np.zeros(3)})
+    assert stm("compare", "--merge", tmp_path, "-o", tmp_path).exit_code == 0
+    assert list((tmp_path / "batches").iterdir()) == []
 
 
 def test_ctrl_c_leaves_no_process_and_says_how_to_go_on(config, dataset_file, tmp_path):

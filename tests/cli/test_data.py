@@ -1,4 +1,4 @@
-"""`stm-keras simulate`, `convert`, `info` and `audit`."""
+"""`stm-keras simulate`, `convert` of datasets, `info` and `audit`."""
 
 import json
 

@@ -217,20 +217,21 @@ def test_a_seed_below_zero_is_a_usage_error(trained_run, dataset_file):
     assert "-5 is not in the range x>=0" in result.stderr
 
 
-def test_other_surfaces_are_told_from_the_known_one(dataset_file, tmp_path):
+def test_other_surfaces_are_told_from_the_known_one(tmp_path):
     pytest.importorskip("onnxruntime")
+    known = write_dataset(tmp_path / "known.h5", count=20, sessions=5)
     model = shipped_path("h_si100_small").with_suffix(".onnx")
     np.save(tmp_path / "noise.npy", np.random.default_rng(0).random((3, 128, 128)))
-    given = ["evaluate", model, "--data", dataset_file, "--others", tmp_path / "noise.npy"]
+    given = ["evaluate", model, "--data", known, "--others", tmp_path / "noise.npy"]
     result = stm(*given, "-o", tmp_path / "scored")
     assert result.exit_code == 0, result.stderr
     assert "  other surfaces        AUROC  called unknown  scans\n" in result.stdout
-    assert " of 96 scans of the known surface\n" in result.stdout
+    assert " of 20 scans of the known surface\n" in result.stdout
     assert "found" not in result.stdout
     unknown = json.loads((tmp_path / "scored" / "evaluation.json").read_text())["unknown"]
     assert list(unknown["kinds"]) == ["noise.npy"]
     assert unknown["kinds"]["noise.npy"]["n"] == 3
-    assert unknown["n_known"] == 96
+    assert unknown["n_known"] == 20
     assert unknown["found"] == 1
     assert unknown["interval"][0] <= unknown["auroc"] <= unknown["interval"][1]
     page = (tmp_path / "scored" / "report.html").read_text()

@@ -111,11 +111,11 @@ def test_a_command_for_datasets_says_what_it_was_given(tmp_path, command, name):
     check_error(stm(*arguments), 3, f"{name}: ", phrase)
 
 
-def test_a_scan_in_a_table_of_pictures_is_named(tmp_path):
+def test_a_table_of_scans_is_to_be_converted_first(tmp_path):
     write_scan(tmp_path / "a.sxm")
     (tmp_path / "labels.csv").write_text("file,label\na.sxm,rows\n")
-    result = stm("convert", tmp_path, "-o", tmp_path / "new.h5")
-    check_error(result, 3, "a.sxm: is a microscope's file, Nanonis (.sxm), not a picture")
+    phrases = ("a.sxm: is a microscope's file, Nanonis (.sxm), not a picture", "convert /")
+    check_error(stm("audit", tmp_path), 3, *phrases)
 
 
 @pytest.fixture

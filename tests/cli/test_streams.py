@@ -15,7 +15,7 @@ import click
 import numpy as np
 import pytest
 from helpers import (
-    BACKEND,
+    LIGHT,
     ONCE,
     REPOSITORY,
     lattice_scans,
@@ -309,7 +309,7 @@ def test_verdicts_that_nobody_reads_any_more_are_no_success(evil):
     ],
 )
 def test_a_command_works_where_streams_are_closed_or_full(streams, keras, evil):
-    more = ["--backend", BACKEND or "torch"] if keras else []
+    more = ["--backend", LIGHT or "torch"] if keras else []
     words = ["predict", str(evil / "channel.sxm"), str(evil / "short.sxm"), *more]
     done = in_shell(f"stm {shell(words)} {streams}")
     assert (done.returncode, done.stderr) == (3, b"")
@@ -369,7 +369,7 @@ def test_ctrl_c_while_importing_is_one_line(module, swallowed, tmp_path, evil):
     (tmp_path / "sitecustomize.py").write_text(FINDER)
     environment = {"PYTHONPATH": f"{tmp_path}:{REPOSITORY}", "INTERRUPTED_AT": module}
     environment |= {"SWALLOWED": "1"} if swallowed else {}
-    keras = ["--backend", BACKEND or "torch"] if module == "keras" else []
+    keras = ["--backend", LIGHT or "torch"] if module == "keras" else []
     done = subprocess.run(
         [sys.executable, "-m", "stm_keras", "predict", evil / "channel.sxm", *keras],
         env={**os.environ, **environment},

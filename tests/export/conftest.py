@@ -22,8 +22,9 @@ def few_scans(monkeypatch):
 
 @pytest.fixture(scope="session")
 def exported(predictors, tmp_path_factory):
-    """Return the file of a network in a format, and what was told of it; written once.
+    """Return the file of a network in a format, what was told of it, and what runs it.
 
+    It is written once, and loaded once: what runs it is what the export compared.
     OpenVINO converts ONNX, which takes long to write: it gets what was written already.
     """
     kept = {}
@@ -32,11 +33,20 @@ def exported(predictors, tmp_path_factory):
         path = output_file(tmp_path_factory.mktemp(model), kind)
         with pytest.MonkeyPatch.context() as patch:
             if kind == "openvino":
-                onnx_file, _ = export(model, "onnx-scan")
+                onnx_file, *_ = export(model, "onnx-scan")
                 patch.setattr(
                     writers.onnx_scan, "write", lambda *given: copyfile(onnx_file, given[1])
                 )
-            return path, export_model(predictors[model], path, kind)
+            write_file, read = writers.WRITERS[kind]
+            runs = []
+
+            def keep(file):
+                runs.append(read(file))
+                return runs[-1]
+
+            patch.setitem(writers.WRITERS, kind, (write_file, keep))
+            told = export_model(predictors[model], path, kind)
+            return path, told, runs[-1]
 
     def export(model, kind):
         if (model, kind) not in kept:

@@ -34,7 +34,7 @@ def told(model, scans, folder):
 
 @pytest.mark.parametrize("name", ["vit", "attention"])
 def test_an_onnx_file_is_read_without_stm_keras(name, predictors, exported, tmp_path):
-    predictor, (model, _) = predictors[name], exported(name, "onnx-scan")
+    predictor, (model, *_) = predictors[name], exported(name, "onnx-scan")
     scans = np.random.default_rng(1).normal(size=(3, 6, 16)).cumsum(2) * 1e-10
     blank = np.tile(np.linspace(0, 1e-9, 16), (1, 6, 1))
     *lines, last = told(model, np.concatenate([scans, blank]), tmp_path)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from keras import ops
-from streaming import rough_scans, tiny_stream
+from streaming import rough_scans, tiny_stream, whole_scans
 
 from stm_keras.backend import compiled
 from stm_keras.data.preprocess import scale_lines
@@ -38,7 +38,7 @@ def loop(step, lines, run=None):
 def test_the_loop_over_lines_equals_the_whole_scan(mixer, window):
     model = tiny_stream(mixer, window).model
     lines = scale_lines(rough_scans(1, 200 if window == 30 else 48))
-    whole = {k: ops.convert_to_numpy(v) for k, v in model(lines, training=False).items()}
+    whole = whole_scans(model, lines)
     step = make_step(model)
     one = loop(step, lines, compiled(step))  # as streams do; Keras takes long line by line
     assert set(one) == set(whole)
@@ -51,12 +51,12 @@ def test_the_loop_over_lines_equals_the_whole_scan(mixer, window):
 def test_trees_beside_the_network_go_line_by_line_as_well():
     model = tiny_stream(trees=3).model
     lines = scale_lines(rough_scans(2, 48))
-    whole = ops.convert_to_numpy(model(lines, training=False)["state"])
+    whole = whole_scans(model, lines)["state"]
     step = make_step(model)
     one = loop(step, lines, compiled(step))["state"]
     np.testing.assert_allclose(softmax(one), softmax(whole), atol=1e-5)
     model.get_layer("trees").set_trees({"leaves": np.zeros(3 * 3 * 4 * 8)})
-    fewer = ops.convert_to_numpy(model(lines, training=False)["state"])
+    fewer = whole_scans(model, lines)["state"]
     assert np.abs(fewer - whole).max() > 0.1
 
 
@@ -65,9 +65,9 @@ def test_trees_beside_the_network_go_line_by_line_as_well():
 def test_scans_side_by_side_equal_the_whole_scans_without_compiling(mixer, window):
     model = tiny_stream(mixer, window).model
     lines = scale_lines(rough_scans(2, 7))
-    whole = model(lines, training=False)
+    whole = whole_scans(model, lines)
     for name, values in loop(make_step(model), lines).items():
-        np.testing.assert_allclose(values, ops.convert_to_numpy(whole[name]), atol=1e-4)
+        np.testing.assert_allclose(values, whole[name], atol=1e-4)
 
 
 def test_a_step_shares_the_weights_of_its_model():
