@@ -91,7 +91,9 @@ def page(paths, rater, classes, records, unsure_first, show_model, model, **chos
         raise UsageError("`--model`: is asked by --unsure-first or --show-model. Add one.")
     with ExitStack() as stack:
         server = open_server(stack, chosen)
-        file = stack.enter_context(RaterFile(records, rater or getpass.getuser()))
+        file = stack.enter_context(
+            RaterFile(records, getpass.getuser() if rater is None else rater)
+        )
         files = list(find_files(scans_of_logs(paths), left_out=LeftOut()))
         judge = _judge(model) if unsure_first or show_model else None
         show = options.progress_line("reading scans") or (lambda done, total: None)

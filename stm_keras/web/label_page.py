@@ -11,6 +11,7 @@ from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import FileResponse
 from nicegui import ui
 from nicegui.element import Element
+from starlette.concurrency import run_in_threadpool
 
 from stm_keras.errors import StmKerasError, UsageError
 from stm_keras.labelling.desk import Desk
@@ -35,8 +36,8 @@ def serve(server: Server, desk: Desk) -> None:
     server.start(lambda app: add_page(app, desk), TITLE)
 
 
-def add_page(app: FastAPI, desk: Desk) -> None:
-    """Serve the page at `/`, and what it asks for at `/api/...`."""
+def add_routes(app: FastAPI, desk: Desk) -> None:
+    """Serve what the page asks for, at `/api/...`."""
     lock = threading.Lock()  # answers come in threads, one after the other
 
     @app.get("/api/progress")
@@ -70,8 +71,6 @@ def add_page(app: FastAPI, desk: Desk) -> None:
                 desk.save(position, said)
                 return desk.progress()
 
-        from starlette.concurrency import run_in_threadpool
-
         return as_json(await run_in_threadpool(_told, write))
 
     @app.get("/api/examples/{mark}/{number}")
@@ -83,6 +82,11 @@ def add_page(app: FastAPI, desk: Desk) -> None:
         if path.suffix.lower() not in PICTURES:
             raise HTTPException(404, f"{path.name} is not a picture that browsers show.")
         return FileResponse(path)
+
+
+def add_page(app: FastAPI, desk: Desk) -> None:
+    """Serve the page at `/`, and what it asks for."""
+    add_routes(app, desk)
 
     @ui.page("/", title=TITLE)
     def page() -> None:

@@ -2,59 +2,35 @@
 
 import contextlib
 import re
-import shutil
 import signal
 import socket
 import threading
 import time
 
 import pytest
-from helpers import ONCE
-from web.watching import PATIENCE, Pusher, Watching, free_port, tips, until
+from web import browsing
+from web.browsing import BROWSER, chromium, window
+from web.watching import Pusher, Watching, free_port, tips, until
 
 playwright = pytest.importorskip("playwright.sync_api")
 pytest.importorskip("nicegui")
 pytest.importorskip("onnxruntime")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-NO_CHROMIUM = "no Chromium here, in which pages are tested: apt-get install chromium"
-pytestmark = [
-    ONCE,
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason=NO_CHROMIUM),
-]
-LOCAL = re.compile(r"(https?|wss?)://(127\.0\.0\.1|localhost):\d+/|data:|blob:|about:")
+pytestmark = BROWSER
 MOST_MS, MOST_OF_FOUR_MS = 100, 150  # from the line to its pixels
 CUT = 8  # s
 DRAWN = "(window.__stm?.lines ?? [])"
 
 
 @pytest.fixture(scope="module")
-def chromium():
-    arguments = ["--no-sandbox", "--disable-gpu"]
-    # a name that leads to a proxy which can be cut, though the server is the same
-    arguments.append("--host-resolver-rules=MAP localhost 127.0.0.2")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=arguments)
+def started():
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
-def browser(chromium):
-    """A window in which a request to elsewhere is stopped, and fails the test, as does an error."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 900})
-    elsewhere, errors = [], []
-
-    def stop(route):
-        elsewhere.append(route.request.url)
-        route.abort()
-
-    context.route(lambda url: not LOCAL.match(url), stop)
-    context.on("weberror", lambda error: errors.append(error.error))
-    yield context
-    context.close()
-    assert elsewhere == []
-    assert [error.message for error in errors] == []
+def browser(started):
+    with window(started) as context:
+        yield context
 
 
 @pytest.fixture(scope="module")
@@ -74,11 +50,8 @@ def pusher(pushed):
 
 def opened(browser, watching, host="127.0.0.1"):
     """Open the page, and wait until it shows something."""
-    page = browser.new_page()
-    page.set_default_timeout(1000 * PATIENCE)
-    page.goto(watching.address.replace("127.0.0.1", host))
-    page.wait_for_function("() => window.__stm && window.__stm.state")
-    return page
+    address = watching.address.replace("127.0.0.1", host)
+    return browsing.opened(browser, address, "() => window.__stm && window.__stm.state")
 
 
 def drawn(page, scan=None):

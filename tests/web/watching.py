@@ -48,13 +48,13 @@ def tips():
     return [made.images[scan][:64].astype(float) * 1e-12 for scan in first]
 
 
-class Watching:
-    """`stm-keras watch SOURCE` with a page; ended with the `with` block."""
+class Serving:
+    """A command of `stm-keras` that serves a page; ended with the `with` block."""
 
-    def __init__(self, folder, source, *arguments, port=None):
+    def __init__(self, folder, *words, port=None):
         self.port = free_port() if port is None else port
-        words = [sys.executable, "-m", "stm_keras", "watch", source, "--no-browser"]
-        words += ["--port", self.port, "--log", folder, *arguments]
+        words = [sys.executable, "-m", "stm_keras", *words, "--no-browser"]
+        words += ["--port", self.port]
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUTF8": "1"}
         environment.pop("PYTEST_CURRENT_TEST", None)  # by which NiceGUI takes it for a test
         self.process = subprocess.Popen(
@@ -105,6 +105,13 @@ class Watching:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()
+
+
+class Watching(Serving):
+    """`stm-keras watch SOURCE` with its page."""
+
+    def __init__(self, folder, source, *arguments, port=None):
+        super().__init__(folder, "watch", source, "--log", folder, *arguments, port=port)
 
     def state(self):
         """Return what `/api/state` says."""
