@@ -27,6 +27,19 @@ class Labels(click.Group):
             args = [PAGE, *args]
         return super().resolve_command(ctx, args)
 
+    def format_help(self, ctx, formatter):
+        """Write the help of the page, and name the other commands."""
+        page = self.commands[PAGE]
+        page.format_help(
+            click.Context(page, parent=ctx.parent, info_name="label"), formatter
+        )
+        others = [each for each in self.commands.values() if not each.hidden]
+        if others:
+            with formatter.section("Commands"):
+                formatter.write_dl(
+                    [(each.name, each.get_short_help_str()) for each in others]
+                )
+
     def parse_args(self, ctx, args):
         """Have options in front of the first path be those of the page."""
         if args and args[0] not in (*self.commands, "-h", "--help"):
@@ -36,15 +49,10 @@ class Labels(click.Group):
 
 @click.group(cls=Labels)
 def label():
-    """Label scans of your own on a page in the browser; the labels become a dataset.
-
-    \b
-        stm-keras label scans/ --rater Ada --classes sharp,double,blunt
-        stm-keras convert scans/ -o own.h5 --records labels
-    """
+    """Label scans of your own on a page in the browser."""
 
 
-@label.command(PAGE)
+@label.command(PAGE, hidden=True)
 @click.argument("paths", nargs=-1, required=True, type=options.PATH)
 @click.option("--rater", help="Your name. Default: that of your account.")
 @click.option(

@@ -29,6 +29,10 @@ def commands_page() -> str:
         command = main.get_command(context, name)
         inner = command.make_context(name, [], parent=context, resilient_parsing=True)
         pages.append(_help(f"stm-keras {name}", command, inner))
+        for part, each in getattr(command, "commands", {}).items():
+            if not each.hidden:
+                deeper = each.make_context(part, [], parent=inner, resilient_parsing=True)
+                pages.append(_help(f"stm-keras {name} {part}", each, deeper))
     return "\n".join(pages)
 
 
