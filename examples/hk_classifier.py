@@ -25,6 +25,7 @@ import http.client
 import io
 import json
 import math
+import os
 from contextlib import closing, suppress
 from itertools import pairwise
 from pathlib import Path
@@ -32,6 +33,7 @@ from pathlib import Path
 import numpy as np
 
 PORT = 8765  # of the page of the watch
+TOKEN = os.environ.get("STM_TOKEN", "")  # of a watch that was started with --token
 SECONDS = 10  # for which Scanbot waits for a verdict at most
 BAD = ("generic defects", "rows")  # classes in which no single atom is resolved
 PATIENCE = 3  # scans in a row
@@ -104,6 +106,8 @@ def ask(heights, up, size):
     geometry = {"width_m": size[0], "height_m": size[1]}
     meta = {"channel_name": "Z (m)", "rows": rows, "cols": columns, "direction_up": up}
     headers = {"X-Payload-Meta": json.dumps({**meta, "geometry": geometry})}
+    if TOKEN:
+        headers["Authorization"] = f"Bearer {TOKEN}"
     body = io.BytesIO()
     np.save(body, np.ascontiguousarray(heights))
     with closing(http.client.HTTPConnection("127.0.0.1", PORT, timeout=SECONDS)) as watch:

@@ -17,6 +17,7 @@ class Served:
     """
 
     def __init__(self, app, port=0):
+        self.app = app
         config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="critical")
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, daemon=True)

@@ -278,6 +278,19 @@ def test_scanbots_own_classifier_goes_on_where_the_hook_ends(
     assert len(calls) == 7
 
 
+def test_a_watch_that_has_a_token_is_told_it(hook, watch, saved, lines, monkeypatch):
+    from served import Served
+
+    from stm_keras.web.guard import Guard
+
+    path, data = saved(lines["good"])
+    with Served(Guard(watch.app, 0, "sixteen-letters-or-more")) as guarded:
+        monkeypatch.setattr(hook, "PORT", guarded.port)
+        assert "403" in hook.run(data, path, [])["message"]
+        monkeypatch.setattr(hook, "TOKEN", "sixteen-letters-or-more")
+        assert hook.run(data, path, [])["verdict"] == "individual atoms"
+
+
 def test_an_up_scan_is_judged_from_its_first_line_on(hook, saved, lines):
     both = np.concatenate([lines["good"][:64], lines["bad"][:64]])
     path, data = saved(both)
