@@ -44,7 +44,7 @@ from stm_keras.files import check_folder, check_outputs
 def convert(
     source, output, shards, shard_size, records, classes, channel, merge, labels, **more
 ):
-    """Turn scan files, arrays, MATLAB files or pictures with labels into a dataset.
+    """Turn scan files, arrays or pictures with labels into a dataset.
 
     SOURCE is a folder of scans in any format (docs/formats.md) with labels: a CSV file with
     columns path and label (or a column of votes per class), one sub-folder per class, or records

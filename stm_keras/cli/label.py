@@ -74,8 +74,9 @@ def label():
 )
 @page_options(8766)
 def page(paths, rater, classes, records, unsure_first, show_model, model, **chosen):
-    """Show scans one after the other, and write down what you say of each.
+    """Label scans of your own on a page in the browser.
 
+    Scans are shown one after the other, and what you say of each is written down.
     PATHS are scans, folders of them, datasets, all that `predict` reads, and logs of
     `watch`, of which the scans are shown that somebody disagreed with. Digits set marks, Enter
     saves and shows the next picture, Backspace goes back, ? is "not sure", c says where in the
