@@ -9,7 +9,7 @@ import pytest
 from helpers import ONCE
 
 from stm_keras.errors import UsageError
-from stm_keras.live.board import KEPT_PICTURES, NONE_OF_THESE, Board
+from stm_keras.live.board import KEPT_PICTURES, MOST_LABELS, NONE_OF_THESE, Board
 from stm_keras.live.events import BACKWARD, FORWARD, Line
 from stm_keras.live.pictures import ScanPicture
 
@@ -175,8 +175,32 @@ def test_records_after_a_number_are_those_that_somebody_missed(told):
     line = told.line(1, 0)
     assert told.board.records() == [run, scan]
     assert told.board.records(after=scan["seq"]) == [line]
+    assert told.board.records(after=line["seq"]) == []
     told.push("end", scan=1, reason="complete")
     assert told.board.records() == [run]
+
+
+def test_a_program_that_knows_another_log_begins_anew(told):
+    run = told.push("run", source="simulated")
+    scan = told.scan(1)
+    told.line(1, 0)
+    assert told.board.records(after=999) == [run, scan]
+
+
+def test_one_scan_is_told_as_in_the_list_without_the_others(told, monkeypatch):
+    for number in (1, 2, 3):
+        told.scan(number)
+    told.push("label", scan=2, **{"class": "rows"})
+    asked = []
+    row = told.board._row
+    monkeypatch.setattr(
+        told.board, "_row", lambda scan, *more: asked.append(scan) or row(scan, *more)
+    )
+    scan = told.board.scan(2)
+    assert [each.number for each in asked] == [2]
+    assert scan["labels"] == ["rows"]
+    assert scan == told.board.scans()[1]
+    assert told.board.scan(4) is None
 
 
 def test_a_label_waits_for_the_thread_that_writes(told):
@@ -206,6 +230,16 @@ def test_a_label_that_makes_no_sense_is_refused(told, scan, name, who, phrase):
     with pytest.raises(UsageError, match=phrase.replace("[", r"\[")):
         told.board.label(scan, name, who)
     assert told.board.said() == []
+
+
+def test_more_labels_than_can_be_written_soon_are_refused(told):
+    told.scan(1)
+    for _ in range(MOST_LABELS):
+        told.board.label(1, "rows", "")
+    with pytest.raises(UsageError, match="Try again soon"):
+        told.board.label(1, "rows", "")
+    assert len(told.board.said()) == MOST_LABELS
+    told.board.label(1, "rows", "")
 
 
 def test_listeners_hear_each_record_once_and_lines_with_what_is_drawn(told):
