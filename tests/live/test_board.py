@@ -11,7 +11,7 @@ from helpers import ONCE
 from stm_keras.errors import UsageError
 from stm_keras.live.board import KEPT_PICTURES, MOST_LABELS, NONE_OF_THESE, Board
 from stm_keras.live.events import BACKWARD, FORWARD, Line
-from stm_keras.live.pictures import ScanPicture
+from stm_keras.live.pictures import RECENT, ScanPicture
 
 pytestmark = ONCE
 CLASSES = ("atoms", "rows", "bad")
@@ -303,3 +303,13 @@ def test_many_threads_read_while_one_writes(told):
         reader.join()
     assert errors == []
     assert len(told.board.picture(1)[1]) == 200
+
+
+def test_the_colours_are_those_of_the_lines_that_came_last():
+    picture = ScanPicture({})
+    for number in range(2 * RECENT):
+        scale = 1e-9 if number < RECENT else 1e-12
+        heights = scale * np.random.default_rng(number).normal(size=PIXELS)
+        drawn = picture.add(Line(number, number, FORWARD, heights, 0.0), {}, 0.0)
+    low, high = drawn["range"]
+    assert high - low < 1e-11  # and what an endless scan costs does not grow
