@@ -152,7 +152,7 @@ def test_an_alarm_rings_in_each_tab_until_it_was_seen_in_one(browser, pushed, pu
     until(lambda: watching.state()["alarms"])
     pages = [opened(browser, watching) for _ in range(2)]  # which learn of it late
     for page in pages:
-        until(lambda: page.evaluate("() => window.__stm.rung") > 0)
+        page.wait_for_function("() => window.__stm.rung > 0")
         assert page.locator(".alarms button").count() == 1
     pages[0].keyboard.press("s")
     until(lambda: pages[1].locator(".alarms button").count() == 0)
