@@ -63,10 +63,18 @@ class Board:
         self._last_line: tuple[float, str] | None = None  # by a clock that never jumps
 
     def remember(self, records: Iterable[dict]) -> None:
-        """Take what was written down earlier on this day, before the first `push`."""
+        """Take what was written down earlier on this day, before the first `push`.
+
+        Records of lines may be left out but for the last ones: lines are counted by number.
+        """
         with self._lock:
             for record in records:
                 self._day.take(record)
+                lines = record.get("lines")
+                if record["event"] == "line" and record.get("direction") != BACKWARD:
+                    lines = None if record.get("line") is None else record["line"] + 1
+                if record["event"] in ("line", "end") and lines is not None:
+                    self._day.numbered(scan_of(record) or 0).lines = lines
 
     def push(self, record: dict) -> None:
         """Take a record of any event; never waits."""

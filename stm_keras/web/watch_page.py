@@ -149,7 +149,7 @@ def serve(server: Server, predictor: Predictor, bad: Iterable[str], log: Path) -
     """
     board = Board(predictor.classes, bad)
     if log.exists():
-        board.remember(read_log(log))
+        board.remember(read_log(log, brief=True))
 
     def model_name():
         return board.run_record().get("model", {}).get("name", "stm-keras")

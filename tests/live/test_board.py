@@ -12,6 +12,7 @@ from stm_keras.errors import UsageError
 from stm_keras.live.board import KEPT_PICTURES, MOST_LABELS, NONE_OF_THESE, Board
 from stm_keras.live.events import BACKWARD, FORWARD, Line
 from stm_keras.live.pictures import RECENT, ScanPicture
+from stm_keras.live.records import encode, read_log
 
 pytestmark = ONCE
 CLASSES = ("atoms", "rows", "bad")
@@ -157,6 +158,26 @@ def test_scans_of_the_day_are_listed_with_those_of_before(told):
     assert rows[1]["labels"] == ["rows"]
     assert told.board.scan(4) == rows[0]
     assert told.board.scan(9) is None
+
+
+def test_a_day_is_remembered_from_a_log_of_which_most_lines_are_passed_over(told, tmp_path):
+    before, whole = Told(), Board(CLASSES, ["bad"])
+    records = []
+    before.board.listen(lambda record, line: records.append(record))
+    for scan in (1, 2):
+        before.scan(scan)
+        for number in range(5 * scan):
+            before.line(scan, number, (0.5, 0.4, 0.1) if number % 2 else (0.1, 0.2, 0.7))
+        if scan == 1:
+            before.push("end", scan=1, reason="stopped", lines=5, verdict="bad")
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(b"".join(map(encode, records)))
+    brief = read_log(log, brief=True)
+    assert [each.get("line") for each in brief] == [None, 4, None, None, 9]
+    told.board.remember(brief)
+    whole.remember(read_log(log))
+    assert told.board.scans() == whole.scans()
+    assert [each["lines"] for each in whole.scans()] == [5, 10]
 
 
 def test_only_the_last_pictures_are_kept(told):
