@@ -9,10 +9,10 @@ import base64
 import contextlib
 import json
 from collections.abc import AsyncGenerator, Callable
+from typing import Any
 
 from fastapi import FastAPI, Header, HTTPException, Response
 from fastapi.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
 
 from stm_keras.live.board import Board
 from stm_keras.live.day import PNG
@@ -71,7 +71,7 @@ class EventStream(StreamingResponse):
         super().__init__(events, headers={"cache-control": "no-cache"})
         self.events, self.streams = events, streams
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: dict, receive: Any, send: Any) -> None:
         """Send each event, and wait for none longer than `PATIENCE`."""
 
         async def send_soon(message):
