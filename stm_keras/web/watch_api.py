@@ -71,7 +71,7 @@ class EventStream(StreamingResponse):
         super().__init__(events, headers={"cache-control": "no-cache"})
         self.events, self.streams = events, streams
 
-    async def __call__(self, scope: dict, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Send each event, and wait for none longer than `PATIENCE`."""
 
         async def send_soon(message):

@@ -109,9 +109,8 @@ class News:
             "events": [record for record, _ in told if record["event"] not in NEVER_SENT],
             "scans": [self.board.scan(number) for number in sorted(rows - {None})],
         }
-        text = encode(
-            message
-        ).decode()  # once for all, and as text may hold half a character
+        # once for all, and with half a character as JSON has it, on which the rest would fail
+        text = encode(message).decode()
         for view in list(self._views):
             if view.client.has_socket_connection:  # the others would only fill the memory
                 view.run_method("push", text)
