@@ -28,6 +28,7 @@ KEPT_SCANS = 500  # of the day that a page lists
 WATCHING, LOST, ENDED = "watching", "connection lost", "ended"
 NONE_OF_THESE = "none of these"  # a label beside the classes
 LONGEST_NAME = 60  # letters of a rater
+MOST_LABELS = 20  # that wait, as writing each down takes the time of lines
 
 
 class Board:
@@ -62,10 +63,18 @@ class Board:
         self._last_line: tuple[float, str] | None = None  # by a clock that never jumps
 
     def remember(self, records: Iterable[dict]) -> None:
-        """Take what was written down earlier on this day, before the first `push`."""
+        """Take what was written down earlier on this day, before the first `push`.
+
+        Records of lines may be left out but for the last ones: lines are counted by number.
+        """
         with self._lock:
             for record in records:
                 self._day.take(record)
+                lines = record.get("lines")
+                if record["event"] == "line" and record.get("direction") != BACKWARD:
+                    lines = None if record.get("line") is None else record["line"] + 1
+                if record["event"] in ("line", "end") and lines is not None:
+                    self._day.numbered(scan_of(record) or 0).lines = lines
 
     def push(self, record: dict) -> None:
         """Take a record of any event; never waits."""
@@ -101,10 +110,11 @@ class Board:
     def records(self, after: int | None = None) -> list[dict]:
         """Return the records after the one with this number, as far as they are kept.
 
-        None: the `run` record, and that of the scan that runs, so that what follows makes sense.
+        None, or a number that is still to come, as of another log: the `run` record, and that
+        of the scan that runs, so that what follows makes sense.
         """
         with self._lock:
-            if after is not None:
+            if after is not None and self._records and after <= self._records[-1]["seq"]:
                 return [each for each in self._records if each["seq"] > after]
             picture = None if self._scan is None else self._pictures[self._scan]
             return [each for each in (self._run, picture and picture.record) if each]
@@ -138,16 +148,15 @@ class Board:
     def scans(self) -> list[dict]:
         """Return the scans of the day in their order, the last `KEPT_SCANS`: see `scan_row`."""
         with self._lock:
-            labels = self._day.day.labels
-            given: dict = {}
-            for each in labels:
-                given.setdefault(each.get("scan"), []).append(each.get("class"))
             rows = self._day.day.scans[-KEPT_SCANS:]
-            return [self._row(each, given.get(each.number, [])) for each in rows]
+            labels = self._labels_of({each.number for each in rows})
+            return [self._row(each, labels[each.number]) for each in rows]
 
     def scan(self, number: int) -> dict | None:
         """Return one of `scans`, or None."""
-        return next((each for each in self.scans() if each["number"] == number), None)
+        with self._lock:
+            row = self._day.numbered(number)
+            return row and self._row(row, self._labels_of({number})[number])
 
     def picture(self, number: int) -> tuple[dict, list[dict]] | None:
         """Return the record and the lines of a scan; None where they are not kept."""
@@ -158,8 +167,8 @@ class Board:
     def thumbnail(self, number: int) -> str | None:
         """Return the small picture of a scan that has ended, as a data URL of a PNG."""
         with self._lock:
-            found = [each for each in self._day.day.scans if each.number == number]
-            return found[-1].picture if found else None
+            scan = self._day.numbered(number)
+            return scan and scan.picture
 
     def label(self, scan: object, name: object, who: object) -> None:
         """Take what a person says of a scan; the thread that watches writes it down.
@@ -174,9 +183,12 @@ class Board:
         if not isinstance(who, str) or len(who) > LONGEST_NAME:
             raise UsageError(f"`who` is a name of at most {LONGEST_NAME} letters.")
         with self._lock:
-            numbers = [each.number for each in self._day.day.scans]
-            if type(scan) is not int or scan not in numbers:  # True is no number
+            if (
+                type(scan) is not int or self._day.numbered(scan) is None
+            ):  # True is no number
                 raise UsageError(f"There is no scan {scan!r:.20} today.")
+            if len(self._labels) >= MOST_LABELS:
+                raise UsageError("Too many labels wait to be written down. Try again soon.")
             who = one_line(who).strip() or None
             self._labels.append({"who": who, "scan": scan, "class": name})
 
@@ -247,7 +259,7 @@ class Board:
     def _scan_state(self):
         if self._last is None:
             return None
-        row = next(each for each in self._day.day.scans if each.number == self._last)
+        row = self._day.numbered(self._last)
         record = self._pictures[self._last].record
         kept = ("name", "channel", "unit", "frame", "pixels", "lines", "slow", "bias")
         return {
@@ -262,6 +274,14 @@ class Board:
             **(self._whole or {"class": None, "probabilities": None}),
             "changes": list(row.changes),
         }
+
+    def _labels_of(self, numbers):
+        """Return the labels of scans: dict of number to list of str."""
+        given: dict = {number: [] for number in numbers}
+        for each in self._day.day.labels:
+            if each.get("scan") in given:
+                given[each["scan"]].append(each.get("class"))
+        return given
 
     def _row(self, scan: DayScan, labels):
         picture = self._pictures.get(scan.number)

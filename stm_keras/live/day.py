@@ -175,6 +175,10 @@ class DaySummary:
         if record["event"] in EVENTS:
             EVENTS[record["event"]](self, record)
 
+    def numbered(self, number: int | None) -> DayScan | None:
+        """Return the scan of this number, or None."""
+        return self._scans.get(number)
+
     def run(self, record):
         model = record.get("model")
         model = model.get("name") if isinstance(model, dict) else model

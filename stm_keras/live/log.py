@@ -102,7 +102,7 @@ class EventLog:
         return {
             (record["path"], record["size"], record["mtime"])
             for path in self._paths()[:2]
-            for record in read_log(path)
+            for record in read_log(path, brief=True)
             if record["event"] == "file" and {"path", "size", "mtime"} <= record.keys()
         }
 

@@ -12,6 +12,7 @@ from stm_keras.scan import bridge_gaps
 MOST_LINES = 2 * 4096  # of both directions; of an endless scan the last are kept
 MOST_PIXELS = 1024  # of a line that are drawn
 SHARES = (2, 98)  # % of the heights between which the colours lie
+RECENT = 512  # lines whose limits are looked at, as this is done anew for each line
 OUTER = (10, 90)  # % of the lines whose limits count, so that no single line sets them
 
 
@@ -33,7 +34,7 @@ class ScanPicture:
     def __init__(self, record: dict):
         self.record = record
         self.lines: deque[dict] = deque(maxlen=MOST_LINES)
-        self._limits: dict[str, list[tuple[float, float]]] = {}  # of lines, by direction
+        self._limits: dict[str, deque[tuple[float, float]]] = {}  # of lines, by direction
 
     def add(self, line: Line, record: dict, sent: float) -> dict:
         """Take a line of the source and the record that came of it; return it for a page."""
@@ -53,13 +54,12 @@ class ScanPicture:
         return drawn
 
     def _draw(self, line, lost):
-        limits = self._limits.setdefault(line.direction, [])
+        limits = self._limits.setdefault(line.direction, deque(maxlen=RECENT))
         heights = None
         bridged = bridge_gaps(np.asarray(line.heights)[None])[0]
         levelled = remove_line_trend(bridged)[:: -(-bridged.size // MOST_PIXELS)]
         if not lost and np.isfinite(levelled).all():
             limits.append(tuple(np.percentile(levelled, SHARES)))
-            del limits[:-MOST_LINES]
             heights = base64.b64encode(levelled.astype("<f4").tobytes()).decode("ascii")
         if not limits:
             return heights, None

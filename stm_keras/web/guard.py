@@ -10,7 +10,7 @@ import hmac
 import re
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs, quote, urlencode
 
 LOCAL = ("127.0.0.1", "localhost")
 COOKIE = "stm_keras_token"
@@ -74,9 +74,9 @@ class Guard:
         origin = headers.get(b"origin")
         if origin is not None and origin.lower() != f"http://{host}":
             return "Other pages may not look at this one."
-        # of pictures and the like, which a browser asks for without an origin
-        site, mode = (headers.get(name) for name in (b"sec-fetch-site", b"sec-fetch-mode"))
-        if site in ("cross-site", "same-site") and mode != "navigate":
+        # of pictures and frames, which a browser asks for without an origin; a link may lead here
+        site, kind = (headers.get(name) for name in (b"sec-fetch-site", b"sec-fetch-dest"))
+        if site in ("cross-site", "same-site") and kind != "document":
             return "Other pages may not look at this one."
         return None
 
@@ -115,9 +115,8 @@ async def _admit(scope, send, token):
     """Have a browser keep the token as a cookie, and open the address without it."""
     query = parse_qs(scope["query_string"].decode("latin-1"))
     query.pop("token")
-    place = (
-        "/" + scope["path"].lstrip("/") + ("?" + urlencode(query, True) if query else "")
-    )
+    place = "/" + quote(scope["path"].lstrip("/"))
+    place += "?" + urlencode(query, True) if query else ""
     cookie = f"{COOKIE}={token}; Path=/; HttpOnly; SameSite=Strict"
     await _answer(
         send,

@@ -22,6 +22,7 @@ RECONNECT = 60.0  # s that a page may be away without losing what it was sent
 AT_EXIT = 1.0  # s that pages get when the server ends
 AT_START = 30.0  # s that it takes at most to begin
 MOST_MESSAGE = 1 << 20  # bytes that a page may send at once
+MOST_CONNECTIONS = 300  # so that enough files are left to open for those who watch
 TOKEN = re.compile(r"[A-Za-z0-9._~-]{16,200}")
 
 
@@ -73,6 +74,13 @@ class Server:
         nicegui = load_nicegui()
         import uvicorn
         from fastapi import FastAPI
+        from uvicorn.protocols.http.h11_impl import H11Protocol
+
+        class Connection(H11Protocol):  # others take headers of any length
+            def connection_made(self, transport):
+                super().connection_made(transport)
+                if len(self.connections) > MOST_CONNECTIONS:
+                    transport.abort()
 
         app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
         build(app)
@@ -89,6 +97,7 @@ class Server:
         )
         config = uvicorn.Config(
             Guard(app, self.port, self._token),
+            http=Connection,
             log_config=None,
             access_log=False,
             server_header=False,

@@ -8,7 +8,8 @@ import asyncio
 import base64
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
 
 from fastapi import FastAPI, Header, HTTPException, Response
 from fastapi.responses import StreamingResponse
@@ -18,7 +19,8 @@ from stm_keras.live.day import PNG
 from stm_keras.live.records import encode
 
 QUIET = 15.0  # s after which a comment is sent, so that nobody takes the line for dead
-MOST_WAITING = 5000  # records for a program that does not read; then it is cut off
+MOST_LISTENERS = 20  # programs that hear events at the same time
+PATIENCE = 30.0  # s that a program may read nothing; then it is cut off
 
 
 def add_routes(app: FastAPI, board: Board, ended: Callable[[], bool]) -> None:
@@ -32,11 +34,13 @@ def add_routes(app: FastAPI, board: Board, ended: Callable[[], bool]) -> None:
     async def state() -> Response:
         return as_json(board.state())
 
+    streams: set[EventStream] = set()
+
     @app.get("/api/events")
-    async def events(last_event_id: int | None = Header(None)) -> StreamingResponse:
-        stream = _events(board, last_event_id, ended)
-        headers = {"cache-control": "no-cache"}
-        return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
+    async def events(last_event_id: int | None = Header(None)) -> Response:
+        if len(streams) >= MOST_LISTENERS:
+            raise HTTPException(503, f"{MOST_LISTENERS} programs hear events already.")
+        return EventStream(_events(board, last_event_id, ended), streams)
 
     @app.get("/api/scans")
     async def scans() -> Response:
@@ -58,7 +62,32 @@ def add_routes(app: FastAPI, board: Board, ended: Callable[[], bool]) -> None:
         return as_json({"scan": found[0], "lines": found[1]})
 
 
-async def _events(board: Board, after: int | None, ended) -> AsyncIterator[bytes]:
+class EventStream(StreamingResponse):
+    """Server-sent events, which end where nobody reads them."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncGenerator[bytes, None], streams: set):
+        super().__init__(events, headers={"cache-control": "no-cache"})
+        self.events, self.streams = events, streams
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Send each event, and wait for none longer than `PATIENCE`."""
+
+        async def send_soon(message):
+            async with asyncio.timeout(PATIENCE):
+                await send(message)
+
+        self.streams.add(self)
+        try:
+            with contextlib.suppress(TimeoutError):
+                await super().__call__(scope, receive, send_soon)
+        finally:
+            self.streams.discard(self)
+            await self.events.aclose()
+
+
+async def _events(board: Board, after: int | None, ended) -> AsyncGenerator[bytes, None]:
     """Yield records as server-sent events, for ever: those that were missed, then each new one."""
     loop = asyncio.get_running_loop()
     records: asyncio.Queue[dict] = asyncio.Queue()
@@ -70,12 +99,12 @@ async def _events(board: Board, after: int | None, ended) -> AsyncIterator[bytes
     board.listen(hear)
     try:
         yield b"retry: 1000\n\n"
-        last = after or 0
+        last = 0
         for record in board.records(after):
             last = max(last, record["seq"])
             yield _event(record)
         waited = 0.0
-        while not ended() and records.qsize() < MOST_WAITING:
+        while not ended():
             try:
                 record = await asyncio.wait_for(records.get(), 0.25)
             except TimeoutError:

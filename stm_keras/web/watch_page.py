@@ -22,7 +22,7 @@ from stm_keras.errors import UsageError
 from stm_keras.evaluation.style import NO_CLASS, class_colour
 from stm_keras.inference.predictor import Predictor
 from stm_keras.live.board import Board
-from stm_keras.live.records import read_log, scan_of
+from stm_keras.live.records import encode, read_log, scan_of
 from stm_keras.web import classify, watch_api
 from stm_keras.web.server import Server
 from stm_keras.web.watch_api import as_json
@@ -109,8 +109,11 @@ class News:
             "events": [record for record, _ in told if record["event"] not in NEVER_SENT],
             "scans": [self.board.scan(number) for number in sorted(rows - {None})],
         }
+        # once for all, and with half a character as JSON has it, on which the rest would fail
+        text = encode(message).decode()
         for view in list(self._views):
-            view.run_method("push", message)
+            if view.client.has_socket_connection:  # the others would only fill the memory
+                view.run_method("push", text)
 
     def _hear(self, record, line):
         """Take what the board tells, in the thread that watches."""
@@ -145,7 +148,7 @@ def serve(server: Server, predictor: Predictor, bad: Iterable[str], log: Path) -
     """
     board = Board(predictor.classes, bad)
     if log.exists():
-        board.remember(read_log(log))
+        board.remember(read_log(log, brief=True))
 
     def model_name():
         return board.run_record().get("model", {}).get("name", "stm-keras")

@@ -9,9 +9,10 @@ import pytest
 from helpers import ONCE
 
 from stm_keras.errors import UsageError
-from stm_keras.live.board import KEPT_PICTURES, NONE_OF_THESE, Board
+from stm_keras.live.board import KEPT_PICTURES, MOST_LABELS, NONE_OF_THESE, Board
 from stm_keras.live.events import BACKWARD, FORWARD, Line
-from stm_keras.live.pictures import ScanPicture
+from stm_keras.live.pictures import RECENT, ScanPicture
+from stm_keras.live.records import encode, read_log
 
 pytestmark = ONCE
 CLASSES = ("atoms", "rows", "bad")
@@ -159,6 +160,26 @@ def test_scans_of_the_day_are_listed_with_those_of_before(told):
     assert told.board.scan(9) is None
 
 
+def test_a_day_is_remembered_from_a_log_of_which_most_lines_are_passed_over(told, tmp_path):
+    before, whole = Told(), Board(CLASSES, ["bad"])
+    records = []
+    before.board.listen(lambda record, line: records.append(record))
+    for scan in (1, 2):
+        before.scan(scan)
+        for number in range(5 * scan):
+            before.line(scan, number, (0.5, 0.4, 0.1) if number % 2 else (0.1, 0.2, 0.7))
+        if scan == 1:
+            before.push("end", scan=1, reason="stopped", lines=5, verdict="bad")
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(b"".join(map(encode, records)))
+    brief = read_log(log, brief=True)
+    assert [each.get("line") for each in brief] == [None, 4, None, None, 9]
+    told.board.remember(brief)
+    whole.remember(read_log(log))
+    assert told.board.scans() == whole.scans()
+    assert [each["lines"] for each in whole.scans()] == [5, 10]
+
+
 def test_only_the_last_pictures_are_kept(told):
     for number in range(1, KEPT_PICTURES + 3):
         told.scan(number)
@@ -175,8 +196,32 @@ def test_records_after_a_number_are_those_that_somebody_missed(told):
     line = told.line(1, 0)
     assert told.board.records() == [run, scan]
     assert told.board.records(after=scan["seq"]) == [line]
+    assert told.board.records(after=line["seq"]) == []
     told.push("end", scan=1, reason="complete")
     assert told.board.records() == [run]
+
+
+def test_a_program_that_knows_another_log_begins_anew(told):
+    run = told.push("run", source="simulated")
+    scan = told.scan(1)
+    told.line(1, 0)
+    assert told.board.records(after=999) == [run, scan]
+
+
+def test_one_scan_is_told_as_in_the_list_without_the_others(told, monkeypatch):
+    for number in (1, 2, 3):
+        told.scan(number)
+    told.push("label", scan=2, **{"class": "rows"})
+    asked = []
+    row = told.board._row
+    monkeypatch.setattr(
+        told.board, "_row", lambda scan, *more: asked.append(scan) or row(scan, *more)
+    )
+    scan = told.board.scan(2)
+    assert [each.number for each in asked] == [2]
+    assert scan["labels"] == ["rows"]
+    assert scan == told.board.scans()[1]
+    assert told.board.scan(4) is None
 
 
 def test_a_label_waits_for_the_thread_that_writes(told):
@@ -206,6 +251,16 @@ def test_a_label_that_makes_no_sense_is_refused(told, scan, name, who, phrase):
     with pytest.raises(UsageError, match=phrase.replace("[", r"\[")):
         told.board.label(scan, name, who)
     assert told.board.said() == []
+
+
+def test_more_labels_than_can_be_written_soon_are_refused(told):
+    told.scan(1)
+    for _ in range(MOST_LABELS):
+        told.board.label(1, "rows", "")
+    with pytest.raises(UsageError, match="Try again soon"):
+        told.board.label(1, "rows", "")
+    assert len(told.board.said()) == MOST_LABELS
+    told.board.label(1, "rows", "")
 
 
 def test_listeners_hear_each_record_once_and_lines_with_what_is_drawn(told):
@@ -269,3 +324,13 @@ def test_many_threads_read_while_one_writes(told):
         reader.join()
     assert errors == []
     assert len(told.board.picture(1)[1]) == 200
+
+
+def test_the_colours_are_those_of_the_lines_that_came_last():
+    picture = ScanPicture({})
+    for number in range(2 * RECENT):
+        scale = 1e-9 if number < RECENT else 1e-12
+        heights = scale * np.random.default_rng(number).normal(size=PIXELS)
+        drawn = picture.add(Line(number, number, FORWARD, heights, 0.0), {}, 0.0)
+    low, high = drawn["range"]
+    assert high - low < 1e-11  # and what an endless scan costs does not grow

@@ -144,6 +144,39 @@ def test_a_muted_page_does_not_ring_and_stays_muted(browser, pushed, pusher):
     assert page.evaluate("() => window.__stm.rung") == 0
 
 
+def test_an_alarm_rings_in_each_tab_until_it_was_seen_in_one(browser, pushed, pusher):
+    watching, _, _ = pushed
+    good, bad = tips()
+    pusher.scan(good, end=True)
+    pusher.scan(bad)
+    until(lambda: watching.state()["alarms"])
+    pages = [opened(browser, watching) for _ in range(2)]  # which learn of it late
+    for page in pages:
+        page.wait_for_function("() => window.__stm.rung > 0")
+        assert page.locator(".alarms button").count() == 1
+    pages[0].keyboard.press("s")
+    until(lambda: pages[1].locator(".alarms button").count() == 0)
+    pages[1].reload()
+    until(lambda: "Alarm" in pages[1].locator(".alarms").inner_text())
+    assert pages[1].locator(".alarms button").count() == 0
+
+
+def test_a_tab_that_nobody_sees_keeps_nothing_to_draw(browser, pushed, pusher):
+    watching, _, _ = pushed
+    good, _ = tips()
+    page = opened(browser, watching)
+    pusher.scan(good[:4], lines=64)
+    scan = watching.state()["scan"]["number"]
+    until(lambda: len(drawn(page, scan)) == 4)
+    # as a browser does with a hidden tab: it calls nothing, and keeps all
+    page.evaluate(
+        "() => { window.asked = 0; window.requestAnimationFrame = () => { asked += 1; } }"
+    )
+    pusher.scan(good[:16], lines=64)
+    until(lambda: page.evaluate("() => __stm.state.scan.lines_done") == 16)
+    assert page.evaluate("() => window.asked") == 1
+
+
 def test_backward_lines_and_earlier_scans_are_shown_by_keys(browser, pushed, pusher):
     watching, _, _ = pushed
     good, bad = tips()
@@ -330,6 +363,13 @@ BANNERS = [  # changes of the state, s without an answer, s since the last line;
     ({"tip": ("rows", "rows", 0.9)}, 4, 4, "lost", "No answer for 4.0 s"),
     ({"connection": "connection lost"}, 0, 0, "lost", "No connection to the microscope"),
     ({"connection": "ended"}, 99, 99, "idle", "The watching has ended"),
+    (
+        {"connection": "ended", "text": "SIGINT"},
+        0,
+        0,
+        "idle",
+        "ended by Ctrl-C, 10:00:00",
+    ),
 ]
 
 
@@ -343,7 +383,8 @@ def test_the_banner_says_what_is_known_and_how_old_it_is(
         tip = {"verdict": verdict, "class": name, "confidence": p}
         state["tip"] = {**tip, "bad": verdict in STATE["bad"]}
     if "connection" in changes:
-        state["connection"] = {**STATE["connection"], "state": changes["connection"]}
+        told = {"state": changes["connection"], "text": changes.get("text", "there")}
+        state["connection"] = {**STATE["connection"], **told}
     page = opened(browser, pushed[0])
     said = page.evaluate(
         """async (given) => {

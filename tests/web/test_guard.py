@@ -31,15 +31,21 @@ REFUSED = [
     {"host": OWN, "origin": f"https://{OWN}"},
     {"host": OWN, "origin": f"http://localhost:{PORT}"},
     {"host": OWN, "origin": "http://127.0.0.1:3000"},
-    {"host": OWN, "sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"},
-    {"host": OWN, "sec-fetch-site": "same-site", "sec-fetch-mode": "cors"},
+    {"host": OWN, "sec-fetch-site": "cross-site", "sec-fetch-dest": "image"},
+    {"host": OWN, "sec-fetch-site": "same-site", "sec-fetch-dest": "empty"},
+    {
+        "host": OWN,
+        "sec-fetch-site": "cross-site",
+        "sec-fetch-mode": "navigate",
+        "sec-fetch-dest": "iframe",
+    },
 ]
 ANSWERED = [
     {"host": OWN},
     {"host": f"LOCALHOST:{PORT}"},
     {"host": OWN, "origin": f"http://{OWN}"},
-    {"host": OWN, "sec-fetch-site": "same-origin", "sec-fetch-mode": "cors"},
-    {"host": OWN, "sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"},
+    {"host": OWN, "sec-fetch-site": "same-origin", "sec-fetch-dest": "empty"},
+    {"host": OWN, "sec-fetch-site": "cross-site", "sec-fetch-dest": "document"},
 ]
 
 
@@ -118,6 +124,13 @@ def test_the_token_in_the_address_becomes_a_cookie_and_is_seen_no_more():
     foreign = {**with_cookie, "origin": "http://evil.example"}
     assert client(TOKEN).get("/", headers=foreign).status_code == 403
     assert not hears(client(TOKEN), foreign)
+
+
+def test_an_address_with_the_token_leads_to_this_computer_whatever_it_holds():
+    host = {"host": f"lab-pc:{PORT}"}
+    path = "/%5Cevil.example/%0D%0Ax:%C3%A9"
+    answer = client(TOKEN).get(f"{path}?token={TOKEN}&scan=3", headers=host)
+    assert answer.headers["location"] == f"{path.replace('x:', 'x%3A')}?scan=3"
 
 
 def test_a_program_gives_the_token_as_a_header():

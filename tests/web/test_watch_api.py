@@ -6,6 +6,7 @@ import json
 import pytest
 from helpers import ONCE
 from live.test_board import Told
+from web.watching import PATIENCE
 
 pytest.importorskip("nicegui")
 pytestmark = ONCE
@@ -96,6 +97,49 @@ def test_a_listener_that_left_is_forgotten(told):
     assert told.board._listeners == []
 
 
+def test_a_program_of_another_log_hears_what_is_new(told):
+    async def listen():
+        stream = watch_api._events(told.board, 999, lambda: False)
+        heard = [await anext(stream) for _ in range(3)]  # retry, run, scan
+        told.line(3, 1)
+        heard.append(await asyncio.wait_for(anext(stream), PATIENCE))
+        await stream.aclose()
+        return heard
+
+    assert b"event: line" in asyncio.run(listen())[-1]
+
+
+def test_a_program_that_never_reads_is_cut_off_and_forgotten(told, monkeypatch):
+    monkeypatch.setattr(watch_api, "PATIENCE", 0.01)
+    streams = set()
+    sent = []
+
+    async def send(message):
+        sent.append((message["type"], len(streams)))
+        if len(sent) > 1:
+            await asyncio.Event().wait()  # for ever, as nobody reads
+
+    async def receive():
+        await asyncio.Event().wait()
+
+    async def stream():
+        events = watch_api._events(told.board, None, lambda: False)
+        answer = watch_api.EventStream(events, streams)
+        await asyncio.wait_for(answer({"type": "http"}, receive, send), PATIENCE)
+
+    asyncio.run(stream())
+    assert sent == [("http.response.start", 1), ("http.response.body", 1)]
+    assert streams == set()
+    assert told.board._listeners == []
+
+
+def test_more_programs_than_can_be_told_in_time_are_refused(told, monkeypatch):
+    monkeypatch.setattr(watch_api, "MOST_LISTENERS", 0)
+    answer = client(told.board).get("/api/events")
+    assert answer.status_code == 503
+    assert "0 programs hear events already" in answer.json()["detail"]
+
+
 def test_scans_are_told_by_number(told):
     asked = client(told.board)
     assert [each["number"] for each in asked.get("/api/scans").json()] == [3]
@@ -122,7 +166,13 @@ def on_page(board, act):
             with user:
                 (view,) = news._views
                 sent = []
-                view.run_method = lambda name, *what: sent.append((name, *what))
+
+                def send(name, text):
+                    sent.append(
+                        (name, json.loads(text.encode()) if name == "push" else text)
+                    )
+
+                view.run_method = send
                 result = await act(news, view, sent)
             await news.end()
             return result
@@ -175,6 +225,31 @@ def test_a_scan_that_begins_is_told_with_its_row(told):
     message = on_page(told.board, act)
     assert [each["event"] for each in message["events"]] == ["scan"]
     assert [each["number"] for each in message["scans"]] == [4]
+
+
+def test_half_a_character_in_a_name_does_not_blind_a_tab(told):
+    async def act(news, view, sent):
+        told.scan(4, name="gr\udcfcn.sxm")
+        told.line(4, 0)
+        await soon(lambda: any(each["lines"] for _, each in sent))
+        return sent
+
+    messages = [each for _, each in on_page(told.board, act)]
+    assert messages[-1]["state"]["scan"]["name"] == "gr\udcfcn.sxm"
+
+
+def test_a_page_that_never_connects_is_sent_nothing(told):
+    async def act(news, view, sent):
+        tab, view.client.tab_id = view.client.tab_id, None
+        told.line(3, 1)
+        before = news.number
+        await soon(lambda: news.number > before)
+        none = list(sent)
+        view.client.tab_id = tab
+        await soon(lambda: sent)
+        return none
+
+    assert on_page(told.board, act) == []
 
 
 def test_who_disagrees_is_heard_and_nonsense_is_refused(told):

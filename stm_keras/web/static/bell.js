@@ -6,13 +6,17 @@ const TONES = { "bad tip": [880, 660, 880, 660], "connection lost": [440, 330], 
 
 export class Bell {
   constructor() {
-    this.muted = localStorage.getItem(MUTED) === "yes";
     this.rung = 0;
     this.context = null;
     this.last = 0;
     for (const event of ["pointerdown", "keydown"]) {
       addEventListener(event, () => this.allow(), { capture: true });
     }
+  }
+
+  // In all tabs of this browser.
+  get muted() {
+    return localStorage.getItem(MUTED) === "yes";
   }
 
   // A browser lets a page sound only after somebody has touched it.
@@ -26,7 +30,6 @@ export class Bell {
   }
 
   mute(muted) {
-    this.muted = muted;
     localStorage.setItem(MUTED, muted ? "yes" : "no");
   }
 

@@ -4,7 +4,7 @@ const STOPS = [[0, 0, 0, 0], [88, 168, 40, 15], [175, 243, 194, 93], [255, 255, 
 const DRIFT = 0.04; // share of the range by which it may be off until all rows are drawn again
 const STRIP = 16, GAP = 5; // px of the strip of verdicts, and beside it
 const VAGUE = 0.4; // how strongly shares are painted where no class is named
-const CHUNK = 32; // rows by which a picture grows where nobody said how many there will be
+const CHUNK = 32; // rows, at least, by which a picture grows where nobody said how many there will be
 const CHANGE = "#38bdf8";
 
 const BYTES = Uint8ClampedArray.from({ length: 4 * 256 }, (_, index) => {
@@ -47,7 +47,9 @@ export class Scan {
 
   rows(direction) {
     const top = this.ways[direction].reduce((most, line) => Math.max(most, line.row + 1), 1);
-    return Math.max(this.record.lines ?? CHUNK * Math.ceil(top / CHUNK), top);
+    // by a quarter at most: each time all rows are drawn again
+    const chunk = CHUNK * 2 ** Math.max(0, Math.floor(Math.log2(top / CHUNK)) - 2);
+    return Math.max(this.record.lines ?? chunk * Math.ceil(top / chunk), top);
   }
 
   pixels(direction) {

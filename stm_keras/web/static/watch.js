@@ -5,6 +5,8 @@ import { Bell, Scan, Stage, clock, duration, headline, scanWords, share, swatch 
 const TICK = 250; // ms between two looks at the clock
 const TOAST = 8000; // ms that a message stays
 const NAME = "stm-keras-name";
+const SEEN = "stm-keras-seen"; // when the last alarm was raised that somebody has seen
+const LISTED = 500; // scans, as many as the program tells
 const KEPT = 4096; // drawn lines of which the times are kept, for tests
 
 const TEMPLATE = `
@@ -140,6 +142,8 @@ export default {
   created() {
     this.bell = new Bell();
     this.muted = this.bell.muted;
+    this.rang = 0; // when the last alarm was raised for which it rang, in ms since 1970
+    this.drawing = false;
     this.fetching = false;
     this.queue = [];
     this.current = null; // `Scan` that runs, or ran last
@@ -241,8 +245,9 @@ export default {
       }
     },
 
-    // A message of the program.
-    push(message) {
+    // A message of the program, as JSON.
+    push(text) {
+      const message = JSON.parse(text);
       if (this.fetching) this.queue.push(message);
       else if (message.number <= this.number) return; // older than what was fetched
       else if (message.number !== this.number + 1) this.fetchAll();
@@ -262,15 +267,16 @@ export default {
         const index = this.scans.findIndex((each) => each.number === scan.number);
         index < 0 ? this.scans.push(scan) : this.scans.splice(index, 1, scan);
       }
+      this.scans.splice(0, this.scans.length - LISTED);
       this.hear(state);
       if (lines.length && this.scan === this.current) this.update(state.scan);
-      if (lines.length) requestAnimationFrame(this.draw);
+      if (lines.length) this.drawSoon();
     },
 
     hear(state) {
       this.state = window.__stm.state = state;
       if (this.current) this.current.running = Boolean(state.scan?.running && state.scan.number === this.current.number);
-      this.unseen = this.unseen && state.alarms.length > 0;
+      this.lookAtAlarms();
       const worst = state.alarms.find((alarm) => alarm.rule === "bad tip") ?? state.alarms[0];
       document.title = worst ? `✕ ${worst.rule} – stm-keras` : `${this.banner.title} – stm-keras`;
     },
@@ -285,12 +291,6 @@ export default {
       if (record.event === "scan") {
         this.current = new Scan(record.id, record);
         if (!this.looking) this.live();
-      } else if (record.event === "alarm") {
-        this.unseen = true;
-        this.bell.ring(record.rule);
-        window.__stm.rung = this.bell.rung;
-        const words = record.class ? `${record.class} ${share(record.p)}` : "";
-        this.bell.notify(`stm-keras: ${record.rule}`, `${words}${record.scan ? `, scan ${record.scan}` : ""}`);
       } else if (record.event === "label") {
         this.say(`Written down: scan ${record.scan} is ${record.class}.`);
       } else if (record.event === "note") {
@@ -304,9 +304,17 @@ export default {
       if (this.known.has(key)) return;
       this.known.add(key);
       this.fresh.push({ key, scan, line, direction, sent });
+      for (const old of this.fresh.splice(0, this.fresh.length - KEPT)) this.known.delete(old.key);
+    },
+
+    // Once, however often it is asked for: a tab that nobody sees draws nothing for hours.
+    drawSoon() {
+      if (!this.drawing) requestAnimationFrame(this.draw);
+      this.drawing = true;
     },
 
     draw() {
+      this.drawing = false;
       if (this.scan === this.current && this.stage) {
         this.both = ["forward", "backward"].every((way) => this.scan.ways[way].length);
         this.stage.draw();
@@ -329,7 +337,7 @@ export default {
         this.stage ??= new Stage(this.$refs.picture, this.$refs.shares, this.room, this.state.classes, this.colours, this.others);
         this.stage.show(scan, this.direction);
         this.shown = `${scan.number} ${this.direction}`;
-        requestAnimationFrame(this.draw);
+        this.drawSoon();
       });
     },
 
@@ -392,7 +400,24 @@ export default {
       this.permission = this.bell.permission;
     },
 
-    seen() { this.unseen = false; },
+    // Ring for those that are new, however this tab learned of them.
+    lookAtAlarms() {
+      const times = this.alarms.map((alarm) => Date.parse(alarm.t));
+      this.unseen = times.some((time) => time > Number(localStorage.getItem(SEEN)));
+      const fresh = this.alarms.filter((_, index) => times[index] > this.rang && this.unseen);
+      this.rang = Math.max(this.rang, ...times);
+      for (const { rule, class: name, p, scan } of fresh) {
+        this.bell.ring(rule);
+        this.bell.notify(`stm-keras: ${rule}`, [name ? `${name} ${share(p)}` : "", scan ? `scan ${scan}` : ""].filter(Boolean).join(", "));
+      }
+      window.__stm.rung = this.bell.rung;
+    },
+
+    // In all tabs of this browser.
+    seen() {
+      localStorage.setItem(SEEN, this.rang);
+      this.lookAtAlarms();
+    },
 
     disagree() {
       if (!this.viewed) return;
@@ -428,7 +453,10 @@ export default {
       this.silent = this.bell.silent;
       this.permission = this.bell.permission;
       this.fit();
-      if (this.state && this.unseen && this.alarms.length) this.bell.ringAgain(this.alarms[0].rule);
+      this.muted = this.bell.muted;
+      if (!this.state) return;
+      this.lookAtAlarms();
+      if (this.unseen) this.bell.ringAgain(this.alarms[0].rule);
       window.__stm.rung = this.bell.rung;
     },
 

@@ -4,6 +4,7 @@ const SILENT = 3.5; // s without a word from the program
 const STALE = 10; // s without a line while a scan runs, and at least six lines long
 
 export const clock = (text) => (text ? text.slice(11, 19) : "");
+const SIGNALS = { SIGINT: "ended by Ctrl-C", SIGTERM: "ended by a signal", SIGBREAK: "ended by Ctrl-Break" };
 export const share = (p) => (p === null || p === undefined ? "" : `${Math.round(100 * p)} %`);
 
 export function duration(seconds) {
@@ -28,7 +29,8 @@ export function headline(state, unheard, age) {
   const connection = state.connection;
   const reason = `${connection.text.replace(/\.$/, "")}${connection.since ? `, since ${clock(connection.since)}` : ""}`;
   if (connection.state === "ended") {
-    return { level: "idle", mark: "–", title: "The watching has ended", text: reason };
+    const text = `${SIGNALS[connection.text] ?? connection.text.replace(/\.$/, "")}, ${clock(connection.since)}`;
+    return { level: "idle", mark: "–", title: "The watching has ended", text };
   }
   if (unheard > SILENT) {
     const text = `No answer for ${duration(unheard)}: nothing on this page is of now. It goes on by itself.`;
