@@ -259,9 +259,10 @@ class Proxy:
     """Hands on what comes to 127.0.0.2 at the port of a watching, until it is cut."""
 
     def __init__(self, port):
-        self.port, self.is_cut, self.pairs = port, False, []
+        self.port, self.is_cut, self.pairs, self.threads = port, False, [], []
         self.listener = socket.create_server(("127.0.0.2", port))
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.accepting = threading.Thread(target=self._accept, daemon=True)
+        self.accepting.start()
 
     def _accept(self):
         with contextlib.suppress(OSError):
@@ -273,7 +274,9 @@ class Proxy:
                 far = socket.create_connection(("127.0.0.1", self.port))
                 self.pairs.append((near, far))
                 for pair in ((near, far), (far, near)):
-                    threading.Thread(target=self._copy, args=pair, daemon=True).start()
+                    copying = threading.Thread(target=self._copy, args=pair, daemon=True)
+                    copying.start()
+                    self.threads.append(copying)
 
     def _copy(self, source, target):
         with contextlib.suppress(OSError):
@@ -291,7 +294,12 @@ class Proxy:
 
     def close(self):
         self.cut(True)
-        self.listener.close()
+        self.listener.shutdown(socket.SHUT_RDWR)  # which ends the thread that accepts
+        self.accepting.join()
+        for thread in self.threads:
+            thread.join()
+        for end in [self.listener, *(end for pair in self.pairs for end in pair)]:
+            end.close()
 
 
 def test_no_line_is_lost_when_the_network_is_cut(browser, tmp_path):
