@@ -12,6 +12,7 @@ from stm_keras.data.load import load_dataset
 from stm_keras.data.ratings import read_ratings
 from stm_keras.errors import DatasetError
 from stm_keras.evaluation.agreement_scores import score_agreement
+from stm_keras.evaluation.text import number
 from stm_keras.reports.agreement import agreement_text, write_agreement
 
 pytestmark = ONCE
@@ -56,6 +57,7 @@ def labels(tmp_path):
             record("p", "Ada", "rows", "dimers", minute=4, again=True),
             record("r", "Ada", "dimers", minute=5, again=True),
             record("s", "Ada", "dimers", minute=6, again=True),  # never seen before
+            record("q", "Ada", minute=7, again=True),  # not sure
         ],
         ben=[
             record("p", "Ben", "rows"),
@@ -145,6 +147,14 @@ def test_votes_made_elsewhere_are_read_gaps_and_all(tmp_path):
     assert only == "blunt"
 
 
+def test_tip_changes_and_several_scans_of_a_file_are_read_of_a_table(tmp_path):
+    rows = ["a,0,Ada,x,0", "a,0,Ben,x,3", "a,1,Ada,x,", "a,1,Ben,x,-1", "a,2,Ada,x,9"]
+    path = table(tmp_path, "\n".join(["path,index,rater,label,change_line", *rows]))
+    nan = np.nan
+    lines = read_ratings(path).change_lines
+    np.testing.assert_array_equal(lines, [[0, nan, 9], [3, nan, nan]])
+
+
 def test_labels_made_elsewhere_are_nominal(tmp_path):
     rows = ["a,Ada,sharp", "a,Ben,sharp", "b,Ada,blunt", "b,Ben,double", "c,Ada,blunt"]
     path = table(tmp_path, "\n".join(["path,rater,label", *rows, "c,Ben,blunt"]))
@@ -212,6 +222,9 @@ def test_the_command_writes_text_json_and_page(labels, tmp_path):
     assert report.exists()
     check_error(stm("label", "agreement", labels, "--report", report), 1, "page.html")
     text = stm("label", "agreement", labels).stdout
+    alphas = [number(pair["alpha"], 2) for pair in json.loads(result.stdout)["pairs"]]
+    rows = [line.split() for line in text.split("\n") if line.startswith("  2  Ben")]
+    assert rows == [["2", "Ben", "3", "–", alphas[0], alphas[2]]]
     assert "3 pictures, 3 raters, 3 pictures rated by two or more" in text
 
 
@@ -252,8 +265,8 @@ def test_export_is_convert_and_marks_what_was_labelled_with_the_model_shown(tmp_
     scans = tmp_path / "scans"
     scans.mkdir()
     hashes = []
-    for number, name in enumerate("abc"):
-        heights = np.random.default_rng(number).normal(0, 1e-10, (130, 132))
+    for seed, name in enumerate("abc"):
+        heights = np.random.default_rng(seed).normal(0, 1e-10, (130, 132))
         np.save(scans / f"{name}.npy", heights)
         hashes.append(scan_hash(heights))
     a, b, c = hashes
@@ -306,7 +319,8 @@ def test_a_model_is_a_rater_of_four_classes(labels):
     assert pair["same"] == 1
     assert pair["changes"] == {"both": 1, "one": 0, "median": 3, "largest": 3}
     blind = ratings.with_model("net", CLASSES, {"q": ("generic defects", None)})
-    assert score_agreement(blind, resamples=0)["pairs"][-1]["changes"]["one"] == 0
+    last = score_agreement(blind, resamples=0)["pairs"][-1]["changes"]
+    assert last == {"both": 0, "one": 0, "median": None, "largest": None}
     assert scores["raters"]["Ada"]["again"]["marks"].keys() == set(CLASSES)
     own = ratings.with_model("net", ("rows", "dimers"), verdicts)
     assert own.marks == SIX_CLASSES
@@ -320,9 +334,9 @@ def test_the_shipped_model_is_a_rater_where_asked(tmp_path):
     scans = tmp_path / "scans"
     scans.mkdir()
     hashes = []
-    for number in range(2):
-        heights = lattice_scans([number], seed=number)[0] * 1e-12
-        np.save(scans / f"{number}.npy", heights)
+    for label in range(2):
+        heights = lattice_scans([label], seed=label)[0] * 1e-12
+        np.save(scans / f"{label}.npy", heights)
         hashes.append(scan_hash(heights))
     labels = write(
         tmp_path / "labels", ada=[record(each, "Ada", "rows") for each in hashes]
