@@ -16,6 +16,12 @@ from stm_keras.cli.data import (
 from stm_keras.errors import UsageError
 from stm_keras.files import check_folder, check_outputs
 
+no_model_shown = click.option(
+    "--no-model-shown",
+    is_flag=True,
+    help="Leave out what raters said when they were shown the verdict of a model.",
+)
+
 
 @click.command()
 @click.argument("source", type=options.PATH)
@@ -28,6 +34,7 @@ from stm_keras.files import check_folder, check_outputs
     metavar="A,B,...",
     help="All classes. [those that are named, in order of appearance]",
 )
+@no_model_shown
 @click.option("--channel", help='Image of a scan file, such as "Current" or "Z backward".')
 @click.option(
     "--merge/--no-merge", default=True, show_default=True, help="Six classes into four."
@@ -72,8 +79,9 @@ def convert(
         {"--output": output, "--shards": shards}, [source, records], whole=["--shards"]
     )
     check_target(output, shards, shard_size, overwrite)
-    classes = _class_list(classes)
-    labelled, errors, code = find_labels(source, records, classes), [], 0
+    classes = class_list(classes)
+    labelled = find_labels(source, records, classes, more["no_model_shown"])
+    errors, code = [], 0
     if labelled is not None:
         dataset, errors, code = _read_scans(
             labelled, target, channel, merge, more["verbose"]
@@ -113,13 +121,14 @@ def convert(
     click.get_current_context().exit(code)
 
 
-def _class_list(text):
-    """Return the classes that `--classes` names, or None."""
+def class_list(text, least=2):
+    """Return the classes that `--classes` names, at least so many, or None."""
     if text is None:
         return None
     names = tuple(name.strip() for name in text.split(","))
-    if len(set(names)) < max(2, len(names)) or "" in names:
-        raise UsageError(f"`--classes`: two or more different names. Received: {text!r}.")
+    if len(set(names)) < max(least, len(names)) or "" in names:
+        number = "two or more" if least == 2 else "one or more"
+        raise UsageError(f"`--classes`: {number} different names. Received: {text!r}.")
     return names
 
 

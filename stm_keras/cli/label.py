@@ -9,13 +9,13 @@ from itertools import count
 import click
 
 from stm_keras.cli import options
+from stm_keras.cli.label_results import FOLDER, agreement, export
 from stm_keras.cli.pages import load_any, open_server, page_options, show_page
 from stm_keras.errors import InputError, UsageError
 from stm_keras.files import check_folder
 
 PAGE = "page"
-FOLDER = "labels"
-NEXT = "stm-keras convert SCANS -o own.h5 --records " + FOLDER
+NEXT = "stm-keras label export SCANS -o own.h5"
 
 
 class Labels(click.Group):
@@ -50,6 +50,10 @@ class Labels(click.Group):
 @click.group(cls=Labels)
 def label():
     """Label scans of your own on a page in the browser."""
+
+
+label.add_command(agreement)
+label.add_command(export)
 
 
 @label.command(PAGE, hidden=True)

@@ -44,6 +44,8 @@ class Dataset:
             without a change. None where unknown.
         weight: float array of shape `(scans,)`. How much each counts in training beside
             the others, or None.
+        model_shown: bool array of shape `(scans,)`. Whether a rater saw the verdict of a model
+            before they labelled the scan, or None.
         size_nm: float array of shape `(scans, 2)`. Width and height of the frame, NaN where
             unknown, as `bias` is. These and the next are None where nothing is known.
         bias: float array of shape `(scans,)`, in V.
@@ -68,6 +70,7 @@ class Dataset:
     line_labels: np.ndarray | None = None
     change_line: np.ndarray | None = None
     weight: np.ndarray | None = None
+    model_shown: np.ndarray | None = None
     size_nm: np.ndarray | None = None
     bias: np.ndarray | None = None
     channel: np.ndarray | None = None

@@ -18,15 +18,9 @@ from stm_keras.readers.units import COUNTS
 
 BLOCK_BYTES = 4 << 20
 TEXTS = ("session", "campaign", "run", "name", "channel", "direction", "slow", "unit")
-ABOUT = (
-    "size_nm",
-    "bias",
-    "channel",
-    "direction",
-    "slow",
-    "unit",
-)  # may be alike for all scans
-FLAT = ("labels", "lines", "raters", "unanimous", "weight", "bias", *TEXTS)  # one a scan
+ABOUT = ("size_nm", "bias", "channel", "direction", "slow", "unit")  # may be once in a file
+# one a scan
+FLAT = ("labels", "lines", "raters", "unanimous", "weight", "model_shown", "bias", *TEXTS)
 FROM_ONE = (
     "labels seem to count from 1. They count from 0: subtract 1, or name the classes in "
     "`classes` and label scans by their place there."

@@ -67,6 +67,7 @@ def validate_dataset(
     if lines is None:
         lines = np.full(images.shape[0], images.shape[1], np.int64)
     unanimous = whole(path, "unanimous", arrays.get("unanimous"), 0, 1)
+    model_shown = whole(path, "model_shown", arrays.get("model_shown"), 0, 1)
     if unanimous is not None:
         unanimous = unanimous.astype(bool)
     elif votes is not None:
@@ -110,6 +111,7 @@ def validate_dataset(
         line_labels=None if line_labels is None else line_labels.astype(np.int8),
         change_line=change_line,
         weight=measured(path, "weight", arrays.get("weight"), least=0),
+        model_shown=None if model_shown is None else model_shown.astype(bool),
         size_nm=measured(path, "size_nm", arrays.get("size_nm"), columns=(2,)),
         bias=measured(path, "bias", arrays.get("bias")),
         parameters=parameters,

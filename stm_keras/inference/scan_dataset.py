@@ -153,6 +153,7 @@ def _row(scan, label, labelled):
         "lines": scan.model_lines if scan.complete else len(scan.bounds) - 1,
         "change_line": change_line,
         "weight": label.weight,
+        "model_shown": label.model_shown,
         "session": session,
         "dated": dated and not label.about.get("session"),
         "name": labelled.name_of(scan.path) + (f" [{scan.index}]" if scan.index else ""),

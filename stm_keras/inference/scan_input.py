@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stm_keras.data.label_records import scan_hash
 from stm_keras.data.preprocess import recorded_lines
 from stm_keras.errors import (
     InputError,
@@ -71,6 +72,11 @@ class ScanInput:
     def pixels(self) -> int | None:
         """Pixels of a line as it was recorded; None where nobody says."""
         return None if self.resampled else self.lines.shape[1]
+
+    @property
+    def hash(self) -> str:
+        """What names it in the records of raters."""
+        return scan_hash(self.lines if self.scan is None else self.scan.lines())
 
     @property
     def complete(self) -> bool:

@@ -10,7 +10,6 @@ from stm_keras.data.label_records import (
     latest_records,
     merge_ratings,
     read_records,
-    scan_hash,
 )
 from stm_keras.data.label_table import (
     class_names,
@@ -42,6 +41,7 @@ class Label:
     # where nobody looked.
     change_line: int | None = None
     weight: float | None = None
+    model_shown: bool | None = None  # whether to a rater, None where nobody says
     about: dict = field(default_factory=dict)  # those of `ABOUT` that are given
 
 
@@ -65,7 +65,7 @@ class LabelledFiles:
     def keys_of(self, scan: ScanInput) -> tuple:
         """Return by what the label of a scan may be known."""
         if self.by_hash:
-            return (scan_hash(scan.lines if scan.scan is None else scan.scan.lines()),)
+            return (scan.hash,)
         return (_key(scan.path), scan.index), (_key(scan.path), None)
 
     def name_of(self, path: Path) -> str:
@@ -83,7 +83,10 @@ class LabelledFiles:
 
 
 def find_labels(
-    source: Path, records: Path | None = None, classes: tuple | None = None
+    source: Path,
+    records: Path | None = None,
+    classes: tuple | None = None,
+    no_model_shown: bool = False,
 ) -> LabelledFiles | None:
     """Find the scans that a user means, and their labels; None where `source` is a dataset.
 
@@ -92,10 +95,12 @@ def find_labels(
         records: Folder of the records of raters, or one such file. None is `labels` in the
             folder of scans, if there are any.
         classes: All classes; None as for `class_names`.
+        no_model_shown: Whether to leave out what raters said who were shown the verdict of a
+            model.
 
     Raises:
         DatasetError: The labels make no sense.
-        UsageError: There are two kinds of labels.
+        UsageError: There are two kinds of labels, or none that tell whether a model was shown.
     """
     table = _table_of(source)
     if records is None and any((source / RECORDS).glob("*.jsonl")):
@@ -106,7 +111,12 @@ def find_labels(
                 f"{records}`, or the table alone: {table}."
             )
     if records is not None:
-        return _by_records(source, records, classes)
+        return _by_records(source, records, classes, no_model_shown)
+    if no_model_shown:
+        raise UsageError(
+            "`--no-model-shown`: only records of `stm-keras label` tell that. Leave it out, or "
+            "give --records."
+        )
     if table is not None:
         return _by_table(source, table, classes) if names_scans(table) else None
     if source.is_dir() and not is_sharded(source) and not (source / "config.toml").exists():
@@ -217,8 +227,11 @@ def _one_hot(places, classes):
     return errors, {n: np.eye(len(index))[i] for n, i in known.items() if i is not None}
 
 
-def _by_records(source, folder, classes):
+def _by_records(source, folder, classes, no_model_shown):
     records, skipped = read_records(folder)
+    shown = sum(record.model_shown for record in records)
+    if no_model_shown:
+        records = [record for record in records if not record.model_shown]
     latest = latest_records(records)
     places: dict[str, str] = {}
     for record in records:
@@ -235,7 +248,22 @@ def _by_records(source, folder, classes):
         votes, change_line = merge_ratings([each.votes(classes) for each in same], changes)
         index = "" if same[0].index is None else f" [{same[0].index}]"
         place = f"{same[0].place}: {same[0].path}{index}"
-        labels[scan] = Label(votes, place, len(same), change_line)
+        labels[scan] = Label(
+            votes=votes,
+            place=place,
+            raters=len(same),
+            change_line=change_line,
+            model_shown=any(each.model_shown for each in same),
+        )
+    notes = []
+    if skipped:
+        notes.append(
+            f"Lines of {folder} that are not records, and were left out: {skipped}."
+        )
+    if shown and no_model_shown:
+        notes.append(
+            f"Records that were left out, as their rater saw the verdict of a model: {shown}."
+        )
     left_out = LeftOut()
     files = [
         file for file in find_files([source], left_out=left_out) if file.path != folder
@@ -251,8 +279,7 @@ def _by_records(source, folder, classes):
         by_hash=True,
         voted=True,
         errors=errors,
-        notes=[f"Lines of {folder} that are not records, and were left out: {skipped}."]
-        * bool(skipped),
+        notes=notes,
         left_out=left_out,
     )
 
