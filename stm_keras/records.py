@@ -97,6 +97,12 @@ class Environment(Leg):  # the same of a whole run: environment.json
     legs: list[Leg] = []
 
 
+class AdaptNotes(Record):  # what a later `adapt` is compared with: adapt.json
+    start: Text
+    classes: list[Text]
+    hashes: list[Text]
+
+
 class OfClass(Record):  # scores of one class
     auroc: Share
     recall: Share

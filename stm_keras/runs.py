@@ -28,15 +28,25 @@ from stm_keras.config import Config, differences, dump_config, load_config
 from stm_keras.errors import InputError, OutputError, UsageError
 from stm_keras.files import atomic, check_folder
 from stm_keras.locks import LOCK, claimed, is_foreign, locked
-from stm_keras.records import Environment, RunSplit, Scores, State, Summary, check_record
+from stm_keras.records import (
+    AdaptNotes,
+    Environment,
+    RunSplit,
+    Scores,
+    State,
+    Summary,
+    check_record,
+)
 from stm_keras.terminal import shell
 from stm_keras.untrusted import read_json
 
+NOTES = "adapt.json"  # of `stm-keras adapt`; a later one is compared with it
 RECORDS = {  # what each file must hold
     "split.json": RunSplit,
     "checkpoints/state.json": State,
     "environment.json": Environment,
     "evaluation.json": Summary,
+    NOTES: AdaptNotes,
 }
 NEW = (  # files of a run without an epoch; the last marks a folder as a run
     *("environment.json", "split.json", "best.keras", "best.skops"),
@@ -253,6 +263,18 @@ class FollowedRun(Run):
 
     def write_text(self, name: str, text: str) -> None:
         """Write nothing: the first process does."""
+
+
+def read_notes(path: str | Path) -> dict:
+    """Read what an earlier `stm-keras adapt` left in a folder.
+
+    Raises:
+        InputError: It left nothing there, or the file is damaged.
+    """
+    notes = Run(Path(path)).read_json(NOTES)
+    if notes is None:
+        raise InputError(f"{path}: is not a folder of `stm-keras adapt` (no {NOTES}).")
+    return notes
 
 
 def csv_text(rows: Iterable[dict], columns: Sequence[str]) -> str:

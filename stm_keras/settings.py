@@ -240,6 +240,9 @@ class SequentialConfig(Section):
     surface: int = Field(0, ge=0)
     """Width of a layer of its own that recognises the surfaces of `data.others`; 0: a head on
     the network's tokens."""
+    wide_head: bool = False
+    """Let the last layer read more than the tokens: what they were mixed of, and what trees read.
+    Models of `stm-keras adapt` do."""
     layers: int = Field(2, gt=0)
     """Blocks of `mixer = attention`."""
     heads: int = Field(4, gt=0)

@@ -83,7 +83,7 @@ def convert(
     labelled = find_labels(source, records, classes, more["no_model_shown"])
     errors, code = [], 0
     if labelled is not None:
-        dataset, errors, code = _read_scans(
+        dataset, errors, code = read_labelled(
             labelled, target, channel, merge, more["verbose"]
         )
     elif channel is not None:
@@ -132,8 +132,11 @@ def class_list(text, least=2):
     return names
 
 
-def _read_scans(labelled, target, channel, merge, verbose):
-    """Read labelled scans; return their dataset, all errors and the exit code."""
+def read_labelled(labelled, target, channel, merge, verbose):
+    """Read labelled scans; return their dataset, all errors and the exit code.
+
+    Meanwhile they lie in a temporary file beside `target`, which ends with the command.
+    """
     from stm_keras.inference.scan_dataset import ScanStore, make_dataset
 
     context, code = click.get_current_context(), 0

@@ -30,6 +30,7 @@ COMMANDS = {
     "info": ("data", "Show what a scan, a dataset, a model or a run holds."),
     "audit": ("data", "Look for leaks, duplicates and transposed lines."),
     "train": ("train", "Train a model as CONFIG says. Start again to resume."),
+    "adapt": ("adapt", "Adapt a model to a few labelled scans of your own."),
     "evaluate": ("evaluate", "Score a model on scans with known classes."),
     "analyze": ("analyze", "Show the epochs of one run, or compare several."),
     "watch": ("watch", "Judge the tip while the scan runs."),

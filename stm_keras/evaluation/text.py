@@ -54,6 +54,21 @@ def score(value, interval):
     return f"{number(value)} {bounds(interval)}".rstrip()
 
 
+def difference(part):
+    """Write a difference of two scores, as of `paired_difference`, with its interval."""
+    if part["difference"] is None:
+        return number(None)
+    limits = part["interval"]
+    between = "" if limits is None else f" [{limits[0]:+.3f}, {limits[1]:+.3f}]"
+    return f"{part['difference']:+.3f}{between}"
+
+
+def gain(values):
+    """Write a forecast: how much a score rises, and the interval of that."""
+    value, *limits = values
+    return difference({"difference": value, "interval": limits})
+
+
 def scores_of(part, names):
     """Write scores of a dict with their `intervals`: list of str."""
     return [score(part[name], part["intervals"].get(name)) for name in names]

@@ -13,6 +13,9 @@ STEM = (  # filters over width, kernel and stride along the line, dilation over 
 )
 CHANGE_STEM = ((0.75, 8, 4, 1), (1.5, 3, 2, 1), (2.25, 3, 2, 2))
 DESCRIBED = "described"  # layer: what trees and `SURFACE` read
+HEAD_INPUT = (
+    "head_input"  # layer: what the last layer of a model by `stm-keras adapt` reads
+)
 TREES, SURFACE = "trees", "surface"  # layers: boosted trees; recognises unknown surfaces
 CHANGE_TAPS = 3  # lines that each of these convolutions spans
 LATEST = 8  # lines that a tip change is looked for in
@@ -30,6 +33,7 @@ def sequential(
     lattice=64,
     trees=0,
     surface=0,
+    wide_head=False,
     layers=2,
     heads=4,
     window=128,
@@ -46,7 +50,8 @@ def sequential(
     `lattice`, `trees` and `surface` read numbers that describe the lines so far, wherever
     the lattice points: as a part of the tokens, as boosted trees whose logits are added to
     the network's, and as a layer that recognises unknown surfaces. Any number of lines may
-    come, whatever `max_lines`.
+    come, whatever `max_lines`. With `wide_head` the last layer reads them as well, and what the
+    tokens were mixed of: a few scans of another surface then find more to hold on to.
 
     Returns:
         A functional `keras.Model` from float tensor `(batch, lines, pixels)`, as of
@@ -83,9 +88,9 @@ def sequential(
         raise ValueError(
             f'`mixer` must be "gru", "attention" or "mean". Received: mixer={mixer}.'
         )
-    tokens = kl.Concatenate(name="gather")(whole) if len(whole) > 1 else whole[0]
-    tokens = kl.Dense(units, name="mix")(tokens)
-    described = bool(trees or surface)  # whether anything reads `DESCRIBED`
+    gathered = kl.Concatenate(name="gather")(whole) if len(whole) > 1 else whole[0]
+    tokens = kl.Dense(units, name="mix")(gathered)
+    described = bool(trees or surface or wide_head)  # whether anything reads `DESCRIBED`
     if lattice or described:
         harmonics = own.RunningLattice(profile=described, name="lattice")(lines)
     if lattice:
@@ -95,10 +100,13 @@ def sequential(
 
     # === Heads ===
     tokens = kl.Dropout(dropout, name="dropout")(tokens)
-    state = kl.Dense(num_classes, dtype="float32", name="state")(tokens)
     if described:
         statistics = own.RunningStatistics(name="statistics")(lines)
         description = kl.Concatenate(name=DESCRIBED)([statistics, harmonics])
+    read = tokens
+    if wide_head:
+        read = kl.Concatenate(name=HEAD_INPUT)([tokens, gathered, description])
+    state = kl.Dense(num_classes, dtype="float32", name="state")(read)
     if trees:
         answer = own.BoostedTrees(num_classes, trees, name=TREES)(description)
         state = kl.Add(dtype="float32", name="state_and_trees")([state, answer])

@@ -77,6 +77,7 @@ def write_report(
         overwrite,
         title=title,
         scores=scores,
+        adapted=scores.get("adapted"),
         headlines=HEADLINES,
         line_scores=LINE_SCORES,
         meanings=text.MEANINGS,

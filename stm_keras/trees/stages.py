@@ -26,6 +26,7 @@ def fit_stages(
     stages: Sequence[int],
     rounds: int,
     seed: int,
+    scale: np.ndarray | None = None,
 ) -> dict:
     """Fit boosted trees for each stage, each row as much as its number of lines is near.
 
@@ -36,14 +37,17 @@ def fit_stages(
         lines: int array `(rows,)`. Lines seen.
         stages: sequence of int. Numbers of lines, rising.
         rounds: int. Of boosting, a tree for each class.
+        scale: float array `(features,)`. Of trees that these will stand beside; None for one by
+            the spread of these rows.
 
     Returns:
         dict of arrays, the weights of `BoostedTrees`.
     """
     ensemble = require("sklearn.ensemble", "training")
     classes = targets.shape[1]
-    deviation = features.std(0)
-    scale = np.where(deviation > 1e-6, 1 / (WIDTH * np.maximum(deviation, 1e-6)), 0)
+    if scale is None:
+        deviation = features.std(0)
+        scale = np.where(deviation > 1e-6, 1 / (WIDTH * np.maximum(deviation, 1e-6)), 0)
     scale = scale.astype(np.float32)
     scaled = features * scale
     centres = np.log2(np.asarray(stages, float))

@@ -1,0 +1,96 @@
+"""`stm-keras adapt`."""
+
+import json
+import sys
+from datetime import date
+from pathlib import Path
+
+import click
+
+from stm_keras.cli import options
+from stm_keras.cli.convert import read_labelled
+from stm_keras.files import check_outputs
+from stm_keras.inference.find_model import DEFAULT
+from stm_keras.terminal import progress_on_stderr, shell
+
+
+@click.command()
+@click.argument("data", type=options.PATH)
+@options.path("-o", "--output", help="Folder for the result. [runs/<date>-adapt]")
+@click.option(
+    "--start",
+    type=options.PATH,
+    default=Path(DEFAULT),
+    show_default=True,
+    help="Model to start from: one of `stm-keras models`, a .keras file or a run.",
+)
+@options.path(
+    "--compare",
+    "before",
+    help="Result of an earlier evening: compare with its labels alone, on the same folds.",
+)
+@options.path("--records", help="Folder of the records of `stm-keras label`. [DATA/labels]")
+@options.count("--repeats", default=5, show_default=True, help="Of the folds.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@options.verbose
+@options.overwrite
+@options.keras_options
+@options.as_json
+def adapt(data, output, start, before, records, repeats, seed, verbose, overwrite, as_json):
+    """Adapt a model to a few labelled scans of your own, in minutes.
+
+    DATA is a dataset, or a folder of scans with labels as `stm-keras convert` takes it: 30 to
+    300 scans, of three sessions or more. The network stays as it is and gets a new last layer
+    for your classes, with boosted trees beside it where they help. The folder gets the model
+    (best.keras, best.onnx), a card and a report with scores on sessions that were left out,
+    and what more labels would bring (docs/surface.md).
+
+    \b
+        stm-keras adapt own.h5 -o runs/first
+        stm-keras predict new_scan.sxm --model runs/first
+        stm-keras adapt more.h5 -o runs/second --compare runs/first
+    """
+    from stm_keras.errors import OutputError
+    from stm_keras.files import EXISTS
+    from stm_keras.inference.find_model import find_model
+
+    output = output or Path("runs") / f"{date.today().isoformat()}-adapt"
+    check_outputs({"--output": output}, [data, start, before, records], whole=["--output"])
+    if output.exists() and not overwrite:
+        raise OutputError(EXISTS.format(output))
+    file, _ = find_model(start)
+    notes = None
+    if before is not None:
+        from stm_keras.runs import read_notes
+
+        notes = read_notes(before)
+    dataset, code = _read(data, output, records, verbose)
+    options.load_keras()
+    from stm_keras.inference.model_file import load_predictor
+    from stm_keras.reports.page import render
+    from stm_keras.training.adapt import adapt as fit
+    from stm_keras.training.adapt import usable_scans
+    from stm_keras.training.adapt_run import write_adapted
+
+    with progress_on_stderr():
+        scans = usable_scans(dataset)
+        adapted = fit(scans, load_predictor(file), str(start), seed, repeats, notes)
+        command = shell(["stm-keras", *sys.argv[1:]])
+        scores = write_adapted(adapted, output, command, overwrite)
+    if as_json:
+        click.echo(json.dumps({"run": str(output), **scores}, allow_nan=False))
+    else:
+        click.echo(f"{output}\n" + render("adapted.txt", scores=scores).rstrip("\n"))
+    click.get_current_context().exit(code)
+
+
+def _read(data, output, records, verbose):
+    """Read labelled scans, from a dataset or from files; return them and the exit code."""
+    from stm_keras.data.load import load_dataset
+    from stm_keras.inference.scan_labels import find_labels
+
+    labelled = find_labels(data, records, None)
+    if labelled is None:
+        return load_dataset(data), 0
+    dataset, _, code = read_labelled(labelled, output, None, True, verbose)
+    return dataset, code
