@@ -6,7 +6,7 @@ features are computed once, and everything else, repeated folds and all, takes s
 
 import hashlib
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from stm_keras.evaluation import repeated
 from stm_keras.evaluation.calibration import fit_temperature
 from stm_keras.evaluation.repeated import Folds
 from stm_keras.inference.keras_predictor import KerasPredictor
+from stm_keras.inference.sizes import trained_sizes
 from stm_keras.inference.verdict import softmax
 from stm_keras.settings import SequentialConfig
 from stm_keras.training.adapt_features import StartModel, describe_scans, trees_of
@@ -114,7 +115,7 @@ def adapt(
     logger.info(
         f"Judging each scan {repeats} times by models that did not see its session."
     )
-    judged = _by_size(rows, folds, seed)
+    judged, trees = _by_size(rows, folds, seed)
     trained = max(judged)
     logits = judged[trained]
     by_lines = _cross_calibrated(logits, rows, folds)
@@ -142,13 +143,13 @@ def adapt(
         "seed": seed,
     }
     if model.same_classes:
-        alone = np.repeat(softmax(rows.start[None, :, 0, -1]), repeats, 0)
+        alone = np.repeat(softmax(rows.start[None, :, -1]), repeats, 0)
         notes["against_start"] = repeated.paired_difference(
             dataset.labels, last[trained], alone, folds.groups
         )
     if earlier is not None:
         logger.info("Judging once more with the labels of before alone, on the same folds.")
-        first = softmax(_out_of_fold(rows, folds, seed, earlier)[:, :, -1])
+        first = softmax(_out_of_fold(rows, folds, seed, earlier)[0][:, :, -1])
         notes["against_before"] = {
             "labels": int(earlier.sum()),
             **repeated.paired_difference(
@@ -156,7 +157,7 @@ def adapt(
             ),
         }
     logger.info("Fitting the model on all scans.")
-    head = fit_head(rows, seed)
+    head = fit_head(rows, seed, trees > 0.5)
     notes |= {"penalty": head.penalty, "share": head.share, "trees": head.trees is not None}
     network = model.with_head(head)
     metadata = _metadata(start, dataset, network) | _reliability(
@@ -168,17 +169,19 @@ def adapt(
     return Adapted(predictor, settings, dataset, hashes, scores, probabilities[0])
 
 
-def _by_size(rows: LabelledFeatures, folds: Folds, seed: int) -> dict:
+def _by_size(rows: LabelledFeatures, folds: Folds, seed: int) -> tuple[dict, float]:
     """Judge scans out of fold by models of ever more labels; the last had all of theirs.
 
     Returns:
-        dict of labels trained on to logits, as of `_out_of_fold`.
+        dict of labels trained on to logits, as of `_out_of_fold`; and in what share of the
+        last trees helped.
     """
     trained = round(len(rows) * (1 - 1 / (folds.number.max() + 1)))
     sizes = [size for size in SIZES if size <= FIRST_OF_CURVE * trained]
     sizes = [size for size in sizes if size >= 3 * rows.classes]
-    judged = {n: _out_of_fold(rows, folds, seed, None, n) for n in sizes}
-    return {**judged, trained: _out_of_fold(rows, folds, seed)}
+    judged = {n: _out_of_fold(rows, folds, seed, None, n)[0] for n in sizes}
+    judged[trained], trees = _out_of_fold(rows, folds, seed)
+    return judged, trees
 
 
 def _out_of_fold(rows, folds, seed, known=None, size=None):
@@ -189,8 +192,10 @@ def _out_of_fold(rows, folds, seed, known=None, size=None):
         size: int. How many are drawn of them, None for all.
 
     Returns:
-        float array `(repeats, scans, numbers of lines, classes)` of logits.
+        float array `(repeats, scans, numbers of lines, classes)` of logits, and the share of
+        the heads that have trees.
     """
+    trees = []
     shape = len(folds.number), len(rows), len(rows.lines), rows.classes
     logits = np.zeros(shape)
     for repeat, train, judged in folds.parts():
@@ -205,7 +210,8 @@ def _out_of_fold(rows, folds, seed, known=None, size=None):
         if len(chosen):
             head = fit_head(rows.take(chosen), seed)
             logits[repeat, judged] = head.logits(rows.take(judged))
-    return logits
+            trees.append(head.trees is not None)
+    return logits, float(np.mean(trees))
 
 
 def _cross_calibrated(logits, rows, folds):
@@ -254,8 +260,15 @@ def _reliability(dataset, logits, unknown, lines):
 
 def _metadata(start, dataset, network):
     """Say of the adapted model what holds for it of the first, which is all but the classes."""
-    kept = ("input", "preprocessing", "pixels", "max_lines", "change", "size_nm")
+    kept = ("input", "preprocessing", "pixels", "max_lines", "change")
     metadata = {key: start.metadata[key] for key in kept if key in start.metadata}
+    widths = np.zeros(0) if dataset.size_nm is None else dataset.size_nm[:, 0]
+    widths = widths[np.isfinite(widths)]
+    known = trained_sizes(start.metadata)
+    if len(widths) and known is not None and start.classes == dataset.classes:
+        widths = np.append(widths, (known.low, known.high))
+    if len(widths):
+        metadata["size_nm"] = [float(widths.min()), float(widths.max())]
     return metadata | {
         "classes": list(dataset.classes),
         "parameters": network.count_params(),

@@ -135,14 +135,11 @@ def describe_scans(
     groups: np.ndarray,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[LabelledFeatures, np.ndarray]:
-    """Compute the features of all scans of a dataset, as recorded and varied.
-
-    A scan comes again mirrored and recorded from its end, either way and both: its first lines
-    are then others, and no less true.
+    """Compute the features of all scans of a dataset.
 
     Returns:
-        Tuple of `LabelledFeatures`, and of the probabilities that the surface is unknown, of
-        the scans as recorded, after numbers of lines: float array `(scans, numbers of lines)`.
+        Tuple of `LabelledFeatures`, and of the probabilities that the surface is unknown after
+        numbers of lines: float array `(scans, numbers of lines)`.
     """
     lines = dataset.images.shape[1]
     seen = np.array(sorted({min(n, lines) for n in (*LINES_SEEN, lines)}))
@@ -154,13 +151,9 @@ def describe_scans(
         heights = read_images(
             dataset.images, np.arange(first, min(first + CHUNK, len(dataset)))
         )
-        parts = [
-            _compute(read, start.predictor.prepare, heights[:, ::turn, ::mirror], seen)
-            for turn in (1, -1)
-            for mirror in (1, -1)
-        ]
-        features.append(np.stack([part[0] for part in parts], 1))
-        unknown.append(sigmoid(parts[0][1][..., 0]))
+        part, logits = _compute(read, start.predictor.prepare, heights, seen)
+        features.append(part)
+        unknown.append(sigmoid(logits[..., 0]))
         if progress:
             progress(first + len(heights), len(dataset))
     described = start.layers[DESCRIBED].output.shape[-1]
@@ -179,8 +172,7 @@ def describe_scans(
         kernel, bias = start.last_layer(rows.features.shape[-1])
         logits = rows.features @ kernel.astype("f4") + bias
         if trees is not None:
-            flat = rows.features.reshape(-1, len(seen), rows.features.shape[-1])
-            logits += tree_logits(trees, flat[..., -described:]).reshape(logits.shape)
+            logits = logits + tree_logits(trees, rows.features[..., -described:])
         rows = replace(rows, start=logits.astype(np.float32))
     return rows, np.concatenate(unknown)
 

@@ -26,14 +26,13 @@ FEWEST_FOR_TREES = 100  # trees fitted on fewer scans add nothing
 
 @dataclass(frozen=True)
 class LabelledFeatures:
-    """What a network says of labelled scans, as recorded and varied, after numbers of lines.
+    """What a network says of labelled scans after numbers of lines.
 
     Args:
-        features: float32 array `(scans, variants, numbers of lines, features)`. The first
-            variant is the scan as it was recorded; the last `described` features are those
-            that trees read.
-        start: float32 array `(scans, variants, numbers of lines, classes)`. Logits of the
-            network, None where its classes are others.
+        features: float32 array `(scans, numbers of lines, features)`. The last `described`
+            of them are those that trees read.
+        start: float32 array `(scans, numbers of lines, classes)`. Logits of the network, None
+            where its classes are others.
         lines: int array `(numbers of lines,)`, rising.
         labels: int array `(scans,)`.
         classes: int.
@@ -63,11 +62,6 @@ class LabelledFeatures:
             groups=self.groups[chosen],
         )
 
-    def plain(self) -> "LabelledFeatures":
-        """Return the scans as they were recorded, without their variants."""
-        start = None if self.start is None else self.start[:, :1]
-        return replace(self, features=self.features[:, :1], start=start)
-
 
 @dataclass(frozen=True)
 class Head:
@@ -80,13 +74,12 @@ class Head:
     trees: dict | None = None  # weights of `BoostedTrees`, whose logits are added
 
     def logits(self, rows: LabelledFeatures) -> np.ndarray:
-        """Return logits of scans as recorded, float64 `(scans, numbers of lines, classes)`."""
-        features = rows.features[:, 0]
-        logits = features @ self.kernel + self.bias
+        """Return logits of scans: float64 array `(scans, numbers of lines, classes)`."""
+        logits = rows.features @ self.kernel + self.bias
         if rows.start is not None:
-            logits = logits + self.share * rows.start[:, 0]
+            logits = logits + self.share * rows.start
         if self.trees is not None:
-            logits = logits + tree_logits(self.trees, features[..., -rows.described :])
+            logits = logits + tree_logits(self.trees, rows.features[..., -rows.described :])
         return logits
 
 
@@ -98,12 +91,11 @@ def fit_head(rows: LabelledFeatures, seed: int = 0, trees: bool | None = None) -
         trees: Whether there are trees; None chooses.
     """
     inner = _inner_folds(rows, seed)
-    plain = rows.plain()
     penalty = PENALTIES[len(PENALTIES) // 2]
     if inner is not None:
         losses = [
             sum(
-                _loss(_fit(plain.take(inner != k), each), plain.take(inner == k))
+                _loss(_fit(rows.take(inner != k), each), rows.take(inner == k))
                 for k in np.unique(inner)
             )
             for each in PENALTIES
@@ -167,15 +159,14 @@ def _fit(rows, penalty):
     counts = np.bincount(rows.labels, minlength=classes)
     there = max(np.count_nonzero(counts), 1)
     of_class = len(rows) / (there * np.maximum(counts, 1))
-    variants = rows.features.shape[1]
-    weight = of_class[rows.labels][:, None, None] * line_weights(rows.lines) / variants
-    weight = np.broadcast_to(weight, rows.features.shape[:3]).reshape(-1).astype("f4")
+    weight = of_class[rows.labels][:, None] * line_weights(rows.lines)
+    weight = weight.reshape(-1).astype("f4")
     flat = rows.features.reshape(-1, size)
     mean = flat.mean(0)
     spread = np.maximum(flat.std(0), MIN_SPREAD)
     scaled = ((flat - mean) / spread).astype(np.float32)
     target = np.eye(classes, dtype="f4")[rows.labels]
-    target = np.repeat(target, rows.features.shape[1] * len(rows.lines), 0)
+    target = np.repeat(target, len(rows.lines), 0)
     start = None if rows.start is None else rows.start.reshape(-1, classes)
 
     def unpack(values):
@@ -213,14 +204,13 @@ def _fit(rows, penalty):
 def _fit_trees(rows, seed):
     """Fit trees to the description of scans: weights of `BoostedTrees`."""
     features = rows.features[..., -rows.described :]
-    scans, variants, lines = features.shape[:3]
     counts = np.maximum(np.bincount(rows.labels, minlength=rows.classes), 1)
-    weight = np.repeat((1 / counts)[rows.labels], variants * lines)
+    weight = np.repeat((1 / counts)[rows.labels], len(rows.lines))
     return fit_stages(
         features.reshape(-1, rows.described),
-        np.repeat(np.eye(rows.classes)[rows.labels], variants * lines, 0),
+        np.repeat(np.eye(rows.classes)[rows.labels], len(rows.lines), 0),
         weight / weight.mean(),
-        np.tile(rows.lines, scans * variants),
+        np.tile(rows.lines, len(rows)),
         STAGES,
         ROUNDS,
         seed,
