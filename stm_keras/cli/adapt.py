@@ -66,11 +66,11 @@ def adapt(data, output, start, before, records, repeats, seed, verbose, overwrit
         notes = read_notes(before)
     dataset, code = _read(data, output, records, verbose)
     options.load_keras()
+    from stm_keras.experiments.adapt_run import write_adapted
     from stm_keras.inference.model_file import load_predictor
     from stm_keras.reports.page import render
     from stm_keras.training.adapt import adapt as fit
     from stm_keras.training.adapt import usable_scans
-    from stm_keras.training.adapt_run import write_adapted
 
     with progress_on_stderr():
         scans = usable_scans(dataset)
