@@ -127,7 +127,6 @@ def adapt(
     last = {size: softmax(each[:, :, -1]) for size, each in judged.items()}
     notes = {
         "start": name,
-        "start_sha256": _digest_of(start),
         "labels": len(dataset),
         "trained_on": trained,
         "folds": int(folds.number.max() + 1),
@@ -287,14 +286,6 @@ def _seen_before(start, dataset):
         f"of {of.get('sessions')} sessions). If yours are among them, all scores here are "
         "optimistic: start from h_si100_simulated to know."
     )
-
-
-def _digest_of(start):
-    """Return a hash of the weights of a network, to know it again."""
-    state = hashlib.sha256()
-    for each in start.model.get_weights():
-        state.update(np.ascontiguousarray(each).tobytes())
-    return state.hexdigest()[:24]
 
 
 def _earlier(before, dataset, hashes, name):

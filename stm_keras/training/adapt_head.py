@@ -194,7 +194,9 @@ def _fit(rows, penalty):
 
     first = np.zeros(size * classes + classes + 1)
     first[-1] = 1
-    found = minimize(loss, first, jac=True, method="L-BFGS-B", options={"maxiter": STEPS})
+    bounds = [(None, None)] * (len(first) - 1) + [(0, None)]
+    how = {"method": "L-BFGS-B", "bounds": bounds, "options": {"maxiter": STEPS}}
+    found = minimize(loss, first, jac=True, **how)
     kernel, bias, share = unpack(found.x)
     kernel = kernel / spread[:, None]  # the layer reads features as they are
     bias = bias - mean @ kernel
