@@ -18,7 +18,7 @@ SHARE_PRIOR = 1.0  # how firmly the share of the first model's answer is drawn t
 BIAS_PRIOR = 0.01
 MIN_SPREAD = 0.02  # standard deviation that a feature is divided by: rounding shows
 INNER = 3  # folds in which the penalty, and whether trees help, are chosen
-STEPS = 100  # of the minimiser
+STEPS, PRECISION = 100, 1e-5  # of the minimiser: the most, and relative change of the loss
 ROUNDS = 60  # of boosting
 STAGES = (4, 16, 45, 128)  # of `BoostedTrees`
 FEWEST_FOR_TREES = 100  # trees fitted on fewer scans add nothing
@@ -195,7 +195,8 @@ def _fit(rows, penalty):
     first = np.zeros(size * classes + classes + 1)
     first[-1] = 1
     bounds = [(None, None)] * (len(first) - 1) + [(0, None)]
-    how = {"method": "L-BFGS-B", "bounds": bounds, "options": {"maxiter": STEPS}}
+    options = {"maxiter": STEPS, "ftol": PRECISION}
+    how = {"method": "L-BFGS-B", "bounds": bounds, "options": options}
     found = minimize(loss, first, jac=True, **how)
     kernel, bias, share = unpack(found.x)
     kernel = kernel / spread[:, None]  # the layer reads features as they are
