@@ -13,7 +13,7 @@ from stm_keras.cli import options
 from stm_keras.cli.pages import load_any, open_server, page_options, show_page
 from stm_keras.errors import OutputError, StmKerasError, UsageError
 from stm_keras.signals import INTERRUPTED
-from stm_keras.terminal import as_is, redraw
+from stm_keras.terminal import as_is, redraw, shell
 
 WATCHING = "Watching {}. Verdicts are written to {}. Ctrl-C ends it."
 
@@ -69,7 +69,7 @@ WATCHING = "Watching {}. Verdicts are written to {}. Ctrl-C ends it."
     "--bad",
     metavar="CLASS",
     multiple=True,
-    help="Class of a bad tip; may be repeated. Default: generic defects.",
+    help="Class of a bad tip; may be repeated. Default: generic defects, if the model has it.",
 )
 @click.option("--alarm-at", type=float, default=0.7, show_default=True)
 @click.option("--release-at", type=float, default=0.4, show_default=True)
@@ -133,9 +133,22 @@ def watch(source, replay_log, report, overwrite, as_json, **chosen):
         click.get_current_context().exit(code)
 
 
+def _usual_bad(classes):
+    """Return the classes of a bad tip that a model knows; say so where it knows none."""
+    from stm_keras.live.alarms import BAD
+
+    bad = tuple(name for name in BAD if name in classes)
+    if not bad:
+        options.say(
+            f"No alarm at a bad tip: name its class of {', '.join(classes)}, such as --bad "
+            f"{shell([classes[-1]])}."
+        )
+    return bad
+
+
 def _open(stack, source, as_json, *, model, folder, no_page, **chosen):
     """Open all that a watch needs, what listens first, the microscope last."""
-    from stm_keras.live.alarms import BAD, Alarms
+    from stm_keras.live.alarms import Alarms
     from stm_keras.live.hooks import Hooks
     from stm_keras.live.log import EventLog
     from stm_keras.live.open_source import open_source
@@ -145,7 +158,7 @@ def _open(stack, source, as_json, *, model, folder, no_page, **chosen):
     server = None if no_page else open_server(stack, chosen)
     file, predictor = load_any(model)
     alarms = Alarms(
-        chosen["bad"] or BAD,
+        chosen["bad"] or _usual_bad(predictor.classes),
         chosen["alarm_at"],
         chosen["release_at"],
         chosen["alarm_lines"],

@@ -88,8 +88,15 @@ def test_predict_and_watch_take_the_result(first, tmp_path):
     assert {json.loads(line)["class"] for line in told.stdout.splitlines()} <= set(CLASSES)
     scan = tmp_path / "scan.npy"
     np.save(scan, labelled().images[0].astype("float32"))
-    told = stm("watch", scan, "--no-page", "--speed", 0, "--model", run, "--log", tmp_path)
+    watch = ("watch", scan, "--no-page", "--speed", 0, "--model", run, "--json")
+    told = stm(*watch, "--log", tmp_path / "one")
     assert told.exit_code == 0, told.stderr
+    assert "No alarm at a bad tip: name its class of sharp, blunt, double" in told.stderr
+    lines = [json.loads(line) for line in told.stdout.splitlines()]
+    assert sum(record["event"] == "line" for record in lines) == 128
+    told = stm(*watch, "--bad", "blunt", "--log", tmp_path / "two")
+    assert told.exit_code == 0, told.stderr
+    assert "No alarm" not in told.stderr
 
 
 def test_evaluate_scores_new_scans_and_not_those_that_it_was_adapted_to(first, tmp_path):
