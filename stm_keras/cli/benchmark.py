@@ -11,6 +11,8 @@ from stm_keras.errors import StmKerasError
 from stm_keras.files import atomic, check_outputs
 from stm_keras.terminal import progress_on_stderr
 
+OTHERS = "<!-- adapt:"  # where on a page the part of another tool begins
+
 
 @click.command()
 @click.argument("configs", type=options.CONFIG, nargs=-1, required=True)
@@ -109,13 +111,24 @@ def benchmark(
     models = [(each.name, each.metadata) for each in shipped_models()]
     text = results_page(rows, data.name, models)
     if page is not None:
+        whole = text + _others_part(page)
         with atomic(page, overwrite=True) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            temporary.write_text(whole, encoding="utf-8")
     click.echo(text)
     if failed:
         raise StmKerasError(
             f"{len(failed)} runs failed: {', '.join(r.key for r in failed)}."
         )
+
+
+def _others_part(page):
+    """Return the end of a page that benchmarks/adapt.py wrote, "" without any."""
+    from stm_keras.untrusted import read_text
+
+    if not page.is_file():
+        return ""
+    _, mark, rest = read_text(page, "a page of results").partition(OTHERS)
+    return f"\n{mark}{rest}" if mark else ""
 
 
 def _read_rows(path):
