@@ -37,7 +37,7 @@ from stm_keras.terminal import progress_on_stderr, shell
 @options.keras_options
 @options.as_json
 def adapt(data, output, start, before, records, repeats, seed, verbose, overwrite, as_json):
-    """Adapt a model to a few labelled scans of your own, in minutes.
+    """Adapt a model to a few labelled scans of your own.
 
     DATA is a dataset, or a folder of scans with labels as `stm-keras convert` takes it: 30 to
     300 scans, of three sessions or more. The network stays as it is and gets a new last layer
