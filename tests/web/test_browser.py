@@ -161,20 +161,20 @@ def test_an_alarm_rings_in_each_tab_until_it_was_seen_in_one(browser, pushed, pu
     assert pages[1].locator(".alarms button").count() == 0
 
 
-def test_a_tab_that_nobody_sees_keeps_nothing_to_draw(browser, pushed, pusher):
+def test_a_tab_that_nobody_sees_draws_nothing_until_somebody_does(browser, pushed, pusher):
     watching, _, _ = pushed
     good, _ = tips()
     page = opened(browser, watching)
-    pusher.scan(good[:4], lines=64)
-    scan = watching.state()["scan"]["number"]
-    until(lambda: len(drawn(page, scan)) == 4)
-    # as a browser does with a hidden tab: it calls nothing, and keeps all
-    page.evaluate(
-        "() => { window.asked = 0; window.requestAnimationFrame = () => { asked += 1; } }"
-    )
+    hide = "Object.defineProperty(document, 'hidden', { value: %s, configurable: true })"
+    page.evaluate(hide % "true")
     pusher.scan(good[:16], lines=64)
+    scan = watching.state()["scan"]["number"]
     until(lambda: page.evaluate("() => __stm.state.scan.lines_done") == 16)
-    assert page.evaluate("() => window.asked") == 1
+    assert drawn(page, scan) == []
+    page.evaluate(hide % "false")
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    until(lambda: len(drawn(page, scan)) == 16)
+    assert share_painted(page) == pytest.approx(16 / 64, abs=0.02)
 
 
 def test_backward_lines_and_earlier_scans_are_shown_by_keys(browser, pushed, pusher):

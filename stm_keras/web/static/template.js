@@ -20,7 +20,7 @@ export const TEMPLATE = `
   </div>
   <div class="bar">
     <p class="link" :class="{ late: late }">
-      <span class="dot" :class="{ on: alive }" aria-hidden="true"></span>{{ linkWords }}
+      <span class="dot" :class="{ on: alive, beat: even }" aria-hidden="true"></span>{{ linkWords }}
     </p>
     <div class="buttons">
       <button type="button" @click="mute" :aria-pressed="muted">{{ muted ? 'Sound is off' : 'Sound is on' }} <kbd>m</kbd></button>

@@ -25,7 +25,6 @@ export default {
     this.bell = new Bell();
     this.muted = this.bell.muted;
     this.rang = 0; // when the last alarm was raised for which it rang, in ms since 1970
-    this.drawing = false;
     this.fetching = false;
     this.queue = [];
     this.current = null; // `Scan` that runs, or ran last
@@ -39,6 +38,7 @@ export default {
     this.timer = setInterval(this.tick, TICK);
     addEventListener("keydown", this.key);
     addEventListener("resize", this.fit);
+    document.addEventListener("visibilitychange", this.drawSoon);
     this.fetchAll();
   },
 
@@ -46,6 +46,7 @@ export default {
     clearInterval(this.timer);
     removeEventListener("keydown", this.key);
     removeEventListener("resize", this.fit);
+    document.removeEventListener("visibilitychange", this.drawSoon);
   },
 
   computed: {
@@ -55,6 +56,7 @@ export default {
     alarms() { return this.state.alarms; },
     alive() { return this.banner.level !== "lost" && this.banner.level !== "idle" && !this.late; },
     late() { return this.banner.level.includes("stale") || this.banner.level === "lost"; },
+    even() { return Math.floor(this.now / 1000) % 2 === 0; }, // a dot that beats; an animation would paint all day
     linkWords() {
       const source = this.state.source ?? "";
       const line = this.age === null ? "no line yet" : `last line ${duration(this.age)} ago`;
@@ -189,15 +191,13 @@ export default {
       for (const old of this.fresh.splice(0, this.fresh.length - KEPT)) this.known.delete(old.key);
     },
 
-    // Once, however often it is asked for: a tab that nobody sees draws nothing for hours.
-    drawSoon() {
-      if (!this.drawing) requestAnimationFrame(this.draw);
-      this.drawing = true;
-    },
+    // At once, as a browser has tabs in the background wait a second for a frame; but a tab that
+    // nobody sees draws nothing until somebody does.
+    drawSoon() { if (!document.hidden) this.draw(); },
 
     draw() {
-      this.drawing = false;
       if (this.scan === this.current && this.stage) {
+        if (this.stage.scan !== this.scan) return; // `show` draws it, in a moment
         this.both = ["forward", "backward"].every((way) => this.scan.ways[way].length);
         this.stage.draw();
       }
