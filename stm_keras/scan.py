@@ -1,5 +1,6 @@
 """One image of a microscope, as it lay under the tip and as it was recorded."""
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -100,3 +101,16 @@ def bridge_gaps(lines: np.ndarray) -> np.ndarray:
         known = recorded[row]
         lines[row] = np.interp(pixels, pixels[known], lines[row, known])
     return lines
+
+
+def scan_hash(lines: np.ndarray) -> str:
+    """Return what names a scan in records: a SHA-256 of its heights.
+
+    Args:
+        lines: real array of shape `(lines, pixels)`, as recorded, in the order of acquisition,
+            NaN where nothing was recorded; of a `Scan`, `scan.lines()`.
+    """
+    heights = np.ascontiguousarray(lines, "<f8") + 0.0  # there are two zeros, and many NaN
+    heights[np.isnan(heights)] = np.nan
+    head = "{} x {}\n".format(*heights.shape).encode()
+    return hashlib.sha256(head + heights.tobytes()).hexdigest()

@@ -75,6 +75,8 @@ def cases(backend, data, stream, scan):
     settings = [word for word in TINY if word != "--set"]
     Path("tiny.toml").write_text(_toml(settings), encoding="utf-8")
     part = ["--data", data, "--set", "train.epochs=1"]
+    Path("votes.csv").write_text("path,rater,label\na,Ada,x\na,Ben,y\n", encoding="utf-8")
+    few = ["--start", "h_si100_simulated", "--repeats", 1]
     return [
         ("simulate", ["--count", 8, "-o", "simulated.h5", "--workers", 2]),
         ("simulate", ["--count", 8, "--shards", "shards", "--workers", 1]),
@@ -93,6 +95,8 @@ def cases(backend, data, stream, scan):
         ("predict", ["run", scan, "--backend", backend]),
         ("watch", [scan, "--speed", 0, "--no-page"]),
         ("watch", [scan, "--speed", 0, "--port", 0, "--no-browser"]),
+        ("label", ["agreement", "votes.csv"]),
+        ("adapt", [data, "-o", "adapted", *few]),
         ("models", ["--json"]),
         ("benchmark", ["tiny.toml", *part, "--protocols", "p1", "--only", "tiny:p1:0"]),
         ("submit", ["tiny.toml", *part, "-o", "sweep", "--grid", "seed=1", "--local", 1]),

@@ -10,7 +10,6 @@ so that several of them may be put together; a correction is a later record of t
 scan. A scan is known by its heights, wherever its file lies.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -72,19 +71,6 @@ class LabelRecord(Record):
         """Return which classes the rater marked: float array `(classes,)` of 0 and 1."""
         marked = {canonical(mark) for mark in self.marks}
         return np.array([canonical(name) in marked for name in classes], float)
-
-
-def scan_hash(lines: np.ndarray) -> str:
-    """Return what names a scan in records: a SHA-256 of its heights.
-
-    Args:
-        lines: real array of shape `(lines, pixels)`, as recorded, in the order of acquisition,
-            NaN where nothing was recorded; of a `Scan`, `scan.lines()`.
-    """
-    heights = np.ascontiguousarray(lines, "<f8") + 0.0  # there are two zeros, and many NaN
-    heights[np.isnan(heights)] = np.nan
-    head = "{} x {}\n".format(*heights.shape).encode()
-    return hashlib.sha256(head + heights.tobytes()).hexdigest()
 
 
 def read_records(folder: str | Path) -> tuple[list[LabelRecord], int]:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from stm_keras.data.label_records import scan_hash
 from stm_keras.data.preprocess import recorded_lines
 from stm_keras.errors import (
     InputError,
@@ -42,7 +41,7 @@ from stm_keras.readers import CURE, each_scan
 from stm_keras.readers.formats import scan_format
 from stm_keras.readers.info import image_name
 from stm_keras.readers.scan_file import FEW, WORK
-from stm_keras.scan import Scan, bridge_gaps
+from stm_keras.scan import Scan, bridge_gaps, scan_hash
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from stm_keras.data.label_records import scan_hash
 from stm_keras.errors import OutputError, StmKerasError
 from stm_keras.files import why_unwritten
 from stm_keras.inference.find_files import InputFile
 from stm_keras.live.recorded import RecordedScan, recorded_scans
-from stm_keras.scan import Scan
+from stm_keras.scan import Scan, scan_hash
 
 MOST_PIXELS = 512  # of a line, and lines, that are shown
 AGAIN = 20  # every 20th picture is one that the rater has seen

@@ -12,6 +12,7 @@ from stm_keras.data.dataset import Dataset, read_images
 from stm_keras.data.preprocess import pack_lines
 from stm_keras.errors import MismatchError
 from stm_keras.inference.evaluate import LINES_SEEN
+from stm_keras.inference.keras_predictor import KerasPredictor
 from stm_keras.inference.predictor import Predictor
 from stm_keras.inference.verdict import sigmoid
 from stm_keras.layers.boosted import BoostedTrees
@@ -49,7 +50,7 @@ class StartModel:
         """
         training = predictor.metadata.get("training") or {}
         config = dict((training.get("config") or {}).get("model") or {})
-        network = getattr(predictor, "model", None)
+        network = predictor.model if isinstance(predictor, KerasPredictor) else None
         if config.pop("name", None) != "sequential" or network is None:
             raise MismatchError(
                 f"{name}: only a `sequential` network in a .keras file can be adapted. Take one "

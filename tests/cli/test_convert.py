@@ -14,13 +14,13 @@ from PIL import Image
 from scan_files import sxm
 
 from stm_keras.data.dataset import CLASSES, SIX_CLASSES
-from stm_keras.data.label_records import scan_hash
 from stm_keras.data.load import load_dataset
 from stm_keras.inference.find_files import InputFile
 from stm_keras.inference.find_model import shipped_path
 from stm_keras.inference.model_file import load_predictor
 from stm_keras.inference.predict_files import predict_files
 from stm_keras.readers import read_scan
+from stm_keras.scan import scan_hash
 
 pytestmark = ONCE  # no backend changes what is tested here
 

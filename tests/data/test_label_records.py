@@ -9,9 +9,9 @@ from stm_keras.data.label_records import (
     latest_records,
     merge_ratings,
     read_records,
-    scan_hash,
 )
 from stm_keras.errors import InputError
+from stm_keras.scan import scan_hash
 
 CLASSES = ("rows", "dimers", "tip change")
 

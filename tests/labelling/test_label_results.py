@@ -7,13 +7,13 @@ import pytest
 from helpers import ONCE, check_error, lattice_scans, stm
 
 from stm_keras.data.dataset import CLASSES, SIX_CLASSES
-from stm_keras.data.label_records import scan_hash
 from stm_keras.data.load import load_dataset
 from stm_keras.data.ratings import read_ratings
 from stm_keras.errors import DatasetError
 from stm_keras.evaluation.agreement_scores import score_agreement
 from stm_keras.evaluation.text import number
 from stm_keras.reports.agreement import agreement_text, write_agreement
+from stm_keras.scan import scan_hash
 
 pytestmark = ONCE
 

@@ -13,7 +13,7 @@ import pytest
 from helpers import ONCE, REPOSITORY, check_error, stm
 
 from stm_keras.data.dataset import SIX_CLASSES
-from stm_keras.data.label_records import latest_records, read_records, scan_hash
+from stm_keras.data.label_records import latest_records, read_records
 from stm_keras.errors import ConfigError, InputError, OutputError, UsageError
 from stm_keras.inference.find_files import find_files
 from stm_keras.inference.scan_dataset import FACTS
@@ -23,6 +23,7 @@ from stm_keras.labelling.logs import scans_of_logs
 from stm_keras.labelling.marks import read_marks
 from stm_keras.labelling.pile import AGAIN, Pile, sitting
 from stm_keras.labelling.rater_file import RaterFile
+from stm_keras.scan import scan_hash
 
 pytestmark = ONCE
 
