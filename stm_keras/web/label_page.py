@@ -26,7 +26,9 @@ PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".webp"}
 
 
 class LabelView(
-    Element, component="label_static/label.js", esm={"stm-keras-label": "label_static"}
+    Element,
+    component="label_static/label.js",
+    esm={"stm-keras-label": "label_static", "stm-keras-watch": "static"},
 ):
     """What a rater sees."""
 

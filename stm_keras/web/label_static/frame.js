@@ -1,19 +1,11 @@
 // A scan as a rater looks at it: levelled and coloured here, as the rater likes.
 
+import { COLOURS } from "stm-keras-watch/colours.js";
+
 export const LEVELS = ["each line", "plane", "as recorded"];
 export const CONTRASTS = [[0.02, 0.98], [0.1, 0.9], [0, 1]]; // of the heights, from dark to bright
-const STOPS = [[0, 0, 0, 0], [88, 168, 40, 15], [175, 243, 194, 93], [255, 255, 255, 255]]; // as draw.py
 const ENOUGH = 30011; // heights that tell how they are spread; a prime, so that no column is favoured
 const CHANGE = "#38bdf8";
-
-const BYTES = Uint8ClampedArray.from({ length: 4 * 256 }, (_, index) => {
-  const value = index >> 2, channel = index & 3;
-  if (channel === 3) return 255;
-  const upper = STOPS.findIndex((stop) => stop[0] >= value) || 1;
-  const [a, b] = [STOPS[upper - 1], STOPS[upper]];
-  return a[channel + 1] + ((b[channel + 1] - a[channel + 1]) * (value - a[0])) / (b[0] - a[0]);
-});
-const COLOURS = new Uint32Array(BYTES.buffer);
 
 // Takes the least-squares straight line out of each row, or the plane out of all.
 function level(heights, [rows, pixels], mode) {

@@ -1,20 +1,12 @@
 // A scan for the eye: its picture, and beside each row what the tip was said to be.
 
-const STOPS = [[0, 0, 0, 0], [88, 168, 40, 15], [175, 243, 194, 93], [255, 255, 255, 255]]; // as draw.py
+import { COLOURS } from "./colours.js";
+
 const DRIFT = 0.04; // share of the range by which it may be off until all rows are drawn again
 const STRIP = 16, GAP = 5; // px of the strip of verdicts, and beside it
 const VAGUE = 0.4; // how strongly shares are painted where no class is named
 const CHUNK = 32; // rows, at least, by which a picture grows where nobody said how many there will be
 const CHANGE = "#38bdf8";
-
-const BYTES = Uint8ClampedArray.from({ length: 4 * 256 }, (_, index) => {
-  const value = index >> 2, channel = index & 3;
-  if (channel === 3) return 255;
-  const upper = STOPS.findIndex((stop) => stop[0] >= value) || 1;
-  const [a, b] = [STOPS[upper - 1], STOPS[upper]];
-  return a[channel + 1] + ((b[channel + 1] - a[channel + 1]) * (value - a[0])) / (b[0] - a[0]);
-});
-const COLOURS = new Uint32Array(BYTES.buffer);
 
 function decode(text) {
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
