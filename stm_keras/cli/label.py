@@ -85,7 +85,7 @@ def page(paths, rater, classes, records, unsure_first, show_model, model, **chos
     `watch`, of which the scans are shown that somebody disagreed with. Digits set marks, Enter
     saves and shows the next picture, Backspace goes back, ? is "not sure", c says where in the
     scan another tip begins. Each rater has an order of their own; every 20th picture comes again.
-    What is saved is on the disk; Ctrl-C ends it, the same command goes on (docs/surface.md).
+    What is saved is on the disk; Ctrl-C ends it, the same command goes on (docs/label.md).
 
     \b
         stm-keras label scans/ --rater Ada
