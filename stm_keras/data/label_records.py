@@ -50,6 +50,7 @@ class LabelRecord(Record):
     path: Text = ""
     index: Count | None = None
     marks: list[Text]
+    choices: list[Text] = []  # marks that could be set; none where the record does not say
     segments: list[Segment] = []
     unsure: bool = False
     seconds: float | None = None
@@ -68,9 +69,14 @@ class LabelRecord(Record):
         return bool(self.marks) or not self.unsure
 
     def votes(self, classes: Sequence[str]) -> np.ndarray:
-        """Return which classes the rater marked: float array `(classes,)` of 0 and 1."""
-        marked = {canonical(mark) for mark in self.marks}
-        return np.array([canonical(name) in marked for name in classes], float)
+        """Return which classes the rater marked: float array `(classes,)` of 0 and 1.
+
+        NaN is a class that the rater could not choose: not to mark it says nothing.
+        """
+        names = [canonical(name) for name in classes]
+        marked, choices = (set(map(canonical, each)) for each in (self.marks, self.choices))
+        could = [not choices or name in choices | marked for name in names]
+        return np.where(could, [name in marked for name in names], np.nan)
 
 
 def read_records(folder: str | Path) -> tuple[list[LabelRecord], int]:
@@ -120,22 +126,37 @@ def latest_records(records: Iterable[LabelRecord]) -> dict[str, list[LabelRecord
     return scans
 
 
+def marks_set(records: Sequence[LabelRecord]) -> dict[str, str]:
+    """Return each mark that was set and where at first, in the order in which they were offered."""
+    offered = {
+        mark: None for record in records for mark in (*record.choices, *record.marks)
+    }
+    places: dict[str, str] = {}
+    for record in records:
+        for mark in record.marks:
+            places.setdefault(mark, record.place)
+    return {mark: places[mark] for mark in offered if mark in places}
+
+
 def merge_ratings(
     votes: Sequence[np.ndarray], change_lines: Sequence[int]
 ) -> tuple[np.ndarray, int]:
     """Merge what the raters of one scan said.
 
     Args:
-        votes: of each rater, `(classes,)` from 0 to 1.
+        votes: of each rater, `(classes,)` from 0 to 1; NaN counts as nothing said.
         change_lines: of each rater, -1 without a tip change.
 
     Returns:
-        Tuple of the mean votes, float array `(classes,)`, and the median of the lines with
-        another tip; -1 unless more than half of the raters marked one.
+        Tuple of the mean votes, float array `(classes,)`, 0 where no rater had the choice, and
+        the median of the lines with another tip; -1 unless more than half of the raters marked
+        one.
     """
     lines = [line for line in change_lines if line >= 0]
     changed = len(lines) > MAJORITY * len(change_lines)
-    return np.mean(votes, axis=0), int(np.median(lines)) if changed else -1
+    heard = np.isfinite(votes).sum(axis=0)
+    mean = np.nansum(votes, axis=0) / np.maximum(heard, 1)
+    return mean, int(np.median(lines)) if changed else -1
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

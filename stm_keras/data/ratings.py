@@ -14,7 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.data.dataset import CLASSES, SIX_CLASSES, merge_votes
-from stm_keras.data.label_records import LabelRecord, latest_records, read_records
+from stm_keras.data.label_records import (
+    LabelRecord,
+    latest_records,
+    marks_set,
+    read_records,
+)
 from stm_keras.data.label_table import Table, read_rows
 from stm_keras.data.raw import TEXTS, listed
 from stm_keras.data.validate import canonical
@@ -143,11 +148,7 @@ def _of_records(source, classes, blind):
     latest = latest_records(records)
     if not latest:
         raise InputError(f"{source}: holds no label (lines in its *.jsonl: {skipped}).")
-    places: dict[str, str] = {}
-    for record in records:
-        for mark in record.marks:
-            places.setdefault(mark, record.place)
-    marks = _marks(places, classes)
+    marks = _marks(marks_set(records), classes)
     raters = tuple(sorted({record.rater for same in latest.values() for record in same}))
     said = np.full((len(raters), len(latest), len(marks)), np.nan)
     change_lines = np.full(said.shape[:2], np.nan)

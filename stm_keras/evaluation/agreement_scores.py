@@ -163,7 +163,7 @@ def _again(said, marks):
     """Compare what a rater said of pictures twice: a pair of `(pictures, marks)`, or None."""
     if said is None:
         return {"pictures": 0, "same": None, "marks": dict.fromkeys(marks)}
-    alike = said[0] == said[1]
+    alike = (said[0] == said[1]) | np.isnan(said).any(0)  # could not be set both times
     return {
         "pictures": len(alike),
         "same": float(alike.all(1).mean()),

@@ -8,6 +8,7 @@ import numpy as np
 
 from stm_keras.data.label_records import (
     latest_records,
+    marks_set,
     merge_ratings,
     read_records,
 )
@@ -233,10 +234,7 @@ def _by_records(source, folder, classes, no_model_shown):
     if no_model_shown:
         records = [record for record in records if not record.model_shown]
     latest = latest_records(records)
-    places: dict[str, str] = {}
-    for record in records:
-        for mark in record.marks:
-            places.setdefault(mark, record.place)
+    places = marks_set(records)
     classes = class_names(folder, places, classes)
     errors, known = _one_hot(places, classes)
     labels = {}

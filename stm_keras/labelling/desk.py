@@ -116,7 +116,8 @@ class Desk:
         self._go_on()
 
     def _checked(self, said, lines):
-        names = {mark.name for mark in self.marks}
+        choices = [mark.name for mark in self.marks]
+        names = set(choices)
         marks, segments = said.get("marks"), said.get("segments", [])
         unsure, seconds = said.get("unsure", False), said.get("seconds")
         if not _are_names(marks, names) or not isinstance(unsure, bool):
@@ -135,6 +136,7 @@ class Desk:
             raise InputError("The label: each of the `segments` has marks.")
         return {
             "marks": marks,
+            "choices": choices,
             "segments": [
                 {"from": each["from"], "marks": each["marks"]} for each in segments
             ],

@@ -68,7 +68,7 @@ class RaterFile:
         """Write what the rater says of a scan: on the disk when this returns.
 
         Args:
-            **said: `scan`, `path`, `index`, `marks`, `segments`, `unsure`, `seconds`,
+            **said: `scan`, `path`, `index`, `marks`, `choices`, `segments`, `unsure`, `seconds`,
                 `model_shown`, `again` of a `LabelRecord`, as JSON has them.
 
         Raises:

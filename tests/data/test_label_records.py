@@ -7,6 +7,7 @@ import pytest
 
 from stm_keras.data.label_records import (
     latest_records,
+    marks_set,
     merge_ratings,
     read_records,
 )
@@ -108,6 +109,27 @@ def test_votes_are_shares_of_raters_who_set_a_mark(tmp_path):
     )
     np.testing.assert_allclose(votes, [2 / 3, 1 / 3, 1 / 3])
     assert change_line == -1
+
+
+def test_what_a_rater_could_not_choose_is_not_said(tmp_path):
+    write(
+        tmp_path,
+        anna=[line(marks=["rows"], choices=["Dimers", "rows"])],
+        ben=[line(rater="ben", marks=["tip change"])],  # an old record, of unknown choices
+    )
+    records, _ = read_records(tmp_path)
+    (ratings,) = latest_records(records).values()
+    votes = [each.votes([*CLASSES, "else"]) for each in ratings]
+    np.testing.assert_array_equal(votes, [[1, 0, np.nan, np.nan], [0, 0, 1, 0]])
+    merged, _ = merge_ratings(votes, [-1, -1])
+    assert merged.tolist() == [0.5, 0, 1, 0]
+    assert merge_ratings(votes[:1], [-1])[0].tolist() == [1, 0, 0, 0]
+
+
+def test_marks_are_in_the_order_in_which_they_were_offered(tmp_path):
+    offered = ["dimers", "atoms", "rows"]
+    write(tmp_path, anna=[line(choices=offered), line("y", marks=["dimers"])])
+    assert list(marks_set(read_records(tmp_path)[0])) == ["dimers", "rows"]
 
 
 def test_a_scan_is_known_by_its_heights_alone():

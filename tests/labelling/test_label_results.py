@@ -109,6 +109,28 @@ def test_what_was_said_when_a_model_was_shown_may_be_left_out(labels):
     assert blind.raters == ("Ada", "Ben")
 
 
+def test_a_mark_counts_those_who_could_set_it(tmp_path):
+    both, more = ["sharp", "blunt"], ["sharp", "blunt", "double"]
+    folder = write(
+        tmp_path / "labels",
+        ada=[
+            record("p", "Ada", "sharp", choices=both),
+            record("q", "Ada", "blunt", choices=both),
+            record("q", "Ada", "blunt", choices=both, again=True),
+        ],
+        ben=[
+            record("p", "Ben", "sharp", "double", choices=more),
+            record("q", "Ben", "blunt", choices=more),
+        ],
+    )
+    scores = score_agreement(read_ratings(folder), resamples=5)
+    marks = scores["marks"]
+    assert [marks[name]["pictures"] for name in more] == [2, 2, 0]
+    assert marks["double"]["prevalence"] == 0.5  # of Ben's pictures
+    assert scores["raters"]["Ada"]["again"]["same"] == 1
+    assert scores["sets"]["pictures"] == 0  # nobody else could choose from the same
+
+
 def test_scores_of_pairs_marks_and_lines(labels):
     scores = score_agreement(read_ratings(labels), resamples=20)
     assert (scores["pictures"], scores["rated_twice"]) == (3, 3)

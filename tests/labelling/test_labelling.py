@@ -122,6 +122,7 @@ def test_what_is_saved_is_a_record_and_the_next_picture_waits(pile, tmp_path):
     records, skipped = read_records(tmp_path / "labels")
     assert skipped == 0
     first, second = records
+    assert first.choices == [mark.name for mark in table.marks]
     assert (first.rater, first.marks, first.seconds) == ("Ada", ["blunt"], 1.25)
     assert first.scan == pile.cards[table.order[0]].scan
     assert (second.change_line, first.change_line) == (7, -1)
