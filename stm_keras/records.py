@@ -101,6 +101,7 @@ class AdaptNotes(Record):  # what a later `adapt` is compared with: adapt.json
     start: Text
     classes: list[Text]
     hashes: list[Text]
+    sessions: list[Text] = []
 
 
 class OfClass(Record):  # scores of one class

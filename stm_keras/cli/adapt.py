@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from stm_keras.cli import options
-from stm_keras.cli.convert import read_labelled
+from stm_keras.cli.convert import class_list, read_labelled
 from stm_keras.files import check_outputs
 from stm_keras.inference.find_model import DEFAULT
 from stm_keras.terminal import progress_on_stderr, shell
@@ -29,14 +29,17 @@ from stm_keras.terminal import progress_on_stderr, shell
     "before",
     help="Result of an earlier evening: compare with its labels alone, on the same folds.",
 )
-@options.path("--records", help="Folder of the records of `stm-keras label`. [DATA/labels]")
+@options.path(
+    "--records", help="Folder of the records of `stm-keras label`. [DATA/labels, or labels]"
+)
+@click.option("--classes", metavar="A,B,...", help="All classes. [those that are named]")
 @options.count("--repeats", default=5, show_default=True, help="Of the folds.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @options.verbose
 @options.overwrite
 @options.keras_options
 @options.as_json
-def adapt(data, output, start, before, records, repeats, seed, verbose, overwrite, as_json):
+def adapt(data, output, start, before, repeats, seed, overwrite, as_json, **read):
     """Adapt a model to a few labelled scans of your own.
 
     DATA is a dataset, or a folder of scans with labels as `stm-keras convert` takes it: 30 to
@@ -55,7 +58,9 @@ def adapt(data, output, start, before, records, repeats, seed, verbose, overwrit
     from stm_keras.inference.find_model import find_model
 
     output = output or Path("runs") / f"{date.today().isoformat()}-adapt"
-    check_outputs({"--output": output}, [data, start, before, records], whole=["--output"])
+    check_outputs(
+        {"--output": output}, [data, start, before, read["records"]], whole=["--output"]
+    )
     if output.exists() and not overwrite:
         raise OutputError(EXISTS.format(output))
     file, _ = find_model(start)
@@ -64,7 +69,7 @@ def adapt(data, output, start, before, records, repeats, seed, verbose, overwrit
         from stm_keras.runs import read_notes
 
         notes = read_notes(before)
-    dataset, code = _read(data, output, records, verbose)
+    dataset, code = _read(data, output, **read)
     options.load_keras()
     from stm_keras.experiments.adapt_run import write_adapted
     from stm_keras.inference.model_file import load_predictor
@@ -84,13 +89,14 @@ def adapt(data, output, start, before, records, repeats, seed, verbose, overwrit
     click.get_current_context().exit(code)
 
 
-def _read(data, output, records, verbose):
+def _read(data, output, records, classes, verbose):
     """Read labelled scans, from a dataset or from files; return them and the exit code."""
     from stm_keras.data.load import load_dataset
     from stm_keras.inference.scan_labels import find_labels
 
-    labelled = find_labels(data, records, None)
+    classes = class_list(classes)
+    labelled = find_labels(data, records, classes)
     if labelled is None:
-        return load_dataset(data), 0
+        return load_dataset(data, classes=classes), 0
     dataset, _, code = read_labelled(labelled, output, None, True, verbose)
     return dataset, code

@@ -27,7 +27,8 @@ no_model_shown = click.option(
 @click.argument("source", type=options.PATH)
 @shard_options
 @options.path(
-    "--records", help="Folder of the records of `stm-keras label`. [SOURCE/labels]"
+    "--records",
+    help="Folder of the records of `stm-keras label`. [SOURCE/labels, or labels]",
 )
 @click.option(
     "--classes",

@@ -53,10 +53,10 @@ FAIL_ON = {  # option to verdicts
 @options.path("--report", help="HTML file to write: table and pictures.")
 @click.option(
     "--fail-on",
-    type=click.Choice(list(FAIL_ON)),
+    metavar=f"[{'|'.join(FAIL_ON)}|CLASS]",
     multiple=True,
-    help="Exit with 10 if a scan gets this verdict; unknown is an unknown surface or size. May "
-    "be repeated.",
+    help="Exit with 10 if a scan gets this verdict: defects are generic ones, unknown is an "
+    "unknown surface or size, CLASS a class of a model of your own. May be repeated.",
 )
 @options.verbose
 @options.overwrite
@@ -95,7 +95,7 @@ def predict(paths, model, channel, as_csv, as_json, every_line, pictures, report
 
     replaced = _check_outputs(model, paths, pictures, report)
     predictor, paths = _load(model, list(paths))
-    _check_fail_on(more["fail_on"], predictor.classes)
+    acts = _verdicts_to_fail_on(more["fail_on"], predictor.classes)
     printer = JsonPrinter if as_json else CsvPrinter if as_csv else TablePrinter
     drawers = []  # which check now that they can write
     if pictures is not None:
@@ -124,9 +124,7 @@ def predict(paths, model, channel, as_csv, as_json, every_line, pictures, report
             elif result.reason is not None:
                 code = max(options.report(DatasetError(result.reason), code), UNREADABLE)
             else:
-                failed = failed or any(
-                    result.outcome in FAIL_ON[n] for n in more["fail_on"]
-                )
+                failed = failed or result.outcome in acts
             for writer in writers:
                 writer.add(result)
     options.say_left_out(left_out, more["verbose"])
@@ -187,14 +185,19 @@ def _list_of_paths():
     return sys.stdin
 
 
-def _check_fail_on(wanted, classes):
+def _verdicts_to_fail_on(wanted, classes):
+    """Return the verdicts that `--fail-on` means: set of str."""
+    acts = set()
     for name in wanted:
-        for verdict in FAIL_ON[name]:
+        verdicts = (name,) if name in classes else FAIL_ON.get(name, (name,))
+        for verdict in verdicts:
             if verdict not in (*classes, *NO_CLASS):
                 raise UsageError(
-                    f"`--fail-on {name}`: the model has no class {verdict!r}. Its classes are "
-                    f"{', '.join(classes)}."
+                    f"`--fail-on {name}`: the model has no class {verdict!r}. Give one of its "
+                    f"classes, {', '.join(classes)}; or unsure, or unknown."
                 )
+        acts.update(verdicts)
+    return acts
 
 
 class JsonPrinter:

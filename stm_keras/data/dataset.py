@@ -124,6 +124,11 @@ class Dataset:
         labels = self.labels[self.single_class()]
         return np.bincount(labels, minlength=len(self.classes))
 
+    def scan_hashes(self) -> list[str]:
+        """Return a hash of each scan: what two datasets have in common, whatever their order."""
+        images = (np.asarray(self.images[k], np.float32) for k in range(len(self)))
+        return [hashlib.sha256(each.tobytes()).hexdigest()[:24] for each in images]
+
     def digest(self) -> str:
         """Return a SHA-256 over images and labels, the same for every file format.
 

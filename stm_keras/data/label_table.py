@@ -282,7 +282,10 @@ def read_votes(
 
 
 def class_names(
-    path: Path | str, places: Mapping[str, str], classes: tuple | None = None
+    path: Path | str,
+    places: Mapping[str, str],
+    classes: tuple | None = None,
+    offered: bool = False,
 ) -> tuple[str, ...]:
     """Return all classes of a dataset in which some are named.
 
@@ -292,6 +295,7 @@ def class_names(
     Args:
         path: of what names them, for messages.
         places: each name, and the place where it is first.
+        offered: Whether they were chosen from a list, so that none is a slip.
 
     Raises:
         DatasetError: A name is empty or may be a slip, four and six classes are mixed, or
@@ -318,15 +322,15 @@ def class_names(
                 f"{places[name]}: names no class. Write one, or take it out."
             )
         alike = difflib.get_close_matches(key, known, 1, ALIKE)
-        if key not in known and alike:
+        if key not in known and alike and not offered:
             raise DatasetError(
                 f"{places[name]}: {name!r} may be a slip for {alike[0]!r}. Mend it, or list "
-                "your classes: stm-keras convert --classes."
+                "all classes by --classes A,B,..."
             )
     if len(keys) < 2:
         raise DatasetError(
             f"{path}: knows no class but {listed(keys.values())}. A dataset has two or more: "
-            "list all: stm-keras convert --classes."
+            "list all by --classes A,B,..."
         )
     return tuple(keys.values())
 

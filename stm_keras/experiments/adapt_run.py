@@ -76,7 +76,9 @@ def write_adapted(
             logger.info(f"No {EXPORTED}: {error}")
         _write_report(run, adapted, scores)
         run.write_json("evaluation.json", scores)
-        run.write_json(NOTES, {**notes, "hashes": adapted.hashes})
+        sessions = [] if dataset.session is None else np.unique(dataset.session).tolist()
+        seen = {"hashes": adapted.hashes, "sessions": sessions}
+        run.write_json(NOTES, {**notes, **seen})
     return {**scores, "model": str(path / MODEL)}
 
 
@@ -117,7 +119,8 @@ def _write_report(run, adapted, scores):
     notes, dataset = scores["adapted"], adapted.dataset
     details = model_details(adapted.predictor, dataset.source, run)
     details |= {
-        "adapted from": notes["start"],
+        "model": f"{details['model']}, adapted from {notes['start']}",
+        "figures show": f"the first of {notes['repeats']} repeats; scores are those of all",
         "labels": notes["labels"],
         "scores are of": _folds_text(notes),
     }

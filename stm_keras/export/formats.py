@@ -68,7 +68,7 @@ NOT_TORCH = "is a program of torch. Add --backend torch"
 FORMATS = {
     "keras": Format("Keras", ".keras", EVERY_BACKEND),
     "onnx-step": Format(
-        "ONNX, one line and a cache",
+        "ONNX, line by line",
         ".onnx",
         dict.fromkeys(EVERY_BACKEND, ("onnx", "onnxruntime")),
         batch=1,

@@ -50,6 +50,10 @@ def select_scans(
             with a single class. None takes the test part where there is one.
         protocol: str, or None for that of the run, else P2 where sessions are known.
     """
+    if run is not None and part != "test":
+        notes = run.read_json("adapt.json")
+        if notes is not None:
+            return _beside(dataset, run, notes, part, protocol)
     saved = run.read_json("split.json") if run else None
     same = saved is not None and saved.get("dataset") == dataset.digest()
     if part is None:
@@ -76,6 +80,27 @@ def select_scans(
     if protocol is None:
         protocol = "p1" if dataset.session is None else "p2"
     return Selection(np.flatnonzero(dataset.single_class()), "all", protocol)
+
+
+def _beside(dataset, run, notes, part, protocol):
+    """Select the scans of sessions of which an adapted model has seen no scan, or all."""
+    seen = np.isin(dataset.scan_hashes(), notes["hashes"])
+    if dataset.session is not None:
+        seen |= np.isin(dataset.session, notes.get("sessions", []))
+    single = dataset.single_class()
+    if part == "all":
+        lowest = "p1" if seen.any() or dataset.session is None else "p2"
+        return Selection(np.flatnonzero(single), "all", protocol or lowest)
+    groups = dataset.session if dataset.session is not None else np.arange(len(dataset))
+    new = single & ~np.isin(groups, groups[seen])
+    if seen.any() and not new.any():
+        raise UsageError(
+            f"{dataset.source}: {run.path} was adapted to these scans, or to others of their "
+            "sessions. What it reaches on scans left out is in its report.html; score it on scans "
+            "of new sessions."
+        )
+    protocol = protocol or ("p1" if dataset.session is None else "p2")
+    return Selection(np.flatnonzero(new), "new" if seen.any() else "all", protocol)
 
 
 def predict_by_lines(

@@ -94,7 +94,8 @@ def find_labels(
     Args:
         source: Folder of scans, or a table of them.
         records: Folder of the records of raters, or one such file. None is `labels` in the
-            folder of scans, if there are any.
+            folder of scans, or here, where `stm-keras label` writes them, if they are of these
+            scans.
         classes: All classes; None as for `class_names`.
         no_model_shown: Whether to leave out what raters said who were shown the verdict of a
             model.
@@ -111,6 +112,8 @@ def find_labels(
                 f"{source}: has a table of labels and records of raters. Give `--records "
                 f"{records}`, or the table alone: {table}."
             )
+    if records is None and table is None and _are_of(source, read_here := Path(RECORDS)):
+        records = read_here
     if records is not None:
         return _by_records(source, records, classes, no_model_shown)
     if no_model_shown:
@@ -123,6 +126,14 @@ def find_labels(
     if source.is_dir() and not is_sharded(source) and not (source / "config.toml").exists():
         return _by_folders(source, classes)
     return None
+
+
+def _are_of(source, folder):
+    """Tell whether a folder holds records of scans in the folder `source`."""
+    if not source.is_dir() or not any(folder.glob("*.jsonl")):
+        return False
+    places = (Path(_key(Path(each.path))) for each in read_records(folder)[0])
+    return any(place.is_relative_to(_key(source)) for place in places)
 
 
 def _table_of(source):
@@ -235,7 +246,8 @@ def _by_records(source, folder, classes, no_model_shown):
         records = [record for record in records if not record.model_shown]
     latest = latest_records(records)
     places = marks_set(records)
-    classes = class_names(folder, places, classes)
+    offered = all(each.choices for each in records)
+    classes = class_names(folder, places, classes, offered)
     errors, known = _one_hot(places, classes)
     labels = {}
     for scan, same in latest.items():
@@ -253,7 +265,7 @@ def _by_records(source, folder, classes, no_model_shown):
             change_line=change_line,
             model_shown=any(each.model_shown for each in same),
         )
-    notes = []
+    notes = [f"Labels are those of {folder}."] if folder == Path(RECORDS) else []
     if skipped:
         notes.append(
             f"Lines of {folder} that are not records, and were left out: {skipped}."

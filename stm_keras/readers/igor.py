@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stm_keras.errors import NoImageError, ScanError, require
+from stm_keras.errors import MissingExtraError, NoImageError, ScanError, require
 from stm_keras.memory import charge
 from stm_keras.readers.file_bytes import check_length
 from stm_keras.readers.metadata import read_metadata
@@ -44,7 +44,11 @@ def parse(path: Path, data: bytes) -> ScanFile:
     """Find all images of an Igor wave."""
     _check_sizes(path, data)
     charge(2 * len(data), "an Igor wave")
-    wave = require("igor2.binarywave", "spm").load(io.BytesIO(data))["wave"]
+    try:
+        igor2 = require("igor2.binarywave", "spm")
+    except MissingExtraError as error:
+        raise ScanError(f"{path}: is an Igor wave, which igor2 reads. {error}") from None
+    wave = igor2.load(io.BytesIO(data))["wave"]
     stored, header = np.asarray(wave["wData"]), wave["wave_header"]
     if stored.dtype.kind not in "iuf":
         raise ScanError(f"{path}: is an Igor wave of {stored.dtype}, not of heights.")

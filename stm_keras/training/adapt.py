@@ -4,7 +4,6 @@ The network stays as it is; a new last layer is fitted to what it says of the sc
 features are computed once, and everything else, repeated folds and all, takes seconds.
 """
 
-import hashlib
 import logging
 from dataclasses import dataclass
 
@@ -41,7 +40,7 @@ class Adapted:
         predictor: With calibration and thresholds.
         settings: Config of the network.
         dataset: `Dataset` of the scans that were used.
-        hashes: As of `scan_hashes`, of these.
+        hashes: As of `Dataset.scan_hashes`, of these.
         scores: dict, as of `score_predictions`; also `adapted`, what `adapt` alone knows.
         probabilities: float array `(scans, classes)`, of the first repeat.
     """
@@ -80,12 +79,6 @@ def usable_scans(dataset: Dataset) -> Dataset:
     return dataset.take(np.flatnonzero(dataset.single_class()))
 
 
-def scan_hashes(dataset: Dataset) -> list[str]:
-    """Return a hash of each scan: what two datasets have in common, whatever their order."""
-    images = (np.asarray(dataset.images[k], np.float32) for k in range(len(dataset)))
-    return [hashlib.sha256(each.tobytes()).hexdigest()[:24] for each in images]
-
-
 def adapt(
     dataset: Dataset,
     start: KerasPredictor,
@@ -106,15 +99,14 @@ def adapt(
     """
     start.check_scans(dataset.images.shape, dataset.source)
     model = StartModel.of(start, dataset.classes, name)
-    hashes = scan_hashes(dataset)
+    hashes = dataset.scan_hashes()
     earlier = None if before is None else _earlier(before, dataset, hashes, name)
     count = len(dataset.classes)
     folds = repeated.repeated_folds(dataset.labels, dataset.session, count, repeats, seed)
     logger.info(f"Describing {len(dataset)} scans by {name}.")
     rows, unknown = describe_scans(model, dataset, folds.groups)
-    logger.info(
-        f"Judging each scan {repeats} times by models that did not see its session."
-    )
+    unit = "block of scans" if folds.optimistic else "session"
+    logger.info(f"Judging each scan {repeats} times by models that did not see its {unit}.")
     judged, trees = _by_size(rows, folds, seed)
     trained = max(judged)
     logits = judged[trained]
@@ -135,7 +127,9 @@ def adapt(
         "optimistic": folds.optimistic,
         "seen_before": _seen_before(start, dataset),
         "doubts": repeated.doubts(dataset.labels, probabilities, folds, dataset.classes),
-        "curve": repeated.learning_curve(dataset.labels, last, folds),
+        "curve": repeated.learning_curve(
+            dataset.labels, {**last, trained: probabilities}, folds
+        ),
         "classes": list(dataset.classes),
         "against_start": None,
         "against_before": None,

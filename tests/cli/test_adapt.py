@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from helpers import lattice_scans, made_up_dataset, stm, write_dataset
+from helpers import check_error, lattice_scans, made_up_dataset, stm, write_dataset
 from streaming import shaken
 
 from stm_keras.data.load import save_dataset
@@ -101,10 +101,23 @@ def test_predict_and_watch_take_the_result(first, tmp_path):
 
 def test_evaluate_scores_new_scans_and_not_those_that_it_was_adapted_to(first, tmp_path):
     data, run, _ = first
-    assert stm("evaluate", run, "--data", data).exit_code == 3
-    new = tmp_path / "new.h5"
-    save_dataset(labelled(images=lattice_scans(np.arange(12) % 3, seed=5)), new)
-    assert stm("evaluate", run, "--data", new).exit_code == 0
+    refused = stm("evaluate", run, "--data", data)
+    check_error(
+        refused, 2, f"{run} was adapted to these scans, or to others of their sessions"
+    )
+    every = json.loads(
+        stm("evaluate", run, "--data", data, "--split", "all", "--json").stdout
+    )
+    assert (every["n"], every["protocol"]) == (12, "p1")  # not of a new day
+    later = np.array([f"day {i // 4 + 2}" for i in range(12)])  # the first is an old one
+    new, images = tmp_path / "new.h5", lattice_scans(np.arange(12) % 3, seed=5)
+    save_dataset(labelled(images=images, session=later), new)
+    told = json.loads(stm("evaluate", run, "--data", new, "--json").stdout)
+    assert (told["n"], told["split"], told["protocol"]) == (8, "new", "p2")
+    images[4] = labelled().images[0]  # a scan of old in a session of another name
+    save_dataset(labelled(images=images, session=later), new, overwrite=True)
+    told = json.loads(stm("evaluate", run, "--data", new, "--json").stdout)
+    assert told["n"] == 4
 
 
 def test_a_second_evening_is_compared_with_the_first(first, start, tmp_path):

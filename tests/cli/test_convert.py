@@ -251,6 +251,29 @@ def test_records_are_merged_over_raters(folder):
     assert load_dataset(folder.parent / "hard.h5").votes is None
 
 
+def test_records_are_found_where_label_writes_them(folder, monkeypatch):
+    a, b = folder / "day1/a.sxm", folder / "day2/c.sxm"
+    monkeypatch.chdir(folder.parent)
+    (folder.parent / "labels").mkdir()
+    offered = {"choices": ["sharp", "asymmetric"]}  # nearly one of ours, but chosen
+    text = record(a, marks=["asymmetric"], **offered) + record(
+        b, marks=["sharp"], **offered
+    )
+    table(folder.parent / "labels", text, "anna.jsonl")
+    dataset, result = convert(folder)
+    assert dataset.classes == ("sharp", "asymmetric")
+    assert dataset.name.tolist() == ["day1/a.sxm", "day2/c.sxm"]
+    assert "Labels are those of labels.\n" in result.stderr
+    other = folder.parent / "other"
+    other.mkdir()
+    for name in ("sharp", "blunt"):  # folders, of which the records say nothing
+        (other / name).mkdir()
+        write(other / name / "d.sxm", 9)
+    dataset, result = convert(other)
+    assert dataset.classes == ("blunt", "sharp")
+    assert "Labels are" not in result.stderr
+
+
 def test_records_that_fit_no_scan_are_listed(folder):
     (folder.parent / "elsewhere").mkdir()
     gone = write(folder.parent / "gone.sxm", 9)

@@ -151,8 +151,15 @@ def test_fail_on_needs_a_class_that_the_model_knows(tmp_path, facts):
     facts(classes=list("abcd"))
     result = stm("predict", write(tmp_path), "--fail-on", "rows")
     check_error(
-        result, 2, "`--fail-on rows`: the model has no class 'rows'. Its classes are a, b"
+        result,
+        2,
+        "`--fail-on rows`: the model has no class 'rows'. Give one of its classes, a, b",
     )
+    facts(classes=list("abcd"), **SURE)
+    codes = [
+        stm("predict", write(tmp_path), *("--fail-on", name)).exit_code for name in "abcd"
+    ]
+    assert sorted(codes) == [0, 0, 0, 10]
 
 
 @pytest.mark.filterwarnings("always:.*outside what the model was trained on")

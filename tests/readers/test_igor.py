@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scan_files import ibw, surface
 
-from stm_keras.errors import MissingExtraError, ScanError
+from stm_keras.errors import ScanError
 from stm_keras.readers import read_scan
 
 HEIGHTS = surface()
@@ -63,5 +63,6 @@ def test_the_missing_library_is_named(write, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "igor2", None)
     monkeypatch.setitem(sys.modules, "igor2.binarywave", None)
-    with pytest.raises(MissingExtraError, match=r'pip install "\.\[spm\]"'):
-        read_scan(write(ibw(WAVE)))
+    path = write(ibw(WAVE))
+    with pytest.raises(ScanError, match=rf'{path.name}: is an .*pip install "\.\[spm\]"'):
+        read_scan(path)

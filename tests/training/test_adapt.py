@@ -12,7 +12,7 @@ from stm_keras.evaluation import repeated
 from stm_keras.inference.keras_predictor import KerasPredictor
 from stm_keras.models import sequential
 from stm_keras.training import adapt_head
-from stm_keras.training.adapt import adapt, scan_hashes, usable_scans
+from stm_keras.training.adapt import adapt, usable_scans
 from stm_keras.training.adapt_features import StartModel, describe_scans
 from stm_keras.training.adapt_head import fit_head
 
@@ -96,7 +96,9 @@ def test_adapting_learns_classes_of_ones_own():
     metadata = adapted.predictor.metadata
     assert {"temperature", "confidence", "unsure", "unknown", "change"} <= set(metadata)
     assert adapted.scores["adapted"]["against_start"] is None
-    assert [p["labels"] for p in adapted.scores["adapted"]["curve"]["points"]] == [15, 38]
+    points = adapted.scores["adapted"]["curve"]["points"]
+    assert [point["labels"] for point in points] == [15, 38]
+    assert points[-1]["auroc"] == pytest.approx(adapted.scores["auroc"])
 
 
 def test_no_scan_is_judged_by_a_head_that_saw_its_session(monkeypatch):
@@ -116,12 +118,12 @@ def test_no_scan_is_judged_by_a_head_that_saw_its_session(monkeypatch):
 def test_a_second_evening_is_compared_on_the_same_folds():
     more = scans(48, 6)
     first = more.take(np.arange(24))
-    notes = {"classes": list(first.classes), "hashes": scan_hashes(first), "start": "tiny"}
+    notes = {"classes": list(first.classes), "hashes": first.scan_hashes(), "start": "tiny"}
     adapted = adapt(more, start_model(), "tiny", repeats=1, before=notes)
     against = adapted.scores["adapted"]["against_before"]
     assert against["labels"] == 24
     assert against["auroc"]["interval"] is not None
-    same = {**notes, "hashes": scan_hashes(more)}
+    same = {**notes, "hashes": more.scan_hashes()}
     against = adapt(more, start_model(), "tiny", repeats=1, before=same).scores["adapted"]
     assert against["against_before"]["auroc"]["difference"] == 0
 
