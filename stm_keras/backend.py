@@ -212,6 +212,22 @@ def predict(model, inputs, batch_size):
     return keras.tree.map_structure(lambda *each: np.concatenate(each), *parts)
 
 
+def device_memory():
+    """Return the memory of the first device in bytes; None where the backend does not say."""
+    import keras
+
+    name = keras.config.backend()
+    if name == "jax":
+        import jax
+
+        return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+    if name == "torch" and devices() != ["cpu"]:
+        import torch
+
+        return torch.cuda.mem_get_info()[1]
+    return None
+
+
 def devices():
     """List the devices of the backend in use, such as "cpu" or "gpu: NVIDIA H200".
 

@@ -70,6 +70,10 @@ class DataConfig(Section):
     labelled set is good for. Default: all."""
     others: str | None = None
     """Dataset of scans of other surfaces, which the model is trained to call unknown."""
+    residence: Literal["auto", "device", "host"] = "auto"
+    """Where training scans live: on the device, where they are varied in front of the network, or
+    on the host, which makes batches of them. auto: on a GPU, if they fit a quarter of its
+    memory."""
 
 
 class SimulateConfig(Section):

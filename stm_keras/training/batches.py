@@ -8,7 +8,7 @@ import numpy as np
 
 from stm_keras.data.augment import augment_batch
 from stm_keras.data.dataset import read_images
-from stm_keras.data.preprocess import standardise_lines
+from stm_keras.data.preprocess import INPUTS
 
 
 class Batches(keras.utils.PyDataset):
@@ -30,7 +30,7 @@ class Batches(keras.utils.PyDataset):
     Args:
         batch_size: Scans of a batch, those of `auxiliary` included.
         augment: `AugmentConfig`, or None for scans as they are.
-        prepare: Turns heights into model input.
+        input: Name of what turns heights into model input, a key of `INPUTS`.
         heads: Names of the heads that answer after every line, each with targets of its own;
             empty for a model that answers once a scan.
         late: Weight of late lines over early ones, see `TrainingSet.line_targets`.
@@ -48,7 +48,7 @@ class Batches(keras.utils.PyDataset):
         batch_size,
         seed,
         augment=None,
-        prepare=standardise_lines,
+        input="standardised",
         heads=(),
         late=0.0,
         auxiliary=(),
@@ -65,7 +65,8 @@ class Batches(keras.utils.PyDataset):
         self.own = max(min(batch_size - extra, len(scans)), 1)  # rows from `scans`
         self.seed = seed
         self.augment = augment
-        self.prepare = prepare
+        self.input = input
+        self.prepare = INPUTS[input]
         self.heads = tuple(heads)
         self.late = late
         self.pass_steps = -(-len(scans) // self.own)  # batches of a pass
@@ -147,16 +148,22 @@ class Batches(keras.utils.PyDataset):
             own = own - start
             rng = OwnRows(rng, len(chosen), own)
         chosen = chosen[own]
+        inputs, lines = self._inputs(
+            scans, chosen, rng, None if fixed is None else fixed[own]
+        )
+        if self.heads:
+            by_head = scans.line_targets(chosen, lines, self.late)
+            return inputs, *({name: part[name] for name in self.heads} for part in by_head)
+        return inputs, scans.state[chosen], scans.weight[chosen]
+
+    def _inputs(self, scans, chosen, rng, fixed):
+        """Return inputs of some rows of a `TrainingSet`, and their lines: not 0 if there."""
         heights = read_images(scans.images, scans.indices[chosen])
         if self.augment is None:
             inputs = self.prepare(heights)
         else:
-            fixed = None if fixed is None else fixed[own]
             inputs = augment_batch(heights, self.augment, rng, self.prepare, fixed)
-        if self.heads:
-            by_head = scans.line_targets(chosen, inputs, self.late)
-            return inputs, *({name: part[name] for name in self.heads} for part in by_head)
-        return inputs, scans.state[chosen], scans.weight[chosen]
+        return inputs, inputs
 
     def _filled(self, batch):
         """Put rows where they belong, some twice, and weigh them so that each counts once."""

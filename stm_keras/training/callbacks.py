@@ -101,19 +101,20 @@ class EpochScores(keras.callbacks.Callback):
     Measured on scans as they are, without augmentation, on validation and on as many
     training scans: the gap between them is over-fitting and nothing else. `parts` is a dict
     of prefix ("", and "val_" where scans are kept for it) to indices into `images` and
-    labels.
+    labels. `network` is what takes them; the model that `fit` trains may have more in front.
     """
 
-    def __init__(self, images, parts, prepare=standardise_lines, strategy=SINGLE):
+    def __init__(self, images, parts, network, prepare=standardise_lines, strategy=SINGLE):
         super().__init__()
         self.images = images
         self.parts = parts
+        self.network = network
         self.prepare = prepare
         self.strategy = strategy
 
     def on_epoch_end(self, epoch, logs=None):
         with averaged(self.model):
-            scores = self.strategy.run_on_copy(self._measure, self.model)
+            scores = self.strategy.run_on_copy(self._measure, self.network)
         if scores is None:
             raise TrainingError(
                 f"The model gives values that are not finite after epoch {epoch + 1}. "
@@ -162,15 +163,16 @@ class Checkpoint(keras.callbacks.Callback):
     The weights come first under a new name, then `state.json` names them: a kill
     between the two leaves the state of the epoch before. The best model by
     validation AUROC (with `keep` "last" the latest) is written before either by
-    `save_best(model, row)`, and again when its epoch is repeated. `rows` are the epochs done
+    `save_best(network, row)`, and again when its epoch is repeated. `rows` are the epochs done
     before; new ones are appended.
     """
 
-    def __init__(self, run, rows, save_best, keep="best", strategy=SINGLE):
+    def __init__(self, run, rows, save_best, network, keep="best", strategy=SINGLE):
         super().__init__()
         self.run = run
         self.rows = rows
         self.save_best = save_best
+        self.network = network
         self.keep = keep
         self.strategy = strategy
 
@@ -178,6 +180,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.start = time.perf_counter()
 
     def on_epoch_end(self, epoch, logs=None):
+        # read in every process: under JAX they fetch the weights together
         rate = inner(self.model.optimizer).learning_rate
         row = {"epoch": epoch + 1, **{key: float(value) for key, value in logs.items()}}
         row["learning_rate"] = float(keras.ops.convert_to_numpy(rate))
@@ -187,17 +190,16 @@ class Checkpoint(keras.callbacks.Callback):
         best = None if self.keep == "last" else best_epoch(self.rows)
         if best is None or row["val_auroc"] > best["val_auroc"]:
             with averaged(self.model):
-                self.strategy.run_on_copy(lambda m: self.save_best(m, row), self.model)
+                self.strategy.run_on_copy(lambda m: self.save_best(m, row), self.network)
         self.rows.append(row)
-        model = self.model  # read in every process: under JAX they fetch it together
-        self.strategy.run_on_first(lambda: self._write(model, epoch))
+        self.strategy.run_on_first(lambda: self._write(epoch))
 
-    def _write(self, model, epoch):
+    def _write(self, epoch):
         folder = self.run.file("checkpoints")
         folder.mkdir(exist_ok=True)
         old = [path for path in folder.iterdir() if path.name != "state.json"]
         name = f"epoch-{epoch + 1:05d}.weights.h5"
-        model.save_weights(folder / f"new-{name}", overwrite=True)
+        self.network.save_weights(folder / f"new-{name}", overwrite=True)
         (folder / f"new-{name}").replace(folder / name)
         self.run.write_json("checkpoints/state.json", {"weights": name, "rows": self.rows})
         self.run.write_history(self.rows)

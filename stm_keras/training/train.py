@@ -32,6 +32,7 @@ from stm_keras.training.calibrate import (
 from stm_keras.training.network_trees import add_trees, without_trees
 from stm_keras.training.optimizer import make_optimizer
 from stm_keras.training.parallel import SINGLE, Strategy
+from stm_keras.training.residence import with_scans
 from stm_keras.training.run_data import (
     describe_environment,
     load_run_data,
@@ -171,6 +172,9 @@ def _fit(config, run, dataset, split, state, environment, strategy, cache):
         heads = line_heads(model)
         batches = make_batches(config, dataset, split, heads, strategy, cache)
         compile_model(model, settings, len(batches))
+        trained = with_scans(model, batches)
+        if trained is not model:
+            compile_model(trained, settings, len(batches), model.optimizer)
     if rows:
         _load_weights(model, run.file("checkpoints") / str(state["weights"]))
         run.write_history(rows)  # which an interrupt after the last epoch may have left out
@@ -190,11 +194,11 @@ def _fit(config, run, dataset, split, state, environment, strategy, cache):
         path = run.file("best.keras")
         save_model(model, path, {**metadata, "training": training}, overwrite=True)
 
-    save = callbacks.Checkpoint(run, rows, save_best, settings.keep, strategy)
-    all_callbacks = _callbacks(config, dataset, split, batches, rows, save, strategy)
+    save = callbacks.Checkpoint(run, rows, save_best, model, settings.keep, strategy)
+    all_callbacks = _callbacks(config, dataset, split, batches, rows, save, strategy, model)
     interrupt = callbacks.Interrupt(strategy)
     try:
-        model.fit(
+        trained.fit(
             feed(batches),
             shuffle=False,  # the batches have an order of their own
             epochs=settings.epochs,
@@ -227,8 +231,8 @@ def set_seed(seed):
         keras.utils.set_random_seed(seed)
 
 
-def compile_model(model, settings, steps_per_epoch):
-    """Compile a model as a `TrainConfig` asks for."""
+def compile_model(model, settings, steps_per_epoch, optimizer=None):
+    """Compile a model as a `TrainConfig` asks for, maybe with the optimizer of another."""
     jax_float16 = settings.precision == "mixed_float16" and keras.config.backend() == "jax"
     if jax_float16 and devices() == ["cpu"]:
         raise UsageError("JAX has no float16 on a processor. Use mixed_bfloat16.")
@@ -243,14 +247,17 @@ def compile_model(model, settings, steps_per_epoch):
         # a frozen head has no gradient, and needs no loss
         losses |= dict.fromkeys(frozen_heads(model, settings.frozen))
         shares = {name: getattr(settings, f"{name}_weight", 1.0) for name in losses}
-    factors = learning_rate_factors(model, settings)
+    if optimizer is None:
+        factors = learning_rate_factors(model, settings)
+        optimizer = make_optimizer(settings, steps_per_epoch, factors)
     model.compile(
-        optimizer=make_optimizer(settings, steps_per_epoch, factors),
+        optimizer=optimizer,
         loss=losses,
         loss_weights=shares,
         jit_compile=settings.jit_compile,
     )
-    model.optimizer.build(model.trainable_variables)
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
 
 
 def _load_weights(model, path):
@@ -265,7 +272,7 @@ def _load_weights(model, path):
         ) from error
 
 
-def _callbacks(config, dataset, split, batches, rows, save, strategy):
+def _callbacks(config, dataset, split, batches, rows, save, strategy, network):
     """List the callbacks of a training, in the order in which they must be called."""
     settings, labels = config.train, dataset.labels
     validation, train = split.parts["validation"], split.parts["train"]
@@ -278,7 +285,7 @@ def _callbacks(config, dataset, split, batches, rows, save, strategy):
         callbacks.SetEpoch(batches, config.seed, strategy),
         *([callbacks.AverageLogs(strategy)] if strategy.local_logs else []),
         callbacks.FiniteLoss(),
-        callbacks.EpochScores(dataset.images, parts, batches.prepare, strategy),
+        callbacks.EpochScores(dataset.images, parts, network, batches.prepare, strategy),
         save,
     ]
     if settings.schedule == "plateau":

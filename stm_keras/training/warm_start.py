@@ -7,12 +7,12 @@ import re
 import numpy as np
 
 from stm_keras.data.dataset import CLASSES
-from stm_keras.data.preprocess import INPUTS
 from stm_keras.errors import ConfigError, MismatchError
 from stm_keras.inference.find_model import find_model
 from stm_keras.inference.model_file import load_predictor
 from stm_keras.training.batches import Batches
 from stm_keras.training.parallel import SINGLE
+from stm_keras.training.residence import ResidentBatches, lives_on_device
 from stm_keras.training.run_data import simulated_scans
 from stm_keras.training.targets import (
     draw_few,
@@ -120,15 +120,18 @@ def make_batches(config, dataset, split, heads, strategy=SINGLE, cache=None):
     cache = {} if cache is None else cache
     if "auxiliary" not in cache:
         cache["auxiliary"] = _simulated_sets(config, heads, dataset.classes)
-    return Batches(
-        select_scans(config, dataset, split),
+    scans, auxiliary = select_scans(config, dataset, split), cache["auxiliary"]
+    sets = [scans, *(each for each, _ in auxiliary)]
+    on_device = lives_on_device(config.data.residence, sets)
+    return (ResidentBatches if on_device else Batches)(
+        scans,
         config.train.batch_size,
         config.seed,
         config.augment,
-        INPUTS[config.model.input],
+        config.model.input,
         heads,
         config.train.late_lines,
-        cache["auxiliary"],
+        auxiliary,
         threads=min(os.cpu_count() or 1, MAX_THREADS),
         steps=config.train.steps_per_epoch,
         rank=strategy.rank,
