@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+RESIDENT = "resident"  # name of the layer
 FLAT = 4 * float(np.finfo(np.float32).eps)  # of the largest height: a line shows nothing
 
 
@@ -31,10 +32,10 @@ class ResidentScans(keras.layers.Layer):
     """
 
     def __init__(self, scans, input, noise=False, seed=0, **kwargs):
-        super().__init__(dtype="float32", trainable=False, **kwargs)
+        super().__init__(name=RESIDENT, dtype="float32", trainable=False, **kwargs)
         self.input_kind = input
         self.noise = noise
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seed_generator = keras.random.SeedGenerator(seed, name=RESIDENT)
         self.scans = self.add_weight(
             shape=scans.shape,
             dtype=str(scans.dtype),
@@ -75,19 +76,16 @@ class ResidentScans(keras.layers.Layer):
 def remove_line_trend(heights):
     """Take mean and slope out of every line of a float32 tensor `(batch, lines, pixels)`."""
     pixels = heights.shape[2]
-    ramp = np.arange(pixels, dtype=np.float32) - np.float32((pixels - 1) / 2)
+    ramp, squares = _from_middle(pixels), pixels * (pixels**2 - 1) / 12
     levelled = heights - ops.mean(heights, axis=2, keepdims=True)
-    slope = ops.sum(levelled * ramp, axis=2, keepdims=True) / max(float(ramp @ ramp), 0.5)
+    slope = ops.sum(levelled * ramp, axis=2, keepdims=True) / max(squares, 0.5)
     return levelled - slope * ramp
 
 
 def sample(heights, source):
     """Read scans `(batch, lines, pixels)` at the places that `source` of a `Variation` says."""
     lines, pixels = heights.shape[1:]
-    row = (np.arange(lines, dtype=np.float32) - np.float32((lines - 1) / 2))[None, :, None]
-    column = (np.arange(pixels, dtype=np.float32) - np.float32((pixels - 1) / 2))[
-        None, None
-    ]
+    row, column = _from_middle(lines)[None, :, None], _from_middle(pixels)[None, None]
     a, b, c, d, e, f = (source[:, k, None, None] for k in range(6))
     row, column = a + b * row + c * column, d + e * row + f * column
     row, column = _mirror(row, lines), _mirror(column, pixels)
@@ -105,6 +103,10 @@ def sample(heights, source):
         + ops.take(flat, corner + step + side) * right
     )
     return upper * (1 - down) + lower * down
+
+
+def _from_middle(size):
+    return ops.arange(size, dtype="float32") - (size - 1) / 2
 
 
 def _mirror(position, size):

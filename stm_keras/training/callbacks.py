@@ -13,6 +13,7 @@ from stm_keras.errors import TrainingError
 from stm_keras.evaluation.metrics import epoch_scores
 from stm_keras.inference.keras_predictor import predict_logits
 from stm_keras.inference.verdict import softmax
+from stm_keras.layers.resident import RESIDENT
 from stm_keras.signals import Preempted, notice, raises
 from stm_keras.terminal import redraw
 from stm_keras.training import parallel
@@ -43,6 +44,8 @@ class SetEpoch(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self.batches.set_epoch(epoch)
         generators = [v for v in self.model.variables if "seed_generator" in v.path]
+        # the network drops the same wherever the scans live
+        generators.sort(key=lambda each: each.path.startswith(f"{RESIDENT}/"))
         for index, variable in enumerate(generators):
             state = np.random.SeedSequence((self.seed, epoch, index)).generate_state(2)
             variable.assign((state >> 1).astype("uint32"))  # torch wants them below 2^31

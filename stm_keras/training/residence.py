@@ -16,6 +16,7 @@ from stm_keras.data.preprocess import has_signal, remove_line_trend
 from stm_keras.data.variation import draw_variation
 from stm_keras.errors import ConfigError
 from stm_keras.layers.resident import ResidentScans
+from stm_keras.memory import budget
 from stm_keras.training.batches import Batches
 from stm_keras.training.targets import TrainingSet
 
@@ -34,11 +35,13 @@ def lives_on_device(residence: str, sets: list[TrainingSet]) -> bool:
     if residence == "host" or (residence == "auto" and devices() == ["cpu"]):
         return False
     needed, there = sum(map(_bytes, sets)), device_memory()
-    fits = there is None or needed <= SHARE * there
+    most = budget()  # they pass through the host
+    most = most if there is None else min(most, SHARE * there)
+    fits = needed <= most
     if residence == "device" and not fits:
         raise ConfigError(
-            f"`data.residence`: {needed / 1e9:.1f} GB of scans must be at most {SHARE:.0%} of the "
-            f'device\'s memory, {there / 1e9:.1f} GB. Take "host" or "auto".'
+            f"`data.residence`: {needed / 1e9:.3g} GB of scans, of which the memory here and on "
+            f'the device takes {most / 1e9:.3g} GB. Take "host" or "auto".'
         )
     if fits:
         logger.info(
@@ -130,7 +133,6 @@ def with_scans(network: keras.Model, batches: Batches) -> keras.Model:
         **{name: keras.Input((lines,), name=name) for name in ("signal", "kept")},
     }
     noise = batches.augment is not None and batches.augment.noise > 0
-    scans = ResidentScans(
-        stored_scans(batches.sets), batches.input, noise, batches.seed, name="resident"
-    )
+    stored = stored_scans(batches.sets)
+    scans = ResidentScans(stored, batches.input, noise, batches.seed)
     return keras.Model(inputs, network(scans(inputs)), name=f"{network.name}_with_scans")

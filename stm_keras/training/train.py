@@ -172,9 +172,7 @@ def _fit(config, run, dataset, split, state, environment, strategy, cache):
         heads = line_heads(model)
         batches = make_batches(config, dataset, split, heads, strategy, cache)
         compile_model(model, settings, len(batches))
-        trained = with_scans(model, batches)
-        if trained is not model:
-            compile_model(trained, settings, len(batches), model.optimizer)
+        trained = model_to_fit(model, batches, settings)
     if rows:
         _load_weights(model, run.file("checkpoints") / str(state["weights"]))
         run.write_history(rows)  # which an interrupt after the last epoch may have left out
@@ -258,6 +256,14 @@ def compile_model(model, settings, steps_per_epoch, optimizer=None):
     )
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
+
+
+def model_to_fit(network, batches, settings):
+    """Return what `fit` is called of, compiled as the network: it, maybe with scans in front."""
+    model = with_scans(network, batches)
+    if model is not network:
+        compile_model(model, settings, len(batches), network.optimizer)
+    return model
 
 
 def _load_weights(model, path):

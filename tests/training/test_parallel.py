@@ -199,7 +199,8 @@ def assert_same(one, two):
 
 
 def test_two_give_what_one_gives_also_where_a_batch_is_filled_up(tmp_path, dataset_file):
-    one = trained_alone(tmp_path / "one", dataset_file, VIT, "train.batch_size=15")
+    settings = "train.batch_size=15", 'data.residence="device"'
+    one = trained_alone(tmp_path / "one", dataset_file, VIT, *settings)
     for code, _, stderr in together(one.file("config.toml"), tmp_path / "two"):
         assert code == 0, stderr
     assert_same(one, tmp_path / "two")
@@ -239,7 +240,8 @@ def test_nobody_waits_for_one_that_fails(tmp_path, dataset_file):
 
 @pytest.mark.skipif(BACKEND != "jax", reason="only JAX has both, processes and devices")
 def test_two_devices_of_one_process_give_what_one_gives(tmp_path, dataset_file):
-    one = trained_alone(tmp_path / "one", dataset_file, VIT, "train.batch_size=15")
+    settings = "train.batch_size=15", 'data.residence="device"'
+    one = trained_alone(tmp_path / "one", dataset_file, VIT, *settings)
     for code, _, stderr in together(one.file("config.toml"), tmp_path / "two", "devices"):
         assert code == 0, stderr
     assert_same(one, tmp_path / "two")

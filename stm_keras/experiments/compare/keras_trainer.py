@@ -19,7 +19,7 @@ from stm_keras.models import build_model
 from stm_keras.training.network_trees import without_trees
 from stm_keras.training.optimizer import make_optimizer
 from stm_keras.training.run_data import split_run_data
-from stm_keras.training.train import compile_model, set_seed
+from stm_keras.training.train import compile_model, model_to_fit, set_seed
 from stm_keras.training.warm_start import (
     freeze,
     line_heads,
@@ -96,8 +96,9 @@ class KerasTrainer:
         heads = line_heads(self.model)
         batches = make_batches(config, dataset, split, heads)
         with contextlib.closing(batches):
+            model = model_to_fit(self.model, batches, config.train)
             start = time.perf_counter()
-            self.model.fit(feed(Repeated(batches, count)), shuffle=False, verbose=0)
+            model.fit(feed(Repeated(batches, count)), shuffle=False, verbose=0)
             seconds = time.perf_counter() - start
         return {"seconds": seconds, "waited": batches.waited, "batches": count}
 
@@ -144,7 +145,10 @@ def prepare(folder, plan, weights=None):
     dataset = load_dataset(config.data.path)
     split = split_run_data(config, dataset)
     model = _initial_model(config, dataset, folder, weights)
-    batches = make_batches(config, dataset, split, line_heads(model))
+    on_host = config.data.model_copy(update={"residence": "host"})
+    batches = make_batches(
+        config.model_copy(update={"data": on_host}), dataset, split, line_heads(model)
+    )
     digests = []
     with contextlib.closing(batches):
         steps_per_epoch = len(batches)
