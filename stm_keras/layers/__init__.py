@@ -9,6 +9,7 @@ from stm_keras.layers.causal import (
     Recurrent,
     RunningMean,
 )
+from stm_keras.layers.dropout import HashedDropout
 from stm_keras.layers.lattice import LastFeatures, RunningLattice
 from stm_keras.layers.position import ClassToken, Positions
 from stm_keras.layers.spectra import RunningSpectra
@@ -23,6 +24,7 @@ __all__ = [
     "CausalConv",
     "ClassToken",
     "EncoderBlock",
+    "HashedDropout",
     "HoldAnswers",
     "LastFeatures",
     "LineChannels",

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from stm_keras.layers.dropout import HashedDropout
+
 
 class _Block(keras.layers.Layer):
     """What both blocks share: norms, the MLP, and dropout on the branches.
@@ -30,7 +32,7 @@ class _Block(keras.layers.Layer):
 
     def _make_dropouts(self):
         self.attention_dropout, self.mlp_dropout, self.out_dropout = (
-            keras.layers.Dropout(self.dropout, dtype=self.dtype_policy, name=name)
+            HashedDropout(self.dropout, dtype=self.dtype_policy, name=name)
             for name in ("attention_dropout", "mlp_dropout", "out_dropout")
         )
 

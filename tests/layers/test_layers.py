@@ -25,6 +25,7 @@ CASES = {
         (2, 5, 6),
         0,
     ),
+    "HashedDropout": ({"rate": 0.3}, (2, 5, 6), (2, 5, 6), 0),
     "EncoderBlock": (
         {"num_heads": 2, "mlp_dim": 10, "dropout": 0.0},
         (2, 5, 6),
@@ -67,6 +68,27 @@ def test_a_token_knows_its_own_line_and_its_spectra_those_before(stem):
     before, after = (keras.ops.convert_to_numpy(tokenizer(x)) for x in (lines, changed))
     moved = np.abs(before - after).max(axis=(0, 2)) > 1e-6
     assert moved.tolist() == [False, False, False, True, stem == "spectra"]
+
+
+def test_dropout_drops_its_share_anew_each_time_and_everywhere_alike():
+    layer = layers.HashedDropout(0.3, seed=4)
+    ones = np.ones((40, 50, 60), "float32")
+    first, second = (keras.ops.convert_to_numpy(layer(ones, training=True)) for _ in "ab")
+    again = layers.HashedDropout(0.3, seed=4)
+    assert np.array_equal(keras.ops.convert_to_numpy(again(ones, training=True)), first)
+    assert np.array_equal(keras.ops.convert_to_numpy(layer(ones)), ones)
+    for kept in (first > 0, second > 0):
+        assert kept.mean() == pytest.approx(0.7, abs=0.004)  # 3 sigma of 120,000
+        for axes in ((1, 2), (0, 2), (0, 1)):
+            of_each = kept.mean(axes)
+            assert np.ptp(of_each) < 0.09
+            share = kept.size // len(of_each)
+            assert of_each.std() == pytest.approx(np.sqrt(0.21 / share), rel=0.4)
+        for axis in range(3):  # neighbours are independent
+            beside = np.diff(kept.astype(int), axis=axis) == 0
+            assert beside.mean() == pytest.approx(0.58, abs=0.006)
+    assert ((first > 0) == (second > 0)).mean() == pytest.approx(0.58, abs=0.006)
+    assert np.unique(first) == pytest.approx([0, 1 / 0.7])
 
 
 def test_empty_lines_are_not_looked_at():
