@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 import warnings
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
@@ -210,6 +211,20 @@ def predict(model, inputs, batch_size):
     starts = range(0, len(inputs), batch_size)
     parts = [model.predict_on_batch(inputs[start : start + batch_size]) for start in starts]
     return keras.tree.map_structure(lambda *each: np.concatenate(each), *parts)
+
+
+def matmul_speed():
+    """Multiply two float32 matrices on the first device: the most operations a second, in 1e9."""
+    from keras import ops, random
+
+    size = 1024 if devices() == ["cpu"] else 8192
+    matrix, seconds = random.normal((size, size), seed=0), []
+    for _ in range(6):  # the first compiles
+        start = time.perf_counter()
+        product = ops.matmul(matrix, matrix)
+        ops.convert_to_numpy(product[0, 0])  # waits for it
+        seconds.append(time.perf_counter() - start)
+    return 2e-9 * size**3 / min(seconds)
 
 
 def device_memory():

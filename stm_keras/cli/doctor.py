@@ -41,7 +41,7 @@ PACKAGES = {
 PROBE = (
     "import json, sys; from stm_keras.backend import *; use_backend(sys.argv[1]); "
     "keras = import_keras(); check_device(); "
-    "print('probe ' + json.dumps([keras.config.backend(), devices()]))"
+    "print('probe ' + json.dumps([keras.config.backend(), devices(), matmul_speed()]))"
 )
 
 
@@ -51,7 +51,8 @@ def doctor(as_json):
     """Show versions, backends and devices, and what is missing.
 
     It also says what to install. Each backend is started in a process of its own, to see
-    which devices it finds.
+    which devices it finds, and multiplies two matrices there: GFLOP/s are a bound to what a
+    training can reach.
 
     \b
         stm-keras doctor
@@ -80,9 +81,12 @@ def _version(name):
 
 
 def _probe(name):
-    """Start a backend; return dict of `installed`, `works`, `devices` and `error`."""
+    """Start a backend; return dict of `installed`, `works`, `devices`, `gflops` and `error`."""
+    state = {"installed": False, "works": False, "devices": [], "gflops": None}
+    state["error"] = None
     if name not in installed_backends() or _version("keras") is None:
-        return {"installed": False, "works": False, "devices": [], "error": None}
+        return state
+    state["installed"] = True
     done = subprocess.run(
         [sys.executable, "-c", PROBE, name],
         capture_output=True,
@@ -92,12 +96,11 @@ def _probe(name):
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith("probe ")]
     if done.returncode == 0 and lines:
-        backend, devices = parse_json(lines[0].removeprefix("probe "), name)
-        works = backend == name
-        return {"installed": True, "works": works, "devices": devices, "error": None}
+        backend, devices, speed = parse_json(lines[0].removeprefix("probe "), name)
+        return {**state, "works": backend == name, "devices": devices, "gflops": speed}
     last = (done.stderr.strip().splitlines() or ["no message"])[-1]
     last = last.removeprefix("stm_keras.errors.BackendError: ")
-    return {"installed": True, "works": False, "devices": [], "error": last[:300]}
+    return {**state, "error": last[:300]}
 
 
 def _folders():
@@ -108,6 +111,11 @@ def _folders():
         "jax_compilation_cache": os.environ.get("JAX_COMPILATION_CACHE_DIR"),
         "matplotlib": os.environ.get("MPLCONFIGDIR"),
     }
+
+
+def _ratios(works, best):
+    others = sorted((works[best] / speed, n) for n, speed in works.items() if n != best)
+    return ", ".join(f"{ratio:.2f} times {name}" for ratio, name in others)
 
 
 def _writable(folder):
@@ -150,10 +158,18 @@ def _lines(report):
     for name, state in report["backends"].items():
         default = " (default)" if name == report["default_backend"] else ""
         if state["works"]:
-            text = ", ".join(state["devices"])
+            text = f"{', '.join(state['devices'])}, {state['gflops']:.3g} GFLOP/s"
         else:
             text = "does not start" if state["installed"] else "not installed"
         yield f"backend   {name}{default}: {text}"
+    works = {
+        name: state["gflops"]
+        for name, state in report["backends"].items()
+        if state["works"]
+    }
+    if len(works) > 1:
+        best = max(works, key=works.__getitem__)
+        yield f"fastest   {best} multiplies matrices fastest here: {_ratios(works, best)}"
     for name, value in report["folders"].items():
         if not name.endswith("_writable"):
             yield f"folder    {name}: {value or 'not set'}"

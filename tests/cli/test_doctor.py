@@ -14,9 +14,15 @@ from stm_keras.cli import doctor as subject
 
 pytestmark = ONCE  # no backend changes what is tested here
 
-WORKS = {"installed": True, "works": True, "devices": ["cpu"], "error": None}
-MISSING = {"installed": False, "works": False, "devices": [], "error": None}
-BROKEN = {"installed": True, "works": False, "devices": [], "error": "no libfoo.so"}
+WORKS = {
+    "installed": True,
+    "works": True,
+    "devices": ["cpu"],
+    "gflops": 90.0,
+    "error": None,
+}
+MISSING = {**WORKS, "installed": False, "works": False, "devices": [], "gflops": None}
+BROKEN = {**MISSING, "installed": True, "error": "no libfoo.so"}
 
 
 @pytest.fixture
@@ -42,9 +48,17 @@ def test_json_names_versions_backends_folders_and_advice(backends):
 def test_text_marks_the_default_backend(backends):
     text = stm("doctor").stdout
     assert text.startswith(f"stm-keras {__version__}, Python ")
-    assert f"backend   {keras.config.backend()} (default): cpu\n" in text
+    assert f"backend   {keras.config.backend()} (default): cpu, 90 GFLOP/s\n" in text
     assert text.count("(default)") == 1
     assert f"keras {keras.__version__}" in text
+
+
+def test_the_backend_that_multiplies_fastest_is_named(backends):
+    backends |= {"jax": {**WORKS, "gflops": 120.0}, "torch": {**WORKS, "gflops": 60.0}}
+    text = stm("doctor").stdout
+    assert "fastest   jax multiplies matrices fastest here: 1.33 times tensorflow, 2.00" in text
+    backends |= {"jax": MISSING, "torch": BROKEN}
+    assert "fastest" not in stm("doctor").stdout
 
 
 def test_a_missing_backend_gives_the_line_to_type(backends):
@@ -89,6 +103,7 @@ def test_a_backend_is_started_in_a_process_of_its_own(backend):
     assert found["error"] is None
     assert found["works"] is True
     assert found["devices"]
+    assert 0.1 < found["gflops"] < 1e6
 
 
 def test_a_backend_that_crashes_gives_its_last_line(monkeypatch):
