@@ -201,7 +201,7 @@ def doubts(
             said.append(f"{name!r}: {where}, too few for a score that holds. Label more.")
     repeats = len(probabilities)
     flat, groups = np.concatenate(probabilities), np.tile(folds.groups, repeats)
-    many = np.tile(labels, repeats)
+    many, alike = np.tile(labels, repeats), []
     for one, other in combinations(range(len(classes)), 2):
         either = np.isin(many, (one, other))
         share = flat[either, one] / np.maximum(flat[either][:, [one, other]].sum(1), 1e-12)
@@ -212,10 +212,12 @@ def doubts(
         )
         low, _ = interval(drawn)
         if not low > 0.5:
-            said.append(
-                f"{classes[one]!r} and {classes[other]!r} cannot be told apart with these "
-                f"labels (AUROC between them {area:.2f}, its interval reaches chance)."
-            )
+            alike.append(f"{classes[one]!r} and {classes[other]!r} ({area:.2f})")
+    if alike:
+        said.append(
+            f"Cannot be told apart with these labels: {', '.join(alike)}. In brackets the AUROC "
+            "between them, whose interval reaches chance."
+        )
     return said
 
 

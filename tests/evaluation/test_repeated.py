@@ -129,4 +129,6 @@ def test_classes_that_cannot_be_told_apart_are_named():
     told = answers(labels, 6)
     told[..., :2] = told[..., :2].sum(-1, keepdims=True) / 2  # between these two it guesses
     said = doubts(labels, told, folds, ("a", "b", "c", "d"))
-    assert [each.split(" cannot")[0] for each in said] == ["'a' and 'b'"]
+    assert [each.split(" In")[0] for each in said] == [
+        "Cannot be told apart with these labels: 'a' and 'b' (0.50)."
+    ]
