@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from stm_keras.data.preprocess import remove_line_trend, standardise_lines
+from stm_keras.data.preprocess import level_lines, standardise_lines
 from stm_keras.settings import AugmentConfig
 
 Rng = np.random.Generator
@@ -60,7 +60,7 @@ def transform_scans(scans: np.ndarray, settings: AugmentConfig, rng: Rng) -> np.
     angle = np.where(tilted, rng.uniform(0, 2 * np.pi, batch), 0)
     scale = np.exp(rng.uniform(-1, 1, batch) * np.log1p(settings.zoom))
     shift = rng.uniform(-settings.pan, settings.pan, (batch, 2)) * (lines, pixels)
-    levelled = remove_line_trend(scans).astype(np.float32)
+    levelled = level_lines(scans)
     cosine = (np.cos(angle) * scale).astype(np.float32)
     sine = (np.sin(angle) * scale).astype(np.float32)
     origin = (shift + ((lines - 1) / 2, (pixels - 1) / 2)).astype(np.float32)
@@ -69,19 +69,24 @@ def transform_scans(scans: np.ndarray, settings: AugmentConfig, rng: Rng) -> np.
     column = np.arange(pixels, dtype=np.float32) - np.float32((pixels - 1) / 2)
     turned = np.empty_like(levelled)
     for i in range(batch):
-        turned[i] = _sample(
-            levelled[i],
-            cosine[i] * row - sine[i] * column + origin[i, 0],
-            sine[i] * row + cosine[i] * column + origin[i, 1],
-        )
+        if tilted[i]:
+            down = cosine[i] * row - sine[i] * column + origin[i, 0]
+            right = sine[i] * row + cosine[i] * column + origin[i, 1]
+            turned[i] = _sample(levelled[i], down, right)
+        else:  # one axis after the other: a third of the work
+            across = _sample_rows(levelled[i].T, cosine[i] * column + origin[i, 1])
+            turned[i] = _sample_rows(across.T, cosine[i] * row[:, 0] + origin[i, 0])
     return turned
 
 
 def flip_scans(scans: np.ndarray, rng: Rng) -> np.ndarray:
     """Mirror each scan left to right, top to bottom, both or not at all."""
-    choice = rng.integers(0, 4, len(scans))
-    mirrored = np.where((choice & 1)[:, None, None] == 1, scans[:, :, ::-1], scans)
-    return np.where((choice & 2)[:, None, None] == 2, mirrored[:, ::-1], mirrored)
+    flipped = np.empty_like(scans)
+    for scan, out, choice in zip(
+        scans, flipped, rng.integers(0, 4, len(scans)), strict=True
+    ):
+        out[:] = scan[:: -1 if choice & 2 else 1, :: -1 if choice & 1 else 1]
+    return flipped
 
 
 def add_noise(scans: np.ndarray, largest: float, rng: Rng) -> np.ndarray:
@@ -89,11 +94,14 @@ def add_noise(scans: np.ndarray, largest: float, rng: Rng) -> np.ndarray:
 
     The spread is the median over lines, which one wild line does not move.
     """
-    deviation = np.median(scans.std(axis=2), axis=1)
-    level = rng.uniform(0, largest, len(scans)) * deviation
+    centred = scans - scans.mean(axis=2, keepdims=True)
+    deviation = np.sqrt(np.einsum("slp,slp->sl", centred, centred) / scans.shape[2])
+    level = rng.uniform(0, largest, len(scans)) * np.median(deviation, axis=1)
+    recorded = (scans != scans[:, :, :1]).any(2)
     noise = rng.standard_normal(scans.shape, dtype=np.float32)
-    recorded = np.ptp(scans, axis=2, keepdims=True) > 0
-    return scans + noise * level[:, None, None].astype(np.float32) * recorded
+    noise *= (recorded * level[:, None]).astype(np.float32)[:, :, None]
+    noise += scans
+    return noise
 
 
 def lose_lines(inputs: np.ndarray, settings: AugmentConfig, rng: Rng) -> np.ndarray:
@@ -108,24 +116,44 @@ def lose_lines(inputs: np.ndarray, settings: AugmentConfig, rng: Rng) -> np.ndar
 
 
 def _sample(scan, row, column):
-    """Read a scan between its pixels, bilinear, mirrored at the edges."""
+    """Read a scan `(lines, pixels)` between its pixels, bilinear, mirrored at the edges."""
     lines, pixels = scan.shape
-    row, column = _mirror(row, lines), _mirror(column, pixels)
-    top = np.minimum(row.astype(np.int32), max(lines - 2, 0))
-    left = np.minimum(column.astype(np.int32), max(pixels - 2, 0))
-    down = row - top.astype(np.float32)
-    right = column - left.astype(np.float32)
-    flat = scan.ravel()
-    corner = top * pixels + left
-    step = pixels if lines > 1 else 0
-    side = 1 if pixels > 1 else 0
-    upper = flat[corner] * (1 - right) + flat[corner + side] * right
-    lower = flat[corner + step] * (1 - right) + flat[corner + step + side] * right
-    return upper * (1 - down) + lower * down
+    top, step, down = _neighbours(row, lines)
+    left, side, right = _neighbours(column, pixels)
+    corner = top * np.int32(pixels) + left
+    step, flat = step * pixels, scan.ravel()
+    upper, beside, lower, across = (
+        flat[start:].take(corner) for start in (0, side, step, step + side)
+    )
+    return _between(_between(upper, beside, right), _between(lower, across, right), down)
+
+
+def _sample_rows(scan, row):
+    """Read a scan `(lines, pixels)` between its lines, at `row`, `(lines of the result,)`."""
+    top, step, down = _neighbours(row, len(scan))
+    return _between(scan[top], scan[top + step], down[:, None])
+
+
+def _neighbours(position, size):
+    """Return the pixel before each position, the step to the next, and the way towards it."""
+    way = _mirror(position, size)
+    before = np.minimum(way.astype(np.int32), max(size - 2, 0))
+    way -= before
+    return before, min(size - 1, 1), way
+
+
+def _between(one, other, share):
+    """Return what lies at a share of the way from one array to the other, in place of both."""
+    other -= one
+    other *= share
+    one += other
+    return one
 
 
 def _mirror(position, size):
-    """Return where a position outside `0..size - 1` lies in the mirror image there."""
+    """Put positions outside `0..size - 1` where they lie in the mirror image there."""
     period = max(2 * (size - 1), 1)
-    position = np.abs(position) % period
-    return np.minimum(position, period - position)
+    np.abs(position, out=position)
+    if position.max() >= period:  # seldom, and slow
+        position %= period
+    return np.minimum(position, period - position, out=position)

@@ -10,6 +10,9 @@ from numpy.typing import ArrayLike
 QUANTUM = 0.35  # of the step of its numbers: rounding a slope leaves less (1 / sqrt(12))
 SPREAD = 16  # of the precision of numbers: rounding a slope leaves steps that differ by 2
 CHUNK = 256  # scans looked at at a time
+STEEP = 16  # deviations: a line that rises more is levelled in float64, others to 1e-6
+UNITS = (1e-15, 1e15)  # deviations whose squares float32 holds with room to spare
+LINES = 1024  # at a time, so that they stay in the processor's cache
 FEW = 17  # pixels in which a line with a signal mostly has a smaller step
 
 
@@ -98,8 +101,7 @@ def last_lines(lines):
 
 def _trend(heights):
     """Return mean and slope of every line, and the ramp that the slope multiplies."""
-    pixels = heights.shape[-1]
-    ramp = np.arange(pixels) - (pixels - 1) / 2
+    ramp = _ramp(heights.shape[-1])
     mean = heights.mean(-1)
     levelled = heights - mean[..., None]  # first, or an offset would cost digits
     slope = levelled @ ramp / max(ramp @ ramp, 0.5)
@@ -113,13 +115,120 @@ def has_signal(heights: ArrayLike) -> np.ndarray:
     picture or a converter, leaves steps of one: neither tells anything of the tip. Finite
     `heights` of any unit and real dtype, `(..., pixels)`, give a bool array `(...)`.
     """
-    return ~_level(heights)[2][..., 0]
+    return _standardise(heights, shaped=False)[1] > 0
+
+
+def _standardise(heights, shaped=True):
+    """Return standardised lines, and their standard deviations, 0 where there is no signal.
+
+    Most lines plainly have a signal, and float32 holds it. Those that are steep beside what
+    they show are levelled in float64, if their shape matters; and where it is not plain
+    whether there is a signal, the numbers are looked at one by one.
+    """
+    heights = np.asarray(heights)
+    lines = heights.reshape(-1, heights.shape[-1])
+    shapes, deviation = np.empty(lines.shape, np.float32), np.empty(len(lines))
+    plain, steep = np.empty((2, len(lines)), bool)
+    work = np.empty_like(
+        shapes[:LINES]
+    )  # once: to be given new memory costs as much as to use it
+    for start in range(0, len(lines), LINES):
+        part = slice(start, start + LINES)
+        found = _standardise_plain(lines[part], shapes[part], work)
+        deviation[part], plain[part], steep[part] = found
+    if shaped and steep.any():
+        levelled = remove_line_trend(lines[steep])
+        deviation[steep] = levelled.std(-1)
+        shapes[steep] = levelled / deviation[steep, None]
+    doubtful = ~plain
+    if doubtful.any():
+        levelled, spread, flat, largest = _level(lines[doubtful])
+        shapes[doubtful] = np.where(flat, 0, levelled / np.where(flat, 1, spread))
+        deviation[doubtful] = np.where(flat, 0, spread * largest)[:, 0]
+    return shapes.reshape(heights.shape), deviation.reshape(heights.shape[:-1])
+
+
+def _standardise_plain(lines, out, work):
+    """Standardise lines into a float32 array, where it is plain how.
+
+    Returns:
+        Tuple of arrays `(lines,)`: standard deviations; where it is plain whether a line has
+        a signal; and where it has one but is too steep for float32.
+    """
+    pixels = lines.shape[1]
+    with np.errstate(all="ignore"):  # lines with numbers beyond float32 are not plain
+        _without_first(lines, out)
+        steps = np.abs(np.diff(out[:, :FEW].T, axis=0))
+        steps[steps == 0] = np.inf
+        step = steps.min(0, initial=np.inf)
+        trend = _take_trend(out, work[: len(lines)])
+        deviation = np.sqrt(np.einsum("lp,lp->l", out, out) / pixels)
+        out /= deviation[:, None]
+        size = np.abs(trend) @ np.array(
+            [1, pixels / 2], np.float32
+        )  # of what was taken out
+        largest = (
+            np.abs(lines[:, 0].astype(np.float32)) + size + np.sqrt(pixels) * deviation
+        )
+        coarsest = np.finfo(np.float16 if lines.dtype == np.float16 else np.float32).eps
+        # The least step but 0 is one of the gaps that `_in_steps` asks for.
+        signal = (step > 5 * coarsest * largest) & (1.1 * QUANTUM * step < deviation)
+        signal &= (UNITS[0] < deviation) & (deviation < UNITS[1])
+    blank = np.flatnonzero(deviation == 0)
+    blank = blank[(lines[blank] == lines[blank, :1]).all(1)]
+    out[blank] = 0
+    plain = signal.copy()
+    plain[blank] = True
+    return deviation, plain, signal & (size > STEEP * deviation)
+
+
+def level_lines(heights: ArrayLike) -> np.ndarray:
+    """Take the straight line out of every line as `remove_line_trend`, fast and in float32.
+
+    On steep lines the digits are fewer: the error is some 1e-7 of what a line rises.
+    """
+    heights = np.asarray(heights)
+    levelled = np.empty(heights.shape, np.float32)
+    lines, out = (each.reshape(-1, heights.shape[-1]) for each in (heights, levelled))
+    work = np.empty_like(out[:LINES])
+    for start in range(0, len(lines), LINES):
+        part = out[start : start + LINES]
+        _without_first(lines[start : start + LINES], part)
+        _take_trend(part, work[: len(part)])
+    return levelled
+
+
+def _without_first(lines, out):
+    """Put lines into a float32 array, less their first pixel: offsets would cost digits."""
+    if lines.dtype.itemsize <= 2:
+        np.copyto(out, lines, casting="unsafe")
+        out -= out[:, :1].copy()
+    else:
+        kind = np.result_type(lines, np.float32)  # the precision of the heights
+        np.subtract(lines, lines[:, :1], out=out, dtype=kind, casting="unsafe")
+
+
+def _take_trend(lines, work):
+    """Level float32 lines in place; return mean and slope, `(lines, 2)`. `work` is like `lines`."""
+    ramp = _ramp(lines.shape[1]).astype(np.float32)
+    trend = np.empty((len(lines), 2), np.float32)
+    # einsum, as a product of matrices rounds a line by how many others there are.
+    np.einsum("lp->l", lines, out=trend[:, 0])
+    np.einsum("lp,p->l", lines, ramp, out=trend[:, 1])
+    trend /= lines.shape[1], max(ramp @ ramp, 0.5)
+    lines -= np.einsum("lk,kp->lp", trend, [np.ones_like(ramp), ramp], out=work)
+    return trend
+
+
+def _ramp(pixels):
+    """Return how many pixels each lies behind the middle of a line."""
+    return np.arange(pixels) - (pixels - 1) / 2
 
 
 def _level(heights):
-    """Return levelled lines, their standard deviations, and which show nothing.
+    """Return levelled lines, their standard deviations, which show nothing, and largest heights.
 
-    The first two are in parts of the largest height of each line, and the last two have the
+    The first two are in parts of the largest height of each line, and the last three have the
     shape `(..., 1)`.
     """
     heights = np.asarray(heights)
@@ -135,7 +244,7 @@ def _level(heights):
     if doubtful.any():
         some, limit = deviation[doubtful], precision[doubtful]
         flat[doubtful] &= (some <= 4 * limit) | _in_steps(scaled[doubtful], some, limit)
-    return levelled, deviation, flat
+    return levelled, deviation, flat, largest
 
 
 def _precision(heights):
@@ -178,8 +287,7 @@ def standardise_lines(heights: ArrayLike) -> np.ndarray:
     Neither the unit nor the scale of the heights matters, so 8-bit pictures and heights in
     metres give the same input: float32 of the same shape `(..., pixels)`.
     """
-    levelled, deviation, flat = _level(heights)
-    return np.where(flat, 0, levelled / np.where(flat, 1, deviation)).astype(np.float32)
+    return _standardise(heights)[0]
 
 
 def scale_lines(heights: ArrayLike, total: tuple | None = None) -> object:
@@ -198,9 +306,8 @@ def scale_lines(heights: ArrayLike, total: tuple | None = None) -> object:
         float32 array of the same shape; a line without structure is 0. With `total`,
         a tuple of it and the total after these lines.
     """
-    shapes = standardise_lines(heights)
-    there = shapes.any(-1)
-    deviation = remove_line_trend(heights).std(-1)
+    shapes, deviation = _standardise(heights)
+    there = deviation > 0
     logarithm = np.log(np.where(there, deviation, 1))
     begun = (0.0, 0.0) if total is None else total
     sums = begun[0] + np.cumsum(logarithm, -1)

@@ -159,3 +159,24 @@ def test_fixed_scans_keep_their_lines_in_place():
     assert same[fixed].any()
     assert mirrored[fixed].any()
     assert not (same | mirrored)[~fixed].any()
+
+
+def test_a_scan_that_is_not_turned_is_read_as_one_turned_by_nothing(scans):
+    zoomed = transform_scans(
+        scans[:1], settings(zoom=0.3, pan=0.4), np.random.default_rng(2)
+    )
+
+    class Upright:
+        """A generator that asks for a turn, by an angle of 0."""
+
+        def __init__(self):
+            self.rng = np.random.default_rng(2)
+
+        def random(self, size):
+            return self.rng.random(size) - 1
+
+        def uniform(self, low, high, size):
+            return self.rng.uniform(low, high, size) * (low != 0)
+
+    turned = transform_scans(scans[:1], settings(rotate=0.1, zoom=0.3, pan=0.4), Upright())
+    np.testing.assert_allclose(zoomed, turned, rtol=0, atol=1e-6)

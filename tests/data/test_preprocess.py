@@ -3,6 +3,7 @@ import pytest
 
 from stm_keras.data.preprocess import (
     has_signal,
+    level_lines,
     line_trend,
     pack_lines,
     remove_line_trend,
@@ -268,3 +269,42 @@ def test_scaling_goes_on_where_it_stopped():
         scaled, total = scale_lines(line[None], total)
         found.append(scaled[0])
     np.testing.assert_allclose(found, scale_lines(heights), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("unit", "offset", "slope", "number"),
+    [
+        (1e-11, 1e-6, 0, "f8"),  # metres, far from 0
+        (1e-11, 0, 1e-9, "f8"),  # a tilt of 100 times what is seen
+        (1e-11, 0, 1e-9, "f4"),
+        (1, 1e3, 0, "f4"),
+        (1e-25, 1e-20, 0, "f8"),  # squares that float32 does not hold
+        (1e25, 1e30, 0, "f8"),
+        (20, 100, 0, "u1"),
+        (20, 3e4, 0, "i2"),
+        (1e5, 4e9, 0, "u4"),
+    ],
+)
+def test_what_is_standardised_in_float32_is_that_of_float64(unit, offset, slope, number):
+    waves = np.random.default_rng(4).normal(size=(7, 90)).clip(-3, 3)
+    heights = (waves * unit + offset + slope * np.linspace(-1, 1, 90)).astype(number)
+    levelled = remove_line_trend(heights.astype("f8") / unit)
+    wanted = levelled / levelled.std(-1, keepdims=True)
+    np.testing.assert_allclose(standardise_lines(heights), wanted, rtol=0, atol=3e-6)
+    together = np.exp(np.log(levelled.std(-1)).mean())
+    np.testing.assert_allclose(
+        scale_lines(heights)[-1], levelled[-1] / together, rtol=0, atol=5e-6
+    )
+
+
+def test_many_lines_are_treated_as_few():
+    lines = np.random.default_rng(5).normal(size=(2100, 12)).cumsum(1).astype("f4")
+    lines[1500:] += 1e3 * np.arange(12)  # steep
+    lines[30:40] = lines[2000:2050] = 7  # lost
+    whole = standardise_lines(lines)
+    parts = [standardise_lines(lines[at : at + 7]) for at in range(0, 2100, 7)]
+    np.testing.assert_array_equal(whole, np.concatenate(parts))
+    np.testing.assert_array_equal(has_signal(lines), whole.any(-1))
+    np.testing.assert_allclose(
+        level_lines(lines), remove_line_trend(lines), rtol=0, atol=2e-3
+    )
