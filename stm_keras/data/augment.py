@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from stm_keras.data.preprocess import level_lines, standardise_lines
+from stm_keras.data.variation import draw_kept, draw_turns
 from stm_keras.settings import AugmentConfig
 
 Rng = np.random.Generator
@@ -55,27 +56,19 @@ def augment_batch(
 
 def transform_scans(scans: np.ndarray, settings: AugmentConfig, rng: Rng) -> np.ndarray:
     """Turn, zoom and pan scans `(batch, lines, pixels)`; what was outside is mirrored in."""
-    batch, lines, pixels = scans.shape
-    tilted = rng.random(batch) < settings.rotate
-    angle = np.where(tilted, rng.uniform(0, 2 * np.pi, batch), 0)
-    scale = np.exp(rng.uniform(-1, 1, batch) * np.log1p(settings.zoom))
-    shift = rng.uniform(-settings.pan, settings.pan, (batch, 2)) * (lines, pixels)
+    _, lines, pixels = scans.shape
     levelled = level_lines(scans)
-    cosine = (np.cos(angle) * scale).astype(np.float32)
-    sine = (np.sin(angle) * scale).astype(np.float32)
-    origin = (shift + ((lines - 1) / 2, (pixels - 1) / 2)).astype(np.float32)
-    # For each pixel of the result: its row and column from the middle, and where it was.
     row = np.arange(lines, dtype=np.float32)[:, None] - np.float32((lines - 1) / 2)
     column = np.arange(pixels, dtype=np.float32) - np.float32((pixels - 1) / 2)
     turned = np.empty_like(levelled)
-    for i in range(batch):
-        if tilted[i]:
-            down = cosine[i] * row - sine[i] * column + origin[i, 0]
-            right = sine[i] * row + cosine[i] * column + origin[i, 1]
-            turned[i] = _sample(levelled[i], down, right)
+    for scan, out, (a, b, c, d, e, f) in zip(
+        levelled, turned, draw_turns(scans.shape, settings, rng), strict=True
+    ):
+        if c or e:
+            out[:] = _sample(scan, a + b * row + c * column, d + e * row + f * column)
         else:  # one axis after the other: a third of the work
-            across = _sample_rows(levelled[i].T, cosine[i] * column + origin[i, 1])
-            turned[i] = _sample_rows(across.T, cosine[i] * row[:, 0] + origin[i, 0])
+            across = _sample_rows(scan.T, d + f * column)
+            out[:] = _sample_rows(across.T, a + b * row[:, 0])
     return turned
 
 
@@ -106,13 +99,8 @@ def add_noise(scans: np.ndarray, largest: float, rng: Rng) -> np.ndarray:
 
 def lose_lines(inputs: np.ndarray, settings: AugmentConfig, rng: Rng) -> np.ndarray:
     """Set lost lines to 0: some anywhere, and in some scans all after a random line."""
-    batch, lines, _ = inputs.shape
-    lost = rng.random((batch, lines)) < settings.line_dropout
-    fewest = min(settings.min_lines, lines)
-    end = rng.integers(fewest, lines + 1, batch)
-    end = np.where(rng.random(batch) < settings.cut, end, lines)
-    lost |= np.arange(lines) >= end[:, None]
-    return np.where(lost[:, :, None], np.float32(0), inputs)
+    kept = draw_kept(*inputs.shape[:2], settings, rng)
+    return np.where(kept[:, :, None], inputs, np.float32(0))
 
 
 def _sample(scan, row, column):

@@ -55,7 +55,7 @@ def draw_variation(
         return Variation(source, moved, noise, kept)
     if settings.rotate or settings.zoom or settings.pan:
         moved = ~still
-        source[moved] = _turned(shape, settings, rng)[moved]
+        source[moved] = draw_turns(shape, settings, rng)[moved]
     if settings.flip:
         choice = rng.integers(0, 4, batch)
         sideways, upside_down = (choice & 1) > 0, ((choice & 2) > 0) & ~still
@@ -65,14 +65,22 @@ def draw_variation(
         source[:, [1, 4]] *= np.where(upside_down, -1, 1)[:, None]
     if settings.noise:
         noise = rng.uniform(0, settings.noise, batch).astype(np.float32)
-    lost = rng.random((batch, lines)) < settings.line_dropout
+    return Variation(source, moved, noise, draw_kept(batch, lines, settings, rng))
+
+
+def draw_kept(
+    batch: int, lines: int, settings: AugmentConfig, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw which lines are not lost, as `kept` of a `Variation`."""
+    kept = rng.random((batch, lines)) >= settings.line_dropout
     end = rng.integers(min(settings.min_lines, lines), lines + 1, batch)
     end = np.where(rng.random(batch) < settings.cut, end, lines)
-    lost |= np.arange(lines) >= end[:, None]
-    return Variation(source, moved, noise, ~lost)
+    return kept & (np.arange(lines) < end[:, None])
 
 
-def _turned(shape, settings, rng):
+def draw_turns(
+    shape: tuple[int, int, int], settings: AugmentConfig, rng: np.random.Generator
+) -> np.ndarray:
     """Draw turns, zooms and shifts, as `source` of a `Variation`."""
     batch, lines, pixels = shape
     tilted = rng.random(batch) < settings.rotate

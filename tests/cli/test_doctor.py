@@ -56,7 +56,10 @@ def test_text_marks_the_default_backend(backends):
 def test_the_backend_that_multiplies_fastest_is_named(backends):
     backends |= {"jax": {**WORKS, "gflops": 120.0}, "torch": {**WORKS, "gflops": 60.0}}
     text = stm("doctor").stdout
-    assert "fastest   jax multiplies matrices fastest here: 1.33 times tensorflow, 2.00" in text
+    assert (
+        "fastest   jax multiplies matrices fastest here: 1.33 times tensorflow, 2.00"
+        in text
+    )
     backends |= {"jax": MISSING, "torch": BROKEN}
     assert "fastest" not in stm("doctor").stdout
 
