@@ -14,6 +14,7 @@ from stm_keras.cli.data import (
     write_shards,
 )
 from stm_keras.errors import UsageError
+from stm_keras.evaluation.text import counted
 from stm_keras.files import check_folder, check_outputs
 
 no_model_shown = click.option(
@@ -110,7 +111,9 @@ def convert(
         text = write_shards(shards, "writing", save_shards, *given)
     else:
         save_dataset(dataset, output, overwrite)
-        text = f"{output}: {len(dataset)} scans, {counts_text(dataset)}"
+        unclear = int((dataset.labels < 0).sum())
+        text = f"{output}: {counted(len(dataset), 'scan')}, {counts_text(dataset)}"
+        text += f", {unclear} of no single class" if unclear else ""
     if more["as_json"]:
         facts = {"output": str(target), "scans": len(dataset)}
         facts |= {

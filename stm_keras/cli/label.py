@@ -1,10 +1,12 @@
 """`stm-keras label`: the page on which scans are labelled, and what comes of it."""
 
 import getpass
+import os
 import signal
 import threading
 from contextlib import ExitStack, suppress
-from itertools import count
+from itertools import chain, count
+from pathlib import Path
 
 import click
 
@@ -12,10 +14,12 @@ from stm_keras.cli import options
 from stm_keras.cli.label_results import FOLDER, agreement, export
 from stm_keras.cli.pages import load_any, open_server, page_options, show_page
 from stm_keras.errors import InputError, UsageError
+from stm_keras.evaluation.text import counted
 from stm_keras.files import check_folder
+from stm_keras.terminal import shell
 
 PAGE = "page"
-NEXT = "stm-keras label export SCANS -o own.h5"
+MADE = "own{}.h5"  # the dataset that may be made next
 
 
 class Labels(click.Group):
@@ -107,9 +111,11 @@ def page(paths, rater, classes, records, unsure_first, show_model, model, **chos
         file = stack.enter_context(
             RaterFile(records, getpass.getuser() if rater is None else rater)
         )
-        files = list(find_files(scans_of_logs(paths), left_out=LeftOut()))
-        judge = _judge(model) if unsure_first or show_model else None
-        show = options.progress_line("reading scans") or (lambda done, total: None)
+        left_out = LeftOut()
+        files = list(find_files(scans_of_logs(paths), left_out=left_out))
+        judge = _judge(model, len(files)) if unsure_first or show_model else None
+        doing = "judging scans" if judge else "reading scans"
+        show = options.progress_line(doing) or (lambda done, total: None)
         done = count(1)
         pile = Pile(
             files, check_folder(records), lambda path: show(next(done), len(files)), judge
@@ -122,6 +128,8 @@ def page(paths, rater, classes, records, unsure_first, show_model, model, **chos
         if not pile.cards:
             named = " ".join(map(str, paths))
             raise InputError(f"{named}: holds no scan that can be labelled.")
+        if text := left_out.text():
+            options.say(text)
         certainty = verdicts = None
         if unsure_first:
             certainty = [each.get("confidence") or 0.0 for each in pile.verdicts]
@@ -132,27 +140,56 @@ def page(paths, rater, classes, records, unsure_first, show_model, model, **chos
         from stm_keras.web.label_page import serve
 
         serve(server, desk)
+        if desk.renewed:
+            options.say(
+                f"{counted(desk.renewed, 'label')} of {file.rater} with marks that are not among "
+                f"those of now ({', '.join(desk.other_marks)}): these pictures come again."
+            )
         options.say(
-            f"{len(pile.cards)} scans, of which {file.rater} labelled {len(desk.file.latest())}. "
-            f"Labels are written to {file.path}. Ctrl-C ends it."
+            f"{counted(len(pile.cards), 'scan')}, {_progress(desk)}. Labels are written to "
+            f"{file.path}. Ctrl-C ends it."
         )
         show_page(server, chosen)
         _wait()
-        options.say(f"{desk.progress()['done']} pictures are labelled. Next: {NEXT}")
+        done = desk.progress()["done"]
+        command = _export(paths, pile.cards, records, classes and desk.marks)
+        options.say(f"{_progress(desk)}." + (f" Next: {command}" if done else ""))
 
 
-def _judge(model):
-    """Return a callable that judges a `Scan` by a model."""
+def _progress(desk):
+    """Say how many pictures are labelled; those that come again count once more."""
+    progress = desk.progress()
+    done, total = progress["done"], counted(progress["total"], "picture")
+    return f"{progress['rater']} has labelled {done} of {total}"
+
+
+def _export(paths, cards, records, marks):
+    """Return the command that makes a dataset of what was labelled, as it can be pasted."""
+    source = paths[0]
+    if len(paths) > 1 or source.suffix == ".jsonl":  # which is a log of scans
+        folders = {card.path.resolve().parent for card in cards}
+        source = Path(os.path.commonpath(folders))
+    names = (MADE.format(number) for number in chain([""], count(2)))
+    words = ["stm-keras", "label", "export", str(source)]
+    words += ["-o", next(name for name in names if not Path(name).exists())]
+    words += ["--records", str(records)] if records != Path(FOLDER) else []
+    words += ["--classes", ",".join(mark.name for mark in marks)] if marks else []
+    return shell(words)
+
+
+def _judge(model, count):
+    """Return a callable that judges a `Scan` by a model; say that this takes a while."""
     from stm_keras.inference.judge import verdict_of
 
+    options.say(f"Scans of {counted(count, 'file')} are being judged. Then the page comes.")
     _, predictor = load_any(model)
     return lambda scan: verdict_of(predictor, scan if scan.unit else scan.lines())
 
 
 def _words(verdict):
     """Say a verdict in few words: `rows 93 %`."""
-    p = verdict.get("confidence")
-    return verdict["verdict"] + ("" if p is None else f" {100 * p:.0f} %")
+    text, p = verdict["verdict"], verdict["confidence"]
+    return f"{text} {100 * p:.0f} %" if text == verdict["class"] else text
 
 
 def _wait():

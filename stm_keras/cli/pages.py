@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from stm_keras.cli import options
+from stm_keras.errors import MissingExtraError
 
 
 def page_options(port: int) -> Callable:
@@ -47,12 +48,19 @@ def page_options(port: int) -> Callable:
     return add
 
 
-def open_server(stack: ExitStack, chosen: dict) -> Any:
-    """Take the port of a page, before anything else begins; return its `Server`."""
+def open_server(stack: ExitStack, chosen: dict, instead: str = "") -> Any:
+    """Take the port of a page, before anything else begins; return its `Server`.
+
+    Args:
+        instead: how to do without the page, where a command can, as a message ends.
+    """
     from stm_keras.live.hooks import secret
     from stm_keras.web.server import Server, load_nicegui
 
-    load_nicegui()
+    try:
+        load_nicegui()
+    except MissingExtraError as error:
+        raise MissingExtraError(f"{error}{instead}") from None
     token = chosen["token"] and secret(chosen["token"], "--token")
     server = Server(chosen["port"], chosen["host"], token)
     stack.callback(server.close)

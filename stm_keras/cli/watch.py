@@ -15,6 +15,7 @@ from stm_keras.errors import OutputError, StmKerasError, UsageError
 from stm_keras.signals import INTERRUPTED
 from stm_keras.terminal import as_is, redraw, shell
 
+INSTEAD = "; or leave the page out: --no-page"
 WATCHING = "Watching {}. Verdicts are written to {}. Ctrl-C ends it."
 
 
@@ -155,7 +156,7 @@ def _open(stack, source, as_json, *, model, folder, no_page, **chosen):
     from stm_keras.live.subscribers import Subscribers
     from stm_keras.live.watch import Watch
 
-    server = None if no_page else open_server(stack, chosen)
+    server = None if no_page else open_server(stack, chosen, INSTEAD)
     file, predictor = load_any(model)
     alarms = Alarms(
         chosen["bad"] or _usual_bad(predictor.classes),

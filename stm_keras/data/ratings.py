@@ -109,7 +109,9 @@ class Ratings:
                 said[0, picture] = np.eye(len(keys))[keys.index(canonical(verdict))]
             lines[0, picture] = np.inf if changes is None else min(changes, default=np.nan)
         without = int(np.isnan(said).all(2).sum())
-        note = f"{name} counts as a rater in all numbers, and gave no class to {without} pictures."
+        note = (
+            f"{name} counts as a rater in all numbers. Pictures without a class: {without}."
+        )
         return replace(
             ratings,
             raters=(*self.raters, name),
@@ -158,7 +160,7 @@ def _of_records(source, classes, blind):
             said[rater, picture] = record.votes(marks)
             if record.change_line >= 0:
                 change_lines[rater, picture] = record.change_line
-    notes = []
+    notes = _choices([record for same in latest.values() for record in same])
     if skipped:
         notes.append(
             f"Lines of {source} that are not records, and were left out: {skipped}."
@@ -178,6 +180,24 @@ def _of_records(source, classes, blind):
         scans=tuple(latest),
         notes=notes,
     )
+
+
+def _choices(records):
+    """Say who could choose from which marks, where these differ."""
+    kinds: dict[frozenset, tuple] = {}  # marks as they were offered, and who had them
+    for record in records:
+        if record.choices:
+            key = frozenset(map(canonical, record.choices))
+            kinds.setdefault(key, (record.choices, {}))[1][record.rater] = None
+    if len(kinds) < 2:
+        return []
+    said = "; ".join(
+        f"{listed(raters)}: {listed(marks)}" for marks, raters in kinds.values()
+    )
+    return [
+        f"Raters had different marks to choose from ({said}). Each mark counts those who had it, "
+        "whole sets those who had all."
+    ]
 
 
 def _again(records: Sequence[LabelRecord], marks):

@@ -171,7 +171,13 @@ def plot_lines(by_lines, reference=True, num_classes=4):
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
         axes.minorticks_off()
         axes.set_ylim(max(0, lowest - 0.03), 1.005)
-        axes.legend(frameon=False, fontsize=9, loc="lower right", bbox_to_anchor=(1, 0.09))
+    figure.legend(
+        *axes.get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=4,
+        frameon=False,
+        fontsize=9,
+    )
     return figure
 
 

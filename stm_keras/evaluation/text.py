@@ -37,6 +37,11 @@ PROTOCOLS = {  # title and meaning
 }
 
 
+def counted(count, noun):
+    """Write how many there are of something: `1 scan`, `1,234 scans`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def number(value, digits=3):
     """Write a score, or a dash where it is undefined."""
     return "–" if value is None or value != value else f"{value:.{digits}f}"

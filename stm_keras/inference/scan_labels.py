@@ -1,6 +1,7 @@
 """Find scans and what is said of them: in a table, by folders named as classes, in records."""
 
 import os
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -249,9 +250,14 @@ def _by_records(source, folder, classes, no_model_shown):
     offered = all(each.choices for each in records)
     classes = class_names(folder, places, classes, offered)
     errors, known = _one_hot(places, classes)
-    labels = {}
-    for scan, same in latest.items():
-        same = [each for each in same if all(mark in known for mark in each.marks)]
+    labels: dict[str, Label] = {}
+    dropped, others = 0, Counter()
+    for scan, all_of_it in latest.items():
+        same = [each for each in all_of_it if known.keys() >= set(each.marks)]
+        dropped += len(all_of_it) - len(same)
+        others.update(
+            mark for each in all_of_it for mark in each.marks if mark not in known
+        )
         if not same:
             continue
         changes = [each.change_line for each in same]
@@ -269,6 +275,12 @@ def _by_records(source, folder, classes, no_model_shown):
     if skipped:
         notes.append(
             f"Lines of {folder} that are not records, and were left out: {skipped}."
+        )
+    if dropped:
+        named = ", ".join(f"{mark} {count}" for mark, count in others.most_common())
+        notes.append(
+            f"Records that were left out, as they have marks that are not classes ({named}): "
+            f"{dropped}."
         )
     if shown and no_model_shown:
         notes.append(

@@ -8,6 +8,7 @@ desk.save(desk.position, {"marks": ["rows"], "segments": [], "unsure": False, "s
 import base64
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain, islice
 
 from stm_keras.errors import InputError, UsageError
 from stm_keras.labelling.marks import Mark
@@ -15,6 +16,7 @@ from stm_keras.labelling.pile import Pile
 from stm_keras.labelling.rater_file import RaterFile
 
 LONGEST = 1e6  # s that anybody looks at a picture
+AHEAD = 2  # pictures that the page fetches before they are asked for
 Said = dict[str, object]
 
 
@@ -29,8 +31,10 @@ class Desk:
         verdicts: of the model, a text on each card, where raters are to see it; else None.
 
     Attributes:
-        position: int. First place in the order of which nothing was said; their number at the
-            end.
+        position: int. Place that comes next: the first one of which nothing was said after the
+            one that was saved last, else from the start; their number at the end.
+        renewed: int. Pictures that come again, as what was said of them has other marks.
+        other_marks: list of str. These marks.
     """
 
     def __init__(
@@ -46,9 +50,13 @@ class Desk:
         self._again = [number in order[:place] for place, number in enumerate(order)]
         latest = file.latest()
         keys = [self._key(place) for place in range(len(order))]
-        self._said = {place: latest[key] for place, key in enumerate(keys) if key in latest}
-        self.position = 0
-        self._go_on()
+        known = {place: latest[key] for place, key in enumerate(keys) if key in latest}
+        names = {mark.name for mark in self.marks}
+        self._said = {place: said for place, said in known.items() if _set(said) <= names}
+        others = [_set(said) - names for said in known.values()]
+        self.renewed = sum(map(bool, others))
+        self.other_marks = sorted(set().union(*others))
+        self.position = next(self._waiting(0), len(self.order))
 
     def progress(self) -> dict:
         """Return how far the rater is: a dict that is ready for JSON."""
@@ -56,6 +64,7 @@ class Desk:
         return {
             "rater": self.file.rater,
             "position": self.position,
+            "ahead": list(islice(self._waiting(self.position), 1, 1 + AHEAD)),
             "total": len(self.order),
             "done": len(self._said),
             "counts": {mark.name: said[mark.name] for mark in self.marks},
@@ -113,7 +122,7 @@ class Desk:
             again=self._again[position],
         )
         self._said[position] = record
-        self._go_on()
+        self.position = next(self._waiting(position + 1), len(self.order))
 
     def _checked(self, said, lines):
         choices = [mark.name for mark in self.marks]
@@ -154,9 +163,18 @@ class Desk:
     def _key(self, position):
         return self.pile.cards[self.order[position]].scan, self._again[position]
 
-    def _go_on(self):
-        while self.position in self._said:
-            self.position += 1
+    def _waiting(self, start):
+        """Yield the places of which nothing was said: those from `start` on, then the others."""
+        for place in chain(
+            range(start, len(self.order)), range(min(start, len(self.order)))
+        ):
+            if place not in self._said:
+                yield place
+
+
+def _set(record):
+    """Return all marks that a record sets, on the scan or on a part of it."""
+    return {mark for each in (record, *record.segments) for mark in each.marks}
 
 
 def _are_names(value, names):

@@ -26,6 +26,10 @@ HELP = {  # how Gordon et al. (2020) asked for them: by the time that it takes t
     "bad/blurry": "Bad or blurry: nothing is seen, or only with effort.",
     "tip change": "Another tip begins in this scan; mark the line with c.",
 }
+RULE = (  # of the same paper, for these marks alone
+    "What is seen at once is a feature; what is seen with effort is a feature and bad; what is not "
+    "seen is bad."
+)
 KNOWN = ("name", "key", "help", "examples")
 LARGEST = 1 << 20  # bytes of the file
 MOST = 30  # marks

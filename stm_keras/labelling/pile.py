@@ -166,7 +166,8 @@ def sitting(
     """Return the numbers of cards in the order in which a rater is to see them.
 
     The order is random, the same each time for the same rater, and another one for others. Every
-    `AGAIN`th is one that came before, which tells how well a rater agrees with themselves.
+    `AGAIN`th is one that came before, each at most once more, which tells how well a rater agrees
+    with themselves.
 
     Args:
         certainty: of a model on each card, from 0 to 1. Then every other card is the least
@@ -179,9 +180,12 @@ def sitting(
     if certainty is not None:
         order = _least_certain_first(cards, order, certainty)
     shown: list[int] = []
+    again: list[int] = []
     for number in order:
         if len(shown) % AGAIN == AGAIN - 1:
-            shown.append(int(rng.choice(shown[: max(1, len(shown) - APART)])))
+            early = [each for each in shown[: len(shown) - APART] if each not in again]
+            again.append(int(rng.choice(early)))
+            shown.append(again[-1])
         shown.append(number)
     return shown
 

@@ -4,8 +4,7 @@ with RaterFile("labels", "Ada") as file:
     file.append(scan="...", path="a.sxm", index=0, marks=["rows"], unsure=False)
 """
 
-import re
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -13,14 +12,13 @@ from stm_keras.appended import AppendedFile
 from stm_keras.data.label_records import LabelRecord, read_records
 from stm_keras.errors import OutputError, UsageError
 from stm_keras.files import check_folder, why_unwritten
-from stm_keras.live.log import name_of
+from stm_keras.live.log import FORBIDDEN
 from stm_keras.live.records import encode
 from stm_keras.locks import locked
 from stm_keras.records import check_record
 
 SCHEMA = 1
 LONGEST = 60  # letters of a rater's name
-NAME = re.compile(r"[^\x00-\x1f\x7f]+")
 
 
 class RaterFile:
@@ -35,28 +33,34 @@ class RaterFile:
         skipped: int. Lines that are no record, such as one that a crash cut short.
 
     Raises:
-        UsageError: `rater` is not a name.
+        UsageError: `rater` is not a name, or none of a file.
         OutputError: Somebody labels by this name at present, or the folder cannot be written.
     """
 
     def __init__(self, folder: str | Path, rater: str):
         self.rater = rater.strip()
-        if not self.rater or len(self.rater) > LONGEST or not NAME.fullmatch(self.rater):
+        fit = self.rater.strip(".") == self.rater and not FORBIDDEN.search(self.rater)
+        if not fit or not 0 < len(self.rater) <= LONGEST:
             raise UsageError(
-                f"`--rater`: a name of at most {LONGEST} letters. Received: {rater!r:.80}."
+                f"`--rater`: a name of at most {LONGEST} letters, without any of / \\ : * ? | "
+                f'< > ", and no full stop at its ends. Received: {rater!r:.80}.'
             )
         self.folder = check_folder(folder)
-        self.path = Path(folder) / f"{name_of(self.rater)}.jsonl"
+        self.path = Path(folder) / f"{self.rater}.jsonl"
         self.records: list[LabelRecord] = []
         self.skipped = 0
-        self._appended, self._stack = AppendedFile(), ExitStack()
+        self._appended = AppendedFile()
         refusal = (
             f"{self.path}: somebody labels as {self.rater} at present. End that, or give "
             "another --rater."
         )
-        self._stack.enter_context(locked(self.path.with_suffix(".lock"), refusal))
-        if self.path.exists():
-            self.records, self.skipped = read_records(self.path)
+        lock = self.path.with_suffix(".lock")
+        with ExitStack() as stack:
+            stack.enter_context(locked(lock, refusal))
+            stack.callback(_remove, lock)  # while it is ours
+            if self.path.exists():
+                self.records, self.skipped = read_records(self.path)
+            self._stack = stack.pop_all()
 
     def __enter__(self) -> "RaterFile":
         return self
@@ -95,3 +99,8 @@ class RaterFile:
         """Let go of the file. May be called twice."""
         self._appended.close()
         self._stack.close()
+
+
+def _remove(lock):
+    with suppress(OSError):  # Windows keeps a file that is open
+        lock.unlink()

@@ -38,7 +38,7 @@ def write_agreement(path: str | Path, scores: dict, overwrite: bool = False) -> 
             (name, row, _drawn(row))
             for name, row in [*scores["marks"].items(), (None, sets)]
         ],
-        ticks={"": _place(TENTATIVE), "0": _place(0), "0.8": _place(RELIABLE), "1": 100},
+        ticks={f"{alpha:g}": _place(alpha) for alpha in (0, TENTATIVE, RELIABLE, AXIS[1])},
         grid=_grid(scores),
         kappa=KAPPAS[scores["kappa_kind"]],
         caveats=caveats(scores),
@@ -69,7 +69,7 @@ def caveats(scores: dict) -> list[str]:
     if len(scores["raters"]) < 2:
         said.append("There is one rater alone: agreement is not defined.")
     elif number < FEW_PICTURES:
-        said.append(f"{number} pictures were rated by two raters or more: that is few.")
+        said.append(f"Pictures that two raters or more rated: {number}, which is few.")
     rare = [
         name
         for name, row in scores["marks"].items()

@@ -19,6 +19,7 @@ from stm_keras.evaluation.text import (
     PROTOCOLS,
     TITLES,
     bounds,
+    counted,
     difference,
     fact,
     gain,
@@ -107,6 +108,7 @@ def _environment():
     environment.filters |= {
         "anchor": lambda name: name.lower().replace(" ", "-"),
         "bounds": bounds,
+        "counted": counted,
         "breakable": lambda name: Markup(str(text(name)).replace("/", "/<wbr/>")),
         "data_url": data_url,
         "difference": difference,

@@ -13,8 +13,10 @@ from nicegui import ui
 from nicegui.element import Element
 from starlette.concurrency import run_in_threadpool
 
+from stm_keras.data.dataset import SIX_CLASSES
 from stm_keras.errors import StmKerasError, UsageError
 from stm_keras.labelling.desk import Desk
+from stm_keras.labelling.marks import RULE
 from stm_keras.untrusted import parse_json
 from stm_keras.web.server import Server
 from stm_keras.web.watch_api import as_json
@@ -50,7 +52,9 @@ def add_routes(app: FastAPI, desk: Desk) -> None:
                 | {"examples": len(mark.examples)}
                 for mark in desk.marks
             ]
-            return as_json({**desk.progress(), "marks": marks})
+            own = tuple(mark.name for mark in desk.marks) != SIX_CLASSES
+            rule = "" if own else RULE
+            return as_json({**desk.progress(), "marks": marks, "rule": rule})
 
     @app.get("/api/pictures/{position}")
     def picture(position: int) -> Response:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stm_keras.errors import MissingExtraError, OutputError, UsageError, require
+from stm_keras.errors import OutputError, UsageError, require
 from stm_keras.live.subscribers import listen
 from stm_keras.web.guard import LOCAL, Guard
 
@@ -28,6 +28,8 @@ TOKEN = re.compile(r"[A-Za-z0-9._~-]{16,200}")
 
 class Server:
     """Serves pages at a port, which is taken at once, so that nothing else begins in vain.
+
+    Until it starts, browsers are refused: none waits without a word.
 
     Args:
         port: int. 0: one that is free.
@@ -54,7 +56,8 @@ class Server:
             )
         self.open_to_others = host not in LOCAL
         option = f"--host {host} --port" if self.open_to_others else "--port"
-        self._socket = listen(port, option, host if self.open_to_others else LOCAL[0])
+        address = host if self.open_to_others else LOCAL[0]
+        self._socket = listen(port, option, address, answers=False)
         self.port = self._socket.getsockname()[1]
         self._token = token
         shown = LOCAL[0] if host in (*LOCAL, "0.0.0.0", "::") else host
@@ -139,10 +142,7 @@ def load_nicegui() -> Any:
         MissingExtraError: It is not installed.
     """
     os.environ.setdefault("NICEGUI_STORAGE_PATH", str(Path(tempfile.gettempdir()) / "none"))
-    try:
-        nicegui = require("nicegui", "live")
-    except MissingExtraError as error:
-        raise MissingExtraError(f"{error}; or leave the page out: --no-page") from None
+    nicegui = require("nicegui", "live")
     for name in ("nicegui", "uvicorn", "uvicorn.error", "socketio", "engineio", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return nicegui

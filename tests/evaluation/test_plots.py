@@ -83,6 +83,19 @@ def test_forty_classes_fit_into_a_figure():
     assert box.y1 <= panel.y1
 
 
+@pytest.mark.parametrize("lowest", [0.1, 0.6])
+def test_no_legend_hides_the_word_chance(lowest):
+    row = {"auroc": lowest, "balanced_accuracy": lowest, "intervals": {}}
+    by_lines = [{**row, "lines": lines} for lines in (1, 20, 100)]
+    figure = plots.plot_lines(dict.fromkeys("abcdefg", by_lines))
+    figure.draw_without_rendering()
+    legends = [*figure.legends, *(axes.get_legend() for axes in figure.axes)]
+    boxes = [each.get_window_extent() for each in legends if each]
+    for axes in figure.axes:
+        (word,) = (each for each in axes.texts if each.get_text() == "chance")
+        assert not any(word.get_window_extent().overlaps(box) for box in boxes)
+
+
 def test_roc_of_one_class_alone_is_empty():
     assert "AUROC –" in check(plots.plot_roc([1, 1], np.eye(4)[:2], "abcd"))
 

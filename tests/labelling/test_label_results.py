@@ -131,6 +131,22 @@ def test_a_mark_counts_those_who_could_set_it(tmp_path):
     assert scores["sets"]["pictures"] == 0  # nobody else could choose from the same
 
 
+def test_raters_who_had_different_marks_are_named(tmp_path):
+    both, more = ["sharp", "blunt"], ["blunt", "sharp", "double"]
+    ada = [record("p", "Ada", "sharp", choices=both)]
+    ben = [record("p", "Ben", "sharp", choices=more)]
+    cem = [record("p", "Cem", "blunt", choices=both[::-1])]
+    said = "(Ada, Cem: sharp, blunt; Ben: blunt, sharp, double)"
+    labels = write(tmp_path / "labels", ada=ada, ben=ben, cem=cem)
+    page = tmp_path / "page.html"
+    text = stm("label", "agreement", labels, "--report", page).stdout
+    (note,) = json.loads(stm("label", "agreement", labels, "--json").stdout)["notes"]
+    for each in (text, note, page.read_text(encoding="utf-8")):
+        assert f"Raters had different marks to choose from {said}." in each
+    labels = write(tmp_path / "same", ada=ada, cem=cem, dan=[record("p", "Dan", "sharp")])
+    assert read_ratings(labels).notes == []
+
+
 def test_scores_of_pairs_marks_and_lines(labels):
     scores = score_agreement(read_ratings(labels), resamples=20)
     assert (scores["pictures"], scores["rated_twice"]) == (3, 3)
@@ -233,6 +249,8 @@ def test_the_page_has_every_number_and_nothing_from_elsewhere(labels, tmp_path):
     assert "&lt;b&gt;" in page
     assert "Ada and <b>" not in page
     assert "http" not in page
+    for tick in ("0", "0.667", "0.8", "1"):
+        assert f'%">{tick}</small>' in page
     assert f"{scores['sets']['alpha']:.3f}" in page
 
 
@@ -320,6 +338,31 @@ def test_export_is_convert_and_marks_what_was_labelled_with_the_model_shown(tmp_
     check_error(other, 2, "--no-model-shown")
 
 
+def test_export_tells_what_it_leaves_out_and_what_is_of_no_class(tmp_path):
+    scans, hashes = tmp_path / "scans", []
+    scans.mkdir()
+    for seed in range(3):
+        heights = np.random.default_rng(seed).normal(0, 1e-10, (130, 132))
+        np.save(scans / f"{seed}.npy", heights)
+        hashes.append(scan_hash(heights))
+    a, b, c = hashes
+    labels = write(
+        tmp_path / "labels",
+        ada=[
+            record(a, "Ada", "sharp", "blunt"),
+            record(b, "Ada", "sharp"),
+            record(c, "Ada", "sharp", "keen"),
+        ],
+        ben=[record(b, "Ben", "double"), record(c, "Ben", "keen")],
+    )
+    given = (scans, "-o", tmp_path / "own.h5", "--records", labels)
+    result = stm("label", "export", *given, "--classes", "sharp,blunt")
+    assert "marks that are not classes (keen 2, double 1): 3." in result.stderr
+    assert result.stdout.endswith(
+        "own.h5: 2 scans, sharp 1, blunt 0, 1 of no single class\n"
+    )
+
+
 def test_a_model_is_a_rater_of_four_classes(labels):
     ratings = read_ratings(labels)
     verdicts = {
@@ -335,7 +378,7 @@ def test_a_model_is_a_rater_of_four_classes(labels):
     expected = [[0, 0, 1, 0], [0, 0, 0, 1], [nan] * 4]
     np.testing.assert_array_equal(both.said[-1], expected)
     assert "net counts as a rater" in both.notes[-1]
-    assert "no class to 1 " in both.notes[-1]
+    assert "without a class: 1." in both.notes[-1]
     scores = score_agreement(both, resamples=0)
     (pair,) = (pair for pair in scores["pairs"] if pair["raters"] == ["Ben", "net"])
     assert pair["same"] == 1

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from helpers import ONCE, REPOSITORY, check_error, stm
 
+from stm_keras.cli.label import _words
 from stm_keras.data.dataset import SIX_CLASSES
 from stm_keras.data.label_records import latest_records, read_records
 from stm_keras.errors import ConfigError, InputError, OutputError, UsageError
@@ -102,6 +104,11 @@ def test_every_twentieth_picture_is_one_that_came_before(pile):
     assert len(order) == 45 + 2
 
 
+@pytest.mark.parametrize("rater", ["Ada", "Ben", "Cem"])
+def test_no_picture_comes_more_than_twice(rater):
+    assert max(Counter(sitting(range(400), rater)).values()) == 2
+
+
 def test_least_certain_first_is_half_of_the_order_and_no_session_fills_it(pile):
     certainty = np.linspace(1, 0, 45)
     certainty[[card.session.endswith("day0") for card in pile.cards]] /= 100
@@ -139,6 +146,63 @@ def test_a_rater_who_comes_back_goes_on_where_they_were(pile, tmp_path):
     assert again.position == AGAIN + 3
     assert again.show(2)["said"]["marks"] == ["sharp"]
     assert again.show(AGAIN + 3)["said"] is None
+
+
+def test_a_second_evening_with_more_files_shows_what_is_new(tmp_path):
+    paths = write_scans(tmp_path / "scans", 45, sessions=3)
+    few = Pile(find_files(paths[::3]), tmp_path)
+    table = desk(few, tmp_path / "labels")
+    for place in range(len(table.order)):
+        table.save(place, say("sharp"))
+    table.file.close()
+    pile = Pile(find_files(paths), tmp_path)
+    table = desk(pile, tmp_path / "labels")
+    old = {card.scan for card in few.cards}
+    new, shown = 45 - len(old), []
+    ahead = [table.position]
+    while table.position < len(table.order):
+        assert table.position == ahead[0]
+        assert table.show(table.position)["said"] is None
+        ahead = table.progress()["ahead"]
+        shown.append(table.position)
+        table.save(table.position, say("blunt"))
+    again = [place for place in shown if table.order[place] in table.order[:place]]
+    fresh = [pile.cards[table.order[place]].scan for place in shown if place not in again]
+    assert len(fresh) == len(set(fresh)) == new
+    assert not old & set(fresh)
+    progress = table.progress()
+    assert progress["done"] == progress["total"] == progress["position"] == 47
+    assert progress["ahead"] == []
+    few.close()
+    pile.close()
+
+
+def test_after_a_correction_the_next_picture_is_one_of_which_nothing_was_said(
+    pile, tmp_path
+):
+    table = desk(pile, tmp_path / "labels")
+    for place in (0, 1, 2, 4, 46):
+        table.save(place, say("sharp"))
+    assert table.position == 3  # after the end, from the start
+    table.save(1, say("blunt"))
+    assert (table.position, table.progress()["ahead"]) == (3, [5, 6])
+
+
+def test_what_has_marks_of_before_comes_again(pile, tmp_path):
+    table = desk(pile, tmp_path / "labels")
+    segments = [{"from": 0, "marks": ["sharp"]}, {"from": 7, "marks": ["blunt"]}]
+    table.save(0, say("sharp"))
+    table.save(1, say("blunt"))
+    table.save(2, say("sharp", segments=segments))  # says "blunt" of a part alone
+    table.file.close()
+    table = desk(pile, tmp_path / "labels", classes="keen,sharp")
+    assert (table.renewed, table.other_marks) == (2, ["blunt"])
+    assert (table.position, table.progress()["done"]) == (1, 1)
+    assert table.show(1)["said"] is table.show(2)["said"] is None
+    table.save(1, say("keen"))
+    assert table.position == 2
+    table.file.close()
+    assert desk(pile, tmp_path / "labels").other_marks == ["keen"]
 
 
 def test_what_is_said_of_a_picture_that_comes_again_corrects_nothing(pile, tmp_path):
@@ -193,15 +257,25 @@ def test_one_rater_labels_once_at_a_time(pile, tmp_path):
         RaterFile(tmp_path, "Ben").close()
 
 
-@pytest.mark.parametrize("rater", ["", "  ", "x" * 61, "a\nb"])
-def test_a_rater_has_a_name(tmp_path, rater):
+@pytest.mark.parametrize(
+    "rater", ["", "  ", "x" * 61, "a\nb", "../Ada", "a/b", "..", ".Ada", "Ada."]
+)
+def test_a_rater_has_a_name_that_a_file_can_have(tmp_path, rater):
     with pytest.raises(UsageError, match="--rater"):
-        RaterFile(tmp_path, rater)
+        RaterFile(tmp_path / "labels", rater)
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_a_name_of_a_rater_stays_in_its_folder(tmp_path):
-    with RaterFile(tmp_path / "labels", "../../Ada: x") as file:
-        assert file.path.parent == tmp_path / "labels"
+def test_a_lock_ends_with_the_labelling(tmp_path):
+    with RaterFile(tmp_path, "Ada L.-B") as file:
+        file.append(scan="x", marks=["sharp"], seconds=1)
+        assert len(list(tmp_path.iterdir())) == 2
+    assert list(tmp_path.iterdir()) == [tmp_path / "Ada L.-B.jsonl"]
+    file.path.unlink()
+    file.path.mkdir()
+    with pytest.raises(InputError):
+        RaterFile(tmp_path, "Ada L.-B")
+    assert list(tmp_path.iterdir()) == [file.path]
 
 
 def test_a_kill_loses_nothing_that_was_saved(pile, tmp_path):
@@ -302,3 +376,86 @@ def test_the_command_says_what_is_wrong_in_one_line(tmp_path, monkeypatch):
     check_error(stm("label", "scans", "--model", "h_si100", *page), 2, "--model")
     check_error(stm("label", "scans", "--rater", "", *page), 2, "--rater")
     assert stm("label", "--help").exit_code == 0
+
+
+@pytest.fixture
+def sat_down(tmp_path, monkeypatch):
+    """Have `stm-keras label` served to a rater who says "sharp" of so many pictures."""
+    page = pytest.importorskip("stm_keras.web.label_page")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("stm_keras.cli.label._wait", lambda: None)
+
+    def label(*words, pictures):
+        def serve(server, desk):
+            for _ in range(pictures):
+                desk.save(desk.position, say("sharp"))
+
+        monkeypatch.setattr(page, "serve", serve)
+        told = stm("label", *words, "--rater", "Ada", "--port", 0, "--no-browser")
+        assert told.exit_code == 0, told.stderr
+        return told.stderr
+
+    return label
+
+
+def test_the_command_that_comes_next_works_as_it_stands(sat_down, tmp_path):
+    heights = np.random.default_rng(0).normal(0, 1e-10, (130, 132))
+    for name in ("my scans/a", "my scans/b", "other/c"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        np.save(f"{name}.npy", heights)
+        heights = heights[::-1] + heights
+    (tmp_path / "own.h5").touch()
+    more = ("--records", "said here", "--classes", "sharp,very blunt")
+    told = sat_down("my scans", *more, pictures=0)
+    assert "2 scans, Ada has labelled 0 of 2 pictures. " in told
+    assert "Next" not in told
+    told = sat_down("my scans", *more, pictures=1)
+    _, _, command = told.partition("Next: ")
+    assert told.endswith(f"Ada has labelled 1 of 2 pictures. Next: {command}")
+    words = shlex.split(command)
+    assert words[:4] == ["stm-keras", "label", "export", "my scans"]
+    made = stm(*words[1:])
+    assert made.exit_code == 0, made.stderr
+    assert made.stdout == "own2.h5: 1 scan, sharp 1, very blunt 0\n"
+    told = sat_down("my scans/a.npy", "other", *more, pictures=1)
+    assert shlex.split(told.partition("Next: ")[2])[3] == str(tmp_path)
+    told = sat_down("other", "--classes", "sharp,blunt", pictures=1)
+    assert told.startswith("1 scan, Ada has labelled 1 of 1 picture. ")
+
+
+def test_other_marks_and_files_that_are_left_out_are_told_at_the_start(sat_down, tmp_path):
+    write_scans(tmp_path / "scans", 3)
+    (tmp_path / "scans" / "notes.txt").write_text("nothing", encoding="utf-8")
+    sat_down("scans", "--classes", "sharp,blunt", pictures=2)
+    told = sat_down("scans", "--classes", "keen,blunt", pictures=0)
+    assert "2 labels of Ada with marks that are not among those of now (sharp)" in told
+    assert "Ada has labelled 0 of 3 pictures" in told
+    assert "1 file is not a scan and was left out." in told
+
+
+def test_before_scans_are_judged_somebody_is_told(tmp_path, monkeypatch):
+    pytest.importorskip("nicegui")
+    write_scans(tmp_path, 2)
+    monkeypatch.chdir(tmp_path)
+
+    def load(model):
+        raise InputError("no model")
+
+    monkeypatch.setattr("stm_keras.cli.label.load_any", load)
+    told = stm("label", "day0", "--show-model", "--port", 0).stderr
+    assert (
+        told == "Scans of 2 files are being judged. Then the page comes.\nError: no model\n"
+    )
+
+
+def test_a_verdict_that_is_not_a_class_has_no_probability():
+    assert _words({"verdict": "rows", "class": "rows", "confidence": 0.93}) == "rows 93 %"
+    for verdict in ("unknown size", "unsure", "not judged"):
+        said = {"verdict": verdict, "class": "rows", "confidence": 0.37}
+        assert _words(said) == verdict
+
+
+def test_without_nicegui_one_line_names_no_option_that_there_is_not(monkeypatch):
+    monkeypatch.setitem(sys.modules, "nicegui", None)
+    told = check_error(stm("label", "scans"), 1, "nicegui is not installed", '".[live]"')
+    assert "--no-page" not in told

@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient  # noqa: E402
 
 from stm_keras.data.label_records import read_records  # noqa: E402
 from stm_keras.inference.find_files import find_files  # noqa: E402
+from stm_keras.labelling.marks import read_marks  # noqa: E402
 from stm_keras.labelling.pile import Pile  # noqa: E402
 from stm_keras.web import label_page  # noqa: E402
 
@@ -45,6 +46,12 @@ def test_a_picture_is_told_and_what_is_said_of_it_is_kept(table, tmp_path):
     assert (answer["position"], answer["done"]) == (1, 1)
     assert asked.get("/api/pictures/0").json()["said"]["marks"] == ["blunt"]
     assert len(read_records(tmp_path / "labels")[0]) == 1
+
+
+def test_the_rule_of_the_paper_is_told_of_its_marks_alone(table):
+    assert client(table).get("/api/progress").json()["rule"] == ""
+    table.marks = tuple(read_marks())
+    assert "is a feature" in client(table).get("/api/progress").json()["rule"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ import { markRaw } from "vue";
 
 import { CONTRASTS, Frame, LEVELS } from "stm-keras-label";
 
+const KEPT = 4; // pictures that were shown, to go back to at once
+
 const TEMPLATE = `
 <div class="page label" v-if="picture || finished">
   <header>
@@ -11,13 +13,14 @@ const TEMPLATE = `
     <p>{{ progress.rater }}: {{ progress.done }} of {{ progress.total }}
       <progress :value="progress.done" :max="progress.total"></progress></p>
   </header>
-  <p class="error" role="alert" v-if="error">{{ error }}</p>
+  <p class="error" role="alert" v-if="error && finished">{{ error }}</p>
   <main v-if="!finished">
     <section aria-label="Scan" ref="stage" class="stage">
       <canvas ref="forward" role="img" :aria-label="picture.name" @click="choose" @pointermove="follow"></canvas>
       <canvas ref="backward" role="img" aria-label="backward" v-show="beside && both"></canvas>
     </section>
-    <aside>
+    <aside ref="aside">
+      <p class="error" role="alert" v-if="error">{{ error }}</p>
       <p class="caption">{{ picture.frame }}<template v-if="picture.lines < picture.shape[0]">, {{ picture.lines }} lines recorded</template></p>
       <p class="caption" v-if="picture.model">The model says: {{ picture.model }}</p>
       <h2>{{ segments.length > 1 ? 'Marks from line ' + segments[active].from + ' on' : 'Marks' }}</h2>
@@ -36,7 +39,7 @@ const TEMPLATE = `
       <p class="caption" v-if="cutting">Where does another tip begin? Click, or move the line with ↑ ↓ (Shift: by 10), then Enter. Esc: not at all.</p>
       <div class="actions">
         <button type="button" class="main" @click="enter">{{ cutting ? 'Here' : 'Save, next' }} <kbd>Enter</kbd></button>
-        <button type="button" @click="back" :disabled="position === 0">Back <kbd>Backspace</kbd></button>
+        <button type="button" @click="back" :disabled="previous === undefined">Back <kbd>Backspace</kbd></button>
         <button type="button" @click="cut" :aria-pressed="cutting">Another tip <kbd>c</kbd></button>
         <button type="button" @click="turn('contrast', 3)">Contrast {{ contrast + 1 }} <kbd>x</kbd></button>
         <button type="button" @click="turn('level', 3)">Levelled: {{ levels[level] }} <kbd>f</kbd></button>
@@ -51,8 +54,7 @@ const TEMPLATE = `
   <p v-else class="caption">Close this page and end the program with Ctrl-C. <button type="button" @click="back">Back to the last <kbd>Backspace</kbd></button></p>
   <dialog ref="help" aria-labelledby="help-title">
     <h2 id="help-title">What to do</h2>
-    <p>Set every mark that fits: several may be set together. What is seen at once is a feature; what is seen with effort is a feature and
-      bad; what is not seen is bad. If you cannot say, press ?.</p>
+    <p>Set every mark that fits: several may be set together. {{ progress.rule }} If you cannot say, press ?.</p>
     <dl class="keys">
       <template v-for="(mark, index) in progress.marks" :key="mark.name"><dt><kbd>{{ mark.key }}</kbd></dt><dd>{{ mark.name }}<template
         v-if="mark.help">. {{ mark.help }}</template><span class="examples"><img v-for="number in mark.examples" :key="number" :alt="mark.name"
@@ -73,10 +75,18 @@ export default {
 
   data: () => ({
     progress: null, position: 0, picture: null, finished: false, error: "",
+    seen: [], // positions in the order in which they were shown, those before the first one in front
     segments: [{ from: 0, marks: [] }], active: 0, unsure: false,
     cutting: false, cursor: 0, contrast: 0, level: 0, beside: false, saving: false,
     levels: LEVELS, both: false,
   }),
+
+  computed: {
+    previous() {
+      const index = this.seen.indexOf(this.position);
+      return index > 0 ? this.seen[index - 1] : this.seen[0] > 0 ? this.seen[0] - 1 : undefined;
+    },
+  },
 
   created() {
     this.ahead = new Map(); // position to a promise of its picture
@@ -124,6 +134,7 @@ export default {
     async show(position, asked = performance.now()) {
       this.finished = position >= this.progress.total;
       this.position = position;
+      if (!this.seen.includes(position)) this.seen.push(position);
       if (this.finished) return;
       const picture = await this.fetchPicture(position);
       this.picture = picture;
@@ -136,10 +147,10 @@ export default {
       this.draw();
       this.since = performance.now();
       window.__stm.shown.push({ position, asked, at: performance.now() });
-      for (const each of [...this.ahead.keys()]) if (Math.abs(each - position) > 3) this.ahead.delete(each);
-      for (const next of [position + 1, position + 2]) {
-        if (next < this.progress.total) this.fetchPicture(next).then((each) => setTimeout(() => this.paint(each, 0))).catch(() => {});
-      }
+      const next = this.progress.ahead.filter((each) => each !== position);
+      const kept = new Set([...this.seen.slice(-KEPT), position, ...next]);
+      for (const each of [...this.ahead.keys()]) if (!kept.has(each)) this.ahead.delete(each);
+      for (const each of next) this.fetchPicture(each).then((picture) => setTimeout(() => this.paint(picture, 0))).catch(() => {});
     },
 
     // The colours of a picture as the rater likes them now, made once.
@@ -155,7 +166,9 @@ export default {
       if (!this.picture || this.finished || !this.$refs.forward) return;
       const both = this.beside && this.both;
       const room = this.$refs.stage.clientWidth / (both ? 2 : 1) - (both ? 6 : 0);
-      const high = Math.max(260, innerHeight - this.$refs.stage.getBoundingClientRect().top - scrollY - 20);
+      const { top, bottom } = this.$refs.stage.getBoundingClientRect();
+      const below = this.$refs.aside.getBoundingClientRect().top >= bottom; // in a narrow window, where marks need room
+      const high = below ? innerHeight / 2 - 40 : Math.max(260, innerHeight - top - scrollY - 20);
       const width = Math.floor(Math.min(room, high * this.picture.ratio));
       const marks = this.segments.slice(1).map((part) => ({ share: this.shareOf(part.from), chosen: false }));
       if (this.cutting) marks.push({ share: this.shareOf(this.cursor), chosen: true });
@@ -243,7 +256,7 @@ export default {
         const progress = await this.ask(`api/pictures/${position}`, { method: "POST", headers, body: JSON.stringify(said) });
         Object.assign(this.progress, progress);
         this.ahead.delete(position); // it has another answer now
-        await this.show(position + 1, asked);
+        await this.show(progress.position, asked);
       } catch (error) {
         this.error = `Not saved: ${error.message}`;
       } finally {
@@ -251,7 +264,12 @@ export default {
       }
     },
 
-    back() { if (this.position > 0 && !this.saving) this.show(this.position - 1).catch((error) => { this.error = error.message; }); },
+    back() {
+      const previous = this.previous;
+      if (previous === undefined || this.saving) return;
+      if (!this.seen.includes(previous)) this.seen.unshift(previous);
+      this.show(previous).catch((error) => { this.error = error.message; });
+    },
 
     move(by) {
       this.cursor = Math.min(this.picture.lines - 1, Math.max(1, this.cursor + by));

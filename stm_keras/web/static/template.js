@@ -71,7 +71,7 @@ export const TEMPLATE = `
               <img v-if="scan.picture" :src="'api/scans/' + scan.number + '.png'" alt="" loading="lazy">
               <span v-else class="blank">{{ scan.reason ? 'no picture' : 'now' }}</span>
               <span class="words">
-                <strong>{{ scan.number }}. <i :style="look_of(scan.verdict)"></i>{{ scan.verdict ?? 'no verdict yet' }} {{ share(scan.confidence) }}</strong>
+                <strong>{{ scan.number }}. <i :style="look_of(scan.verdict)"></i>{{ verdictWords(scan) }}</strong>
                 <span>{{ clock(scan.began) }}, {{ scanWords(scan) }}</span>
                 <span v-if="scan.now && scan.now !== scan.verdict">tip {{ scan.reason ? 'in the end' : 'of now' }}: {{ scan.now }}</span>
                 <span v-if="scan.alarms.length" class="alarmed">alarm: {{ scan.alarms.join(', ') }}</span>
@@ -91,7 +91,7 @@ export const TEMPLATE = `
   <p class="toast" role="status" aria-live="polite" v-show="toast">{{ toast }}</p>
   <dialog ref="ask" aria-labelledby="ask-title" @keydown="answer">
     <h2 id="ask-title">What is the tip in scan {{ asked }}?</h2>
-    <p v-if="askedRow">stm-keras says: {{ askedRow.verdict ?? 'no verdict yet' }} {{ share(askedRow.confidence) }}.
+    <p v-if="askedRow">stm-keras says: {{ verdictWords(askedRow) }}.
       Your answer is written into the log; the verdict stays.</p>
     <div class="choices">
       <button type="button" v-for="(name, index) in choices" :key="name" @click="label(name)"><kbd v-if="index < 9 || index === choices.length - 1">{{ index === choices.length - 1 ? 0 : index + 1 }}</kbd>

@@ -1,6 +1,6 @@
 // The page of `stm-keras watch`. What it shows comes by `push`; what it missed, from /api/view.
 
-import { Bell, Scan, Stage, TEMPLATE, clock, duration, headline, scanWords, share, swatch } from "stm-keras-watch";
+import { Bell, Scan, Stage, TEMPLATE, capital, clock, duration, headline, scanWords, share, swatch, verdictWords } from "stm-keras-watch";
 
 const TICK = 250; // ms between two looks at the clock
 const TOAST = 8000; // ms that a message stays
@@ -58,9 +58,8 @@ export default {
     late() { return this.banner.level.includes("stale") || this.banner.level === "lost"; },
     even() { return Math.floor(this.now / 1000) % 2 === 0; }, // a dot that beats; an animation would paint all day
     linkWords() {
-      const source = this.state.source ?? "";
       const line = this.age === null ? "no line yet" : `last line ${duration(this.age)} ago`;
-      return `${source}: ${line}`;
+      return this.state.source ? `${this.state.source}: ${line}` : capital(line);
     },
     tipShares() { return this.state.classes.map((name) => this.state.tip?.probabilities?.[name]); },
     scanShares() { return this.state.classes.map((name) => this.state.scan?.probabilities?.[name]); },
@@ -95,7 +94,7 @@ export default {
   },
 
   methods: {
-    share, clock, scanWords,
+    share, clock, scanWords, verdictWords,
 
     look_of(verdict) {
       const index = this.state.classes.indexOf(verdict);

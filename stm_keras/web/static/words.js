@@ -14,15 +14,21 @@ export function duration(seconds) {
   return `${Math.round(seconds / 3600)} h`;
 }
 
+// How many lines there are.
+const counted = (lines) => `${lines} line${lines === 1 ? "" : "s"}`;
+
+// The verdict on a scan, and where it is a class, how sure it is.
+export const verdictWords = (scan) => [scan.verdict ?? "no verdict yet", share(scan.confidence)].filter(Boolean).join(" ");
+
 export function scanWords(scan) {
-  const lines = scan.planned ? `${scan.lines} of ${scan.planned} lines` : `${scan.lines} lines`;
+  const lines = scan.planned ? `${scan.lines} of ${counted(scan.planned)}` : counted(scan.lines);
   const changes = scan.changes.length
     ? `tip change at line ${scan.changes.join(", ")}`
     : "no tip change";
   return `${lines}, ${changes}`;
 }
 
-const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 // Returns what the banner shows: level (its look), mark, title, text, p.
 export function headline(state, unheard, age) {
@@ -45,7 +51,7 @@ export function headline(state, unheard, age) {
   }
   const tip = state.tip;
   if (!tip) {
-    const text = `${scan.lines_done} lines of scan ${scan.number} so far; a verdict needs more.`;
+    const text = `${counted(scan.lines_done)} of scan ${scan.number} so far; a verdict needs more.`;
     return { level: "idle", mark: "…", title: "No verdict yet", text };
   }
   const limit = Math.max(STALE, 6 * (scan.line_time ?? 0));
