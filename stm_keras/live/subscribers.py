@@ -191,14 +191,12 @@ class _Subscriber:
                 del self.waiting[: self.connection.send(self.waiting[: 1 << 16])]
 
 
-def listen(port: int, option: str, host: str = HOST, answers: bool = True) -> socket.socket:
+def listen(port: int, option: str, host: str = HOST) -> socket.socket:
     """Take a port of this computer, for an option that is named in errors.
 
     Args:
         port: int. 0: one that is free.
         host: str. Address at which to listen.
-        answers: bool. Whether programs may connect from now on. Else they are refused, instead
-            of being left to wait, until somebody listens.
 
     Raises:
         UsageError: Another program has the port, or the address is not of this computer.
@@ -211,8 +209,7 @@ def listen(port: int, option: str, host: str = HOST, answers: bool = True) -> so
         else:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-        if answers:
-            listener.listen()
+        listener.listen()
     except OSError as error:
         listener.close()
         taken = error.errno in (errno.EADDRINUSE, errno.EACCES)

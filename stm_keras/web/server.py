@@ -29,8 +29,6 @@ TOKEN = re.compile(r"[A-Za-z0-9._~-]{16,200}")
 class Server:
     """Serves pages at a port, which is taken at once, so that nothing else begins in vain.
 
-    Until it starts, browsers are refused: none waits without a word.
-
     Args:
         port: int. 0: one that is free.
         host: str. Address at which to listen. Any other than this computer's own needs a token.
@@ -56,8 +54,7 @@ class Server:
             )
         self.open_to_others = host not in LOCAL
         option = f"--host {host} --port" if self.open_to_others else "--port"
-        address = host if self.open_to_others else LOCAL[0]
-        self._socket = listen(port, option, address, answers=False)
+        self._socket = listen(port, option, host if self.open_to_others else LOCAL[0])
         self.port = self._socket.getsockname()[1]
         self._token = token
         shown = LOCAL[0] if host in (*LOCAL, "0.0.0.0", "::") else host

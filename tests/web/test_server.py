@@ -10,8 +10,7 @@ pytest.importorskip("nicegui")
 pytest.importorskip("onnxruntime")
 pytestmark = ONCE
 
-from stm_keras.errors import UsageError  # noqa: E402
-from stm_keras.web.server import MOST_CONNECTIONS, Server  # noqa: E402
+from stm_keras.web.server import MOST_CONNECTIONS  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -46,16 +45,3 @@ def test_more_connections_than_a_few_hundred_are_hung_up_on(watching):
     for connection in many:
         connection.close()
     until(lambda: watching.state()["last_line"] != before)
-
-
-def test_a_port_is_taken_at_once_and_answers_once_the_page_is_there():
-    server = Server(0)
-    try:
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", server.port), PATIENCE)
-        server.start(lambda app: None, "none")
-        socket.create_connection(("127.0.0.1", server.port), PATIENCE).close()
-        with pytest.raises(UsageError, match="another program has this port"):
-            Server(server.port)
-    finally:
-        server.close()
