@@ -13,6 +13,7 @@ CHUNK = 256  # scans looked at at a time
 STEEP = 16  # deviations: a line that rises more is levelled in float64, others to 1e-6
 UNITS = (1e-15, 1e15)  # deviations whose squares float32 holds with room to spare
 LINES = 1024  # at a time, so that they stay in the processor's cache
+HALF, SINGLE = (float(np.finfo(kind).eps) for kind in (np.float16, np.float32))
 FEW = 17  # pixels in which a line with a signal mostly has a smaller step
 
 
@@ -158,19 +159,19 @@ def _standardise_plain(lines, out, work):
     pixels = lines.shape[1]
     with np.errstate(all="ignore"):  # lines with numbers beyond float32 are not plain
         _without_first(lines, out)
-        steps = np.abs(np.diff(out[:, :FEW].T, axis=0))
+        few = out[:, :FEW].T
+        steps = np.abs(few[1:] - few[:-1])
         steps[steps == 0] = np.inf
         step = steps.min(0, initial=np.inf)
         trend = _take_trend(out, work[: len(lines)])
         deviation = np.sqrt(np.einsum("lp,lp->l", out, out) / pixels)
         out /= deviation[:, None]
-        size = np.abs(trend) @ np.array(
-            [1, pixels / 2], np.float32
-        )  # of what was taken out
+        mean, slope = np.abs(trend).T
+        size = mean + slope * (pixels / 2)  # of what was taken out
         largest = (
             np.abs(lines[:, 0].astype(np.float32)) + size + np.sqrt(pixels) * deviation
         )
-        coarsest = np.finfo(np.float16 if lines.dtype == np.float16 else np.float32).eps
+        coarsest = HALF if lines.dtype == np.float16 else SINGLE
         # The least step but 0 is one of the gaps that `_in_steps` asks for.
         signal = (step > 5 * coarsest * largest) & (1.1 * QUANTUM * step < deviation)
         signal &= (UNITS[0] < deviation) & (deviation < UNITS[1])
@@ -210,14 +211,24 @@ def _without_first(lines, out):
 
 def _take_trend(lines, work):
     """Level float32 lines in place; return mean and slope, `(lines, 2)`. `work` is like `lines`."""
-    ramp = _ramp(lines.shape[1]).astype(np.float32)
+    pixels = lines.shape[1]
+    both, square = _trends(pixels)
     trend = np.empty((len(lines), 2), np.float32)
     # einsum, as a product of matrices rounds a line by how many others there are.
     np.einsum("lp->l", lines, out=trend[:, 0])
-    np.einsum("lp,p->l", lines, ramp, out=trend[:, 1])
-    trend /= lines.shape[1], max(ramp @ ramp, 0.5)
-    lines -= np.einsum("lk,kp->lp", trend, [np.ones_like(ramp), ramp], out=work)
+    np.einsum("lp,p->l", lines, both[1], out=trend[:, 1])
+    trend /= pixels, square
+    lines -= np.einsum("lk,kp->lp", trend, both, out=work)
     return trend
+
+
+@lru_cache(maxsize=16)
+def _trends(pixels):
+    """Return a constant and a slope of 1, float32 `(2, pixels)`, and the square of the slope."""
+    ramp = _ramp(pixels)
+    both = np.stack([np.ones(pixels), ramp]).astype(np.float32)
+    both.flags.writeable = False
+    return both, max(ramp @ ramp, 0.5)
 
 
 def _ramp(pixels):

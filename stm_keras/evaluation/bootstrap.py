@@ -22,8 +22,8 @@ CHUNK = 200_000  # weights at once: what fits into the cache of a processor
 def resampled_area(is_class, scores, *, groups, resamples, seed):
     """Return the area under the ROC curve of one class in every resample."""
     ranking = _ranking(is_class, scores)
-    draws = draw_weights(len(scores), resamples, seed, groups)
-    return np.concatenate([_weighted_area(*ranking, w.astype(float)) for w in draws])
+    draws = _draw(len(scores), resamples, seed, groups)
+    return np.concatenate([_weighted_area(*ranking, weights) for weights in draws])
 
 
 def resampled_scores(
@@ -44,22 +44,20 @@ def resampled_scores(
     classes = range(probabilities.shape[1])
     present = np.bincount(labels, minlength=len(classes)) > 0
     rankings = [_ranking(labels == i, probabilities[:, i]) for i in classes]
-    chunks = []
-    for weights in draw_weights(len(labels), resamples, seed, groups):
-        weights = weights.astype(float)
-        total = weights.sum(axis=0)
-        area = np.stack(
-            [_weighted_area(*r, weights) for r in rankings], axis=1
-        )  # (resamples, classes)
-        count = _sums(np.ones(len(labels)), labels, len(classes), weights)
-        recall = _divide(_sums(right, labels, len(classes), weights), count).T
-        gap = _sums(right - confidence, index, bins, weights)
+    judged = 2 * labels + (right > 0)  # by class, whether right
+    gaps, chunks = right - confidence, []
+    for weights in _draw(len(labels), resamples, seed, groups):
+        area = np.stack([_weighted_area(*each, weights) for each in rankings], axis=1)
+        counts = _sums(weights, judged, 2 * len(classes)).reshape(len(weights), -1, 2)
+        of_class, of_right = counts.sum(2), counts[:, :, 1]
+        recall, total = _divide(of_right, of_class), of_class.sum(1)
+        gap = _sums(gaps * weights, index, bins)
         chunks.append(
             {
                 "auroc": area[:, present].mean(axis=1),
                 "balanced_accuracy": recall[:, present].mean(axis=1),
-                "accuracy": _divide(_sums(right, 0 * labels, 1, weights)[0], total),
-                "ece": _divide(np.abs(gap).sum(axis=0), total),
+                "accuracy": _divide(of_right.sum(1), total),
+                "ece": _divide(np.abs(gap).sum(1), total),
                 "class_auroc": area,
                 "class_recall": recall,
             }
@@ -105,48 +103,52 @@ def draw_weights(scans, resamples, seed, groups=None):
         int array of shape `(scans, some resamples)`: how often each scan was drawn.
         Their number per array depends on memory, never on chance.
     """
-    units, unit = scans, np.arange(scans)
+    for weights in _draw(scans, resamples, seed, groups):
+        yield weights.T.astype(int)
+
+
+def _draw(scans, resamples, seed, groups=None):
+    """Yield int32 arrays `(some resamples, scans)`: what is summed over lies together."""
+    units, unit = scans, slice(None)
     if groups is not None:
         names, unit = np.unique(groups, return_inverse=True)
         units = len(names)
     random = np.random.default_rng(seed)
     step = max(1, CHUNK // scans)
     for start in range(0, resamples, step):
-        drawn = [
-            np.bincount(random.integers(units, size=units), minlength=units)[unit]
-            for _ in range(start, min(start + step, resamples))
-        ]
-        yield np.stack(drawn, axis=1)
+        weights = np.empty((min(step, resamples - start), scans), np.int32)
+        for row in weights:
+            row[:] = np.bincount(random.integers(units, size=units), minlength=units)[unit]
+        yield weights
 
 
 def _ranking(is_class, scores):
-    """Sort the other scans once; find where each scan of the class falls among them."""
-    others = np.flatnonzero(~is_class)
-    others = others[np.argsort(scores[others], kind="stable")]
-    own = np.flatnonzero(is_class)
-    below = np.searchsorted(scores[others], scores[own], "left")
-    through = np.searchsorted(scores[others], scores[own], "right")
+    """Sort scans of the class and the others once; find where each of the class falls."""
+    own, others = (np.flatnonzero(which) for which in (is_class, ~is_class))
+    own, others = (each[np.argsort(scores[each], kind="stable")] for each in (own, others))
+    below, through = (
+        np.searchsorted(scores[others], scores[own], side) for side in ("left", "right")
+    )
     return own, others, below, through
 
 
 def _weighted_area(own, others, below, through, weights):
     """Area under the ROC curve of one class in every resample, `(resamples,)`."""
-    passed = np.zeros((len(others) + 1, weights.shape[1]))
-    np.cumsum(weights[others], axis=0, out=passed[1:])
-    beaten = passed[below]
-    beaten += passed[through]
-    won = np.einsum("ij,ij->j", weights[own], beaten)
-    return _divide(won, 2 * weights[own].sum(axis=0) * passed[-1])
+    passed = np.zeros((len(weights), len(others) + 1), np.int64)
+    np.cumsum(weights.take(others, 1), axis=1, out=passed[:, 1:])
+    beaten = passed.take(below, 1)
+    beaten += passed.take(through, 1)
+    own = weights.take(own, 1)
+    # no matrix product: on a busy machine its threads wait for each other for seconds
+    won = np.einsum("ij,ij->i", own, beaten)
+    return _divide(won, 2 * own.sum(1) * passed[:, -1])
 
 
-def _sums(values, indices, count, weights):
-    """Sum weighted values by index, `(count, resamples)`."""
-    sums = np.zeros((count, weights.shape[1]))
-    for index in np.unique(indices):
-        own = indices == index
-        # no matrix product: on a busy machine its threads wait for each other for seconds
-        np.einsum("i,ij->j", values[own], weights[own], out=sums[index])
-    return sums
+def _sums(weights, indices, count):
+    """Sum weights `(resamples, scans)` by an index of the scans: `(resamples, count)`."""
+    rows = np.arange(len(weights))[:, None] * count + indices
+    sums = np.bincount(rows.ravel(), weights.ravel(), len(weights) * count)
+    return sums.reshape(-1, count)
 
 
 def _divide(part, whole):

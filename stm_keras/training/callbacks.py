@@ -101,7 +101,7 @@ class FiniteLoss(keras.callbacks.Callback):
 class EpochScores(keras.callbacks.Callback):
     """Add macro one-vs-rest AUROC and balanced accuracy to the logs of an epoch.
 
-    Measured on scans as they are, without augmentation, on validation and on as many
+    Measured on scans as they are, without augmentation, on validation and on some
     training scans: the gap between them is over-fitting and nothing else. `parts` is a dict
     of prefix ("", and "val_" where scans are kept for it) to indices into `images` and
     labels. `network` is what takes them; the model that `fit` trains may have more in front.

@@ -54,7 +54,7 @@ from stm_keras.training.warm_start import (
 )
 from stm_keras.untrusted import ordinary_file
 
-MONITORED = 400  # training scans that are scored after an epoch without validation scans
+MONITORED = 400  # training scans at most that are scored after an epoch, for one column
 
 logger = logging.getLogger(__name__)
 
@@ -283,7 +283,7 @@ def _callbacks(config, dataset, split, batches, rows, save, strategy, network):
     settings, labels = config.train, dataset.labels
     validation, train = split.parts["validation"], split.parts["train"]
     monitored = np.random.default_rng(config.seed).permutation(train)
-    monitored = np.sort(monitored[: len(validation) or MONITORED])
+    monitored = np.sort(monitored[: min(len(validation) or MONITORED, MONITORED)])
     parts = {"": (monitored, labels[monitored])}
     if len(validation):
         parts["val_"] = (validation, labels[validation])

@@ -76,6 +76,7 @@ def test_memory_does_not_change_the_draw(monkeypatch):
     labels, probabilities = draw(30)
     whole = resampled_scores(labels, probabilities, resamples=10)
     monkeypatch.setattr(bootstrap, "CHUNK", 90)
+    assert [each.shape for each in draw_weights(30, 7, 0)] == [(30, 3), (30, 3), (30, 1)]
     pieces = resampled_scores(labels, probabilities, resamples=10)
     for name in whole:
         np.testing.assert_allclose(pieces[name], whole[name], atol=1e-12)
