@@ -104,11 +104,11 @@ def draw_weights(scans, resamples, seed, groups=None):
         Their number per array depends on memory, never on chance.
     """
     for weights in _draw(scans, resamples, seed, groups):
-        yield weights.T.astype(int)
+        yield weights.T
 
 
 def _draw(scans, resamples, seed, groups=None):
-    """Yield int32 arrays `(some resamples, scans)`: what is summed over lies together."""
+    """Yield int arrays `(some resamples, scans)`: what is summed over lies together."""
     units, unit = scans, slice(None)
     if groups is not None:
         names, unit = np.unique(groups, return_inverse=True)
@@ -116,7 +116,7 @@ def _draw(scans, resamples, seed, groups=None):
     random = np.random.default_rng(seed)
     step = max(1, CHUNK // scans)
     for start in range(0, resamples, step):
-        weights = np.empty((min(step, resamples - start), scans), np.int32)
+        weights = np.empty((min(step, resamples - start), scans), np.int64)
         for row in weights:
             row[:] = np.bincount(random.integers(units, size=units), minlength=units)[unit]
         yield weights
