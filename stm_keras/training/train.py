@@ -282,8 +282,7 @@ def _callbacks(config, dataset, split, batches, rows, save, strategy, network):
     """List the callbacks of a training, in the order in which they must be called."""
     settings, labels = config.train, dataset.labels
     validation, train = split.parts["validation"], split.parts["train"]
-    monitored = np.random.default_rng(config.seed).permutation(train)
-    monitored = np.sort(monitored[: min(len(validation) or MONITORED, MONITORED)])
+    monitored = _monitored(train, len(validation), config.seed)
     parts = {"": (monitored, labels[monitored])}
     if len(validation):
         parts["val_"] = (validation, labels[validation])
@@ -302,3 +301,9 @@ def _callbacks(config, dataset, split, batches, rows, save, strategy, network):
         chosen.append(callbacks.EarlyStopping(rows, settings.early_stopping))
     stream = io.StringIO() if strategy.rank else sys.stderr
     return [*chosen, callbacks.ProgressLines(stream)]
+
+
+def _monitored(train, validation, seed):
+    """Draw training scans to score: as many as of validation, `MONITORED` at most."""
+    drawn = np.random.default_rng(seed).permutation(train)
+    return np.sort(drawn[: min(validation or MONITORED, MONITORED)])

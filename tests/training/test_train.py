@@ -25,7 +25,7 @@ from stm_keras.signals import CtrlC
 from stm_keras.training import calibrate
 from stm_keras.training import callbacks as subject
 from stm_keras.training.callbacks import Interrupt
-from stm_keras.training.train import train
+from stm_keras.training.train import MONITORED, _monitored, train
 
 VIT = [
     "model.name=vit",
@@ -340,3 +340,17 @@ def test_a_streaming_model_begins_with_the_weights_of_a_run(tmp_path, scans, mon
     second = Run.start(tmp_path / "second", again)
     train(again, second)
     assert len(history(second)) == 1
+
+
+@ONCE
+@pytest.mark.parametrize(
+    ("train_scans", "validation", "scored"),
+    [(5000, 3000, MONITORED), (5000, 0, MONITORED), (5000, 70, 70), (30, 70, 30)],
+)
+def test_few_training_scans_are_scored_after_an_epoch(train_scans, validation, scored):
+    indices = np.arange(0, 3 * train_scans, 3)
+    drawn = _monitored(indices, validation, seed=2)
+    assert len(drawn) == scored
+    assert np.isin(drawn, indices).all()
+    assert (np.diff(drawn) > 0).all()
+    np.testing.assert_array_equal(drawn, _monitored(indices, validation, seed=2))
