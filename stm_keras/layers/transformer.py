@@ -11,7 +11,8 @@ class _Block(keras.layers.Layer):
     """What both blocks share: norms, the MLP, and dropout on the branches.
 
     Sub-layers keep their names and the order in which they are made: optimizer states of
-    older runs are stored in that order.
+    older runs are stored in that order. They are built here and of the block's dtype, so their
+    `call` is called: what Keras does around it takes Python half a step of a small network.
     """
 
     def __init__(self, num_heads, mlp_dim, dropout=0.0, **kwargs):
@@ -38,10 +39,10 @@ class _Block(keras.layers.Layer):
 
     def _add_branches(self, tokens, attended, training):
         """Add what attention gave, then the MLP of each token alone: `(batch, tokens, dim)`."""
-        tokens = tokens + self.attention_dropout(attended, training=training)
-        hidden = self.expand(self.mlp_norm(tokens))
-        hidden = self.contract(self.mlp_dropout(hidden, training=training))
-        return tokens + self.out_dropout(hidden, training=training)
+        tokens = tokens + self.attention_dropout.call(attended, training=training)
+        hidden = self.expand.call(self.mlp_norm.call(tokens))
+        hidden = self.contract.call(self.mlp_dropout.call(hidden, training=training))
+        return tokens + self.out_dropout.call(hidden, training=training)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -236,11 +237,18 @@ class EncoderBlock(_Block):
         self.contract.build((*input_shape[:-1], self.mlp_dim))
 
     def call(self, tokens, attention_mask=None, training=None):
-        normed = self.attention_norm(tokens)
-        attended = self.attention(
-            normed, normed, attention_mask=attention_mask, training=training
-        )
+        attended = self._attend(self.attention_norm.call(tokens), attention_mask)
         return self._add_branches(tokens, attended, training)
+
+    def _attend(self, tokens, mask):
+        """Attend as `self.attention` does, by its weights: `(batch, tokens, dim)`."""
+        part = self.attention
+        heads = (
+            each.call(tokens)
+            for each in (part.query_dense, part.key_dense, part.value_dense)
+        )
+        mask = None if mask is None else mask[:, None]  # for all heads
+        return part.output_dense.call(ops.dot_product_attention(*heads, mask=mask))
 
     def attention_weights(self, tokens, attention_mask=None):
         """Return how much each token attends to each: `(batch, heads, tokens, tokens)`."""
