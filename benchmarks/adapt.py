@@ -268,12 +268,12 @@ def page(measured):
         "docs/results.md`, after",
         f"```\n{COMMAND}\n```",
         f"(a) H:Si(100), test folds of P2, all lines; {len(SEEDS)} draws of the labels (one "
-        f"of more than {FEW}), as even over the classes as there are scans. From scratch, and from the start: all of "
-        "`sequential` but trees and the last training, on the same labels. These networks had "
-        "the first draw, 200 batches of 16, and "
-        "whole sessions without any of the labels to calibrate on, which `adapt` has not; where "
-        "folds are named, the others were not trained. Penalties of the last layer, and whether "
-        "trees help, are chosen inside the labels.",
+        f"of more than {FEW}), as even over the classes as there are scans. From scratch, and "
+        "from the start: all of `sequential` but trees and the last training, on the same "
+        "labels. These networks had the first draw, 200 batches of 16, and whole sessions "
+        "without any of the labels to calibrate on, which `adapt` has not; where folds are "
+        "named, the others were not trained. Penalties of the last layer, and whether trees "
+        "help, are chosen inside the labels.",
         table([*heads, *gains], rows),
     ]
     for key, title in (
