@@ -51,7 +51,9 @@ def select_scans(
         protocol: str, or None for that of the run, else P2 where sessions are known.
     """
     if run is not None and part != "test":
-        notes = run.read_json("adapt.json")
+        from stm_keras.runs import NOTES  # pydantic takes long to import
+
+        notes = run.read_json(NOTES)
         if notes is not None:
             return _beside(dataset, run, notes, part, protocol)
     saved = run.read_json("split.json") if run else None
