@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from stm_keras.errors import InputError, StmKerasError, UsageError
@@ -46,6 +47,7 @@ def budget(most: int | None = None) -> int:
     return quarter if most is None else min(quarter, most)
 
 
+@cache
 def machine() -> int:
     """Return the bytes of memory of this machine, or of its control group, if it has less."""
     try:

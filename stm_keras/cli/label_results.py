@@ -113,7 +113,9 @@ def _judged(model, paths):
     file, predictor = load_any(model)
     verdicts = {}
     with options.summed_warnings(False):
-        for result in predict_files(predictor, find_files(paths, left_out=LeftOut())):
+        for result in predict_files(
+            predictor, find_files(paths, left_out=LeftOut()), states=False
+        ):
             if result.error is not None:
                 options.report(result.error, 0)
             else:

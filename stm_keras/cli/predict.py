@@ -108,7 +108,8 @@ def predict(paths, model, channel, as_csv, as_json, every_line, pictures, report
         drawers.append(ScanReport(report, predictor.classes, more["overwrite"]))
     left_out = LeftOut()
     files = find_files(paths, _list_of_paths(), left_out)
-    results = predict_files(predictor, files, channel, every_line)
+    states = bool(drawers)  # which show the answer after every line
+    results = predict_files(predictor, files, channel, every_line, states=states)
     listed = "-" in map(str, paths)  # a path on standard input is known only now
     with ExitStack() as stack:
         stack.enter_context(options.summed_warnings(more["verbose"] or listed))

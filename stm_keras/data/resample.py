@@ -82,6 +82,8 @@ class LineResampler:
 
     def _weigh(self, line):
         first = self.seen - len(self._lines)
+        if self._scale == 1:
+            return self._lines[line - first]
         distance = np.abs(np.arange(first, self.seen) - self._centre(line))
         weights = np.maximum(1 - distance / self._width, 0)
         there = np.flatnonzero(weights)

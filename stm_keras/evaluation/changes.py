@@ -83,7 +83,7 @@ def find_changes(scores, threshold, *, lines=None, delay=DELAY, refractory=REFRA
     scores = _recorded_scores(scores, lines)
     changes = np.zeros(scores.shape, bool)
     last = np.full(len(scores), -refractory - 1)
-    for line in range(1, scores.shape[1]):
+    for line in np.flatnonzero((scores[:, 1:] >= threshold).any(0)) + 1:
         score = scores[:, line]
         before = scores[:, max(line - delay, 0) : line]
         around = scores[:, line : line + delay + 1]

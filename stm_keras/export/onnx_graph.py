@@ -1,11 +1,12 @@
 """The step of a model as an ONNX graph, written out from the weights of its layers.
 
 `onnx_layers.LAYERS` has a function for each kind of layer. Written by hand, the graph is the
-same under every Keras backend. A line is `(1, channels,
-pixels)` here, not `(1, 1, pixels, channels)`, as ONNX' convolution wants it; a token is
-`(1, dim)`; batch is 1.
+same under every Keras backend. A line is `(1, channels, pixels)` here, not `(1, 1, pixels,
+channels)`, as ONNX' convolution wants it; a token is `(1, dim)`; batch is 1. All lines at once are
+a graph of the same layers, see `onnx_whole`.
 """
 
+import base64
 import json
 from dataclasses import dataclass
 
@@ -13,19 +14,12 @@ import numpy as np
 
 from stm_keras.errors import MismatchError, require
 from stm_keras.export.onnx_layers import LAYERS
-from stm_keras.inference.onnx_model import OnnxPredictor
-from stm_keras.inference.onnx_session import METADATA
+from stm_keras.inference.onnx_session import METADATA, WHOLE
 from stm_keras.models.step import chain
 
 OPSET = 18
 IR_VERSION = 9  # which onnxruntime reads since 1.17
-
-
-def write(predictor, path, facts):
-    """Write the step of the model; see `writers`."""
-    network = step_graph(predictor.model)
-    put_facts(network, facts)
-    path.write_bytes(network.SerializeToString())
+EXACT = "exact"  # how names of constants begin that stay in float32
 
 
 def step_graph(model):
@@ -47,46 +41,54 @@ def step_graph(model):
     """
     graph = Graph()
     pixels = model.input_shape[2]
-    values = {id(model.inputs[0]): graph.input("line", (1, pixels))}  # by Keras tensor
-    for layer in chain(model):
-        if type(layer).__name__ not in LAYERS:
-            raise MismatchError(
-                f"ONNX: the layer {layer.name} ({type(layer).__name__}) is not known. "
-                f"Known: {', '.join(sorted(LAYERS))}. Export to .keras instead."
-            )
-        tensors = layer.input if isinstance(layer.input, list) else [layer.input]
-        inputs = [values[id(tensor)] for tensor in tensors]
-        write_layer, graph.part = LAYERS[type(layer).__name__], layer.name
-        values[id(layer.output)] = write_layer(graph, layer, *inputs)
-    graph.part = "graph"
+    values = write_layers(graph, model, graph.input("line", (1, pixels)))
     for name, tensor in model.output.items():
         graph.output(values[id(tensor)], name, (1, tensor.shape[-1]))
     return graph.finish(model.name)
 
 
-def put_facts(network, facts):
-    """Put the facts of a model into the metadata of an `onnx.ModelProto`."""
+def write_layers(graph, model, entry):
+    """Write all layers of a model; return a dict of id of a Keras tensor to `Value`."""
+    values = {id(model.inputs[0]): entry}
+    for layer in chain(model):
+        write_layer = graph.layers.get(type(layer).__name__)
+        if write_layer is None:
+            raise MismatchError(
+                f"ONNX: the layer {layer.name} ({type(layer).__name__}) is not known. "
+                f"Known: {', '.join(sorted(graph.layers))}. Export to .keras instead."
+            )
+        graph.part = layer.name
+        tensors = layer.input if isinstance(layer.input, list) else [layer.input]
+        inputs = graph.begin(layer, [values[id(tensor)] for tensor in tensors])
+        values[id(layer.output)] = write_layer(graph, layer, *inputs)
+    graph.part = "graph"
+    return values
+
+
+def put_facts(network, facts, whole=None):
+    """Put the facts of a model into the metadata of an `onnx.ModelProto`.
+
+    `whole` is that of whole scans, which goes with a step in the same file: it cannot be lost or
+    taken for that of another model.
+    """
     del network.metadata_props[:]
-    entry = network.metadata_props.add()
-    entry.key, entry.value = METADATA, json.dumps(facts, allow_nan=False)
+    entries = {METADATA: json.dumps(facts, allow_nan=False)}
+    if whole is not None:
+        entries[WHOLE] = base64.b64encode(whole.SerializeToString()).decode()
+    require("onnx", "export").helper.set_model_props(network, entries)
 
 
-def read(path):
-    """Load it as a callable that goes through the lines; see `writers`."""
-    copy = OnnxPredictor.load(path)
-
-    def run(scans):
-        cache, answers = copy.start_scan(), []
-        for line in scans[0]:
-            logits, cache = copy.step(line[None, None], cache)
-            answers.append(logits)
-        return {n: np.stack([each[n] for each in answers], 1) for n in copy.head_names}
-
-    return run
+def whole_of(network):
+    """Return the `onnx.ModelProto` of whole scans that goes with a step, or None."""
+    texts = [each.value for each in network.metadata_props if each.key == WHOLE]
+    onnx = require("onnx", "export")
+    return onnx.load_from_string(base64.b64decode(texts[0])) if texts else None
 
 
 class Graph:
     """An ONNX graph that grows node by node."""
+
+    layers = LAYERS
 
     def __init__(self):
         self.helper = require("onnx", "export").helper
@@ -98,9 +100,15 @@ class Graph:
 
     def constant(self, array, dtype=np.float32):
         """Add an array, or a single number as a scalar, and return its `Value`."""
+        return self._constant(array, dtype, f"w{len(self.constants)}")
+
+    def exact(self, array):
+        """Add an array of float32 that no variant rounds: what is added up over many lines."""
+        return self._constant(array, np.float32, f"{EXACT}{len(self.constants)}")
+
+    def _constant(self, array, dtype, name):
         from onnx import numpy_helper
 
-        name = f"w{len(self.constants)}"
         array = np.asarray(array, dtype, order="C")  # ascontiguousarray makes no scalars
         self.constants.append(numpy_helper.from_array(array, name))
         return Value(self, name)
@@ -142,18 +150,74 @@ class Graph:
         """Make a value the array of the cache for the next line."""
         self.next_caches[name] = value
 
+    def begin(self, layer, inputs):
+        """Return what a layer reads, before its nodes are written."""
+        return inputs
+
     def count_lines(self):
         """Return the number of lines before this line, and with it, each `(1, 1)`."""
         if "lines" not in self.caches:
             self.keep(self.cache("lines", (1, 1)) + 1.0, "lines")
         return Value(self, "cache_lines"), self.next_caches["lines"]
 
-    def running_sum(self, value, name, size):
-        """Add a value `(1, size)` to its sum over the lines before; return the sum."""
+    def running_sum(self, value, name, size, weight=None):
+        """Return the sum of a value `(1, size)`, times a weight, over the lines so far."""
         name = f"{name}_total"
+        value = value if weight is None else value * weight
         total = self.cache(name, (1, size)) + value
         self.keep(total, name)
         return total
+
+    def previous(self, value, name, size):
+        """Return a value `(1, size)` at the line before."""
+        self.keep(value, name)
+        return self.cache(name, (1, size))
+
+    def earlier(self, value, lags, name, size):
+        """Return a value `(1, size)` so many lines before: `(lags, size)`."""
+        lag = max(lags)
+        before = self.cache(name, (lag, size))
+        lines = self.add("Concat", before, value, axis=0)
+        self.keep(self.add("Slice", lines, [1], [lag + 1], [0]), name)
+        return self.add("Gather", before, [lag - each for each in lags], axis=0)
+
+    def beside(self, value):
+        """Shape a value so that arithmetic goes with those of `earlier`."""
+        return value
+
+    def joined(self, value, width):
+        """Put what `earlier` has of some lines side by side: `(1, width)`."""
+        return self.add("Reshape", value, [1, width])
+
+    def affine(self, value, kernel, bias=None):
+        """Multiply a token by a matrix and add a bias."""
+        return self.add("Gemm", value, kernel, *([] if bias is None else [bias]))
+
+    def turn(self, index, phase):
+        """Return cosine and sine of so many times a phase, `(1, size)`."""
+        angle = index * self.exact(phase[None])
+        return self.add("Cos", angle), self.add("Sin", angle)
+
+    def channels(self, value, count):
+        """Make channels of what lies side by side: `(1, count, pixels)`."""
+        return self.add("Reshape", value, [1, count, -1])
+
+    def tokens(self, value):
+        """Make a token of channels `(1, channels)`."""
+        return value
+
+    def columns(self, value):
+        """Turn tokens into columns, `(dim, 1)`."""
+        return self.add("Reshape", value, [-1, 1])
+
+    def rows(self, value, size):
+        """Turn columns `(size, 1)` into tokens."""
+        return self.add("Reshape", value, [1, size])
+
+    def pick(self, value, indices):
+        """Take rows of columns. `Gather` would take five times as long for single numbers."""
+        indices = self.constant(np.reshape(indices, (-1, 1)), np.int32)
+        return self.add("GatherElements", value, indices, axis=0)
 
     def finish(self, name):
         """Return the `onnx.ModelProto`; the next caches come last, in their order."""

@@ -9,7 +9,7 @@ import numpy as np
 from stm_keras.errors import DatasetError, require
 from stm_keras.evaluation.metrics import auroc
 from stm_keras.export.common import facts_text
-from stm_keras.export.onnx_graph import put_facts
+from stm_keras.export.onnx_graph import EXACT, put_facts, whole_of
 from stm_keras.export.onnx_scan import name_nodes
 from stm_keras.inference.find_model import METADATA, WEIGHTS
 from stm_keras.inference.model_file import load_predictor
@@ -88,7 +88,7 @@ def _put(path, facts):
 
     network = onnx.load(str(path))
     name_nodes(network.graph)
-    put_facts(network, facts)
+    put_facts(network, facts, whole_of(network))
     path.write_bytes(network.SerializeToString())
 
 
@@ -99,21 +99,33 @@ def _float16(path):
     have a floor of 1e-6, which float16 hardly holds.
     """
     import onnx
-    from onnx import numpy_helper
 
     network = onnx.load(str(path))
-    graph, casts = network.graph, []
+    whole = whole_of(network)
+    for each in (network, whole):
+        if each is not None:
+            _halve_weights(each.graph)
+    put_facts(network, {}, whole)
+    path.write_bytes(network.SerializeToString())
+
+
+def _halve_weights(graph):
+    """Store the weights of a graph in 16 bits, in place, and turn them back where it begins."""
+    import onnx
+    from onnx import numpy_helper
+
+    casts = []
     for weight in graph.initializer:
         values = numpy_helper.to_array(weight)
         half = HALVES.get(values.dtype.name)
-        if half is None or values.size < SMALLEST or not _fits(values, half):
+        exact = weight.name.startswith(EXACT)
+        if half is None or exact or values.size < SMALLEST or not _fits(values, half):
             continue
         name, kind = weight.name, weight.data_type
         weight.CopyFrom(numpy_helper.from_array(values.astype(half), f"{name}_{half}"))
         casts.append(onnx.helper.make_node("Cast", [weight.name], [name], to=kind))
     for index, node in enumerate(casts):
         graph.node.insert(index, node)
-    path.write_bytes(network.SerializeToString())
 
 
 def _fits(values, half):
@@ -123,7 +135,16 @@ def _fits(values, half):
 
 
 def _int8(path):
-    """Multiply in int8: weights are scaled per channel, inputs when they come."""
+    """Multiply in int8: weights are scaled per channel, inputs when they come.
+
+    Inputs are scaled together, so a graph of whole scans would not answer as the step does: a
+    file has the step alone.
+    """
+    import onnx
+
+    network = onnx.load(str(path))
+    put_facts(network, {})
+    path.write_bytes(network.SerializeToString())
     quantization = require("onnxruntime.quantization", "export")
     kind = quantization.QuantType.QInt8
     quantization.quantize_dynamic(str(path), str(path), weight_type=kind, per_channel=True)

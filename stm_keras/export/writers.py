@@ -9,10 +9,21 @@ import zipfile
 
 import numpy as np
 
-from stm_keras.export import onnx_graph, onnx_scan
-from stm_keras.export.common import MAX_BATCH, facts_text, fixed_network, no_telemetry
+from stm_keras.errors import OutputError
+from stm_keras.export import onnx_scan
+from stm_keras.export.common import (
+    MAX_BATCH,
+    TOLERANCE,
+    facts_text,
+    fixed_network,
+    no_telemetry,
+    probabilities,
+)
+from stm_keras.export.onnx_graph import put_facts, step_graph
+from stm_keras.export.onnx_whole import whole_graph
 from stm_keras.inference.find_model import METADATA
 from stm_keras.inference.model_file import load_predictor, save_model
+from stm_keras.inference.onnx_model import OnnxPredictor
 
 OPENVINO_FILE = "model.xml"
 
@@ -43,6 +54,34 @@ def write_keras(predictor, path, facts):
 def read_keras(path):
     model = load_predictor(path).model
     return lambda scans: model.predict(scans, verbose=0)
+
+
+def write_onnx_step(predictor, path, facts):
+    """Write the step, and in the same file the graph of whole scans."""
+    network = step_graph(predictor.model)
+    put_facts(network, facts, whole_graph(predictor.model, facts["max_lines"]))
+    path.write_bytes(network.SerializeToString())
+
+
+def read_onnx_step(path):
+    """Load it as a callable that goes through the lines; one pass must give the same."""
+    copy = OnnxPredictor.load(path)
+
+    def run(scans):
+        lines = np.full(len(scans), scans.shape[1])
+        stepped, whole = copy.by_steps(scans, lines), copy.whole.outputs(scans, lines)
+        apart = [
+            np.abs(each - probabilities(whole)[name]).max()
+            for name, each in probabilities(stepped).items()
+        ]
+        if not max(apart) <= TOLERANCE:
+            raise OutputError(
+                f"{path}: line by line and in one pass, a probability differs by "
+                f"{max(apart):.1e}, more than {TOLERANCE:.0e}. Nothing was written."
+            )
+        return stepped
+
+    return run
 
 
 def write_litert(predictor, path, facts):
@@ -125,7 +164,7 @@ def read_torch(path):
 
 WRITERS = {  # name in `formats.FORMATS` to (write, read)
     "keras": (write_keras, read_keras),
-    "onnx-step": (onnx_graph.write, onnx_graph.read),
+    "onnx-step": (write_onnx_step, read_onnx_step),
     "onnx-scan": (onnx_scan.write, onnx_scan.read),
     "saved-model": (write_saved_model, read_saved_model),
     "litert": (write_litert, read_litert),

@@ -10,7 +10,7 @@ from stm_keras.data.preprocess import pack_lines
 from stm_keras.data.resample import fit_heights, fit_scan_lines
 from stm_keras.evaluation.changes import DELAY, REFRACTORY, find_changes
 from stm_keras.inference.inputs import unfit
-from stm_keras.inference.predictor import CHUNK, Predictor
+from stm_keras.inference.predictor import CHUNK, Predictor, at_last
 from stm_keras.inference.sizes import unknown_size
 from stm_keras.inference.verdict import (
     HEADS,
@@ -51,7 +51,7 @@ def verdict_of(
         fitted = fit_heights(heights, metadata, size=size)
     pixels = (heights.heights if isinstance(heights, Scan) else heights).shape[1]
     (verdict,) = scan_verdicts(
-        model, fitted.heights[None], [size], [fitted.planned], [pixels]
+        model, fitted.heights[None], [size], [fitted.planned], [pixels], states=False
     )
     return verdict.in_scan(fitted.bounds).record()
 
@@ -63,6 +63,7 @@ def scan_verdicts(
     planned: Sequence | None = None,
     pixels: Sequence | None = None,
     progress: Callable | None = None,
+    states: bool = True,
 ) -> list[ScanVerdict]:
     """Judge scans.
 
@@ -77,6 +78,8 @@ def scan_verdicts(
         pixels: sequence of int: pixels of a line of each scan as it was recorded. None where
             nobody knows.
         progress: callable of (scans done, scans in all), or None.
+        states: bool. Whether verdicts hold `state`, the probabilities after each line. Some
+            models take half of the time without.
 
     Returns:
         list of `ScanVerdict`.
@@ -95,32 +98,34 @@ def scan_verdicts(
     for start in range(0, count, CHUNK):
         part = slice(start, min(start + CHUNK, count))
         chosen = read_images(images, np.arange(part.start, part.stop))
-        verdicts += _judge_chunk(model, chosen, unknown[part], complete[part])
+        verdicts += _judge_chunk(model, chosen, unknown[part], complete[part], states)
         if progress:
             progress(len(verdicts), count)
     return verdicts
 
 
-def _judge_chunk(model, images, unknown_sizes, planned):
+def _judge_chunk(model, images, unknown_sizes, planned, with_states):
     metadata, out = model.metadata, {}
     # a lost line changes nothing: models get the lines with a signal alone, and what they
     # answer after the n-th of these holds for all lines up to the next
     packed, seen = pack_lines(images)
     usable = seen[:, -1]  # lines with a signal
     lines = np.maximum(usable, 1)
-    last = np.arange(len(images)), lines - 1
     states = None
     if model.every_line:
-        out = model.outputs(packed)
-        states = calibrated(out["state"], metadata, np.arange(1, images.shape[1] + 1))
-        probabilities = states[last]
+        out = model.outputs(packed) if with_states else model.last_outputs(packed)
+        if with_states:
+            counts = np.arange(1, images.shape[1] + 1)
+            states = calibrated(out["state"], metadata, counts)
+        out = at_last(out)
+        probabilities = calibrated(out["state"], metadata, lines)
     else:
         probabilities = model.probabilities(images)
     heads = {name: sigmoid(out[name][..., 0]) for name in HEADS if name in out}
     unsure = _beyond(metadata, "unsure", lines, -probabilities.max(1), sign=-1)
     unknown = changes = [None] * len(images)
     if "unknown" in heads:
-        unknown = _beyond(metadata, "unknown", lines, heads["unknown"][last])
+        unknown = _beyond(metadata, "unknown", lines, heads["unknown"])
     change = heads.get("change")
     if change is not None and threshold(metadata, "change", 1) is not None:
         changes = _changes(metadata, change, usable, planned)

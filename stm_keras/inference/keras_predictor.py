@@ -12,7 +12,7 @@ from stm_keras.backend import compiled, predict, rows_to_compute
 from stm_keras.data.preprocess import standardise_lines
 from stm_keras.errors import MismatchError, StmKerasError
 from stm_keras.inference.keras_parts import largest_values
-from stm_keras.inference.predictor import CHUNK, Predictor, in_chunks, last_logits
+from stm_keras.inference.predictor import CHUNK, Predictor, at_last, in_chunks
 
 WARM_UP = 4  # lines until backends have compiled all that they ever will
 MOST_VALUES = 1 << 28  # of an array inside a network: 1 GiB
@@ -137,7 +137,7 @@ def _recorded_tokens(inputs, tokens):
 
 def predict_logits(model: Any, images: Any, *arguments: Any, **options: Any) -> np.ndarray:
     """Return the last answer of `predict_outputs` on each scan: `(scans, classes)`."""
-    return last_logits(predict_outputs(model, images, *arguments, **options))
+    return at_last(predict_outputs(model, images, *arguments, **options))["state"]
 
 
 def predict_outputs(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -13,7 +14,8 @@ from stm_keras.inference.predictor import Predictor, in_chunks
 from stm_keras.inference.stream import LineStream
 
 CACHE, NEXT = "cache_", "next_cache_"  # how inputs and outputs of a step begin
-BATCH = 16  # scans computed side by side, where the file takes any number
+BATCH = 8  # scans computed side by side, where the file takes any number
+FEWER = 4  # where every line is asked for: trees then take 14 MB a scan
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,13 @@ class OnnxModel(Predictor):
         lines: int | None = None,
     ) -> dict:
         """Compute the logits of every head, see `Predictor.outputs`; `batch_size` is not used."""
+        return self._in_chunks(self._compute, FEWER, images, progress, lines)
+
+    def _in_chunks(self, compute, most, images, progress, lines):
         self.check_scans(images.shape)
-        batch = 1 if self.session.get_inputs()[0].shape[0] == 1 else BATCH
-        about = batch, self.every_line, self.prepare, lines
-        return in_chunks(self._compute, images, *about, progress=progress)
+        size = min(self.side_by_side, most)
+        about = size, self.every_line, self.prepare, lines
+        return in_chunks(compute, images, *about, progress=progress)
 
     def _compute(self, prepared, usable):
         """Compute prepared scans, as `in_chunks` asks for."""
@@ -68,7 +73,10 @@ class OnnxModel(Predictor):
 
 @dataclass(frozen=True)
 class OnnxPredictor(OnnxModel):
-    """An exported model that judges whole scans by going through their lines.
+    """An exported model that goes from line to line.
+
+    It judges whole scans in one pass where its file holds the graph for that as well, as those of
+    `stm-keras export` do; else by going through their lines.
 
     Args:
         session: `GuardedSession` of a step.
@@ -76,13 +84,20 @@ class OnnxPredictor(OnnxModel):
         input_names: tuple of str. The line, then the cache.
         heads: tuple of str. Names of the outputs that are logits.
         first_cache: list of float32 arrays. The cache before the first line.
+        whole: `WholeScans`, or None where the file holds the step alone.
     """
 
     input_names: tuple
     head_names: tuple
     first_cache: list
+    whole: "WholeScans | None" = None
 
     every_line = True
+
+    @property
+    def side_by_side(self) -> int:
+        """Scans that are best judged at once."""
+        return 1 if self.whole is None else BATCH
 
     @classmethod
     def of(cls, session: GuardedSession, metadata: dict) -> Self:
@@ -103,7 +118,8 @@ class OnnxPredictor(OnnxModel):
             raise InputError(f"{path}: the network does not fit the metadata of its file.")
         first_cache = [np.zeros(each.shape, np.float32) for each in caches]
         input_names = ("line", *(each.name for each in caches))
-        model = cls(session, metadata, input_names, heads, first_cache)
+        whole = session.whole and WholeScans(session.whole, metadata, heads)
+        model = cls(session, metadata, input_names, heads, first_cache, whole)
         model.check()
         return model
 
@@ -136,7 +152,30 @@ class OnnxPredictor(OnnxModel):
         count = len(self.head_names)
         return dict(zip(self.head_names, out, strict=False)), out[count:]
 
+    def last_outputs(
+        self,
+        images: Any,
+        batch_size: int = 64,
+        progress: Callable | None = None,
+        lines: int | None = None,
+    ) -> dict:
+        """Compute the logits where scans end, see `Predictor.last_outputs`."""
+        if self.whole is None:
+            return super().last_outputs(images, batch_size, progress, lines)
+        return self._in_chunks(self.whole.last_outputs, BATCH, images, progress, lines)
+
     def _compute(self, prepared, usable):
+        if self.whole is not None:
+            return self.whole.outputs(prepared, usable)
+        return self.by_steps(prepared, usable)
+
+    def by_steps(self, prepared: np.ndarray, usable: np.ndarray) -> dict:
+        """Compute the logits of every head line by line: arrays `(scans, lines, outputs)`.
+
+        Args:
+            prepared: float32 array `(scans, lines, pixels)`, as `prepare` gives it.
+            usable: int array `(scans,)`. Lines of each to go through; what follows is 0.
+        """
         widths = {each.name: each.shape[-1] for each in self.session.get_outputs()}
         out = {
             name: np.zeros((*prepared.shape[:2], widths[name]), np.float32)
@@ -149,6 +188,83 @@ class OnnxPredictor(OnnxModel):
                 for name, values in logits.items():
                     out[name][scan, line] = values[0]
         return out
+
+
+class WholeScans:
+    """The graph of whole scans in the file of a step, opened when it is first asked.
+
+    Args:
+        open_graph: callable that returns its `GuardedSession`.
+        metadata: dict of the file.
+        head_names: tuple of str. The heads of the step, which it must have, too.
+    """
+
+    def __init__(self, open_graph: Callable, metadata: dict, head_names: tuple):
+        self._open_graph, self._lock, self._session = open_graph, Lock(), None
+        self.metadata, self.head_names = metadata, head_names
+
+    def outputs(self, prepared: np.ndarray, usable: np.ndarray) -> dict:
+        """Compute the logits of every head at every line: arrays `(scans, lines, outputs)`.
+
+        Args:
+            prepared: float32 array `(scans, lines, pixels)`, as `prepare` gives it.
+            usable: int array `(scans,)`. Lines with a signal.
+        """
+        count = prepared.shape[1]
+        every = np.arange(1, count + 1, dtype=np.float32)
+        return self._run(prepared, np.tile(every, (len(prepared), 1)))
+
+    def last_outputs(self, prepared: np.ndarray, usable: np.ndarray) -> dict:
+        """Compute "state" and "unknown", `(scans, outputs)`, where scans end; 0 of no lines."""
+        out = self._run(prepared, np.maximum(usable, 1)[:, None])
+        judged = (usable > 0)[:, None]
+        return {
+            name: values if name == "change" else np.where(judged, values[:, 0], 0)
+            for name, values in out.items()
+        }
+
+    def _run(self, prepared, read):
+        count, there = prepared.shape[:2]
+        session = self._opened()
+        lines = session.get_inputs()[0].shape[1]
+        inputs = np.zeros((max(count, 1), lines, prepared.shape[2]), np.float32)
+        inputs[:count, :there] = prepared  # lines that are not there stay 0
+        at = np.ones((len(inputs), read.shape[1]), np.float32)
+        at[:count] = read
+        out = session.run(None, {"lines": inputs, "read": at})
+        shapes = {"change": (len(inputs), lines)}
+        for name, values in zip(self.head_names, out, strict=True):
+            if values.shape[:2] != shapes.get(name, at.shape):
+                raise MismatchError(
+                    f"{session.path}: the network gives {name!r} of shape {values.shape} for "
+                    f"{len(inputs)} scans. Export the model anew."
+                )
+        cut = {"change": there}
+        return {
+            name: values[:count, : cut.get(name)]
+            for name, values in zip(self.head_names, out, strict=True)
+        }
+
+    def _opened(self):
+        with self._lock:  # threads share it
+            if self._session is None:
+                session = self._open_graph()
+                self._check(session)
+                self._session = session
+        return self._session
+
+    def _check(self, session):
+        """Raise an `InputError` if the graph is not that of the step beside it."""
+        lines, pixels = self.metadata["max_lines"], self.metadata["pixels"]
+        inputs = {each.name: each.shape[1:] for each in session.get_inputs()}
+        names = tuple(each.name for each in session.get_outputs())
+        ranks = {(each.name in inputs, len(each.shape)) for each in session.get_outputs()}
+        fits = list(inputs) == ["lines", "read"] and inputs["lines"] == [lines, pixels]
+        if not fits or names != self.head_names or ranks != {(False, 3)}:
+            raise InputError(
+                f"{session.path}: its graph of whole scans does not fit the metadata of the "
+                "file."
+            )
 
 
 @dataclass(frozen=True)
@@ -184,6 +300,11 @@ class OnnxScanPredictor(OnnxModel):
         if not fits or "state" not in shapes:
             raise InputError(f"{path}: the network does not fit the metadata of its file.")
         return cls(session, metadata)
+
+    @property
+    def side_by_side(self) -> int:
+        """Scans that are best judged at once."""
+        return 1 if self.session.get_inputs()[0].shape[0] == 1 else BATCH
 
     @property
     def every_line(self) -> bool:

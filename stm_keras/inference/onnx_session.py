@@ -1,7 +1,10 @@
 """Load and run anybody's .onnx file: bounded in memory and time, one line if it fails."""
 
+import base64
 import re
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from math import prod
 from pathlib import Path
 from threading import Timer
@@ -13,6 +16,9 @@ from stm_keras.memory import budget
 from stm_keras.untrusted import ordinary_file, parse_json
 
 METADATA = "stm_keras"  # key of the metadata
+WHOLE = (
+    "stm_keras_scans"  # key of the graph of whole scans that goes with a step, in base64
+)
 MEMORY = 4 << 30  # bytes at most, of all networks of a process together
 LEAST = 1 << 28  # bytes, however few one file may take: some hundred lines at a time
 SECONDS = 120.0  # of a computation; a whole scan takes less than one
@@ -25,10 +31,17 @@ class GuardedSession:
     Args:
         steady: bool. Whether the time of a computation cannot depend on the input, so that
             one that was in time is enough.
+        whole: callable that opens the graph of whole scans in the file, or None.
     """
 
-    def __init__(self, session, path: Path, steady: bool = False):
-        self.session, self.path, self.steady = session, path, steady
+    def __init__(
+        self,
+        session,
+        path: Path,
+        steady: bool = False,
+        whole: "Callable[[], GuardedSession] | None" = None,
+    ):
+        self.session, self.path, self.steady, self.whole = session, path, steady, whole
         self.get_inputs, self.get_outputs = session.get_inputs, session.get_outputs
         self._shapes = [(each.name, each.shape) for each in session.get_outputs()]
         self._was_in_time = False
@@ -87,8 +100,27 @@ def open_session(path: str | Path, threads: int = 1) -> tuple[GuardedSession, di
         MissingExtraError: onnxruntime is not installed.
     """
     data, network, metadata = read_network(path)
-    runtime = require("onnxruntime", "onnx")
     path = Path(path)
+    whole = None
+    if WHOLE in network.metadata:
+        whole = partial(_open_whole, network.metadata[WHOLE], path, threads)
+    return _open(data, network, path, threads, whole), metadata
+
+
+def _open_whole(text, path, threads):
+    """Open the graph of whole scans, base64, that the file of a step holds."""
+    try:
+        data = base64.b64decode(text, validate=True)
+        network = Network(data)
+    except (ValueError, Refused) as error:
+        raise InputError(
+            f"{path}: its graph of whole scans is damaged ({error})."
+        ) from None
+    return _open(data, network, path, threads)
+
+
+def _open(data, network, path, threads, whole=None):
+    runtime = require("onnxruntime", "onnx")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = threads
     options.log_severity_level = 4
@@ -114,7 +146,7 @@ def open_session(path: str | Path, threads: int = 1) -> tuple[GuardedSession, di
                 f"{path}: the network does not fit the metadata of its file "
                 f"({each.name[:40]!r} is a {each.type} of shape {each.shape})."
             )
-    return GuardedSession(session, path, steady=network.inputs[:1] == ["line"]), metadata
+    return GuardedSession(session, path, network.inputs[:1] == ["line"], whole)
 
 
 def read_network(path: str | Path) -> tuple[bytes, Network, dict]:

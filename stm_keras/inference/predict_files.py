@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from time import monotonic
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from stm_keras.inference.stream import LARGEST, LineStream
 
 BATCH = 64  # scans that Keras judges at once: it compiles for this number
 THREADS = 4
+PATIENCE = 0.25  # s that a scan may wait for others to be judged with
 
 
 def predict_files(
@@ -27,6 +29,7 @@ def predict_files(
     channel: str | None = None,
     every_line: bool = False,
     threads: int | None = None,
+    states: bool = True,
 ) -> Iterator[ScanResult | None]:
     """Judge the scans of files, in their order, and hand out each as soon as it is done.
 
@@ -37,6 +40,7 @@ def predict_files(
         files: iterable of `InputFile`, or None where nothing came for a while.
         every_line: bool. Whether to judge after every line as well, as a stream does.
         threads: int, or None for the number of cores, at most 4.
+        states: bool. Whether verdicts hold `state`, as of `scan_verdicts`.
 
     Returns:
         iterator of `ScanResult`; a file that cannot be judged is one as well, with its error.
@@ -46,7 +50,7 @@ def predict_files(
         NotFiniteError: The model gives NaN or infinity for every scan: all, those before a
             pause, or the first 64.
     """
-    judge = _BatchJudge(predictor, every_line)
+    judge = _BatchJudge(predictor, every_line, states)
     return _blame(_results(judge, files, channel, threads))
 
 
@@ -88,10 +92,13 @@ def _results(judge, files, channel, threads):
     waiting, batch = deque(), []
     count = threads or min(THREADS, len(_cores()))
     parallel = judge.predictor.parallel
-    window, limit = (2 * count, 1) if parallel else (0, BATCH)
+    window, limit = (count, judge.limit) if parallel else (0, BATCH)
     pool = ThreadPoolExecutor(count)  # of a model that threads may share
+    flushed = monotonic()
 
     def flush():
+        nonlocal flushed
+        flushed = monotonic()
         if batch:
             scans = tuple(batch)
             waiting.append(pool.submit(judge, scans) if parallel else _done(judge(scans)))
@@ -106,7 +113,8 @@ def _results(judge, files, channel, threads):
                 if batch and batch[0].heights.shape != item.heights.shape:
                     flush()
                 batch.append(item)
-            if item is None or len(batch) >= limit:
+            late = parallel and monotonic() - flushed > PATIENCE
+            if item is None or len(batch) >= limit or late:
                 flush()
             while waiting and (len(waiting) > window or waiting[0].done()):
                 yield from waiting.popleft().result()
@@ -122,8 +130,9 @@ def _results(judge, files, channel, threads):
 class _BatchJudge:
     """Judges a batch of scans, in whatever thread."""
 
-    def __init__(self, predictor, every_line):
-        self.predictor, self.every_line = predictor, every_line
+    def __init__(self, predictor, every_line, states):
+        self.predictor, self.every_line, self.states = predictor, every_line, states
+        self.limit = 1 if every_line else predictor.side_by_side
         if every_line:
             predictor.start_scan()  # fails now if it ever does
 
@@ -147,6 +156,7 @@ class _BatchJudge:
             [each.size for each in inputs],
             [each.model_lines for each in inputs],
             [each.pixels for each in inputs],
+            states=self.states,
         )
         return [
             ScanResult(
@@ -166,7 +176,8 @@ class _BatchJudge:
         heights = np.stack([tile.heights for tile in tiles])
         sizes, planned = [tile.size for tile in tiles], [tile.planned for tile in tiles]
         pixels = [tile.pixels for tile in tiles]
-        return tuple(scan_verdicts(self.predictor, heights, sizes, planned, pixels))
+        about = sizes, planned, pixels
+        return tuple(scan_verdicts(self.predictor, heights, *about, states=self.states))
 
     def _judge_lines(self, scan_input):
         lines, pixels = scan_input.lines, scan_input.lines.shape[1]

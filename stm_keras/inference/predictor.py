@@ -27,11 +27,13 @@ class Predictor(ABC):
         metadata: dict. The metadata of the model file: names of the classes, size of the
             scans, calibration and thresholds, how the model was trained.
         parallel: bool. Whether threads may share the model and gain by it.
+        side_by_side: int. Scans that a thread then judges best at once.
         without_steps: str. Why `start_scan` and `step` fail, where they do.
     """
 
     metadata: dict
     parallel: ClassVar[bool] = False
+    side_by_side: int = 1
     without_steps: ClassVar[str] = (
         "Only networks go line by line. Take one, such as `sequential`."
     )
@@ -78,6 +80,27 @@ class Predictor(ABC):
         Raises:
             MismatchError: The scans are of another size than the model's.
         """
+
+    def last_outputs(
+        self,
+        images: Any,
+        batch_size: int = 64,
+        progress: Callable | None = None,
+        lines: int | None = None,
+    ) -> dict:
+        """Compute the logits of every head where scans end, which may take less.
+
+        Args:
+            images, batch_size, progress, lines: As for `outputs`.
+
+        Returns:
+            dict as of `outputs`, but "state" `(scans, classes)` and "unknown" `(scans, 1)` are
+            the answers after the last line with a signal.
+
+        Raises:
+            MismatchError: The scans are of another size than the model's.
+        """
+        return at_last(self.outputs(images, batch_size, progress, lines))
 
     def start_scan(self) -> Any:
         """Return the cache before the first line of a scan.
@@ -144,7 +167,7 @@ class Predictor(ABC):
         Raises:
             MismatchError: The scans are of another size than the model's.
         """
-        return last_logits(self.outputs(images, batch_size, progress, lines))
+        return self.last_outputs(images, batch_size, progress, lines)["state"]
 
     def probabilities(
         self,
@@ -299,7 +322,8 @@ def in_chunks(
     Args:
         compute: callable of prepared scans, `(scans, lines, pixels)`, and of the number of
             lines with a signal of each, or None for a model of whole scans. It returns a
-            dict of head to logits, `(scans, ...)`, and takes none at all as well.
+            dict of head to logits, `(scans, outputs)` of a whole scan or `(scans, lines,
+            outputs)`, and takes none at all as well.
         images: array-like of shape `(scans, lines, pixels)`. Heights.
         size: int. Scans at a time.
         every_line: bool. Whether the model answers after every line: it then gets the lines
@@ -327,19 +351,28 @@ def unpack_outputs(out: dict, seen: np.ndarray) -> dict:
     """Give every line of scans the answer after the lines with a signal up to it.
 
     Args:
-        out: dict of head to array `(scans, lines, outputs)`, of lines packed by `pack_lines`.
+        out: dict of head to array `(scans, lines, outputs)`, of lines packed by `pack_lines`;
+            what is of whole scans, `(scans, outputs)`, stays as it is.
         seen: int array `(scans, lines)`, as of `pack_lines`.
 
     Returns:
         dict, as of `Predictor.outputs`.
     """
-    heads = {name: unpack_lines(values, seen) for name, values in out.items()}
+    heads = {
+        name: unpack_lines(values, seen) if values.ndim > 2 else values
+        for name, values in out.items()
+    }
     return {**heads, "recorded": np.argmax(seen, 1) + (seen[:, -1] > 0), "seen": seen}
 
 
-def last_logits(out: dict) -> np.ndarray:
-    """Return the last answer on each scan, from `Predictor.outputs`: `(scans, classes)`."""
+def at_last(out: dict) -> dict:
+    """Return outputs of `Predictor.outputs` as `Predictor.last_outputs` gives them."""
     if "recorded" not in out:
-        return out["state"]
+        return out
     last = np.maximum(out["recorded"], 1) - 1
-    return out["state"][np.arange(len(last)), last]
+    ends = {
+        name: out[name][np.arange(len(last)), last]
+        for name in ("state", "unknown")
+        if name in out and out[name].ndim > 2
+    }
+    return {**out, **ends}

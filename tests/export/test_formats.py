@@ -36,9 +36,10 @@ def facts_of(path, kind):
     if kind.startswith("onnx"):
         import onnx
 
-        (entry,) = onnx.load(str(path)).metadata_props
-        assert entry.key == "stm_keras"
-        return json.loads(entry.value)
+        props = onnx.load(str(path)).metadata_props
+        kept = {entry.key: entry.value for entry in props}
+        assert set(kept) - {"stm_keras_scans"} == {"stm_keras"}
+        return json.loads(kept["stm_keras"])
     with zipfile.ZipFile(path) as archive:  # torch has a folder for such files
         (name,) = (n for n in archive.namelist() if n.endswith("stm_keras.json"))
         return json.loads(archive.read(name))

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -14,7 +15,7 @@ from streaming import FACTS, rough_scans, tiny_stream
 from stm_keras import layers
 from stm_keras.data.preprocess import has_signal
 from stm_keras.errors import InputError, MismatchError, OutputError
-from stm_keras.export import common, export_onnx
+from stm_keras.export import common, export_onnx, writers
 from stm_keras.export.onnx_layers import LAYERS
 from stm_keras.inference.keras_predictor import KerasPredictor
 from stm_keras.inference.onnx_model import OnnxPredictor, OnnxStream
@@ -62,13 +63,16 @@ def test_every_head_of_every_line_is_that_of_keras(mixer, window, tmp_path, monk
     copy = OnnxPredictor.load(tmp_path / "model.onnx")
     scans = rough_scans(2, 24, 21)
     heads = {"state", "change", "unknown"}
-    assert set(copy.outputs(scans)) == {*heads, "recorded", "seen"}
-    np.testing.assert_allclose(
-        copy.after_every_line(scans), predictor.after_every_line(scans), atol=1e-5
-    )
-    ours, theirs = predictor.heads(scans), copy.heads(scans)
-    for name in ("change", "unknown"):
-        np.testing.assert_allclose(theirs[name], ours[name], atol=1e-5)
+    states, ours = predictor.after_every_line(scans), predictor.heads(scans)
+    for way in (copy, replace(copy, whole=None)):  # in one pass, and line by line
+        assert set(way.outputs(scans)) == {*heads, "recorded", "seen"}
+        np.testing.assert_allclose(way.after_every_line(scans), states, atol=1e-5)
+        theirs = way.heads(scans)
+        for name in ("change", "unknown"):
+            np.testing.assert_allclose(theirs[name], ours[name], atol=1e-5)
+        np.testing.assert_allclose(
+            way.probabilities(scans), predictor.probabilities(scans), atol=1e-5
+        )
 
 
 def test_every_layer_of_a_streaming_model_has_a_step_and_is_written_as_onnx():
@@ -92,9 +96,34 @@ def test_trees_are_written_as_well(tmp_path, monkeypatch):
     export_onnx(predictor, tmp_path / "model.onnx")
     check_onnx(tmp_path / "model.onnx")
     copy, scans = OnnxPredictor.load(tmp_path / "model.onnx"), rough_scans(3, 24)
-    ours, theirs = (each.outputs(scans)["state"] for each in (predictor, copy))
-    np.testing.assert_allclose(theirs, ours, atol=1e-4)
+    ours = predictor.outputs(scans)["state"]
+    for way in (copy, replace(copy, whole=None)):
+        np.testing.assert_allclose(way.outputs(scans)["state"], ours, atol=1e-4)
+        np.testing.assert_allclose(way.logits(scans), predictor.logits(scans), atol=1e-4)
     assert np.ptp(ours, axis=1).max() > 0.1
+
+
+@ONCE
+def test_a_file_whose_graphs_differ_is_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(common, "NUM_SCANS", 5)
+    other = tiny_stream(seed=1).model
+    whole_graph = writers.whole_graph
+    monkeypatch.setattr(writers, "whole_graph", lambda model, n: whole_graph(other, n))
+    with pytest.raises(OutputError, match="line by line and in one pass, a probability"):
+        export_onnx(tiny_stream(), tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+@ONCE
+def test_channels_that_only_the_last_line_reads_are_computed_for_all(tmp_path, monkeypatch):
+    monkeypatch.setattr(common, "NUM_SCANS", 5)
+    entry = keras.Input((None, 16))
+    channels = layers.CausalConv(3, 4, 2, 1, 2)(layers.LineChannels()(entry))
+    state = keras.layers.Dense(3, name="state")(layers.LineSummary()(channels))
+    predictor = KerasPredictor(keras.Model(entry, {"state": state}), FACTS)
+    export_onnx(predictor, tmp_path / "model.onnx")
+    copy, scans = OnnxPredictor.load(tmp_path / "model.onnx"), rough_scans(2, 24)
+    np.testing.assert_allclose(copy.logits(scans), predictor.logits(scans), atol=1e-5)
 
 
 @pytest.mark.smoke
@@ -160,7 +189,8 @@ def changed(path, output, facts):
     if facts is None:
         del network.metadata_props[:]
     else:
-        network.metadata_props[0].value = facts
+        (entry,) = (each for each in network.metadata_props if each.key == "stm_keras")
+        entry.value = facts
     onnx.save(network, str(output))
     return output
 
