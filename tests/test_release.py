@@ -128,7 +128,7 @@ def test_the_readme_quotes_scores_that_the_results_page_has():
 
 def test_shipped_models_are_small():
     sizes = {path.name: path.stat().st_size for path in (ROOT / "models").iterdir()}
-    assert sum(sizes.values()) < 10e6
+    assert sum(sizes.values()) < 30e6
     small = [name for name in sizes if "_small" in name and not name.endswith(".md")]
     assert sorted(small) == ["h_si100_small.keras", "h_si100_small.onnx"]
     assert max(sizes[name] for name in small) <= 1.05e6
