@@ -70,7 +70,9 @@ def test_pages_of_results_are_what_the_tool_writes_of_their_scores(scores, page)
     assert tool == text
     if scores == "results":
         adapt = _benchmark_adapt()
-        measured = json.loads((ROOT / "benchmarks" / "adapt.json").read_text(encoding="utf-8"))
+        measured = json.loads(
+            (ROOT / "benchmarks" / "adapt.json").read_text(encoding="utf-8")
+        )
         assert f"{mark}{others}".lstrip("\n") == adapt.page(measured)
 
 
