@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stm_keras.scan import Scan, bridge_gaps
+from stm_keras.scan import Scan, bridge_gaps, middle
 
 
 def scan(valid_rows, slow, **changes):
@@ -44,3 +44,10 @@ def test_gaps_are_bridged_along_the_line_where_half_of_it_is_there():
     np.testing.assert_allclose(bridged[0], [0, 1, 2, 3])
     assert np.isnan(bridged[1]).all()
     np.testing.assert_allclose(bridged[2], [2, 2, 3, 4])
+
+
+def test_the_middle_is_the_median():
+    values = np.random.default_rng(0).normal(size=(3, 5))
+    assert middle(values) == np.median(values)
+    assert middle(values[:2]) == np.median(values[:2])
+    assert middle(values[0, :1]) == values[0, 0]

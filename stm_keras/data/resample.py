@@ -13,7 +13,7 @@ import numpy as np
 
 from stm_keras.data.preprocess import has_signal, resample_pixels
 from stm_keras.errors import MismatchError, UsageError
-from stm_keras.scan import Scan, bridge_gaps
+from stm_keras.scan import Scan, bridge_gaps, middle
 
 CLOSE = 1e-9  # lines: a triangle that ends at a line does not need it
 
@@ -145,7 +145,7 @@ def fit_heights(
     # Of any unit, so that neither squares overflow nor an offset takes the digits. By powers of
     # two, so that float32 rounds them alike in the unit of the scan, as a dataset keeps them.
     heights, first = _scaled(heights)
-    heights, second = _scaled(heights - np.median(heights))
+    heights, second = _scaled(heights - middle(heights))
     narrow = resample_pixels(heights, facts["pixels"], "float64")
     made = [row for line in narrow for row in taken.push(line)] or [taken.first()]
     fitted[: len(made)] = made

@@ -56,7 +56,7 @@ class Network:
 
     Attributes:
         metadata: dict of str to bytes.
-        inputs: list of str, of the graph.
+        inputs, outputs: lists of str, of the graph.
         foldable: bool. Whether what depends on weights alone takes little to compute.
 
     Raises:
@@ -66,7 +66,7 @@ class Network:
     def __init__(self, data: bytes):
         if len(data) > MOST_BYTES:
             raise Refused(f"more than {MOST_BYTES >> 30} GiB")
-        self.metadata, self.inputs = {}, []
+        self.metadata, self.inputs, self.outputs = {}, [], []
         self._nodes = self._folds = self._weights = 0
         self.foldable, self._step = True, True
         graphs = []
@@ -86,14 +86,15 @@ class Network:
     def _graph(self, data, depth, outside):
         if depth > DEEPEST:
             raise Refused("graphs nested too deeply")
-        nodes, constant, inputs = [], set(outside), []
+        nodes, constant, inputs, outputs = [], set(outside), [], []
         for number, value in fields(data):
             if number == 1:
                 nodes.append(value)
             elif number == 5:
                 constant.add(self._tensor(value))
-            elif number == 11:
-                inputs.append(_bytes(dict(fields(value)).get(1, b"")))
+            elif number in (11, 12):
+                names = inputs if number == 11 else outputs
+                names.append(_bytes(dict(fields(value)).get(1, b"")))
             elif number == 15:
                 raise Refused("sparse weights")
             if number in LIMITS and _declared_size(value) > LIMITS[number]:
@@ -102,7 +103,7 @@ class Network:
         if self._nodes > MOST_NODES:
             raise Refused(f"more than {MOST_NODES} nodes")
         if depth == 0:
-            self.inputs = [_text(name) for name in inputs]
+            self.inputs, self.outputs = [*map(_text, inputs)], [*map(_text, outputs)]
             self._step = inputs[:1] == [b"line"]
         if not constant.isdisjoint(inputs):
             raise Refused("weights that are inputs as well")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import Any, ClassVar, Self
@@ -78,18 +79,14 @@ class OnnxPredictor(OnnxModel):
     It judges whole scans in one pass where its file holds the graph for that as well, as those of
     `stm-keras export` do; else by going through their lines.
 
+    Either graph is then opened, and checked, when it is first asked for: most need only one.
+
     Args:
         session: `GuardedSession` of a step.
         metadata: dict. The metadata of the file.
-        input_names: tuple of str. The line, then the cache.
-        heads: tuple of str. Names of the outputs that are logits.
-        first_cache: list of float32 arrays. The cache before the first line.
         whole: `WholeScans`, or None where the file holds the step alone.
     """
 
-    input_names: tuple
-    head_names: tuple
-    first_cache: list
     whole: "WholeScans | None" = None
 
     every_line = True
@@ -102,55 +99,63 @@ class OnnxPredictor(OnnxModel):
     @classmethod
     def of(cls, session: GuardedSession, metadata: dict) -> Self:
         """Return the model of a file that is open, as of `load`."""
-        path, inputs = session.path, session.get_inputs()
+        if session.whole is None:
+            model = cls(session, metadata)
+            model.start_scan()  # fails now if it ever does
+            return model
+        heads = [name for name in session.output_names if not name.startswith(NEXT)]
+        return cls(session, metadata, WholeScans(session.whole, metadata, heads))
+
+    @cached_property
+    def _names(self):
+        """The inputs, and the outputs that are logits: two tuples of str."""
+        path, inputs = self.session.path, self.session.get_inputs()
         caches = [each for each in inputs if each.name.startswith(CACHE)]
-        names = [each.name for each in session.get_outputs()]
+        names = [each.name for each in self.session.get_outputs()]
         heads = tuple(name for name in names if not name.startswith(NEXT))
-        shape = [1, metadata["pixels"]]
+        shape = [1, self.metadata["pixels"]]
         if inputs[0].name == "lines":
             raise InputError(
                 f"{path}: judges whole scans, not line by line. Use OnnxScanPredictor, or "
                 "export --format onnx-step."
             )
-        if inputs[0].name != "line" or inputs[0].shape != shape or "state" not in heads:
+        fits = inputs[0].name == "line" and inputs[0].shape == shape and "state" in heads
+        fits = fits and len(caches) == len(inputs) - 1
+        if not fits or not all(isinstance(n, int) for each in caches for n in each.shape):
             raise InputError(f"{path}: the network does not fit the metadata of its file.")
-        if not all(isinstance(size, int) for each in caches for size in each.shape):
-            raise InputError(f"{path}: the network does not fit the metadata of its file.")
-        first_cache = [np.zeros(each.shape, np.float32) for each in caches]
-        input_names = ("line", *(each.name for each in caches))
-        whole = session.whole and WholeScans(session.whole, metadata, heads)
-        model = cls(session, metadata, input_names, heads, first_cache, whole)
-        model.check()
-        return model
+        return ("line", *(each.name for each in caches)), heads
 
-    def check(self) -> None:
-        """Take one line without a signal, to see that the network is what it must be.
-
-        Raises:
-            InputError: It is not.
-        """
+    @cached_property
+    def _first_cache(self):
+        """The cache before the first line, of a network that one line has shown to be right."""
+        _, heads = self._names
+        first = [np.zeros(each.shape, np.float32) for each in self.session.get_inputs()[1:]]
         blank = np.zeros((1, 1, self.metadata["pixels"]), np.float32)
-        logits, cache = self.step(blank, self.first_cache)
-        shapes = dict.fromkeys(self.head_names, (1, 1))
+        logits, cache = self.step(blank, first)
+        shapes = dict.fromkeys(heads, (1, 1))
         shapes["state"] = (1, len(self.classes))
         fits = {name: values.shape for name, values in logits.items()} == shapes
-        fits = fits and [c.shape for c in cache] == [c.shape for c in self.first_cache]
+        fits = fits and [c.shape for c in cache] == [c.shape for c in first]
         if not fits or not all(np.isfinite(v).all() for v in (*logits.values(), *cache)):
             raise InputError(
                 f"{self.session.path}: the network does not fit the metadata of its file, or "
                 "gives numbers that are not finite."
             )
+        return first
 
     def start_scan(self) -> list:
-        """Return the cache before the first line: list of float32 arrays."""
-        return self.first_cache
+        """Return the cache before the first line: list of float32 arrays.
+
+        Raises:
+            InputError: The network is not what it must be.
+        """
+        return self._first_cache
 
     def step(self, line: np.ndarray, cache: list) -> tuple[dict, list]:
         """Take the next line of a scan, see `Predictor.step`."""
-        inputs = dict(zip(self.input_names, [line[0], *cache], strict=True))
-        out = self.session.run(None, inputs)
-        count = len(self.head_names)
-        return dict(zip(self.head_names, out, strict=False)), out[count:]
+        names, heads = self._names
+        out = self.session.run(None, dict(zip(names, [line[0], *cache], strict=True)))
+        return dict(zip(heads, out, strict=False)), out[len(heads) :]
 
     def last_outputs(
         self,
@@ -179,10 +184,10 @@ class OnnxPredictor(OnnxModel):
         widths = {each.name: each.shape[-1] for each in self.session.get_outputs()}
         out = {
             name: np.zeros((*prepared.shape[:2], widths[name]), np.float32)
-            for name in self.head_names
+            for name in self._names[1]
         }
         for scan, count in enumerate(usable):
-            cache = self.first_cache
+            cache = self.start_scan()
             for line in range(count):
                 logits, cache = self.step(prepared[scan : scan + 1, line : line + 1], cache)
                 for name, values in logits.items():
@@ -196,12 +201,26 @@ class WholeScans:
     Args:
         open_graph: callable that returns its `GuardedSession`.
         metadata: dict of the file.
-        head_names: tuple of str. The heads of the step, which it must have, too.
+        heads: list of str. Outputs of the step that are logits, which are those of this graph.
     """
 
-    def __init__(self, open_graph: Callable, metadata: dict, head_names: tuple):
-        self._open_graph, self._lock, self._session = open_graph, Lock(), None
-        self.metadata, self.head_names = metadata, head_names
+    def __init__(self, open_graph: Callable, metadata: dict, heads: list):
+        self._open_graph, self._lock, self._opened = open_graph, Lock(), None
+        self.metadata, self.heads = metadata, heads
+
+    @property
+    def session(self) -> GuardedSession:
+        """Its session, which threads share.
+
+        Raises:
+            InputError: The graph is not what it must be.
+        """
+        with self._lock:
+            if self._opened is None:
+                session = self._open_graph()
+                self._check(session)
+                self._opened = session
+        return self._opened
 
     def outputs(self, prepared: np.ndarray, usable: np.ndarray) -> dict:
         """Compute the logits of every head at every line: arrays `(scans, lines, outputs)`.
@@ -225,7 +244,7 @@ class WholeScans:
 
     def _run(self, prepared, read):
         count, there = prepared.shape[:2]
-        session = self._opened()
+        session = self.session
         lines = session.get_inputs()[0].shape[1]
         inputs = np.zeros((max(count, 1), lines, prepared.shape[2]), np.float32)
         inputs[:count, :there] = prepared  # lines that are not there stay 0
@@ -233,7 +252,7 @@ class WholeScans:
         at[:count] = read
         out = session.run(None, {"lines": inputs, "read": at})
         shapes = {"change": (len(inputs), lines)}
-        for name, values in zip(self.head_names, out, strict=True):
+        for name, values in zip(self.heads, out, strict=True):
             if values.shape[:2] != shapes.get(name, at.shape):
                 raise MismatchError(
                     f"{session.path}: the network gives {name!r} of shape {values.shape} for "
@@ -242,25 +261,16 @@ class WholeScans:
         cut = {"change": there}
         return {
             name: values[:count, : cut.get(name)]
-            for name, values in zip(self.head_names, out, strict=True)
+            for name, values in zip(self.heads, out, strict=True)
         }
 
-    def _opened(self):
-        with self._lock:  # threads share it
-            if self._session is None:
-                session = self._open_graph()
-                self._check(session)
-                self._session = session
-        return self._session
-
     def _check(self, session):
-        """Raise an `InputError` if the graph is not that of the step beside it."""
         lines, pixels = self.metadata["max_lines"], self.metadata["pixels"]
         inputs = {each.name: each.shape[1:] for each in session.get_inputs()}
-        names = tuple(each.name for each in session.get_outputs())
-        ranks = {(each.name in inputs, len(each.shape)) for each in session.get_outputs()}
+        ranks = {len(each.shape) for each in session.get_outputs()}
         fits = list(inputs) == ["lines", "read"] and inputs["lines"] == [lines, pixels]
-        if not fits or names != self.head_names or ranks != {(False, 3)}:
+        fits = fits and not {*inputs} & {*self.heads} and ranks == {3}
+        if not fits or session.output_names != self.heads:
             raise InputError(
                 f"{session.path}: its graph of whole scans does not fit the metadata of the "
                 "file."
@@ -343,7 +353,7 @@ def load_onnx(path: str | Path, threads: int = 1) -> OnnxPredictor | OnnxScanPre
         MissingExtraError: onnxruntime is not installed.
     """
     session, metadata = open_session(path, threads)
-    if session.get_inputs()[0].name == "line":
+    if session.is_step:
         return OnnxPredictor.of(session, metadata)
     return OnnxScanPredictor.of(session, metadata)
 

@@ -4,10 +4,11 @@ import base64
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from math import prod
 from pathlib import Path
 from threading import Timer
+from typing import Any
 
 from stm_keras.data.model_metadata import check_metadata
 from stm_keras.errors import InputError, MismatchError, require
@@ -16,9 +17,7 @@ from stm_keras.memory import budget
 from stm_keras.untrusted import ordinary_file, parse_json
 
 METADATA = "stm_keras"  # key of the metadata
-WHOLE = (
-    "stm_keras_scans"  # key of the graph of whole scans that goes with a step, in base64
-)
+WHOLE = "stm_keras_scans"  # key of the graph of whole scans beside a step, in base64
 MEMORY = 4 << 30  # bytes at most, of all networks of a process together
 LEAST = 1 << 28  # bytes, however few one file may take: some hundred lines at a time
 SECONDS = 120.0  # of a computation; a whole scan takes less than one
@@ -29,22 +28,44 @@ class GuardedSession:
     """An `onnxruntime.InferenceSession` whose failures are one line of text.
 
     Args:
-        steady: bool. Whether the time of a computation cannot depend on the input, so that
-            one that was in time is enough.
+        load: callable that returns it; called when it is first asked for.
+        path: `Path` of the file.
+        network: `Network`, what was read of it before.
         whole: callable that opens the graph of whole scans in the file, or None.
     """
 
     def __init__(
         self,
-        session,
+        load: Callable,
         path: Path,
-        steady: bool = False,
+        network: Network,
         whole: "Callable[[], GuardedSession] | None" = None,
     ):
-        self.session, self.path, self.steady, self.whole = session, path, steady, whole
-        self.get_inputs, self.get_outputs = session.get_inputs, session.get_outputs
-        self._shapes = [(each.name, each.shape) for each in session.get_outputs()]
+        self._load, self.path, self.whole = load, path, whole
+        self.input_names, self.output_names = network.inputs, network.outputs
         self._was_in_time = False
+
+    @property
+    def is_step(self) -> bool:
+        """Whether it takes one line. Its time then cannot depend on what the line is."""
+        return self.input_names[:1] == ["line"]
+
+    @cached_property
+    def session(self) -> Any:
+        """The `onnxruntime.InferenceSession`."""
+        return self._load()
+
+    @cached_property
+    def _shapes(self):
+        return [(each.name, each.shape) for each in self.get_outputs()]
+
+    def get_inputs(self) -> list:
+        """Return what goes in, as `onnxruntime.InferenceSession` does."""
+        return self.session.get_inputs()
+
+    def get_outputs(self) -> list:
+        """Return what comes out, as `onnxruntime.InferenceSession` does."""
+        return self.session.get_outputs()
 
     def run(self, names: None, inputs: dict) -> list:
         """Compute all outputs, of the shapes that the file declares.
@@ -55,7 +76,7 @@ class GuardedSession:
             MismatchError: It cannot be computed, takes too long or too much memory, or gives
                 something else than was declared.
         """
-        checked = self.steady and self._was_in_time
+        checked = self.is_step and self._was_in_time  # which is then enough
         try:
             run = self.session.run if checked else self._run_with_limit
             outputs = run(names, inputs)
@@ -120,13 +141,20 @@ def _open_whole(text, path, threads):
 
 
 def _open(data, network, path, threads, whole=None):
-    runtime = require("onnxruntime", "onnx")
+    require("onnxruntime", "onnx")
+    load = partial(_load, data, network.foldable, path, threads)
+    return GuardedSession(load, path, network, whole)
+
+
+def _load(data, foldable, path, threads):
+    import onnxruntime as runtime
+
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = threads
     options.log_severity_level = 4
     options.add_session_config_entry("session.load_model_format", "ONNX")
     _bound_memory(runtime, options)
-    idle = [] if network.foldable else ["ConstantFolding"]
+    idle = [] if foldable else ["ConstantFolding"]
     try:
         session = runtime.InferenceSession(
             data, options, providers=["CPUExecutionProvider"], disabled_optimizers=idle
@@ -146,7 +174,7 @@ def _open(data, network, path, threads, whole=None):
                 f"{path}: the network does not fit the metadata of its file "
                 f"({each.name[:40]!r} is a {each.type} of shape {each.shape})."
             )
-    return GuardedSession(session, path, network.inputs[:1] == ["line"], whole)
+    return session
 
 
 def read_network(path: str | Path) -> tuple[bytes, Network, dict]:

@@ -13,7 +13,7 @@ from stm_keras.errors import ScanError, UnclearError
 from stm_keras.memory import borrow
 from stm_keras.readers.file_bytes import check_shape
 from stm_keras.readers.units import believable, channel_of, check_heights
-from stm_keras.scan import Scan
+from stm_keras.scan import Scan, middle
 
 WAYS = ("forward", "backward", "down", "up")
 SAMPLE = 64  # lines that tell whether an image is flat
@@ -325,7 +325,7 @@ def _varies(image):
             return True  # taking it says so
         lines = levelled(lines / largest)  # so that no square can overflow
         least = FLAT / largest if image.unit == "m" else 0.0
-        return bool(np.median(lines.std(1)) > max(least, ROUNDING))
+        return bool(middle(lines.std(1)) > max(least, ROUNDING))
 
 
 def levelled(lines: np.ndarray) -> np.ndarray:

@@ -54,7 +54,7 @@ import sys
 from stm_keras.cli.main import main
 main({arguments!r}, standalone_mode=False)
 heavy = {{'keras', 'tensorflow', 'torch', 'jax', 'onnx', 'h5py', 'pydantic', 'rich', 'scipy',
-         'sklearn', 'matplotlib', 'PIL', 'access2thematrix'}}
+         'numpy.ma', 'sklearn', 'matplotlib', 'PIL', 'access2thematrix'}}
 print(sorted(heavy & set(sys.modules)), file=sys.stderr)
 """
 
@@ -74,7 +74,9 @@ def test_a_scan_file_is_judged_without_keras_and_all_else_that_is_slow(tmp_path)
     loaded, out = loaded_by("predict", path, "--json")
     assert loaded == "[]"
     assert json.loads(out)["class"] in CLASSES
-    assert loaded_by("predict", tmp_path, "--report", tmp_path / "a.html")[0] == "['PIL']"
+    assert loaded_by("predict", tmp_path, "--report", tmp_path / "a.html")[0] == (
+        "['PIL', 'numpy.ma']"
+    )
 
 
 def test_a_folder_is_judged_and_what_is_broken_is_listed(folder):

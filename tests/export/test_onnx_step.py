@@ -208,7 +208,7 @@ def test_files_that_are_not_ours_are_named(exported, tmp_path):
         (facts, "does not fit"),
     ):
         with pytest.raises(InputError, match=message):
-            OnnxPredictor.load(changed(path, output, given))
+            OnnxStream(changed(path, output, given))
     with pytest.raises(InputError, match="does not exist"):
         OnnxStream(tmp_path / "none.onnx")
     output.write_bytes(b"nothing")

@@ -190,6 +190,7 @@ def runs(path: Path, turn: int) -> str:
 def models(path: Path, turn: int) -> str:
     """Load a model and judge two scans with it."""
     from stm_keras.inference.model_file import load_predictor
+    from stm_keras.inference.stream import LineStream
 
     scans = lattice_scans([0, 1])
     predictor = load_predictor(path)
@@ -197,6 +198,8 @@ def models(path: Path, turn: int) -> str:
     found = predictor.probabilities(scans, batch_size=2)
     check(found.shape == (2, len(predictor.classes)), "shape of what is said")
     check_probabilities(found)
+    if path.suffix == ".onnx" and predictor.every_line:  # by its other graph
+        LineStream(predictor).push(scans[0, 0])
     if turn % OFTEN == 0 and path.suffix != ".keras":  # which takes 64 scans at a time
         np.save(path.with_name("scan.npy"), scans[0])
         command("predict", "--model", path, path.with_name("scan.npy"), "--json")
