@@ -1,5 +1,6 @@
 """Turn heights into model input, the one way for loader, simulator and live lines."""
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -116,11 +117,14 @@ def has_signal(heights: ArrayLike) -> np.ndarray:
     picture or a converter, leaves steps of one: neither tells anything of the tip. Finite
     `heights` of any unit and real dtype, `(..., pixels)`, give a bool array `(...)`.
     """
-    return _standardise(heights, shaped=False)[1] > 0
+    return line_shapes(heights, shaped=False)[1] > 0
 
 
-def _standardise(heights, shaped=True):
+def line_shapes(heights: ArrayLike, shaped: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """Return standardised lines, and their standard deviations, 0 where there is no signal.
+
+    Arrays like `heights` and `(...)`: the first as of `standardise_lines`, unless not `shaped`,
+    which leaves steep lines as they are; the second in the unit of `heights`.
 
     Most lines plainly have a signal, and float32 holds it. Those that are steep beside what
     they show are levelled in float64, if their shape matters; and where it is not plain
@@ -128,6 +132,9 @@ def _standardise(heights, shaped=True):
     """
     heights = np.asarray(heights)
     lines = heights.reshape(-1, heights.shape[-1])
+    if len(lines) == 1 and (found := _standardise_one(lines)) is not None:
+        shape, deviation = found
+        return shape.reshape(heights.shape), np.full(heights.shape[:-1], deviation)
     shapes, deviation = np.empty(lines.shape, np.float32), np.empty(len(lines))
     plain, steep = np.empty((2, len(lines)), bool)
     work = np.empty_like(
@@ -147,6 +154,31 @@ def _standardise(heights, shaped=True):
         shapes[doubtful] = np.where(flat, 0, levelled / np.where(flat, 1, spread))
         deviation[doubtful] = np.where(flat, 0, spread * largest)[:, 0]
     return shapes.reshape(heights.shape), deviation.reshape(heights.shape[:-1])
+
+
+def _standardise_one(line):
+    """Do for one line, `(1, pixels)`, what `line_shapes` does, in a third of the time.
+
+    Returns:
+        Tuple of the standardised line and its standard deviation, the numbers that are computed
+        of many lines; None where it is not plain how, or whether there is a signal.
+    """
+    pixels = line.shape[1]
+    out = np.empty(line.shape, np.float32)
+    with np.errstate(all="ignore"):
+        _without_first(line, out)
+        steps = np.diff(out[0, :FEW]).tolist()
+        trend = _take_trend(out, np.empty_like(out))
+        (deviation,) = np.sqrt(np.einsum("lp,lp->l", out, out) / pixels)
+        out /= deviation
+    step = min((abs(step) for step in steps if step), default=0.0)
+    mean, slope = map(abs, trend[0].tolist())
+    size, spread = mean + slope * (pixels / 2), float(deviation)
+    largest = abs(float(line[0, 0])) + size + math.sqrt(pixels) * spread
+    coarsest = HALF if line.dtype == np.float16 else SINGLE
+    plain = step > 5 * coarsest * largest and 1.1 * QUANTUM * step < spread
+    plain = plain and UNITS[0] < spread < UNITS[1] and size <= STEEP * spread
+    return (out, deviation) if plain else None
 
 
 def _standardise_plain(lines, out, work):
@@ -298,7 +330,7 @@ def standardise_lines(heights: ArrayLike) -> np.ndarray:
     Neither the unit nor the scale of the heights matters, so 8-bit pictures and heights in
     metres give the same input: float32 of the same shape `(..., pixels)`.
     """
-    return _standardise(heights)[0]
+    return line_shapes(heights)[0]
 
 
 def scale_lines(heights: ArrayLike, total: tuple | None = None) -> object:
@@ -317,7 +349,11 @@ def scale_lines(heights: ArrayLike, total: tuple | None = None) -> object:
         float32 array of the same shape; a line without structure is 0. With `total`,
         a tuple of it and the total after these lines.
     """
-    shapes, deviation = _standardise(heights)
+    return scale_shapes(*line_shapes(heights), total)
+
+
+def scale_shapes(shapes: np.ndarray, deviation: np.ndarray, total: tuple | None) -> Any:
+    """Do what `scale_lines` does, from what `line_shapes` gives."""
     there = deviation > 0
     logarithm = np.log(np.where(there, deviation, 1))
     begun = (0.0, 0.0) if total is None else total

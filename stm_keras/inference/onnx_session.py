@@ -67,10 +67,10 @@ class GuardedSession:
         """Return what comes out, as `onnxruntime.InferenceSession` does."""
         return self.session.get_outputs()
 
-    def run(self, names: None, inputs: dict) -> list:
+    def run(self, names: list | None, inputs: dict) -> list:
         """Compute all outputs, of the shapes that the file declares.
 
-        `names` is None, for all of them, as `onnxruntime.InferenceSession` has it.
+        `names` is None, for all of them, in the order of the file, as of `InferenceSession`.
 
         Raises:
             MismatchError: It cannot be computed, takes too long or too much memory, or gives
@@ -79,7 +79,7 @@ class GuardedSession:
         checked = self.is_step and self._was_in_time  # which is then enough
         try:
             run = self.session.run if checked else self._run_with_limit
-            outputs = run(names, inputs)
+            outputs = run(names or self.output_names, inputs)
         except Exception as error:  # onnxruntime raises a class for each of its reasons
             raise MismatchError(
                 f"{self.path}: the network cannot be computed ({_reason(error)}). Export the "

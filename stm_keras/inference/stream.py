@@ -6,12 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from stm_keras.data.preprocess import (
-    has_signal,
-    resample_pixels,
-    scale_lines,
-    standardise_lines,
-)
+from stm_keras.data.preprocess import line_shapes, resample_pixels, scale_shapes
 from stm_keras.data.resample import LineResampler, aspect_of
 from stm_keras.errors import InputError, MismatchError, UsageError
 from stm_keras.evaluation.changes import DELAY, REFRACTORY, ChangeTracker
@@ -20,7 +15,8 @@ from stm_keras.inference.sizes import unknown_size
 from stm_keras.inference.verdict import (
     HEADS,
     Verdict,
-    calibrated,
+    calibrated_by,
+    calibration_at,
     final_verdict,
     lines_needed,
     sigmoid,
@@ -75,6 +71,7 @@ class LineStream:
         self.classes = predictor.classes
         self._first_cache = predictor.start_scan()
         self._needed = lines_needed(self.metadata) if min_lines is None else min_lines
+        self._calibration = _calibration(self.metadata)
         self.lines: int | None = None
         self.pixels: int | None = None
         self.size: tuple | None = None
@@ -140,7 +137,8 @@ class LineStream:
                 f"{len(heights)}. Reset the stream with the right `pixels`."
             )
         number, self._pushed = self._pushed, self._pushed + 1
-        self.last_was_lost = not has_signal(heights)
+        shape, deviation = line_shapes(heights)
+        self.last_was_lost = not deviation
         if self.last_was_lost:
             return Verdict(line=number, change_line=self._change_line)
         if self._resampler is None:
@@ -152,25 +150,30 @@ class LineStream:
         narrow = resample_pixels(heights, self.metadata["pixels"], "float64")
         rows = self._resampler.push(narrow)
         if rows:
-            return self._take(rows, number)
+            same = rows[-1] is narrow and narrow.shape == heights.shape
+            return self._take(rows, number, (shape, deviation) if same else None)
         if self._verdict is None:  # a first answer, replaced by the next line's
-            line, _ = self._prepare(self._resampler.first())
-            return self._judge(self.predictor.step(line, self._cache)[0], number, 1)
+            line, _ = self._prepare(*line_shapes(self._resampler.first()))
+            logits = self.predictor.step(line, self._cache)[0]
+            return self._judge(logits, _heads(logits), number, 1)
         change = None if self._verdict.change is None else False
         self._verdict = replace(self._verdict, line=number, change=change)
         return self._verdict
 
-    def _take(self, rows, number):
-        called, logits = [], None
+    def _take(self, rows, number, known=None):
+        """Give the model lines; `known` are the shape and deviation of the last."""
+        called, logits, heads = [], None, None
         for row in rows:
-            line, total = self._prepare(row)
+            found = known if known and row is rows[-1] else line_shapes(row)
+            line, total = self._prepare(*found)
             if not line.any():  # what lines have in common may cancel out
                 continue
             self._total = total
             logits, self._cache = self.predictor.step(line, self._cache)
             self._taken += 1
-            if self._tracker is not None and "change" in logits:
-                called.append(self._tracker.push(float(sigmoid(logits["change"][0, 0]))))
+            heads = _heads(logits)
+            if self._tracker is not None and "change" in heads:
+                called.append(self._tracker.push(heads["change"]))
         if logits is None:
             held = self._verdict or Verdict(line=number)
             return replace(held, line=number, change=None if held.change is None else False)
@@ -179,21 +182,19 @@ class LineStream:
         called = [each for each in called if each is not None]
         if called:
             self._change_line = self._usable[self._resampler.begin(called[-1])]
-        self._verdict = self._judge(logits, number, self._taken, called)
+        self._verdict = self._judge(logits, heads, number, self._taken, called)
         return self._verdict
 
-    def _judge(self, logits, number, seen, called=()):
+    def _judge(self, logits, heads, number, seen, called=()):
         if seen < self._needed:
             return Verdict(line=number, change_line=self._change_line)
-        state = calibrated(logits["state"][0], self.metadata, seen)
+        *calibration, sure, known = (
+            each and each[min(seen, len(each)) - 1] for each in self._calibration
+        )
+        state = calibrated_by(logits["state"][0], *calibration)
         best = int(state.argmax())
-        change, unknown = (
-            float(sigmoid(logits[name][0, 0])) if name in logits else None for name in HEADS
-        )
+        change, unknown = map(heads.get, HEADS)
         tracked = self._tracker is not None and change is not None
-        sure, known = (
-            threshold(self.metadata, name, seen) for name in ("unsure", "unknown")
-        )
         unsure = None if sure is None else bool(state[best] < sure)
         strange = None if None in (unknown, known) else unknown > known
         return Verdict(
@@ -211,11 +212,31 @@ class LineStream:
             unknown_size=self._unknown_size,
         )
 
-    def _prepare(self, heights):
+    def _prepare(self, shape, deviation):
         if self.metadata.get("input", "standardised") == "scaled":
-            line, total = scale_lines(heights[None], self._total)
+            line, total = scale_shapes(shape[None], deviation[None], self._total)
             return line[None], total
-        return standardise_lines(heights)[None, None], self._total
+        return shape[None, None], self._total
+
+
+def _calibration(metadata):
+    """Return what a verdict depends on after each number of lines: lists, or None.
+
+    They are the numbers of `calibrated_by`, and the thresholds "unsure" and "unknown".
+    """
+    counts = np.arange(1, metadata["max_lines"] + 1)
+    limits = (threshold(metadata, name, counts) for name in ("unsure", "unknown"))
+    return [
+        None if each is None else np.broadcast_to(each, counts.shape).tolist()
+        for each in (*calibration_at(metadata, counts), *limits)
+    ]
+
+
+def _heads(logits):
+    """Return the probabilities of the heads beside "state": dict of float."""
+    names = [name for name in HEADS if name in logits]
+    found = sigmoid([logits[name][0, 0] for name in names]) if names else np.zeros(0)
+    return dict(zip(names, found.tolist(), strict=True))
 
 
 def _count(value, name):
@@ -249,12 +270,13 @@ def check_line(line):
         raise InputError(
             f"A line holds heights, real numbers. Received: {line.dtype}. Convert them."
         )
-    if line.dtype.kind == "f" and not np.isfinite(line).all():
+    largest = np.abs(line).max() if line.dtype.kind == "f" else 0.0
+    if not np.isfinite(largest):
         raise InputError(
             "The line holds NaN or infinity. Push 0 for all of a line that was lost."
         )
-    if line.dtype.kind == "f" and np.abs(line).max() > LARGEST:
+    if largest > LARGEST:
         raise InputError(
-            f"The line holds heights of up to {np.abs(line).max():.1e}. Use another unit."
+            f"The line holds heights of up to {largest:.1e}. Use another unit."
         )
     return line

@@ -208,27 +208,39 @@ def calibrated(logits: np.ndarray, metadata: dict, lines: int | np.ndarray) -> n
     Raises:
         NotFiniteError: A logit is not finite.
     """
-    shares = softmax(
-        check_finite(logits), np.asarray(temperature(metadata, lines))[..., None]
-    )
+    return calibrated_by(logits, *calibration_at(metadata, lines))
+
+
+def calibration_at(metadata: dict, lines: int | np.ndarray) -> tuple:
+    """Return what `calibrated_by` asks for after some lines: temperature, slope and shift.
+
+    Each is like `lines`; slope and shift are None where the model has no "confidence".
+    """
     table = metadata.get("confidence")
     if not table:
-        return shares
+        return temperature(metadata, lines), None, None
     slope, shift = (_at_lines(table, name, lines) for name in ("slopes", "shifts"))
-    best = shares.argmax(-1)[..., None]
-    first = np.take_along_axis(shares, best, -1)[..., 0]  # the shape of `lines`
+    return temperature(metadata, lines), slope, shift
+
+
+def calibrated_by(logits: np.ndarray, warmth: Any, slope: Any, shift: Any) -> np.ndarray:
+    """Do what `calibrated` does by numbers as of `calibration_at`."""
+    shares = softmax(check_finite(logits), np.asarray(warmth)[..., None])
+    if slope is None:
+        return shares
+    best = np.arange(shares.shape[-1]) == shares.argmax(-1)[..., None]
+    first = shares.max(-1)  # the shape of `lines`
     rest = np.maximum(1 - first, TINY)
     second = np.sort(shares, axis=-1)[..., -2] / rest  # its part of the rest
     confidence = sigmoid(slope * np.log(np.maximum(first, TINY) / rest) + shift)
     # at c = second / (1 + second) the second class, (1 - c) * second, would be as likely
     confidence = np.maximum(confidence, second / (1 + second) + LEAD)
-    shares = shares * ((1 - confidence) / rest)[..., None]
-    np.put_along_axis(shares, best, confidence[..., None], -1)
-    return shares
+    shares *= ((1 - confidence) / rest)[..., None]
+    return np.where(best, confidence[..., None], shares)
 
 
-def threshold(metadata: dict, name: str, lines: int) -> float | None:
-    """Return a threshold of a model file after some lines, or None.
+def threshold(metadata: dict, name: str, lines: int | np.ndarray) -> Any:
+    """Return a threshold of a model file after some lines, float or like `lines`, or None.
 
     Args:
         metadata: dict of a model file. Under `name` it may hold `threshold`, or `lines` and
@@ -240,7 +252,7 @@ def threshold(metadata: dict, name: str, lines: int) -> float | None:
         return None
     if "thresholds" not in table:
         return table.get("threshold")
-    return float(_at_lines(table, "thresholds", lines))
+    return _at_lines(table, "thresholds", lines)
 
 
 def softmax(logits: Any, temperature: Any = 1.0) -> np.ndarray:

@@ -4,6 +4,7 @@ import pytest
 from stm_keras.data.preprocess import (
     has_signal,
     level_lines,
+    line_shapes,
     line_trend,
     pack_lines,
     remove_line_trend,
@@ -308,3 +309,17 @@ def test_many_lines_are_treated_as_few():
     np.testing.assert_allclose(
         level_lines(lines), remove_line_trend(lines), rtol=0, atol=2e-3
     )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_line_by_itself_is_treated_as_among_others(kind):
+    waves = np.sin(COLUMN / 3 + ROW / 5) * np.exp(-ROW / 3) + (ROW % 3) * COLUMN / 20
+    heights = np.concatenate([KINDS[kind](each) for each in (*BLANK.values(), waves)])
+    shapes, deviation = line_shapes(heights)
+    for line, shape, size in zip(heights, shapes, deviation, strict=True):
+        alone, its_size = line_shapes(line)
+        np.testing.assert_allclose(alone, shape, rtol=0, atol=3e-7)
+        assert its_size == pytest.approx(size, rel=1e-9)
+        assert has_signal(line) == (size > 0)
+    assert deviation.any()
+    assert not deviation.all()
