@@ -21,8 +21,9 @@ CHUNK = 200_000  # weights at once: what fits into the cache of a processor
 
 def resampled_area(is_class, scores, *, groups, resamples, seed):
     """Return the area under the ROC curve of one class in every resample."""
-    ranking = _ranking(is_class, scores)
-    draws = _draw(len(scores), resamples, seed, groups)
+    order = np.lexsort((scores, is_class))
+    ranking = _ranking(is_class[order], scores[order])
+    draws = _draw(len(scores), resamples, seed, groups, order)
     return np.concatenate([_weighted_area(*ranking, weights) for weights in draws])
 
 
@@ -41,17 +42,27 @@ def resampled_scores(
     """
     labels, probabilities = check_pair(labels, probabilities)
     right, confidence, index = confidence_bins(labels, probabilities, bins)
-    classes = range(probabilities.shape[1])
+    # Scans of one class, alike right or wrong and in one bin, lie together: sums are of slices.
+    shape = probabilities.shape[1], 2, bins
+    part = np.ravel_multi_index((labels, right.astype(int), index), shape)
+    own = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
+    order = np.lexsort((own, part))
+    labels, probabilities, confidence, part = (
+        each[order] for each in (labels, probabilities, confidence, part)
+    )
+    starts = np.flatnonzero(np.diff(part, prepend=-1))
+    part = part[starts]
+    classes = range(shape[0])
     present = np.bincount(labels, minlength=len(classes)) > 0
-    rankings = [_ranking(labels == i, probabilities[:, i]) for i in classes]
-    judged = 2 * labels + (right > 0)  # by class, whether right
-    gaps, chunks = right - confidence, []
-    for weights in _draw(len(labels), resamples, seed, groups):
+    rankings = [_ranking(labels == i, probabilities[:, i].copy()) for i in classes]
+    chunks = []
+    for weights in _draw(len(labels), resamples, seed, groups, order):
         area = np.stack([_weighted_area(*each, weights) for each in rankings], axis=1)
-        counts = _sums(weights, judged, 2 * len(classes)).reshape(len(weights), -1, 2)
-        of_class, of_right = counts.sum(2), counts[:, :, 1]
+        counts = _sums(weights, np.int64, starts, part, shape)
+        of_class, of_right = counts.sum((2, 3)), counts[:, :, 1].sum(2)
         recall, total = _divide(of_right, of_class), of_class.sum(1)
-        gap = _sums(gaps * weights, index, bins)
+        expected = _sums(weights * confidence, float, starts, part, shape).sum((1, 2))
+        gap = counts[:, :, 1].sum(1) - expected
         chunks.append(
             {
                 "auroc": area[:, present].mean(axis=1),
@@ -104,31 +115,38 @@ def draw_weights(scans, resamples, seed, groups=None):
         Their number per array depends on memory, never on chance.
     """
     for weights in _draw(scans, resamples, seed, groups):
-        yield weights.T
+        yield weights.T.astype(np.int64)
 
 
-def _draw(scans, resamples, seed, groups=None):
-    """Yield int arrays `(some resamples, scans)`: what is summed over lies together."""
-    units, unit = scans, slice(None)
+def _draw(scans, resamples, seed, groups=None, order=slice(None)):
+    """Yield int arrays `(some resamples, scans)`, scans in `order`: sums are along what lies
+    together."""
+    units, unit = scans, order
     if groups is not None:
         names, unit = np.unique(groups, return_inverse=True)
-        units = len(names)
+        units, unit = len(names), unit[order]
     random = np.random.default_rng(seed)
     step = max(1, CHUNK // scans)
     for start in range(0, resamples, step):
-        weights = np.empty((min(step, resamples - start), scans), np.int64)
-        for row in weights:
-            row[:] = np.bincount(random.integers(units, size=units), minlength=units)[unit]
-        yield weights
+        drawn = [
+            np.bincount(random.integers(units, size=units), minlength=units)
+            for _ in range(start, min(start + step, resamples))
+        ]
+        # mostly bytes: what is gathered in the order of every class should lie in the cache
+        kind = np.uint8 if max(each.max() for each in drawn) < 256 else np.int64
+        yield np.stack([each.astype(kind)[unit] for each in drawn])
 
 
 def _ranking(is_class, scores):
-    """Sort scans of the class and the others once; find where each of the class falls."""
-    own, others = (np.flatnonzero(which) for which in (is_class, ~is_class))
-    own, others = (each[np.argsort(scores[each], kind="stable")] for each in (own, others))
-    below, through = (
-        np.searchsorted(scores[others], scores[own], side) for side in ("left", "right")
-    )
+    """Sort the other scans once; find where each scan of the class, a slice, falls there."""
+    start = int(is_class.argmax())
+    own = slice(start, start + int(is_class.sum()))
+    others = np.flatnonzero(~is_class)
+    theirs = scores[others]
+    order = np.argsort(theirs)
+    theirs = theirs[order]
+    below, through = (np.searchsorted(theirs, scores[own], s) for s in ("left", "right"))
+    others = others[order]
     return own, others, below, through
 
 
@@ -138,17 +156,20 @@ def _weighted_area(own, others, below, through, weights):
     np.cumsum(weights.take(others, 1), axis=1, out=passed[:, 1:])
     beaten = passed.take(below, 1)
     beaten += passed.take(through, 1)
-    own = weights.take(own, 1)
+    own = weights[:, own].astype(np.int64)
     # no matrix product: on a busy machine its threads wait for each other for seconds
     won = np.einsum("ij,ij->i", own, beaten)
     return _divide(won, 2 * own.sum(1) * passed[:, -1])
 
 
-def _sums(weights, indices, count):
-    """Sum weights `(resamples, scans)` by an index of the scans: `(resamples, count)`."""
-    rows = np.arange(len(weights))[:, None] * count + indices
-    sums = np.bincount(rows.ravel(), weights.ravel(), len(weights) * count)
-    return sums.reshape(-1, count)
+def _sums(values, kind, starts, part, shape):
+    """Sum values `(resamples, scans)` from each start to the next: `(resamples, *shape)`.
+
+    `part` is where the sums belong in the result. Where nothing belongs it is 0.
+    """
+    sums = np.zeros((len(values), np.prod(shape)), kind)
+    sums[:, part] = np.add.reduceat(values, starts, axis=1, dtype=kind)
+    return sums.reshape(-1, *shape)
 
 
 def _divide(part, whole):
