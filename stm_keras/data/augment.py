@@ -61,14 +61,21 @@ def transform_scans(scans: np.ndarray, settings: AugmentConfig, rng: Rng) -> np.
     row = np.arange(lines, dtype=np.float32)[:, None] - np.float32((lines - 1) / 2)
     column = np.arange(pixels, dtype=np.float32) - np.float32((pixels - 1) / 2)
     turned = np.empty_like(levelled)
+    # arrays of a scan, once: to be given new memory costs several times what is done with it
+    work = [
+        np.empty((count, lines, pixels), kind) for count, kind in ((4, "f4"), (2, "i4"))
+    ]
     for scan, out, (a, b, c, d, e, f) in zip(
         levelled, turned, draw_turns(scans.shape, settings, rng), strict=True
     ):
         if c or e:
-            out[:] = _sample(scan, a + b * row + c * column, d + e * row + f * column)
+            np.add(a + b * row, c * column, out=work[0][0])
+            np.add(d + e * row, f * column, out=work[0][1])
+            _sample(scan, out, *work)
         else:  # one axis after the other: a third of the work
-            across = _sample_rows(scan.T, d + f * column)
-            out[:] = _sample_rows(across.T, a + b * row[:, 0])
+            across, beside = work[0][:2]
+            _sample_along(scan, d + f * column, across, beside, axis=1)
+            _sample_along(across, a + b * row[:, 0], out, beside, axis=0)
     return turned
 
 
@@ -98,50 +105,62 @@ def add_noise(scans: np.ndarray, largest: float, rng: Rng) -> np.ndarray:
 
 
 def lose_lines(inputs: np.ndarray, settings: AugmentConfig, rng: Rng) -> np.ndarray:
-    """Set lost lines to 0: some anywhere, and in some scans all after a random line."""
-    kept = draw_kept(*inputs.shape[:2], settings, rng)
-    return np.where(kept[:, :, None], inputs, np.float32(0))
+    """Set lost lines to 0, in place: some anywhere, and in some scans all after a random line."""
+    inputs[~draw_kept(*inputs.shape[:2], settings, rng)] = 0
+    return inputs
 
 
-def _sample(scan, row, column):
-    """Read a scan `(lines, pixels)` between its pixels, bilinear, mirrored at the edges."""
+def _sample(scan, out, floats, whole):
+    """Read a scan `(lines, pixels)` between its pixels, bilinear, mirrored at the edges.
+
+    `floats` holds rows and columns of the pixels to read, and two arrays like them to work
+    with, as does `whole`, of whole numbers.
+    """
     lines, pixels = scan.shape
-    top, step, down = _neighbours(row, lines)
-    left, side, right = _neighbours(column, pixels)
-    corner = top * np.int32(pixels) + left
-    step, flat = step * pixels, scan.ravel()
-    upper, beside, lower, across = (
-        flat[start:].take(corner) for start in (0, side, step, step + side)
-    )
-    return _between(_between(upper, beside, right), _between(lower, across, right), down)
+    down, right, one, other = floats
+    corner, left = whole
+    step, side = pixels * min(lines - 1, 1), min(pixels - 1, 1)
+    _neighbours(down, lines, other)
+    np.copyto(corner, other, casting="unsafe")
+    _neighbours(right, pixels, other)
+    np.copyto(left, other, casting="unsafe")
+    corner *= np.int32(pixels)
+    corner += left
+    flat = scan.ravel()
+    flat.take(corner, out=out, mode="clip")
+    _towards(out, flat[side:].take(corner, out=one, mode="clip"), right)
+    flat[step:].take(corner, out=one, mode="clip")
+    _towards(one, flat[step + side :].take(corner, out=other, mode="clip"), right)
+    _towards(out, one, down)
 
 
-def _sample_rows(scan, row):
-    """Read a scan `(lines, pixels)` between its lines, at `row`, `(lines of the result,)`."""
-    top, step, down = _neighbours(row, len(scan))
-    return _between(scan[top], scan[top + step], down[:, None])
+def _sample_along(scan, position, out, work, axis):
+    """Read a scan between its lines, or its pixels, at the same positions in all of it."""
+    size = scan.shape[axis]
+    before = np.empty_like(position)
+    _neighbours(position, size, before)
+    before = before.astype(np.intp)
+    scan.take(before, axis, out=out, mode="clip")
+    scan.take(before + min(size - 1, 1), axis, out=work, mode="clip")
+    _towards(out, work, position if axis else position[:, None])
 
 
-def _neighbours(position, size):
-    """Return the pixel before each position, the step to the next, and the way towards it."""
-    way = _mirror(position, size)
-    before = np.minimum(way.astype(np.int32), max(size - 2, 0))
-    way -= before
-    return before, min(size - 1, 1), way
+def _neighbours(position, size, before):
+    """Put into `before` the pixel before each position, and into `position` the way from there.
 
-
-def _between(one, other, share):
-    """Return what lies at a share of the way from one array to the other, in place of both."""
-    other -= one
-    other *= share
-    one += other
-    return one
-
-
-def _mirror(position, size):
-    """Put positions outside `0..size - 1` where they lie in the mirror image there."""
+    Positions outside `0..size - 1` are put where they lie in the mirror image there.
+    """
     period = max(2 * (size - 1), 1)
     np.abs(position, out=position)
     if position.max() >= period:  # seldom, and slow
         position %= period
-    return np.minimum(position, period - position, out=position)
+    np.minimum(position, np.subtract(period, position, out=before), out=position)
+    np.floor(position, out=before)
+    position -= before
+
+
+def _towards(one, other, share):
+    """Take an array a share of the way to another, in place; the other is used up."""
+    other -= one
+    other *= share
+    one += other

@@ -8,7 +8,7 @@ from stm_keras.data.augment import (
     lose_lines,
     transform_scans,
 )
-from stm_keras.data.preprocess import standardise_lines
+from stm_keras.data.preprocess import level_lines, standardise_lines
 from stm_keras.settings import AugmentConfig
 
 STILL = {
@@ -51,10 +51,23 @@ def test_a_batch_follows_from_its_seed(scans):
     assert not np.array_equal(one, other)
 
 
-def test_input_is_left_alone(scans):
+@pytest.mark.parametrize("changes", [{}, STILL | {"line_dropout": 0.5}])
+def test_input_is_left_alone(scans, changes):
+    scans = scans.astype(np.float32)
     before = scans.copy()
-    augment_batch(scans, AugmentConfig(), np.random.default_rng(0))
+    augment_batch(scans, AugmentConfig(**changes), np.random.default_rng(0))
     assert np.array_equal(scans, before)
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 7), (3, 7, 1), (2, 5, 9)])
+def test_scans_of_a_line_or_a_pixel_are_turned_and_panned_too(shape):
+    scans = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    for rotate in (0, 1):
+        chosen = settings(rotate=rotate, pan=0.4)
+        out = transform_scans(scans, chosen, np.random.default_rng(1))
+        levelled = level_lines(scans)
+        assert out.min() >= levelled.min() - 1e-6
+        assert out.max() <= levelled.max() + 1e-6
 
 
 def test_flips_are_the_four_of_a_scan(scans):
