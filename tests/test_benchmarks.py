@@ -84,3 +84,33 @@ def test_the_picture_of_lines_shows_full_agreement_scans_of_the_shipped_recipe()
         assert curve[-1]["auroc"] == pytest.approx(
             row["full agreement"]["auroc"], abs=0.002
         )
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_a_ratio_that_lost_more_than_15_percent_is_named():
+    from guard import compare
+
+    stored = {"push": 2.0, "augment": 1.0, "audit": 0.2, "gone": 1.0}
+    now = {"push": 1.5, "augment": 0.86, "audit": 0.3, "new": 0.1}
+    assert compare(stored, now) == ["push: 25% slower than stored (ratio 1.5, was 2)."]
+
+
+@pytest.mark.usefixtures("benchmarks")
+def test_the_guard_fails_by_what_is_stored_of_the_same_processor(
+    monkeypatch, tmp_path, capsys
+):
+    import guard
+
+    monkeypatch.setattr(guard, "STORED", tmp_path / "guard.json")
+    monkeypatch.setattr(guard, "PARTS", {"push": lambda: (None, None)})
+    reached = iter([2.0, 2.0, 1.8, 1.6, 1.6])
+    monkeypatch.setattr(guard, "measure", lambda *_: next(reached))
+    monkeypatch.setattr(guard, "processor", lambda: "one")
+    assert guard.main([]) == 0
+    assert "Nothing is stored for one" in capsys.readouterr().out
+    assert guard.main(["--store"]) == 0
+    assert guard.main([]) == 0
+    assert guard.main([]) == 1
+    assert "push: 20% slower than stored" in capsys.readouterr().out
+    monkeypatch.setattr(guard, "processor", lambda: "another")
+    assert guard.main([]) == 0

@@ -19,7 +19,7 @@ from stm_keras.data.summary import count_values
 from stm_keras.errors import DatasetError
 
 _BLOCK = 256
-MOST = 50_000  # scans of shards; a comparison of all with all takes 13 kB of memory each
+MOST = 50_000  # scans of shards; a search for duplicates takes some 25 kB of memory each
 
 
 @dataclass(frozen=True)

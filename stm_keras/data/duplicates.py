@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from stm_keras.data import matching
+from stm_keras.data.cells import Cells, join_nearest
 from stm_keras.errors import DatasetError
 
 KINDS = ("exact", "same place", "shifted", "flipped", "rotated", "zoomed")
@@ -18,6 +19,8 @@ MIN_LINES = 12  # of matching.SIZE: fewer lines with structure prove nothing
 ZOOMS = (1.05, 1.1, 1.15)
 _BLOCK = 128  # scans read at a time
 _CHUNK = 64  # pairs at a time, so that they stay in the processor's cache
+# Windows of `matching.describe`: after a large shift a corner here shows the opposite one there.
+_CORNERS = [(2, 5), (3, 4), (4, 3), (5, 2)]
 # For each scan. "changed": it was turned or zoomed first.
 _CLOSEST = {"as is": 12, "changed": 6}  # other scans, for each flip and kind of descriptor
 _TRIALS = {"as is": 80, "changed": 12}  # shifts of all these
@@ -93,16 +96,11 @@ def find_duplicates(
     nearest: Any = NearestScans(upright) if len(scans) > 1 else None
     for kind, factor in views if nearest else ():
         view = turned if kind == "rotated" else upright
-        for start in range(0, len(scans), _BLOCK):
-            block = view[start : start + _BLOCK]
-            block = matching.zoom(block, factor) if factor else block
-            for first, second, flip, shift, score in nearest.search(
-                block, start, changed=bool(kind)
-            ):
-                moved = "shifted" if np.abs(shift).max() > 1 else "same place"
-                name = kind or ("flipped" if flip else moved)
-                pairs.append((scans[first], scans[second], name, score))
-            advance()
+        found = nearest.search(view, factor, changed=bool(kind), advance=advance)
+        for first, second, flip, shift, score in found:
+            moved = "shifted" if np.abs(shift).max() > 1 else "same place"
+            name = kind or ("flipped" if flip else moved)
+            pairs.append((scans[first], scans[second], name, score))
     if progress and total:
         progress(total, total)
     return _collect(pairs, len(recorded))
@@ -194,31 +192,44 @@ class NearestScans:
 
     Of all pairs only the closest by power spectrum are compared, and of these only
     the most likely shifts. `_CLOSEST` and `_TRIALS` find nearly as much as many more do.
+    The closest are looked for in some cells of scans that are alike, see `Cells`.
     """
 
     def __init__(self, scans):
         self.scans = scans
-        blocks = [scans[start : start + 256] for start in range(0, len(scans), 256)]
         # (scans, 6 windows, rows, columns). Mean and spread are made alike for a spectrum
         # and its mirror image, so that one of a flipped scan is normalised as it should be.
-        self.descriptors = np.concatenate([matching.describe(block) for block in blocks])
-        self.mean, self.spread = self.descriptors.mean(0), self.descriptors.var(0)
+        spectra = _in_blocks(matching.describe, scans)
+        self.mean, self.spread = spectra.mean(0), spectra.var(0)
         self.mean = (self.mean + self.mean[:, ::-1]) / 2
         self.spread = np.sqrt((self.spread + self.spread[:, ::-1]) / 2) + 1e-3
-        self.descriptors = self._normalise(self.descriptors)
-        self.spectra = np.concatenate([matching.coarse_spectra(block) for block in blocks])
+        self.descriptors = self._normalise(spectra)
+        self.cells = [Cells(window) for window in self.descriptors.swapaxes(0, 1)]
+        self.spectra = _in_blocks(matching.coarse_spectra, scans)
 
-    def search(self, block, start, changed):
-        """Find scans like those of a block `(block, SIZE, SIZE)`.
+    def search(self, view, factor, changed, advance):
+        """Yield pairs: (first scan, second scan, flip, shift, similarity).
 
-        `start` is the index of the block's first scan among all. Of a block that was changed,
-        turned or zoomed, each scan is compared with all; else a pair is found from its
-        first scan only.
-
-        Returns:
-            list of tuples (first scan, second scan, flip, shift, similarity).
+        `view` holds all scans, as they are or turned, to be zoomed by `factor` if there is one.
+        Of a view that is `changed` by either, each scan is compared with all; else a pair is
+        found from its first scan only. `advance` is called after every block.
         """
-        trials = self._trials(block, start, changed)
+
+        def change(block):
+            return matching.zoom(block, factor) if factor else block
+
+        nearest = list(self._nearest(view, change, changed))
+        for start in range(0, len(view), _BLOCK):
+            part = slice(start, start + _BLOCK)
+            candidates = [
+                pairs[slice(*np.searchsorted(pairs[:, 0], (start, part.stop)))] - (start, 0)
+                for pairs in nearest
+            ]
+            yield from self._search_block(change(view[part]), start, candidates, changed)
+            advance()
+
+    def _search_block(self, block, start, candidates, changed):
+        trials = self._trials(block, candidates, changed)
         best = {}
         for at in range(0, len(trials), _CHUNK):
             own, other, flip, down, right = trials[at : at + _CHUNK, :5].T
@@ -233,7 +244,7 @@ class NearestScans:
                     best[pair] = (flip[i], shifts[i], float(similarity[i]))
         return [(*pair, *how) for pair, how in best.items()]
 
-    def _trials(self, block, start, changed):
+    def _trials(self, block, candidates, changed):
         """Return the most likely shifts: int array `(trials, 6)`.
 
         A row is (scan of the block, other scan, flip, shift down and right, 1e6 times the
@@ -241,7 +252,7 @@ class NearestScans:
         """
         spectra = matching.coarse_spectra(block)
         tried = []
-        for mirrored, pairs in enumerate(self._candidates(block, start, changed)):
+        for mirrored, pairs in enumerate(candidates):
             for at in range(0, len(pairs), _CHUNK):
                 own, other = pairs[at : at + _CHUNK].T
                 # A scan flipped along both axes has the power spectrum that it had.
@@ -261,39 +272,56 @@ class NearestScans:
         rank = np.arange(len(tried)) - np.searchsorted(tried[:, 0], tried[:, 0])
         return tried[rank < _TRIALS["changed" if changed else "as is"]]
 
-    def _candidates(self, block, start, changed):
-        """Yield int arrays of (own, other), the closest scans, unmirrored and mirrored."""
-        spectra = matching.describe(block)
-        own = np.arange(start, start + len(block))[:, None]
-        others = np.arange(len(self.scans))
-        excluded = own == others if changed else own >= others  # (block, scans)
-        count = min(_CLOSEST["changed" if changed else "as is"], len(self.scans))
-        for mirrored in (False, True):
-            parts = self._normalise(spectra[:, :, ::-1] if mirrored else spectra)
-            # The scan with the scan, its middle with the middle.
-            measures = [self._closeness(parts, [(0, 0), (1, 1)])]
-            if not mirrored and not changed:
-                # After a large shift a corner here shows the opposite one there.
-                measures.append(self._closeness(parts, [(2, 5), (3, 4), (4, 3), (5, 2)]))
-            picked = np.zeros(excluded.shape, bool)
-            for closeness in measures:
-                closeness[excluded] = -np.inf
-                top = np.argpartition(closeness, -count, axis=1)[:, -count:]
-                np.put_along_axis(picked, top, True, axis=1)
-            yield np.argwhere(picked & ~excluded)
+    def _nearest(self, view, change, changed):
+        """Return the closest scans to each of a view, unmirrored and mirrored.
 
-    def _closeness(self, parts, windows):
-        """Return the best correlation over pairs of windows: array `(block, scans)`."""
-        products = (parts[:, own] @ self.descriptors[:, other].T for own, other in windows)
-        closeness = next(products)
-        for product in products:
-            np.maximum(closeness, product, out=closeness)
-        return closeness
+        Both are int arrays `(pairs, 2)`: scan of the view, in order, and another.
+        """
+        if changed:
+            spectra = _in_blocks(lambda block: matching.describe(change(block), 2), view)
+            own = self._normalise(spectra)
+        else:
+            own = self.descriptors
+        count = _CLOSEST["changed" if changed else "as is"]
+        # The scan with the scan, its middle with the middle.
+        measures = [[(0, 0), (1, 1)]]
+        yield self._closest(
+            own, measures if changed else [*measures, _CORNERS], count, changed
+        )
+        rows = own[:, :2].reshape(len(own), 2, *self.mean.shape[1:])
+        yield self._closest(
+            rows[:, :, ::-1].reshape(len(own), 2, -1), measures, count, changed
+        )
+
+    def _closest(self, own, measures, count, changed):
+        """Return int array `(pairs, 2)`: the closest by any measure, each the best of windows."""
+        answers = [
+            join_nearest(
+                [
+                    self.cells[there].nearest(own[:, here], count, not changed)
+                    for here, there in each
+                ],
+                count,
+            )
+            for each in measures
+        ]
+        return np.stack(join_nearest(answers, len(measures) * count)[:2], axis=1)
 
     def _normalise(self, spectra):
-        """Scale descriptors to length 1: array `(scans, parts, rows * columns)`."""
-        out = spectra - self.mean
-        out /= self.spread
-        out = out.reshape(*spectra.shape[:2], -1)
+        """Scale descriptors to length 1, in place: array `(scans, parts, rows * columns)`."""
+        parts = spectra.shape[1]
+        spectra -= self.mean[:parts]
+        spectra /= self.spread[:parts]
+        out = spectra.reshape(len(spectra), parts, -1)
         out /= np.sqrt(np.einsum("spd,spd->sp", out, out))[:, :, None] + 1e-9
         return out
+
+
+def _in_blocks(function, scans):
+    """Return what a function makes of scans, block by block: its work takes much memory."""
+    first = function(scans[:_BLOCK])
+    whole = np.empty((len(scans), *first.shape[1:]), first.dtype)
+    whole[: len(first)] = first
+    for start in range(_BLOCK, len(scans), _BLOCK):
+        whole[start : start + _BLOCK] = function(scans[start : start + _BLOCK])
+    return whole

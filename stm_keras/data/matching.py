@@ -74,7 +74,7 @@ def flip(scans: np.ndarray, kind: int) -> np.ndarray:
     return scans[..., ::-1, :] if kind in (2, 3) else scans
 
 
-def describe(scans: np.ndarray) -> np.ndarray:
+def describe(scans: np.ndarray, windows: int = 6) -> np.ndarray:
     """Return the logarithmic power spectra of scans at low frequencies.
 
     A shift does not change a power spectrum, and a flip mirrors it. Taken of the scan
@@ -83,11 +83,11 @@ def describe(scans: np.ndarray) -> np.ndarray:
     lower right), because after a large shift one corner is all that is left.
 
     Returns:
-        float32 array of shape `(scans, 6, rows, columns)`: as it is, middle, corners;
-        frequencies along lines from negative to positive.
+        float32 array of shape `(scans, windows, rows, columns)`: as it is, middle, corners, or
+        the first of these; frequencies along lines from negative to positive.
     """
     spectra = []
-    for window in (1, _MIDDLE, *_CORNERS):
+    for window in (1, _MIDDLE, *_CORNERS)[:windows]:
         power = np.abs(_band(scans * window)) ** 2
         power /= power.sum((1, 2), keepdims=True) + 1e-12
         spectra.append(np.log(power[..., 1:] + 1e-6))
