@@ -137,9 +137,7 @@ def line_shapes(heights: ArrayLike, shaped: bool = True) -> tuple[np.ndarray, np
         return shape.reshape(heights.shape), np.full(heights.shape[:-1], deviation)
     shapes, deviation = np.empty(lines.shape, np.float32), np.empty(len(lines))
     plain, steep = np.empty((2, len(lines)), bool)
-    work = np.empty_like(
-        shapes[:LINES]
-    )  # once: to be given new memory costs as much as to use it
+    work = np.empty_like(shapes[:LINES])  # once: new memory costs as much as to use it
     for start in range(0, len(lines), LINES):
         part = slice(start, start + LINES)
         found = _standardise_plain(lines[part], shapes[part], work)
@@ -200,9 +198,8 @@ def _standardise_plain(lines, out, work):
         out /= deviation[:, None]
         mean, slope = np.abs(trend).T
         size = mean + slope * (pixels / 2)  # of what was taken out
-        largest = (
-            np.abs(lines[:, 0].astype(np.float32)) + size + np.sqrt(pixels) * deviation
-        )
+        first = np.abs(lines[:, 0].astype(np.float32))
+        largest = first + size + np.sqrt(pixels) * deviation
         coarsest = HALF if lines.dtype == np.float16 else SINGLE
         # The least step but 0 is one of the gaps that `_in_steps` asks for.
         signal = (step > 5 * coarsest * largest) & (1.1 * QUANTUM * step < deviation)
