@@ -213,18 +213,25 @@ def predict(model, inputs, batch_size):
     return keras.tree.map_structure(lambda *each: np.concatenate(each), *parts)
 
 
-def matmul_speed():
-    """Multiply two float32 matrices on the first device: the most operations a second, in 1e9."""
+def matmul_speed(dtype="float32"):
+    """Multiply two matrices on the first device: the most operations a second, in 1e9."""
     from keras import ops, random
 
     size = 1024 if devices() == ["cpu"] else 8192
-    matrix, seconds = random.normal((size, size), seed=0), []
+    matrix, seconds = ops.cast(random.normal((size, size), seed=0), dtype), []
     for _ in range(6):  # the first compiles
         start = time.perf_counter()
         product = ops.matmul(matrix, matrix)
-        ops.convert_to_numpy(product[0, 0])  # waits for it
+        ops.convert_to_numpy(ops.cast(product[0, 0], "float32"))  # waits for it
         seconds.append(time.perf_counter() - start)
     return 2e-9 * size**3 / min(seconds)
+
+
+def global_norm(arrays):
+    """Return the root of the sum of squares of all numbers of some arrays of torch."""
+    import torch
+
+    return torch.nn.utils.get_total_norm(arrays)
 
 
 def device_memory():

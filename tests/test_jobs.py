@@ -27,11 +27,11 @@ def sections():
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
-def run_job(tmp_path, what, *words, **environment):
-    """Run train.sbatch as a plain script, with a stand-in for stm-keras."""
+def run_job(tmp_path, what, *words, script="train.sbatch", **environment):
+    """Run a job as a plain script, with a stand-in for stm-keras."""
     (tmp_path / "site.sh").write_text(FAKE.format(what=what))
     return subprocess.run(
-        ["bash", JOBS / "train.sbatch", *words],
+        ["bash", JOBS / script, *words],
         cwd=tmp_path,
         env={
             **os.environ,
@@ -52,6 +52,20 @@ def test_scripts_are_bash_without_paths_of_one_machine(path):
         r"(?<![\w$}])/(home|work|opt|scratch|project/)",
         re.sub(r"^#.*", "", path.read_text(), flags=re.MULTILINE),
     )
+
+
+def test_the_job_for_speed_compares_all_and_joins_the_tables(tmp_path):
+    what = 'mkdir -p "$6"; echo "table of $2" > "$6/comparison.md"'
+    words, script = ("scans.h5", "speed", "--cores", "2"), "speed.sbatch"
+    done = run_job(tmp_path, what, *words, script=script, STM_KERAS_BATCHES="3 5")
+    assert done.returncode == 0, done.stderr
+    asked = [line.split() for line in done.stdout.splitlines() if line.startswith("asked")]
+    folders = ["speed/vit-3", "speed/vit-5", "speed/sequential-3", "speed/sequential-5"]
+    assert [words[words.index("-o") + 1] for words in asked] == folders
+    assert all(words[-2:] == ["--cores", "2"] for words in asked)
+    table = (tmp_path / "speed" / "speed.md").read_text()
+    assert "## vit-5\ntable of vit\n" in table
+    assert table.count("table of") == 4
 
 
 def test_a_job_passes_its_words_on_and_cleans_up(tmp_path):

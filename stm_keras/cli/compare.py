@@ -28,6 +28,7 @@ DEFAULT = "by config"
     show_default="native,timm for vit",
     help="native, native-unmasked, timm, or none: the same network without Keras.",
 )
+@click.option("--compile-reference", is_flag=True, help="Also by torch.compile.")
 @click.option(
     "--precision", default="float32", show_default=True, help="Or mixed_bfloat16."
 )
@@ -184,7 +185,9 @@ def _plan(paths, data, given):
     backends, precisions = _split(given["backends"]), _split(given["precision"])
     return Plan(
         config=config,
-        setups=tuple(plan_setups(backends, precisions, jits, references)),
+        setups=tuple(
+            plan_setups(backends, precisions, jits, references, given["compile_reference"])
+        ),
         command=_command(),
         **{key: given[key] for key in NUMBERS},
     )

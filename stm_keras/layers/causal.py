@@ -65,6 +65,8 @@ class CausalConv(keras.layers.Layer):
 
     The taps over lines are put side by side as channels of one convolution along the
     line: the same as a dilated 2-D kernel, which Keras refuses together with a stride.
+    Where there are many lines, that convolution is a product of matrices: with so few
+    channels processors convolve at a tenth of the speed at which they multiply.
 
     Args:
         filters: int.
@@ -109,28 +111,42 @@ class CausalConv(keras.layers.Layer):
         self.convolution.build((None, pixels, channels * self.taps))
 
     def call(self, features):
-        seen = ops.pad(features, [[0, 0], [self.lag, 0], [0, 0], [0, 0]])
-        return self._convolve(seen, ops.shape(features)[1])
+        count, (pixels, channels) = ops.shape(features)[1], features.shape[2:]
+        stride, out = self.stride, -(-pixels // self.stride)
+        # `stride` pixels are a row; a kernel sees some rows, and a part of the last
+        rows = -(-self.kernel // stride)
+        left = max((out - 1) * stride + self.kernel - pixels, 0) // 2  # as padding="same"
+        width = (out + rows - 1) * stride
+        before = [[0, 0], [self.lag, 0], [left, max(width - pixels - left, 0)], [0, 0]]
+        seen = ops.pad(features, before)[:, :, :width]
+        seen = ops.reshape(seen, (-1, count + self.lag, out + rows - 1, stride * channels))
+        parts = [
+            seen[:, tap * self.dilation : tap * self.dilation + count, row : row + out]
+            for tap in range(self.taps)
+            for row in range(rows)
+        ]
+        rest = channels * (self.kernel - (rows - 1) * stride)
+        parts = [p[..., :rest] if (n + 1) % rows == 0 else p for n, p in enumerate(parts)]
+        kernel = ops.reshape(
+            self.convolution.kernel, (self.kernel, self.taps, channels, self.filters)
+        )
+        kernel = ops.reshape(ops.transpose(kernel, (1, 0, 2, 3)), (-1, self.filters))
+        out = ops.matmul(ops.concatenate(parts, axis=-1), kernel)
+        return ops.cast(out, self.compute_dtype)
 
     def step(self, features, cache):
         # (batch, lag + 1, pixels, channels): the lines before and this one
         seen = ops.concatenate([cache[0], features], axis=1)
-        return self._convolve(seen, 1), [seen[:, 1:]]
+        # tap t of the line is line t * dilation of `seen`; the last tap is the line itself
+        taps = ops.concatenate(
+            [seen[:, t * self.dilation : t * self.dilation + 1] for t in range(self.taps)],
+            axis=-1,
+        )  # (batch, 1, pixels, channels * taps)
+        out = self.convolution(ops.reshape(taps, (-1, *taps.shape[2:])))
+        return out[:, None], [seen[:, 1:]]
 
     def cache_shapes(self, input_shape):
         return [(self.lag, *input_shape[2:])]
-
-    def _convolve(self, seen, count):
-        """Convolve the last `count` lines of `seen`, which begins `lag` lines before them."""
-        # tap t of line n is line n + t * dilation of `seen`; the last tap is the line itself
-        taps = [
-            seen[:, tap * self.dilation : tap * self.dilation + count]
-            for tap in range(self.taps)
-        ]
-        taps = ops.concatenate(taps, axis=-1)  # (batch, count, pixels, channels * taps)
-        pixels, channels = taps.shape[2:]
-        out = self.convolution(ops.reshape(taps, (-1, pixels, channels)))
-        return ops.reshape(out, (-1, count, *out.shape[1:]))
 
     def compute_output_shape(self, input_shape):
         batch, lines, pixels, _ = input_shape

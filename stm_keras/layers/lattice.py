@@ -66,50 +66,51 @@ class RunningLattice(keras.layers.Layer):
 
     def call(self, lines):
         count = ops.shape(lines)[1]
-        number = ops.cast(ops.arange(count), "float32")[None, :, None]  # of each line
-        terms = self._terms(lines, number)
-        earlier = ops.tril(ops.ones((count, count), "float32"))  # a sum over lines so far
-        return self._read(ops.matmul(earlier, terms), number + 1.0)
+        number = ops.cast(ops.arange(count), "float32")[:, None]  # of each line
+        at = (ops.transpose(number) + 0.5) / (number + 1.0)  # (lines so far, line)
+        window = ops.where(at < 1.0, 4.0 * at * (1.0 - at), 0.0)
+        real, imaginary = (ops.matmul(window, part) for part in self._turned(lines, number))
+        return self._read(real, imaginary, number + 1.0)
 
     def step(self, lines, cache):
+        """Add a line to two sums, which do not depend on how many lines there are.
+
+        The parabolic window over the first N lines is
+
+            w(n) = 4 t (1 - t), t = (n + 1/2) / N
+
+        so the windowed sum of f is 4 (sum (n + 1/2) f / N - sum (n + 1/2)^2 f / N^2). Each
+        has real and imaginary part.
+        """
         total, number = cache  # (batch, 1, 4 * places), (batch, 1, 1)
-        total = total + self._terms(lines, number)
-        return self._read(total, number + 1.0), [total, number + 1.0]
+        turned = ops.concatenate(self._turned(lines, number), axis=-1)
+        at, count = number + 0.5, number + 1.0
+        total = total + ops.concatenate([turned * at, turned * at * at], axis=-1)
+        first, second = ops.split(total, 2, axis=-1)
+        field = 4.0 * (first / count - second / (count * count))
+        return self._read(*ops.split(field, 2, axis=-1), count), [total, count]
 
     def cache_shapes(self, input_shape):
         return [(1, 4 * len(self.across)), (1, 1)]
 
-    def _terms(self, lines, number):
-        """What a line adds to the two sums: `(batch, lines, 4 * places)`.
+    def _turned(self, lines, number):
+        """Return the Fourier sum along each line, turned by the phase of the lines before.
 
-        With f(n) the Fourier sum along line n, turned by the phase of n lines across, the
-        parabolic window over the first N lines is
-
-            w(n) = 4 t (1 - t), t = (n + 1/2) / N
-
-        so the windowed sum of f is 4 (sum (n + 1/2) f / N - sum (n + 1/2)^2 f / N^2): two
-        sums that do not depend on N. Each has real and imaginary part.
+        Real and imaginary part, each `(batch, lines, places)`.
         """
         waves = ops.clip(ops.cast(lines, "float32"), -CLIP, CLIP)
         waves = ops.matmul(waves, ops.convert_to_tensor(self.waves))
         real, imaginary = ops.split(waves, 2, axis=-1)
         turn = number * ops.convert_to_tensor(self.across)
         cosine, sine = ops.cos(turn), ops.sin(turn)
-        at = number + 0.5
-        turned = ops.concatenate(
-            [real * cosine + imaginary * sine, imaginary * cosine - real * sine], axis=-1
-        )
-        return ops.concatenate([turned * at, turned * at * at], axis=-1)
+        return real * cosine + imaginary * sine, imaginary * cosine - real * sine
 
-    def _read(self, total, count):
-        """Turn sums over `count` lines, `(batch, lines, 1)`, into features."""
-        first, second = ops.split(total, 2, axis=-1)
-        field = 4.0 * (first / count - second / (count * count))
-        real, imaginary = ops.split(field, 2, axis=-1)
+    def _read(self, real, imaginary, count):
+        """Turn windowed sums over `count` lines into features."""
         # the sum of the squares of the window, exactly
         weight = count * (8 / 15) + (7 / 15) / (count * count * count)
         power = (real * real + imaginary * imaginary) / weight
-        shape = (-1, ops.shape(total)[1], len(RADII), len(ANGLES))
+        shape = (-1, ops.shape(real)[1], len(RADII), len(ANGLES))
         log_power = ops.reshape(ops.log(power + FLOOR), shape)
         harmonics = read_harmonics(log_power)
         octaves = ops.broadcast_to(ops.log2(count), ops.shape(harmonics[..., :1]))
@@ -172,12 +173,19 @@ def read_harmonics(log_power):
     # each harmonic where it would lie for every (radius, angle), averaged by `choice`; the
     # lattice may be mirrored, so its larger side counts
     nearby = widest(log_power)
+    # so that each shift is a slice: the angles twice, and radii beyond the ends as the ends
+    shifts = [(round(octaves * OCTAVE), degrees) for octaves, degrees in HARMONICS]
+    below = max(-low - min(shift for shift, _ in shifts), 0)
+    above = max(high + max(shift for shift, _ in shifts) - len(RADII), 0)
+    ends = [nearby[:, :, :1]] * below, [nearby[:, :, -1:]] * above
+    nearby = ops.concatenate([*ends[0], nearby, *ends[1]], axis=2)
+    nearby = ops.concatenate([nearby, nearby], axis=3)
     features = []
-    for octaves, degrees in HARMONICS:
-        rows, steps = shifted_rows(octaves), round(degrees / (ANGLES[1] - ANGLES[0]))
-        power = ops.take(nearby, rows, axis=2)
-        power = ops.maximum(turned(power, steps), turned(power, -steps))
-        features.append(ops.sum(choice * power, axis=(2, 3)))
+    for shift, degrees in shifts:
+        steps = round(degrees / (ANGLES[1] - ANGLES[0])) % len(ANGLES)
+        rows = nearby[:, :, low + shift + below : high + shift + below]
+        one, other = (rows[..., k : k + len(ANGLES)] for k in (steps, len(ANGLES) - steps))
+        features.append(ops.sum(choice * ops.maximum(one, other), axis=(2, 3)))
     by_radius = ops.sum(choice, axis=3)
     radii = ops.convert_to_tensor(np.log2(RADII[low:high]).astype("float32"))
     features.append(ops.sum(by_radius * mean[:, :, low:high, 0], axis=2))

@@ -3,11 +3,13 @@
 stm-keras train vit --data scans.h5 --output runs/vit
 """
 
+import functools
 import io
 import logging
 import platform
 import random
 import sys
+from types import MappingProxyType
 
 import keras
 import numpy as np
@@ -258,9 +260,28 @@ def compile_model(model, settings, steps_per_epoch, optimizer=None):
         model.optimizer.build(model.trainable_variables)
 
 
+class _Fitted(keras.Model):
+    """A model that is only trained: what Keras does around each step costs less Python.
+
+    Under JAX Keras wraps every array of the state after a step, to find layers and variables
+    among them; under torch it gathers the weights from all layers three times.
+    """
+
+    @functools.cached_property
+    def trainable_weights(self):
+        return super().trainable_weights
+
+    def __setattr__(self, name, value):
+        if name == "_jax_state" and isinstance(value, dict):
+            value = MappingProxyType(value)  # nothing that Keras looks into
+        super().__setattr__(name, value)
+
+
 def model_to_fit(network, batches, settings):
     """Return what `fit` is called of, compiled as the network: it, maybe with scans in front."""
     model = with_scans(network, batches)
+    if keras.config.backend() != "tensorflow":
+        model = _Fitted(model.input, model.output, name=model.name)
     if model is not network:
         compile_model(model, settings, len(batches), network.optimizer)
     return model

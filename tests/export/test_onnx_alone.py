@@ -44,6 +44,11 @@ def test_an_onnx_file_is_read_without_stm_keras(name, predictors, exported, tmp_
     assert last.split() == ["not", "judged"]
 
 
+def _between(values):
+    """Return a number that half of some are below, and none is but for rounding."""
+    return float(np.sort(values)[len(values) // 2 - 1 :][:2].mean())
+
+
 def test_what_is_not_reliable_gets_no_class_without_stm_keras(
     predictors, exported, tmp_path
 ):
@@ -54,9 +59,9 @@ def test_what_is_not_reliable_gets_no_class_without_stm_keras(
         predictors["attention"], metadata={**predictors["attention"].metadata, **FACTS}
     )
     strange = ours.heads(scans)["unknown"][:, -1]
-    ours.metadata["unknown"] = {**LIMITS, "thresholds": [float(np.median(strange))] * 2}
+    ours.metadata["unknown"] = {**LIMITS, "thresholds": [_between(strange)] * 2}
     known = [v for v in scan_verdicts(ours, scans) if v.verdict in ours.classes]
-    sure = float(np.median([verdict.confidence for verdict in known]))
+    sure = _between([verdict.confidence for verdict in known])
     ours.metadata["unsure"] = {**LIMITS, "thresholds": [sure] * 2}
     network = onnx.load(exported("attention", "onnx-scan")[0])
     put_facts(network, ours.metadata)

@@ -42,6 +42,9 @@ class KerasTrainer:
         count = min(plan.steps_per_round, TIMED_BATCHES)
         self.batches = [folder.batch(number) for number in range(count)]
         self.inputs = np.concatenate([batch[0] for batch in self.batches])
+        epoch = Repeated(self.batches, self.material["steps_per_epoch"])
+        self.fitted = model_to_fit(self.model, epoch, self.settings)
+        self.fitted.run_eagerly = self.model.run_eagerly
 
     def _build(self, network):
         """Build a network with the initial weights and compile it as training does."""
@@ -80,7 +83,7 @@ class KerasTrainer:
     def train(self, count):
         """Fit `count` batches, and return the last loss."""
         batches = Repeated(self.batches, count)
-        history = self.model.fit(feed(batches), shuffle=False, verbose=0)
+        history = self.fitted.fit(feed(batches), shuffle=False, verbose=0)
         return history.history["loss"][-1]
 
     def predict(self):

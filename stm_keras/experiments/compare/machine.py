@@ -82,6 +82,20 @@ def _device_bytes(library):
     return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
 
 
+def operations(library, work):
+    """Count the operations of products and convolutions under torch; None where it is not used.
+
+    Calls `work`, whose backward pass counts too.
+    """
+    if library in ("tensorflow", "jax"):
+        return None
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return float(counter.get_total_flops())
+
+
 def versions(library):
     """Return the versions of the packages that a setup runs on: dict of str to str."""
     return {name: metadata.version(name) for name in PACKAGES[library]}

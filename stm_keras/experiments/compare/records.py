@@ -179,14 +179,17 @@ class Done(Part):  # a setup that ran
     first_step: Clocks
     rounds: Annotated[list[Round], Field(min_length=1)]
     agreement: Agreement
+    operations: Positive | None = None  # of a training step, as torch counts them
+    peak: Positive | None = None  # 1e9 operations a second of a product of matrices
     loading: Loading | None = None
     scores: Scored | None = None
 
 
-def plan_setups(backends, precisions, jits, references=()):
+def plan_setups(backends, precisions, jits, references=(), compile_references=False):
     """List the setups of a comparison, those that differ in the library alone together.
 
-    A reference is either plain or compiled; it is compiled where "true" is asked for.
+    A reference is plain or compiled; it is compiled where "true" is asked for, and with
+    `compile_references` as well.
     """
     for option, names, known in (
         ("--backends", backends, BACKENDS),
@@ -200,7 +203,7 @@ def plan_setups(backends, precisions, jits, references=()):
                     f"`{option}`: unknown {name!r}. Known: {', '.join(known)}."
                 )
     plain = any(jit != "true" for jit in jits)
-    compiled = ["auto"] * plain + ["true"] * ("true" in jits)
+    compiled = ["auto"] * plain + ["true"] * (compile_references or "true" in jits)
     setups = [
         Setup(library=library, precision=precision, jit=jit)
         for libraries, choices in ((backends, jits), (references, compiled))

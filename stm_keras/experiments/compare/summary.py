@@ -6,7 +6,8 @@ from stm_keras.errors import MismatchError
 from stm_keras.experiments.compare.records import REFERENCES, SCORES
 from stm_keras.reports.page import render
 
-OPTIONAL = ("device GB", "waits", "AUROC", "balanced accuracy")  # columns, without values
+# columns that are left out where they are empty
+OPTIONAL = ("of peak", "device GB", "waits", "AUROC", "balanced accuracy")
 EMPTY = "–"
 UNMASKED = ("timm", "native-unmasked")
 CLOCKS = ("wall", "cpu")
@@ -35,6 +36,7 @@ def summarise(parts, missing=()):
         if part["status"] == "done":
             agreed, timed = first[part["side"]["precision"]], _baseline(part, done)
             row |= {**_measured(part), **_compared(part, agreed, timed)}
+            row["peak_share"] = _peak_share(part, done)
         else:
             row["reason"] = part["reason"]
         rows.append(row)
@@ -115,6 +117,24 @@ def _measured(part):
     }
 
 
+def _peak_share(part, done):
+    """Return the share of the fastest product of matrices on the device that a step reaches.
+
+    All parts train the same network, so operations counted in one are those of all.
+    """
+    same = [
+        other
+        for other in done
+        if other["machine"]["name"] == part["machine"]["name"]
+        and other["devices"] == part["devices"]
+    ]
+    peak = max((other.get("peak") or 0.0 for other in same), default=0.0)
+    count = max((other.get("operations") or 0.0 for other in done), default=0.0)
+    if not peak or not count:
+        return None
+    return count / float(np.median(_times(part, "wall"))) / (1e9 * peak)
+
+
 def _compared(part, agreed, timed):
     """Return the differences from a part, and the speed relative to another."""
     row = {"agrees_with": None if part is agreed else agreed["name"]}
@@ -189,6 +209,7 @@ COLUMNS = {  # title of a column to what its cell says of a row
     "by CPU": lambda row: f"{row['speed']['cpu']:.2f}",
     "scans/s": lambda row: _rate(row["scans_per_second"]["train"]),
     "predicted/s": lambda row: _rate(row["scans_per_second"]["predict"]),
+    "of peak": lambda row: _optional(row["peak_share"], ".1%"),
     "host GB": lambda row: f"{row['memory_gb']['host']:.2f}",
     "device GB": lambda row: _optional(row["memory_gb"]["device"], ".2f"),
     "waits": lambda row: _optional(row["waiting_share"], ".1%"),

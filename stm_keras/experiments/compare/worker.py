@@ -11,11 +11,12 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from stm_keras.errors import StmKerasError, TrainingError, require
 from stm_keras.experiments.compare.folder import ComparisonFolder
-from stm_keras.experiments.compare.machine import peak_memory, versions
+from stm_keras.experiments.compare.machine import operations, peak_memory, versions
 from stm_keras.experiments.compare.records import SCORES, Setup
 from stm_keras.runs import Run
 from stm_keras.terminal import progress_on_stderr
@@ -175,11 +176,22 @@ class Worker:
         }
 
     def finish(self):
-        """Time how long training waits for batches, and compute what all must agree on."""
-        loading = {}
-        if self.plan.loading and self.setup.uses_keras:
-            loading["loading"] = self.trainer.load(self.plan.loading)
-        return {**loading, "agreement": self.trainer.agree()}
+        """Time how long training waits for batches, and compute what all must agree on.
+
+        And what a share of the peak is computed of: operations of a step, and the speed of
+        products.
+        """
+        found = {}
+        if self.setup.jit != "true":
+            work = partial(self.trainer.train, 1)
+            found["operations"] = operations(self.setup.library, work)
+        if self.setup.uses_keras:
+            from stm_keras.backend import matmul_speed
+
+            found["peak"] = max(map(matmul_speed, ("float32", "bfloat16")))
+            if self.plan.loading:
+                found["loading"] = self.trainer.load(self.plan.loading)
+        return {**found, "agreement": self.trainer.agree()}
 
     def score(self, seed):
         """Train a run on the split of the comparison and score its test scans."""
