@@ -267,9 +267,11 @@ class WholeScans:
     def _check(self, session):
         lines, pixels = self.metadata["max_lines"], self.metadata["pixels"]
         inputs = {each.name: each.shape[1:] for each in session.get_inputs()}
-        ranks = {len(each.shape) for each in session.get_outputs()}
+        outputs = {each.name: each.shape[2:] for each in session.get_outputs()}
+        answers = {name: [1] for name in self.heads}
+        answers["state"] = [len(self.metadata["classes"])]
         fits = list(inputs) == ["lines", "read"] and inputs["lines"] == [lines, pixels]
-        fits = fits and not {*inputs} & {*self.heads} and ranks == {3}
+        fits = fits and not {*inputs} & {*self.heads} and outputs == answers
         if not fits or session.output_names != self.heads:
             raise InputError(
                 f"{session.path}: its graph of whole scans does not fit the metadata of the "
