@@ -205,7 +205,8 @@ class WholeScans:
     """
 
     def __init__(self, open_graph: Callable, metadata: dict, heads: list):
-        self._open_graph, self._lock, self._opened = open_graph, Lock(), None
+        self._open_graph, self._lock = open_graph, Lock()
+        self._opened: GuardedSession | None = None
         self.metadata, self.heads = metadata, heads
 
     @property
@@ -220,7 +221,7 @@ class WholeScans:
                 session = self._open_graph()
                 self._check(session)
                 self._opened = session
-        return self._opened
+            return self._opened
 
     def outputs(self, prepared: np.ndarray, usable: np.ndarray) -> dict:
         """Compute the logits of every head at every line: arrays `(scans, lines, outputs)`.
