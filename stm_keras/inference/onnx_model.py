@@ -205,7 +205,8 @@ class WholeScans:
     """
 
     def __init__(self, open_graph: Callable, metadata: dict, heads: list):
-        self._open_graph, self._lock, self._opened = open_graph, Lock(), None
+        self._open_graph, self._lock = open_graph, Lock()
+        self._opened: GuardedSession | None = None
         self.metadata, self.heads = metadata, heads
 
     @property
@@ -220,7 +221,7 @@ class WholeScans:
                 session = self._open_graph()
                 self._check(session)
                 self._opened = session
-        return self._opened
+            return self._opened
 
     def outputs(self, prepared: np.ndarray, usable: np.ndarray) -> dict:
         """Compute the logits of every head at every line: arrays `(scans, lines, outputs)`.
@@ -267,9 +268,11 @@ class WholeScans:
     def _check(self, session):
         lines, pixels = self.metadata["max_lines"], self.metadata["pixels"]
         inputs = {each.name: each.shape[1:] for each in session.get_inputs()}
-        ranks = {len(each.shape) for each in session.get_outputs()}
+        outputs = {each.name: each.shape[2:] for each in session.get_outputs()}
+        answers = {name: [1] for name in self.heads}
+        answers["state"] = [len(self.metadata["classes"])]
         fits = list(inputs) == ["lines", "read"] and inputs["lines"] == [lines, pixels]
-        fits = fits and not {*inputs} & {*self.heads} and ranks == {3}
+        fits = fits and not {*inputs} & {*self.heads} and outputs == answers
         if not fits or session.output_names != self.heads:
             raise InputError(
                 f"{session.path}: its graph of whole scans does not fit the metadata of the "

@@ -27,13 +27,11 @@ class Predictor(ABC):
         metadata: dict. The metadata of the model file: names of the classes, size of the
             scans, calibration and thresholds, how the model was trained.
         parallel: bool. Whether threads may share the model and gain by it.
-        side_by_side: int. Scans that a thread then judges best at once.
         without_steps: str. Why `start_scan` and `step` fail, where they do.
     """
 
     metadata: dict
     parallel: ClassVar[bool] = False
-    side_by_side: int = 1
     without_steps: ClassVar[str] = (
         "Only networks go line by line. Take one, such as `sequential`."
     )
@@ -101,6 +99,11 @@ class Predictor(ABC):
             MismatchError: The scans are of another size than the model's.
         """
         return at_last(self.outputs(images, batch_size, progress, lines))
+
+    @property
+    def side_by_side(self) -> int:
+        """Scans that are best judged at once, by a thread of its own."""
+        return 1
 
     def start_scan(self) -> Any:
         """Return the cache before the first line of a scan.

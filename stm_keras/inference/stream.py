@@ -147,7 +147,8 @@ class LineStream:
             self._unknown_size = unknown_size(self.metadata, self.size, len(heights))
         if not self._resampler.complete:
             self._usable.append(number)
-        narrow = resample_pixels(heights, self.metadata["pixels"], "float64")
+        # a copy: it is kept for the lines to come, and the next may be read into this one's place
+        narrow = resample_pixels(heights.astype(float), self.metadata["pixels"], "float64")
         rows = self._resampler.push(narrow)
         if rows:
             same = rows[-1] is narrow and narrow.shape == heights.shape
@@ -270,7 +271,7 @@ def check_line(line):
         raise InputError(
             f"A line holds heights, real numbers. Received: {line.dtype}. Convert them."
         )
-    largest = np.abs(line).max() if line.dtype.kind == "f" else 0.0
+    largest = float(np.abs(line).max()) if line.dtype.kind == "f" else 0.0
     if not np.isfinite(largest):
         raise InputError(
             "The line holds NaN or infinity. Push 0 for all of a line that was lost."

@@ -13,9 +13,10 @@ from helpers import ONCE, REPOSITORY
 from streaming import FACTS, rough_scans, tiny_stream
 
 from stm_keras import layers
+from stm_keras.data.dataset import Dataset
 from stm_keras.data.preprocess import has_signal
 from stm_keras.errors import InputError, MismatchError, OutputError
-from stm_keras.export import common, export_onnx, writers
+from stm_keras.export import common, export_model, export_onnx, writers
 from stm_keras.export.onnx_layers import LAYERS
 from stm_keras.inference.keras_predictor import KerasPredictor
 from stm_keras.inference.onnx_model import OnnxPredictor, OnnxStream
@@ -73,6 +74,19 @@ def test_every_head_of_every_line_is_that_of_keras(mixer, window, tmp_path, monk
         np.testing.assert_allclose(
             way.probabilities(scans), predictor.probabilities(scans), atol=1e-5
         )
+
+
+@ONCE
+@pytest.mark.parametrize("variant", ["float16", "int8"])
+def test_a_smaller_file_has_one_pass_where_that_answers_as_the_step(
+    variant, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(common, "NUM_SCANS", 5)
+    images, labels = rough_scans(6, 24), np.arange(6) % 3
+    scored = Dataset(images, labels, tuple("abc"), np.full(6, 24))
+    path = tmp_path / "model.onnx"
+    export_model(tiny_stream(), path, variant=variant, scored=scored)
+    assert (OnnxPredictor.load(path).whole is None) == (variant == "int8")
 
 
 def test_every_layer_of_a_streaming_model_has_a_step_and_is_written_as_onnx():

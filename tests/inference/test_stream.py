@@ -126,6 +126,23 @@ def test_finer_lines_are_filtered_as_a_whole_scan_and_judged_when_the_last_is_th
     assert verdicts[0].probabilities == alone.probabilities
 
 
+def test_lines_may_be_read_into_the_same_place_one_after_the_other():
+    heights, place = scan(18), np.empty(8)
+    one, two = stream(18, size=(8, 6)), stream(18, size=(8, 6))
+    for line in heights:
+        place[:] = line
+        assert one.push(place) == two.push(line.copy())
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("order", "<>")
+def test_lines_may_be_in_float16(order):
+    told, plain = stream(), stream()
+    for line in scan().astype(f"{order}f2"):
+        verdict, expected = told.push(line), plain.push(line.astype(np.float64))
+        np.testing.assert_allclose(verdict.probabilities, expected.probabilities, atol=1e-6)
+
+
 @pytest.mark.parametrize("lost", [0.0, np.nan, 7.0])
 def test_lost_lines_of_a_file_are_left_out_of_what_is_fitted(lost):
     heights = scan(6)

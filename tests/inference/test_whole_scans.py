@@ -134,16 +134,31 @@ def test_a_file_of_the_step_alone_goes_line_by_line(tmp_path, stepped):
     assert scan_verdicts(alone, scans) == scan_verdicts(stepped, scans)
 
 
+def answer_with(graph, head, columns):
+    """Have a graph give some columns of a head alone."""
+    onnx = pytest.importorskip("onnx")
+    (node,) = (each for each in graph.node if head in each.output)
+    node.output[0] = "all"
+    indices = onnx.numpy_helper.from_array(np.array(columns), "columns")
+    graph.initializer.append(indices)
+    chosen = onnx.helper.make_node("Gather", ["all", "columns"], [head], axis=2)
+    graph.node.append(chosen)
+    (output,) = (each for each in graph.output if each.name == head)
+    output.type.tensor_type.shape.dim[2].dim_value = len(columns)
+
+
 def test_a_graph_that_is_damaged_or_of_another_model_is_told_in_one_line(tmp_path):
-    foreign, odd, heads = (graph_of(SHIPPED) for _ in range(3))
+    foreign, odd, heads, fewer = (graph_of(SHIPPED) for _ in range(4))
     foreign.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 64
     odd.graph.node[0].op_type = "Celsius"
     del heads.graph.output[-1]
+    answer_with(fewer.graph, "state", [0, 2])
     cases = (
         (b"nothing", "its graph of whole scans is damaged"),
         (odd.SerializeToString(), "is damaged .a node 'Celsius', which no network"),
         (foreign.SerializeToString(), "onnxruntime cannot load it|does not fit"),
         (heads.SerializeToString(), "its graph of whole scans does not fit the metadata"),
+        (fewer.SerializeToString(), "its graph of whole scans does not fit the metadata"),
     )
     scans, line = lattice_scans([1]), np.sin(np.arange(128.0) ** 2)
     for graph, message in cases:
