@@ -107,11 +107,11 @@ class CausalConv(keras.layers.Layer):
         )
 
     def build(self, input_shape):
-        _, _, pixels, channels = input_shape
+        self.size = pixels, channels = input_shape[2:]  # TensorFlow's graphs lose them
         self.convolution.build((None, pixels, channels * self.taps))
 
     def call(self, features):
-        count, (pixels, channels) = ops.shape(features)[1], features.shape[2:]
+        count, (pixels, channels) = ops.shape(features)[1], self.size
         stride, out = self.stride, -(-pixels // self.stride)
         # `stride` pixels are a row; a kernel sees some rows, and a part of the last
         rows = -(-self.kernel // stride)
