@@ -67,8 +67,14 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         return {name: getattr(self, name) for name in names}
 
 
+# Under torch Keras makes another class of it, which takes all variables at once. Under JAX nothing
+# may be made while this is imported: processes join before they compute.
+_torch = keras.config.backend() == "torch"
+_AdamW = type(keras.optimizers.AdamW()) if _torch else keras.optimizers.AdamW
+
+
 @keras.saving.register_keras_serializable(package="stm_keras")
-class ClippedAdamW(type(keras.optimizers.AdamW())):  # torch: all variables at once
+class ClippedAdamW(_AdamW):
     """AdamW that clips the global norm of the gradients in few operations.
 
     Keras makes three for each variable; where nothing is compiled, that is a fifth of a
@@ -76,7 +82,7 @@ class ClippedAdamW(type(keras.optimizers.AdamW())):  # torch: all variables at o
     """
 
     def _clip_gradients(self, grads):
-        if not self.global_clipnorm or keras.config.backend() != "torch":
+        if not self.global_clipnorm or not _torch:
             return super()._clip_gradients(grads)
         norm = global_norm(grads)
         # NaN where the norm is not finite, as of Keras
