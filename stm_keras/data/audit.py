@@ -86,7 +86,7 @@ def audit(
     """Audit a dataset, and a split of it besides P1 and P2: would its scores mean anything?"""
     if hasattr(dataset.images, "select") and len(dataset) > MOST:
         raise DatasetError(
-            f"{dataset.source or 'dataset'}: an audit compares all scans with all, {MOST:,} at "
+            f"{dataset.source or 'dataset'}: an audit holds all scans in memory, {MOST:,} at "
             f"most. Received: {len(dataset):,} in shards. Audit one shard: it is a dataset."
         )
     if not len(dataset):

@@ -72,7 +72,7 @@ def split_run_data(config, dataset):
 
     By default: P2 where sessions are known; P1 for simulated scans, which are all
     independent; else P2 over groups of duplicates, with a message. Shards without
-    sessions, too many to compare all with all, are split by P1.
+    sessions, too many to look for duplicates in, are split by P1.
     """
     protocol, groups = config.data.protocol, None
     sharded = hasattr(dataset.images, "select")

@@ -247,7 +247,7 @@ def test_audit_takes_shards_until_they_are_too_many(folder, monkeypatch):
     assert "duplicates" in result.stdout
     monkeypatch.setattr("stm_keras.data.audit.MOST", 19)
     check_error(
-        stm("audit", folder), 3, "all scans with all, 19 at most. Received: 20 in shards"
+        stm("audit", folder), 3, "all scans in memory, 19 at most. Received: 20 in shards"
     )
     assert stm("audit", folder / "shard-000001.h5").exit_code == 0
 

@@ -92,10 +92,7 @@ def test_real_copies_in_few_of_many_cells_are_those_of_all_with_all(monkeypatch)
     every = np.concatenate([images, copies])
     reduced = matching.reduce_scans(every, np.full(len(every), 128))
     found = []
-    for size in (
-        len(every),
-        32,
-    ):  # of a cell: one cell, then some 64 of which 24 are looked into
+    for size in (len(every), 32):  # one cell, then some 64 of which 24 are looked into
         monkeypatch.setattr(cells, "CELL", size)
         nearest = duplicates.NearestScans(reduced)
         pairs = nearest.search(reduced, None, changed=False, advance=lambda: None)
