@@ -8,6 +8,14 @@ WORDS = {
     "onnx": "`OnnxStream`, onnxruntime",
     "prefix": "all lines so far anew, Keras on {}",
 }
+MEANING = (
+    "`latency.py` times a verdict on one core: `LineStream` with Keras on each backend, "
+    "`OnnxStream` with the exported step, and the whole network over all lines so far anew. "
+    "**CPU** is processor time; **wall** is what the microscope waits. **over the floor** "
+    "compares with the time in which the core copies as many bytes as the network has weights: "
+    "less memory traffic no verdict can need that reads every weight. **allowed** is what a "
+    "microscopist should never notice.\n"
+)
 
 
 def table(report):
@@ -38,6 +46,7 @@ def page(report):
     before, after = report["load"]
     counts = {name: side["count"] for name, side in report["sides"].items()}
     lines = [
+        MEANING,
         table(report),
         "",
         f"`{report['command']}`",
