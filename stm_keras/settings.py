@@ -336,7 +336,8 @@ class TrainConfig(Section):
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     """Number format of the computation; weights are float32."""
     jit_compile: bool | Literal["auto"] = "auto"
-    """Compile the model by XLA; auto: where the backend can."""
+    """Compile the step: by XLA, under torch by its own compiler, with which a small network took
+    longer. auto: by XLA where the backend can."""
 
     @model_validator(mode="after")
     def _refit_chooses_nothing(self):
