@@ -74,7 +74,7 @@ def _table(title, section, fields=None):
             f"`{name}`",
             f"`{default}`",
             ", ".join(_values(field)),
-            field.description or "",
+            " ".join((field.description or "").split()),  # a row is one line
         )
         lines.append(
             f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
