@@ -1,7 +1,6 @@
 """How well labels can be told at best: a ceiling for models, estimated from votes.
 
-Raters disagree, so a label holds chance that no picture tells. How much is estimated from scans of
-several raters, and assumes:
+Raters disagree, so a label holds chance that no picture tells. To say how much, it is assumed:
 
 - a scan is of one of a few types, for which raters need have no name;
 - how often a rater ticks which set of boxes depends on the type alone, and the raters of a scan
