@@ -24,7 +24,11 @@ CURVES = {  # label: configs that have been scored so, the shipped recipe first;
 
 def curves(rows: list) -> dict:
     """Return label → list of scores by lines, of the rows of benchmarks/results.json."""
-    scored = {(row["config"], row["protocol"]): row["full agreement"] for row in rows}
+    scored = {
+        (row["config"], row["protocol"]): row["full agreement"]
+        for row in rows
+        if "full agreement" in row  # raters have a row of their own
+    }
     found = {}
     for label, (configs, protocol) in CURVES.items():
         config = next(each for each in configs if (each, protocol) in scored)

@@ -10,8 +10,10 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     RootModel,
+    Tag,
     ValidationError,
     model_validator,
 )
@@ -23,6 +25,7 @@ Count = Annotated[int, Field(ge=0, lt=2**53)]
 Share = float | None
 Bounds = Annotated[list[float], Field(min_length=2, max_length=2)] | None
 Text = Annotated[str, Field(max_length=10_000)]
+HUMAN = "human raters"  # a row of the results of a benchmark that is not of a config
 
 
 class Record(BaseModel):
@@ -312,13 +315,75 @@ class Row(Record):
         return self
 
 
-class Rows(RootModel[list[Row]]):  # the results of a benchmark
+Limits = Annotated[list[float], Field(min_length=2, max_length=3)]
+
+
+class HumanScores(Record):  # a value and its interval
+    balanced_accuracy: Bounded | None
+    accuracy: Bounded | None
+
+
+class Beside(Record):  # a human rater, and a model on the same scans: `evaluation/human.py`
+    n: float
+    certain: float
+    human: HumanScores
+    model: HumanScores | None = None
+    difference: HumanScores | None = None
+
+
+class Besides(Record):
+    pairs: Beside
+    mixed: Beside
+
+
+class OfCeiling(Record):
+    auroc: Limits
+    balanced_accuracy: Limits
+    accuracy: Limits
+
+
+Kinds = dict[Literal["single-class", "consensus"], OfCeiling]
+
+
+class Ceiling(Record):  # as of `evaluation/ceiling.py`
+    types: Count
+    among: Annotated[list[Count], Field(min_length=1)]
+    scores: Kinds
+    range: Kinds
+    pairs: dict[Literal["balanced_accuracy", "accuracy"], float]
+    scans: Count
+
+
+class HumanModel(Record):
+    beside: Besides
+    label_rule: dict[Literal["kept", "sure", "sums"], Measured]
+
+
+class Human(Record):  # the human beside the models of a benchmark: `experiments/human.py`
+    config: Literal["human raters"]
+    protocol: Protocol
+    data: Text
+    raters: Besides
+    ceiling: Ceiling
+    label_rule: dict[Literal["kept", "sure", "sums"], Count] | None
+    models: dict[Text, HumanModel]
+
+
+def _kind(row):
+    return "human" if isinstance(row, dict) and row.get("config") == HUMAN else "config"
+
+
+AnyRow = Annotated[Row, Tag("config")] | Annotated[Human, Tag("human")]
+
+
+class Rows(RootModel[list[Annotated[AnyRow, Discriminator(_kind)]]]):  # of a benchmark
     @model_validator(mode="after")
     def _same_classes_and_lines(self):
         def axes(row):
             return list(row.whole.per_class), [point.lines for point in row.whole.by_lines]
 
-        if any(axes(row) != axes(self.root[0]) for row in self.root):
+        rows = [row for row in self.root if isinstance(row, Row)]
+        if any(axes(row) != axes(rows[0]) for row in rows):
             raise ValueError("rows must be of the same classes and lines")
         return self
 

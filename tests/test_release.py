@@ -12,7 +12,9 @@ import stm_keras
 from stm_keras.cli.benchmark import OTHERS
 from stm_keras.cli.reference import PAGES
 from stm_keras.inference.find_model import shipped_models
+from stm_keras.records import HUMAN
 from stm_keras.reports.benchmark import results_page
+from stm_keras.reports.human import verdict
 
 pytestmark = ONCE  # no backend changes what is tested here
 
@@ -132,6 +134,22 @@ def test_the_readme_quotes_scores_that_the_results_page_has():
             line.startswith(row) and f"| {scores} |" in line
             for line in results.splitlines()
         ), (config, scans, scores)
+
+
+def test_the_readme_says_of_models_beside_raters_what_was_measured():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    rows = json.loads((ROOT / "benchmarks" / "results.json").read_text(encoding="utf-8"))
+    (human,) = (row for row in rows if row["config"] == HUMAN)
+    quoted = re.findall(r"^\| [^|`]+ \| [^|]+ \| \d+ \| .+ \|$", readme, re.M)
+    assert len(quoted) == 2 + 2 * len(human["models"])
+    assert all(line in results for line in quoted)
+    for config, model in human["models"].items():
+        assert f"`{config}` is {verdict(model['beside'])}" in " ".join(readme.split())
+    values = human["ceiling"]["scores"]["single-class"]
+    auroc, balanced = (values[name][0] for name in ("auroc", "balanced_accuracy"))
+    said = f"The votes leave about {auroc:.3f} AUROC and {balanced:.3f} balanced accuracy"
+    assert said in " ".join(readme.split())
 
 
 def test_shipped_models_are_small():

@@ -49,9 +49,15 @@ OTHERS = "<!-- adapt:"  # where on a page the part of another tool begins
     is_flag=True,
     help="Also measure on splices of two test scans how soon a new tip is named.",
 )
+@click.option(
+    "--human",
+    is_flag=True,
+    help="Also measure from the votes what one rater says where another said something, "
+    "and models whose folds under P2 are done on the same scans.",
+)
 @options.path("--page", help="Write the table to this Markdown file.")
 def benchmark(
-    configs, protocols, only, jobs, variants, train, results, splices, page, **plan
+    configs, protocols, only, jobs, variants, train, results, splices, human, page, **plan
 ):
     """Train and score configs under P1, P2 and P3.
 
@@ -67,6 +73,7 @@ def benchmark(
         stm-keras benchmark vit --data scans.h5 --vary conv:model.tokenizer=conv
         stm-keras benchmark configs/*.toml --data scans.h5 --only vit:p2:0 --jobs 4
         stm-keras benchmark sequential --data scans.h5 --no-train --splices
+        stm-keras benchmark sequential --data scans.h5 --protocols p2 --no-train --human
     """
     from stm_keras.config import load_config
     from stm_keras.data.load import load_dataset
@@ -99,15 +106,21 @@ def benchmark(
         told = pool_splices(planned(), dataset, progress=options.progress_line)
         for row in rows:
             row["splices"] = told[row["config"], row["protocol"]]
+    if human:
+        from stm_keras.experiments.human import pool_human
+
+        votes = load_dataset(data, merge=False).votes  # of six classes, where there are
+        with progress_on_stderr():
+            rows.append(pool_human(planned(), dataset, votes))
+    if not rows:
+        raise StmKerasError(
+            f"{plan['folder']}: no fold is finished yet; the logs beside them say why."
+        )
     if results is not None:
         rows = merge_rows(before, rows)
         with atomic(results, overwrite=True) as temporary:
             text = json.dumps(rows, indent=1, allow_nan=False) + "\n"
             temporary.write_text(text, encoding="utf-8")
-    if not rows:
-        raise StmKerasError(
-            f"{plan['folder']}: no fold is finished yet; the logs beside them say why."
-        )
     models = [(each.name, each.metadata) for each in shipped_models()]
     text = results_page(rows, data.name, models)
     if page is not None:

@@ -182,6 +182,29 @@ def labels_from_votes(votes: np.ndarray) -> np.ndarray:
     return np.where(above.sum(1) == 1, above.argmax(1), -1)
 
 
+def labels_of_split_votes(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the class of scans on which raters ticked different boxes of one class.
+
+    Of two raters, one ticks asymmetries and the other dimers: each box has half of the votes, and
+    neither has more, so by `merge_votes` the scan has no class, though both raters named the same
+    one of four. The rule stays: where something else is ticked as well, shares do not say whether
+    two raters named the class or one ticked both boxes, and sums of shares would take the class
+    from other scans, which then have two. These scans are scored apart.
+
+    Args:
+        votes: float array of shape `(scans, 6)`.
+
+    Returns:
+        Tuple of int array `(scans,)`: the class that alone has more than half of the votes when
+        those for its boxes are added up, where the larger gives none, else -1; and bool array
+        `(scans,)`: whether nothing but that class is ticked, so that all raters did name it.
+    """
+    sums = np.stack([votes[:, list(group)].sum(1) for group in MERGED], axis=1)
+    split = labels_from_votes(merge_votes(votes)) < 0
+    labels = np.where(split, labels_from_votes(np.minimum(sums, 1)), -1)
+    return labels, (labels >= 0) & ((sums > 0).sum(1) == 1)
+
+
 class LazyArray:
     """An array whose rows stay in files; indexed by int, slice, int array or bool mask.
 

@@ -3,6 +3,8 @@
 from stm_keras.evaluation.paper import LRCN_BY_LINES, lrcn_after
 from stm_keras.evaluation.scores import HEADLINES
 from stm_keras.evaluation.text import PROTOCOLS, TITLES
+from stm_keras.records import HUMAN
+from stm_keras.reports.human import human_part, merge_human, without_human
 from stm_keras.reports.page import macro, render
 
 SUBSETS = (  # of a row, and what they are called
@@ -25,6 +27,9 @@ def merge_rows(old, new):
     made = {}
     for row in new:
         key = row["config"], row["protocol"]
+        if row["config"] == HUMAN:
+            made[key] = merge_human(before.get(key), row)
+            continue
         former = before.get(key, row)
         splices = row.get("splices") or former.get("splices")
         if former["folds_done"] > row["folds_done"] and row.get("splices"):
@@ -44,6 +49,7 @@ def results_page(rows, data_name, models=()):
         models: iterable of pairs of str, the name of a model, and dict, its facts: those
             that measured real scans of other surfaces say so.
     """
+    rows, human = without_human(rows)
     protocols = []
     for protocol, (title, meaning) in PROTOCOLS.items():
         chosen = [row for row in rows if row["protocol"] == protocol]
@@ -62,6 +68,7 @@ def results_page(rows, data_name, models=()):
         titles=TITLES_SHORT,
         paper=LRCN_BY_LINES,
         lrcn_after=lrcn_after,
+        human=human and human_part(human),
         models=surfaces(models),
     )
 

@@ -9,6 +9,7 @@ from stm_keras.evaluation.paper import is_paper
 from stm_keras.evaluation.scores import HEADLINES, LINE_SCORES, SUBSETS, reliability_numbers
 from stm_keras.evaluation.text import TITLES
 from stm_keras.reports import page
+from stm_keras.reports.human import human_part
 
 FRAMED = (  # facts with a place of their own in the card
     "command",
@@ -21,7 +22,7 @@ FRAMED = (  # facts with a place of their own in the card
 )
 
 
-def write_card(path, facts, scores, overwrite=False, model=None):
+def write_card(path, facts, scores, overwrite=False, model=None, human=None):
     """Write a model card in Markdown: scores first, facts last.
 
     Args:
@@ -32,6 +33,7 @@ def write_card(path, facts, scores, overwrite=False, model=None):
         overwrite: bool. Whether an existing file may be replaced.
         model: dict, the facts of the model file, or None. What it measured of other
             surfaces, and from how many lines on it judges, is stated.
+        human: dict, as of `pool_human`, with this recipe's model alone, or None.
 
     Raises:
         OutputError: The file exists, or cannot be written.
@@ -61,6 +63,7 @@ def write_card(path, facts, scores, overwrite=False, model=None):
         UNKNOWN_FOUND=names.UNKNOWN_FOUND,
         UNKNOWN_FALSE=names.UNKNOWN_FALSE,
         unknown=unknown,
+        human=human and human_part(human),
         licences=unknown.get("taught_by") or {},
         model=model,
         lines_tried=LINES,

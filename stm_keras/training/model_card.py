@@ -7,6 +7,7 @@ from stm_keras.errors import InputError
 from stm_keras.evaluation.calibration import with_min_lines
 from stm_keras.records import Rows, Scores, check_record
 from stm_keras.reports.card import write_card
+from stm_keras.reports.human import of_model, without_human
 from stm_keras.training.report import model_details
 from stm_keras.untrusted import read_json, read_text
 
@@ -26,9 +27,12 @@ def read_scores(path, name):
         check_record(Scores, rows, path)
         return {"protocol": rows["protocol"], "all": rows, "of": rows.get("data", "")}
     check_record(Rows, rows, path)
+    rows, human = without_human(rows)
     for row in rows:
         if (row["config"], row["protocol"]) == (name, PROTOCOL):
-            return row
+            known = human and human["data"] == row["data"] and name in human["models"]
+            own = {"human": of_model(human, name)} if known else {}
+            return {**row, **own}
     raise InputError(
         f"{path}: has no scores of {name} under {PROTOCOL.upper()}. Run stm-keras "
         f"benchmark {name} first."
@@ -109,7 +113,7 @@ def write_model_card(
     for key, subset in (("full_agreement", "full agreement"), ("trust", "trust")):
         if subset in row:
             scores[key] = row[subset]
-    write_card(path, details, scores, overwrite, predictor.metadata)
+    write_card(path, details, scores, overwrite, predictor.metadata, row.get("human"))
 
 
 def _command_on(card):

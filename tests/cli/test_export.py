@@ -12,6 +12,8 @@ from streaming import tiny_stream
 
 from stm_keras.inference.find_model import read_metadata
 from stm_keras.inference.model_file import save_model
+from stm_keras.records import HUMAN
+from stm_keras.training.model_card import read_scores
 
 pytestmark = ONCE  # of each backend: tests/export
 
@@ -193,6 +195,40 @@ def test_what_the_recipe_reached_goes_into_file_and_card(trained_run, results, t
     assert f"{scores['balanced_accuracy']:.3f}" in card
     assert "5 of 5 folds of the same recipe" in card
     assert "stm-keras benchmark configs/x.toml" in card
+
+
+def test_the_card_says_what_was_measured_of_this_recipe_beside_raters(
+    trained_run, results, tmp_path
+):
+    file, _ = results
+    row = json.loads(file.read_text())[1]
+    scores = {"balanced_accuracy": [0.8, 0.7, 0.9], "accuracy": [0.8, 0.7, 0.9]}
+    part = {"n": 3.0, "certain": 3.0, "human": scores, "model": scores}
+    part["difference"] = {name: [0.1, 0.05, 0.2] for name in scores}
+    kinds = {"single-class": {**scores, "auroc": [0.9, 0.8, 1.0]}}
+    human = {
+        "config": HUMAN,
+        "protocol": "p2",
+        "data": row["data"],
+        "raters": {"pairs": part, "mixed": part},
+        "ceiling": {"types": 2, "among": [2], "scores": kinds, "range": kinds, "scans": 3}
+        | {"pairs": {"balanced_accuracy": 0.5, "accuracy": 0.5}},
+        "label_rule": None,
+        "models": {
+            name: {"beside": {"pairs": part, "mixed": part}, "label_rule": {}}
+            for name in (row["config"], "other")
+        },
+    }
+    for measured, models in ((human, [row["config"]]), ({**human, "data": "x"}, None)):
+        file.write_text(json.dumps([row, measured]))
+        found = read_scores(file, row["config"]).get("human")
+        assert (found and list(found["models"])) == models
+    file.write_text(json.dumps([row, human]))
+    output = tmp_path / "shipped.keras"
+    result = stm("export", trained_run, "-o", output, "--scores", file)
+    assert result.exit_code == 0, result.stderr
+    card = output.with_suffix(".md").read_text()
+    assert f"`{row['config']}` is **above a human rater**." in card
 
 
 def test_the_evaluation_of_the_very_model_will_do(trained_run, tmp_path):

@@ -9,6 +9,7 @@ from stm_keras.data.dataset import (
     SIX_CLASSES,
     Dataset,
     labels_from_votes,
+    labels_of_split_votes,
     merge_labels,
     merge_votes,
     read_images,
@@ -99,6 +100,22 @@ def test_six_classes_merge_into_four():
     np.testing.assert_array_equal(merge_votes(votes), [[0.1, 0.3, 0.4, 0.6]])
     assert sorted(sum(MERGED, ())) == list(range(len(SIX_CLASSES)))
     assert len(MERGED) == len(CLASSES)
+
+
+def test_split_votes_give_a_class_by_sums_and_surely_where_nothing_else_is_ticked():
+    votes = 0.5 * np.array(
+        [
+            [0, 1, 1, 0, 0, 0],  # asymmetries and dimers
+            [0, 1, 1, 0, 0, 1],  # and something else
+            [0, 0, 0, 0, 1, 1],
+            [0, 2, 1, 0, 0, 0],  # has a class
+            [0, 1, 1, 0, 1, 1],  # two by sums
+            [0, 1, 0, 1, 0, 0],
+        ]
+    )
+    labels, sure = labels_of_split_votes(votes)
+    assert labels.tolist() == [1, 1, 3, -1, -1, -1]
+    assert sure.tolist() == [True, False, True, False, False, False]
 
 
 def test_a_label_needs_one_class_above_one_half():

@@ -149,3 +149,32 @@ def test_a_card_has_scores_first_and_facts_last(tmp_path):
     assert "\n\n\n" not in text
     assert text.endswith("\n")
     assert not text.endswith("\n\n")
+
+
+def test_a_card_says_where_its_model_stands_beside_raters(tmp_path):
+    scores = {"balanced_accuracy": [0.8, 0.75, 0.9], "accuracy": None}
+    less = {name: [0.001, -0.0125, 0.0225] for name in scores}
+    row = {"n": 12.3, "certain": 9.0, "human": scores}
+    compared = {**row, "model": scores, "difference": less}
+    kinds = {"single-class": dict.fromkeys(("auroc", *scores), [0.9, 0.85, 0.9375])}
+    ceiling = {"types": 7, "among": [6, 7], "scores": kinds, "range": kinds, "scans": 30}
+    human = {
+        "raters": {"pairs": row, "mixed": row},
+        "ceiling": {**ceiling, "pairs": dict.fromkeys(scores, 0.625)},
+        "label_rule": None,
+        "models": {"vit": {"beside": {"pairs": compared, "mixed": compared}}},
+    }
+    write_card(tmp_path / "card.md", FACTS, make(), human=human)
+    text = (tmp_path / "card.md").read_text(encoding="utf-8")
+    assert "\n## Beside human raters\n" in text
+    assert (
+        "| two raters, one class each | a human rater | 12 | 0.800 [0.750, 0.900] | – |"
+        in text
+    )
+    assert "vit less human, paired | 12 | +0.001 [-0.013, +0.022] |" in text
+    sentence = "at a human rater; neither above nor below can be shown"
+    assert f"\n`vit` is **{sentence}**.\n" in text
+    assert "which of 7 types it is of" in text
+    assert "| single-class | 0.900 [0.850, 0.938] |" in text
+    write_card(tmp_path / "plain.md", FACTS, make())
+    assert "human" not in (tmp_path / "plain.md").read_text(encoding="utf-8")
