@@ -43,9 +43,15 @@ def test_pages_include_files_that_exist():
 
 
 def test_a_row_of_a_table_is_one_line():
-    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *ROOT.glob("benchmarks/*.md")]
+    pages = [
+        ROOT / "README.md",
+        *(ROOT / "docs").rglob("*.md"),
+        *ROOT.glob("benchmarks/*.md"),
+    ]
     cut = re.compile(r"^\|.*[^|\s]\s*$", re.M)  # ends without the bar that it began with
-    assert [page.name for page in pages if cut.search(page.read_text(encoding="utf-8"))] == []
+    assert [
+        page.name for page in pages if cut.search(page.read_text(encoding="utf-8"))
+    ] == []
 
 
 def test_every_setting_is_explained():
