@@ -41,15 +41,21 @@ def test_pages_include_files_that_exist():
 
 
 def test_a_row_of_a_table_is_one_line():
-    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *ROOT.glob("benchmarks/*.md")]
+    pages = [
+        ROOT / "README.md",
+        *(ROOT / "docs").rglob("*.md"),
+        *ROOT.glob("benchmarks/*.md"),
+    ]
     cut = re.compile(r"^\|.*[^|\s]\s*$", re.M)  # ends without the bar that it began with
-    assert [page.name for page in pages if cut.search(page.read_text(encoding="utf-8"))] == []
+    assert [
+        page.name for page in pages if cut.search(page.read_text(encoding="utf-8"))
+    ] == []
 
 
 def test_every_setting_is_explained():
     page = PAGES["settings.md"]()
     assert "|  |" not in page, "give each setting a `description` in settings.py"
-    assert page.count("\n## ") == 11
+    assert page.count("\n## ") == 12
 
 
 def test_readme_names_every_command_and_only_files_that_exist():
