@@ -206,6 +206,9 @@ def _explain(error):
         hint = f" Did you mean `{near}`?" if near else ""
         return f"`{key}` is not a setting.{hint}"
     if first["type"].startswith("union_tag"):
+        if not isinstance(first["input"], dict):
+            received = shown(repr(first["input"]))
+            return f"`{key}`: Input should be a table. Received: {received}."
         names = ", ".join(MODEL_CONFIGS)
         return f"`model.name` must be one of {names}, or a network of your own, file.py:function."
     message = first["msg"].removeprefix("Value error, ").rstrip(".")
