@@ -29,7 +29,7 @@ from stm_keras.evaluation.text import difference, score
 from stm_keras.files import atomic
 from stm_keras.inference.find_model import shipped_path
 from stm_keras.inference.verdict import softmax
-from stm_keras.settings import TreesConfig
+from stm_keras.settings.models import TreesConfig
 from stm_keras.trees.features import scan_features
 from stm_keras.trees.model import fit_trees, whole_and_partial
 

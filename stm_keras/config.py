@@ -14,18 +14,20 @@ from pydantic import Field, ValidationError
 
 from stm_keras.errors import ConfigError, InputError
 from stm_keras.resources import resource_folder
-from stm_keras.settings import (
-    MODEL_CONFIGS,
-    AugmentConfig,
-    CnnSmallConfig,
-    DataConfig,
-    ModelConfig,
-    Section,
-    SimulateConfig,
-    TrainConfig,
-)
+from stm_keras.settings import AugmentConfig, DataConfig, SimulateConfig, TrainConfig
+from stm_keras.settings.models import MODEL_CONFIGS, CnnSmallConfig, ModelConfig
+from stm_keras.settings.section import Section
 from stm_keras.untrusted import parse_toml, read_text
 
+KEYWORDS = {  # of `train` from Python and of its options, to the setting that each is short for
+    "epochs": "train.epochs",
+    "batch_size": "train.batch_size",
+    "learning_rate": "train.learning_rate",
+    "seed": "seed",
+    "protocol": "data.protocol",
+    "fold": "data.fold",
+    "precision": "train.precision",
+}
 SHOWN = 80  # characters of what was received, in a message
 
 
@@ -68,13 +70,14 @@ def config_word(path: Path) -> str:
 
 
 def load_config(
-    path: str | Path | None = None, settings: Iterable[str | tuple[str, object]] = ()
+    path: str | Path | Config | None = None,
+    settings: Iterable[str | tuple[str, object]] = (),
 ) -> Config:
     """Read a config file and apply settings to it.
 
     Args:
         path: A TOML file, or the name of a config that comes with stm-keras, see
-            `find_config`; None for the defaults.
+            `find_config`; a config that was read before; None for the defaults.
         settings: Each is a str such as `"train.epochs=5"`, or a pair of dotted key and
             value. Later ones win.
 
@@ -82,7 +85,10 @@ def load_config(
         InputError: The file cannot be read.
         ConfigError: A key is unknown, or a value is of the wrong kind.
     """
-    table = {} if path is None else _read(find_config(path))
+    if isinstance(path, Config):
+        table, path = path.model_dump(exclude_none=True), None
+    else:
+        table = {} if path is None else _read(find_config(path))
     given = [_parse_setting(s) if isinstance(s, str) else s for s in settings]
     for key, value in given:
         _set(table, key, value)
@@ -178,7 +184,7 @@ def _set(table, key, value):
 def _location(first):
     """Return the parts of the key that an error is about."""
     parts = [str(part) for part in first["loc"]]
-    if parts[:1] == ["model"] and len(parts) > 1 and parts[1] in MODEL_CONFIGS:
+    if parts[:1] == ["model"] and len(parts) > 1 and parts[1] in (*MODEL_CONFIGS, "own"):
         del parts[1]  # pydantic names the kind of model here, which the file does not
     return parts
 
@@ -200,7 +206,11 @@ def _explain(error):
         hint = f" Did you mean `{near}`?" if near else ""
         return f"`{key}` is not a setting.{hint}"
     if first["type"].startswith("union_tag"):
-        return f"`model.name` must be one of {', '.join(MODEL_CONFIGS)}."
+        if not isinstance(first["input"], dict):
+            received = shown(repr(first["input"]))
+            return f"`{key}`: Input should be a table. Received: {received}."
+        names = ", ".join(MODEL_CONFIGS)
+        return f"`model.name` must be one of {names}, or a network of your own, file.py:function."
     message = first["msg"].removeprefix("Value error, ").rstrip(".")
     if first["type"] == "value_error":
         return f"`{key}`: {message}." if key else f"{message}."
@@ -221,6 +231,7 @@ def _keys(section, prefix=""):
     for name, item in section.model_fields.items():
         yield prefix + name
         for kind in get_args(item.annotation) or (item.annotation,):
+            kind = getattr(kind, "__origin__", kind)  # without its tag
             if isinstance(kind, type) and issubclass(kind, Section):
                 yield from _keys(kind, f"{prefix}{name}.")
 

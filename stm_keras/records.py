@@ -97,6 +97,7 @@ class Leg(Record):  # where and with what versions a part of a run was trained
 
 class Environment(Leg):  # the same of a whole run: environment.json
     seed: Count
+    own_code: dict[Text, Text] = {}  # files of a user's functions, with their SHA-256
     legs: list[Leg] = []
 
 

@@ -189,9 +189,12 @@ class Run(JsonFolder):
         return state["rows"] if state else []
 
     def write_history(self, rows: Iterable[dict]) -> None:
-        """Write history.csv, one row an epoch."""
-        cells = ({key: _cell(row[key]) for key in COLUMNS if key in row} for row in rows)
-        self.write_text("history.csv", csv_text(cells, COLUMNS))
+        """Write history.csv, one row an epoch; a user's metrics come after our columns."""
+        rows = list(rows)
+        own = {key for row in rows for key in row if not key.endswith("_loss")} - {*COLUMNS}
+        columns = *COLUMNS, *sorted(own)
+        cells = ({key: _cell(row[key]) for key in columns if key in row} for row in rows)
+        self.write_text("history.csv", csv_text(cells, columns))
 
     def below(self, name: str) -> "Run":
         """Return the run in a folder of this one, whether it exists or not."""

@@ -7,6 +7,7 @@ from datetime import datetime
 import numpy as np
 
 ROW_NM = 0.768  # between dimer rows of H:Si(100): twice the surface lattice constant
+NOTEBOOK_WIDTH = 256  # pixels of a picture in a notebook
 ENOUGH = 0.5  # share of a line that must be recorded for its gaps to be bridged
 
 
@@ -85,6 +86,31 @@ class Scan:
     def frame(self) -> np.ndarray:
         """Return the whole frame, gaps bridged as by `bridge_gaps`, else NaN."""
         return bridge_gaps(np.where(self.valid, self.heights, np.nan))
+
+    def __repr__(self) -> str:
+        lines, pixels = self.heights.shape
+        known = [f"{lines} x {pixels}", f"{self.channel} in {self.unit or 'unknown units'}"]
+        known += [self.direction] if self.direction else []
+        if self.size is not None:
+            width, height = (1e9 * length for length in self.size)
+            known.append(f"{width:.4g} x {height:.4g} nm")
+        known += [f"{self.bias:.3g} V"] if self.bias is not None else []
+        missing = lines - len(self.recorded)
+        known += [f"{missing} lines missing"] if missing else []
+        return f"Scan({', '.join([*([repr(self.path)] if self.path else []), *known])})"
+
+    def _repr_png_(self) -> bytes:  # a notebook shows it
+        import io
+
+        from PIL import Image
+
+        from stm_keras import draw_scan
+
+        frame = self.frame()
+        picture = draw_scan(frame, len(frame), width=NOTEBOOK_WIDTH, aspect=self.aspect)
+        png = io.BytesIO()
+        Image.fromarray(picture).save(png, "PNG")
+        return png.getvalue()
 
 
 def middle(values: np.ndarray) -> float:

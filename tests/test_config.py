@@ -12,7 +12,8 @@ from stm_keras.config import (
     load_config,
 )
 from stm_keras.errors import ConfigError, InputError
-from stm_keras.settings import MODEL_CONFIGS, Section, VitConfig
+from stm_keras.settings.models import MODEL_CONFIGS, VitConfig
+from stm_keras.settings.section import Section
 
 pytestmark = ONCE  # no backend changes what is tested here
 

@@ -41,7 +41,7 @@ def test_every_example_runs_in_turn(tmp_path):
     examples = blocks(PAGE)
     program = "\n".join(examples).replace('"jax"', repr(os.environ["KERAS_BACKEND"]))
     told = run(program, tmp_path)
-    assert len(examples) == 9
+    assert len(examples) == 10
     assert "(96, 128)" in told
     assert "(None, None, 128) ['change', 'state', 'unknown']" in told
     assert "missing.sxm: does not exist" in told

@@ -57,7 +57,7 @@ def test_a_row_of_a_table_is_one_line():
 def test_every_setting_is_explained():
     page = PAGES["settings.md"]()
     assert "|  |" not in page, "give each setting a `description` in settings.py"
-    assert page.count("\n## ") == 11
+    assert page.count("\n## ") == 12
 
 
 def test_readme_names_every_command_and_only_files_that_exist():

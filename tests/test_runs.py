@@ -99,14 +99,15 @@ def test_damaged_json_is_named(run):
         run.read_json("a.json")
 
 
-def test_the_history_has_every_column_and_six_digits(run):
+def test_the_history_has_every_column_six_digits_and_metrics_of_ones_own(run):
     row = dict.fromkeys(COLUMNS, 1 / 3) | {"epoch": 1, "learning_rate": 1e-7}
     del row["val_auroc"]
-    run.write_history([row, {**row, "epoch": 2, "extra": 5}])
+    run.write_history([row, {**row, "epoch": 2, "top_two": 5, "state_loss": 6}])
     head, first, second = run.file("history.csv").read_text().splitlines()
-    assert head == ",".join(COLUMNS)
-    assert first == "1,0.333333,0.333333,0.333333,0.333333,,0.333333,1e-07,0.333333"
+    assert head == ",".join(COLUMNS) + ",top_two"
+    assert first == "1,0.333333,0.333333,0.333333,0.333333,,0.333333,1e-07,0.333333,"
     assert second.startswith("2,")
+    assert second.endswith(",5")
 
 
 def test_only_one_process_may_hold_a_run(run):

@@ -7,14 +7,15 @@ defaults, api.md the list of public names, whose docstrings the site shows.
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, get_args, get_origin
+from typing import Annotated, Literal, get_args, get_origin
 
 import click
 
 import stm_keras
 from stm_keras.cli.main import COMMANDS, main
 from stm_keras.config import Config
-from stm_keras.settings import MODEL_CONFIGS, Section
+from stm_keras.settings.models import MODEL_CONFIGS, OwnModelConfig
+from stm_keras.settings.section import Section
 
 WRITTEN = "Written by `python -m stm_keras.cli.reference docs`; do not edit."
 BOUNDS = {"gt": "> {}", "ge": "≥ {}", "lt": "< {}", "le": "≤ {}"}
@@ -60,6 +61,7 @@ def settings_page() -> str:
             continue
         for model, section in MODEL_CONFIGS.items():
             text += _table(f'`[model]` with `name = "{model}"`', section)
+        text += _table('`[model]` with `name = "file.py:function"`', OwnModelConfig)
     return text
 
 
@@ -67,7 +69,7 @@ def _table(title, section, fields=None):
     lines = [f"\n## {title}", "", f"{(section.__doc__ or '').strip().splitlines()[0]}", ""]
     lines += ["| setting | default | values | meaning |", "|---|---|---|---|"]
     for name, field in (fields or section.model_fields).items():
-        if section in MODEL_CONFIGS.values() and name == "name":
+        if section in (*MODEL_CONFIGS.values(), OwnModelConfig) and name == "name":
             continue
         default = "none" if field.default is None else _value(field.default)
         cells = (
@@ -96,6 +98,7 @@ def _values(field) -> Iterator[str]:
         get_args(field.annotation) if _is_union(field.annotation) else (field.annotation,)
     )
     for kind in kinds:
+        kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
         if get_origin(kind) is Literal:
             yield from (f"`{_value(choice)}`" for choice in get_args(kind))
         elif kind is type(None):

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from stm_keras.cli import options
-from stm_keras.config import load_config
+from stm_keras.config import KEYWORDS, load_config
 from stm_keras.files import check_outputs
 from stm_keras.runs import FollowedRun, Run, default_path
 from stm_keras.signals import EXIT_CODE, INTERRUPTED, Preempted, watched
@@ -17,13 +17,7 @@ from stm_keras.training.launch import KINDS, check_parallel, ending_together
 SHORTS = {  # option to setting
     "data": "data.path",
     "others": "data.others",
-    "epochs": "train.epochs",
-    "batch_size": "train.batch_size",
-    "learning_rate": "train.learning_rate",
-    "seed": "seed",
-    "protocol": "data.protocol",
-    "fold": "data.fold",
-    "precision": "train.precision",
+    **KEYWORDS,
 }
 
 
@@ -50,9 +44,14 @@ SHORTS = {  # option to setting
 @click.option(
     "--set", "settings", multiple=True, help="section.key=value; may be repeated."
 )
+@click.option(
+    "--trust-code",
+    is_flag=True,
+    help="Run the Python files of functions of your own that the config names.",
+)
 @options.keras_options
 @options.as_json
-def train(config, output, parallel, settings, as_json, **shorts):
+def train(config, output, parallel, settings, trust_code, as_json, **shorts):
     """Train a model as CONFIG says. Start again to resume.
 
     CONFIG is a TOML file, or the name of a config that comes with stm-keras: changes, cnn,
@@ -94,9 +93,9 @@ def train(config, output, parallel, settings, as_json, **shorts):
 
         strategy = options.load_keras(lambda: make_strategy(parallel, launch))
         with ending_together(strategy):
-            scores = _train(path, resolved, trees, strategy)
+            scores = _train(path, resolved, trust_code, strategy)
     else:
-        scores = _train(path, resolved, trees)
+        scores = _train(path, resolved, trust_code)
     if scores is None:  # another process prints them
         return
     if as_json:
@@ -107,7 +106,7 @@ def train(config, output, parallel, settings, as_json, **shorts):
         click.echo(f"{path}\n" + score_lines(scores))
 
 
-def _train(path, config, trees, strategy=None):
+def _train(path, config, trust_code, strategy=None):
     """Train and report a run; of several processes all but the first return None."""
     first = strategy is None or strategy.rank == 0
     run = Run(path) if first else FollowedRun(path)
@@ -120,7 +119,7 @@ def _train(path, config, trees, strategy=None):
                 held.enter_context(run.claimed(config))
 
             claim() if strategy is None else strategy.run_on_first(claim)
-            return _fit(run, config, trees, strategy)
+            return _fit(run, config, trust_code, strategy)
     except (KeyboardInterrupt, Preempted) as stop:
         by_signal = isinstance(stop, Preempted)
         reason = f"Stopped by {stop}" if by_signal else "Interrupted"
@@ -134,19 +133,15 @@ def _train(path, config, trees, strategy=None):
         click.get_current_context().exit(EXIT_CODE if by_signal else INTERRUPTED)
 
 
-def _fit(run, config, trees, strategy):
+def _fit(run, config, trust_code, strategy):
     from stm_keras.training.run_data import finished_scores
 
     scores = finished_scores(run, config) if strategy is None else None
-    if scores is not None:
+    if scores is not None:  # in a moment, without Keras
         return scores
-    if trees:
-        from stm_keras.training.trees import train_trees as fit
-    else:
+    if config.model.name != "trees":
         options.load_keras()
-        from stm_keras.training.train import train as fit
-    from stm_keras.training.report import report_run
+    from stm_keras.training.python import fit_and_report
 
     shared = {} if strategy is None else {"strategy": strategy}
-    trained = fit(config, run, **shared)
-    return None if trained is None else report_run(run, *trained)
+    return fit_and_report(run, config, trust_code=trust_code, **shared)

@@ -14,7 +14,7 @@ from stm_keras.backend import BACKENDS
 from stm_keras.config import load_config, parse_value, shown, toml_value
 from stm_keras.data.split import session_campaigns
 from stm_keras.errors import ConfigError, UsageError
-from stm_keras.settings import Section
+from stm_keras.settings.section import Section
 from stm_keras.untrusted import parse_toml, read_text
 
 Value = bool | int | float | str | list | None

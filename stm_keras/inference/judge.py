@@ -39,12 +39,19 @@ def verdict_of(
     Returns:
         dict, as of `ScanVerdict.record`, in the lines of the scan.
     """
+    return judge_scan(model, heights, size).record()
+
+
+def judge_scan(
+    model: Predictor, heights: Scan | np.ndarray, size: tuple | None = None
+) -> ScanVerdict:
+    """Judge one scan as `verdict_of` does: `ScanVerdict`, in the lines of the scan."""
     metadata = model.metadata
     if isinstance(heights, Scan):
         size = heights.size if size is None else size
         reason = unfit(heights)
         if reason is not None:
-            return ScanVerdict(model.classes, None, lines=0, reason=reason).record()
+            return ScanVerdict(model.classes, None, lines=0, reason=reason)
         fitted = fit_scan_lines(heights, metadata)
     else:
         heights = np.asarray(heights)
@@ -53,7 +60,7 @@ def verdict_of(
     (verdict,) = scan_verdicts(
         model, fitted.heights[None], [size], [fitted.planned], [pixels], states=False
     )
-    return verdict.in_scan(fitted.bounds).record()
+    return verdict.in_scan(fitted.bounds)
 
 
 def scan_verdicts(

@@ -15,6 +15,9 @@ import numpy as np
 
 from stm_keras.errors import InputError
 
+TRUSTED: set[str] = (
+    set()
+)  # registered names of a user's own layers, of which he gave the code
 MOST_LAYERS = 600  # where Keras itself gives up at some more
 MOST = 1 << 17  # of a number in the config of a layer: units, a padding, a repetition
 MOST_OF_OURS = 1 << 12  # and in that of one of ours, whose tables grow with it
@@ -52,7 +55,7 @@ FUNCTIONS = (
 def check_parts(config: object, path: Path) -> None:
     """Raise an `InputError` unless a network is made of plain layers, and not of too many.
 
-    `config` is the content of `config.json`, of a bounded depth.
+    `config` is the content of `config.json`, of a bounded depth. Parts in `TRUSTED` pass.
     """
     if not isinstance(config, dict):
         raise InputError(f"{path}: config.json is damaged (it is not an object).")
@@ -61,10 +64,14 @@ def check_parts(config: object, path: Path) -> None:
     layers = 0
     for item, most in _objects(config, MOST):
         name, module = item.get("class_name"), item.get("module")
-        if not _is_plain(item, name, module):
+        own = item.get("registered_name")
+        if not (isinstance(own, str) and own in TRUSTED) and not (
+            _is_plain(item, name, module)
+        ):
             raise InputError(
                 f"{path}: holds code, or a part that is neither Keras' nor ours "
-                f"({str(name)[:40]} of {str(module or 'nowhere')[:80]}). It was not loaded."
+                f"({str(name)[:40]} of {str(module or 'nowhere')[:80]}). It was not loaded. A "
+                "layer of your own loads by stm_keras.load_model(path, {name: class})."
             )
         layers += "inbound_nodes" in item or module == "keras.layers"
         if layers > MOST_LAYERS:

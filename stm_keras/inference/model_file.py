@@ -8,7 +8,7 @@ looked through before Keras opens it.
 import json
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from math import prod
 from pathlib import Path
@@ -26,7 +26,12 @@ from stm_keras.inference.find_model import (
     open_keras_file,
     read_metadata,
 )
-from stm_keras.inference.keras_parts import check_parts, check_sizes, count_weights
+from stm_keras.inference.keras_parts import (
+    TRUSTED,
+    check_parts,
+    check_sizes,
+    count_weights,
+)
 from stm_keras.inference.onnx_model import load_onnx
 from stm_keras.inference.predictor import Predictor
 from stm_keras.inference.trees_model import load_trees_predictor
@@ -53,7 +58,7 @@ def load_predictor(path: str | Path) -> Predictor:
     from stm_keras.inference.keras_predictor import KerasPredictor
 
     metadata = read_metadata(path)
-    model = _load_network(path)
+    model = load_model(path)
     lines, pixels, classes = _size_of(model, path)
     if not metadata:
         if classes != len(CLASSES):
@@ -67,8 +72,22 @@ def load_predictor(path: str | Path) -> Predictor:
     return KerasPredictor(model, metadata)
 
 
-def _load_network(path):
-    """Load the network of a `.keras` file that was looked through: `keras.Model`."""
+def load_model(path: str | Path, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """Load the network of a `.keras` file without running code from it: `keras.Model`.
+
+    It is an ordinary Keras model, not compiled: it takes model input `(scans, lines, pixels)`,
+    see docs/export.md, and gives logits.
+
+    Args:
+        path: A file; no folder and no address.
+        custom_objects: Layers of your own, by their names, which you trust.
+
+    Raises:
+        InputError: The file is missing, damaged, or asks for code.
+    """
+    path = Path(path)
+    if custom_objects:
+        trust(custom_objects.values())
     with open_keras_file(path) as archive:
         check_parts(parse_json(archive.read(CONFIG), f"{path}: {CONFIG}"), path)
         count = count_weights(archive.read(WEIGHTS), path)
@@ -78,10 +97,26 @@ def _load_network(path):
 
     try:
         with cheap_draws(), bounded_weights(count):
-            return keras.saving.load_model(path, compile=False, safe_mode=True)
+            return keras.saving.load_model(
+                path, custom_objects, compile=False, safe_mode=True
+            )
     except Exception as error:
         reason = str(error).strip().split("\n")[0][:200]
         raise InputError(f"{path}: keras cannot load it ({reason}).") from error
+
+
+def trust(parts: Iterable[type]) -> None:
+    """Let networks have layers of a user's own, given as classes, in this process.
+
+    Those that are not registered are registered here, so that files name them alike wherever
+    they are defined.
+    """
+    import keras
+
+    for part in parts:
+        if ">" not in keras.saving.get_registered_name(part):
+            keras.saving.register_keras_serializable("own")(part)
+        TRUSTED.add(keras.saving.get_registered_name(part))
 
 
 def _size_of(model, path):

@@ -1,8 +1,8 @@
 """The networks, by name.
 
 Each takes `num_classes`, `pixels` of a line, `max_lines` of a scan, and the settings of its
-class in `stm_keras.settings.MODEL_CONFIGS`, where they are described and have their defaults;
-tests/models compares the keyword defaults here with those.
+class in `stm_keras.settings.models.MODEL_CONFIGS`, where they are described and have their
+defaults; tests/models compares the keyword defaults here with those.
 """
 
 from stm_keras.models.cnn import cnn, cnn_small
@@ -25,7 +25,7 @@ def build_model(config, num_classes, pixels=128, max_lines=128):
     """Build the network that a `ModelConfig` asks for.
 
     Args:
-        config: A section of `stm_keras.settings.MODEL_CONFIGS`.
+        config: A section of `stm_keras.settings.models.MODEL_CONFIGS`.
         pixels: int. Pixels of a line.
         max_lines: int. The most lines of a scan.
 

@@ -18,7 +18,7 @@ from stm_keras.evaluation.repeated import Folds
 from stm_keras.inference.keras_predictor import KerasPredictor
 from stm_keras.inference.sizes import trained_sizes
 from stm_keras.inference.verdict import softmax
-from stm_keras.settings import SequentialConfig
+from stm_keras.settings.models import SequentialConfig
 from stm_keras.training.adapt_features import StartModel, describe_scans, trees_of
 from stm_keras.training.adapt_head import LabelledFeatures, fit_head
 from stm_keras.training.calibrate import fit_reliability

@@ -18,7 +18,7 @@ from stm_keras.inference.verdict import sigmoid
 from stm_keras.layers.boosted import BoostedTrees
 from stm_keras.models import build_model
 from stm_keras.models.sequential import DESCRIBED, HEAD_INPUT, TREES
-from stm_keras.settings import SequentialConfig
+from stm_keras.settings.models import SequentialConfig
 from stm_keras.training.adapt_head import (
     STAGES,
     Head,

@@ -9,6 +9,7 @@ import numpy as np
 from stm_keras.data.augment import augment_batch
 from stm_keras.data.dataset import read_images
 from stm_keras.data.preprocess import INPUTS
+from stm_keras.training.own_parts import vary
 
 
 class Batches(keras.utils.PyDataset):
@@ -40,6 +41,7 @@ class Batches(keras.utils.PyDataset):
         rank: Which of `world` equal shares of every batch to make.
         devices: Batches are filled up to a multiple of it with rows of weight 0, and the
             weights of the others rise by as much as the mean over rows falls.
+        own: A user's function that varies a scan before `augment`, see `OwnParts`.
     """
 
     def __init__(
@@ -57,9 +59,11 @@ class Batches(keras.utils.PyDataset):
         rank=0,
         world=1,
         devices=1,
+        own=None,
     ):
         super().__init__()
         self.scans = scans
+        self.own_augment = own
         self.auxiliary = [(each, max(round(p * batch_size), 1)) for each, p in auxiliary]
         extra = sum(count for _, count in self.auxiliary)
         self.own = max(min(batch_size - extra, len(scans)), 1)  # rows from `scans`
@@ -159,6 +163,8 @@ class Batches(keras.utils.PyDataset):
     def _inputs(self, scans, chosen, rng, fixed):
         """Return inputs of some rows of a `TrainingSet`, and their lines: not 0 if there."""
         heights = read_images(scans.images, scans.indices[chosen])
+        if self.own_augment is not None:
+            heights = vary(heights, self.own_augment, rng)
         if self.augment is None:
             inputs = self.prepare(heights)
         else:

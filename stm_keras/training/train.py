@@ -33,6 +33,7 @@ from stm_keras.training.calibrate import (
 )
 from stm_keras.training.network_trees import add_trees, without_trees
 from stm_keras.training.optimizer import make_optimizer
+from stm_keras.training.own_parts import NOTHING, OwnParts, build_own
 from stm_keras.training.parallel import SINGLE, Strategy
 from stm_keras.training.residence import with_scans
 from stm_keras.training.run_data import (
@@ -62,7 +63,12 @@ logger = logging.getLogger(__name__)
 
 
 def train(
-    config: Config, run: Run, *, strategy: Strategy = SINGLE
+    config: Config,
+    run: Run,
+    *,
+    strategy: Strategy = SINGLE,
+    dataset: Dataset | None = None,
+    own: OwnParts = NOTHING,
 ) -> tuple[Predictor, Dataset, Split] | None:
     """Train one model and leave it, its history and its best epoch in a run.
 
@@ -73,6 +79,8 @@ def train(
         config: What to train, and how.
         run: Where to leave it, locked by the caller.
         strategy: How devices and processes share the training.
+        dataset: The scans. None: those that the config names.
+        own: What a user brings: a network, callbacks and so on.
 
     Returns:
         A predictor with the best model, the scans and their split. None in all processes
@@ -87,7 +95,7 @@ def train(
             "learning rate only rises. Ask for more epochs or a shorter warm-up."
         )
     # === Scans ===
-    dataset = load_run_data(config)
+    dataset = load_run_data(config) if dataset is None else dataset
     split = split_once(run, config, dataset)
     others = None
     if config.data.others is not None:  # before anything slow is done
@@ -103,7 +111,7 @@ def train(
     cache: dict = {}  # simulated scans, the same for all
     for number, (stage_run, stage_split) in enumerate(stages, 1):
         title = f"Training {number} of {len(stages)}" if len(stages) > 1 else ""
-        _train_stage(config, stage_run, dataset, stage_split, strategy, title, cache)
+        _train_stage(config, stage_run, dataset, stage_split, strategy, title, cache, own)
     strategy.shutdown()
     if strategy.rank:
         return None
@@ -135,7 +143,7 @@ def is_finished(rows, settings):
     return stopped or len(rows) >= settings.epochs
 
 
-def _train_stage(config, run, dataset, split, strategy, title, cache):
+def _train_stage(config, run, dataset, split, strategy, title, cache, own):
     """Train the epochs that are not done yet."""
     state = strategy.run_on_first(lambda: run.read_json("checkpoints/state.json"))
     state = state or {}
@@ -146,16 +154,18 @@ def _train_stage(config, run, dataset, split, strategy, title, cache):
         judges = f", and judges {held_out} others" if held_out else ""
         logger.info(f"{title}: trains on {trained} scans{judges}.")
     environment = describe_environment(config, dataset)
+    if own.files:
+        environment["own_code"] = dict(own.files)  # with their SHA-256
     if strategy.replicas > 1:
         counts = {"processes": strategy.world, "devices": strategy.replicas}
         environment["parallel"] = {**counts, "hosts": strategy.exchange(platform.node())}
     before = strategy.run_on_first(lambda: run.read_json("environment.json"))
     environment = with_legs(environment, before, len(state.get("rows", [])))
     run.write_json("environment.json", environment)
-    _fit(config, run, dataset, split, state, environment, strategy, cache)
+    _fit(config, run, dataset, split, state, environment, strategy, cache, own)
 
 
-def _fit(config, run, dataset, split, state, environment, strategy, cache):
+def _fit(config, run, dataset, split, state, environment, strategy, cache, own):
     settings, rows = config.train, state.setdefault("rows", [])
     set_seed(config.seed)
     settle()
@@ -163,8 +173,10 @@ def _fit(config, run, dataset, split, state, environment, strategy, cache):
     network = without_trees(config.model)
 
     def build():
-        pixels, lines = dataset.images.shape[:0:-1]
-        return build_model(network, len(dataset.classes), pixels, lines)
+        sizes = len(dataset.classes), *dataset.images.shape[:0:-1]  # classes, pixels, lines
+        if own.build is not None:
+            return build_own(own.build, network, *sizes)
+        return build_model(network, *sizes)
 
     with strategy.scope():
         model = build()
@@ -172,9 +184,10 @@ def _fit(config, run, dataset, split, state, environment, strategy, cache):
             load_initial_weights(model, settings, dataset.classes)
         freeze(model, settings.frozen)
         heads = line_heads(model)
-        batches = make_batches(config, dataset, split, heads, strategy, cache)
-        compile_model(model, settings, len(batches))
-        trained = model_to_fit(model, batches, settings)
+        batches = make_batches(config, dataset, split, heads, strategy, cache, own.augment)
+        metrics = own.fresh_metrics()
+        compile_model(model, settings, len(batches), metrics=metrics)
+        trained = model_to_fit(model, batches, settings, metrics)
     if rows:
         _load_weights(model, run.file("checkpoints") / str(state["weights"]))
         run.write_history(rows)  # which an interrupt after the last epoch may have left out
@@ -204,7 +217,7 @@ def _fit(config, run, dataset, split, state, environment, strategy, cache):
             epochs=settings.epochs,
             initial_epoch=len(rows),
             verbose=0,
-            callbacks=[*all_callbacks, interrupt],
+            callbacks=[*all_callbacks, *own.callbacks, interrupt],
         )
     finally:
         interrupt.close()
@@ -231,8 +244,11 @@ def set_seed(seed):
         keras.utils.set_random_seed(seed)
 
 
-def compile_model(model, settings, steps_per_epoch, optimizer=None):
-    """Compile a model as a `TrainConfig` asks for, maybe with the optimizer of another."""
+def compile_model(model, settings, steps_per_epoch, optimizer=None, metrics=()):
+    """Compile a model as a `TrainConfig` asks for, maybe with the optimizer of another.
+
+    `metrics` are a user's, of the class of a scan.
+    """
     jax_float16 = settings.precision == "mixed_float16" and keras.config.backend() == "jax"
     if jax_float16 and devices() == ["cpu"]:
         raise UsageError("JAX has no float16 on a processor. Use mixed_bfloat16.")
@@ -241,11 +257,13 @@ def compile_model(model, settings, steps_per_epoch, optimizer=None):
         from_logits=True, label_smoothing=settings.label_smoothing
     )
     shares = None
+    metrics = list(metrics) or None
     if isinstance(model.output, dict):
         yes_or_no = keras.losses.BinaryCrossentropy(from_logits=True)
         losses = {name: losses if name == "state" else yes_or_no for name in model.output}
         # a frozen head has no gradient, and needs no loss
         losses |= dict.fromkeys(frozen_heads(model, settings.frozen))
+        metrics = metrics and {"state": metrics}
         shares = {name: getattr(settings, f"{name}_weight", 1.0) for name in losses}
     if optimizer is None:
         factors = learning_rate_factors(model, settings)
@@ -254,6 +272,7 @@ def compile_model(model, settings, steps_per_epoch, optimizer=None):
         optimizer=optimizer,
         loss=losses,
         loss_weights=shares,
+        metrics=metrics,
         jit_compile=settings.jit_compile,
     )
     if not model.optimizer.built:
@@ -277,13 +296,13 @@ class _Fitted(keras.Model):
         super().__setattr__(name, value)
 
 
-def model_to_fit(network, batches, settings):
+def model_to_fit(network, batches, settings, metrics=()):
     """Return what `fit` is called of, compiled as the network: it, maybe with scans in front."""
     model = with_scans(network, batches)
     if keras.config.backend() != "tensorflow":
         model = _Fitted(model.input, model.output, name=model.name)
     if model is not network:
-        compile_model(model, settings, len(batches), network.optimizer)
+        compile_model(model, settings, len(batches), network.optimizer, metrics)
     return model
 
 

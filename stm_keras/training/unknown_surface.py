@@ -26,7 +26,7 @@ from stm_keras.inference.evaluate import LINES_SEEN
 from stm_keras.inference.verdict import sigmoid
 from stm_keras.models import build_model
 from stm_keras.models.sequential import SURFACE
-from stm_keras.settings import SequentialConfig
+from stm_keras.settings.models import SequentialConfig
 from stm_keras.training.calibrate import FALSE_ALARMS
 from stm_keras.training.surface_features import (
     SEEN,

@@ -111,18 +111,23 @@ def line_heads(model):
     return tuple(model.output) if isinstance(model.output, dict) else ()
 
 
-def make_batches(config, dataset, split, heads, strategy=SINGLE, cache=None):
+def make_batches(config, dataset, split, heads, strategy=SINGLE, cache=None, own=None):
     """Make the `Batches` of a run, of which this process computes its own rows.
 
     `heads` are those of `line_heads`; `cache` is a dict that keeps simulated scans for the
-    next training of a run, or None.
+    next training of a run, or None. `own` is a user's augmentation, of scans on the host.
     """
     cache = {} if cache is None else cache
     if "auxiliary" not in cache:
         cache["auxiliary"] = _simulated_sets(config, heads, dataset.classes)
     scans, auxiliary = select_scans(config, dataset, split), cache["auxiliary"]
     sets = [scans, *(each for each, _ in auxiliary)]
-    on_device = lives_on_device(config.data.residence, sets)
+    if own is not None and config.data.residence == "device":
+        raise ConfigError(
+            "`augment.own` varies scans on the host, and `data.residence` asks for them on the "
+            "device. Leave one of the two out."
+        )
+    on_device = own is None and lives_on_device(config.data.residence, sets)
     return (ResidentBatches if on_device else Batches)(
         scans,
         config.train.batch_size,
@@ -137,6 +142,7 @@ def make_batches(config, dataset, split, heads, strategy=SINGLE, cache=None):
         rank=strategy.rank,
         world=strategy.world,
         devices=strategy.replicas,
+        own=own,
     )
 
 

@@ -7,7 +7,7 @@ from helpers import ONCE
 
 from stm_keras.config import load_config
 from stm_keras.models import MODELS, build_model, vit
-from stm_keras.settings import MODEL_CONFIGS
+from stm_keras.settings.models import MODEL_CONFIGS
 
 PARAMETERS = {  # (name, settings): weights with four classes and scans of 128 x 128
     ("vit", ()): 4_806_404,

@@ -8,7 +8,7 @@ import pytest
 from helpers import ONCE
 
 from stm_keras.models import vit
-from stm_keras.settings import VitConfig
+from stm_keras.settings.models import VitConfig
 
 pytestmark = ONCE  # no backend changes what is tested here
 

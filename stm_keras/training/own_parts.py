@@ -1,0 +1,208 @@
+"""Parts of a training that a user brings: a network, an augmentation, callbacks, metrics.
+
+From the command line a part is a function of a Python file, `model.name = "my_file.py:build"`,
+and the file is run only where `--trust-code` says so. It never comes from a model file.
+"""
+
+import copy
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from stm_keras.config import Config
+from stm_keras.errors import ConfigError, InputError, TrainingError, UsageError
+from stm_keras.inference.model_file import trust
+from stm_keras.settings.section import GIVEN
+from stm_keras.untrusted import ordinary_file
+
+OURS = "stm_keras"  # and keras: parts of these are loaded anyhow
+
+
+@dataclass(frozen=True)
+class OwnParts:
+    """What a user brings to a training; nothing by default.
+
+    Args:
+        build: Takes `num_classes`, `pixels` and `max_lines` by keyword, and the settings of
+            `[model]`; returns a `keras.Model` from float32 `(batch, lines, pixels)` to logits
+            `(batch, classes)`, or to a dict of them, see `docs/network.md`.
+        augment: Takes the heights of one scan, float32 array `(lines, pixels)`, 0 where nothing
+            was recorded, and a `numpy.random.Generator`; returns heights of the same shape.
+        callbacks: Of Keras. They are called after ours, so that the logs of an epoch have
+            AUROC and balanced accuracy.
+        metrics: Of Keras, by name or as objects, on the class of a scan.
+        files: Of the code, with its SHA-256.
+    """
+
+    build: Callable[..., Any] | None = None
+    augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None
+    callbacks: Sequence[Any] = ()
+    metrics: Sequence[Any] = ()
+    files: tuple[tuple[str, str], ...] = ()
+
+    def fresh_metrics(self) -> list:
+        """Return metrics of their own for another training: list."""
+        return [
+            each.from_config(copy.deepcopy(each.get_config()))
+            if isinstance(each, keras.metrics.Metric)
+            else each
+            for each in self.metrics
+        ]
+
+
+NOTHING = OwnParts()
+
+
+def load_own_parts(config: Config, trusted: bool, given: Container[str] = ()) -> OwnParts:
+    """Load the functions that a config names, by running their files.
+
+    `given` are the fields that came from Python, and are not looked for.
+
+    Raises:
+        UsageError: There are some, and nobody trusts them.
+        InputError: A file is missing or fails, or has no such function.
+    """
+    named = {"build": config.model.name, "augment": config.augment.own}
+    named = {
+        part: name
+        for part, name in named.items()
+        if name and ":" in name and part not in given
+    }
+    if not named:
+        return NOTHING
+    keys = {"build": "model.name", "augment": "augment.own"}
+    for part, name in named.items():
+        if name.startswith(f"{GIVEN}:"):
+            raise UsageError(
+                f"`{keys[part]}`: {name.partition(':')[2]} was given in Python, so it can be "
+                "trained only there: stm_keras.train(...)."
+            )
+        if not trusted:
+            raise UsageError(
+                f"`{keys[part]}` is a function of your own, and {name.rpartition(':')[0]} would "
+                "be run. Add --trust-code if you know what is in it."
+            )
+    functions, files = {}, {}
+    for part, name in named.items():
+        path, _, function = name.rpartition(":")
+        module, files[path] = _run_file(Path(path))
+        functions[part] = getattr(module, function, None)
+        if not callable(functions[part]):
+            raise InputError(f"{path}: has no function `{function}` (`{keys[part]}`).")
+    return OwnParts(**functions, files=tuple(files.items()))
+
+
+def _run_file(path):
+    """Run a Python file once: the module, and the SHA-256 of the file."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file.")
+    ordinary_file(path, "a Python file")
+    code = path.read_bytes()
+    name = f"stm_keras_own_{hashlib.sha256(bytes(path.resolve())).hexdigest()[:12]}"
+    digest = hashlib.sha256(code).hexdigest()
+    if name in sys.modules:
+        return sys.modules[name], digest
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # its classes name it
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: {type(error).__name__}: {reason}.") from error
+    return module, digest
+
+
+def build_own(build, settings, num_classes, pixels, max_lines):
+    """Build a user's network, and check that it judges scans: `keras.Model`.
+
+    Raises:
+        ConfigError: It does not, or cannot be built.
+    """
+    keywords = settings.model_dump(exclude={"name", "input"})
+    keywords |= {"num_classes": num_classes, "pixels": pixels, "max_lines": max_lines}
+    try:
+        model = build(**keywords)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"`model.name`: {settings.name} cannot be built: {type(error).__name__}: {reason}."
+        ) from error
+    problem = _problem(model, num_classes, pixels)
+    if problem:
+        raise ConfigError(f"`model.name`: {settings.name} {problem}.")
+    own = {type(layer) for layer in model._flatten_layers(include_self=False)}
+    trust(each for each in own if each.__module__.partition(".")[0] not in ("keras", OURS))
+    return model
+
+
+def _problem(model, num_classes, pixels):
+    """Say why a network does not judge scans; None where it does."""
+    if not isinstance(model, keras.Model):
+        return f"must return a keras.Model. Received: {type(model).__name__}"
+    if not getattr(model, "outputs", None) or len(model.inputs) != 1:
+        return (
+            "must have one input, such as keras.Input((None, pixels)), and know its outputs"
+        )
+    shape = model.input_shape
+    if len(shape) != 3 or shape[2] not in (pixels, None):
+        return f"must take (scans, lines, {pixels}). It takes {shape}"
+    heads = model.output
+    logits = heads.get("state") if isinstance(heads, dict) else heads
+    dimensions = 3 if isinstance(heads, dict) else 2
+    if logits is None or len(logits.shape) != dimensions or logits.shape[-1] != num_classes:
+        given = model.output_shape
+        return f"must give logits (scans, {num_classes}), or a dict with `state`. It gives {given}"
+    last = model.layers[-1]
+    if getattr(last, "activation", None) is keras.activations.softmax:
+        return "ends in a softmax. It must give logits: leave the softmax out"
+    return None
+
+
+def builder_of(model: Any) -> Callable[..., Any]:
+    """Return what builds a network that was given from Python: a model, or a function.
+
+    Of a model each training gets a copy with the weights that it has now.
+    """
+    if not isinstance(model, keras.Model):
+        return model
+    weights = model.get_weights()
+
+    def build(**sizes):
+        copied = keras.models.clone_model(model)
+        copied.set_weights(weights)
+        return copied
+
+    return build
+
+
+def vary(heights, augment, rng):
+    """Vary scans by a user's function, each with random numbers of its own.
+
+    Args:
+        heights: array `(scans, lines, pixels)`.
+        rng: What draws for a whole batch, see `stm_keras.training.batches`.
+
+    Returns:
+        float32 array of the same shape.
+    """
+    seeds = (rng.random(len(heights)) * 2**53).astype(np.int64)
+    varied = np.empty(heights.shape, np.float32)
+    for scan, seed in enumerate(seeds):
+        given = np.array(heights[scan], np.float32)
+        new = np.asarray(augment(given, np.random.default_rng(seed)))
+        if new.shape != given.shape or not np.isfinite(new).all():
+            raise TrainingError(
+                f"`augment.own` must return finite heights {given.shape}. Received: {new.shape}"
+                f"{'' if np.isfinite(new).all() else ', not all finite'}."
+            )
+        varied[scan] = np.where(given.any(1, keepdims=True), new, 0)  # none is made up
+    return varied
