@@ -49,9 +49,12 @@ SHORTS = {  # option to setting
     is_flag=True,
     help="Run the Python files of functions of your own that the config names.",
 )
+@click.option(
+    "--tensorboard", is_flag=True, help="Write logs for TensorBoard into the run folder."
+)
 @options.keras_options
 @options.as_json
-def train(config, output, parallel, settings, trust_code, as_json, **shorts):
+def train(config, output, parallel, settings, as_json, trust_code, tensorboard, **shorts):
     """Train a model as CONFIG says. Start again to resume.
 
     CONFIG is a TOML file, or the name of a config that comes with stm-keras: changes, cnn,
@@ -88,14 +91,15 @@ def train(config, output, parallel, settings, trust_code, as_json, **shorts):
             f"{launch.address.rpartition(':')[2]} of every address of this one, and on ports "
             "that the libraries choose. Use it only in a network that you trust."
         )
+    own = {"trust_code": trust_code, "given": {"tensorboard": tensorboard}}
     if parallel:
         from stm_keras.training.parallel import make_strategy
 
         strategy = options.load_keras(lambda: make_strategy(parallel, launch))
         with ending_together(strategy):
-            scores = _train(path, resolved, trust_code, strategy)
+            scores = _train(path, resolved, own, strategy)
     else:
-        scores = _train(path, resolved, trust_code)
+        scores = _train(path, resolved, own)
     if scores is None:  # another process prints them
         return
     if as_json:
@@ -106,7 +110,7 @@ def train(config, output, parallel, settings, trust_code, as_json, **shorts):
         click.echo(f"{path}\n" + score_lines(scores))
 
 
-def _train(path, config, trust_code, strategy=None):
+def _train(path, config, own, strategy=None):
     """Train and report a run; of several processes all but the first return None."""
     first = strategy is None or strategy.rank == 0
     run = Run(path) if first else FollowedRun(path)
@@ -119,7 +123,7 @@ def _train(path, config, trust_code, strategy=None):
                 held.enter_context(run.claimed(config))
 
             claim() if strategy is None else strategy.run_on_first(claim)
-            return _fit(run, config, trust_code, strategy)
+            return _fit(run, config, own, strategy)
     except (KeyboardInterrupt, Preempted) as stop:
         by_signal = isinstance(stop, Preempted)
         reason = f"Stopped by {stop}" if by_signal else "Interrupted"
@@ -133,7 +137,7 @@ def _train(path, config, trust_code, strategy=None):
         click.get_current_context().exit(EXIT_CODE if by_signal else INTERRUPTED)
 
 
-def _fit(run, config, trust_code, strategy):
+def _fit(run, config, own, strategy):
     from stm_keras.training.run_data import finished_scores
 
     scores = finished_scores(run, config) if strategy is None else None
@@ -144,4 +148,4 @@ def _fit(run, config, trust_code, strategy):
     from stm_keras.training.python import fit_and_report
 
     shared = {} if strategy is None else {"strategy": strategy}
-    return fit_and_report(run, config, trust_code=trust_code, **shared)
+    return fit_and_report(run, config, **own, **shared)

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from stm_keras.data.preprocess import standardise_lines
-from stm_keras.errors import TrainingError
+from stm_keras.errors import TrainingError, require
 from stm_keras.evaluation.metrics import epoch_scores
 from stm_keras.inference.keras_predictor import predict_logits
 from stm_keras.inference.verdict import softmax
@@ -294,6 +294,35 @@ class ProgressLines(keras.callbacks.Callback):
             f"{validation}{logs['seconds']:.1f} s\n"
         )
         self.stream.flush()
+
+
+class TensorBoard(keras.callbacks.Callback):
+    """Write the logs of every epoch for TensorBoard, on every backend: Keras' own takes TensorFlow.
+
+    An epoch that is repeated after a restart takes the place of the former.
+
+    Raises:
+        MissingExtraError: tensorboardX is not installed.
+    """
+
+    def __init__(self, folder, rows):
+        super().__init__()
+        self.library = require("tensorboardX", "tensorboard")
+        self.folder = folder
+        self.rows = rows
+
+    def on_train_begin(self, logs=None):
+        first = len(self.rows) + 1
+        self.writer = self.library.SummaryWriter(str(self.folder), purge_step=first)
+
+    def on_epoch_end(self, epoch, logs=None):
+        for name, value in logs.items():
+            if name != "epoch":
+                self.writer.add_scalar(name, float(value), epoch + 1)
+        self.writer.flush()
+
+    def on_train_end(self, logs=None):
+        self.writer.close()
 
 
 class Interrupt(keras.callbacks.Callback):

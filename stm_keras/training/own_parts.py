@@ -38,6 +38,7 @@ class OwnParts:
         callbacks: Of Keras. They are called after ours, so that the logs of an epoch have
             AUROC and balanced accuracy.
         metrics: Of Keras, by name or as objects, on the class of a scan.
+        tensorboard: Whether to write logs into `tensorboard` of the run.
         files: Of the code, with its SHA-256.
     """
 
@@ -45,6 +46,7 @@ class OwnParts:
     augment: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None
     callbacks: Sequence[Any] = ()
     metrics: Sequence[Any] = ()
+    tensorboard: bool = False
     files: tuple[tuple[str, str], ...] = ()
 
     def fresh_metrics(self) -> list:

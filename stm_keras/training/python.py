@@ -80,6 +80,7 @@ def train(
     metrics: Sequence[Any] = (),
     settings: Iterable[str | tuple[str, object]] = (),
     trust_code: bool = False,
+    tensorboard: bool = False,
     **keywords: Any,
 ) -> Run:
     """Train a model, judge its test part and write the report; go on where it stopped.
@@ -98,6 +99,7 @@ def train(
         metrics: Of Keras, by name or as objects; they are columns of `run.history`.
         settings: As of `load_config`: `["train.ema=0.99"]`, or pairs of key and value.
         trust_code: Whether to run the Python files that the config names.
+        tensorboard: Whether to write logs for TensorBoard, into `tensorboard` of the run.
         keywords: `epochs`, `batch_size`, `learning_rate`, `seed`, `protocol`, `fold`, `precision`.
 
     Returns:
@@ -127,7 +129,8 @@ def train(
     resolved = load_config(config, given)
     path = output.path if isinstance(output, runs.Run) else output
     run = Run(Path(path or runs.default_path(resolved)))
-    parts = {"callbacks": tuple(callbacks), "metrics": tuple(metrics)}
+    parts: dict[str, Any] = {"callbacks": tuple(callbacks), "metrics": tuple(metrics)}
+    parts["tensorboard"] = tensorboard
     parts |= {"build": model} if model is not None else {}
     parts |= {"augment": augment} if augment is not None else {}
     with ExitStack() as held:

@@ -209,6 +209,8 @@ def _fit(config, run, dataset, split, state, environment, strategy, cache, own):
 
     save = callbacks.Checkpoint(run, rows, save_best, model, settings.keep, strategy)
     all_callbacks = _callbacks(config, dataset, split, batches, rows, save, strategy, model)
+    if own.tensorboard and strategy.rank == 0:
+        all_callbacks.append(callbacks.TensorBoard(run.file("tensorboard"), rows))
     interrupt = callbacks.Interrupt(strategy)
     try:
         trained.fit(

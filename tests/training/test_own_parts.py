@@ -11,8 +11,10 @@ from helpers import ONCE, REPOSITORY, lattice_scans, stm
 import stm_keras
 from stm_keras.config import load_config
 from stm_keras.data.dataset import CLASSES, Dataset
-from stm_keras.data.preprocess import scale_lines
+from stm_keras.data.preprocess import standardise_lines
 from stm_keras.errors import ConfigError, InputError, TrainingError, UsageError
+from stm_keras.inference.model_file import save_model
+from stm_keras.models import build_model
 from stm_keras.training.own_parts import OwnParts, build_own, load_own_parts, vary
 
 CODE = """
@@ -52,6 +54,28 @@ def scans():
         session=np.array([f"day {each // 6}" for each in range(60)]),
         source="made up",
     )
+
+
+def test_logs_for_tensorboard_hold_every_epoch_once(tmp_path, scans):
+    pytest.importorskip("tensorboardX")
+    from tensorboardX.proto.event_pb2 import Event
+
+    given = {"data": scans, "model": network(), "batch_size": 16, "tensorboard": True}
+    stm_keras.train(output=tmp_path / "run", epochs=2, **given)
+    written = {}
+    for path in (tmp_path / "run" / "tensorboard").iterdir():
+        data = path.read_bytes()
+        while data:
+            size = int.from_bytes(data[:8], "little")
+            event = Event.FromString(data[12 : 12 + size])
+            data = data[16 + size :]
+            for value in event.summary.value:
+                written.setdefault(value.tag, []).append((event.step, value.simple_value))
+    run = stm_keras.Run.open(tmp_path / "run")
+    for name in ("loss", "val_auroc", "learning_rate"):
+        steps, values = zip(*written[name], strict=True)
+        assert steps == (1, 2)
+        assert np.allclose(values, run.history[name], rtol=1e-4)
 
 
 class Seen(keras.callbacks.Callback):
@@ -216,15 +240,16 @@ def batches_of(kind, inputs, labels):
 
 
 @pytest.mark.parametrize("kind", ["arrays", "tf.data", "DataLoader"])
-def test_a_stranger_tunes_a_shipped_model_with_keras_alone(tmp_path, scans, kind):
-    network = stm_keras.load_model(stm_keras.shipped_path("h_si100_small"))
-    classifier = keras.Model(network.input, network.output["state"][:, -1])
+def test_a_stranger_tunes_a_model_file_with_keras_alone(tmp_path, scans, kind):
+    small = build_model(load_config(settings=["model.width=2"]).model, 4)
+    save_model(small, tmp_path / "small.keras", {"classes": list(CLASSES), "pixels": 128})
+    classifier = stm_keras.load_model(tmp_path / "small.keras")
     classifier.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    inputs = scale_lines(scans.images[:16, :24]).astype("float32")
+    inputs = standardise_lines(scans.images[:16])
     before = classifier.predict(inputs, verbose=0)
     history = classifier.fit(
         **batches_of(kind, inputs, scans.labels[:16].astype("int32")),
-        epochs=2,
+        epochs=5,
         shuffle=False,
         callbacks=[
             keras.callbacks.EarlyStopping("loss", patience=2),
@@ -233,7 +258,7 @@ def test_a_stranger_tunes_a_shipped_model_with_keras_alone(tmp_path, scans, kind
         ],
         verbose=0,
     ).history
-    assert history["loss"][1] < history["loss"][0]
+    assert min(history["loss"][1:]) < history["loss"][0]
     tuned = stm_keras.load_model(tmp_path / "tuned.keras")
     after = tuned.predict(inputs, verbose=0)
     assert after.shape == before.shape == (16, 4)
