@@ -265,6 +265,7 @@ def test_a_stranger_tunes_a_model_file_with_keras_alone(tmp_path, scans, kind):
     assert not np.allclose(after, before, atol=1e-3)
 
 
+@ONCE
 def test_the_examples_of_the_page_run(tmp_path):
     from test_python_page import blocks, run
 
