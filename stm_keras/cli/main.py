@@ -1,5 +1,6 @@
 """The `stm-keras` command: finds the commands, and turns errors into one line."""
 
+import difflib
 import os
 import sys
 import traceback
@@ -16,6 +17,7 @@ from stm_keras.terminal import Unwritten, standard_streams
 
 UNREAD = 141  # as shells say of SIGPIPE: a reader such as `head` ended early
 OURS = (StmKerasError, Unwritten, click.ClickException, click.exceptions.Exit, click.Abort)
+NEAR = 0.75  # likeness from which on another name is proposed
 TRACEBACK = "STM_KERAS_TRACEBACK"  # variable that shows an unforeseen error as it is
 NO_MEMORY = (
     "The memory of this machine does not suffice. Close other programs, or give less."
@@ -30,6 +32,7 @@ COMMANDS = {
     "info": ("data", "Show what a scan, a dataset, a model or a run holds."),
     "audit": ("data", "Look for leaks, duplicates and transposed lines."),
     "train": ("train", "Train a model as CONFIG says. Start again to resume."),
+    "settings": ("settings", "List the settings of a config, with their defaults."),
     "adapt": ("adapt", "Adapt a model to a few labelled scans of your own."),
     "evaluate": ("evaluate", "Score a model on scans with known classes."),
     "analyze": ("analyze", "Show the epochs of one run, or compare several."),
@@ -83,6 +86,13 @@ class Commands(click.Group):
         module, _ = COMMANDS[cmd_name]
         return getattr(import_module(f"stm_keras.cli.{module}"), cmd_name)
 
+    def resolve_command(self, ctx, args):
+        name = str(args[0])
+        near = difflib.get_close_matches(name, COMMANDS, 1, NEAR)
+        if name not in COMMANDS and near:
+            ctx.fail(f"No such command {name!r}. Did you mean {near[0]!r}?")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx, formatter):
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
@@ -99,6 +109,14 @@ class Commands(click.Group):
                     if pressed.came and not isinstance(error, OURS):
                         raise KeyboardInterrupt from None
                     raise
+        except (
+            click.NoSuchOption
+        ) as error:  # of which click takes `--help` for near as well
+            known = error.possibilities or ()
+            error.possibilities = difflib.get_close_matches(
+                error.option_name, known, 3, NEAR
+            )
+            raise
         except StmKerasError as error:
             raise OneLine(error) from error
         except KeyboardInterrupt:

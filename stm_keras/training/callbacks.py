@@ -17,6 +17,7 @@ from stm_keras.layers.resident import RESIDENT
 from stm_keras.signals import Preempted, notice, raises
 from stm_keras.terminal import redraw
 from stm_keras.training import parallel
+from stm_keras.training.finished import best_epoch, should_stop
 from stm_keras.training.optimizer import inner, plateau_scale
 from stm_keras.training.parallel import SINGLE
 
@@ -211,11 +212,6 @@ class Checkpoint(keras.callbacks.Callback):
                 path.unlink(missing_ok=True)
 
 
-def best_epoch(rows):
-    """Return the row of the epoch with the highest validation AUROC, the first of equals."""
-    return max(rows, key=lambda row: (row["val_auroc"], -row["epoch"]), default=None)
-
-
 class Plateau(keras.callbacks.Callback):
     """Lower the learning rate when validation AUROC no longer rises, see `plateau_scale`.
 
@@ -254,11 +250,6 @@ class EarlyStopping(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if should_stop(self.rows, self.patience):
             self.model.stop_training = True
-
-
-def should_stop(rows, patience):
-    """Tell whether the best epoch lies `patience` epochs back."""
-    return bool(rows) and rows[-1]["epoch"] - best_epoch(rows)["epoch"] >= patience
 
 
 class ProgressLines(keras.callbacks.Callback):

@@ -156,7 +156,7 @@ def fit_and_report(
         given: Fields of `OwnParts` that were given in Python.
         options: Of `stm_keras.training.train.train`.
     """
-    from stm_keras.training.run_data import finished_scores
+    from stm_keras.training.finished import finished_scores
 
     scores = None if options or dataset is not None else finished_scores(run, config)
     if scores is not None:

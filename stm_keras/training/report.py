@@ -114,7 +114,8 @@ def model_details(predictor, source, run=None):
         "seed": str(training["config"]["seed"]),
     }
     if "best" in training:  # trees have no epochs
-        epochs = training["config"]["train"]["epochs"]
+        own = training["config"]["train"]["epochs"]
+        epochs = own if run is None else run.config().train.epochs  # prolonged since
         details["best epoch"] = f"{training['best']['epoch']} of {epochs}"
     preprocessing = {"preprocessing": predictor.metadata["preprocessing"]}
     return details | _environment(environment) | preprocessing

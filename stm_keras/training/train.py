@@ -31,6 +31,7 @@ from stm_keras.training.calibrate import (
     calibration_stages,
     refit_stage,
 )
+from stm_keras.training.finished import is_finished
 from stm_keras.training.network_trees import add_trees, without_trees
 from stm_keras.training.optimizer import make_optimizer
 from stm_keras.training.own_parts import NOTHING, OwnParts, build_own
@@ -89,7 +90,7 @@ def train(
     Raises:
         StmKerasError: The data does not allow it, or the loss is not finite.
     """
-    if (warmup := config.train.warmup_epochs) > config.train.epochs:
+    if (warmup := config.train.warmup_epochs) >= config.train.epochs:
         logger.info(
             f"`train.warmup_epochs` is {warmup:g}, of {config.train.epochs} epochs in all: the "
             "learning rate only rises. Ask for more epochs or a shorter warm-up."
@@ -134,13 +135,6 @@ def train(
         path = run.file("best.keras")
         save_model(predictor.model, path, predictor.metadata, overwrite=True)
     return predictor, dataset, split
-
-
-def is_finished(rows, settings):
-    """Tell whether a history is complete under a `TrainConfig`."""
-    patience = settings.early_stopping
-    stopped = patience is not None and callbacks.should_stop(rows, patience)
-    return stopped or len(rows) >= settings.epochs
 
 
 def _train_stage(config, run, dataset, split, strategy, title, cache, own):
