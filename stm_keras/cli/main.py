@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from stm_keras import __version__
+from stm_keras.cli import options
 from stm_keras.errors import OutputError, StmKerasError
 from stm_keras.signals import EXIT_CODE, INTERRUPTED, CtrlC, end_process
 from stm_keras.terminal import Unwritten, standard_streams
@@ -49,6 +50,16 @@ COMMANDS = {
 }
 
 
+INTERACTIVE = ("watch", "label", "connect")  # wait for others, and show what comes
+FORMER = {  # command to former names of options
+    "adapt": {"--start": "--model"},
+    "analyze": {"--csv": "--output"},
+    "benchmark": {"--results": "--output", "--page": "--report"},
+    "compare": {"--merge": "--join", "--repeats": "--rounds"},
+    "submit": {"--concurrent": "--jobs"},
+}
+
+
 class OneLine(click.ClickException):
     """An error of ours as click shows it: one line on stderr and an exit code."""
 
@@ -84,14 +95,16 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _ = COMMANDS[cmd_name]
-        return getattr(import_module(f"stm_keras.cli.{module}"), cmd_name)
+        command = getattr(import_module(f"stm_keras.cli.{module}"), cmd_name)
+        return command if cmd_name in INTERACTIVE else options.with_progress(command)
 
     def resolve_command(self, ctx, args):
         name = str(args[0])
         near = difflib.get_close_matches(name, COMMANDS, 1, NEAR)
         if name not in COMMANDS and near:
             ctx.fail(f"No such command {name!r}. Did you mean {near[0]!r}?")
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command, list(_present_names(FORMER.get(name, {}), rest))
 
     def format_commands(self, ctx, formatter):
         with formatter.section("Commands"):
@@ -152,6 +165,16 @@ def main():
     """
 
 
+def _present_names(former, words):
+    """Yield words of a command with the present names of its options, and say so."""
+    for word in words:
+        option, equals, value = word.partition("=")
+        present = former.get(option)
+        if present is not None:
+            options.say(f"`{option}` is now called `{present}`.")
+        yield word if present is None else f"{present}{equals}{value}"
+
+
 def _unforeseen(error):
     """Describe a mistake of ours, or a file made to cause one."""
     last = traceback.extract_tb(error.__traceback__)[-1]
@@ -163,4 +186,4 @@ def _unforeseen(error):
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None):
-    click.echo("Warning: " + " ".join(str(message).split()), err=True)
+    options.say("Warning: " + " ".join(str(message).split()))

@@ -10,9 +10,9 @@ from stm_keras.cli import options
 from stm_keras.config import KEYWORDS, load_config
 from stm_keras.errors import UsageError
 from stm_keras.files import check_outputs
+from stm_keras.progress import progress_on_stderr
 from stm_keras.runs import FollowedRun, Run, default_path
 from stm_keras.signals import EXIT_CODE, INTERRUPTED, Preempted, watched
-from stm_keras.terminal import progress_on_stderr
 from stm_keras.training.finished import finished_scores, prolonged_config
 from stm_keras.training.launch import KINDS, check_parallel, ending_together
 
@@ -135,6 +135,9 @@ def train(
         from stm_keras.cli.evaluate import score_lines
 
         click.echo(f"{path}\n" + score_lines(scores))
+    model = Run(path).file("best.skops" if trees else "best.keras")
+    command = ["stm-keras", "predict", "SCAN", "--model", str(path)]
+    options.say_next(Run(path).file("report.html"), model, command)
 
 
 def _train(path, config, own, more_epochs, strategy=None):

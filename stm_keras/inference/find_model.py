@@ -119,6 +119,43 @@ def read_metadata(path: str | Path) -> dict:
     return check_metadata(metadata, path, f"{METADATA} is damaged")
 
 
+def model_text(path: Path, metadata: dict) -> str:
+    """Write what matters of the metadata of a model file as lines of text."""
+    if not metadata:
+        return f"{path}: a network of another program, which says nothing of itself"
+    training = metadata.get("training", {})
+    name = training.get("config", {}).get("model", {}).get("name", "a network")
+    weights = metadata.get("parameters")
+    rows = {
+        "classes": ", ".join(metadata["classes"]),
+        "scans": f"up to {metadata['max_lines']} lines of {metadata['pixels']} pixels",
+    }
+    counts = training.get("counts", {})
+    if counts:
+        source = training.get("environment", {}).get("dataset", {}).get("source")
+        numbers = ", ".join(f"{part} {count}" for part, count in counts.items())
+        rows["trained on"] = f"{source or 'scans'} ({numbers})"
+    best = training.get("best")
+    if isinstance(best, dict):
+        rows["best epoch"] = ", ".join(
+            f"{key} {value:.4g}" if isinstance(value, float) else f"{value}"
+            for key, value in best.items()
+        )
+    rows |= {
+        f"scores, {kind}": f"{text}" for kind, text in metadata.get("scores", {}).items()
+    }
+    told = {"temperature": "confidence", "unsure": "unsure", "unknown": "unknown surfaces"}
+    told |= {"change": "tip changes"}
+    rows["tells"] = (
+        ", ".join(text for key, text in told.items() if metadata.get(key)) or "-"
+    )
+    if metadata.get("min_lines"):
+        rows["judges from"] = f"line {metadata['min_lines']} on"
+    width = max(map(len, rows))
+    lines = [f"{path}: {name}" + (f", {weights:,} weights" if weights else "")]
+    return "\n".join([*lines, *(f"  {key:<{width}}  {text}" for key, text in rows.items())])
+
+
 def answers_every_line(path: str | Path) -> bool:
     """Tell whether the network of a `.keras` file answers after every line.
 

@@ -14,8 +14,8 @@ from stm_keras.evaluation.metrics import epoch_scores
 from stm_keras.inference.keras_predictor import predict_logits
 from stm_keras.inference.verdict import softmax
 from stm_keras.layers.resident import RESIDENT
+from stm_keras.progress import progress
 from stm_keras.signals import Preempted, notice, raises
-from stm_keras.terminal import redraw
 from stm_keras.training import parallel
 from stm_keras.training.finished import best_epoch, should_stop
 from stm_keras.training.optimizer import inner, plateau_scale
@@ -255,25 +255,20 @@ class EarlyStopping(keras.callbacks.Callback):
 class ProgressLines(keras.callbacks.Callback):
     """Print a line for each epoch on a stream, and on a terminal the steps in between."""
 
-    def __init__(self, stream):
+    def __init__(self, stream, show=progress):
         super().__init__()
         self.stream = stream
+        self.show = show
         self.title = ""  # "epoch 2/60"
-        self.shown = 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
         self.title = f"epoch {epoch + 1}/{self.params['epochs']}"
+        self.step = self.show(self.title)
 
     def on_train_batch_end(self, batch, logs=None):
-        now = time.perf_counter()
-        if now - self.shown > 0.2:
-            self.shown = now
-            steps = self.params["steps"]
-            bar = ("#" * (24 * (batch + 1) // steps)).ljust(24, ".")
-            redraw(f"{self.title}  step {batch + 1}/{steps}  [{bar}]", self.stream)
+        self.step(batch + 1, self.params["steps"])
 
     def on_epoch_end(self, epoch, logs=None):
-        redraw("", self.stream)
         validation = ""
         if "val_loss" in logs:
             validation = (

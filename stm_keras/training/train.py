@@ -4,7 +4,6 @@ stm-keras train vit --data scans.h5 --output runs/vit
 """
 
 import functools
-import io
 import logging
 import platform
 import random
@@ -22,6 +21,7 @@ from stm_keras.errors import InputError, UsageError
 from stm_keras.inference.model_file import save_model
 from stm_keras.inference.predictor import Predictor
 from stm_keras.models import build_model
+from stm_keras.progress import is_quiet
 from stm_keras.runs import Run, with_legs
 from stm_keras.signals import notice
 from stm_keras.training import callbacks
@@ -335,8 +335,8 @@ def _callbacks(config, dataset, split, batches, rows, save, strategy, network):
         chosen.append(callbacks.Plateau(rows, factor, patience, warmup))
     if settings.early_stopping is not None:
         chosen.append(callbacks.EarlyStopping(rows, settings.early_stopping))
-    stream = io.StringIO() if strategy.rank else sys.stderr
-    return [*chosen, callbacks.ProgressLines(stream)]
+    silent = strategy.rank or is_quiet()
+    return chosen if silent else [*chosen, callbacks.ProgressLines(sys.stderr)]
 
 
 def _monitored(train, validation, seed):
