@@ -60,6 +60,22 @@ def find_model(path: str | Path) -> "tuple[Path, Run | None]":
     return path, Run(path.parent)
 
 
+def runs_in(path: str | Path) -> list[Path]:
+    """Return the finished runs of a folder of runs, such as folds; of any other path itself.
+
+    Raises:
+        InputError: The folder holds runs, and none of them has a model yet.
+    """
+    path = Path(path)
+    if not path.is_dir() or (path / "config.toml").exists():
+        return [path]
+    runs = sorted(each.parent for each in path.glob("*/config.toml"))
+    done = [run for run in runs if any((run / name).exists() for name in BEST)]
+    if runs and not done:
+        raise InputError(f"{path}: none of its {len(runs)} runs has a model yet.")
+    return done or [path]
+
+
 def is_model(path: Path) -> bool:
     """Tell whether a path is meant as a model: the folder of a run, or a model file."""
     path = Path(path)

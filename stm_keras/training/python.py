@@ -17,8 +17,8 @@ import numpy as np
 from stm_keras import runs
 from stm_keras.config import KEYWORDS, Config, load_config
 from stm_keras.data.dataset import Dataset
-from stm_keras.settings.section import GIVEN
 from stm_keras.progress import progress_on_stderr
+from stm_keras.settings.section import GIVEN
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
