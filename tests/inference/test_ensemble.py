@@ -1,5 +1,6 @@
 """Several models as one predictor: means of calibrated probabilities, heads and thresholds."""
 
+import json
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -70,9 +71,9 @@ def metadata(warmth, unsure, unknown, change, **more):
     }
 
 
-ONE = Made(metadata(0.8, [0.3, 0.5], [0.2, 0.4], 0.6, min_lines=2), (1.0, -2.0, 0.5))
+ONE = Made(metadata(0.8, [0.8, 0.3], [0.2, 0.4], 0.6, min_lines=2), (1.0, -2.0, 0.5))
 OTHER = Made(
-    metadata(1.7, [0.5, 0.9], [0.4, 0.2], 0.8, min_lines=3), (-0.5, 1.5, 1.0), (1.0, 0.3)
+    metadata(1.7, [1.0, 0.48], [0.9, 0.45], 0.8, min_lines=3), (-0.5, 1.5, 1.0), (1.0, 0.3)
 )
 BOTH = EnsemblePredictor((ONE, OTHER))
 SCANS = lattice_scans(np.arange(5), lines=LINES, pixels=PIXELS).astype(float)
@@ -114,8 +115,11 @@ def test_verdicts_are_what_the_means_say():
         np.testing.assert_allclose(verdict.probabilities, shares[scan], atol=1e-6)
         limit = threshold(BOTH.metadata, "unsure", usable)
         assert verdict.unsure == (shares[scan].max() < limit)
-        assert verdict.unknown_surface == (unknown[scan] > 0.3)
-    assert {each.unsure for each in verdicts} == {True, False}
+        limit = threshold(BOTH.metadata, "unknown", usable)
+        assert verdict.unknown_surface == (unknown[scan] > limit)
+    # scan 1 has fewer lines, after which more is asked for
+    assert [each.unsure for each in verdicts] == [False, True, False, False, False]
+    assert [each.unknown_surface for each in verdicts] == [True, False, True, True, True]
 
 
 def test_a_stream_says_after_the_last_line_what_the_scan_says():
@@ -162,11 +166,9 @@ def test_sizes_are_those_that_all_were_trained_on():
 
 
 def test_predict_averages_shipped_models_however_they_are_named(tmp_path):
-    import json
-
     path = tmp_path / "scan.npy"
     np.save(path, lattice_scans([0])[0].astype(float))
-    names = ("h_si100", "h_si100_small")
+    names = ("h_si100", "h_si100_simulated")
 
     def shares(*words):
         result = stm("predict", *words, path, "--json")
