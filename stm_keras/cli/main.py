@@ -33,7 +33,10 @@ COMMANDS = {
     "info": ("data", "Show what a scan, a dataset, a model or a run holds."),
     "audit": ("data", "Look for leaks, duplicates and transposed lines."),
     "train": ("train", "Train a model as CONFIG says. Start again to resume."),
-    "settings": ("settings", "List the settings of a config, with their defaults."),
+    "settings": (
+        "settings",
+        "List the settings of a config: key, default, type and meaning.",
+    ),
     "adapt": ("adapt", "Adapt a model to a few labelled scans of your own."),
     "evaluate": ("evaluate", "Score a model on scans with known classes."),
     "analyze": ("analyze", "Show the epochs of one run, or compare several."),

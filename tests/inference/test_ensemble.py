@@ -1,6 +1,7 @@
 """Several models as one predictor: means of calibrated probabilities, heads and thresholds."""
 
 import json
+import shutil
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from helpers import ONCE, check_error, lattice_scans, stm
 
 from stm_keras.errors import MismatchError
 from stm_keras.inference.ensemble import EnsemblePredictor
+from stm_keras.inference.find_model import runs_in
 from stm_keras.inference.judge import scan_verdicts
 from stm_keras.inference.predictor import Predictor, in_chunks
 from stm_keras.inference.stream import LineStream
@@ -182,3 +184,28 @@ def test_predict_averages_shipped_models_however_they_are_named(tmp_path):
     folder = tmp_path / "folds"
     folder.mkdir()
     check_error(stm("predict", "--model", folder, path), 3, "is not a run")
+
+
+def test_a_folder_of_runs_is_all_that_are_finished(trained_run, tmp_path):
+    folds = tmp_path / "folds"
+    for name in ("a-0", "a-1", "a-2"):
+        shutil.copytree(trained_run, folds / name)
+    (folds / "a-1" / "best.keras").unlink()
+    assert runs_in(folds) == [folds / "a-0", folds / "a-2"]
+    assert runs_in(trained_run) == [trained_run]
+    path = tmp_path / "scan.npy"
+    np.save(path, lattice_scans([0])[0].astype(float))
+    runs = runs_in(folds)
+    one, *others = (
+        stm("predict", *words, path, "--json").stdout
+        for words in (
+            ["--model", trained_run],
+            ["--model", folds],
+            runs,
+            ["--model", *runs],
+        )
+    )
+    assert others == [one] * 3
+    for run in runs:
+        (run / "best.keras").unlink()
+    check_error(stm("predict", "--model", folds, path), 3, "none of its 3 runs has a model")
