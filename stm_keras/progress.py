@@ -37,6 +37,7 @@ class Progress:
         self.lock = threading.RLock()
         self.shown, self.written_at = "", self.start
         self.ended = threading.Event()
+        self.drawing = stream.isatty() and not quiet
         self.stage("")
 
     def stage(self, title: str) -> None:
@@ -55,7 +56,7 @@ class Progress:
             now = time.monotonic()
             if self.quiet:
                 return
-            if self.stream.isatty():
+            if self.drawing:
                 if now - self.drawn_at > PACE:
                     self.draw()
             elif now - self.logged_at > LOGGED and done < total:
@@ -111,17 +112,16 @@ def showing(title: str, quiet: bool = False, timed: bool = False) -> Iterator[Pr
     global _current
     former, shown = _current, Progress(sys.stderr, quiet, timed)
     shown.stage(title)
-    drawn = sys.stderr.isatty() and not quiet
     thread = threading.Thread(target=shown.tick, daemon=True)
     _current = shown
-    if drawn:
+    if shown.drawing:
         Outlet.make_room = staticmethod(shown.clear)
         thread.start()
     try:
         yield shown
     finally:
         shown.ended.set()
-        if drawn:
+        if shown.drawing:
             thread.join()
             shown.clear()
             Outlet.make_room = staticmethod(lambda text: None)
@@ -129,9 +129,11 @@ def showing(title: str, quiet: bool = False, timed: bool = False) -> Iterator[Pr
 
 
 def stage(title: str) -> None:
-    """Say what a command does now, where one is shown."""
+    """Say what a command does now, where one is shown, and at once: an import may hold threads."""
     if _current is not None:
         _current.stage(title)
+        if _current.drawing and _current.written_at <= time.monotonic():
+            _current.draw()
 
 
 def progress(title: str) -> Callable[[int, int], None]:
@@ -169,7 +171,8 @@ def progress_on_stderr() -> Iterator[None]:
 
 def _line(record):
     text = printable(record.getMessage())
-    stage(text.rstrip("."))
+    if _current is not None:
+        _current.stage(text.rstrip("."))
     if not is_timed():
         return text
     return f"[{time.monotonic() - _current.start:7.1f} s] {text}"

@@ -83,7 +83,6 @@ def evaluate(model, data, part, protocol, others, seed, output, overwrite, as_js
     from stm_keras.inference.model_file import load_predictor
 
     predictor = load_predictor(file)
-    stage("reading scans of other surfaces")
     unknown = read_unknown(others, predictor) if others else None
     by_lines = predict_by_lines(predictor, dataset, chosen.indices, progress("scoring"))
     stage("resampling for intervals")
