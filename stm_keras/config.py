@@ -147,7 +147,7 @@ def parse_value(text):
 
 def _read(path):
     if not path.exists():
-        close = difflib.get_close_matches(path.stem, config_names(), 1, 0.5)
+        close = difflib.get_close_matches(path.stem, config_names(), 1, 0.6)
         hint = f" Did you mean `{close[0]}`?" if close else ""
         raise InputError(
             f"{path}: no such file.{hint} These configs come with stm-keras and go by their "

@@ -66,6 +66,7 @@ class Split(Record):  # scans of the training, validation and test part: split.j
 
 class RunSplit(Split):  # the same of a run, which says of what data it is
     dataset: Text
+    stamp: list[int] | None = None  # size and time of the file of the data
 
 
 class State(Record):  # what a training resumes from: checkpoints/state.json

@@ -38,7 +38,7 @@ from stm_keras.records import (
     check_record,
 )
 from stm_keras.terminal import shell
-from stm_keras.untrusted import read_json
+from stm_keras.untrusted import read_json, read_text
 
 NOTES = "adapt.json"  # of `stm-keras adapt`; a later one is compared with it
 RECORDS = {  # what each file must hold
@@ -60,6 +60,7 @@ FILES = (  # of a run: nothing else is written to these
 LARGEST = 1 << 28  # bytes of a JSON file: a split names the session of every scan
 _REFUSAL = "{}: another process trains here. Wait for it, or choose another --output."
 _STRANGER = "{}: is not empty and is not a run. Choose another --output."
+PROLONGS = {"train.epochs", "train.early_stopping"}  # settings that a run may have anew
 OF_ALL = ("dataset", "seed")  # of environment.json: what is the same in every leg
 AGAIN = "refit"  # folder of the last training
 CALIBRATION = "calibration-{}"  # folder of one that calibrates it
@@ -134,8 +135,8 @@ class Run(JsonFolder):
     names: ClassVar[tuple] = FILES
 
     @classmethod
-    def start(cls, path: str | Path, config: Config) -> "Run":
-        """Make the directory of a run, or open it to resume.
+    def start(cls, path: str | Path, config: Config, prolong: bool = False) -> "Run":
+        """Make the directory of a run, or open it to resume, or to `prolong` it.
 
         Raises:
             UsageError: The directory holds a run of another config.
@@ -145,18 +146,24 @@ class Run(JsonFolder):
         run = cls(path)
         if run.file("config.toml").exists():
             changed = differences(config, run.config())
-            if changed:
+            if changed and not (prolong and PROLONGS.issuperset(changed)):
+                hint = f" Or prolong it: stm-keras train -o {path} --more-epochs N."
                 raise UsageError(
                     f"{path}: holds a run with another config, different in "
                     f"{', '.join(changed)}. Choose another --output, or the same config "
-                    "to resume."
+                    f"to resume.{hint if changed == ['train.epochs'] else ''}"
                 )
             check_folder(path)
+            if changed:
+                run.file("evaluation.json").unlink(missing_ok=True)  # finished no more
+                former = read_text(run.file("command.txt"), cls.kind).rstrip("\n")
+                run.write_text("command.txt", f"{former}\n{_typed()}\n")
+                run.write_text("config.toml", dump_config(config))
             return run
         if is_foreign(path, "config.toml"):
             raise OutputError(_STRANGER.format(path))
         check_folder(path)
-        run.write_text("command.txt", shell(["stm-keras", *sys.argv[1:]]) + "\n")
+        run.write_text("command.txt", _typed() + "\n")
         run.write_text("config.toml", dump_config(config))
         return run
 
@@ -209,8 +216,8 @@ class Run(JsonFolder):
         return [self, *map(self.below, [*more, AGAIN])]
 
     @contextmanager
-    def claimed(self, config: Config) -> Iterator[None]:
-        """Make the directory of a run, or open it to resume, and keep a second process out.
+    def claimed(self, config: Config, prolong: bool = False) -> Iterator[None]:
+        """Make the directory of a run, or open it, as `start` does; keep a second process out.
 
         Without a single epoch nothing is kept, neither of a run that was killed nor of this
         one: a corrected command often has another config, which the directory would refuse.
@@ -224,7 +231,7 @@ class Run(JsonFolder):
         with claimed(self.path, "config.toml", refusal, stranger):
             try:
                 self.forget()
-                type(self).start(self.path, config)
+                type(self).start(self.path, config, prolong)
                 yield
             except BaseException:
                 self.forget()
@@ -326,6 +333,10 @@ def _same_machine(one, other):
 def default_path(config, root="runs", today=None):
     """Return the default directory of a run: `runs/<date>-<name>`."""
     return Path(root) / f"{today or date.today().isoformat()}-{config.name}"
+
+
+def _typed():
+    return shell(["stm-keras", *sys.argv[1:]])
 
 
 def _cell(value):

@@ -11,6 +11,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator
+from typing import ClassVar
 
 # C0, DEL and C1 controls; marks that turn the direction of text; half characters, which
 # stand for bytes of a file name that are not UTF-8.
@@ -56,6 +57,8 @@ class Outlet:
         escape: callable of str, that makes a text harmless.
     """
 
+    make_room: ClassVar = staticmethod(lambda text: None)  # clears a line of progress first
+
     def __init__(self, stream, needed=False, escape=printable):
         self.stream, self.needed, self.escape = stream, needed, escape
 
@@ -72,6 +75,7 @@ class Outlet:
         """
         if not isinstance(text, str):
             raise TypeError(f"An outlet takes text. Received: {type(text).__name__}.")
+        self.make_room(text)
         if text:  # click tests streams by writing nothing, and ignores the outcome
             self._do(self.stream.write, self.escape(text))
         return len(text)
@@ -146,25 +150,6 @@ def redraw(text: str, stream) -> None:
         stream = as_is(stream)
         stream.write(f"\r{printable(text)[: columns(stream) - 1]}\x1b[K")
         stream.flush()
-
-
-@contextlib.contextmanager
-def progress_on_stderr() -> Iterator[None]:
-    """Print on stderr, a line each, what the package logs of its progress inside."""
-    import logging  # which `--help` needs not wait for
-
-    logger, handler = logging.getLogger("stm_keras"), logging.StreamHandler(sys.stderr)
-    handler.format = lambda record: printable(record.getMessage())
-    former = logger.level, logger.propagate
-    logger.setLevel(logging.INFO)
-    logger.propagate = False  # to a handler of a library
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(former[0])
-        logger.propagate = former[1]
 
 
 def columns(stream) -> int:

@@ -196,7 +196,7 @@ def benchmark(tmp_path, dataset_file, monkeypatch):
         "--folds",
         2,
     ]
-    command += ["--no-train", "--runs", tmp_path / "runs", "--results", tmp_path / "r.json"]
+    command += ["--no-train", "--runs", tmp_path / "runs", "-o", tmp_path / "r.json"]
     result = stm(*command)
     assert result.exit_code == 0, result.stderr
     scores = json.loads((tmp_path / "r.json").read_text())[0]["all"]
@@ -281,5 +281,5 @@ def test_a_comparison(tmp_path):
     parts = [part("jax", scores=seeds, loading=loading), part("torch")]
     folder = made_up_folder(tmp_path / "one", parts).path
     names = ["plan.json", "material.json", "parts/jax.json"]
-    merge = ["compare", "--merge", folder, "-o", folder, "--json"]
+    merge = ["compare", "--join", folder, "-o", folder, "--json"]
     assert not offences(folder, names, [merge])

@@ -76,7 +76,7 @@ def cases(backend, data, stream, scan):
     Path("tiny.toml").write_text(_toml(settings), encoding="utf-8")
     part = ["--data", data, "--set", "train.epochs=1"]
     Path("votes.csv").write_text("path,rater,label\na,Ada,x\na,Ben,y\n", encoding="utf-8")
-    few = ["--start", "h_si100_simulated", "--repeats", 1]
+    few = ["--model", "h_si100_simulated", "--repeats", 1]
     return [
         ("simulate", ["--count", 8, "-o", "simulated.h5", "--workers", 2]),
         ("simulate", ["--count", 8, "--shards", "shards", "--workers", 1]),
@@ -103,7 +103,7 @@ def cases(backend, data, stream, scan):
         (
             "compare",
             ["tiny.toml", "--data", data, "-o", "compared", "--backends", backend]
-            + ["--reference", "none", "--steps", 1, "--repeats", 1, "--cores", 1],
+            + ["--reference", "none", "--steps", 1, "--rounds", 1, "--cores", 1],
         ),
         ("doctor", ["--json"]),
     ]

@@ -161,9 +161,9 @@ def test_an_output_is_no_input_by_any_name(tmp_path, monkeypatch):
 
 def test_outputs_are_not_one_another(tmp_path):
     one, other = tmp_path / "a", tmp_path / "." / "a"
-    with pytest.raises(UsageError, match=r"`--page .*`: is where `--results` writes"):
-        check_outputs({"--results": one, "--page": other})
-    check_outputs({"--results": [one, other], "--page": tmp_path / "b"})
+    with pytest.raises(UsageError, match=r"`--report .*`: is where `--output` writes"):
+        check_outputs({"--output": one, "--report": other})
+    check_outputs({"--output": [one, other], "--report": tmp_path / "b"})
 
 
 def test_an_output_is_no_file_of_a_folder_that_is_read(tmp_path):
@@ -262,14 +262,14 @@ def test_commands_of_runs_do_not_replace_what_they_read(
     refused("train", *common, "-o", dataset_file)
     config = tmp_path / "small.toml"
     config.write_text("")
-    for option in ("--results", "--page"):
+    for option in ("--output", "--report"):
         for path in (config, dataset_file):
             refused("benchmark", config, *common, option, path)
     refused("submit", config, "--data", dataset_file, "-o", dataset_file)
     refused("compare", "vit", *common, "-o", dataset_file)
     same = [tmp_path / "x", tmp_path / "x"]
-    told = stm("benchmark", config, *common, "--results", same[0], "--page", same[1])
-    check_error(told, 2, "is where `--results` writes")
+    told = stm("benchmark", config, *common, "-o", same[0], "--report", same[1])
+    check_error(told, 2, "is where `--output` writes")
 
 
 def test_compare_does_not_forget_what_it_is_to_begin_with(tmp_path, dataset_file):
@@ -279,7 +279,7 @@ def test_compare_does_not_forget_what_it_is_to_begin_with(tmp_path, dataset_file
     other = made_up_folder(tmp_path / "other", [part("torch")]).path
     given = ["vit", "--data", dataset_file, "-o", one, "--overwrite"]
     refused("compare", *given, "--weights", one / "weights.npz")
-    refused("compare", "--merge", one, other, "-o", one, "--overwrite")
+    refused("compare", "--join", one, other, "-o", one, "--overwrite")
     assert (one / "parts" / "jax.json").exists()
 
 
@@ -289,7 +289,7 @@ def test_a_sweep_is_not_replaced_by_its_table(tmp_path):
     (folder / "sweep.json").write_text("{}")
     (folder / "config.toml").write_text("")
     for name in ("sweep.json", "config.toml"):
-        refused("analyze", folder, "--csv", folder / name, "--overwrite")
+        refused("analyze", folder, "-o", folder / name, "--overwrite")
 
 
 def test_a_card_is_replaced_only_when_told(trained_run, tmp_path):

@@ -11,14 +11,16 @@ from stm_keras.cli import options
 from stm_keras.cli.convert import class_list, read_labelled
 from stm_keras.files import check_outputs
 from stm_keras.inference.find_model import DEFAULT
-from stm_keras.terminal import progress_on_stderr, shell
+from stm_keras.progress import progress_on_stderr
+from stm_keras.terminal import shell
 
 
 @click.command()
 @click.argument("data", type=options.PATH)
 @options.path("-o", "--output", help="Folder for the result. [runs/<date>-adapt]")
 @click.option(
-    "--start",
+    "--model",
+    "start",
     type=options.PATH,
     default=Path(DEFAULT),
     show_default=True,
@@ -86,6 +88,8 @@ def adapt(data, output, start, before, repeats, seed, overwrite, as_json, **read
         click.echo(json.dumps({"run": str(output), **scores}, allow_nan=False))
     else:
         click.echo(f"{output}\n" + render("adapted.txt", scores=scores).rstrip("\n"))
+    command = ["stm-keras", "predict", "SCAN", "--model", str(output)]
+    options.say_next(output / "report.html", output / "best.keras", command)
     click.get_current_context().exit(code)
 
 

@@ -7,7 +7,7 @@ import click
 from stm_keras.cli import options
 from stm_keras.errors import StmKerasError, UsageError
 from stm_keras.files import atomic, check_outputs
-from stm_keras.runs import AGAIN, Run
+from stm_keras.runs import AGAIN, NOTES, Run
 from stm_keras.terminal import one_line
 
 SHOWN = (
@@ -23,7 +23,7 @@ SHOWN = (
 @click.command()
 @click.argument("runs", type=options.PATH, nargs=-1, required=True)
 @options.path("--curves", help="Draw the training curves to this PNG.")
-@options.path("--csv", "csv_file", help="Write a sweep's table here.")
+@options.path("-o", "--output", "csv_file", help="Write a sweep's table to this CSV file.")
 @options.overwrite
 @options.as_json
 def analyze(runs, curves, csv_file, overwrite, as_json):
@@ -38,7 +38,7 @@ def analyze(runs, curves, csv_file, overwrite, as_json):
     \b
         stm-keras analyze runs/vit
         stm-keras analyze runs/* --curves curves.png
-        stm-keras analyze sweeps/decay --csv decay.csv
+        stm-keras analyze sweeps/decay -o decay.csv
     """
     if curves is not None and curves.suffix.lower() != ".png":
         raise UsageError(f"`--curves` writes PNG. Received: {curves}. Name it .png.")
@@ -49,17 +49,20 @@ def analyze(runs, curves, csv_file, overwrite, as_json):
             raise UsageError("`--curves` is of runs: stm-keras analyze SWEEP/runs/*.")
         return _show_sweep(SweepFolder(runs[0]), csv_file, overwrite, as_json)
     if csv_file is not None:
-        raise UsageError("`--csv` writes the table of one sweep: its folder alone.")
+        raise UsageError("`--output` writes the table of one sweep: its folder alone.")
     from stm_keras.evaluation.history import best_epochs, compare_runs, read_history
 
     check_outputs(
         {"--curves": curves}, [file for path in runs for file in Run(path).files()]
     )
-    histories, tests, code = {}, {}, 0
+    histories, adapted, tests, code = {}, {}, {}, 0
     for path in runs:
         try:
             run = Run.open(path)
             tests[str(path)] = _test_scores(run)
+            if run.file(NOTES).exists():
+                adapted[str(path)] = run.scores()
+                continue
             histories[str(path)] = read_history(run.file("history.csv"))
         except StmKerasError as error:
             code = options.report(error, code)
@@ -74,8 +77,12 @@ def analyze(runs, curves, csv_file, overwrite, as_json):
         with atomic(curves, overwrite) as temporary:
             temporary.write_bytes(figure_png(plot_history(histories)))
     if as_json:
+        rows += [{"run": path, "epochs": 0, "test": tests[path]} for path in adapted]
         click.echo(json.dumps(rows, allow_nan=False))
-    elif len(runs) == 1 and rows:
+        rows, adapted = [], {}
+    for path, scores in adapted.items():
+        click.echo(_adapted(path, scores))
+    if not as_json and len(runs) == 1 and rows:
         click.echo(_one_run(rows[0]))
     elif rows:
         click.echo(_several_runs(rows))
@@ -102,7 +109,7 @@ def _show_sweep(folder, csv_file, overwrite, as_json):
     from stm_keras.experiments.collect import mean_rows, sweep_rows
     from stm_keras.runs import csv_text
 
-    check_outputs({"--csv": csv_file}, folder.files())
+    check_outputs({"--output": csv_file}, folder.files())
     sweep = folder.sweep()
     rows = sweep_rows(folder, sweep, folder.jobs.queued())
     summary = mean_rows(rows, sweep)
@@ -145,6 +152,18 @@ def _one_run(row):
     return (
         f"{text}\ntest: AUROC {_cell(test['auroc'])}, balanced accuracy "
         f"{_cell(test['balanced_accuracy'])} ({test['n']} scans, {protocol})"
+    )
+
+
+def _adapted(path, scores):
+    """Say what is known of a folder of `stm-keras adapt`, which has no epochs."""
+    text = f"{path}: adapted from another model, so there are no epochs"
+    if scores is None:
+        return f"{text}, and it is not scored"
+    auroc, accuracy = (_cell(scores[key]) for key in ("auroc", "balanced_accuracy"))
+    return (
+        f"{text}; on scans left out: AUROC {auroc}, balanced accuracy {accuracy} "
+        f"({scores['n']} scans)"
     )
 
 

@@ -9,7 +9,7 @@ import click
 from stm_keras.cli import options
 from stm_keras.errors import StmKerasError
 from stm_keras.files import atomic, check_outputs
-from stm_keras.terminal import progress_on_stderr
+from stm_keras.progress import progress, progress_on_stderr
 
 OTHERS = "<!-- adapt:"  # where on a page the part of another tool begins
 
@@ -41,7 +41,9 @@ OTHERS = "<!-- adapt:"  # where on a page the part of another tool begins
 @click.option("--backend", type=click.Choice(["tensorflow", "jax", "torch"]))
 @click.option("--train/--no-train", default=True, help="Or only score what is there.")
 @options.path(
-    "--results",
+    "-o",
+    "--output",
+    "results",
     help="Write all scores to this JSON file; what it holds of other configs is kept.",
 )
 @click.option(
@@ -55,7 +57,7 @@ OTHERS = "<!-- adapt:"  # where on a page the part of another tool begins
     help="Also measure from the votes what one rater says where another said something, "
     "and models whose folds under P2 are done on the same scans.",
 )
-@options.path("--page", help="Write the table to this Markdown file.")
+@options.path("--report", "page", help="Write the table to this Markdown file.")
 def benchmark(
     configs, protocols, only, jobs, variants, train, results, splices, human, page, **plan
 ):
@@ -63,7 +65,7 @@ def benchmark(
 
     Each of CONFIGS, files or names as of `stm-keras train`, is trained fold by fold under
     each protocol, and the scores of all folds are pooled. Interrupt it as you like and start
-    it again: finished folds stay. --page replaces what it wrote before.
+    it again: finished folds stay. --report replaces what it wrote before.
 
     --vary shows what a setting brings: each config is run as it is and with the setting
     changed, and the page compares them fold by fold.
@@ -85,7 +87,7 @@ def benchmark(
     from stm_keras.reports.benchmark import merge_rows, results_page
 
     data = plan["data"]
-    check_outputs({"--results": results, "--page": page}, [*configs, data])
+    check_outputs({"--output": results, "--report": page}, [*configs, data])
     before = [] if results is None else _read_rows(results)
     chosen = protocols.split(",")
     for name in chosen:
@@ -100,10 +102,10 @@ def benchmark(
     failed = []
     if train:
         with progress_on_stderr():
-            failed = run_missing(wanted, jobs)
+            failed = run_missing(wanted, jobs, progress("training"))
     rows = pool_folds(planned(), dataset)
     if splices:
-        told = pool_splices(planned(), dataset, progress=options.progress_line)
+        told = pool_splices(planned(), dataset, progress=progress)
         for row in rows:
             row["splices"] = told[row["config"], row["protocol"]]
     if human:
@@ -128,6 +130,7 @@ def benchmark(
         with atomic(page, overwrite=True) as temporary:
             temporary.write_text(whole, encoding="utf-8")
     click.echo(text)
+    options.say_next(report=page)
     if failed:
         raise StmKerasError(
             f"{len(failed)} runs failed: {', '.join(r.key for r in failed)}."
@@ -151,6 +154,6 @@ def _read_rows(path):
 
     if not os.path.lexists(path):
         return []
-    rows = read_json(path, "the results of a benchmark, or another --results")
+    rows = read_json(path, "the results of a benchmark, or another --output")
     check_record(Rows, rows, path)
     return rows

@@ -10,7 +10,8 @@ import click
 from stm_keras.cli import options
 from stm_keras.errors import UsageError
 from stm_keras.files import check_outputs
-from stm_keras.terminal import progress_on_stderr, shell
+from stm_keras.progress import progress_on_stderr
+from stm_keras.terminal import shell
 
 DEFAULT = "by config"
 
@@ -43,7 +44,7 @@ DEFAULT = "by config"
 @options.count(
     "--steps", default=40, show_default=True, help="Steps over which losses are compared."
 )
-@options.count("--repeats", default=3, show_default=True, help="Timed rounds.")
+@options.count("--rounds", "repeats", default=3, show_default=True, help="Timed rounds.")
 @options.count("--steps-per-round", default=5, show_default=True, help="Timed.")
 @click.option(
     "--loading",
@@ -62,7 +63,9 @@ DEFAULT = "by config"
 @click.option("--slurm", is_flag=True, help="Queue a job for each backend.")
 @click.option("--sbatch", multiple=True, help='Options for sbatch: "-p gpu --gres=gpu:1".')
 @click.option("--only", multiple=True, metavar="SETUP", help="Only this row (for a job).")
-@click.option("--merge", is_flag=True, help="Join the folders given instead of CONFIG.")
+@click.option(
+    "--join", "merge", is_flag=True, help="Join the folders given instead of CONFIG."
+)
 @options.overwrite
 @options.as_json
 def compare(paths, data, output, only, merge, slurm, sbatch, overwrite, as_json, **given):
@@ -74,14 +77,14 @@ def compare(paths, data, output, only, merge, slurm, sbatch, overwrite, as_json,
     a second, memory, and with --epochs scores of several seeds.
 
     Start it again to go on, or with more backends: what is done is not done again. A setup
-    that fails is a row with the reason, and the exit code is then 3. --merge joins folders
+    that fails is a row with the reason, and the exit code is then 3. --join joins folders
     of several machines.
 
     \b
         stm-keras compare vit --data scans.h5 -o vit
         stm-keras compare cnn --data scans.h5 -o cnn --epochs 5 --cores 1
         stm-keras compare vit --data scans.h5 -o vit --slurm --sbatch "-p gpu"
-        stm-keras compare --merge here there -o both
+        stm-keras compare --join here there -o both
     """
     from stm_keras.experiments.compare.folder import ComparisonFolder
     from stm_keras.experiments.compare.report import collect, write
@@ -90,7 +93,7 @@ def compare(paths, data, output, only, merge, slurm, sbatch, overwrite, as_json,
     folder = ComparisonFolder(output)
     if merge:
         if not paths:
-            raise UsageError("`--merge`: give the folders to join.")
+            raise UsageError("`--join`: give the folders to join.")
         if [path.resolve() for path in paths] != [output.resolve()]:
             check_outputs({"--output": output}, paths)
         sources = [ComparisonFolder(path) for path in paths]
@@ -164,7 +167,7 @@ def _plan(paths, data, given):
     )
 
     if len(paths) != 1 or data is None:
-        raise UsageError("Give one CONFIG and --data, or folders and --merge.")
+        raise UsageError("Give one CONFIG and --data, or folders and --join.")
     settings = [*given["settings"], ("data.path", str(data.resolve()))]
     if given["batch_size"]:
         settings.append(("train.batch_size", given["batch_size"]))

@@ -16,6 +16,7 @@ from stm_keras.cli.data import (
 from stm_keras.errors import UsageError
 from stm_keras.evaluation.text import counted
 from stm_keras.files import check_folder, check_outputs
+from stm_keras.progress import progress
 
 no_model_shown = click.option(
     "--no-model-shown",
@@ -122,6 +123,7 @@ def convert(
         }
         text = json.dumps(facts, allow_nan=False)
     click.echo(text)
+    options.say_next(command=["stm-keras", "audit", str(target)])
     click.get_current_context().exit(code)
 
 
@@ -147,8 +149,7 @@ def read_labelled(labelled, target, channel, merge, verbose):
     store = ScanStore(check_folder(target.resolve().parent))
     context.call_on_close(store.close)
     with options.summed_warnings(verbose):
-        progress = options.progress_line("reading")
-        made = make_dataset(labelled, store, channel, merge, progress)
+        made = make_dataset(labelled, store, channel, merge, progress("reading"))
     for error in made.errors:
         code = options.report(error, code)
     for note in made.notes:

@@ -9,8 +9,9 @@ import click
 import numpy as np
 
 from stm_keras.cli import options
-from stm_keras.errors import DatasetError, OutputError, StmKerasError, UsageError
+from stm_keras.errors import DatasetError, StmKerasError, UsageError
 from stm_keras.files import check_file, check_folder, check_outputs
+from stm_keras.progress import progress
 from stm_keras.signals import INTERRUPTED
 
 
@@ -62,12 +63,14 @@ def simulate(
     if shards is not None:
         given = (count, seed, shards, config, shard_size or SHARD_SIZE, workers, overwrite)
         click.echo(write_shards(shards, "simulating", simulate_shards, *given))
+        options.say_next(command=["stm-keras", "train", "--data", str(shards)])
         return
     start = time.perf_counter()
-    dataset = run(count, seed, config, workers, options.progress_line("simulating"))
+    dataset = run(count, seed, config, workers, progress("simulating"))
     save_dataset(dataset, output, overwrite)
     seconds = time.perf_counter() - start
     click.echo(f"{output}: {count} scans in {seconds:.1f} s, {counts_text(dataset)}")
+    options.say_next(command=["stm-keras", "train", "--data", str(output)])
 
 
 @click.command()
@@ -87,18 +90,23 @@ def info(file, output, channel, per_class, seed, verify, verbose, overwrite, as_
 
     Of a scan file (docs/formats.md), or of each in a folder: image, direction, unit, size,
     bias, setpoint, line time, channels and which lines were recorded; -o draws it. Of a
-    dataset it also draws a contact sheet per class, into the folder given by -o or beside the
-    file as <name>-sheets. JSON is one object a line, one for each scan.
+    dataset -o draws a contact sheet per class, into that folder. Without -o nothing is written.
+    JSON is one object a line, one for each scan; of a model all that its file says of it.
 
     \b
         stm-keras info scan.sxm -o scan.png
         stm-keras info session/ --json
-        stm-keras info scans.h5
+        stm-keras info scans.h5 -o sheets
         stm-keras info runs/vit/best.keras --json
         stm-keras info scans --verify
     """
     from stm_keras.inference.find_files import is_dataset
-    from stm_keras.inference.find_model import find_model, is_model, read_metadata
+    from stm_keras.inference.find_model import (
+        find_model,
+        is_model,
+        model_text,
+        read_metadata,
+    )
     from stm_keras.readers.formats import scan_format
 
     if output is not None:
@@ -108,8 +116,14 @@ def info(file, output, channel, per_class, seed, verify, verbose, overwrite, as_
     verified = {"verified_shards": _verify(file)} if verify else {}
     end = click.get_current_context().exit
     if is_model(file):
-        metadata = read_metadata(find_model(file)[0])
-        click.echo(json.dumps(metadata, indent=None if as_json else 1, allow_nan=False))
+        path, run = find_model(file)
+        metadata = read_metadata(path)
+        if as_json:
+            click.echo(json.dumps(metadata, allow_nan=False))
+        else:
+            click.echo(model_text(path, metadata))
+            more = ["stm-keras", "analyze", str(run.path)] if run else None
+            options.say_next(command=more)
     elif file.is_dir() and not is_dataset(file):
         end(_folder_info(file, output, channel, as_json, verbose))
     elif scan_format(file):
@@ -124,7 +138,7 @@ def _verify(folder):
 
     if not is_sharded(folder):
         raise UsageError(f"`--verify`: {folder} is not a folder of shards. Leave it out.")
-    index = verify_shards(folder, options.progress_line("verifying"))
+    index = verify_shards(folder, progress("verifying"))
     options.say(f"{folder}: all {len(index.shards)} shards are as they were written.")
     return len(index.shards)
 
@@ -138,20 +152,14 @@ def _dataset_info(file, output, per_class, seed, overwrite, as_json, verified):
     facts = summary(dataset)
     if not as_json:
         click.echo(summary_text(facts))
-    path = file.resolve()
-    folder = output or path.with_name(f"{path.stem}-sheets")
-    try:
-        sheets = contact_sheets(dataset, folder, per_class, seed, overwrite)
-    except OutputError as error:
-        if output is not None:
-            raise
-        sheets = []  # the folder of the data may be read-only
-        options.say(f"No new contact sheets: {error} Or name a folder with -o.")
+    sheets = []
+    if output is not None:
+        sheets = contact_sheets(dataset, output, per_class, seed, overwrite)
     if as_json:
         facts = {**facts, "sheets": [str(path) for path in sheets], **verified}
         click.echo(json.dumps(facts, allow_nan=False))
-    else:
-        click.echo("\n".join(f"wrote {path}" for path in sheets))
+    for path in () if as_json else sheets:
+        click.echo(f"wrote {path}")
 
 
 def _folder_info(folder, output, channel, as_json, verbose):
@@ -243,8 +251,10 @@ def audit(file, run_path, as_json):
         if saved.get("dataset") != dataset.digest():
             raise UsageError(f"{run_path}: was split on other data than {file}.")
         split = Split.from_json(saved, len(dataset))
-    report = find_problems(dataset, split, options.progress_line("auditing"))
+    report = find_problems(dataset, split, progress("auditing"))
     click.echo(json.dumps(report.to_json(), allow_nan=False) if as_json else report.text())
+    if run_path is None:
+        options.say_next(command=["stm-keras", "train", "--data", str(file)])
 
 
 def check_target(output, shards, size, overwrite):
@@ -263,7 +273,7 @@ def write_shards(folder, doing, write, *arguments):
     """Call what writes shards; return a line that says what was done."""
     start = time.perf_counter()
     try:
-        index, kept = write(*arguments, progress=options.progress_line(doing))
+        index, kept = write(*arguments, progress=progress(doing))
     except KeyboardInterrupt:
         options.say(
             "\nInterrupted. Run the same command again to go on with the shards of "

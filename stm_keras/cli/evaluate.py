@@ -7,6 +7,7 @@ import click
 
 from stm_keras.cli import options
 from stm_keras.files import atomic, check_file, check_folder, check_outputs
+from stm_keras.progress import progress, stage
 
 HEADLINES = {  # score to its name
     "auroc": "AUROC (macro)",
@@ -83,9 +84,8 @@ def evaluate(model, data, part, protocol, others, seed, output, overwrite, as_js
 
     predictor = load_predictor(file)
     unknown = read_unknown(others, predictor) if others else None
-    by_lines = predict_by_lines(
-        predictor, dataset, chosen.indices, options.progress_line("scoring")
-    )
+    by_lines = predict_by_lines(predictor, dataset, chosen.indices, progress("scoring"))
+    stage("resampling for intervals")
     scores = score(dataset, chosen.indices, by_lines, chosen.protocol, chosen.groups, seed)
     if unknown:
         groups = resampling_groups(dataset, chosen.indices, chosen.protocol, chosen.groups)
@@ -101,8 +101,11 @@ def evaluate(model, data, part, protocol, others, seed, output, overwrite, as_js
         "seed": seed,
     }
     if output is not None:
+        stage("writing the report")
         _write(output, scores, predictor, dataset, chosen, by_lines, run, overwrite)
     click.echo(json.dumps(scores, allow_nan=False) if as_json else score_lines(scores))
+    if output is not None:
+        options.say_next(output / "report.html", file)
 
 
 def _write(output, scores, predictor, dataset, chosen, by_lines, run, overwrite):

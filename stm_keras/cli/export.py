@@ -15,6 +15,7 @@ from stm_keras.export.formats import (
     choose_format,
 )
 from stm_keras.files import check_file, check_outputs
+from stm_keras.progress import stage
 
 
 @click.command()
@@ -110,6 +111,7 @@ def export(
         predictor = _fitted(predictor, run, data, others)
     if scores is not None:
         predictor, row = _with_scores(predictor, scores)
+    stage(f"writing {output} and comparing it with the model")
     facts = export_model(predictor, output, kind, overwrite, variant, scored)
     if scores is not None:
         from stm_keras.training.model_card import write_model_card
@@ -124,12 +126,15 @@ def export(
         )
         options.say(f"{card}: the model card.")
     click.echo(json.dumps(facts, allow_nan=False) if as_json else _text(facts))
+    usable = output.suffix in (".keras", ".onnx")
+    command = ["stm-keras", "predict", "SCAN", "--model", str(output)]
+    options.say_next(card, output, command if usable else None)
 
 
 def _fitted(predictor, run, data, others):
     """Fit the layer for unknown surfaces, without the scans that test the run."""
     from stm_keras.data.load import load_dataset
-    from stm_keras.terminal import progress_on_stderr
+    from stm_keras.progress import progress_on_stderr
     from stm_keras.training.unknown_surface import (
         fit_unknown_surface,
         known_scans,

@@ -16,6 +16,7 @@ from stm_keras.cli.pages import load_any, open_server, page_options, show_page
 from stm_keras.errors import InputError, UsageError
 from stm_keras.evaluation.text import counted
 from stm_keras.files import check_folder
+from stm_keras.progress import progress
 from stm_keras.terminal import shell
 
 PAGE = "page"
@@ -115,7 +116,7 @@ def page(paths, rater, classes, records, unsure_first, show_model, model, **chos
         files = list(find_files(scans_of_logs(paths), left_out=left_out))
         judge = _judge(model, len(files)) if unsure_first or show_model else None
         doing = "judging scans" if judge else "reading scans"
-        show = options.progress_line(doing) or (lambda done, total: None)
+        show = progress(doing)
         done = count(1)
         pile = Pile(
             files, check_folder(records), lambda path: show(next(done), len(files)), judge

@@ -1,5 +1,6 @@
 """The `stm-keras` command: finds the commands, and turns errors into one line."""
 
+import difflib
 import os
 import sys
 import traceback
@@ -10,12 +11,14 @@ from pathlib import Path
 import click
 
 from stm_keras import __version__
+from stm_keras.cli import options
 from stm_keras.errors import OutputError, StmKerasError
 from stm_keras.signals import EXIT_CODE, INTERRUPTED, CtrlC, end_process
 from stm_keras.terminal import Unwritten, standard_streams
 
 UNREAD = 141  # as shells say of SIGPIPE: a reader such as `head` ended early
 OURS = (StmKerasError, Unwritten, click.ClickException, click.exceptions.Exit, click.Abort)
+NEAR = 0.75  # likeness from which on another name is proposed
 TRACEBACK = "STM_KERAS_TRACEBACK"  # variable that shows an unforeseen error as it is
 NO_MEMORY = (
     "The memory of this machine does not suffice. Close other programs, or give less."
@@ -30,6 +33,10 @@ COMMANDS = {
     "info": ("data", "Show what a scan, a dataset, a model or a run holds."),
     "audit": ("data", "Look for leaks, duplicates and transposed lines."),
     "train": ("train", "Train a model as CONFIG says. Start again to resume."),
+    "settings": (
+        "settings",
+        "List the settings of a config: key, default, type and meaning.",
+    ),
     "adapt": ("adapt", "Adapt a model to a few labelled scans of your own."),
     "evaluate": ("evaluate", "Score a model on scans with known classes."),
     "analyze": ("analyze", "Show the epochs of one run, or compare several."),
@@ -43,6 +50,16 @@ COMMANDS = {
     "compare": ("compare", "Train the same network on several backends, and compare."),
     "submit": ("submit", "Queue many runs of CONFIG on SLURM, or run them here."),
     "doctor": ("doctor", "Show versions, backends and devices, and what is missing."),
+}
+
+
+INTERACTIVE = ("watch", "label", "connect")  # wait for others, and show what comes
+FORMER = {  # command to former names of options
+    "adapt": {"--start": "--model"},
+    "analyze": {"--csv": "--output"},
+    "benchmark": {"--results": "--output", "--page": "--report"},
+    "compare": {"--merge": "--join", "--repeats": "--rounds"},
+    "submit": {"--concurrent": "--jobs"},
 }
 
 
@@ -81,7 +98,16 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _ = COMMANDS[cmd_name]
-        return getattr(import_module(f"stm_keras.cli.{module}"), cmd_name)
+        command = getattr(import_module(f"stm_keras.cli.{module}"), cmd_name)
+        return command if cmd_name in INTERACTIVE else options.with_progress(command)
+
+    def resolve_command(self, ctx, args):
+        name = str(args[0])
+        near = difflib.get_close_matches(name, COMMANDS, 1, NEAR)
+        if name not in COMMANDS and near:
+            ctx.fail(f"No such command {name!r}. Did you mean {near[0]!r}?")
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command, list(_present_names(FORMER.get(name, {}), rest))
 
     def format_commands(self, ctx, formatter):
         with formatter.section("Commands"):
@@ -99,6 +125,14 @@ class Commands(click.Group):
                     if pressed.came and not isinstance(error, OURS):
                         raise KeyboardInterrupt from None
                     raise
+        except (
+            click.NoSuchOption
+        ) as error:  # of which click takes `--help` for near as well
+            known = error.possibilities or ()
+            error.possibilities = difflib.get_close_matches(
+                error.option_name, known, 3, NEAR
+            )
+            raise
         except StmKerasError as error:
             raise OneLine(error) from error
         except KeyboardInterrupt:
@@ -134,6 +168,16 @@ def main():
     """
 
 
+def _present_names(former, words):
+    """Yield words of a command with the present names of its options, and say so."""
+    for word in words:
+        option, equals, value = word.partition("=")
+        present = former.get(option)
+        if present is not None:
+            options.say(f"`{option}` is now called `{present}`.")
+        yield word if present is None else f"{present}{equals}{value}"
+
+
 def _unforeseen(error):
     """Describe a mistake of ours, or a file made to cause one."""
     last = traceback.extract_tb(error.__traceback__)[-1]
@@ -145,4 +189,4 @@ def _unforeseen(error):
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None):
-    click.echo("Warning: " + " ".join(str(message).split()), err=True)
+    options.say("Warning: " + " ".join(str(message).split()))

@@ -1,16 +1,16 @@
 """Options that several commands share."""
 
 import re
-import sys
 import warnings
 from contextlib import contextmanager
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 
 import click
 
 from stm_keras.backend import BACKENDS, check_device, import_keras, use_backend
-from stm_keras.terminal import console
+from stm_keras.progress import is_quiet, showing, stage
+from stm_keras.terminal import shell
 
 
 class FilePath(click.Path):
@@ -63,7 +63,10 @@ verbose = click.option(
     "-v",
     "--verbose",
     is_flag=True,
-    help="List the files of folders that were left out, and every warning.",
+    help="Say more: the time of each step, every warning, files of folders left out.",
+)
+quiet = click.option(
+    "-q", "--quiet", is_flag=True, help="No progress: results and errors alone."
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 
@@ -100,34 +103,16 @@ def load_keras(then=lambda: None, tensorflow=False):
     `tensorflow` says that it is needed beside another backend.
     """
     choose_backend()
+    stage("loading Keras")
     import_keras(tensorflow)
     result = then()
     check_device(click.get_current_context().meta.get("stm_keras.device"))
     return result
 
 
-def progress_line(what):
-    """Return a callable (done, total) that shows a bar on a terminal, or None in a log."""
-    if not sys.stderr.isatty():
-        return None
-    from rich.progress import Progress
-
-    progress = Progress(console=console(stderr=True), transient=True)
-    task = progress.add_task(what, total=None)
-    progress.start()
-    click.get_current_context().call_on_close(progress.stop)
-
-    def show(done, total):
-        progress.update(task, completed=done, total=total)
-        if done >= total:
-            progress.stop()
-
-    return show
-
-
 def report(error, code):
     """Print an error that does not end the batch; return the larger exit code."""
-    say("Error: " + " ".join(str(error).split()))
+    click.echo("Error: " + " ".join(str(error).split()), err=True)
     return max(code, error.exit_code)
 
 
@@ -166,8 +151,36 @@ def summed_warnings(listed):
 
 
 def say(text):
-    """Print a message on stderr."""
-    click.echo(text, err=True)
+    """Print a message on stderr, unless `-q` asks for results and errors alone."""
+    if not is_quiet():
+        click.echo(text, err=True)
+
+
+def say_next(report=None, model=None, command=None):
+    """Print last lines that name what was written, and the command that comes next."""
+    for name, value in (("Report", report), ("Model", model), ("Next", command)):
+        if value is not None:
+            say(f"{name}: {shell(value) if isinstance(value, list) else value}")
+
+
+def with_progress(command):
+    """Give a command -q and -v, and show its progress while it runs."""
+    names = {each.name for each in command.params}
+    if "quiet" in names:
+        return command
+    run, own = command.callback, "verbose" in names
+
+    @wraps(run)
+    def shown(*arguments, quiet, **given):
+        timed = given["verbose"] if own else given.pop("verbose")
+        with showing(command.name, quiet, timed):
+            return run(*arguments, **given)
+
+    for add in (quiet,) if own else (quiet, verbose):
+        shown = add(shown)
+    command.callback = shown
+    command.params += reversed(shown.__click_params__[-1 if own else -2 :])
+    return command
 
 
 def _note(name):

@@ -11,6 +11,7 @@ from contextlib import ExitStack, suppress
 import click
 
 from stm_keras.cli import options
+from stm_keras.cli.predictors import load_models, models_first
 from stm_keras.errors import DatasetError, UsageError
 from stm_keras.files import check_outputs
 from stm_keras.inference.verdict import NOT_JUDGED, UNKNOWN_SIZE, UNKNOWN_SURFACE, UNSURE
@@ -40,7 +41,13 @@ FAIL_ON = {  # option to verdicts
 
 @click.command()
 @click.argument("paths", metavar="PATH...", type=options.PATH, nargs=-1, required=True)
-@options.path("--model", help="Model file, run, or shipped model.")
+@options.path(
+    "--model",
+    "models",
+    multiple=True,
+    help="Model file, run, or shipped model. Given several times, or a folder of runs such as "
+    "the folds of a config: the mean of their calibrated probabilities.",
+)
 @click.option("--channel", help='Image of a scan file, such as "Current" or "Z backward".')
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
 @options.as_json
@@ -61,7 +68,7 @@ FAIL_ON = {  # option to verdicts
 @options.verbose
 @options.overwrite
 @options.keras_options
-def predict(paths, model, channel, as_csv, as_json, every_line, pictures, report, **more):
+def predict(paths, models, channel, as_csv, as_json, every_line, pictures, report, **more):
     """Judge the tip on scans: verdict, class and confidence.
 
     Each PATH is a scan as the microscope wrote it (docs/formats.md), a folder of them, a
@@ -73,7 +80,8 @@ def predict(paths, model, channel, as_csv, as_json, every_line, pictures, report
 
     The model is the one that comes with stm-keras, run by onnxruntime unless --backend or
     --device asks for Keras; another by --model, or the first PATH where that is a model
-    file or the folder of a run.
+    file or the folder of a run. Several models, of the same classes and size of scans, judge
+    together: probabilities, thresholds and heads are averaged (docs/microscope.md).
 
     The verdict is what to act on: a class, or "unsure", "unknown surface", "unknown size" where
     a class must not be trusted, or "not judged" where there is nothing to judge.
@@ -86,6 +94,7 @@ def predict(paths, model, channel, as_csv, as_json, every_line, pictures, report
         stm-keras predict scan.sxm
         stm-keras predict session/ --report session.html
         stm-keras predict "2026-11-*/*.Z_mtrx" --json > verdicts.jsonl
+        stm-keras predict runs/vit-fold* scan.sxm
         stm-keras predict scan.sxm --fail-on defects; [ $? -eq 10 ] && repair-tip
     """
     if as_csv and as_json:
@@ -93,8 +102,9 @@ def predict(paths, model, channel, as_csv, as_json, every_line, pictures, report
     from stm_keras.inference.find_files import LeftOut, find_files
     from stm_keras.inference.predict_files import predict_files
 
-    replaced = _check_outputs(model, paths, pictures, report)
-    predictor, paths = _load(model, list(paths))
+    models, paths = models_first(models, list(paths))
+    replaced = _check_outputs(models, paths, pictures, report)
+    predictor = load_models(models)
     acts = _verdicts_to_fail_on(more["fail_on"], predictor.classes)
     printer = JsonPrinter if as_json else CsvPrinter if as_csv else TablePrinter
     drawers = []  # which check now that they can write
@@ -133,42 +143,18 @@ def predict(paths, model, channel, as_csv, as_json, every_line, pictures, report
         click.get_current_context().exit(code or FAILED)
 
 
-def _load(model, paths):
-    """Load the model that is meant; return it and what is left to judge."""
-    from stm_keras.inference.find_model import (
-        DEFAULT,
-        choose_model_file,
-        is_model,
-        needs_keras,
-    )
-
-    if model is None and (
-        is_model(paths[0]) or paths[0].suffix in (".keras", ".onnx", ".skops")
-    ):
-        model, *paths = paths
-        if not paths:
-            raise UsageError(f"{model}: is a model. Give scans to judge as well.")
-    meta = click.get_current_context().meta
-    with_keras = any(meta.get(f"stm_keras.{name}") for name in ("backend", "device"))
-    file = choose_model_file(model or DEFAULT, with_keras)
-    if needs_keras(file):
-        options.load_keras()
-    from stm_keras.inference.model_file import load_predictor
-
-    return load_predictor(file), paths
-
-
-def _check_outputs(model, paths, pictures, report):
+def _check_outputs(models, paths, pictures, report):
     """Refuse to replace a file that is read; return the pictures that may be replaced."""
     from stm_keras.inference.find_files import find_files
+    from stm_keras.inference.find_model import runs_in
 
     replaced = list(pictures.glob("*.png")) if pictures and pictures.is_dir() else []
-    given = [path for path in (model, *paths) if path is not None and str(path) != "-"]
+    given = [path for path in (*models, *paths) if str(path) != "-"]
     read = [path for path in given if not path.is_dir()]
     if replaced or (report is not None and report.exists()):
-        files = find_files([path for path in given if path != model])
+        files = find_files([path for path in given if path not in models])
         read += [file.path for file in files if file.error is None]
-    for path in given:
+    for path in (*given, *(run for model in models for run in runs_in(model))):
         if (path / "config.toml").exists():
             from stm_keras.runs import Run  # pydantic takes a tenth of a second
 

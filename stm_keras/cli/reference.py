@@ -5,20 +5,17 @@ defaults, api.md the list of public names, whose docstrings the site shows.
 """
 
 import sys
-from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Literal, get_args, get_origin
 
 import click
 
 import stm_keras
 from stm_keras.cli.main import COMMANDS, main
-from stm_keras.config import Config
-from stm_keras.settings.models import MODEL_CONFIGS, OwnModelConfig
-from stm_keras.settings.section import Section
+from stm_keras.config import Config, toml_value
+from stm_keras.setting_list import MODELS, list_settings
 
 WRITTEN = "Written by `python -m stm_keras.cli.reference docs`; do not edit."
-BOUNDS = {"gt": "> {}", "ge": "≥ {}", "lt": "< {}", "le": "≤ {}"}
 
 
 def commands_page() -> str:
@@ -47,77 +44,25 @@ def settings_page() -> str:
     text = (
         f"# Settings\n\n{WRITTEN}\n\nA config is a TOML file with these tables; it holds only "
         "what differs from the defaults. `--set train.epochs=5` on the command line wins over the "
-        'file. "none" stands for a setting that is left out.\n'
+        'file. "none" stands for a setting that is left out. `stm-keras settings [SECTION]` prints '
+        "the same, and with `--toml` a config to start from.\n"
     )
-    own = {
-        k: v for k, v in Config.model_fields.items() if not isinstance(v.default, Section)
-    }
-    text += _table("The config itself", Config, own)
-    for name, field in Config.model_fields.items():
-        if name in own:
-            continue
-        if name != "model":
-            text += _table(f"`[{name}]`", type(field.default))
-            continue
-        for model, section in MODEL_CONFIGS.items():
-            text += _table(f'`[model]` with `name = "{model}"`', section)
-        text += _table('`[model]` with `name = "file.py:function"`', OwnModelConfig)
+    for (section, model), group in groupby(list_settings(), lambda s: (s.section, s.model)):
+        rows = list(group)
+        title = f"`[{section}]`" if section else "The config itself"
+        title += f' with `name = "{model}"`' if model else ""
+        table = type(getattr(Config(), section)) if section else Config
+        about = (MODELS.get(model, table).__doc__ or "").strip().splitlines()[0]
+        text += f"\n## {title}\n\n{about}\n\n"
+        text += "| setting | default | type | meaning |\n|---|---|---|---|\n"
+        for row in rows:
+            kinds = ", ".join(row.kinds)
+            cells = f"`{row.name}`", f"`{toml_value(row.default)}`", kinds, row.meaning
+            text += " | ".join(
+                cell.replace("|", r"\|") for cell in ("", *cells, "")
+            ).strip()
+            text += "\n"
     return text
-
-
-def _table(title, section, fields=None):
-    lines = [f"\n## {title}", "", f"{(section.__doc__ or '').strip().splitlines()[0]}", ""]
-    lines += ["| setting | default | values | meaning |", "|---|---|---|---|"]
-    for name, field in (fields or section.model_fields).items():
-        if section in (*MODEL_CONFIGS.values(), OwnModelConfig) and name == "name":
-            continue
-        default = "none" if field.default is None else _value(field.default)
-        cells = (
-            f"`{name}`",
-            f"`{default}`",
-            ", ".join(_values(field)),
-            " ".join((field.description or "").split()),  # a row is one line
-        )
-        lines.append(
-            f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def _value(value):
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return str(list(value))
-    return f'"{value}"' if isinstance(value, str) else str(value)
-
-
-def _values(field) -> Iterator[str]:
-    """Yield what a setting takes: its choices, or its type and bounds."""
-    kinds = (
-        get_args(field.annotation) if _is_union(field.annotation) else (field.annotation,)
-    )
-    for kind in kinds:
-        kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
-        if get_origin(kind) is Literal:
-            yield from (f"`{_value(choice)}`" for choice in get_args(kind))
-        elif kind is type(None):
-            yield "`none`"
-        elif get_origin(kind) is tuple:
-            yield f"{len(get_args(kind))} numbers"
-        else:
-            words = {int: "integer", float: "number", str: "text", bool: "`true`, `false`"}
-            yield words[kind]
-    for rule in field.metadata:
-        for name, text in BOUNDS.items():
-            if getattr(rule, name, None) is not None:
-                yield text.format(getattr(rule, name))
-
-
-def _is_union(annotation):
-    return type(None) in get_args(annotation) or (
-        len(get_args(annotation)) > 1 and get_origin(annotation) not in (Literal, tuple)
-    )
 
 
 def api_page() -> str:

@@ -11,8 +11,9 @@ from stm_keras.cli import options
 from stm_keras.errors import StmKerasError, UsageError
 from stm_keras.files import check_outputs
 from stm_keras.locks import LOCK, locked
+from stm_keras.progress import progress_on_stderr
 from stm_keras.signals import EXIT_CODE, Preempted, watched
-from stm_keras.terminal import progress_on_stderr, shell
+from stm_keras.terminal import shell
 
 
 @click.command()
@@ -32,7 +33,7 @@ from stm_keras.terminal import progress_on_stderr, shell
 @options.count("--seeds", help="Runs of each setting: seed 0, 1, ...")
 @click.option("--set", "settings", multiple=True, help="section.key=value for every run.")
 @click.option("--backend", type=click.Choice(BACKENDS))
-@options.count("--concurrent", help="Jobs at a time. [8]")
+@options.count("--jobs", "concurrent", help="Jobs at a time. [8]")
 @click.option("--sbatch", help='Options for sbatch: "--gres=gpu:1 --time=4:00:00".')
 @options.count("--local", help="Run here, so many at a time.")
 @click.option("--dry-run", is_flag=True, help="Print what would be queued, and stop.")
@@ -91,7 +92,7 @@ def _requested(config, file, output, given):
         fixed = sorted(set(changes) - {"concurrent", "sbatch"})
         if fixed or file is not None or output is not None:
             raise UsageError(
-                f"{config}: is a sweep, whose runs are fixed; only --concurrent and --sbatch "
+                f"{config}: is a sweep, whose runs are fixed; only --jobs and --sbatch "
                 f"may change. Received: {', '.join(fixed) or '--sweep or --output'}."
             )
         folder = SweepFolder(Path(config))

@@ -8,10 +8,12 @@ import click
 
 from stm_keras.cli import options
 from stm_keras.config import KEYWORDS, load_config
+from stm_keras.errors import UsageError
 from stm_keras.files import check_outputs
+from stm_keras.progress import progress_on_stderr
 from stm_keras.runs import FollowedRun, Run, default_path
 from stm_keras.signals import EXIT_CODE, INTERRUPTED, Preempted, watched
-from stm_keras.terminal import progress_on_stderr
+from stm_keras.training.finished import finished_scores, prolonged_config
 from stm_keras.training.launch import KINDS, check_parallel, ending_together
 
 SHORTS = {  # option to setting
@@ -30,6 +32,10 @@ SHORTS = {  # option to setting
 )
 @options.path("-o", "--output", help="Run folder. [runs/<date>-<name>]")
 @click.option("--epochs", type=int, help="Short for --set train.epochs=...")
+@options.count(
+    "--more-epochs",
+    help="Prolong the finished run of -o by so many epochs; the schedule is drawn anew.",
+)
 @click.option("--batch-size", type=int, help="Short for --set train.batch_size=...")
 @click.option("--learning-rate", type=float, help="Short for --set train.learning_rate=...")
 @click.option("--seed", type=int, help="Short for --set seed=...")
@@ -54,7 +60,17 @@ SHORTS = {  # option to setting
 )
 @options.keras_options
 @options.as_json
-def train(config, output, parallel, settings, as_json, trust_code, tensorboard, **shorts):
+def train(
+    config,
+    output,
+    more_epochs,
+    parallel,
+    settings,
+    as_json,
+    trust_code,
+    tensorboard,
+    **shorts,
+):
     """Train a model as CONFIG says. Start again to resume.
 
     CONFIG is a TOML file, or the name of a config that comes with stm-keras: changes, cnn,
@@ -63,12 +79,17 @@ def train(config, output, parallel, settings, as_json, trust_code, tensorboard, 
     Without CONFIG it trains a small model on simulated scans, in a few minutes. The
     run folder gets the model (best.keras), the history, the scores on the test part
     and a report. Stopped by SIGTERM or SIGUSR1, as SLURM sends, it keeps the epochs
-    that are done and exits with 75.
+    that are done and exits with 75. A finished run is left as it is.
+
+    --more-epochs goes on from the last epoch of a finished run, whose CONFIG and settings need
+    not be given again. Warm-up and cosine are those of all epochs together: the learning rate
+    starts where the longer schedule has it at that step (docs/training.md).
 
     \b
         stm-keras train
         stm-keras train vit --data scans.h5 -o runs/vit --epochs 60
         stm-keras train --backend jax --set model.width=24 --set augment.cut=0.5
+        stm-keras train -o runs/vit --more-epochs 20
         srun --ntasks=4 stm-keras train vit --parallel processes
     """
     given = [
@@ -76,7 +97,13 @@ def train(config, output, parallel, settings, as_json, trust_code, tensorboard, 
         for name, value in shorts.items()
         if value is not None
     ]
-    resolved = load_config(config, [*settings, *given])
+    settings = [*settings, *given]
+    if more_epochs is None:
+        resolved = load_config(config, settings)
+    elif output is None:
+        raise UsageError("`--more-epochs` needs the run to prolong. Add -o and its folder.")
+    else:
+        resolved = prolonged_config(Run(output), more_epochs, config, settings)
     path = output or default_path(resolved)
     read = (resolved.data.path, resolved.data.others, resolved.train.init)
     check_outputs({"--output": [path, *Run(path).files()]}, read)
@@ -97,9 +124,9 @@ def train(config, output, parallel, settings, as_json, trust_code, tensorboard, 
 
         strategy = options.load_keras(lambda: make_strategy(parallel, launch))
         with ending_together(strategy):
-            scores = _train(path, resolved, own, strategy)
+            scores = _train(path, resolved, own, more_epochs, strategy)
     else:
-        scores = _train(path, resolved, own)
+        scores = _train(path, resolved, own, more_epochs)
     if scores is None:  # another process prints them
         return
     if as_json:
@@ -108,9 +135,12 @@ def train(config, output, parallel, settings, as_json, trust_code, tensorboard, 
         from stm_keras.cli.evaluate import score_lines
 
         click.echo(f"{path}\n" + score_lines(scores))
+    model = Run(path).file("best.skops" if trees else "best.keras")
+    command = ["stm-keras", "predict", "SCAN", "--model", str(path)]
+    options.say_next(Run(path).file("report.html"), model, command)
 
 
-def _train(path, config, own, strategy=None):
+def _train(path, config, own, more_epochs, strategy=None):
     """Train and report a run; of several processes all but the first return None."""
     first = strategy is None or strategy.rank == 0
     run = Run(path) if first else FollowedRun(path)
@@ -120,7 +150,7 @@ def _train(path, config, own, strategy=None):
                 held.enter_context(progress_on_stderr())
 
             def claim():
-                held.enter_context(run.claimed(config))
+                held.enter_context(run.claimed(config, more_epochs is not None))
 
             claim() if strategy is None else strategy.run_on_first(claim)
             return _fit(run, config, own, strategy)
@@ -138,10 +168,9 @@ def _train(path, config, own, strategy=None):
 
 
 def _fit(run, config, own, strategy):
-    from stm_keras.training.run_data import finished_scores
-
     scores = finished_scores(run, config) if strategy is None else None
     if scores is not None:  # in a moment, without Keras
+        options.say(f"{run.path}: is finished, there is nothing to train.")
         return scores
     if config.model.name != "trees":
         options.load_keras()

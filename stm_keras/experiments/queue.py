@@ -218,13 +218,13 @@ class Task:
     done: Callable[[], bool]  # tells whether its result is there
 
 
-def run_all(tasks, at_once=1):
+def run_all(tasks, at_once=1, progress=None):
     """Run tasks, some at a time, and return whether each is done: list of bool.
 
     Whatever ends this, Ctrl-C too, ends them as well: each is asked to stop and keeps the
     epochs that are done.
     """
-    running, stopping, lock = set(), threading.Event(), threading.Lock()
+    ended, running, stopping, lock = [], set(), threading.Event(), threading.Lock()
 
     def run(task):
         started = time.perf_counter()
@@ -243,6 +243,10 @@ def run_all(tasks, at_once=1):
         done = task.done()
         outcome = "done" if done else f"failed ({code}), see {task.log}"
         logger.info(f"{task.name}: {outcome} in {seconds:.0f} s")
+        if progress is not None:
+            with lock:
+                ended.append(task)
+                progress(len(ended), len(tasks))
         return done
 
     with ThreadPoolExecutor(at_once) as pool:
@@ -263,15 +267,18 @@ def exit_codes(log):
     return [int(code) for code in re.findall(r"ended with exit code (-?\d{1,9})", log)]
 
 
-def run_missing(runs, at_once=1):
-    """Make the planned runs that are not there yet, and return those that failed."""
+def run_missing(runs, at_once=1, progress=None):
+    """Make the planned runs that are not there yet, and return those that failed.
+
+    `progress` takes runs done and runs in all, of those that were missing.
+    """
     missing = [run for run in runs if not run.done()]
     logger.info(f"{len(runs)} runs, {len(runs) - len(missing)} of them done.")
     tasks = [
         Task(run.key, run.arguments(), run.path.with_name(f"{run.name}.log"), run.done)
         for run in missing
     ]
-    results = run_all(tasks, at_once)
+    results = run_all(tasks, at_once, progress)
     return [run for run, done in zip(missing, results, strict=True) if not done]
 
 

@@ -60,6 +60,22 @@ def find_model(path: str | Path) -> "tuple[Path, Run | None]":
     return path, Run(path.parent)
 
 
+def runs_in(path: str | Path) -> list[Path]:
+    """Return the finished runs of a folder of runs, such as folds; of any other path itself.
+
+    Raises:
+        InputError: The folder holds runs, and none of them has a model yet.
+    """
+    path = Path(path)
+    if not path.is_dir() or (path / "config.toml").exists():
+        return [path]
+    runs = sorted(each.parent for each in path.glob("*/config.toml"))
+    done = [run for run in runs if any((run / name).exists() for name in BEST)]
+    if runs and not done:
+        raise InputError(f"{path}: none of its {len(runs)} runs has a model yet.")
+    return done or [path]
+
+
 def is_model(path: Path) -> bool:
     """Tell whether a path is meant as a model: the folder of a run, or a model file."""
     path = Path(path)
@@ -117,6 +133,43 @@ def read_metadata(path: str | Path) -> dict:
             return {}
         metadata = parse_json(archive.read(METADATA), f"{path}: {METADATA}")
     return check_metadata(metadata, path, f"{METADATA} is damaged")
+
+
+def model_text(path: Path, metadata: dict) -> str:
+    """Write what matters of the metadata of a model file as lines of text."""
+    if not metadata:
+        return f"{path}: a network of another program, which says nothing of itself"
+    training = metadata.get("training", {})
+    name = training.get("config", {}).get("model", {}).get("name", "a network")
+    weights = metadata.get("parameters")
+    rows = {
+        "classes": ", ".join(metadata["classes"]),
+        "scans": f"up to {metadata['max_lines']} lines of {metadata['pixels']} pixels",
+    }
+    counts = training.get("counts", {})
+    if counts:
+        source = training.get("environment", {}).get("dataset", {}).get("source")
+        numbers = ", ".join(f"{part} {count}" for part, count in counts.items())
+        rows["trained on"] = f"{source or 'scans'} ({numbers})"
+    best = training.get("best")
+    if isinstance(best, dict):
+        rows["best epoch"] = ", ".join(
+            f"{key} {value:.4g}" if isinstance(value, float) else f"{value}"
+            for key, value in best.items()
+        )
+    rows |= {
+        f"scores, {kind}": f"{text}" for kind, text in metadata.get("scores", {}).items()
+    }
+    told = {"temperature": "confidence", "unsure": "unsure", "unknown": "unknown surfaces"}
+    told |= {"change": "tip changes"}
+    rows["tells"] = (
+        ", ".join(text for key, text in told.items() if metadata.get(key)) or "-"
+    )
+    if metadata.get("min_lines"):
+        rows["judges from"] = f"line {metadata['min_lines']} on"
+    width = max(map(len, rows))
+    lines = [f"{path}: {name}" + (f", {weights:,} weights" if weights else "")]
+    return "\n".join([*lines, *(f"  {key:<{width}}  {text}" for key, text in rows.items())])
 
 
 def answers_every_line(path: str | Path) -> bool:

@@ -14,9 +14,10 @@ from stm_keras.evaluation.metrics import epoch_scores
 from stm_keras.inference.keras_predictor import predict_logits
 from stm_keras.inference.verdict import softmax
 from stm_keras.layers.resident import RESIDENT
+from stm_keras.progress import progress
 from stm_keras.signals import Preempted, notice, raises
-from stm_keras.terminal import redraw
 from stm_keras.training import parallel
+from stm_keras.training.finished import best_epoch, should_stop
 from stm_keras.training.optimizer import inner, plateau_scale
 from stm_keras.training.parallel import SINGLE
 
@@ -211,11 +212,6 @@ class Checkpoint(keras.callbacks.Callback):
                 path.unlink(missing_ok=True)
 
 
-def best_epoch(rows):
-    """Return the row of the epoch with the highest validation AUROC, the first of equals."""
-    return max(rows, key=lambda row: (row["val_auroc"], -row["epoch"]), default=None)
-
-
 class Plateau(keras.callbacks.Callback):
     """Lower the learning rate when validation AUROC no longer rises, see `plateau_scale`.
 
@@ -256,33 +252,23 @@ class EarlyStopping(keras.callbacks.Callback):
             self.model.stop_training = True
 
 
-def should_stop(rows, patience):
-    """Tell whether the best epoch lies `patience` epochs back."""
-    return bool(rows) and rows[-1]["epoch"] - best_epoch(rows)["epoch"] >= patience
-
-
 class ProgressLines(keras.callbacks.Callback):
     """Print a line for each epoch on a stream, and on a terminal the steps in between."""
 
-    def __init__(self, stream):
+    def __init__(self, stream, show=progress):
         super().__init__()
         self.stream = stream
+        self.show = show
         self.title = ""  # "epoch 2/60"
-        self.shown = 0.0
 
     def on_epoch_begin(self, epoch, logs=None):
         self.title = f"epoch {epoch + 1}/{self.params['epochs']}"
+        self.step = self.show(self.title)
 
     def on_train_batch_end(self, batch, logs=None):
-        now = time.perf_counter()
-        if now - self.shown > 0.2:
-            self.shown = now
-            steps = self.params["steps"]
-            bar = ("#" * (24 * (batch + 1) // steps)).ljust(24, ".")
-            redraw(f"{self.title}  step {batch + 1}/{steps}  [{bar}]", self.stream)
+        self.step(batch + 1, self.params["steps"])
 
     def on_epoch_end(self, epoch, logs=None):
-        redraw("", self.stream)
         validation = ""
         if "val_loss" in logs:
             validation = (

@@ -17,8 +17,8 @@ import numpy as np
 from stm_keras import runs
 from stm_keras.config import KEYWORDS, Config, load_config
 from stm_keras.data.dataset import Dataset
+from stm_keras.progress import progress_on_stderr
 from stm_keras.settings.section import GIVEN
-from stm_keras.terminal import progress_on_stderr
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -156,7 +156,7 @@ def fit_and_report(
         given: Fields of `OwnParts` that were given in Python.
         options: Of `stm_keras.training.train.train`.
     """
-    from stm_keras.training.run_data import finished_scores
+    from stm_keras.training.finished import finished_scores
 
     scores = None if options or dataset is not None else finished_scores(run, config)
     if scores is not None:

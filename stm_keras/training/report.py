@@ -8,6 +8,7 @@ from stm_keras.errors import InputError
 from stm_keras.files import atomic
 from stm_keras.inference.evaluate import predict_by_lines, reliability_scores, score
 from stm_keras.inference.find_model import find_model
+from stm_keras.progress import progress, stage
 from stm_keras.reports.card import write_card
 from stm_keras.runs import legs
 from stm_keras.untrusted import read_arrays, read_text
@@ -33,8 +34,9 @@ def report_run(run, predictor, dataset, split):
         indices, by_lines = load_predictions(run, VALIDATION)
     logger.info(f"Judging {len(indices)} {part} scans.")
     if not refit:
-        by_lines = predict_by_lines(predictor, dataset, indices)
+        by_lines = predict_by_lines(predictor, dataset, indices, progress("judging"))
     save_predictions(run, indices, by_lines)
+    stage("resampling for intervals, and judging simulated scans")
     scores = score(dataset, indices, by_lines, split.protocol, split.groups)
     groups = None if split.groups is None else np.asarray(split.groups)[indices]
     setting = None  # scans that set the thresholds cannot score them
@@ -50,6 +52,7 @@ def report_run(run, predictor, dataset, split):
         "data": dataset.source,
         "parameters": predictor.metadata.get("parameters"),
     }
+    stage("writing the report")
     _write_report(run, predictor, scans, by_lines[max(by_lines)], scores)
     run.write_json("evaluation.json", scores)
     return scores
@@ -114,7 +117,8 @@ def model_details(predictor, source, run=None):
         "seed": str(training["config"]["seed"]),
     }
     if "best" in training:  # trees have no epochs
-        epochs = training["config"]["train"]["epochs"]
+        own = training["config"]["train"]["epochs"]
+        epochs = own if run is None else run.config().train.epochs  # prolonged since
         details["best epoch"] = f"{training['best']['epoch']} of {epochs}"
     preprocessing = {"preprocessing": predictor.metadata["preprocessing"]}
     return details | _environment(environment) | preprocessing

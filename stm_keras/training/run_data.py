@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 
 import stm_keras
-from stm_keras.config import Config
 from stm_keras.data.load import load_dataset
 from stm_keras.data.split import Split, split_dataset
 from stm_keras.errors import DatasetError, UsageError
-from stm_keras.runs import Run
+from stm_keras.training.finished import OTHER_DATA, data_stamp
 
 MANY_SCANS = 50_000  # for validation; more take long and make scores no more certain
 COMPUTE = re.compile(  # variables that change numbers, or how many threads round them
@@ -57,13 +56,12 @@ def split_once(run, config, dataset):
     saved = run.read_json("split.json")
     if saved is not None:
         if saved["dataset"] != digest:
-            raise UsageError(
-                f"{run.path}: the data is not what this run began with. Choose another "
-                "--output."
-            )
+            raise UsageError(OTHER_DATA.format(run.path))
         return Split.from_json(saved, len(dataset))
     split = split_run_data(config, dataset)
-    run.write_json("split.json", {**split.to_json(), "dataset": digest})
+    stamp = None if config.data.path is None else data_stamp(config.data.path)
+    about = {"dataset": digest, "stamp": stamp}
+    run.write_json("split.json", {**split.to_json(), **about})
     return split
 
 
@@ -108,25 +106,6 @@ def split_run_data(config, dataset):
             "Fewer will do: --set data.fractions=[0.98,0.01,0.01]."
         )
     return split
-
-
-def finished_scores(run: Run, config: Config) -> dict | None:
-    """Return the scores of a finished run, without loading Keras; None of any other.
-
-    Raises:
-        UsageError: The data has changed since.
-    """
-    trees = config.model.name == "trees"
-    model = "best.skops" if trees else "best.keras"
-    if not all(run.file(name).exists() for name in ("report.html", "split.json", model)):
-        return None
-    any_number = trees or config.train.early_stopping is not None
-    if not any_number and len(run.epochs()) < config.train.epochs:
-        return None
-    scores = run.scores()  # which is written last
-    if scores is not None and config.data.path is not None:
-        split_once(run, config, load_dataset(config.data.path))
-    return scores
 
 
 def describe_environment(config, dataset):

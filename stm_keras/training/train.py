@@ -4,7 +4,6 @@ stm-keras train vit --data scans.h5 --output runs/vit
 """
 
 import functools
-import io
 import logging
 import platform
 import random
@@ -22,6 +21,7 @@ from stm_keras.errors import InputError, UsageError
 from stm_keras.inference.model_file import save_model
 from stm_keras.inference.predictor import Predictor
 from stm_keras.models import build_model
+from stm_keras.progress import is_quiet
 from stm_keras.runs import Run, with_legs
 from stm_keras.signals import notice
 from stm_keras.training import callbacks
@@ -31,6 +31,7 @@ from stm_keras.training.calibrate import (
     calibration_stages,
     refit_stage,
 )
+from stm_keras.training.finished import is_finished
 from stm_keras.training.network_trees import add_trees, without_trees
 from stm_keras.training.optimizer import make_optimizer
 from stm_keras.training.own_parts import NOTHING, OwnParts, build_own
@@ -89,7 +90,7 @@ def train(
     Raises:
         StmKerasError: The data does not allow it, or the loss is not finite.
     """
-    if (warmup := config.train.warmup_epochs) > config.train.epochs:
+    if (warmup := config.train.warmup_epochs) >= config.train.epochs:
         logger.info(
             f"`train.warmup_epochs` is {warmup:g}, of {config.train.epochs} epochs in all: the "
             "learning rate only rises. Ask for more epochs or a shorter warm-up."
@@ -134,13 +135,6 @@ def train(
         path = run.file("best.keras")
         save_model(predictor.model, path, predictor.metadata, overwrite=True)
     return predictor, dataset, split
-
-
-def is_finished(rows, settings):
-    """Tell whether a history is complete under a `TrainConfig`."""
-    patience = settings.early_stopping
-    stopped = patience is not None and callbacks.should_stop(rows, patience)
-    return stopped or len(rows) >= settings.epochs
 
 
 def _train_stage(config, run, dataset, split, strategy, title, cache, own):
@@ -341,8 +335,8 @@ def _callbacks(config, dataset, split, batches, rows, save, strategy, network):
         chosen.append(callbacks.Plateau(rows, factor, patience, warmup))
     if settings.early_stopping is not None:
         chosen.append(callbacks.EarlyStopping(rows, settings.early_stopping))
-    stream = io.StringIO() if strategy.rank else sys.stderr
-    return [*chosen, callbacks.ProgressLines(stream)]
+    silent = strategy.rank or is_quiet()
+    return chosen if silent else [*chosen, callbacks.ProgressLines(sys.stderr)]
 
 
 def _monitored(train, validation, seed):

@@ -52,7 +52,7 @@ def first(start, tmp_path_factory):
     folder = tmp_path_factory.mktemp("first")
     save_dataset(labelled(), folder / "own.h5")
     done = stm(
-        "adapt", folder / "own.h5", "-o", folder / "run", "--start", start, "--repeats", 1
+        "adapt", folder / "own.h5", "-o", folder / "run", "--model", start, "--repeats", 1
     )
     assert done.exit_code == 0, done.stderr
     return folder / "own.h5", folder / "run", done.stdout
@@ -127,7 +127,7 @@ def test_a_second_evening_is_compared_with_the_first(first, start, tmp_path):
     more = tmp_path / "more.h5"
     days = np.array([f"day {i // 4}" for i in range(18)])
     save_dataset(labelled(18, 5, images=images, session=days), more)
-    again = ("adapt", more, "-o", tmp_path / "run", "--start", start, "--repeats", 1)
+    again = ("adapt", more, "-o", tmp_path / "run", "--model", start, "--repeats", 1)
     done = stm(*again, "--compare", run)
     assert "better than with the 12 labels of before by " in done.stdout, done.stderr
 
@@ -141,7 +141,7 @@ def test_a_second_evening_is_compared_with_the_first(first, start, tmp_path):
 )
 def test_too_few_labels_are_one_clear_line(wrong, code, message, start, tmp_path):
     save_dataset(labelled(**wrong), tmp_path / "own.h5")
-    done = stm("adapt", tmp_path / "own.h5", "-o", tmp_path / "run", "--start", start)
+    done = stm("adapt", tmp_path / "own.h5", "-o", tmp_path / "run", "--model", start)
     assert done.exit_code == code
     assert message in done.stderr
     assert not (tmp_path / "run").exists()
@@ -153,10 +153,10 @@ def test_classes_of_another_dataset_are_refused_and_the_first_result_stays(
     _, run, _ = first
     other = write_dataset(tmp_path / "other.h5", count=12, sessions=3, voted=False)
     before = sorted(path.name for path in run.iterdir())
-    done = stm("adapt", other, "-o", tmp_path / "run", "--start", start, "--compare", run)
+    done = stm("adapt", other, "-o", tmp_path / "run", "--model", start, "--compare", run)
     assert done.exit_code == 4
     assert "the earlier model knows sharp, blunt, double" in done.stderr
-    assert stm("adapt", other, "-o", run, "--start", start).exit_code == 1
+    assert stm("adapt", other, "-o", run, "--model", start).exit_code == 1
     assert sorted(path.name for path in run.iterdir()) == before
 
 
@@ -164,7 +164,7 @@ def test_a_folder_without_scans_is_one_clear_line(start, tmp_path):
     spectra = tmp_path / "spectra"
     spectra.mkdir()
     (spectra / "point.dat").write_text("[DATA]\nBias (V)\tCurrent (A)\n0\t1e-12\n")
-    done = stm("adapt", spectra, "-o", tmp_path / "run", "--start", start)
+    done = stm("adapt", spectra, "-o", tmp_path / "run", "--model", start)
     assert done.exit_code == 3
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert not (tmp_path / "run").exists()

@@ -155,3 +155,21 @@ def test_a_path_with_spaces_and_umlauts_is_fine(runs, tmp_path):
     result = stm("analyze", runs[0], odd, "--curves", tmp_path / "ü b.png")
     assert result.exit_code == 0
     assert str(odd) in result.stdout
+
+
+def test_a_folder_of_adapt_shows_its_scores_though_it_has_no_epochs(trained_run, tmp_path):
+    adapted = shutil.copytree(trained_run, tmp_path / "adapted")
+    (adapted / "history.csv").unlink()
+    notes = {"start": "h_si100", "classes": ["a"], "hashes": []}
+    (adapted / "adapt.json").write_text(json.dumps(notes))
+    result = stm("analyze", adapted)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith(
+        f"{adapted}: adapted from another model, so there are no"
+    )
+    scores = json.loads((adapted / "evaluation.json").read_text())
+    assert f"AUROC {scores['auroc']:.4g}" in result.stdout
+    (row,) = json.loads(stm("analyze", adapted, "--json").stdout)
+    assert (row["run"], row["epochs"]) == (str(adapted), 0)
+    assert row["test"]["auroc"] == scores["auroc"]
+    assert len(stm("analyze", adapted, trained_run).stdout.splitlines()) == 3

@@ -18,7 +18,7 @@ from stm_keras.backend import BACKENDS, installed_backends
 from stm_keras.experiments.compare.folder import ComparisonFolder
 
 pytestmark = ONCE
-SMALL = ("--repeats", 2, "--steps-per-round", 1, "--cores", 1)
+SMALL = ("--rounds", 2, "--steps-per-round", 1, "--cores", 1)
 HERE = os.environ["KERAS_BACKEND"]
 INSTALLED = installed_backends()
 TORCH = find_spec("torch") is not None  # the references need it
@@ -153,7 +153,7 @@ def test_a_job_measures_only_its_setups_and_joins_them_as_they_are(compared, tmp
         "`--only mxnet`: is not a setup of this comparison. Setups: ",
         f", {HERE}",
     )
-    result = stm("compare", "--merge", folder, "-o", tmp_path / "joined")
+    result = stm("compare", "--join", folder, "-o", tmp_path / "joined")
     assert result.exit_code == 3  # one side has failed
     assert result.stdout.splitlines()[0].startswith("setup ")
     assert (tmp_path / "joined" / "comparison.html").exists()
@@ -179,7 +179,7 @@ def test_three_backends_and_native_pytorch_agree(compared):
 def test_when_all_was_measured_the_batches_are_removed(tmp_path):
     folder = made_up_folder(tmp_path, [part("jax"), part("torch")])
     folder.save_arrays("batches/0000.npz", {"scans": np.zeros(3)})
-    assert stm("compare", "--merge", tmp_path, "-o", tmp_path).exit_code == 0
+    assert stm("compare", "--join", tmp_path, "-o", tmp_path).exit_code == 0
     assert list((tmp_path / "batches").iterdir()) == []
 
 
@@ -224,7 +224,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_done(
 
 def test_config_data_and_folders_are_asked_for(tmp_path):
     check_error(stm("compare", "-o", tmp_path), 2, "Give one CONFIG and --data, or folders")
-    check_error(stm("compare", "--merge", "-o", tmp_path), 2, "give the folders to join")
+    check_error(stm("compare", "--join", "-o", tmp_path), 2, "give the folders to join")
     check_error(
-        stm("compare", "--merge", tmp_path, "-o", tmp_path), 3, "is not a comparison"
+        stm("compare", "--join", tmp_path, "-o", tmp_path), 3, "is not a comparison"
     )

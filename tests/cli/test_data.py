@@ -163,13 +163,15 @@ def test_real_scans_from_matlab_and_npz_are_the_same_dataset(tmp_path):
 # info
 
 
-def test_info_counts_classes_and_draws_a_sheet_of_each(tmp_path):
+def test_info_counts_classes_and_writes_nothing_unless_asked(tmp_path):
     data = write_dataset(tmp_path / "scans.h5", count=16, sessions=4)
     result = stm("info", data)
     assert result.exit_code == 0, result.stderr
     assert "scans        16 of 128 lines x 128 pixels, 0 aborted\n" in result.stdout
     assert all(f"\n{name} " in result.stdout for name in CLASSES)
-    sheets = sorted((tmp_path / "scans-sheets").iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["scans.h5"]
+    result = stm("info", data, "-o", tmp_path / "sheets")
+    sheets = sorted((tmp_path / "sheets").iterdir())
     assert len(sheets) == 4
     for sheet in sheets:
         assert sheet.read_bytes().startswith(b"\x89PNG")
@@ -187,32 +189,16 @@ def test_info_json_is_one_object(tmp_path):
     ]
 
 
-def test_info_again_still_tells_and_replaces_sheets_only_when_asked(tmp_path):
+def test_info_replaces_sheets_only_when_asked(tmp_path):
     data = write_dataset(tmp_path / "scans.h5", count=16, sessions=4)
-    first = stm("info", data)
-    sheet = sorted((tmp_path / "scans-sheets").iterdir())[0]
+    command = ["info", data, "-o", tmp_path / "sheets"]
+    first = stm(*command)
+    sheet = sorted((tmp_path / "sheets").iterdir())[0]
     sheet.write_text("mine now")
-    again = stm("info", data)
-    assert again.exit_code == 0, again.stderr
-    assert again.stdout.strip() == first.stdout.partition("wrote ")[0].strip()
-    assert "exists already. Add --overwrite" in again.stderr
+    check_error(stm(*command), 1, "exists already. Add --overwrite to replace it.")
     assert sheet.read_text() == "mine now"
-    result = stm("info", data, "-o", tmp_path / "scans-sheets")
-    check_error(result, 1, "exists already. Add --overwrite to replace it.")
-    assert stm("info", data, "--overwrite").stdout == first.stdout
+    assert stm(*command, "--overwrite").stdout == first.stdout
     assert sheet.read_bytes().startswith(b"\x89PNG")
-
-
-def test_info_tells_what_it_can_where_nothing_can_be_written(tmp_path):
-    data = write_dataset(tmp_path / "scans.h5", count=16, sessions=4)
-    (tmp_path / "scans-sheets").write_text("in the way")
-    result = stm("info", data, "--json")
-    assert result.exit_code == 0
-    facts = json.loads(result.stdout)
-    assert (facts["scans"], facts["sheets"]) == (16, [])
-    assert result.stderr.startswith("No new contact sheets: ")
-    result = stm("info", data, "-o", tmp_path / "scans-sheets")
-    check_error(result, 1, "cannot be written")
 
 
 def test_info_of_a_model_or_a_run_tells_its_facts(trained_run, model_file):
@@ -222,7 +208,12 @@ def test_info_of_a_model_or_a_run_tells_its_facts(trained_run, model_file):
         facts = json.loads(result.stdout)
         assert facts["classes"] == list(CLASSES)
         assert facts["training"]["config"]["train"]["epochs"] == 2
-    assert json.loads(stm("info", trained_run).stdout) == facts
+    text = stm("info", trained_run)
+    assert f"{trained_run / 'best.keras'}: cnn_small, " in text.stdout
+    assert "  tells        confidence, unsure\n" in text.stdout
+    assert "(train " in text.stdout
+    assert "{" not in text.stdout
+    assert text.stderr == f"Next: stm-keras analyze {trained_run}\n"
 
 
 def test_info_of_a_model_needs_no_keras(model_file, monkeypatch):

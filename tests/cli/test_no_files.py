@@ -63,11 +63,11 @@ def commands(odd, data, run, folder):
     yield [*export, "--variant", "float16", "--data", odd]
     bench = ["benchmark", "--no-train", "--protocols", "p1"]
     yield from ([*bench, odd, "--data", data], [*bench, "vit", "--data", odd])
-    yield [*bench, "vit", "--data", data, "--results", odd]
+    yield [*bench, "vit", "--data", data, "-o", odd]
     compare = ["compare", "--backends", "torch", "-o", folder / "compared"]
     yield from ([*compare, odd, "--data", data], [*compare, "vit", "--data", odd])
     yield [*compare, "vit", "--data", data, "--weights", odd]
-    yield ["compare", "--merge", odd, "-o", folder / "compared"]
+    yield ["compare", "--join", odd, "-o", folder / "compared"]
     yield from (
         ["submit", odd, "-o", folder / "s"],
         ["submit", "--sweep", odd, "-o", folder / "s"],

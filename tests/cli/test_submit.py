@@ -36,7 +36,7 @@ def _quick_runs(tmp_path, monkeypatch):
 
 
 def test_a_dry_run_prints_what_would_be_queued_and_writes_nothing(asked, tmp_path):
-    result = stm(*asked, "--dry-run", "--sbatch", "--gres=gpu:1 -t 5", "--concurrent", 3)
+    result = stm(*asked, "--dry-run", "--sbatch", "--gres=gpu:1 -t 5", "--jobs", 3)
     assert result.exit_code == 0, result.output
     first, one, two = result.stdout.splitlines()
     assert first.startswith("sbatch --parsable --array=0-1%3 --output=")
@@ -57,7 +57,7 @@ def test_here_a_failed_run_is_named_and_only_it_is_made_again(asked, tmp_path):
     check_error(result, 1, f"1 runs failed: {name}.", "stm-keras submit sweep")
     again = stm("submit", "sweep", "--local", 1, "--dry-run")
     assert [line.split(":")[0] for line in again.stdout.splitlines()] == [name]
-    table = stm("analyze", "sweep", "--csv", "table.csv", "--json")
+    table = stm("analyze", "sweep", "-o", "table.csv", "--json")
     rows = {row["run"]: row for row in json.loads(table.stdout)["runs"]}
     assert rows[name]["state"] == "failed"
     assert rows[name]["error"] == "Error: made up."
@@ -92,4 +92,4 @@ def test_what_makes_no_sense_is_refused_in_one_line(asked, tmp_path):
     changed = stm("submit", "sweep", "--seeds", 3)
     check_error(changed, 2, "is a sweep, whose runs are fixed", "Received: seeds")
     check_error(stm("analyze", "sweep", "--curves", "a.png"), 2, "SWEEP/runs/*")
-    check_error(stm("analyze", tmp_path, "--csv", "a.csv"), 2, "the table of one sweep")
+    check_error(stm("analyze", tmp_path, "-o", "a.csv"), 2, "the table of one sweep")

@@ -281,7 +281,7 @@ def command(data, tmp_path, small):
 
 def test_the_command_prints_and_writes_the_page_and_the_scores(command, tmp_path):
     page, scores = tmp_path / "deep" / "results.md", tmp_path / "scores.json"
-    given = [*command, "--no-train", "--page", page, "--results", scores]
+    given = [*command, "--no-train", "--report", page, "-o", scores]
     result = stm(*given)
     assert result.exit_code == 0, result.stderr
     assert result.stdout == page.read_text() + "\n"
@@ -291,7 +291,7 @@ def test_the_command_prints_and_writes_the_page_and_the_scores(command, tmp_path
 
 def test_results_of_other_configs_are_kept(command, tmp_path):
     scores = tmp_path / "scores.json"
-    given = [*command, "--no-train", "--results", scores]
+    given = [*command, "--no-train", "-o", scores]
     assert stm(*given).exit_code == 0
     rows = json.loads(scores.read_text())
     other = {**rows[0], "config": "older"}

@@ -142,7 +142,7 @@ def test_the_command_writes_raters_where_no_fold_is_done(data, tmp_path):
     config = tmp_path / "small.toml"
     config.write_text("")
     given = ["benchmark", config, "--data", data[0], "--runs", tmp_path / "none"]
-    given += ["--no-train", "--protocols", "p2", "--page", page, "--results", scores]
+    given += ["--no-train", "--protocols", "p2", "--report", page, "-o", scores]
     check_error(stm(*given), 1, "none: no fold is finished yet")
     assert not scores.exists()
     for _ in range(2):  # and once more into what is there

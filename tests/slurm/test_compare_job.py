@@ -15,7 +15,7 @@ def test_three_backends_agree_in_jobs_of_their_own(
     enter(slurm, tmp_path, monkeypatch, SITE)
     (tmp_path / "tiny.toml").write_text('[model]\nname = "cnn_small"\n')
     given = ["compare", "tiny.toml", "--data", dataset_file, "-o", "both", *TINY]
-    short = ["--steps", 3, "--repeats", 2, "--steps-per-round", 1]
+    short = ["--steps", 3, "--rounds", 2, "--steps-per-round", 1]
     result = stm(*given, *short, "--slurm", "--sbatch", "-c2 --gres=gpu:1", "--json")
     assert result.exit_code == 0, result.stderr
     jobs = json.loads(result.stdout)["jobs"]

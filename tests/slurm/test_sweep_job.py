@@ -62,7 +62,7 @@ def test_an_array_runs_and_only_what_failed_is_queued_again(dataset_file, tmp_pa
     grid = ["--grid", "train.learning_rate=0.01,0.003", "--seeds", 1]
     given = ["submit", "-o", "sweep", "--data", dataset_file, *grid, *TINY]
     result = stm(
-        *given, "--set", "train.epochs=1", "--sbatch", "-c2", "--concurrent", 2, "--json"
+        *given, "--set", "train.epochs=1", "--sbatch", "-c2", "--jobs", 2, "--json"
     )
     assert result.exit_code == 0, result.stderr
     queued = json.loads(result.stdout)
@@ -103,7 +103,7 @@ def test_of_an_array_only_the_task_that_was_asked_goes_on_and_a_cancelled_one_st
     """The last task of an array bears the number of the array."""
     enter(slurm, tmp_path, monkeypatch, STAND_IN)
     folders = tmp_path / "asked", tmp_path / "cancelled"
-    more = ("--seeds", 5, "--concurrent", 5, "--sbatch", "-c1")
+    more = ("--seeds", 5, "--jobs", 5, "--sbatch", "-c1")
     (asked,), (cancelled,) = (submit("-o", folder, *more) for folder in folders)
     names = [f"{number:04d}-seed-{number}" for number in range(5)]
     for folder in folders:
@@ -134,7 +134,7 @@ def test_no_more_run_at_a_time_than_asked_for_in_however_many_arrays(
 ):
     enter(slurm, tmp_path, monkeypatch, QUICK)
     folder = tmp_path / "sweep"
-    more = ("--seeds", 7, "--concurrent", 2, "--sbatch", "-c1")
+    more = ("--seeds", 7, "--jobs", 2, "--sbatch", "-c1")
     jobs = submit("-o", folder, *more)  # an array may have five
     wait_for((tmp_path / "failed").exists, 30, lambda: slurm.run("squeue"))
     wait_for(lambda: states(folder)["0001-seed-1"] == "failed", 30)

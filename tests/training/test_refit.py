@@ -212,6 +212,23 @@ def test_without_a_test_part_the_first_model_is_scored(tmp_path, again, given):
     assert np.abs(by_lines[128] - knowing).max() > 1e-3
 
 
+def test_a_prolonged_run_prolongs_every_model_and_calibrates_the_last_anew(
+    again, data, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(calibrate, "CHANGE_SCANS", 24)
+    monkeypatch.setattr(network_trees, "FEWEST_SCANS", 20)
+    run = Run(shutil.copytree(again[0].path, tmp_path / "longer"))
+    config = load_config(None, [*SETTINGS, f"data.path={data}", "train.epochs=3"])
+    before = load_predictor(run.file("best.keras")).metadata
+    known = run.file(VALIDATION).read_bytes()
+    predictor, *_ = train(config, Run.start(run.path, config, prolong=True))
+    assert [len(each.epochs()) for each in run.trainings()] == [3, 3, 3]
+    assert predictor.metadata["training"]["refit"] == before["training"]["refit"]
+    assert predictor.metadata["temperature"] != before["temperature"]
+    assert run.file(VALIDATION).read_bytes() != known
+    assert network_trees.TREES in {layer.name for layer in predictor.model.layers}
+
+
 def test_a_finished_run_is_left_as_it_is(again, data):
     run, *_ = again
     before = run.file("best.keras").read_bytes()

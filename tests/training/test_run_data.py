@@ -10,9 +10,9 @@ from stm_keras.data.load import save_dataset
 from stm_keras.errors import DatasetError
 from stm_keras.runs import Run
 from stm_keras.training import run_data
+from stm_keras.training.finished import finished_scores
 from stm_keras.training.run_data import (
     describe_environment,
-    finished_scores,
     git_state,
     load_run_data,
     split_run_data,

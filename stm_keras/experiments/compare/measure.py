@@ -192,7 +192,7 @@ def submit(folder, plan, options=()):
         arguments += ["--only", setup.name]
         if _unfinished(folder, plan, setup):
             unfinished.add(setup.library)
-    jobs[MERGE] = ["compare", "--merge", path, "--output", path]
+    jobs[MERGE] = ["compare", "--join", path, "--output", path]
     queue = JobFolder(folder.file("slurm"))
     ids = {name: job.id for name, job in queue.queued().items()}
     unfinished -= ids.keys()

@@ -18,8 +18,8 @@ from stm_keras.errors import StmKerasError, TrainingError, require
 from stm_keras.experiments.compare.folder import ComparisonFolder
 from stm_keras.experiments.compare.machine import operations, peak_memory, versions
 from stm_keras.experiments.compare.records import SCORES, Setup
+from stm_keras.progress import progress_on_stderr
 from stm_keras.runs import Run
-from stm_keras.terminal import progress_on_stderr
 
 ENVIRONMENT = {  # several processes share a card: none may take all of its memory
     "XLA_PYTHON_CLIENT_PREALLOCATE": "false",

@@ -49,7 +49,7 @@ def test_each_library_is_a_job_of_an_array_and_the_last_one_waits(tmp_path, queu
     )
     assert list(lines) == ["jax", "torch", "native", "merge"]
     assert lines["jax"] == f"compare --output {path} --only jax --only 'jax bf16'"
-    assert lines["merge"] == f"compare --merge {path} --output {path}"
+    assert lines["merge"] == f"compare --join {path} --output {path}"
 
 
 def test_what_is_queued_already_is_left_alone(tmp_path, queued, monkeypatch):
