@@ -281,6 +281,38 @@ class Splices(Record):
     disturbed: float
 
 
+class Compared(Record):
+    """Scores without and with the scans before, `[value, low, high]`."""
+
+    scans: Count
+    alone: Bounded
+    context: Bounded
+    gain: Bounded
+
+
+class AfterLines(Record):
+    """The same after some lines, see `inference/evaluate_context.py`."""
+
+    lines: Count
+    alone: dict[Text, Bounded | float]
+    context: dict[Text, Bounded | float]
+    gain: dict[Text, Bounded]
+    changed: Compared | None
+    same: Compared | None
+
+
+class ScansBefore(Record):
+    """What the scans before a scan bring, see `inference/evaluate_context.py`."""
+
+    folds: list[Count]
+    scans: Count
+    before: Count
+    dropped: Count
+    numbers: list[dict[Text, float]]
+    chosen: bool
+    lines: Annotated[list[AfterLines], Field(min_length=1)]
+
+
 class Row(Record):
     """A config under a protocol, as a benchmark writes it."""
 
@@ -304,6 +336,7 @@ class Row(Record):
     parameters: Count | None = None
     trust: dict[Text, float] = {}
     splices: Splices | None = None
+    context: ScansBefore | None = None
     whole: ByLines = Field(alias="all")
     agreed: ByLines | None = Field(None, alias="full agreement")
     consensus: ByLines | None = None
