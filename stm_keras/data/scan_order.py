@@ -57,6 +57,7 @@ def count_transitions(dataset: Dataset, sessions: np.ndarray) -> tuple[np.ndarra
     votes = dataset.votes
     if votes is None:
         votes = np.eye(classes + 1)[dataset.labels, :classes]  # of -1 the last row: none
+    votes = votes.astype(float)
     total = votes.sum(1, keepdims=True)
     shares = votes / np.where(total > 0, total, 1)
     voted = (total[:, 0] > 0) & np.isin(dataset.session, sessions)

@@ -40,7 +40,7 @@ class JudgedSessions:
         sessions: array `(scans,)`.
         before: int array `(scans,)`. Number of the scan before, -1 where there is none.
         whole: float array `(scans, classes)`. Probabilities after all lines, NaN where nothing
-            could be judged.
+            could be judged or the surface was called unknown.
         by_lines: dict of lines to float array `(scans, classes)`.
         changed: bool array `(scans,)`. Whether a tip change was called in the scan.
         transitions: float array `(classes, classes)`, of the training sessions of the model.
@@ -118,7 +118,14 @@ def judge_sessions(
         labels=scored[indices],
         sessions=dataset.session[indices],
         before=number[before[indices]],
-        whole=np.array([each.probabilities or unknown for each in verdicts]),
+        whole=np.array(
+            [
+                unknown
+                if each.unknown_surface or not each.probabilities
+                else each.probabilities
+                for each in verdicts
+            ]
+        ),
         by_lines=predictor.by_lines(images, LINES),
         changed=np.array([bool(each.change_lines) for each in verdicts]),
         transitions=transitions,

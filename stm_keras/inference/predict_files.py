@@ -151,19 +151,18 @@ def add_scans_before(
         chain.begin(now)
         verdict = result.verdict
         changed = bool(verdict.change_lines)
-        surface = verdict.unknown_surface, verdict.unknown_size
-        told = chain.judge(verdict.probabilities, verdict.lines, changed, *surface)
+        unknown = bool(verdict.unknown_surface or verdict.unknown_size)
+        told = chain.judge(verdict.probabilities, verdict.lines, changed, unknown)
         lines = tuple(
             chain.judge(
                 line.probabilities,
                 line.seen,
                 line.change_line is not None,
-                line.unknown,
-                line.unknown_size,
+                bool(line.unknown or line.unknown_size),
             )
             for line in result.line_verdicts
         )
-        chain.end(verdict.probabilities, changed, ended)
+        chain.end(None if unknown else verdict.probabilities, changed, ended)
         yield replace(result, context=told, line_contexts=lines)
 
 

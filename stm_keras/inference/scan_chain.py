@@ -24,6 +24,7 @@ FIRST = "no scan before it"
 CHANGED = "a tip change was called in the scan before"
 CHANGED_NOW = "a tip change was called in this scan"
 PAUSED = "more than an hour after the scan before"
+UNKNOWN = "the surface or size of the scan is unknown"
 ENOUGH = "the scan has enough lines of its own"
 NO_TIME = "nobody says when the scan began"
 NOT_AFTER = "the scan before it in the list is a later one"
@@ -99,8 +100,7 @@ class ScanChain:
         probabilities: Iterable[float] | None,
         lines: int | None,
         changed: bool = False,
-        unknown_surface: bool | None = None,
-        unknown_size: bool | None = None,
+        unknown: bool = False,
     ) -> ScanContext:
         """Judge the present scan after some lines, with the scans before.
 
@@ -109,12 +109,12 @@ class ScanChain:
                 too few, or have no signal.
             lines: int. Lines of the model behind them.
             changed: bool. Whether a tip change was called in the scan.
-            unknown_surface, unknown_size: bool. As the scan alone is judged.
+            unknown: bool. Whether the surface or size of the scan is called unknown.
         """
         if self._expected is None:
             return ScanContext(absent=self._absent)
-        if changed:
-            return ScanContext(absent=CHANGED_NOW)
+        if changed or unknown:
+            return ScanContext(absent=CHANGED_NOW if changed else UNKNOWN)
         if probabilities is None:
             return ScanContext(scans=self._scans)
         if self.context.weight(lines) <= 0:
@@ -130,7 +130,7 @@ class ScanChain:
             probabilities=tuple(shares.tolist()),
             name=name,
             confidence=confidence,
-            verdict=final_verdict(name, unsure, unknown_surface, unknown_size),
+            verdict=final_verdict(name, unsure),
             scans=self._scans,
         )
 
@@ -143,7 +143,8 @@ class ScanChain:
         """End the present scan: take its answer for what is expected of the next.
 
         Args:
-            probabilities: of the classes, by all of its lines; None where it was not judged.
+            probabilities: of the classes, by all of its lines; None where it was not judged, or
+                its surface or size is called unknown.
             changed: bool. Whether a tip change was called in it.
             ended: float. When it ended, by the clock of `Circumstances.began`, None where nobody
                 knows: as it began.

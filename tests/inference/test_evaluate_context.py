@@ -151,6 +151,7 @@ def verdicts(model, images, progress, states):
             tuple("abcd"),
             None if value == 8 else tuple(np.eye(4)[value % 4]),
             lines=128,
+            unknown_surface=bool(value == 7),
             change_lines=(3,) if value == 9 else (),
         )
         for value in images[:, 0, 0]
@@ -159,14 +160,14 @@ def verdicts(model, images, progress, states):
 
 def test_all_scans_of_the_test_sessions_are_judged(monkeypatch):
     monkeypatch.setattr(evaluate_context, "scan_verdicts", verdicts)
-    heights = np.array([0, 1, 9, 3, 0, 8, 2, 3], "u1")
+    heights = np.array([0, 1, 9, 3, 0, 8, 2, 7], "u1")
     dataset = made_up_dataset(
         8, images=np.tile(heights[:, None, None], (1, 128, 2)), run=np.ones(8), sessions=2
     )
     part = judge_sessions(Model(), dataset, np.array([4, 6]), np.eye(4))
     assert part.labels.tolist() == [0, -1, 2, -1]  # the scans 4 to 7
     assert part.before.tolist() == [-1, 0, 1, 2]
-    assert np.isnan(part.whole[1]).all()
+    assert np.isnan(part.whole[[1, 3]]).all()  # not judged, and of an unknown surface
     assert part.whole[2].tolist() == [0, 0, 1, 0]
     assert part.by_lines[1][3].tolist() == [0, 0, 0, 1]
     assert not part.changed.any()

@@ -111,12 +111,15 @@ def test_a_scan_that_was_not_judged_is_passed_over():
     assert told == first
 
 
-def test_thresholds_and_surfaces_hold_as_for_the_scan_alone():
-    made = chain(unsure={"threshold": 0.9})
-    told = after(made)
+def test_a_threshold_holds_as_for_the_scan_alone():
+    told = after(chain(unsure={"threshold": 0.9}))
     assert (told.verdict, told.name) == ("unsure", "b")
-    assert made.judge(NEXT, 1, unknown_surface=True).verdict == "unknown surface"
-    assert made.judge(NEXT, 1, unknown_size=True).verdict == "unknown size"
+
+
+def test_on_an_unknown_surface_there_is_none():
+    made = chain()
+    made.begin(Circumstances(210.0, place="day"))
+    assert made.judge(NEXT, 1, unknown=True).absent == scan_chain.UNKNOWN
 
 
 def test_the_record_is_ready_for_json():
