@@ -6,6 +6,7 @@ change it misleads. So it makes a verdict of its own, beside the one on the scan
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -49,7 +50,7 @@ class Context:
         numbers = {name: table[name] for name in NUMBERS}
         return cls(np.array(table["transitions"], float), **numbers)
 
-    @property
+    @cached_property
     def usual(self) -> np.ndarray:
         """Share of each class among all scans: what the chain tends to. `(classes,)`."""
         classes = len(self.transitions)

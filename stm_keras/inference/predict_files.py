@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC
 from time import monotonic
 
 import numpy as np
@@ -16,7 +15,7 @@ from stm_keras.inference.context import Context
 from stm_keras.inference.find_files import InputFile
 from stm_keras.inference.judge import scan_verdicts
 from stm_keras.inference.predictor import Predictor
-from stm_keras.inference.scan_chain import Circumstances, ScanChain
+from stm_keras.inference.scan_chain import Circumstances, ScanChain, seconds
 from stm_keras.inference.scan_input import ScanInput, Unread, read_files
 from stm_keras.inference.scan_result import ScanResult
 from stm_keras.inference.stream import LARGEST, LineStream
@@ -171,7 +170,7 @@ def _circumstances(scan_input: ScanInput):
     scan = scan_input.scan
     if scan is None or scan.started is None:
         return Circumstances(None), None
-    began = scan.started.replace(tzinfo=UTC).timestamp()  # of a clock without a zone
+    began = seconds(scan.started)
     ended = None
     if scan.line_time is not None:
         ended = began + 2 * scan.line_time * len(scan_input.lines)

@@ -11,6 +11,7 @@ missed by it. Where it cannot be given it says why.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 
@@ -160,6 +161,11 @@ class ScanChain:
             self._expected = self.context.expect(expected, alone)
             self._scans += 1
         self._last, self._ended = now, now.began if ended is None else ended
+
+
+def seconds(started: datetime | None) -> float | None:
+    """Return a time by the clock of a microscope, which knows no zone, in s; None of None."""
+    return None if started is None else started.replace(tzinfo=UTC).timestamp()
 
 
 def _jumps(before, now):
