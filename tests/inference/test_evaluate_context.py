@@ -101,6 +101,20 @@ def test_what_was_before_is_believed_as_far_as_it_helps():
     assert helps["strength"] > 0.5 > misleads["strength"] == min(GRID["strength"])
 
 
+def test_numbers_that_make_verdicts_too_sure_are_not_chosen(monkeypatch):
+    def sureness(labels, shares):  # in the place of the calibration error
+        return shares.max(1).mean()
+
+    monkeypatch.setattr(evaluate_context, "expected_calibration_error", sureness)
+    parts, found = [sessions(seed=seed) for seed in range(3)], []
+    for most in (1.0, 0.55):
+        monkeypatch.setattr(evaluate_context, "MOST_ERROR", most)
+        context = Context(STAYS, **choose_numbers(parts))
+        shares = np.concatenate([each.with_context(context)[1] for each in parts])
+        found.append(sureness(None, shares))
+    assert found[1] <= 0.55 < found[0]
+
+
 def test_gain_and_price_are_scored_side_by_side():
     told = score_context([sessions(seed=seed) for seed in (0, 1)])
     assert (told["scans"], told["before"], told["dropped"]) == (180, 170, 0)

@@ -14,7 +14,15 @@ from stm_keras.errors import NotFiniteError, ScanError
 from stm_keras.inference.find_files import InputFile, find_files
 from stm_keras.inference.predict_files import add_scans_before, predict_files
 from stm_keras.inference.predictor import Predictor
-from stm_keras.inference.scan_chain import CHANGED, ENOUGH, FIRST, NO_TIME
+from stm_keras.inference.scan_chain import (
+    CHANGED,
+    ELSEWHERE,
+    ENOUGH,
+    FIRST,
+    NO_TIME,
+    PAUSED,
+    UNKNOWN,
+)
 from stm_keras.inference.scan_result import KEYS
 
 pytestmark = ONCE  # no backend changes what is tested here
@@ -272,15 +280,21 @@ class Chained(Live):
         return {**state, "state": state["state"] / 10}, cache
 
 
-def in_a_row(folder, minutes, recorded=6, model=Chained, every_line=False):
-    """Judge scans that began in these minutes, `recorded` of 24 lines each."""
+def in_a_row(folder, minutes, recorded=6, model=Chained, every_line=False, changes=()):
+    """Judge scans that began in these minutes, `recorded` of 24 lines each.
+
+    `changes` are entries of their headers that differ, a dict for each.
+    """
     for number, minute in enumerate(minutes):
         made = heights(seed=number)
         made[recorded:] = np.nan
-        time = {} if minute is None else {"REC_TIME": f"10:{minute:02}:00"}
-        entries = {"REC_DATE": "01.12.2026", **time}
-        path = folder / f"{number}.sxm"
-        path.write_bytes(sxm({"Z": ("m", made, None)}, size=(1e-8, 0.75e-8), **entries))
+        entries = {"REC_DATE": "01.12.2026", "size": (1e-8, 0.75e-8)}
+        if minute is not None:
+            entries["REC_TIME"] = f"{10 + minute // 60}:{minute % 60:02}:00"
+        entries |= dict(enumerate(changes)).get(number, {})
+        path = folder / entries.pop("name", f"{number}.sxm")
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(sxm({"Z": ("m", made, None)}, **entries))
     files = find_files([folder])
     return list(add_scans_before(predict_files(model(), files, None, every_line), model()))
 
@@ -333,3 +347,26 @@ def test_a_model_without_context_answers_as_ever(tmp_path):
     results = in_a_row(tmp_path, range(2), model=Live)
     assert [each.context for each in results] == [None, None]
     assert list(results[1].record()) == list(KEYS)
+
+
+def test_the_scan_before_is_one_of_the_same_folder(tmp_path):
+    changes = [{"name": "a/0.sxm"}, {"name": "b/0.sxm"}, {"name": "b/1.sxm"}]
+    results = in_a_row(tmp_path, range(3), changes=changes)
+    assert [each.context.absent for each in results] == [FIRST, ELSEWHERE, None]
+
+
+def test_a_pause_begins_where_the_scan_before_ended(tmp_path):
+    slow = {"SCAN_TIME": "100 100"}  # s a line: 20 minutes for 6 lines in both directions
+    results = in_a_row(tmp_path, [0, 70, 140], changes=[slow])
+    assert [each.context.absent for each in results] == [FIRST, None, PAUSED]
+
+
+def test_a_scan_of_an_unknown_size_is_passed_over(tmp_path):
+    class Sized(Chained):
+        metadata = {**Chained.metadata, "size_nm": [5.0, 20.0]}
+
+    wide = {"size": (9e-8, 7e-8)}
+    with pytest.warns(UserWarning, match="outside what the model was trained on"):
+        results = in_a_row(tmp_path, range(3), model=Sized, changes=[{}, wide, {}])
+    assert [each.context.absent for each in results] == [FIRST, UNKNOWN, None]
+    assert results[2].context.scans == 1

@@ -482,3 +482,11 @@ def test_a_called_change_ends_what_the_scans_before_say(model, tips, tmp_path):
     }
     last = {each["context"]["absent"] for each in said if each["scan"] == 3}
     assert last == {"a tip change was called in the scan before"}
+
+
+def test_a_scan_of_an_unknown_size_is_passed_over(sure, tips, tmp_path):
+    sized = replace(sure, metadata={**sure.metadata, "size_nm": [3.0, 5.0]})
+    wide = replace(FRAME, size=(9e-8, 9e-8))
+    scans = [(ScanBegan(wide), tips[1]), (ScanBegan(FRAME), tips[1])]
+    first, second = scans_in_a_row(sized, tmp_path, scans)
+    assert {each["absent"] for each in (*first, *second)} == {"no scan before it"}
