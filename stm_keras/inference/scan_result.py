@@ -99,8 +99,8 @@ class ScanResult:
     def record(self) -> dict:
         """Return a dict, JSON-ready, of `KEYS`; and more where there is more to say.
 
-        A scan that was judged in tiles has `tiles`; with verdicts line by line it has
-        `every_line`; judged with the scans before as well it has `context`.
+        Where a scan was judged with the scans before as well it has `context`; in tiles, it has
+        `tiles`; with verdicts line by line, `every_line`.
         """
         record = dict.fromkeys(KEYS)
         record |= {"schema": SCHEMA, "path": str(self.path), "index": self.index}
@@ -109,6 +109,8 @@ class ScanResult:
         record |= self._verdict_record(self.verdict, self.scan_input.bounds)
         record["error"] = self.reason
         record |= scan_source(self.scan_input.scan)
+        if self.context is not None:
+            record["context"] = self.context.record(DIGITS)
         if self.tiles:
             record["tiles"] = [
                 {
@@ -122,8 +124,6 @@ class ScanResult:
             ]
         if self.line_verdicts:
             record["every_line"] = list(self.line_records())
-        if self.context is not None:
-            record["context"] = self.context.record(DIGITS)
         return record
 
     def line_records(self) -> Iterator[dict]:
