@@ -184,7 +184,7 @@ def score_context(parts: Sequence[JudgedSessions], seed: int = 0) -> dict:
 
     Returns:
         dict, JSON-ready: `scans`, how many are scored, and `before`, how many of these have
-        scans before them; `dropped`, how many would but for a called change; `numbers`, those
+        scans before them; `dropped`, how many would, were those not dropped; `numbers`, those
         of each part, and `chosen`, whether they were chosen; `lines`, a list of dict of
         `lines`; `alone` and `context`, each a dict of scores `[value, low, high]` and `ece`;
         `gain`, their paired differences; and `changed` and `same`, dict of `scans`, `alone`,

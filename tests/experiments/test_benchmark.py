@@ -330,7 +330,7 @@ def test_gain_and_price_of_the_scans_before_are_on_the_page(data, tmp_path):
     (row,) = merge_rows([row], [before])  # of another time, without
     check_record(Rows, [row], "results.json")
     page = results_page([row], "waves.h5")
-    assert "30 scans, 20 of them with scans before them" in page
+    assert "`small`, folds 0: 30 scans, 20 of them with scans before them" in page
     assert "chosen on the other folds (0.5, 0.9, 48)" in page
     gain = "0.700 [0.600, 0.800] | 0.800 [0.700, 0.900] | +0.100 [+0.050, +0.150]"
     assert f"| 8 | {gain} |" in page
