@@ -76,7 +76,7 @@ class ScanContext:
 
     absent: str | None = None
     scans: int = 0
-    classes: tuple | None = None
+    classes: tuple = ()
     probabilities: tuple | None = None
     name: str | None = None
     confidence: float | None = None
@@ -87,20 +87,25 @@ class ScanContext:
         """What a person is told beside the verdict on the scan alone: tuple of str."""
         if self.verdict is None:
             return ()
-        share = f" ({100 * self.confidence:.0f}%)" if self.verdict == self.name else ""
-        return (f"with the scans before: {self.verdict}{share}",)
+        sure = "" if self.confidence is None else f" ({100 * self.confidence:.0f}%)"
+        return (
+            f"with the scans before: {self.verdict}{sure * (self.verdict == self.name)}",
+        )
 
     def record(self, digits: int | None = None) -> dict:
         """Return the key "context" of JSON records, rounded to some digits or not at all."""
-        shares, confidence = self.probabilities, self.confidence
-        if digits is not None and shares is not None:
-            shares = [round(share, digits) for share in shares]
-            confidence = round(confidence, digits)
+
+        def rounded(value: float) -> float:
+            return value if digits is None else round(value, digits)
+
+        shares, named = self.probabilities, None
+        if shares is not None:
+            named = dict(zip(self.classes, map(rounded, shares), strict=True))
         return {
             "verdict": self.verdict,
             "class": self.name,
-            "probabilities": shares and dict(zip(self.classes, shares, strict=True)),
-            "confidence": confidence,
+            "probabilities": named,
+            "confidence": None if self.confidence is None else rounded(self.confidence),
             "scans": self.scans,
             "absent": self.absent,
         }
