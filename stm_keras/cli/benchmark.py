@@ -166,7 +166,8 @@ def _others_part(page):
 
 def _read_rows(path):
     """Read what an earlier benchmark wrote: list of dict, empty without a file."""
-    from stm_keras.records import Rows, check_record
+    from stm_keras.benchmark_records import Rows
+    from stm_keras.records import check_record
     from stm_keras.untrusted import read_json
 
     if not os.path.lexists(path):

@@ -9,6 +9,7 @@ import pytest
 from folds import finish
 from helpers import ONCE, check_error, made_up_dataset, stm
 
+from stm_keras.benchmark_records import Rows
 from stm_keras.data.load import load_dataset, save_dataset
 from stm_keras.data.split import split_dataset
 from stm_keras.errors import InputError, StmKerasError, UsageError
@@ -16,7 +17,7 @@ from stm_keras.experiments import queue
 from stm_keras.experiments.collect import pool_context, pool_folds, pool_splices
 from stm_keras.experiments.plan import benchmark_runs, read_variant
 from stm_keras.experiments.queue import run_missing
-from stm_keras.records import Rows, check_record
+from stm_keras.records import check_record
 from stm_keras.reports.benchmark import merge_rows, results_page
 
 pytestmark = ONCE  # no backend changes what is tested here

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from helpers import ONCE, made_up_dataset
 
+from stm_keras.benchmark_records import ScansBefore
 from stm_keras.errors import MismatchError
 from stm_keras.inference import evaluate_context
 from stm_keras.inference.context import STRENGTH, Context
@@ -17,7 +18,7 @@ from stm_keras.inference.evaluate_context import (
     score_context,
 )
 from stm_keras.inference.verdict import ScanVerdict
-from stm_keras.records import ScansBefore, check_record
+from stm_keras.records import check_record
 
 pytestmark = ONCE  # no backend changes what is tested here
 

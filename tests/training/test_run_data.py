@@ -150,8 +150,7 @@ def test_a_model_learns_how_scans_follow_each_other_from_its_training_sessions(d
     scans = replace(dataset, session=sessions, run=np.zeros(80, int))
     config = load_config(None, ["data.path=x.h5"])
     split = split_run_data(config, scans)
-    train = split.parts["train"]
-    split.parts["train"] = train[np.isin(sessions[train], ["day 0", "day 1"])]
+    split.parts["train"] = np.array([3, 17, 25])  # of two days
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("stm_keras.inference.context.FEWEST_PAIRS", 30)
         context = training_metadata(config, scans, split, {}, 80)["context"]
