@@ -1,4 +1,4 @@
-"""What the JSON files of runs, benchmarks and comparisons must hold.
+"""What the JSON files of runs and comparisons must hold; of benchmarks: benchmark_records.py.
 
 stm-keras writes them and reads them back, from whatever machine or person they come. What is
 checked here once need not be checked again; keys that are not named here stay.
@@ -10,10 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     BaseModel,
     ConfigDict,
-    Discriminator,
     Field,
     RootModel,
-    Tag,
     ValidationError,
     model_validator,
 )
@@ -254,140 +252,6 @@ class Scores(Subset):
     consensus: Subset | None = None
     unknown: Unknown | None = None
     sources: dict[Text, Sources] = {}
-
-
-class ByLines(Subset):  # of a benchmark, also after some of the lines
-    by_lines: list[AtLines]
-    sources: dict[Text, Sources] = {}
-
-
-Folds = Annotated[list[float], Field(min_length=1)]
-
-
-Bounded = Annotated[list[float], Field(min_length=3, max_length=3)]  # and its interval
-
-
-class Splices(Record):
-    """How soon a new tip is named, see `live/splices.py`."""
-
-    splices: Count
-    folds: list[Count]
-    called: Bounded
-    named: Bounded
-    named_by_scan: Bounded
-    at: dict[Text, Annotated[list[float], Field(min_length=2, max_length=2)]]
-    median_lines: float | None
-    calm: Count
-    changes: float
-    disturbed: float
-
-
-class Row(Record):
-    """A config under a protocol, as a benchmark writes it."""
-
-    config: Text
-    base: Text | None = None
-    protocol: Protocol
-    folds: Count
-    folds_done: Count
-    fold_numbers: list[Count] | None = None  # earlier versions wrote neither
-    command: Text
-    epochs: Annotated[list[Count], Field(min_length=1)]
-    seconds: Folds
-    backend: list[Text]
-    devices: list[Text]
-    precision: list[Text]
-    git: list[Text]
-    seed: Count
-    data: Text
-    auroc_by_fold: Folds | None = None
-    balanced_accuracy_by_fold: Folds
-    parameters: Count | None = None
-    trust: dict[Text, float] = {}
-    splices: Splices | None = None
-    whole: ByLines = Field(alias="all")
-    agreed: ByLines | None = Field(None, alias="full agreement")
-    consensus: ByLines | None = None
-
-    @model_validator(mode="after")
-    def _one_a_fold(self):
-        for each in (self.fold_numbers, self.auroc_by_fold):
-            if each is not None and len(each) != len(self.balanced_accuracy_by_fold):
-                raise ValueError("must have a score for each of its folds")
-        return self
-
-
-Limits = Annotated[list[float], Field(min_length=2, max_length=3)]
-
-
-class HumanScores(Record):  # a value and its interval
-    balanced_accuracy: Bounded | None
-    accuracy: Bounded | None
-
-
-class Beside(Record):  # a human rater, and a model on the same scans: `evaluation/human.py`
-    n: float
-    certain: float
-    human: HumanScores
-    model: HumanScores | None = None
-    difference: HumanScores | None = None
-
-
-class Besides(Record):
-    pairs: Beside
-    mixed: Beside
-
-
-class OfCeiling(Record):
-    auroc: Limits
-    balanced_accuracy: Limits
-    accuracy: Limits
-
-
-Kinds = dict[Literal["single-class", "consensus"], OfCeiling]
-
-
-class Ceiling(Record):  # as of `evaluation/ceiling.py`
-    types: Count
-    among: Annotated[list[Count], Field(min_length=1)]
-    scores: Kinds
-    range: Kinds
-    pairs: dict[Literal["balanced_accuracy", "accuracy"], float]
-    scans: Count
-
-
-class HumanModel(Record):
-    beside: Besides
-    label_rule: dict[Literal["kept", "sure", "sums"], Measured]
-
-
-class Human(Record):  # the human beside the models of a benchmark: `experiments/human.py`
-    config: Literal["human raters"]
-    protocol: Protocol
-    data: Text
-    raters: Besides
-    ceiling: Ceiling
-    label_rule: dict[Literal["kept", "sure", "sums"], Count] | None
-    models: dict[Text, HumanModel]
-
-
-def _kind(row):
-    return "human" if isinstance(row, dict) and row.get("config") == HUMAN else "config"
-
-
-AnyRow = Annotated[Row, Tag("config")] | Annotated[Human, Tag("human")]
-
-
-class Rows(RootModel[list[Annotated[AnyRow, Discriminator(_kind)]]]):  # of a benchmark
-    @model_validator(mode="after")
-    def _same_classes_and_lines(self):
-        def axes(row):
-            return list(row.whole.per_class), [point.lines for point in row.whole.by_lines]
-
-        rows = [row for row in self.root if isinstance(row, Row)]
-        if any(axes(row) != axes(rows[0]) for row in rows):
-            raise ValueError("rows must be of the same classes and lines")
-        return self
 
 
 class Array(Record):  # a job array of a sweep

@@ -1,10 +1,12 @@
 """The tables of the benchmarks say what was measured."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from helpers import ONCE
+from helpers import ONCE, made_up_dataset
 
 pytestmark = ONCE  # no backend changes what is tested here
 
@@ -115,3 +117,40 @@ def test_the_guard_fails_by_what_is_stored_of_the_same_processor(
     assert "push: 20% slower than stored" in capsys.readouterr().out
     monkeypatch.setattr(guard, "processor", lambda: "another")
     assert guard.main([]) == 0
+
+
+@pytest.mark.usefixtures("benchmarks")
+@pytest.mark.parametrize("suffix", [".keras", ".onnx"])
+def test_context_is_written_into_a_model_that_answers_as_before(suffix, tmp_path):
+    from context import add_context
+    from streaming import tiny_stream
+
+    from stm_keras.errors import StmKerasError
+    from stm_keras.export import export_model
+    from stm_keras.inference.context import FEWEST_PAIRS, Context
+    from stm_keras.inference.model_file import load_predictor
+
+    count = 4 * FEWEST_PAIRS
+    scans = made_up_dataset(
+        count,
+        images=np.ones((count, 24, 16), "u1"),
+        run=np.ones(count),
+        labels=np.arange(count) % 3,
+        classes=tuple("abc"),
+        voted=False,
+    )
+    trained = {"environment": {"dataset": {"sha256": scans.digest()}}}
+    path = tmp_path / f"model{suffix}"
+    export_model(tiny_stream(training=trained), path)
+    before = load_predictor(path)
+    told = add_context(path, scans)
+    after = load_predictor(path)
+    images = np.random.default_rng(0).normal(size=(3, 24, 16)).cumsum(2)
+    for name, values in before.outputs(images).items():
+        assert np.array_equal(after.outputs(images)[name], values)
+    assert {**after.metadata, "context": None} == {**before.metadata, "context": None}
+    assert Context.of(after.metadata).transitions.tolist() == told["transitions"]
+    with pytest.raises(StmKerasError, match="was trained on other data"):
+        add_context(path, replace(scans, labels=scans.labels[::-1]))
+    with pytest.raises(StmKerasError, match="too few scans are known to follow another"):
+        add_context(path, replace(scans, run=None))

@@ -57,9 +57,25 @@ OTHERS = "<!-- adapt:"  # where on a page the part of another tool begins
     help="Also measure from the votes what one rater says where another said something, "
     "and models whose folds under P2 are done on the same scans.",
 )
+@click.option(
+    "--context",
+    is_flag=True,
+    help="Also measure under P2 and P3 what the scans before a scan bring after few lines.",
+)
 @options.path("--report", "page", help="Write the table to this Markdown file.")
 def benchmark(
-    configs, protocols, only, jobs, variants, train, results, splices, human, page, **plan
+    configs,
+    protocols,
+    only,
+    jobs,
+    variants,
+    train,
+    results,
+    splices,
+    human,
+    context,
+    page,
+    **plan,
 ):
     """Train and score configs under P1, P2 and P3.
 
@@ -76,11 +92,12 @@ def benchmark(
         stm-keras benchmark configs/*.toml --data scans.h5 --only vit:p2:0 --jobs 4
         stm-keras benchmark sequential --data scans.h5 --no-train --splices
         stm-keras benchmark sequential --data scans.h5 --protocols p2 --no-train --human
+        stm-keras benchmark sequential --data scans.h5 --protocols p2 --no-train --context
     """
     from stm_keras.config import load_config
     from stm_keras.data.load import load_dataset
     from stm_keras.data.split import PROTOCOLS
-    from stm_keras.experiments.collect import pool_folds, pool_splices
+    from stm_keras.experiments.collect import pool_context, pool_folds, pool_splices
     from stm_keras.experiments.plan import benchmark_runs, read_variant
     from stm_keras.experiments.queue import run_missing
     from stm_keras.inference.find_model import shipped_models
@@ -104,10 +121,13 @@ def benchmark(
         with progress_on_stderr():
             failed = run_missing(wanted, jobs, progress("training"))
     rows = pool_folds(planned(), dataset)
-    if splices:
-        told = pool_splices(planned(), dataset, progress=progress)
+    more = {"splices": pool_splices} if splices else {}
+    more |= {"context": pool_context} if context else {}
+    for name, measure in more.items():
+        told = measure(planned(), dataset, progress=progress)
         for row in rows:
-            row["splices"] = told[row["config"], row["protocol"]]
+            if (key := (row["config"], row["protocol"])) in told:
+                row[name] = told[key]
     if human:
         from stm_keras.experiments.human import pool_human
 
@@ -149,7 +169,8 @@ def _others_part(page):
 
 def _read_rows(path):
     """Read what an earlier benchmark wrote: list of dict, empty without a file."""
-    from stm_keras.records import Rows, check_record
+    from stm_keras.benchmark_records import Rows
+    from stm_keras.records import check_record
     from stm_keras.untrusted import read_json
 
     if not os.path.lexists(path):

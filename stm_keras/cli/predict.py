@@ -7,6 +7,7 @@ import os
 import sys
 from collections import Counter
 from contextlib import ExitStack, suppress
+from itertools import zip_longest
 
 import click
 
@@ -59,6 +60,12 @@ FAIL_ON = {  # option to verdicts
 @options.path("--pictures", help="Folder for a PNG of each scan.")
 @options.path("--report", help="HTML file to write: table and pictures.")
 @click.option(
+    "--context/--no-context",
+    default=True,
+    show_default=True,
+    help="Also judge scans with few lines by the scans before them: a second verdict.",
+)
+@click.option(
     "--fail-on",
     metavar=f"[{'|'.join(FAIL_ON)}|CLASS]",
     multiple=True,
@@ -84,7 +91,9 @@ def predict(paths, models, channel, as_csv, as_json, every_line, pictures, repor
     together: probabilities, thresholds and heads are averaged (docs/microscope.md).
 
     The verdict is what to act on: a class, or "unsure", "unknown surface", "unknown size" where
-    a class must not be trusted, or "not judged" where there is nothing to judge.
+    a class must not be trusted, or "not judged" where there is nothing to judge. Where files
+    tell when their scans began, a scan with few lines gets a second verdict, with the scans
+    before it in its folder.
 
     A file that cannot be read or a scan that cannot be judged is listed, and the rest is still
     judged; the exit code is then 3, even where --fail-on would give 10. Act on 10 alone: other
@@ -99,8 +108,9 @@ def predict(paths, models, channel, as_csv, as_json, every_line, pictures, repor
     """
     if as_csv and as_json:
         raise UsageError("`--csv` and `--json`: choose one.")
+    from stm_keras.inference.context import Context
     from stm_keras.inference.find_files import LeftOut, find_files
-    from stm_keras.inference.predict_files import predict_files
+    from stm_keras.inference.predict_files import add_scans_before, predict_files
 
     models, paths = models_first(models, list(paths))
     replaced = _check_outputs(models, paths, pictures, report)
@@ -120,10 +130,13 @@ def predict(paths, models, channel, as_csv, as_json, every_line, pictures, repor
     files = find_files(paths, _list_of_paths(), left_out)
     states = bool(drawers)  # which show the answer after every line
     results = predict_files(predictor, files, channel, every_line, states=states)
+    context = more["context"] and Context.of(predictor.metadata) is not None
+    if context:
+        results = add_scans_before(results, predictor)
     listed = "-" in map(str, paths)  # a path on standard input is known only now
     with ExitStack() as stack:
         stack.enter_context(options.summed_warnings(more["verbose"] or listed))
-        writers = (printer(predictor.classes, every_line), *drawers)
+        writers = (printer(predictor.classes, every_line, context), *drawers)
         for writer in writers:
             stack.enter_context(writer)
         code, failed = 0, False
@@ -190,7 +203,7 @@ def _verdicts_to_fail_on(wanted, classes):
 class JsonPrinter:
     """Prints one JSON object a line: for each scan, and each file that could not be judged."""
 
-    def __init__(self, classes, every_line):
+    def __init__(self, classes, every_line, context=False):
         pass
 
     def __enter__(self):
@@ -207,10 +220,12 @@ class JsonPrinter:
 class CsvPrinter(JsonPrinter):
     """Prints a header, then a row for each scan, each tile, and with --every-line each line."""
 
-    def __init__(self, classes, every_line):
+    def __init__(self, classes, every_line, context=False):
         self.classes = classes
         self.more = ("line", "offset_step", "slope") if every_line else ()
+        self.context = (*NAMES, "scans", "absent") if context else ()
         about = (*FLAGS, "change_lines", "lines", "error", "tile", *self.more)
+        about += tuple(f"context_{name}" for name in self.context)
         self._row(["path", "index", *NAMES, *classes, *about])
 
     def add(self, result):
@@ -221,7 +236,7 @@ class CsvPrinter(JsonPrinter):
         for tile in record.get("tiles", ()):
             corner = f"{tile['row']} {tile['column']}"
             lines = "-".join(map(str, tile["lines"]))
-            self._line(start, {**record, **tile, "lines": lines}, corner)
+            self._line(start, {**record, **tile, "lines": lines, "context": None}, corner)
         for line in record.get("every_line", ()):
             changes = None if line["change"] is None else []
             changes = [line["change_line"]] if line["change"] else changes
@@ -236,6 +251,7 @@ class CsvPrinter(JsonPrinter):
         cells.append(" ".join(map(str, verdict["change_lines"] or ())))
         cells += [verdict["lines"], verdict["error"], tile]
         cells += map(verdict.get, self.more)
+        cells += map((verdict.get("context") or {}).get, self.context)
         self._row([*start, *map(_cell, cells)])
 
     def _row(self, cells):
@@ -249,7 +265,7 @@ class CsvPrinter(JsonPrinter):
 class TablePrinter(JsonPrinter):
     """Prints aligned columns, in colour on a terminal, and a summary at the end."""
 
-    def __init__(self, classes, every_line):
+    def __init__(self, classes, every_line, context=False):
         self.classes = classes
         self.width = max(map(len, (*classes, *NO_CLASS, NOT_JUDGED)))
         self.counts = Counter()
@@ -281,7 +297,7 @@ class TablePrinter(JsonPrinter):
         verdict = result.verdict
         self.changed += bool(verdict.change_lines)
         remarks = remarks_on(verdict, result.change_lines)
-        remarks += result.scan_input.remarks
+        remarks += result.scan_input.remarks + getattr(result.context, "remarks", ())
         self._verdict(name, verdict, result.lines, remarks)
         for tile, verdict in zip(result.scan_input.tiles, result.tiles, strict=True):
             left, top, width, height = tile.nm
@@ -324,8 +340,8 @@ class TablePrinter(JsonPrinter):
     def _live(self, result):
         steps, slopes = result.line_trends
         metres = result.scan_input.unit == "m"
-        for line in result.line_verdicts:
-            remarks = list(perhaps(line))
+        for line, context in zip_longest(result.line_verdicts, result.line_contexts):
+            remarks = [*perhaps(line), *getattr(context, "remarks", ())]
             if line.change:
                 remarks.append(f"tip change at line {line.change_line}")
             if metres and steps[line.line] == steps[line.line]:

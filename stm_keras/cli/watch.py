@@ -82,6 +82,12 @@ WATCHING = "Watching {}. Verdicts are written to {}. Ctrl-C ends it."
     help="No more alarms after so many that nobody answered.",
 )
 @click.option("--wire", type=options.PATH, help="File for every command sent to Nanonis.")
+@click.option(
+    "--context/--no-context",
+    default=True,
+    show_default=True,
+    help="Also judge the first lines of a scan by the scans before it: a second verdict.",
+)
 @click.option("--replay-log", type=options.PATH, help="Show a log again; without SOURCE.")
 @click.option("--report", type=options.PATH, help="With --replay-log: HTML page to write.")
 @options.overwrite
@@ -191,7 +197,7 @@ def _open(stack, source, as_json, *, model, folder, no_page, **chosen):
         **{name: chosen[name] for name in names},
     )
     stack.callback(opened.close)
-    watching = Watch(opened, predictor, log, alarms, sinks, hooks, board)
+    watching = Watch(opened, predictor, log, alarms, sinks, hooks, board, chosen["context"])
     options.say(WATCHING.format(source, log.path()))
     if server is not None:
         show_page(server, chosen)

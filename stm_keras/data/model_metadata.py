@@ -35,6 +35,7 @@ OBJECTS = {  # what holds more where it is there
     **{
         name: {} for name in (*TABLES, "change", "exported", "scores", "min_lines_measured")
     },
+    "context": {},
     "unknown": {"measured": {}, "taught_by": {}},
 }
 
@@ -103,6 +104,7 @@ def _faults(metadata):
     for key in ("delay", "refractory"):
         if not _whole(change.get(key, 0), 0, MOST):
             yield _must(f"change.{key}", "a number of lines", change[key])
+    yield from _faults_of_context(metadata.get("context") or {}, len(classes))
     size = metadata.get("size_nm")
     if size is not None:
         pair = isinstance(size, list) and len(size) == 2
@@ -137,6 +139,25 @@ def _faults_of_table(name, table, columns):
         if not fine or not all(_number(each, *limits) for each in values):
             wanted = f"{len(lines)} numbers from {limits[0]:g} to {limits[1]:g}"
             yield _must(f"{name}.{column}", wanted, values)
+
+
+def _faults_of_context(table, classes):
+    """Yield what is wrong with how scans follow each other, see `inference/context.py`."""
+    if not table:
+        return
+    rows = table.get("transitions")
+    fine = isinstance(rows, list) and len(rows) == classes
+    fine = fine and all(isinstance(row, list) and len(row) == classes for row in rows)
+    fine = fine and all(_number(each, 0, 1) for row in rows for each in row)
+    if not fine or any(abs(sum(row) - 1) > 1e-3 for row in rows):
+        wanted = f"{classes} rows of {classes} probabilities that sum to 1"
+        yield _must("context.transitions", wanted, rows)
+    for name, most in (("frequency", 1), ("strength", 10)):
+        if not _number(table.get(name), 0, most):
+            yield _must(f"context.{name}", f"a number from 0 to {most}", table.get(name))
+    if not _whole(table.get("fade_lines"), 2, MOST):
+        wanted = f"a number of lines from 2 to {MOST}"
+        yield _must("context.fade_lines", wanted, table.get("fade_lines"))
 
 
 def _whole(value, least, most):

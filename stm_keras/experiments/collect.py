@@ -7,6 +7,7 @@ import numpy as np
 
 from stm_keras.backend import BACKENDS
 from stm_keras.config import config_word, differences, load_config, toml_value
+from stm_keras.data.split import Split
 from stm_keras.errors import StmKerasError
 from stm_keras.evaluation.history import compare_runs, read_history
 from stm_keras.evaluation.metrics import auroc, balanced_accuracy
@@ -195,6 +196,50 @@ def pool_splices(runs, dataset, seed=0, progress=None):
     return {
         key: {"folds": [fold for fold, _ in group]}
         | summarise([told for _, told in group], seed)
+        for key, group in parts.items()
+    }
+
+
+def pool_context(runs, dataset, seed=0, progress=None):
+    """Measure what the scans before a scan bring, on the test sessions of each fold.
+
+    Args:
+        progress: callable that takes a name and returns a callable of (done, total), or None.
+
+    Returns:
+        dict of (config, protocol) to a dict, as of `score_context`, and `folds`.
+    """
+    from stm_keras.inference.context import fit_context
+    from stm_keras.inference.evaluate_context import judge_sessions, score_context
+    from stm_keras.inference.find_model import find_model
+    from stm_keras.inference.model_file import load_predictor
+
+    parts = {}
+    for fold in runs:
+        if not fold.done() or fold.protocol == "p1":  # of which each session is in training
+            continue
+        run = Run.open(fold.path)
+        saved = run.read_json("split.json")
+        if saved["dataset"] != dataset.digest():
+            raise StmKerasError(f"{run.path}: was trained on other data. Move it away.")
+        split = Split.from_json(saved, len(dataset))
+        trained = fit_context(dataset, np.unique(dataset.session[split.parts["train"]]))
+        if trained is None:
+            raise StmKerasError(
+                f"{dataset.source}: too few scans are known to follow another of their run. "
+                "--context needs `session` and `run` of each scan, and votes or labels."
+            )
+        judged = judge_sessions(
+            load_predictor(find_model(run.path)[0]),
+            dataset,
+            split.parts["test"],
+            np.array(trained["transitions"]),
+            progress and progress(f"{fold.key}: scans before"),
+        )
+        parts.setdefault((fold.group, fold.protocol), []).append((fold.fold, judged))
+    return {
+        key: {"folds": [fold for fold, _ in group]}
+        | score_context([judged for _, judged in group], seed)
         for key, group in parts.items()
     }
 

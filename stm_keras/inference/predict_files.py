@@ -11,10 +11,12 @@ from time import monotonic
 import numpy as np
 
 from stm_keras.errors import NotFiniteError, ScanError
+from stm_keras.inference.context import Context
 from stm_keras.inference.find_files import InputFile
 from stm_keras.inference.judge import scan_verdicts
 from stm_keras.inference.predictor import Predictor
-from stm_keras.inference.scan_input import Unread, read_files
+from stm_keras.inference.scan_chain import Circumstances, ScanChain, seconds
+from stm_keras.inference.scan_input import ScanInput, Unread, read_files
 from stm_keras.inference.scan_result import ScanResult
 from stm_keras.inference.stream import LARGEST, LineStream
 
@@ -125,6 +127,55 @@ def _results(judge, files, channel, threads):
             yield from waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def add_scans_before(
+    results: Iterable[ScanResult | None], predictor: Predictor
+) -> Iterator[ScanResult | None]:
+    """Add to the results on scans of files what the scans before them say, in their order.
+
+    Only files that tell when a scan began have scans before them, those of one folder and image.
+    The results of a model without such numbers come as they are.
+    """
+    context = Context.of(predictor.metadata)
+    if context is None:
+        yield from results
+        return
+    chain = ScanChain(context, predictor)
+    for result in results:
+        if result is None or result.error is not None:
+            yield result
+            continue
+        now, ended = _circumstances(result.scan_input)
+        chain.begin(now)
+        verdict = result.verdict
+        changed = bool(verdict.change_lines)
+        unknown = bool(verdict.unknown_surface or verdict.unknown_size)
+        told = chain.judge(verdict.probabilities, verdict.lines, changed, unknown)
+        lines = tuple(
+            chain.judge(
+                line.probabilities,
+                line.seen,
+                line.change_line is not None,
+                bool(line.unknown or line.unknown_size),
+            )
+            for line in result.line_verdicts
+        )
+        chain.end(None if unknown else verdict.probabilities, changed, ended)
+        yield replace(result, context=told, line_contexts=lines)
+
+
+def _circumstances(scan_input: ScanInput):
+    """Return the `Circumstances` of a scan in a file, and when it ended, or None."""
+    scan = scan_input.scan
+    if scan is None or scan.started is None:
+        return Circumstances(None), None
+    began = seconds(scan.started)
+    ended = None
+    if scan.line_time is not None:
+        ended = began + 2 * scan.line_time * len(scan_input.lines)
+    place = f"{scan_input.path.parent} {scan.channel} {scan.direction}"
+    return Circumstances(began, scan.bias, scan.setpoint, place), ended
 
 
 class _BatchJudge:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from stm_keras.data.preprocess import has_signal, line_trend
 from stm_keras.data.resample import lines_of, lines_seen
 from stm_keras.inference.scan_input import ScanInput
-from stm_keras.inference.verdict import NOT_JUDGED, ScanVerdict, Verdict
+from stm_keras.inference.verdict import NOT_JUDGED, ScanContext, ScanVerdict, Verdict
 from stm_keras.readers.info import scan_source
 
 SCHEMA = 2  # of a record; 1 had no `verdict`
@@ -43,6 +44,8 @@ class ScanResult:
     verdict: ScanVerdict | None = None  # likewise
     tiles: tuple[ScanVerdict, ...] = ()  # one for each tile of the scan
     line_verdicts: tuple[Verdict, ...] = ()  # one for each line, where they were asked for
+    context: ScanContext | None = None  # with the scans before, where that was asked for
+    line_contexts: tuple[ScanContext, ...] = ()  # likewise, one for each line
     error: Exception | None = None
     failed_index: int | None = None  # of the scan in its file, where there is an error
 
@@ -96,8 +99,8 @@ class ScanResult:
     def record(self) -> dict:
         """Return a dict, JSON-ready, of `KEYS`; and more where there is more to say.
 
-        A scan that was judged in tiles has `tiles`; with verdicts line by line it has
-        `every_line`.
+        Where a scan was judged with the scans before as well it has `context`; in tiles, it has
+        `tiles`; with verdicts line by line, `every_line`.
         """
         record = dict.fromkeys(KEYS)
         record |= {"schema": SCHEMA, "path": str(self.path), "index": self.index}
@@ -106,6 +109,8 @@ class ScanResult:
         record |= self._verdict_record(self.verdict, self.scan_input.bounds)
         record["error"] = self.reason
         record |= scan_source(self.scan_input.scan)
+        if self.context is not None:
+            record["context"] = self.context.record(DIGITS)
         if self.tiles:
             record["tiles"] = [
                 {
@@ -124,7 +129,7 @@ class ScanResult:
     def line_records(self) -> Iterator[dict]:
         """Yield a dict, JSON-ready, for every verdict line by line."""
         steps, slopes = self.line_trends
-        for verdict in self.line_verdicts:
+        for verdict, context in zip_longest(self.line_verdicts, self.line_contexts):
             yield {
                 "line": verdict.line,
                 "verdict": verdict.verdict,
@@ -138,6 +143,7 @@ class ScanResult:
                 "unknown_size": verdict.unknown_size,
                 "offset_step": _number(steps[verdict.line]),
                 "slope": _number(slopes[verdict.line]),
+                **({} if context is None else {"context": context.record(DIGITS)}),
             }
 
     def _verdict_record(self, verdict, bounds):

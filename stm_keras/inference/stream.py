@@ -211,6 +211,7 @@ class LineStream:
             unknown_probability=unknown,
             unknown=strange,
             unknown_size=self._unknown_size,
+            seen=seen,
         )
 
     def _prepare(self, shape, deviation):

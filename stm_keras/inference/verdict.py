@@ -41,6 +41,7 @@ class Verdict:
         unknown: bool. Whether that is above its threshold. None without one.
         unknown_size: bool. Whether the scan is wider or narrower than those the model was
             trained on. None where one of the two is not known.
+        seen: int. Lines of the model behind the verdict.
     """
 
     line: int
@@ -55,6 +56,59 @@ class Verdict:
     unknown_probability: float | None = None
     unknown: bool | None = None
     unknown_size: bool | None = None
+    seen: int | None = None
+
+
+@dataclass(frozen=True)
+class ScanContext:
+    """The verdict on a scan with the scans before it, beside the verdict on the scan alone.
+
+    Args:
+        absent: str. Why there is none: what the scans before say does not hold for this one, or
+            counts no more. Then all others but `scans` are None.
+        scans: int. How many scans before are behind it.
+        classes: tuple of str. Names of the classes.
+        probabilities: tuple of float. Of each class; None before the first verdict on the scan.
+        name: str. The likeliest class.
+        confidence: float. Its probability.
+        verdict: str. What to act on, see `final_verdict`.
+    """
+
+    absent: str | None = None
+    scans: int = 0
+    classes: tuple = ()
+    probabilities: tuple | None = None
+    name: str | None = None
+    confidence: float | None = None
+    verdict: str | None = None
+
+    @property
+    def remarks(self) -> tuple:
+        """What a person is told beside the verdict on the scan alone: tuple of str."""
+        if self.verdict is None:
+            return ()
+        sure = "" if self.confidence is None else f" ({100 * self.confidence:.0f}%)"
+        return (
+            f"with the scans before: {self.verdict}{sure * (self.verdict == self.name)}",
+        )
+
+    def record(self, digits: int | None = None) -> dict:
+        """Return the key "context" of JSON records, rounded to some digits or not at all."""
+
+        def rounded(value: float) -> float:
+            return value if digits is None else round(value, digits)
+
+        shares, named = self.probabilities, None
+        if shares is not None:
+            named = dict(zip(self.classes, map(rounded, shares), strict=True))
+        return {
+            "verdict": self.verdict,
+            "class": self.name,
+            "probabilities": named,
+            "confidence": None if self.confidence is None else rounded(self.confidence),
+            "scans": self.scans,
+            "absent": self.absent,
+        }
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from stm_keras.errors import UsageError
 from stm_keras.live.alarms import TIP_CHANGE
 from stm_keras.live.day import DayScan, DaySummary
-from stm_keras.live.describe import frame_words, verdict_words
+from stm_keras.live.describe import context_words, frame_words, verdict_words
 from stm_keras.live.events import BACKWARD, Line
 from stm_keras.live.pictures import ScanPicture
 from stm_keras.live.records import SCHEMA, scan_of
@@ -222,6 +222,8 @@ class Board:
         if now.get("verdict") is None:
             return
         self._whole = {key: record.get(key) for key in ("class", "probabilities")}
+        context = record.get("context")
+        self._whole["context"] = context and context | {"words": context_words(context)}
         tip = {key: now.get(key) for key in ("verdict", "class", "probabilities")}
         tip["confidence"] = (now.get("probabilities") or {}).get(now.get("class"))
         tip["bad"] = tip["verdict"] in self.bad
@@ -271,7 +273,7 @@ class Board:
             "lines_done": row.lines,
             "verdict": row.verdict,
             "confidence": row.confidence if row.verdict in self.classes else None,
-            **(self._whole or {"class": None, "probabilities": None}),
+            **(self._whole or dict.fromkeys(("class", "probabilities", "context"))),
             "changes": list(row.changes),
         }
 

@@ -47,6 +47,18 @@ def verdict_words(record: dict) -> str:
     return f"unsure (perhaps {likeliest})" if verdict == "unsure" and likeliest else verdict
 
 
+def context_words(context: dict) -> str:
+    """Say the verdict with the scans before, or why there is none.
+
+    `context` is that of the record of a line.
+    """
+    if context.get("absent") is not None:
+        return f"Not judged with the scans before: {context['absent']}."
+    scans = context.get("scans")
+    before = "the scan before" if scans == 1 else f"the {scans} scans before"
+    return f"With {before}: {verdict_words(context)}."
+
+
 def alarm_words(record: dict) -> str:
     """Say what an alarm or an all-clear is about, behind its rule: `: rows 0.93 (scan 3)`."""
     name, p, scan, line = (record.get(key) for key in ("class", "p", "scan", "line"))
@@ -88,6 +100,9 @@ def _line(record):
     since = record.get("since_change")
     if since and not record.get("lost"):
         words += f"; tip of now since line {since.get('line')}: {verdict_words(since)}"
+    context = record.get("context") or {}
+    if context.get("verdict") is not None and not record.get("lost"):
+        words += f"; with the scans before: {verdict_words(context)}"
     return f"{where}: {words}"
 
 

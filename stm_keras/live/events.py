@@ -53,12 +53,15 @@ class ScanBegan:
         name: str. Of the scan: of its file, or of its number in a data set; "" without one.
         finished: bool. The scan is over already, and its lines come as fast as they can.
         quiet: bool. It was over before the watching began: nobody is to be alarmed by it.
+        started: float. When it began, in s since 1970 by the clock of the microscope. None of a
+            scan that begins now, and where nobody knows.
     """
 
     frame: Frame
     name: str = ""
     finished: bool = False
     quiet: bool = False
+    started: float | None = None
 
 
 @dataclass(frozen=True)

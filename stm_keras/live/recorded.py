@@ -9,6 +9,7 @@ import numpy as np
 from stm_keras.data.preprocess import recorded_lines
 from stm_keras.errors import ScanError
 from stm_keras.inference.inputs import check_scan, read_dataset, read_heights
+from stm_keras.inference.scan_chain import seconds
 from stm_keras.inference.scan_input import why_not_judged
 from stm_keras.live.events import (
     BACKWARD,
@@ -63,7 +64,7 @@ class RecordedScan:
 
     def began(self, finished: bool = False, quiet: bool = False) -> ScanBegan:
         """Return its first event; `finished` and `quiet` are as there."""
-        return ScanBegan(self.frame, self.name, finished, quiet)
+        return ScanBegan(self.frame, self.name, finished, quiet, seconds(self.scan.started))
 
     def lines(self, t_end: float = 0.0) -> Iterator[Line]:
         """Yield its lines in the order of acquisition, each forward one before its backward one."""

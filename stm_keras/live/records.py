@@ -24,6 +24,7 @@ LONGEST = 10_000  # letters of a text
 MOST = 1000  # values of a list or table
 TEXTS = (  # fields of records by what they hold; each may be missing or null
     *(
+        "absent",
         "channel",
         "class",
         "direction",
@@ -36,11 +37,12 @@ TEXTS = (  # fields of records by what they hold; each may be missing or null
     ),
     *("rule", "slow", "source", "status", "target", "text", "unit", "verdict", "who"),
 )
-COUNTS = ("change_line", "dropped", "line", "lines", "pixels", "row", "scan")
+COUNTS = ("change_line", "dropped", "line", "lines", "pixels", "row", "scan", "scans")
 NUMBERS = (
     *("bias", "confidence", "late_ms", "line_time", "ms", "mtime", "p", "probability"),
     "setpoint",
 )
+VERDICTS = ("since_change", "context")  # objects in the record of a line
 FLAGS = ("finished", "lost", "quiet")
 
 
@@ -186,7 +188,7 @@ def _has_kinds(record):
         )
         and all(record.get(name) in (None, True, False) for name in FLAGS)
         and _is_shares(record.get("probabilities"))
-        and _is_tip_of_now(record.get("since_change"))
+        and all(_is_verdict(record.get(name)) for name in VERDICTS)
     )
 
 
@@ -212,10 +214,10 @@ def _is_shares(value):
     )
 
 
-def _is_tip_of_now(value):
+def _is_verdict(value):
     return (
         value is None
         or isinstance(value, dict)
-        and "since_change" not in value
+        and not any(name in value for name in VERDICTS)
         and _has_kinds(value)
     )

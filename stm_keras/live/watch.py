@@ -12,7 +12,9 @@ from dataclasses import replace
 import numpy as np
 
 from stm_keras.errors import InputError, MismatchError
+from stm_keras.inference.context import Context
 from stm_keras.inference.predictor import Predictor
+from stm_keras.inference.scan_chain import Circumstances, ScanChain
 from stm_keras.inference.verdict import NOT_JUDGED
 from stm_keras.live import events
 from stm_keras.live.alarms import Alarms
@@ -41,6 +43,8 @@ class Watch:
         sinks: callables that get each record after the log, and never wait.
         hooks: `Hooks` whose results are written down.
         board: `Board` that is to draw lines, and knows what people say of scans.
+        context: bool. Whether scans are judged with those before them as well, a verdict of its
+            own that raises no alarm, where the model knows how scans follow each other.
     """
 
     def __init__(
@@ -52,11 +56,14 @@ class Watch:
         sinks: Iterable[Callable[[dict], object]] = (),
         hooks: Hooks | None = None,
         board: Board | None = None,
+        context: bool = True,
     ):
         self.source, self.log, self.alarms = source, log, alarms
         self.sinks, self.hooks, self.board = tuple(sinks), hooks, board
         self.classes = predictor.classes
         self.streams = {each: TipStream(predictor) for each in (FORWARD, BACKWARD)}
+        known = Context.of(predictor.metadata) if context else None
+        self.chain = None if known is None else ScanChain(known, predictor)
         self._busy, self._asked = False, ""  # by which signal it shall end
         self.failing: str | None = None  # why the log cannot be written
         self.scan: _Scan | None = None  # that is being recorded
@@ -148,6 +155,8 @@ class Watch:
         self.scan = _Scan(self.log.last_scan + 1, began)
         for stream in self.streams.values():
             stream.begin(frame)
+        if self.chain is not None:
+            self.chain.begin(_circumstances(began))
         self.emit(
             "scan",
             id=self.scan.number,
@@ -189,6 +198,7 @@ class Watch:
             row=line.row,
             direction=line.direction,
             **told.record(self.classes),
+            **self._with_scans_before(line, told),
             late_ms=round((time.time() - line.t_end) * 1e3, 1),
             lost=told.lost,
         )
@@ -209,11 +219,33 @@ class Watch:
             names = " and ".join(f"{way} {name}" for way, name in scan.named.items())
             self.emit("note", text=f"Scan {scan.number}: {names}, for {DISAGREE} lines.")
 
+    def _with_scans_before(self, line, told):
+        """Return the key "context" of the record of a forward line, if there is a chain."""
+        if self.chain is None or line.direction != FORWARD:
+            return {}
+        scan, changed = told.scan, told.scan.change_line is not None
+        unknown = bool(scan.unknown or scan.unknown_size)
+        verdict = self.chain.judge(scan.probabilities, scan.seen, changed, unknown)
+        return {"context": verdict.record()}
+
+    def _end_of_chain(self, scan):
+        told, ended = scan.last and scan.last.scan, None
+        if not scan.began.finished:
+            ended = time.time()
+        elif scan.began.started is not None:
+            line_time = scan.began.frame.line_time or 0
+            ended = scan.began.started + 2 * line_time * scan.lines
+        shares = told and not (told.unknown or told.unknown_size) and told.probabilities
+        changed = bool(told and told.change_line is not None)
+        self.chain.end(shares or None, changed, ended)
+
     def _end(self, reason, path=None):
         if self.scan is None:
             return
         scan, self.scan = self.scan, None
         self.before = scan
+        if self.chain is not None:
+            self._end_of_chain(scan)
         told = scan.last
         self.emit(
             "end",
@@ -238,6 +270,12 @@ class Watch:
             verdict=verdict,
             error=file.error,
         )
+
+
+def _circumstances(began):
+    """Return the `Circumstances` of a scan that begins now, or that was over before."""
+    frame, time_ = began.frame, began.started if began.finished else time.time()
+    return Circumstances(time_, frame.bias, frame.setpoint, frame.channel)
 
 
 class _Scan:

@@ -12,6 +12,10 @@ SUBSETS = (  # of a row, and what they are called
     ("full agreement", "full agreement"),
     ("consensus", "consensus"),
 )
+BESIDE = ("splices", "context")  # what a benchmark measures only if asked for
+WAYS = ("", ", with", ", gain")
+KINDS = {"changed": "class changed", "same": "class as before"}
+SHOWN = (1, 8, 20, 48)  # lines after which scores with the scans before are shown
 TITLES_SHORT = {**{key: TITLES[key] for key in HEADLINES}, "ece": "ECE"}
 
 
@@ -31,10 +35,10 @@ def merge_rows(old, new):
             made[key] = merge_human(before.get(key), row)
             continue
         former = before.get(key, row)
-        splices = row.get("splices") or former.get("splices")
-        if former["folds_done"] > row["folds_done"] and row.get("splices"):
+        more = {name: row.get(name) or former.get(name) for name in BESIDE}
+        if former["folds_done"] > row["folds_done"] and any(map(row.get, BESIDE)):
             row = former  # measured on the folds that are still here
-        made[key] = {**row, "splices": splices} if splices else row
+        made[key] = row | {name: told for name, told in more.items() if told}
     data = {row["data"] for row in new}
     rows = [made.pop((row["config"], row["protocol"]), row) for row in old]
     return [*(row for row in rows if row["data"] in data), *made.values()]
@@ -58,7 +62,8 @@ def results_page(rows, data_name, models=()):
             names = dict.fromkeys(name for row in chosen for name in row.get("trust") or ())
             part |= {"reliability": names, "variants": _variants(chosen)}
             splices = [_splices(row) for row in chosen if row.get("splices")]
-            protocols.append(part | {"splices": splices})
+            context = [_context(row) for row in chosen if row.get("context")]
+            protocols.append(part | {"splices": splices, "context": context})
     return render(
         "benchmark.md",
         data=data_name,
@@ -104,6 +109,46 @@ def _splices(row):
     only = [f"{row['config']}:{row['protocol']}:{fold}" for fold in told["folds"]]
     table = ["lines since the change", "tip of now", "whole scan"], cells
     return {**told, **shares, "config": row["config"], "only": only, "table": table}
+
+
+def _context(row):
+    """Return what is said of the scans before: tables of scores, and of changed scans."""
+    told = row["context"]
+    points = [point for point in told["lines"] if point["lines"] in SHOWN]
+    scores, shares = [], []
+    for point in points:
+        alone, both = point["alone"], point["context"]
+        cells = [point["lines"]]
+        for key in ("auroc", "balanced_accuracy"):
+            cells += [_bounded(part[key]) for part in (alone, both)]
+            cells.append(_gain(point["gain"][key]))
+        scores.append([*cells, *(f"{part['ece']:.3f}" for part in (alone, both))])
+        cells = [point["lines"]]
+        for part in filter(None, (point["changed"], point["same"])):
+            cells += [_bounded(part["alone"]), _bounded(part["context"])]
+            cells.append(_gain(part["gain"]))
+        shares.append(cells)
+    heads = [f"{title}{way}" for title in ("AUROC", "balanced accuracy") for way in WAYS]
+    kinds = [name for name in ("changed", "same") if points and points[0][name]]
+    return {
+        **told,
+        "config": row["config"],
+        "counts": {name: points[0][name]["scans"] for name in kinds},
+        "numbers": [tuple(each.values()) for each in told["numbers"]],
+        "scores": (["lines", *heads, "ECE", "ECE, with"], scores),
+        "shares": (
+            ["lines", *(f"{KINDS[k]}{way}" for k in kinds for way in WAYS)],
+            shares,
+        ),
+    }
+
+
+def _bounded(values):
+    return "{:.3f} [{:.3f}, {:.3f}]".format(*values)
+
+
+def _gain(values):
+    return "{:+.3f} [{:+.3f}, {:+.3f}]".format(*values)
 
 
 def _variants(rows):

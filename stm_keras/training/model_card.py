@@ -3,9 +3,10 @@
 import re
 from pathlib import Path
 
+from stm_keras.benchmark_records import Rows
 from stm_keras.errors import InputError
 from stm_keras.evaluation.calibration import with_min_lines
-from stm_keras.records import Rows, Scores, check_record
+from stm_keras.records import Scores, check_record
 from stm_keras.reports.card import write_card
 from stm_keras.reports.human import of_model, without_human
 from stm_keras.training.report import model_details

@@ -15,6 +15,7 @@ import stm_keras
 from stm_keras.data.load import load_dataset
 from stm_keras.data.split import Split, split_dataset
 from stm_keras.errors import DatasetError, UsageError
+from stm_keras.inference.context import fit_context
 from stm_keras.training.finished import OTHER_DATA, data_stamp
 
 MANY_SCANS = 50_000  # for validation; more take long and make scores no more certain
@@ -154,6 +155,9 @@ def describe_environment(config, dataset):
 def training_metadata(config, dataset, split, environment, trained):
     """Collect what a model file says of how it was trained, on how many scans: a dict."""
     counts = {name: len(indices) for name, indices in split.parts.items()}
+    context = None
+    if dataset.session is not None:
+        context = fit_context(dataset, np.unique(dataset.session[split.parts["train"]]))
     return {
         "classes": list(dataset.classes),
         "pixels": int(dataset.images.shape[2]),
@@ -163,6 +167,7 @@ def training_metadata(config, dataset, split, environment, trained):
             "environment": environment,
             "counts": {**counts, "taught": trained},
         },
+        **({} if context is None else {"context": context}),
     }
 
 

@@ -13,6 +13,8 @@ from PIL import Image
 from scan_files import sxm
 
 from stm_keras.data.dataset import CLASSES
+from stm_keras.simulate.config import SimulationConfig
+from stm_keras.simulate.generate import simulate
 
 pytestmark = ONCE  # no backend changes what is tested here
 
@@ -21,7 +23,7 @@ pytest.importorskip("onnxruntime")
 SCANS = lattice_scans([0, 2, 3]) * 1e-12
 LIVE = ["line", "verdict", "class", "probabilities", "confidence", "change"]
 LIVE += ["change_line", "unsure", "unknown_surface", "unknown_size"]
-LIVE += ["offset_step", "slope"]
+LIVE += ["offset_step", "slope", "context"]
 
 
 def write(folder, name="a.sxm", number=0, nm=5.0, slow="down", lines=None):
@@ -284,3 +286,55 @@ def test_the_folder_of_real_scans_is_judged():
     assert len(found) == 18
     tiled = {record["path"].rsplit("/", 1)[1] for record in found if "tiles" in record}
     assert tiled == {"20201111--4_1.Z_mtrx", "top-1.top"} - bad.keys()
+
+
+@pytest.fixture(scope="module")
+def in_a_row(tmp_path_factory):
+    """A folder of two scans, one after the other, of the second 40 of 128 lines."""
+    made = simulate(2, 5, SimulationConfig(p_tip_change=0, p_partial=0))
+    folder = tmp_path_factory.mktemp("day")
+    for number, heights in enumerate(made.images * 1e-12):
+        heights[128 - 88 * number :] = np.nan
+        entries = {"REC_DATE": "01.12.2026", "REC_TIME": f"10:0{number}:00"}
+        scan = sxm({"Z": ("m", heights, None)}, size=(2e-8, 2e-8), **entries)
+        (folder / f"{number}.sxm").write_bytes(scan)
+    return folder
+
+
+def test_a_scan_with_few_lines_gets_a_second_verdict_with_those_before(in_a_row):
+    first, second = records(in_a_row)
+    assert first["context"]["absent"] == "no scan before it"
+    assert second["context"]["scans"] == 1
+    assert second["context"]["class"] in CLASSES
+    assert second["context"]["probabilities"] != second["probabilities"]
+    rows = list(csv.DictReader(io.StringIO(stm("predict", in_a_row, "--csv").stdout)))
+    names = ("verdict", "class", "confidence", "scans", "absent")
+    assert list(rows[1])[-5:] == [f"context_{name}" for name in names]
+    assert rows[1]["context_verdict"] == second["context"]["verdict"]
+    assert rows[0]["context_absent"] == "no scan before it"
+    table = stm("predict", in_a_row).stdout.splitlines()
+    assert f"with the scans before: {second['context']['verdict']}" in table[2]
+    assert "with the scans before" not in table[1]
+
+
+def test_without_context_there_is_one_verdict_and_it_is_the_same(in_a_row):
+    both, alone = records(in_a_row), records(in_a_row, "--no-context")
+    assert [{**each, "context": None} for each in both] == [
+        {**each, "context": None} for each in alone
+    ]
+    assert not any("context" in each for each in alone)
+    for way in ("--csv", "--every-line"):
+        assert (
+            "with the scans before"
+            not in stm("predict", in_a_row, "--no-context", way).stdout
+        )
+    assert "context" not in stm("predict", in_a_row, "--no-context", "--csv").stdout
+
+
+def test_each_of_the_first_lines_is_judged_with_the_scans_before(in_a_row):
+    whole = records(in_a_row, "--every-line")[1]
+    told = [line["context"] for line in whole["every_line"]]
+    assert [each["verdict"] is None for each in told] == [True] * 7 + [False] * 33
+    assert told[-1]["verdict"] == whole["context"]["verdict"]
+    text = stm("predict", in_a_row, "--every-line").stdout
+    assert text.count("with the scans before") == 34

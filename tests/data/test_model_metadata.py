@@ -12,6 +12,7 @@ from helpers import leaves, replaced
 
 from stm_keras.data.model_metadata import check_metadata
 from stm_keras.errors import InputError, StmKerasError
+from stm_keras.inference.context import Context
 from stm_keras.inference.judge import verdict_of
 from stm_keras.inference.onnx_model import OnnxModel
 from stm_keras.inference.stream import LineStream
@@ -47,6 +48,12 @@ FACTS = {
     "unknown": {"lines": [1, 4], "thresholds": [0.8, 0.7], "measured": {"4": {}}},
     "change": {"threshold": 0.8, "delay": 2, "refractory": 5},
     "size_nm": [3.0, 80.0],
+    "context": {
+        "transitions": [[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.3, 0.3, 0.4]],
+        "frequency": 0.5,
+        "strength": 0.9,
+        "fade_lines": 4,
+    },
     "scores": {"P2": "0.9"},
     "training": {"counts": {"train": 3}, "environment": {"packages": {}, "dataset": {}}},
     "what a newer one says": {"more": [1, 2]},
@@ -78,6 +85,9 @@ def use(facts):
     scan = np.random.default_rng(0).normal(size=(6, 20)).cumsum(1)
     model = Network(None, facts)
     said = [verdict_of(model, scan, size=(1e-8, 1e-8))]
+    if (context := Context.of(facts)) is not None:
+        alone = np.full(len(context.transitions), 1 / len(context.transitions))
+        assert np.isfinite(context.combine(context.expect(None, alone), alone, 1)).all()
     stream = LineStream(model, lines=6, size=(1e-8, 1e-8))
     live = [stream.push(line) for line in scan]
     shares = [list((each["probabilities"] or {}).values()) for each in said]
@@ -100,6 +110,11 @@ def test_shipped_models_say_what_can_be_worked_with():
         assert check_metadata(facts, file, "it is damaged") is facts
 
 
+def context(changes):
+    """Facts whose context differs in this."""
+    return {"context": {**FACTS["context"], **changes}}
+
+
 WRONG = [
     ({"max_lines": 0}, "`max_lines` must be a number from 1 to 16384. Received: 0"),
     ({"max_lines": True}, "`max_lines` must be a number"),
@@ -119,6 +134,14 @@ WRONG = [
     ({"change": {}}, "`change.threshold` must be a probability"),
     ({"change": {"threshold": [1]}}, "`change.threshold` must be a probability"),
     ({"change": {"threshold": 0.5, "delay": -1}}, "`change.delay` must be a number of l"),
+    (context({"transitions": [[1, 0], [0, 1]]}), "must be 3 rows of 3 probabilities"),
+    (context({"transitions": [[0.5] * 3] * 3}), "that sum to 1"),
+    (context({"transitions": [[2, -1, 0]] * 3}), "`context.transitions` must be 3 rows"),
+    (context({"transitions": [["a"] * 3] * 3}), "`context.transitions` must be 3 rows"),
+    (context({"strength": -1}), "`context.strength` must be a number from 0 to 10"),
+    (context({"frequency": 2}), "`context.frequency` must be a number from 0 to 1"),
+    (context({"fade_lines": 1}), "`context.fade_lines` must be a number of lines from 2"),
+    ({"context": 3}, "`context` is not an object"),
     ({"size_nm": [80, 3]}, "`size_nm` must be two widths in nm"),
     ({"min_lines": 9}, "`min_lines` must be a number of lines from 1 to 8"),
     ({"training": {"environment": []}}, "`training.environment` is not an object"),

@@ -1,6 +1,7 @@
 """Benchmarks: which runs, one process each, and scores over all folds together."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,18 +9,41 @@ import pytest
 from folds import finish
 from helpers import ONCE, check_error, made_up_dataset, stm
 
+from stm_keras.benchmark_records import Rows
 from stm_keras.data.load import load_dataset, save_dataset
 from stm_keras.data.split import split_dataset
 from stm_keras.errors import InputError, StmKerasError, UsageError
 from stm_keras.experiments import queue
-from stm_keras.experiments.collect import pool_folds, pool_splices
+from stm_keras.experiments.collect import pool_context, pool_folds, pool_splices
 from stm_keras.experiments.plan import benchmark_runs, read_variant
 from stm_keras.experiments.queue import run_missing
+from stm_keras.records import check_record
 from stm_keras.reports.benchmark import merge_rows, results_page
 
 pytestmark = ONCE  # no backend changes what is tested here
 
 CONFIGS = [Path("configs/small.toml"), Path("configs/vit.toml")]
+SCORED = {"auroc": [0.7, 0.6, 0.8], "balanced_accuracy": [0.5, 0.4, 0.6], "ece": 0.02}
+POINT = {  # after some lines, with and without the scans before
+    "alone": SCORED,
+    "context": {**SCORED, "auroc": [0.8, 0.7, 0.9]},
+    "gain": {"auroc": [0.1, 0.05, 0.15], "balanced_accuracy": [0.0, -0.1, 0.1]},
+    "changed": {
+        "scans": 6,
+        "alone": [0.5, 0.4, 0.6],
+        "context": [0.4, 0.3, 0.5],
+        "gain": [-0.1, -0.2, 0.0],
+    },
+    "same": None,
+}
+SCANS_BEFORE = {
+    "scans": 30,
+    "before": 20,
+    "dropped": 1,
+    "numbers": [{"frequency": 0.5, "strength": 0.9, "fade_lines": 48}],
+    "chosen": True,
+    "lines": [{"lines": lines, **POINT} for lines in (2, 8)],
+}
 SUBSETS = ("all", "full agreement", "consensus")
 
 
@@ -257,6 +281,66 @@ def test_splices_are_measured_on_the_test_scans_of_each_fold_and_kept(
     assert "named within 10 lines in 100 % [100, 100]" in page
     assert "--splices --only small:p2:0 --only small:p2:1" in page
     assert "| 4 | 20 % | 0 % |" in page
+
+
+def test_what_scans_before_bring_is_measured_by_the_model_of_each_fold(
+    data, tmp_path, monkeypatch
+):
+    dataset = replace(data[1], run=np.repeat(np.arange(2), 48))
+    folds = benchmark_runs(CONFIGS[:1], ["p1", "p2"], dataset, tmp_path, 3)
+    for fold in folds[:5]:  # of P1 all three, whose sessions are in training: not measured
+        finish(fold, dataset)
+    judged, scored = [], []
+
+    def judge(model, dataset, tested, transitions, progress):
+        judged.append((model.parent.name, sorted(tested), transitions.shape))
+        return len(judged)
+
+    monkeypatch.setattr("stm_keras.inference.context.FEWEST_PAIRS", 30)
+    monkeypatch.setattr("stm_keras.inference.evaluate_context.judge_sessions", judge)
+    monkeypatch.setattr(
+        "stm_keras.inference.evaluate_context.score_context",
+        lambda parts, seed: scored.append(parts) or SCANS_BEFORE,
+    )
+    monkeypatch.setattr("stm_keras.inference.find_model.find_model", lambda p: (p / "m", 0))
+    monkeypatch.setattr("stm_keras.inference.model_file.load_predictor", lambda path: path)
+    told = pool_context(folds, dataset)
+    assert list(told) == [("small", "p2")]
+    assert told["small", "p2"]["folds"] == [0, 1]
+    assert scored == [[1, 2]]
+    for fold, (name, tested, shape) in zip(folds[3:5], judged, strict=True):
+        split = split_dataset(dataset, "p2", fold=fold.fold, num_folds=3)
+        assert name == fold.path.name
+        assert tested == sorted(split.parts["test"])
+        assert shape == (4, 4)
+
+
+def test_scans_before_need_scans_that_follow_each_other(data, tmp_path):
+    folds = benchmark_runs(CONFIGS[:1], ["p2"], data[1], tmp_path, 3)
+    finish(folds[0], data[1])
+    with pytest.raises(StmKerasError, match="needs `session` and `run` of each scan"):
+        pool_context(folds, data[1])
+
+
+def test_gain_and_price_of_the_scans_before_are_on_the_page(data, tmp_path):
+    folds = benchmark_runs(CONFIGS[:1], ["p2"], data[1], tmp_path, 3)
+    finish(folds[0], data[1])
+    (before,) = pool_folds(folds, data[1])
+    told = {**SCANS_BEFORE, "folds": [0]}
+    (row,) = merge_rows([before], [{**before, "context": told}])
+    (row,) = merge_rows([row], [before])  # of another time, without
+    check_record(Rows, [row], "results.json")
+    page = results_page([row], "waves.h5")
+    assert "`small`, folds 0: 30 scans, 20 of them with scans before them" in page
+    assert "chosen on the other folds (0.5, 0.9, 48)" in page
+    gain = "0.700 [0.600, 0.800] | 0.800 [0.700, 0.900] | +0.100 [+0.050, +0.150]"
+    assert f"| 8 | {gain} |" in page
+    assert "of the 6 scans whose class is not that of the scan before" in page
+    assert (
+        "| 8 | 0.500 [0.400, 0.600] | 0.400 [0.300, 0.500] | -0.100 [-0.200, +0.000] |"
+        in page
+    )
+    assert "| 2 | 0.7" not in page  # 1, 8, 20 and 48 are shown
 
 
 # The same through the command line

@@ -9,6 +9,7 @@ import pytest
 from folds import finish
 from helpers import ONCE, check_error, made_up_dataset, stm
 
+from stm_keras.benchmark_records import Rows
 from stm_keras.data.dataset import SIX_CLASSES, labels_from_votes
 from stm_keras.data.load import load_dataset, save_dataset
 from stm_keras.errors import DatasetError, StmKerasError
@@ -16,7 +17,7 @@ from stm_keras.evaluation.ceiling import score_ceiling
 from stm_keras.experiments import human
 from stm_keras.experiments.human import pool_human
 from stm_keras.experiments.plan import benchmark_runs
-from stm_keras.records import HUMAN, Rows, check_record
+from stm_keras.records import HUMAN, check_record
 from stm_keras.reports.benchmark import merge_rows, results_page
 from stm_keras.reports.human import ALIKE, UNKNOWN, verdict
 

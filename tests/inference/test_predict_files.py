@@ -12,12 +12,27 @@ from scan_files import sxm
 from stm_keras.data.preprocess import recorded_lines
 from stm_keras.errors import NotFiniteError, ScanError
 from stm_keras.inference.find_files import InputFile, find_files
-from stm_keras.inference.predict_files import predict_files
+from stm_keras.inference.predict_files import add_scans_before, predict_files
 from stm_keras.inference.predictor import Predictor
+from stm_keras.inference.scan_chain import (
+    CHANGED,
+    ELSEWHERE,
+    ENOUGH,
+    FIRST,
+    NO_TIME,
+    PAUSED,
+    UNKNOWN,
+)
 from stm_keras.inference.scan_result import KEYS
 
 pytestmark = ONCE  # no backend changes what is tested here
 
+STAYS = {
+    "transitions": [[0.9, 0.1], [0.1, 0.9]],
+    "frequency": 0.0,
+    "strength": 1.0,
+    "fade_lines": 10,
+}
 FACTS = {
     "classes": ["a", "b"],
     "pixels": 16,
@@ -249,3 +264,109 @@ def test_few_scans_are_in_memory(tmp_path):
     given = predict_files(Live(True), watched(), threads=2)
     for number, _ in enumerate(given, 1):
         assert len(asked) - number <= 6
+
+
+class Chained(Live):
+    """Knows how scans follow each other, and hardly tells its classes apart; no changes."""
+
+    metadata = {**{k: v for k, v in FACTS.items() if k != "change"}, "context": STAYS}
+
+    def outputs(self, *arguments, **options):
+        out = super().outputs(*arguments, **options)
+        return {**out, "state": out["state"] / 10}
+
+    def step(self, line, cache):
+        state, cache = super().step(line, cache)
+        return {**state, "state": state["state"] / 10}, cache
+
+
+def in_a_row(folder, minutes, recorded=6, model=Chained, every_line=False, changes=()):
+    """Judge scans that began in these minutes, `recorded` of 24 lines each.
+
+    `changes` are entries of their headers that differ, a dict for each.
+    """
+    for number, minute in enumerate(minutes):
+        made = heights(seed=number)
+        made[recorded:] = np.nan
+        entries = {"REC_DATE": "01.12.2026", "size": (1e-8, 0.75e-8)}
+        if minute is not None:
+            entries["REC_TIME"] = f"{10 + minute // 60}:{minute % 60:02}:00"
+        entries |= dict(enumerate(changes)).get(number, {})
+        path = folder / entries.pop("name", f"{number}.sxm")
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(sxm({"Z": ("m", made, None)}, **entries))
+    files = find_files([folder])
+    return list(add_scans_before(predict_files(model(), files, None, every_line), model()))
+
+
+def test_scans_of_a_folder_are_judged_with_those_before_them_as_well(tmp_path):
+    results = in_a_row(tmp_path, range(3))
+    assert [each.context.absent for each in results] == [FIRST, None, None]
+    assert [each.context.scans for each in results] == [0, 1, 2]
+    alone = [each.verdict.probabilities[0] for each in results]
+    both = [each.context.probabilities[0] for each in results[1:]]
+    before = np.sign(np.array(alone[:2]) - 0.5)
+    assert (np.sign(np.array(both) - alone[1:]) == before).all()
+    record = results[1].record()
+    assert list(record) == [*KEYS, "context"]
+    assert list(record["context"]["probabilities"]) == ["a", "b"]
+
+
+def test_the_verdict_on_the_scan_alone_stays_as_it_is(tmp_path):
+    results = in_a_row(tmp_path, range(3))
+    alone = predict_files(Chained(), find_files([tmp_path]))
+    for one, other in zip(results, alone, strict=True):
+        assert one.verdict == other.verdict
+        assert {**one.record(), "context": 0} == {**other.record(), "context": 0}
+
+
+def test_scans_of_files_without_a_time_have_none_before_them(tmp_path):
+    results = in_a_row(tmp_path, [None, None])
+    assert [each.context.absent for each in results] == [NO_TIME, NO_TIME]
+
+
+def test_whole_scans_are_judged_by_their_lines_but_each_line_with_those_before(tmp_path):
+    results = in_a_row(tmp_path, range(2), recorded=24, every_line=True)
+    second = results[1].record()
+    assert second["context"]["absent"] == ENOUGH
+    told = [line["context"] for line in second["every_line"]]
+    assert told[0]["scans"] == told[17]["scans"] == 1
+    assert [each["absent"] for each in told[-4:]] == [ENOUGH] * 4  # 10 lines of the model
+
+
+def test_a_called_change_drops_the_scans_before(tmp_path):
+    class Changing(Chained):
+        metadata = {**Chained.metadata, "change": FACTS["change"]}
+
+    results = in_a_row(tmp_path, range(2), recorded=22, model=Changing)
+    assert results[0].change_lines
+    assert results[1].context.absent == CHANGED
+
+
+def test_a_model_without_context_answers_as_ever(tmp_path):
+    results = in_a_row(tmp_path, range(2), model=Live)
+    assert [each.context for each in results] == [None, None]
+    assert list(results[1].record()) == list(KEYS)
+
+
+def test_the_scan_before_is_one_of_the_same_folder(tmp_path):
+    changes = [{"name": "a/0.sxm"}, {"name": "b/0.sxm"}, {"name": "b/1.sxm"}]
+    results = in_a_row(tmp_path, range(3), changes=changes)
+    assert [each.context.absent for each in results] == [FIRST, ELSEWHERE, None]
+
+
+def test_a_pause_begins_where_the_scan_before_ended(tmp_path):
+    slow = {"SCAN_TIME": "100 100"}  # s a line: 20 minutes for 6 lines in both directions
+    results = in_a_row(tmp_path, [0, 70, 140], changes=[slow])
+    assert [each.context.absent for each in results] == [FIRST, None, PAUSED]
+
+
+def test_a_scan_of_an_unknown_size_is_passed_over(tmp_path):
+    class Sized(Chained):
+        metadata = {**Chained.metadata, "size_nm": [5.0, 20.0]}
+
+    wide = {"size": (9e-8, 7e-8)}
+    with pytest.warns(UserWarning, match="outside what the model was trained on"):
+        results = in_a_row(tmp_path, range(3), model=Sized, changes=[{}, wide, {}])
+    assert [each.context.absent for each in results] == [FIRST, UNKNOWN, None]
+    assert results[2].context.scans == 1

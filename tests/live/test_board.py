@@ -334,3 +334,24 @@ def test_the_colours_are_those_of_the_lines_that_came_last():
         drawn = picture.add(Line(number, number, FORWARD, heights, 0.0), {}, 0.0)
     low, high = drawn["range"]
     assert high - low < 1e-11  # and what an endless scan costs does not grow
+
+
+def test_the_state_says_the_verdict_with_the_scans_before_or_why_there_is_none(told):
+    told.scan(1)
+    told.line(1, 0)
+    assert told.board.state()["scan"]["context"] is None  # of a model that has none
+    context = {"verdict": "rows", "class": "rows", "confidence": 0.6, "scans": 3}
+    told.line(1, 1, context={**context, "absent": None})
+    words = told.board.state()["scan"]["context"]["words"]
+    assert words == "With the 3 scans before: rows 0.60."
+    told.line(1, 2, context={**context, "scans": 1, "absent": None})
+    words = told.board.state()["scan"]["context"]["words"]
+    assert words == "With the scan before: rows 0.60."
+    told.line(1, 3, context={"verdict": None, "absent": "no scan before it"})
+    words = told.board.state()["scan"]["context"]["words"]
+    assert words == "Not judged with the scans before: no scan before it."
+    assert (
+        told.board.state()["tip"]["class"] == "atoms"
+    )  # the tip of now is that of the lines
+    told.scan(2)
+    assert told.board.state()["scan"]["context"] is None

@@ -277,6 +277,11 @@ def test_a_line_says_both_verdicts_and_where_it_is():
     assert describe(log.line(6, 0.1, verdict="unknown surface")) == unknown
     none = log.line(6, 0.1, verdict=None, confidence=None, **{"class": None})
     assert describe(none) == where.format(6) + ": no verdict yet"
+    before = {"verdict": "poor", "class": "poor", "confidence": 0.7}
+    both = where.format(7) + ": fine 0.90; with the scans before: poor 0.70"
+    assert describe(log.line(6, 0.1, context=before)) == both
+    absent = {"verdict": None, "absent": "no scan before it"}
+    assert describe(log.line(6, 0.1, context=absent)) == where.format(8) + ": fine 0.90"
 
 
 def test_a_day_begins_with_its_date_and_is_on_one_line_each(log):

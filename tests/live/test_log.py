@@ -294,6 +294,7 @@ GOOD = {
         *({"schema": 2}, {"seq": "7"}, {"seq": True}, {"t": "noon"}, {"mono": None}),
         *({"t": "2026-11-29T12:00:00"}, {"event": 3}, {"line": "0"}, {"verdict": ["a"]}),
         *({"confidence": "high"}, {"lost": "no"}, {"probabilities": {"rows": "1"}}),
+        *({"context": {"absent": 1}}, {"context": {"scans": -1}}, {"context": 5}),
         *({"since_change": {"line": "4"}}, {"text": "x" * 20_000}, {"mono": float("nan")}),
         {"event": "file", "size": [1, 2]},
     ],

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ pytestmark = ONCE
 LINE_KEYS = [
     *("schema", "seq", "t", "mono", "event", "scan", "line", "row", "direction"),
     *("verdict", "class", "probabilities", "confidence", "change_line", "since_change"),
-    *("late_ms", "lost"),
+    *("context", "late_ms", "lost"),
 ]
 LINES = 64
 FRAME = Frame(pixels=128, lines=LINES, size=(4e-9, 1.25e-9), slow="up")
@@ -374,3 +375,118 @@ def test_heights_that_no_microscope_has_are_drawn_as_a_lost_line(model, tips, tm
     drawn = board.picture(1)[1]
     assert [each["heights"] is None for each in drawn] == [False] * 4 + [True] * 2
     json.dumps([board.state(), drawn], allow_nan=False)
+
+
+def scans_in_a_row(model, tmp_path, scans, **more):
+    """Watch the first 20 lines of scans, each a `ScanBegan` and heights, in both directions.
+
+    Returns the contexts of their forward lines: a list for each scan.
+    """
+    events = []
+    for began, heights in scans:
+        ways = lines(heights[:20], BACKWARD), lines(heights[:20])
+        events += [began, *ways[1], *ways[0], ScanEnded("stopped")]
+    told, _ = records(model, tmp_path, *events, **more)
+    said = [each for each in of(told, "line") if each["direction"] == FORWARD]
+    assert not any("context" in each for each in of(told, "line") if each not in said)
+    numbers = range(1, len(scans) + 1)
+    return [[each.get("context") for each in said if each["scan"] == k] for k in numbers]
+
+
+@pytest.fixture(scope="module")
+def sure(model):
+    """The same model, to which no surface is unknown and no line a change."""
+    left_out = ("unknown", "change", "unsure", "size_nm", "min_lines")
+    metadata = {key: each for key, each in model.metadata.items() if key not in left_out}
+    return replace(model, metadata=metadata)
+
+
+def test_first_lines_are_judged_with_the_scans_before_as_well(sure, tips, tmp_path):
+    began = ScanBegan(FRAME)
+    first, second, third = scans_in_a_row(
+        sure, tmp_path, [(began, tips[1]), (began, tips[1]), (began, tips[0])]
+    )
+    assert {each["absent"] for each in first} == {"no scan before it"}
+    assert second[0]["absent"] is None
+    assert (second[0]["scans"], third[0]["scans"]) == (1, 2)
+    assert second[0]["verdict"] == "generic defects"
+    assert sum(second[0]["probabilities"].values()) == pytest.approx(1)
+
+
+def test_the_verdict_on_the_scan_alone_is_the_same_without_context(sure, tips, tmp_path):
+    events = [ScanBegan(FRAME), *lines(tips[1][:12]), ScanEnded("stopped")] * 2
+    both, alone = (
+        of(records(sure, tmp_path / str(context), *events, context=context)[0], "line")
+        for context in (True, False)
+    )
+    assert not any("context" in each for each in alone)
+    keys = (
+        "verdict",
+        "class",
+        "probabilities",
+        "confidence",
+        "change_line",
+        "since_change",
+    )
+    assert [[each[k] for k in keys] for each in both] == [
+        [each[k] for k in keys] for each in alone
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"bias": 2.0}, "another bias than in the scan before"),
+        ({"channel": "Current"}, "the scan before is of another folder or image"),
+    ],
+)
+def test_the_scans_before_are_dropped_where_the_scan_is_another(
+    sure, tips, tmp_path, changes, reason
+):
+    before = replace(FRAME, bias=-1.5)
+    scans = [ScanBegan(before), ScanBegan(replace(before, **changes))]
+    _, second = scans_in_a_row(sure, tmp_path, [(each, tips[1]) for each in scans])
+    assert {each["absent"] for each in second} == {reason}
+
+
+def test_of_scans_that_were_over_before_the_times_of_their_files_count(
+    sure, tips, tmp_path
+):
+    times = [100.0, 200.0, 9000.0, None]
+    scans = [ScanBegan(FRAME, "", True, True, time_) for time_ in times]
+    told = scans_in_a_row(sure, tmp_path, [(each, tips[1]) for each in scans])
+    assert [each[-1]["absent"] for each in told] == [
+        "no scan before it",
+        None,
+        "more than an hour after the scan before",
+        "nobody says when the scan began",
+    ]
+
+
+def test_a_called_change_ends_what_the_scans_before_say(model, tips, tmp_path):
+    known = ("unknown", "size_nm", "min_lines")
+    metadata = {key: each for key, each in model.metadata.items() if key not in known}
+    changing = replace(model, metadata=metadata)
+    both = [*tips[0][:32], *tips[1][:32]]
+    began, calm = ScanBegan(FRAME), tips[0][:20]
+    events = [began, *lines(calm), ScanEnded("stopped"), began, *lines(both)]
+    events += [ScanEnded("complete"), began, *lines(calm), ScanEnded("stopped")]
+    told, _ = records(changing, tmp_path, *events)
+    said = of(told, "line")
+    changed = [
+        each for each in said if each["scan"] == 2 and each["change_line"] is not None
+    ]
+    assert changed
+    assert {each["context"]["absent"] for each in changed} == {
+        "a tip change was called in this scan"
+    }
+    last = {each["context"]["absent"] for each in said if each["scan"] == 3}
+    assert last == {"a tip change was called in the scan before"}
+
+
+def test_a_scan_of_an_unknown_size_is_passed_over(sure, tips, tmp_path):
+    sized = replace(sure, metadata={**sure.metadata, "size_nm": [3.0, 5.0]})
+    wide = replace(FRAME, size=(9e-8, 9e-8))
+    scans = [(ScanBegan(wide), tips[1]), (ScanBegan(FRAME), tips[1])]
+    first, second = scans_in_a_row(sized, tmp_path, scans)
+    assert {each["absent"] for each in (*first, *second)} == {"no scan before it"}

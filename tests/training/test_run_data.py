@@ -16,6 +16,7 @@ from stm_keras.training.run_data import (
     git_state,
     load_run_data,
     split_run_data,
+    training_metadata,
 )
 
 pytestmark = ONCE  # no backend changes what is tested here
@@ -140,3 +141,20 @@ def test_the_commit_of_somebody_elses_repository_is_not_ours(tmp_path, monkeypat
     assert git_state() is None
     subprocess.run(["git", "add", "-f", "venv"], cwd=tmp_path, check=True)
     assert git_state() is not None
+
+
+def test_a_model_learns_how_scans_follow_each_other_from_its_training_sessions(dataset):
+    from dataclasses import replace
+
+    sessions = np.array([f"day {i // 20}" for i in range(80)])
+    scans = replace(dataset, session=sessions, run=np.zeros(80, int))
+    config = load_config(None, ["data.path=x.h5"])
+    split = split_run_data(config, scans)
+    split.parts["train"] = np.array([3, 17, 25])  # of two days
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stm_keras.inference.context.FEWEST_PAIRS", 30)
+        context = training_metadata(config, scans, split, {}, 80)["context"]
+    assert context["pairs"] == 2 * 19  # of each day, whatever part its scans are in
+    assert np.array(context["transitions"]).sum(1) == pytest.approx(np.ones(4), abs=1e-5)
+    assert "context" not in training_metadata(config, scans, split, {}, 80)  # too few
+    assert "context" not in training_metadata(config, dataset, split, {}, 80)

@@ -59,6 +59,7 @@ export const TEMPLATE = `
             </tr>
           </tbody>
         </table>
+        <p class="caption" v-if="state.scan?.context">{{ state.scan.context.words }}</p>
         <p class="caption legend"><i :style="looks.unsure"></i>unsure <i :style="looks.unknown"></i>unknown surface or size,
         in the strip beside the picture</p>
       </section>
