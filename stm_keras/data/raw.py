@@ -17,6 +17,8 @@ from stm_keras.memory import charge, left
 from stm_keras.readers.units import COUNTS
 
 BLOCK_BYTES = 4 << 20
+SIZES = (32, 512)  # least and most lines of a scan that trains, and pixels of its lines
+SQUARE = "square"  # the shape of scans with as many lines as pixels, within `SIZES`
 TEXTS = ("session", "campaign", "run", "name", "channel", "direction", "slow", "unit")
 ABOUT = ("size_nm", "bias", "channel", "direction", "slow", "unit")  # may be once in a file
 # one a scan
@@ -59,14 +61,20 @@ def must(
     )
 
 
-def check_images(path: str | Path, images: Any, shape: tuple | None) -> None:
-    """See that images are scans of one size, `shape` (lines, pixels) or any, at least one."""
+def check_images(path: str | Path, images: Any, shape: tuple | str | None) -> None:
+    """See that images are scans of one size, at least one.
+
+    `shape` is (lines, pixels), `SQUARE`, or None for any.
+    """
     received = tuple(images.shape)
     if images.dtype.kind not in "biuf":
         raise must(path, "images", "hold real numbers", f"dtype {images.dtype}")
-    if len(received) != 3 or (shape is not None and received[1:] != tuple(shape)):
+    if len(received) != 3 or not _has_shape(received[1:], shape):
         wanted = "have shape (scans, lines, pixels)"
-        if shape is not None:
+        if shape == SQUARE:
+            low, high = SIZES
+            wanted = f"have shape (scans, 128, 128), or another square from {low} to {high}"
+        elif shape is not None:
             lines, pixels = shape
             wanted = (
                 f"have shape (scans, {lines}, {pixels}): {lines} lines of {pixels} pixels"
@@ -79,19 +87,31 @@ def check_images(path: str | Path, images: Any, shape: tuple | None) -> None:
         )
 
 
+def _has_shape(received, shape):
+    if shape == SQUARE:
+        return is_square(received)
+    return shape is None or received == tuple(shape)
+
+
 def _cure(received, shape):
     if len(received) == 4 and received[-1] == 1:
         return "Drop the last axis: images[..., 0]."
     if len(received) == 3 and scans_last(
-        received, received[1] if shape is None else shape[1]
+        received, shape[1] if isinstance(shape, tuple) else received[1]
     ):
         return "The scans lie along the last axis: numpy.moveaxis(images, -1, 0)."
     return "Resample the scans, or save them as pictures."
 
 
+def is_square(shape: tuple) -> bool:
+    """Tell whether a scan of (lines, pixels) can train, and can be simulated: see `SQUARE`."""
+    lines, pixels = shape
+    return lines == pixels and SIZES[0] <= pixels <= SIZES[1]
+
+
 def scans_last(shape: tuple, pixels: int) -> bool:
     """Tell whether images seem to have their scans along the last axis, as MATLAB's do."""
-    return shape[0] == shape[1] and shape[2] != pixels
+    return shape[0] == shape[1] and shape[2] not in (pixels, shape[1])
 
 
 def check_lengths(path: str | Path, count: int, arrays: Mapping) -> None:
