@@ -47,7 +47,9 @@ def test_simulated_scans_have_the_size_that_is_asked_for(tmp_path):
     low, high = SIZES
     for size in (low - 1, high + 1):
         result = stm(*given, "--size", size, "--overwrite")
-        assert check_error(result, 2, "--size", f"{size} is not in the range {low}<=x<={high}")
+        assert check_error(
+            result, 2, "--size", f"{size} is not in the range {low}<=x<={high}"
+        )
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path):
