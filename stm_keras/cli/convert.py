@@ -76,8 +76,8 @@ def convert(
         stm-keras convert raw_data.mat -o scans.h5 --no-merge
         stm-keras convert large.h5 --shards large
     """
+    from stm_keras.data.dataset import SQUARE
     from stm_keras.data.load import SHAPE, load_dataset, save_dataset
-    from stm_keras.data.raw import SQUARE
     from stm_keras.data.shard_writer import SHARD_SIZE, save_shards
     from stm_keras.inference.scan_labels import find_labels
 

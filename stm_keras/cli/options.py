@@ -52,7 +52,9 @@ path = partial(click.option, type=PATH)
 count = partial(click.option, type=click.IntRange(1))
 size = click.option(
     "--size",
-    type=click.IntRange(32, 512),  # `stm_keras.data.raw.SIZES`, which takes long to import
+    type=click.IntRange(
+        32, 512
+    ),  # `stm_keras.data.dataset.SIZES`, which takes long to import
     help="Lines of a scan and pixels of a line. [128]",
 )
 

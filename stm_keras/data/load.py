@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from stm_keras.data.dataset import Dataset
+from stm_keras.data.dataset import SQUARE, Dataset
 from stm_keras.data.hdf5 import read_hdf5, small_arrays, write_hdf5
 from stm_keras.data.hdf5_arrays import open_file
 from stm_keras.data.label_table import find_table, is_table
 from stm_keras.data.matlab import read_matlab, read_old_matlab
 from stm_keras.data.npz import read_npz
-from stm_keras.data.raw import SQUARE, RawDataset, check_lengths
+from stm_keras.data.raw import RawDataset, check_lengths
 from stm_keras.data.shard_index import is_sharded
 from stm_keras.data.shards import load_shards
 from stm_keras.data.validate import validate_dataset

@@ -11,14 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from stm_keras.data.dataset import LazyArray, labels_from_votes
+from stm_keras.data.dataset import SIZES, SQUARE, LazyArray, has_shape, labels_from_votes
 from stm_keras.errors import DatasetError
 from stm_keras.memory import charge, left
 from stm_keras.readers.units import COUNTS
 
 BLOCK_BYTES = 4 << 20
-SIZES = (32, 512)  # least and most lines of a scan that trains, and pixels of its lines
-SQUARE = "square"  # the shape of scans with as many lines as pixels, within `SIZES`
 TEXTS = ("session", "campaign", "run", "name", "channel", "direction", "slow", "unit")
 ABOUT = ("size_nm", "bias", "channel", "direction", "slow", "unit")  # may be once in a file
 # one a scan
@@ -69,7 +67,7 @@ def check_images(path: str | Path, images: Any, shape: tuple | str | None) -> No
     received = tuple(images.shape)
     if images.dtype.kind not in "biuf":
         raise must(path, "images", "hold real numbers", f"dtype {images.dtype}")
-    if len(received) != 3 or not _has_shape(received[1:], shape):
+    if len(received) != 3 or not has_shape(received[1:], shape):
         wanted = "have shape (scans, lines, pixels)"
         if shape == SQUARE:
             low, high = SIZES
@@ -87,12 +85,6 @@ def check_images(path: str | Path, images: Any, shape: tuple | str | None) -> No
         )
 
 
-def _has_shape(received, shape):
-    if shape == SQUARE:
-        return is_square(received)
-    return shape is None or received == tuple(shape)
-
-
 def _cure(received, shape):
     if len(received) == 4 and received[-1] == 1:
         return "Drop the last axis: images[..., 0]."
@@ -101,12 +93,6 @@ def _cure(received, shape):
     ):
         return "The scans lie along the last axis: numpy.moveaxis(images, -1, 0)."
     return "Resample the scans, or save them as pictures."
-
-
-def is_square(shape: tuple) -> bool:
-    """Tell whether a scan of (lines, pixels) can train, and can be simulated: see `SQUARE`."""
-    lines, pixels = shape
-    return lines == pixels and SIZES[0] <= pixels <= SIZES[1]
 
 
 def scans_last(shape: tuple, pixels: int) -> bool:

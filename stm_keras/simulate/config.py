@@ -7,8 +7,7 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from stm_keras.data.dataset import CLASSES
-from stm_keras.data.raw import SIZES
+from stm_keras.data.dataset import CLASSES, SIZES
 from stm_keras.errors import UsageError
 
 EFFECTS = {

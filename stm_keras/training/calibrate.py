@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from stm_keras.data.raw import is_square
+from stm_keras.data.dataset import is_square
 from stm_keras.data.stratify import assign_groups, assign_scans
 from stm_keras.evaluation.abstention import confidence_threshold, unknown_threshold
 from stm_keras.evaluation.calibration import LINES as FIRST_LINES

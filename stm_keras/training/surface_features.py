@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from stm_keras.data.augment import add_noise, flip_scans, transform_scans
-from stm_keras.data.dataset import CLASSES, read_images
+from stm_keras.data.dataset import CLASSES, is_square, read_images
 from stm_keras.data.preprocess import pack_lines, recorded_lines, remove_line_trend
-from stm_keras.data.raw import is_square
 from stm_keras.errors import require
 from stm_keras.inference.evaluate import LINES_SEEN
 from stm_keras.settings import AugmentConfig

@@ -17,9 +17,8 @@ from helpers import (
 )
 from PIL import Image
 
-from stm_keras.data.dataset import CLASSES, SIX_CLASSES
+from stm_keras.data.dataset import CLASSES, SIX_CLASSES, SIZES
 from stm_keras.data.load import load_dataset, save_dataset
-from stm_keras.data.raw import SIZES
 
 pytestmark = ONCE  # no backend changes what is tested here
 
