@@ -313,14 +313,15 @@ def page(measured):
 
 
 def write_page(path, text):
-    """Replace the section in a page, or add it at the end."""
-    path = Path(path)
+    """Replace a section in a page, or add it at the end: its first and last line mark it."""
+    path, (begin, *_, end) = Path(path), text.rstrip("\n").split("\n")
     before = path.read_text(encoding="utf-8") if path.exists() else ""
-    head, _, rest = before.partition(BEGIN)
-    tail = rest.partition(END)[2].lstrip("\n")
+    head, _, rest = before.partition(begin)
+    tail = rest.partition(end)[2].lstrip("\n")
     with atomic(path, overwrite=True) as temporary:
-        whole = head.rstrip("\n") + "\n\n" + text + tail
-        temporary.write_text(whole.lstrip("\n"), encoding="utf-8")
+        parts = head.rstrip("\n"), text.rstrip("\n"), tail.rstrip("\n")
+        whole = "\n\n".join(part for part in parts if part) + "\n"
+        temporary.write_text(whole, encoding="utf-8")
 
 
 if __name__ == "__main__":

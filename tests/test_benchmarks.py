@@ -26,6 +26,19 @@ def test_a_section_of_a_page_is_replaced_or_added():
 
 
 @pytest.mark.usefixtures("benchmarks")
+def test_a_marked_section_is_replaced_where_it_stands(tmp_path):
+    from adapt import write_page
+
+    path = tmp_path / "page.md"
+    path.write_text("# Results\n", encoding="utf-8")
+    for text in ("<!-- a -->\nold\n<!-- z -->\n", "<!-- b -->\nlast\n<!-- y -->\n"):
+        write_page(path, text)
+    write_page(path, "<!-- a -->\nnew\n<!-- z -->\n")
+    sections = "<!-- a -->\nnew\n<!-- z -->\n\n<!-- b -->\nlast\n<!-- y -->\n"
+    assert path.read_text(encoding="utf-8") == f"# Results\n\n{sections}"
+
+
+@pytest.mark.usefixtures("benchmarks")
 def test_latencies_are_sorted_and_compared_with_the_floor():
     from latency_table import page
 

@@ -57,7 +57,7 @@ def adapt(data, output, start, before, repeats, seed, overwrite, as_json, **read
     """
     from stm_keras.errors import OutputError
     from stm_keras.files import EXISTS
-    from stm_keras.inference.find_model import find_model
+    from stm_keras.inference.find_model import find_model, read_metadata
 
     output = output or Path("runs") / f"{date.today().isoformat()}-adapt"
     check_outputs(
@@ -71,7 +71,7 @@ def adapt(data, output, start, before, repeats, seed, overwrite, as_json, **read
         from stm_keras.runs import read_notes
 
         notes = read_notes(before)
-    dataset, code = _read(data, output, **read)
+    dataset, code = _read(data, output, read_metadata(file), **read)
     options.load_keras()
     from stm_keras.experiments.adapt_run import write_adapted
     from stm_keras.inference.model_file import load_predictor
@@ -93,14 +93,19 @@ def adapt(data, output, start, before, repeats, seed, overwrite, as_json, **read
     click.get_current_context().exit(code)
 
 
-def _read(data, output, records, classes, verbose):
-    """Read labelled scans, from a dataset or from files; return them and the exit code."""
-    from stm_keras.data.load import load_dataset
+def _read(data, output, metadata, records, classes, verbose):
+    """Read labelled scans, from a dataset or from files; return them and the exit code.
+
+    They come in the lines and pixels of the start model, whose `metadata` these are.
+    """
+    from stm_keras.data.load import SHAPE, load_dataset
     from stm_keras.inference.scan_labels import find_labels
 
-    classes = class_list(classes)
+    classes, shape = class_list(classes), SHAPE
+    if {"max_lines", "pixels"} <= metadata.keys():  # a model of another program has none
+        shape = metadata["max_lines"], metadata["pixels"]
     labelled = find_labels(data, records, classes)
     if labelled is None:
-        return load_dataset(data, classes=classes), 0
-    dataset, _, code = read_labelled(labelled, output, None, True, verbose)
+        return load_dataset(data, shape=shape, classes=classes), 0
+    dataset, _, code = read_labelled(labelled, output, None, True, verbose, shape)
     return dataset, code

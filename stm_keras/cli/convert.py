@@ -48,6 +48,7 @@ no_model_shown = click.option(
     help="soft keeps the votes, hard only the class that has more than half of them. [soft for "
     "scan files that raters voted on, else hard]",
 )
+@options.size
 @options.verbose
 @options.overwrite
 @options.as_json
@@ -63,17 +64,20 @@ def convert(
     what is larger than memory.
 
     Of a scan file the image is taken that predict judges, its lines in the order of acquisition,
-    heights from their median; size, bias, direction, channel, name and session are kept. What
-    cannot be read is listed, the rest is converted, and the exit code is 3 (docs/data.md).
+    heights from their median, in the lines and pixels of --size; size, bias, direction, channel,
+    name and session are kept. What cannot be read is listed, the rest is converted, and the exit
+    code is 3 (docs/data.md).
 
     \b
         stm-keras convert scans/ -o own.h5
         stm-keras convert scans/ -o own.h5 --records labels --classes sharp,double,blunt
+        stm-keras convert scans/ -o fine.h5 --size 256
         stm-keras convert processed_data.npz -o scans.h5
         stm-keras convert raw_data.mat -o scans.h5 --no-merge
         stm-keras convert large.h5 --shards large
     """
-    from stm_keras.data.load import load_dataset, save_dataset
+    from stm_keras.data.dataset import SQUARE
+    from stm_keras.data.load import SHAPE, load_dataset, save_dataset
     from stm_keras.data.shard_writer import SHARD_SIZE, save_shards
     from stm_keras.inference.scan_labels import find_labels
 
@@ -83,16 +87,20 @@ def convert(
     )
     check_target(output, shards, shard_size, overwrite)
     classes = class_list(classes)
+    shape = SHAPE if more["size"] is None else (more["size"],) * 2
     labelled = find_labels(source, records, classes, more["no_model_shown"])
     errors, code = [], 0
     if labelled is not None:
         dataset, errors, code = read_labelled(
-            labelled, target, channel, merge, more["verbose"]
+            labelled, target, channel, merge, more["verbose"], shape
         )
     elif channel is not None:
         raise UsageError("`--channel` is for the files of microscopes. Leave it out.")
     else:
-        dataset = load_dataset(source, merge=merge, streamed=True, classes=classes)
+        wanted = SQUARE if more["size"] is None else shape
+        dataset = load_dataset(
+            source, merge=merge, shape=wanted, streamed=True, classes=classes
+        )
     if labels == "soft" and dataset.votes is None:
         raise UsageError(f"`--labels soft`: {source} holds labels but no votes. Use hard.")
     if labels == "hard" or (labels is None and labelled is None):
@@ -138,15 +146,16 @@ def class_list(text, least=2):
     return names
 
 
-def read_labelled(labelled, target, channel, merge, verbose):
+def read_labelled(labelled, target, channel, merge, verbose, shape):
     """Read labelled scans; return their dataset, all errors and the exit code.
 
-    Meanwhile they lie in a temporary file beside `target`, which ends with the command.
+    They are brought to `shape`, (lines, pixels). Meanwhile they lie in a temporary file beside
+    `target`, which ends with the command.
     """
     from stm_keras.inference.scan_dataset import ScanStore, make_dataset
 
     context, code = click.get_current_context(), 0
-    store = ScanStore(check_folder(target.resolve().parent))
+    store = ScanStore(check_folder(target.resolve().parent), shape)
     context.call_on_close(store.close)
     with options.summed_warnings(verbose):
         made = make_dataset(labelled, store, channel, merge, progress("reading"))

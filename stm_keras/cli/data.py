@@ -30,13 +30,14 @@ def shard_options(command):
 @click.command()
 @options.count("--count", required=True, help="Number of scans.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@options.size
 @shard_options
 @options.count("--workers", help="Processes. [all cores]")
 @click.option("--tip-change", type=click.FloatRange(0, 1), help="Share of scans with one.")
 @click.option("--partial", type=click.FloatRange(0, 1), help="Share of aborted scans.")
 @options.overwrite
 def simulate(
-    count, seed, output, shards, shard_size, workers, tip_change, partial, overwrite
+    count, seed, size, output, shards, shard_size, workers, tip_change, partial, overwrite
 ):
     """Simulate labelled scans of H:Si(100).
 
@@ -47,6 +48,7 @@ def simulate(
 
     \b
         stm-keras simulate --count 5000 --seed 1 -o scans.h5
+        stm-keras simulate --count 5000 --seed 1 --size 256 -o fine.h5
         stm-keras simulate --count 1000000 --seed 1 --shards scans
     """
     from stm_keras.data.load import save_dataset
@@ -57,7 +59,7 @@ def simulate(
 
     check_outputs({"--output": output, "--shards": shards})
     check_target(output, shards, shard_size, overwrite)
-    given = {"p_tip_change": tip_change, "p_partial": partial}
+    given = {"size": size, "p_tip_change": tip_change, "p_partial": partial}
     config = SimulationConfig(**{k: v for k, v in given.items() if v is not None})
     workers = workers or os.cpu_count() or 1
     if shards is not None:

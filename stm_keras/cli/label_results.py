@@ -29,6 +29,7 @@ classes_option = click.option(
 )
 @classes_option
 @no_model_shown
+@options.size
 @options.verbose
 @options.overwrite
 @options.as_json

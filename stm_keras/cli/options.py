@@ -50,6 +50,13 @@ PATH = FilePath(path_type=Path)
 CONFIG = ConfigPath(path_type=Path)
 path = partial(click.option, type=PATH)
 count = partial(click.option, type=click.IntRange(1))
+size = click.option(
+    "--size",
+    type=click.IntRange(
+        32, 512
+    ),  # `stm_keras.data.dataset.SIZES`, which takes long to import
+    help="Lines of a scan and pixels of a line. [128]",
+)
 
 data = click.option(
     "--data",

@@ -17,6 +17,8 @@ SIX_CLASSES = (
     "tip change",
     "bad/blurry",
 )
+SIZES = (32, 512)  # least and most lines of a scan that trains, and pixels of its lines
+SQUARE = "square"  # the shape of scans with as many lines as pixels, within `SIZES`
 MERGED = ((0,), (1, 2), (3,), (4, 5))  # six classes of each of the four
 
 
@@ -260,3 +262,16 @@ def select_rows(array: Any, indices: np.ndarray) -> Any:
     if array is None:
         return None
     return array.select(indices) if hasattr(array, "select") else array[indices]
+
+
+def has_shape(scan: tuple, shape: tuple | str | None) -> bool:
+    """Tell whether a scan of (lines, pixels) has a shape: a tuple, `SQUARE`, or None for any."""
+    if shape == SQUARE:
+        return is_square(scan)
+    return shape is None or scan == tuple(shape)
+
+
+def is_square(scan: tuple) -> bool:
+    """Tell whether a scan of (lines, pixels) can train, and can be simulated: see `SQUARE`."""
+    lines, pixels = scan
+    return lines == pixels and SIZES[0] <= pixels <= SIZES[1]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stm_keras.data.dataset import Dataset
+from stm_keras.data.dataset import SQUARE, Dataset
 from stm_keras.data.hdf5 import read_hdf5, small_arrays, write_hdf5
 from stm_keras.data.hdf5_arrays import open_file
 from stm_keras.data.label_table import find_table, is_table
@@ -21,7 +21,7 @@ from stm_keras.readers.mat5 import MAGIC as OLD_MATLAB
 from stm_keras.terminal import shell
 from stm_keras.untrusted import ordinary_file
 
-SHAPE = (128, 128)
+SHAPE = (128, 128)  # lines and pixels that pictures and files of microscopes are brought to
 NOT_DATASETS = {  # how a file begins: what it is, what to do
     b"\x93NUMPY": ("one bare array", "Save images and labels with numpy.savez"),
     b"version https://git-lfs": ("a Git LFS pointer, not the data", "Run: git lfs pull"),
@@ -45,7 +45,7 @@ def load_dataset(
     path: str | Path,
     merge: bool = True,
     lazy_above: int | None = None,
-    shape: tuple[int, int] | None = SHAPE,
+    shape: tuple[int, int] | str | None = SQUARE,
     streamed: bool = False,
     classes: tuple[str, ...] | None = None,
 ) -> Dataset:
@@ -62,7 +62,8 @@ def load_dataset(
         lazy_above: int. Images of more bytes stay in their HDF5 or MATLAB file and
             are read when indexed, as those of shards always are. None is what one file
             may take, see `memory.budget`.
-        shape: tuple (lines, pixels) that scans must have, or None for any.
+        shape: tuple (lines, pixels) that scans must have, and that pictures are brought to; None
+            for any, `SQUARE` for as many lines as pixels, 32 to 512.
         streamed: bool. Whether the images will be read in order only, to be written anew:
             then those of an NPZ file or of pictures may stay in their files as well.
         classes: tuple of str. All classes of a table that names some; None as for
@@ -88,7 +89,8 @@ def load_dataset(
                     "`--classes` is for tables, folders and records of labels. In a dataset they "
                     "are the `classes`."
                 )
-            raw = read_raw(kind, path, *(SHAPE if shape is None else shape), classes)
+            size = shape if isinstance(shape, tuple) else SHAPE
+            raw = read_raw(kind, path, *size, classes)
             return validate_dataset(path, raw, merge, shape, lazy_above, streamed)
     except PermissionError:
         raise InputError(f"{path}: may not be read. Change its permissions.") from None
@@ -184,14 +186,15 @@ def read_raw(
 ) -> RawDataset:
     """Read a dataset of a `kind` that `sniff` tells, but shards; nothing is checked yet.
 
-    A scan has so many lines and pixels, and a table these classes, where the file does not tell.
+    A scan has so many lines and pixels, and a table these classes, where the file does not tell;
+    MATLAB's `x_raw` of other pixels has as many lines.
     """
     if kind == "hdf5":
         return read_hdf5(path)
     if kind == "matlab":
-        return read_matlab(path, lines)
+        return read_matlab(path, lines, pixels)
     if kind == "old matlab":
-        return read_old_matlab(path, lines)
+        return read_old_matlab(path, lines, pixels)
     if kind == "npz":
         return read_npz(path)
     from stm_keras.data.picture_folder import read_pictures  # Pillow is rarely needed

@@ -27,12 +27,12 @@ class MatlabImages(StoredImages):
         return block.reshape(pixels, stop - start, lines).transpose(1, 2, 0)
 
 
-def read_matlab(path: Path, lines: int = 128) -> RawDataset:
+def read_matlab(path: Path, lines: int = 128, pixels: int = 128) -> RawDataset:
     """Read `x_raw` and `y` from a MATLAB v7.3 file; the images stay in the file.
 
     As h5py shows them, `x_raw` has one row per pixel and one column per scan line,
     `y` one row per class and one column per scan line or per scan. The file does not
-    tell how many lines a scan has.
+    tell how many lines a scan has: `lines` where these have so many `pixels`, else as many.
 
     Raises:
         DatasetError: The file is damaged, the shapes do not fit, or the lines of one
@@ -40,6 +40,7 @@ def read_matlab(path: Path, lines: int = 128) -> RawDataset:
     """
     with open_file(path) as file:
         heights = member(path, file, "x_raw")
+        lines = _lines_of_scan(heights.shape, lines, pixels)
         scans = _count_scans(path, heights.shape, lines)
         shape = (scans, lines, heights.shape[0])
         images = MatlabImages(path, "x_raw", shape, heights.dtype)
@@ -47,7 +48,7 @@ def read_matlab(path: Path, lines: int = 128) -> RawDataset:
         return _labelled(images, votes)
 
 
-def read_old_matlab(path: Path, lines: int) -> RawDataset:
+def read_old_matlab(path: Path, lines: int, pixels: int) -> RawDataset:
     """Read a MATLAB file before version 7.3: `x_raw` and `y`, or `images` as of HDF5.
 
     Raises:
@@ -71,9 +72,14 @@ def read_old_matlab(path: Path, lines: int) -> RawDataset:
                 "`x_raw` and `y`, or `images` with `labels`: name the scans so."
             )
     heights, votes = (np.asarray(arrays[key]) for key in ("x_raw", "y"))
+    lines = _lines_of_scan(heights.T.shape, lines, pixels)
     scans = _count_scans(path, heights.T.shape, lines)
     images = heights.reshape(scans, lines, heights.shape[1])
     return _labelled(images, _scan_votes(path, votes.T, scans, lines))
+
+
+def _lines_of_scan(shape, lines, pixels):
+    return lines if not shape or shape[0] in (0, pixels) else shape[0]
 
 
 def _count_scans(path, shape, lines):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from stm_keras.data.dataset import LazyArray, labels_from_votes
+from stm_keras.data.dataset import SIZES, SQUARE, LazyArray, has_shape, labels_from_votes
 from stm_keras.errors import DatasetError
 from stm_keras.memory import charge, left
 from stm_keras.readers.units import COUNTS
@@ -59,14 +59,20 @@ def must(
     )
 
 
-def check_images(path: str | Path, images: Any, shape: tuple | None) -> None:
-    """See that images are scans of one size, `shape` (lines, pixels) or any, at least one."""
+def check_images(path: str | Path, images: Any, shape: tuple | str | None) -> None:
+    """See that images are scans of one size, at least one.
+
+    `shape` is (lines, pixels), `SQUARE`, or None for any.
+    """
     received = tuple(images.shape)
     if images.dtype.kind not in "biuf":
         raise must(path, "images", "hold real numbers", f"dtype {images.dtype}")
-    if len(received) != 3 or (shape is not None and received[1:] != tuple(shape)):
+    if len(received) != 3 or not has_shape(received[1:], shape):
         wanted = "have shape (scans, lines, pixels)"
-        if shape is not None:
+        if shape == SQUARE:
+            low, high = SIZES
+            wanted = f"have shape (scans, 128, 128), or another square from {low} to {high}"
+        elif shape is not None:
             lines, pixels = shape
             wanted = (
                 f"have shape (scans, {lines}, {pixels}): {lines} lines of {pixels} pixels"
@@ -83,7 +89,7 @@ def _cure(received, shape):
     if len(received) == 4 and received[-1] == 1:
         return "Drop the last axis: images[..., 0]."
     if len(received) == 3 and scans_last(
-        received, received[1] if shape is None else shape[1]
+        received, shape[1] if isinstance(shape, tuple) else received[1]
     ):
         return "The scans lie along the last axis: numpy.moveaxis(images, -1, 0)."
     return "Resample the scans, or save them as pictures."
@@ -91,7 +97,7 @@ def _cure(received, shape):
 
 def scans_last(shape: tuple, pixels: int) -> bool:
     """Tell whether images seem to have their scans along the last axis, as MATLAB's do."""
-    return shape[0] == shape[1] and shape[2] != pixels
+    return shape[0] == shape[1] and shape[2] not in (pixels, shape[1])
 
 
 def check_lengths(path: str | Path, count: int, arrays: Mapping) -> None:

@@ -34,7 +34,7 @@ _DEFLATE, _SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
 
 
 def load_shards(
-    folder: str | Path, merge: bool = True, shape: tuple | None = None
+    folder: str | Path, merge: bool = True, shape: tuple | str | None = None
 ) -> Dataset:
     """Load a sharded dataset, arguments as of `load_dataset`.
 

@@ -39,7 +39,7 @@ def validate_dataset(
     path: str | Path,
     raw: RawDataset,
     merge: bool,
-    shape: tuple | None,
+    shape: tuple | str | None,
     lazy_above: int | None = None,
     streamed: bool = False,
 ) -> Dataset:

@@ -17,7 +17,7 @@ from stm_keras.inference.predictor import Predictor
 if TYPE_CHECKING:
     from stm_keras.runs import Run  # pydantic takes long to import
 
-LINES_SEEN = (1, 2, 4, 8, 16, 20, 32, 64, 96, 128)
+LINES_SEEN = (1, 2, 4, 8, 16, 20, 32, 64, 96, 128, 192, 256, 384, 512)
 TEST_SEED = 20_202  # of simulated scans that score; no run trains or selects on them
 NUM_CHANGED = 1200
 NUM_UNKNOWN = 760  # 40 of each kind
@@ -184,14 +184,16 @@ def resampling_groups(
     return groups[indices]
 
 
-def changed_scans(count: int, seed: int) -> Dataset:
+def changed_scans(count: int, seed: int, size: int = 128) -> Dataset:
     """Simulate scans, half of them with a tip change that can be seen.
 
-    Fewer than `count` come back: those are left out whose change does not show.
+    Fewer than `count` come back: those are left out whose change does not show. They have `size`
+    lines of as many pixels.
     """
     from stm_keras.simulate import SimulationConfig, clear_changes, simulate
 
-    scans = simulate(count, seed, SimulationConfig(p_tip_change=0.5, p_partial=0.0))
+    config = SimulationConfig(size=size, p_tip_change=0.5, p_partial=0.0)
+    scans = simulate(count, seed, config)
     return scans.take(np.flatnonzero(clear_changes(scans)))
 
 
@@ -228,12 +230,13 @@ def reliability_scores(
             groups=groups,
             seed=seed,
         )
-    metadata = predictor.metadata
+    metadata, size = predictor.metadata, part.images.shape[2]
     heads = {} if trained_on else predictor.heads(part.images)
     if "unknown" in metadata and heads:
-        from stm_keras.simulate import UNKNOWN_KINDS, simulate_unknown
+        from stm_keras.simulate import UNKNOWN_KINDS, SimulationConfig, simulate_unknown
 
-        surfaces = simulate_unknown(NUM_UNKNOWN, TEST_SEED)
+        ranges = SimulationConfig(size=size)
+        surfaces = simulate_unknown(NUM_UNKNOWN, TEST_SEED, config=ranges)
         unknown = predictor.heads(surfaces.images)["unknown"]
         last = np.maximum(surfaces.lines, 1) - 1
         scores["unknown"] = score_unknown(
@@ -245,7 +248,7 @@ def reliability_scores(
             seed=seed,
         )
     if "change" in metadata:
-        scans = changed_scans(NUM_CHANGED, TEST_SEED)
+        scans = changed_scans(NUM_CHANGED, TEST_SEED, size)
         scores["changes"] = score_changes(
             predictor.heads(scans.images)["change"],
             scans.change_line,

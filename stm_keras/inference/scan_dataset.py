@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from stm_keras.data.dataset import Dataset, LazyArray
-from stm_keras.data.load import SHAPE
 from stm_keras.data.raw import TEXTS, RawDataset
 from stm_keras.data.validate import validate_dataset
 from stm_keras.errors import DatasetError, InputError, OutputError, StmKerasError
@@ -24,7 +23,6 @@ from stm_keras.inference.verdict import NO_SIGNAL
 from stm_keras.readers.info import NANO
 
 NONE = "none of its scans has a label. Look at the paths, or the records."
-FACTS = {"max_lines": SHAPE[0], "pixels": SHAPE[1], "classes": []}  # as of a model
 
 
 @dataclass(frozen=True)
@@ -41,8 +39,8 @@ class ScanStore(LazyArray):
 
     dtype = np.dtype(np.float32)
 
-    def __init__(self, folder: Path):
-        self.shape = (0, *SHAPE)
+    def __init__(self, folder: Path, shape: tuple[int, int]):
+        self.shape = (0, *shape)
         self._folder = folder
         try:
             self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  it ends with us
@@ -60,14 +58,14 @@ class ScanStore(LazyArray):
             self._file.write(heights.astype(self.dtype).tobytes())
         except OSError as error:
             raise OutputError(why_unwritten(self._folder, error)) from None
-        self.shape = (len(self) + 1, *SHAPE)
+        self.shape = (len(self) + 1, *self.shape[1:])
 
     def in_dtype(self, dtype: np.dtype) -> "ScanStore":
         """Return the scans themselves: they fit in float32."""
         return self
 
     def _read_rows(self, indices):
-        rows = np.empty((len(indices), *SHAPE), self.dtype)
+        rows = np.empty((len(indices), *self.shape[1:]), self.dtype)
         for row, index in zip(rows, indices, strict=True):
             self._file.seek(int(index) * row.nbytes)
             self._file.readinto(row)
@@ -85,7 +83,8 @@ def make_dataset(
 
     Args:
         labelled: `LabelledFiles`.
-        store: Empty `ScanStore` for its images, to be closed when they are not needed any more.
+        store: Empty `ScanStore` for its images, of the lines and pixels that scans are brought
+            to; to be closed when they are not needed any more.
         channel: As `read_scan` takes it.
         merge: Whether six classes become four.
         progress: Takes files done and files in all.
@@ -96,7 +95,9 @@ def make_dataset(
     """
     errors, notes = list(labelled.errors), list(labelled.notes)
     rows, used, unlabelled = [], set(), labelled.unlabelled
-    for scan in read_files(_counted(labelled.files, progress), FACTS, channel):
+    shape = store.shape[1:]
+    facts = {"max_lines": shape[0], "pixels": shape[1], "classes": []}  # as of a model
+    for scan in read_files(_counted(labelled.files, progress), facts, channel):
         if isinstance(scan, Unread):
             errors.append(scan.error)
         elif isinstance(scan, ScanInput):
@@ -126,7 +127,7 @@ def make_dataset(
         classes=labelled.classes,
         source=f"scans of {labelled.source}",
     )
-    dataset = validate_dataset(labelled.source, raw, merge, SHAPE, lazy_above=0)
+    dataset = validate_dataset(labelled.source, raw, merge, shape, lazy_above=0)
     dated = sum(row["dated"] for row in rows)
     return Converted(dataset, errors, [*notes, *_notes(dataset, dated)])
 
@@ -206,7 +207,7 @@ def _notes(dataset, dated):
     for name, count in zip(dataset.classes, counts, strict=True):
         if count == 1:
             yield f"Only one scan is of class {name!r}: too few to train and to test."
-    partial = int((dataset.lines < SHAPE[0]).sum())
+    partial = int((dataset.lines < dataset.images.shape[1]).sum())
     if partial:
         yield (
             "Scans that were stopped early or are wider than high, and so take part in neither "

@@ -52,6 +52,9 @@ class SimulateConfig(Section):
     """Number of simulated scans, where no dataset is given."""
     seed: int = Field(0, ge=0)
     """Seed of the simulator."""
+    size: int = Field(128, ge=32, le=512)
+    """Lines of a simulated scan and pixels of a line, where no dataset is given; beside one they
+    are as in it."""
     share: float = Field(0.0, ge=0, lt=1)
     """Share of every batch that is simulated, beside the scans of the dataset."""
     unknown: float = Field(0.0, ge=0, lt=1)

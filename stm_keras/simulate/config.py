@@ -7,7 +7,7 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from stm_keras.data.dataset import CLASSES
+from stm_keras.data.dataset import CLASSES, SIZES
 from stm_keras.errors import UsageError
 
 EFFECTS = {
@@ -101,8 +101,9 @@ class SimulationConfig:
     effects: frozenset = frozenset(EFFECTS)
 
     def __post_init__(self):
-        if not _is(self.size, Integral) or not 32 <= self.size <= 512:
-            raise _wrong("size", self.size, "a whole number from 32 to 512")
+        low, high = SIZES
+        if not _is(self.size, Integral) or not low <= self.size <= high:
+            raise _wrong("size", self.size, f"a whole number from {low} to {high}")
         for name in ("p_tip_change", "p_partial", "p_medium", "p_large", "p_creep"):
             value = getattr(self, name)
             if not _is(value, Real) or not 0 <= value <= 1:

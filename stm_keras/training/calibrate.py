@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from stm_keras.data.dataset import is_square
 from stm_keras.data.stratify import assign_groups, assign_scans
 from stm_keras.evaluation.abstention import confidence_threshold, unknown_threshold
 from stm_keras.evaluation.calibration import LINES as FIRST_LINES
@@ -102,8 +103,8 @@ def fit_reliability(models, parts):
             "lines": seen,
             "thresholds": [float(each) for each in thresholds],
         }
-    if "change" in heads[0] and parts[0].images.shape[1:] == (128, 128):
-        scans = changed_scans(CHANGE_SCANS, CHANGE_SEED)
+    if "change" in heads[0] and is_square(shape := parts[0].images.shape[1:]):
+        scans = changed_scans(CHANGE_SCANS, CHANGE_SEED, shape[1])
         scores = first.heads(scans.images)["change"]
         threshold = choose_change_threshold(
             scores, scans.change_line, lines=scans.lines, false_alarms=FALSE_ALARMS

@@ -39,14 +39,18 @@ def load_run_data(config):
     return simulated_scans(config)
 
 
-def simulated_scans(config):
-    """Simulate the `Dataset` that a config asks for, with a label for each line."""
+def simulated_scans(config, size=None):
+    """Simulate the `Dataset` that a config asks for, with a label for each line.
+
+    `size` is that of the scans that they lie beside; None for `simulate.size`.
+    """
     from stm_keras.simulate import SimulationConfig, simulate
 
     settings = config.simulate
     logger.info(f"Simulating {settings.count} scans, seed {settings.seed}.")
     names = ("p_tip_change", "p_partial", "p_medium", "p_large")
-    ranges = SimulationConfig(**{name: getattr(settings, name) for name in names})
+    drawn = {name: getattr(settings, name) for name in names}
+    ranges = SimulationConfig(size=size or settings.size, **drawn)
     workers = min(os.cpu_count() or 1, 8)
     return simulate(settings.count, settings.seed, ranges, workers=workers)
 

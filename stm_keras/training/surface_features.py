@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stm_keras.data.augment import add_noise, flip_scans, transform_scans
-from stm_keras.data.dataset import CLASSES, read_images
+from stm_keras.data.dataset import CLASSES, is_square, read_images
 from stm_keras.data.preprocess import pack_lines, recorded_lines, remove_line_trend
 from stm_keras.errors import require
 from stm_keras.inference.evaluate import LINES_SEEN
@@ -104,8 +104,8 @@ def describe_surfaces(model, prepare, known, others, seed):
         add_rows(eight_bits(copies) if number % 2 else copies, usable, True, weight)
 
     # === Simulated ===
-    if shape == (128, 128) and known.classes == CLASSES:
-        for unknown, scans in enumerate(_simulated()):
+    if is_square(shape) and known.classes == CLASSES:
+        for unknown, scans in enumerate(_simulated(shape[1])):
             count, share = len(scans), SHARES["other" if unknown else "known"]
             weight = np.full(count, share / count)
             add_rows(scans, np.full(count, -1), bool(unknown), weight)
@@ -144,12 +144,13 @@ def eight_bits(heights):
     return np.where(recorded, steps, 0).astype(np.float32)
 
 
-def _simulated():
+def _simulated(size):
     from stm_keras.simulate import SimulationConfig, simulate, simulate_unknown
 
-    config = SimulationConfig(p_tip_change=0.1)
+    config = SimulationConfig(size=size, p_tip_change=0.1)
     yield simulate(SIMULATED["known"], SIMULATED_SEED, config).images
-    yield simulate_unknown(SIMULATED["other"], SIMULATED_SEED).images
+    config = SimulationConfig(size=size)
+    yield simulate_unknown(SIMULATED["other"], SIMULATED_SEED, config=config).images
 
 
 def _describe(describe, prepare, heights):

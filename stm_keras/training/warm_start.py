@@ -119,7 +119,7 @@ def make_batches(config, dataset, split, heads, strategy=SINGLE, cache=None, own
     """
     cache = {} if cache is None else cache
     if "auxiliary" not in cache:
-        cache["auxiliary"] = _simulated_sets(config, heads, dataset.classes)
+        cache["auxiliary"] = _simulated_sets(config, heads, dataset)
     scans, auxiliary = select_scans(config, dataset, split), cache["auxiliary"]
     sets = [scans, *(each for each, _ in auxiliary)]
     if own is not None and config.data.residence == "device":
@@ -162,16 +162,20 @@ def select_scans(config, dataset, split, soft=None):
     return make_training_set(dataset, train, soft=soft, balanced=balanced, extra=extra)
 
 
-def _simulated_sets(config, heads, classes):
-    """Simulate what fills a share of every batch: labelled scans, and other surfaces."""
+def _simulated_sets(config, heads, dataset):
+    """Simulate what fills a share of every batch: labelled scans, and other surfaces.
+
+    They have the lines and pixels of the scans of the dataset.
+    """
     sets, settings = [], config.simulate
+    size, classes = dataset.images.shape[-1], dataset.classes
     if settings.share and config.data.path is not None and tuple(classes) != CLASSES:
         logger.info(
             "Simulated scans are of other classes than the data, so none is among the scans that "
             "the network is trained on (`simulate.share`)."
         )
     elif settings.share and config.data.path is not None:
-        scans = simulated_scans(config)
+        scans = simulated_scans(config, size)
         sets.append((make_training_set(scans, np.arange(len(scans))), settings.share))
     if settings.unknown:
         if "unknown" not in heads:
@@ -179,10 +183,11 @@ def _simulated_sets(config, heads, classes):
                 "`simulate.unknown` needs a model with a head for unknown surfaces, such as "
                 f"`sequential`. Received: model.name={config.model.name}."
             )
-        from stm_keras.simulate import simulate_unknown
+        from stm_keras.simulate import SimulationConfig, simulate_unknown
 
         count = max(settings.count // 4, 1)
         logger.info(f"Simulating {count} scans of other surfaces, seed {settings.seed}.")
-        others = simulate_unknown(count, settings.seed)
+        ranges = SimulationConfig(size=size)
+        others = simulate_unknown(count, settings.seed, config=ranges)
         sets.append((unknown_surface_set(others, len(classes)), settings.unknown))
     return sets

@@ -8,12 +8,16 @@ import numpy as np
 
 from stm_keras.data.preprocess import last_lines, remove_line_trend
 
-CHUNK = 128  # scans at a time: 64 MiB of spectra
+CHUNK = 128  # scans of 128 pixels at a time: 64 MiB of spectra
 FINER = 2  # steps of the spectrum a period over the width, for lattices fall between
 OCTAVE = 8  # radii an octave
-RADII = 1.5 * 2.0 ** (np.arange(41) / OCTAVE)  # periods over the width of a scan, to 48
+LOWEST = 1.5  # periods over the width of a scan; the highest are 48 of 128 pixels
+RINGS = 41  # radii of a scan of 128 pixels or fewer
 ANGLES = np.arange(-90, 90, 4)
-LATTICE = (2.5, 14.0)  # periods over the width in which dimer rows are looked for
+LATTICE = (
+    2.5,
+    14.0,
+)  # periods over a width of 128 pixels in which dimer rows are looked for
 CLIP = 3.0  # robust standard deviations; what is higher is an adsorbate, not a lattice
 HARMONICS = (  # of a 2x1 cell: radius in octaves, angle in degrees from the row direction
     (0.0, 0),  # (1, 0): the rows
@@ -46,10 +50,20 @@ def scan_features(heights: np.ndarray) -> np.ndarray:
     """
     if not len(heights):
         return _chunk(np.zeros((1, *heights.shape[1:])))[:0]
+    step = max(1, min(CHUNK, CHUNK * 128**2 // max(heights[0].size, 1)))
     parts = [
-        _chunk(heights[start : start + CHUNK]) for start in range(0, len(heights), CHUNK)
+        _chunk(heights[start : start + step]) for start in range(0, len(heights), step)
     ]
     return np.concatenate(parts)
+
+
+def radii_of(pixels: int) -> np.ndarray:
+    """Return the spatial frequencies that are looked at, in periods over the width of a scan.
+
+    A line of more than 128 pixels shows higher ones: float array `(radii,)`, 8 an octave.
+    """
+    more = max(round(OCTAVE * np.log2(pixels / 128)), 0)
+    return LOWEST * 2.0 ** (np.arange(RINGS + more) / OCTAVE)
 
 
 def recorded_lines(heights: np.ndarray) -> np.ndarray:
@@ -124,14 +138,16 @@ def _lines(scaled, clipped, recorded):
 
 def _spectra(clipped, count):
     """The spectrum over radius and angle, turned to its lattice: list of arrays."""
-    log_power = np.log(_polar(clipped, count) + 1e-5)  # (scans, radii, angles)
+    radii = radii_of(clipped.shape[2])
+    log_power = np.log(_polar(clipped, count, radii) + 1e-5)  # (scans, radii, angles)
     background = np.median(log_power, axis=2, keepdims=True)
     peaks = log_power - background
     right = len(ANGLES) // 2
     comb = peaks.copy()
     comb[:, :-OCTAVE] += peaks[:, OCTAVE:].clip(0) / 2
     comb[:, :-OCTAVE] += np.roll(peaks, right, axis=2)[:, OCTAVE:].clip(0) / 2
-    inside = (LATTICE[0] <= RADII) & (LATTICE[1] >= RADII)
+    most = LATTICE[1] * max(clipped.shape[2] / 128, 1)
+    inside = (LATTICE[0] <= radii) & (most >= radii)
     comb[:, ~inside] = -np.inf
     best = comb.reshape(len(comb), -1).argmax(1)
     radius, angle = np.divmod(best, len(ANGLES))
@@ -141,12 +157,12 @@ def _spectra(clipped, count):
     floor = np.take_along_axis(background[..., 0], radius[:, None], axis=1)
     folded = (turned + np.roll(turned[..., ::-1], 1, axis=2)) / 2  # +angle as -angle
     folded = folded[:, ::2, : right + 1 : 3]
-    radii = np.log2(RADII[radius])[:, None]
+    rows = np.log2(radii[radius])[:, None]
     return [
         harmonics,
         harmonics[:, 1:] - harmonics[:, :1],
         floor,
-        radii,
+        rows,
         np.take_along_axis(comb.reshape(len(comb), -1), best[:, None], axis=1),
         background[:, ::2, 0],
         peaks.max(2)[:, ::2],
@@ -157,10 +173,10 @@ def _spectra(clipped, count):
 def _harmonic(turned, radius, octaves, degrees):
     """The largest log power near a point of the reciprocal lattice: array `(scans,)`."""
     step = ANGLES[1] - ANGLES[0]
-    ring = np.clip(radius + round(octaves * OCTAVE), 0, len(RADII) - 1)
+    ring = np.clip(radius + round(octaves * OCTAVE), 0, turned.shape[1] - 1)
     values = []
     for nearby in (-1, 0, 1):
-        row = np.clip(ring + nearby, 0, len(RADII) - 1)
+        row = np.clip(ring + nearby, 0, turned.shape[1] - 1)
         on_ring = turned[np.arange(len(turned)), row]  # (scans, angles)
         for sign in (-1, 1):
             for shift in (-1, 0, 1):
@@ -168,7 +184,7 @@ def _harmonic(turned, radius, octaves, degrees):
     return np.max(values, 0)
 
 
-def _polar(clipped, count):
+def _polar(clipped, count, radii):
     """Power over radius and angle, of whole and partial scans alike: (scans, radii, angles)."""
     _, lines, pixels = clipped.shape
     frame, width = FINER * max(lines, pixels), FINER * pixels
@@ -178,8 +194,8 @@ def _polar(clipped, count):
     power = abs(np.fft.rfft2(weighted, s=(frame, width))) ** 2
     power /= (count * pixels)[:, None, None]
     angles = np.deg2rad(ANGLES)
-    x = RADII[:, None] * np.cos(angles) * FINER
-    y = RADII[:, None] * np.sin(angles) * frame / pixels
+    x = radii[:, None] * np.cos(angles) * FINER
+    y = radii[:, None] * np.sin(angles) * frame / pixels
     left, low = np.floor(x).astype(int), np.floor(y).astype(int)
     right, up = x - left, y - low
     left = left.clip(0, power.shape[2] - 2)

@@ -7,7 +7,8 @@ import numpy as np
 from stm_keras.errors import require
 from stm_keras.trees.model import MAX_BINS
 
-LINES = (1, 2, 4, 8, 11, 16, 20, 23, 32, 45, 64, 91, 128)  # lines seen that are trained on
+# lines seen that are trained on, as far as scans have them
+LINES = (1, 2, 4, 8, 11, 16, 20, 23, 32, 45, 64, 91, 128, 181, 256, 362, 512)
 DEPTH = 3
 LEARNING_RATE = 0.15
 REGULARISATION = 20.0  # L2, of the leaves

@@ -138,6 +138,23 @@ def test_a_table_tells_classes_of_ones_own_and_all_else_is_kept(folder):
     assert dataset.source == f"scans of {folder}"
 
 
+def test_scans_come_in_the_size_that_is_asked_for(folder):
+    table(folder, "path,label\nday1/a.sxm,sharp\nday1/b.sxm,double\n")
+    write(folder / "day1" / "b.sxm", 1, recorded=75, slow="down")
+    dataset, _ = convert(folder, "--size", 150)
+    lines = read_scan(folder / "day1" / "a.sxm").lines()
+    assert dataset.images.shape == (2, 150, 150)
+    np.testing.assert_allclose(dataset.images[0], lines - np.median(lines), atol=1e-15)
+    assert dataset.lines.tolist() == [150, 75]
+
+
+def test_a_dataset_is_not_brought_to_another_size(tmp_path):
+    np.savez(tmp_path / "a.npz", images=np.ones((4, 40, 40)), labels=np.arange(4))
+    assert stm("convert", tmp_path / "a.npz", "-o", tmp_path / "a.h5").exit_code == 0
+    result = stm("convert", tmp_path / "a.npz", "-o", tmp_path / "b.h5", "--size", 48)
+    assert check_error(result, 3, "must have shape (scans, 48, 48)", "(4, 40, 40)")
+
+
 def test_heights_are_metres_from_the_median_in_the_order_of_acquisition(folder):
     table(folder, "path,label\nday1/a.sxm,sharp\nday1/b.sxm,double\n")
     heights = write(folder / "day1" / "a.sxm", 1, slow="down").read_bytes()

@@ -17,7 +17,7 @@ from helpers import (
 )
 from PIL import Image
 
-from stm_keras.data.dataset import CLASSES, SIX_CLASSES
+from stm_keras.data.dataset import CLASSES, SIX_CLASSES, SIZES
 from stm_keras.data.load import load_dataset, save_dataset
 
 pytestmark = ONCE  # no backend changes what is tested here
@@ -37,6 +37,18 @@ def test_simulate_writes_a_dataset_that_says_what_was_drawn(tmp_path):
     assert dataset.change_line.shape == (24,)
     assert dataset.parameters
     assert dataset.source == "simulated, seed 3"
+
+
+def test_simulated_scans_have_the_size_that_is_asked_for(tmp_path):
+    given = ["simulate", "--count", 3, "--workers", 1, "-o", tmp_path / "a.h5"]
+    assert stm(*given, "--size", 48).exit_code == 0
+    assert load_dataset(tmp_path / "a.h5").images.shape == (3, 48, 48)
+    low, high = SIZES
+    for size in (low - 1, high + 1):
+        result = stm(*given, "--size", size, "--overwrite")
+        assert check_error(
+            result, 2, "--size", f"{size} is not in the range {low}<=x<={high}"
+        )
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path):

@@ -17,10 +17,12 @@ from helpers import (
     REPOSITORY,
     TINY,
     check_error,
+    lattice_scans,
     stm,
     stm_process,
     write_dataset,
 )
+from scan_files import sxm
 
 from stm_keras.cli import train as subject
 from stm_keras.config import config_names, load_config
@@ -58,6 +60,29 @@ def test_a_run_holds_everything_one_needs_to_repeat_and_to_trust_it(
     assert config.data.path == str(dataset_file)
     facts = read_metadata(trained_run / "best.keras")
     assert facts["training"]["config"] == json.loads(config.model_dump_json())
+
+
+@ONCE
+def test_a_model_of_another_size_judges_files_of_as_many_pixels_and_of_more(tmp_path):
+    run, onnx = tmp_path / "run", tmp_path / "a.onnx"
+    size = ("--set", "simulate.size=40", "--set", "simulate.count=60")
+    result = stm("train", "quickstart", "-o", run, *TINY, *size, "--epochs", 1)
+    assert result.exit_code == 0, result.stderr
+    assert stm("export", run, "-o", onnx).exit_code == 0
+    metadata = read_metadata(run / "best.keras")
+    assert (metadata["pixels"], metadata["max_lines"]) == (40, 40)
+    for pixels in (40, 80):
+        heights = lattice_scans([1], lines=pixels, pixels=pixels)[0] * 1e-12
+        data = sxm({"Z": ("m", heights, None)}, size=(9e-9, 9e-9))
+        (tmp_path / f"{pixels}.sxm").write_bytes(data)
+        judged = []
+        for model in (run, onnx):
+            result = stm("predict", tmp_path / f"{pixels}.sxm", "--model", model, "--json")
+            judged.append(json.loads(result.stdout))
+            assert judged[-1]["lines"] == pixels
+            assert "tiles" not in judged[-1]
+        one, other = (list(each["probabilities"].values()) for each in judged)
+        np.testing.assert_allclose(one, other, atol=1e-4)
 
 
 def test_the_help_names_the_configs():

@@ -251,6 +251,12 @@ def test_matlab_lines_become_rows_and_pixels_columns(tmp_path):
     assert dataset.labels.tolist() == [3, 0, 2]
 
 
+def test_matlab_lines_of_other_pixels_make_squares(tmp_path):
+    images = np.random.default_rng(3).normal(size=(3, 40, 40)).astype("f4")
+    path = write_matlab(tmp_path / "raw.mat", images, np.eye(4)[:, [3, 0, 2]])
+    np.testing.assert_array_equal(load_dataset(path).images, images)
+
+
 @pytest.mark.smoke
 def test_matlab_and_npz_of_the_same_scans_are_the_same_dataset(tmp_path):
     images, labels = made_up_images(6), np.array([5, 0, 3, 1, 4, 2])

@@ -218,7 +218,10 @@ BAD_BYTES = {  # name: content, what the line says
         hdf5_bytes(True, x_raw=X_RAW[:, :-1], y=Y),
         r"`x_raw` .* 4 columns per scan.*\(6, 11\)",
     ),
-    "x_raw turned": (hdf5_bytes(True, x_raw=X_RAW.T[:, :4], y=Y), r"\(1, 4, 12\)|`y` must"),
+    "x_raw turned": (
+        hdf5_bytes(True, x_raw=X_RAW.T[:, :4], y=Y),
+        r"`x_raw` must have one row per pixel and 12 columns per scan",
+    ),
     "y": (
         hdf5_bytes(True, x_raw=X_RAW, y=Y[:, :-1]),
         r"`y` must have 6 or 4 rows.* 12 columns.* or 3,.*\(4, 11\)",
@@ -388,6 +391,35 @@ def test_scans_of_another_size_are_refused_unless_allowed(tmp_path):
     wanted = r"\(scans, 128, 128\): 128 lines of 128 pixels per scan\. .*\(3, 4, 6\)"
     check_line(path, wanted, shape=(128, 128))
     assert load_dataset(path, shape=None).images.shape == (3, 4, 6)
+
+
+@pytest.mark.parametrize(
+    ("size", "fits"),
+    [
+        ((32, 32), True),
+        ((31, 31), False),
+        ((512, 512), True),
+        ((513, 513), False),
+        ((48, 40), False),
+    ],
+)
+def test_scans_of_a_dataset_are_squares_that_can_be_simulated(tmp_path, size, fits):
+    path = tmp_path / "a.npz"
+    np.savez(path, images=np.ones((4, *size), "u1"), labels=np.arange(4))
+    if fits:
+        assert load_dataset(path).images.shape[1:] == size
+    else:
+        with pytest.raises(DatasetError, match="another square from 32 to 512"):
+            load_dataset(path)
+
+
+def test_scans_along_the_last_axis_are_told_from_squares(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, images=np.ones((48, 48, 4), "u1"), labels=np.arange(4))
+    with pytest.raises(DatasetError, match="scans lie along the last axis"):
+        load_dataset(path)
+    np.savez(path, images=np.ones((48, 48, 48), "u1"), labels=np.arange(48) % 4)
+    assert len(load_dataset(path)) == 48
 
 
 def test_paths_that_are_no_files_give_one_line(tmp_path):

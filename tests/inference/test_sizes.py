@@ -105,6 +105,24 @@ def test_tiles_are_no_smaller_than_needed(pixels, width, count):
     assert tiles_along(scan(16, pixels, (width, width)), FACTS, 30.0) == count
 
 
+@pytest.mark.parametrize(
+    ("model", "pixels", "width", "count"),
+    [
+        (128, 256, 60, 2),  # rows of 1.6 pixels of the model
+        (256, 256, 60, 1),  # of 3.3
+        (256, 512, 60, 1),
+        (256, 512, 98, 1),
+        (256, 512, 99, 2),  # of less than 2
+    ],
+)
+def test_a_model_of_more_pixels_needs_tiles_of_wider_scans_alone(
+    model, pixels, width, count
+):
+    facts = {**FACTS, "pixels": model, "max_lines": model}
+    each = scan(16, pixels, (width, width))
+    assert tiles_along(each, facts, widest_nm(facts)) == count
+
+
 def test_tiles_cover_the_frame_and_know_their_lines():
     tiles = cut_tiles(scan(), FACTS, 30.0)
     assert [(tile.row, tile.column) for tile in tiles] == [

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import ONCE, logged, made_up_dataset
+from helpers import ONCE, lattice_scans, logged, made_up_dataset
 from streaming import shaken
 
 from stm_keras.data.split import split_dataset
@@ -97,6 +97,26 @@ def test_a_threshold_for_unknown_surfaces_is_that_after_as_many_lines():
     facts = fit_reliability([Rising(None, FACTS)], [made_up_dataset(200)])["unknown"]
     assert facts["lines"][:3] == [1, 2, 4]
     assert facts["thresholds"] == pytest.approx(np.array(facts["lines"]) / 1000)
+
+
+class Changing(Rising):
+    """Says at the last lines alone that the tip changed."""
+
+    def heads(self, images):
+        self.shape = images.shape
+        change = np.zeros(images.shape[:2])
+        change[:, -3:] = np.linspace(0.1, 0.9, len(images))[:, None]
+        return {"change": change}
+
+
+@pytest.mark.parametrize(("size", "told"), [((32, 32), True), ((40, 32), False)])
+def test_changes_are_simulated_in_the_size_of_the_scans(monkeypatch, size, told):
+    monkeypatch.setattr(subject, "CHANGE_SCANS", 24)
+    images = lattice_scans(np.arange(16) % 4, lines=size[0], pixels=size[1])
+    part = made_up_dataset(16, images=images, lines=np.full(16, size[0]))
+    model = Changing(None, {**FACTS, "max_lines": size[0], "pixels": size[1]})
+    assert ("change" in fit_reliability([model], [part])) is told
+    assert model.shape[1:] == size
 
 
 def test_a_model_of_whole_scans_has_no_other_thresholds():

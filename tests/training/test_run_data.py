@@ -15,6 +15,7 @@ from stm_keras.training.run_data import (
     describe_environment,
     git_state,
     load_run_data,
+    simulated_scans,
     split_run_data,
     training_metadata,
 )
@@ -68,6 +69,12 @@ def test_simulated_scans_are_made_and_split_by_scan():
     assert told[0] == "No --data given: the scans are simulated."
     assert told[1] == "Simulating 70 scans, seed 3."
     assert split_run_data(config, dataset).protocol == "p1"
+
+
+def test_simulated_scans_have_the_size_that_is_asked_for():
+    config = load_config(None, ["simulate.count=3", "simulate.size=48"])
+    assert load_run_data(config).images.shape == (3, 48, 48)
+    assert simulated_scans(config, 40).images.shape == (3, 40, 40)
 
 
 def test_too_few_simulated_scans_are_said_so():

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from helpers import ONCE, logged, made_up_dataset
+from helpers import ONCE, lattice_scans, logged, made_up_dataset
 
 from stm_keras.config import load_config
 from stm_keras.data.split import split_dataset
@@ -149,6 +149,21 @@ def test_batches_are_as_the_config_says():
     batches = make_batches(few, dataset, split, ())
     batches.close()
     assert len(batches.scans) == 9
+
+
+@ONCE
+def test_what_is_simulated_beside_a_dataset_has_the_size_of_its_scans():
+    labels = np.arange(48) % 4
+    images = lattice_scans(labels, lines=32, pixels=32)
+    dataset = made_up_dataset(48, images=images, lines=np.full(48, 32))
+    split = split_dataset(dataset, "p2", seed=0, fold=0, num_folds=3)
+    settings = ["model.name=sequential", "data.path=x.h5", "simulate.share=0.5"]
+    settings += ["simulate.unknown=0.25", "simulate.count=8", "train.batch_size=4"]
+    batches = make_batches(load_config(None, settings), dataset, split, HEADS)
+    inputs, targets, _ = batches[0]
+    batches.close()
+    assert inputs.shape == (4, 32, 32)
+    assert targets["unknown"][:, 0, 0].tolist() == [0, 0, 0, 1]
 
 
 @ONCE
