@@ -26,7 +26,7 @@ from stm_keras.evaluation import repeated
 from stm_keras.evaluation.text import difference, score
 from stm_keras.files import atomic
 from stm_keras.scan import ROW_NM
-from stm_keras.settings import TreesConfig
+from stm_keras.settings.models import TreesConfig
 from stm_keras.simulate import SimulationConfig, simulate
 from stm_keras.trees.features import scan_features
 from stm_keras.trees.model import fit_trees
