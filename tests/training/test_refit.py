@@ -212,7 +212,6 @@ def test_without_a_test_part_the_first_model_is_scored(tmp_path, again, given):
     assert np.abs(by_lines[128] - knowing).max() > 1e-3
 
 
-@ONCE  # no backend changes it, and it trains three networks
 def test_a_prolonged_run_prolongs_every_model_and_calibrates_the_last_anew(
     again, data, tmp_path, monkeypatch
 ):
