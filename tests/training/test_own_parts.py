@@ -228,6 +228,13 @@ def test_what_was_given_in_python_is_not_trained_from_a_command():
     assert load_own_parts(load_config(), False) == OwnParts()
 
 
+@ONCE
+def test_other_commands_say_that_a_network_of_ones_own_is_for_training():
+    settings = load_config(settings=["model.name=mine.py:build"]).model
+    with pytest.raises(UsageError, match="only `stm-keras train --trust-code`"):
+        build_model(settings, 4)
+
+
 def batches_of(kind, inputs, labels):
     if kind == "arrays":
         return {"x": inputs, "y": labels, "batch_size": 8}
