@@ -98,6 +98,7 @@ def cases(backend, data, stream, scan):
         ("label", ["agreement", "votes.csv"]),
         ("adapt", [data, "-o", "adapted", *few]),
         ("models", ["--json"]),
+        ("settings", ["train", "--json"]),
         ("benchmark", ["tiny.toml", *part, "--protocols", "p1", "--only", "tiny:p1:0"]),
         ("submit", ["tiny.toml", *part, "-o", "sweep", "--grid", "seed=1", "--local", 1]),
         (

@@ -343,7 +343,7 @@ def test_without_output_the_run_goes_to_a_dated_folder(tmp_path, dataset_file, m
     monkeypatch.chdir(tmp_path)
     seen = []
     monkeypatch.setattr(
-        subject.Run, "start", lambda path, config: seen.append(path) or 1 / 0
+        subject.Run, "start", lambda path, config, *_: seen.append(path) or 1 / 0
     )
     with pytest.raises(ZeroDivisionError):
         stm("train", "--data", dataset_file, "--set", "name=mine")
@@ -355,7 +355,7 @@ def test_without_output_the_run_goes_to_a_dated_folder(tmp_path, dataset_file, m
 def test_short_options_are_the_settings_they_stand_for(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        subject.Run, "start", lambda path, config: seen.append(config) or 1 / 0
+        subject.Run, "start", lambda path, config, *_: seen.append(config) or 1 / 0
     )
     shorts = (
         "--epochs 3 --batch-size 7 --learning-rate 2e-3 --seed 5 --protocol p1 --fold 1"
@@ -372,7 +372,7 @@ def test_short_options_are_the_settings_they_stand_for(tmp_path, monkeypatch):
 def test_a_short_option_wins_over_a_setting_and_both_over_the_file(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        subject.Run, "start", lambda path, config: seen.append(config) or 1 / 0
+        subject.Run, "start", lambda path, config, *_: seen.append(config) or 1 / 0
     )
     file = tmp_path / "mine.toml"
     file.write_text("seed = 1\n[train]\nepochs = 1\nbatch_size = 9\n")

@@ -18,7 +18,6 @@ from stm_keras.data.dataset import SIX_CLASSES
 from stm_keras.data.label_records import latest_records, read_records
 from stm_keras.errors import ConfigError, InputError, OutputError, UsageError
 from stm_keras.inference.find_files import find_files
-from stm_keras.inference.scan_dataset import FACTS
 from stm_keras.inference.scan_input import read_scan_inputs
 from stm_keras.labelling.desk import Desk
 from stm_keras.labelling.logs import scans_of_logs
@@ -76,7 +75,7 @@ def test_each_scan_is_on_the_pile_once_with_its_heights(tmp_path):
 def test_a_scan_has_the_name_by_which_convert_finds_its_labels(tmp_path):
     (path,) = write_scans(tmp_path, 1)
     pile = Pile(find_files([path]), tmp_path)
-    (read,) = read_scan_inputs(path, FACTS)
+    (read,) = read_scan_inputs(path, {"max_lines": 128, "pixels": 128, "classes": []})
     assert pile.cards[0].scan == scan_hash(read.lines)
     pile.close()
 

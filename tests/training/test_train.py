@@ -283,12 +283,13 @@ def test_a_signal_between_epochs_loses_nothing(tmp_path, scans):
     assert len(history(run)) >= 1
 
 
-def test_a_warm_up_that_is_longer_than_the_training_is_told(tmp_path, monkeypatch):
+def test_a_warm_up_that_is_as_long_as_the_training_is_told(tmp_path, monkeypatch):
     def stop(config):
         raise InputError("no data")
 
     monkeypatch.setattr("stm_keras.training.train.load_run_data", stop)
-    for epochs, expected in ((3, ["`train.warmup_epochs` is 5, of 3 epochs"]), (5, [])):
+    for epochs in (3, 5, 6):
+        expected = [f"`train.warmup_epochs` is 5, of {epochs} epochs"] * (epochs < 6)
         config = load_config(None, ["train.warmup_epochs=5", f"train.epochs={epochs}"])
         with pytest.raises(InputError), logged() as told:
             train(config, Run(tmp_path))

@@ -36,7 +36,7 @@ def _small(monkeypatch):
     monkeypatch.setattr(surface_features, "ROWS", 2000)
     monkeypatch.setattr(surface_features, "EPOCHS", 12)
     monkeypatch.setattr(surface_features, "COPIES", {"known": 1, "other": 1})
-    monkeypatch.setattr(surface_features, "_simulated", lambda: iter(()))
+    monkeypatch.setattr(surface_features, "_simulated", lambda *_: iter(()))
     monkeypatch.setattr(subject, "KNOWN_PARTS", 3)
     monkeypatch.setattr(subject, "OTHER_PARTS", 2)
 
