@@ -58,6 +58,11 @@ FILES = (  # of a run: nothing else is written to these
     *("predictions.npz", "validation.npz", "checkpoints/state.json"),
 )
 LARGEST = 1 << 28  # bytes of a JSON file: a split names the session of every scan
+OF_FINISHED = (
+    "config.toml",
+    "command.txt",
+    "evaluation.json",
+)  # that prolonging changes first
 _REFUSAL = "{}: another process trains here. Wait for it, or choose another --output."
 _STRANGER = "{}: is not empty and is not a run. Choose another --output."
 PROLONGS = {"train.epochs", "train.early_stopping"}  # settings that a run may have anew
@@ -220,7 +225,8 @@ class Run(JsonFolder):
         """Make the directory of a run, or open it, as `start` does; keep a second process out.
 
         Without a single epoch nothing is kept, neither of a run that was killed nor of this
-        one: a corrected command often has another config, which the directory would refuse.
+        one: a corrected command often has another config, which the directory would refuse. A
+        run that was to be prolonged, and got no epoch, is finished as before.
 
         Raises:
             UsageError: The directory holds a run of another config.
@@ -229,17 +235,28 @@ class Run(JsonFolder):
         """
         refusal, stranger = _REFUSAL.format(self.path), _STRANGER.format(self.path)
         with claimed(self.path, "config.toml", refusal, stranger):
+            finished = self._finished() if prolong else {}
             try:
                 self.forget()
                 type(self).start(self.path, config, prolong)
                 yield
             except BaseException:
+                if finished and len(self.epochs()) == finished["epochs"]:
+                    for name in OF_FINISHED:
+                        self.write_text(name, finished[name])
                 self.forget()
                 if not self.has_epochs():
                     with contextlib.suppress(OSError):  # Windows keeps what is open
                         self.file(LOCK).unlink()
                         self.path.rmdir()  # unless it holds something else
                 raise
+
+    def _finished(self):
+        """Return what a prolonging changes first, of a finished run: texts, and its epochs."""
+        if not all(self.file(name).is_file() for name in OF_FINISHED):
+            return {}
+        texts = {name: read_text(self.file(name), self.kind) for name in OF_FINISHED}
+        return {**texts, "epochs": len(self.epochs())}
 
     @contextmanager
     def locked(self) -> Iterator[None]:

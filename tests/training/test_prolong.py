@@ -7,6 +7,8 @@ import shutil
 import pytest
 from helpers import ONCE, check_error, stm
 
+from stm_keras.errors import InputError
+from stm_keras.locks import LOCK
 from stm_keras.runs import Run
 from stm_keras.training import callbacks
 
@@ -62,6 +64,26 @@ def test_an_interrupted_prolongation_goes_on_and_adds_nothing_twice(run, monkeyp
     assert history(run) == history(undisturbed)
     scores = [json.loads(r.file("evaluation.json").read_text()) for r in (run, undisturbed)]
     assert scores[0]["auroc"] == scores[1]["auroc"]
+
+
+def test_a_prolongation_without_an_epoch_leaves_the_run_finished(run, monkeypatch):
+    def contents():
+        return {
+            path.relative_to(run.path): path.read_bytes()
+            for path in run.path.rglob("*")
+            if path.is_file() and path.name != LOCK
+        }
+
+    def fail(config):
+        raise InputError("the data is away")
+
+    before = contents()
+    with monkeypatch.context() as patch:
+        patch.setattr("stm_keras.training.train.load_run_data", fail)
+        result = stm("train", "-o", run.path, "--more-epochs", 1)
+    check_error(result, 3, "the data is away")
+    assert contents() == before
+    assert "is finished" in stm("train", run.file("config.toml"), "-o", run.path).stderr
 
 
 def test_the_command_that_made_the_run_prolongs_it_too(run, train_command):
