@@ -263,10 +263,13 @@ class ProgressLines(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.title = f"epoch {epoch + 1}/{self.params['epochs']}"
-        self.step = self.show(self.title)
+        self.step = (
+            self.show(self.title) if self.stream.isatty() else None
+        )  # no log of steps
 
     def on_train_batch_end(self, batch, logs=None):
-        self.step(batch + 1, self.params["steps"])
+        if self.step is not None:
+            self.step(batch + 1, self.params["steps"])
 
     def on_epoch_end(self, epoch, logs=None):
         validation = ""

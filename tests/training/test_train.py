@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 import math
 import os
 import signal
@@ -355,3 +356,26 @@ def test_few_training_scans_are_scored_after_an_epoch(train_scans, validation, s
     assert np.isin(drawn, indices).all()
     assert (np.diff(drawn) > 0).all()
     np.testing.assert_array_equal(drawn, _monitored(indices, validation, seed=2))
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()], ids=["log", "terminal"])
+def test_a_log_has_a_line_an_epoch_and_a_terminal_a_bar_of_steps(stream):
+    shown = []
+    lines = subject.ProgressLines(
+        stream, lambda title: lambda *counts: shown.append(counts)
+    )
+    lines.set_params({"epochs": 2, "steps": 3})
+    for epoch in range(2):
+        lines.on_epoch_begin(epoch)
+        for batch in range(3):
+            lines.on_train_batch_end(batch)
+        lines.on_epoch_end(epoch, {"loss": 1.5, "auroc": 0.75, "seconds": 2})
+    assert stream.getvalue() == "".join(
+        f"epoch {n}/2  loss 1.5000  AUROC 0.750  2.0 s\n" for n in (1, 2)
+    )
+    assert shown == [(1, 3), (2, 3), (3, 3)] * 2 * stream.isatty()
