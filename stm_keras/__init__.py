@@ -20,6 +20,7 @@ NAMES = {  # public name: module
     "load_config": "config",
     "Run": "training.python",
     "train": "training.python",
+    "adapt": "experiments.adapt_run",
     "Predictor": "inference.predictor",
     "KerasPredictor": "inference.keras_predictor",
     "load_predictor": "inference.model_file",

@@ -11,7 +11,6 @@ from stm_keras.cli import options
 from stm_keras.cli.convert import class_list, read_labelled
 from stm_keras.files import check_outputs
 from stm_keras.inference.find_model import DEFAULT
-from stm_keras.progress import progress_on_stderr
 from stm_keras.terminal import shell
 
 
@@ -66,30 +65,31 @@ def adapt(data, output, start, before, repeats, seed, overwrite, as_json, **read
     if output.exists() and not overwrite:
         raise OutputError(EXISTS.format(output))
     file, _ = find_model(start)
-    notes = None
     if before is not None:
         from stm_keras.runs import read_notes
 
-        notes = read_notes(before)
+        read_notes(before)  # which fails at once, not after the scans are read
     dataset, code = _read(data, output, read_metadata(file), **read)
     options.load_keras()
-    from stm_keras.experiments.adapt_run import write_adapted
-    from stm_keras.inference.model_file import load_predictor
+    from stm_keras.experiments.adapt_run import MODEL
+    from stm_keras.experiments.adapt_run import adapt as run_adapt
     from stm_keras.reports.page import render
-    from stm_keras.training.adapt import adapt as fit
-    from stm_keras.training.adapt import usable_scans
 
-    with progress_on_stderr():
-        scans = usable_scans(dataset)
-        adapted = fit(scans, load_predictor(file), str(start), seed, repeats, notes)
-        command = shell(["stm-keras", *sys.argv[1:]])
-        scores = write_adapted(adapted, output, command, overwrite)
+    command = shell(["stm-keras", *sys.argv[1:]])
+    adapting = {
+        "repeats": repeats,
+        "seed": seed,
+        "overwrite": overwrite,
+        "command": command,
+    }
+    run = run_adapt(dataset, output, model=start, compare=before, **adapting)
+    scores = run.scores() | {"model": str(output / MODEL)}
     if as_json:
         click.echo(json.dumps({"run": str(output), **scores}, allow_nan=False))
     else:
         click.echo(f"{output}\n" + render("adapted.txt", scores=scores).rstrip("\n"))
     command = ["stm-keras", "predict", "SCAN", "--model", str(output)]
-    options.say_next(output / "report.html", output / "best.keras", command)
+    options.say_next(output / "report.html", output / MODEL, command)
     click.get_current_context().exit(code)
 
 

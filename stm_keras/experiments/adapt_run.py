@@ -1,21 +1,29 @@
-"""Leave an adapted model in a folder that other commands take as a run: files and report."""
+"""Adapt a model, and leave it in a folder that other commands take as a run: files and report."""
 
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
 
 from stm_keras.config import Config, dump_config
+from stm_keras.data.dataset import Dataset
+from stm_keras.data.load import load_dataset
 from stm_keras.data.split import Split
-from stm_keras.errors import MissingExtraError
+from stm_keras.errors import MissingExtraError, OutputError
+from stm_keras.evaluation.repeated import REPEATS
 from stm_keras.evaluation.text import number
 from stm_keras.export.formats import export_model
-from stm_keras.files import atomic_folder
-from stm_keras.inference.model_file import save_model
+from stm_keras.files import EXISTS, atomic_folder
+from stm_keras.inference.find_model import DEFAULT, find_model
+from stm_keras.inference.model_file import load_predictor, save_model
+from stm_keras.progress import progress_on_stderr
 from stm_keras.reports.card import write_card
 from stm_keras.reports.evaluation import write_report
-from stm_keras.runs import NOTES, Run
+from stm_keras.runs import NOTES, read_notes
+from stm_keras.training import adapt as fitting
 from stm_keras.training.adapt import Adapted
+from stm_keras.training.python import Run
 from stm_keras.training.report import model_details
 from stm_keras.training.run_data import describe_environment, training_metadata
 
@@ -24,18 +32,54 @@ MODEL, EXPORTED = "best.keras", "best.onnx"
 logger = logging.getLogger(__name__)
 
 
-def write_adapted(
-    adapted: Adapted, path: str | Path, command: str, overwrite: bool = False
-) -> dict:
-    """Write model, exported model, card, report and notes into a new folder, whole or not at all.
+def adapt(
+    data: Dataset | str | Path,
+    output: str | Path,
+    *,
+    model: str | Path = DEFAULT,
+    compare: str | Path | None = None,
+    repeats: int = REPEATS,
+    seed: int = 0,
+    overwrite: bool = False,
+    command: str = "stm_keras.adapt",
+) -> Run:
+    """Adapt a model to a few labelled scans of one's own, as `stm-keras adapt` does.
+
+    The network stays as it is and gets a new last layer for the classes of the scans.
+
+    Args:
+        data: 30 to 300 labelled scans, of three sessions or more, in the lines and pixels of
+            the start model; or their file, as of `stm-keras convert`.
+        output: Folder for the result: `best.keras`, `best.onnx`, a card, a report.
+        model: The start model: one that comes with stm-keras, a `.keras` file or a run.
+        compare: Result of an earlier `adapt`: its labels alone are judged on the same folds.
+        repeats: Of the folds.
+        overwrite: Whether to replace what an earlier `adapt` left there.
+        command: What the folder notes as its origin.
 
     Returns:
-        The scores, with `model`, the path of the `.keras` file.
+        The `Run`; its `scores()` are of sessions that were left out.
 
     Raises:
-        OutputError: The folder exists, or cannot be written.
+        StmKerasError: The scans do not allow it, or the folder exists.
     """
-    path, dataset = Path(path), adapted.dataset
+    output = Path(output)
+    if os.path.lexists(output) and not overwrite:
+        raise OutputError(EXISTS.format(output))
+    before = None if compare is None else read_notes(compare)
+    start = load_predictor(find_model(model)[0])
+    if not isinstance(data, Dataset):
+        data = load_dataset(data)
+    with progress_on_stderr():
+        scans = fitting.usable_scans(data)
+        adapted = fitting.adapt(scans, start, str(model), seed, repeats, before)
+        _write(adapted, output, command, overwrite)
+    return Run(output)
+
+
+def _write(adapted: Adapted, path: Path, command: str, overwrite: bool) -> None:
+    """Write model, exported model, card, report and notes into a folder, whole or not at all."""
+    dataset = adapted.dataset
     notes = adapted.scores["adapted"]
     config = _config(adapted, path)
     split = Split(
@@ -79,7 +123,6 @@ def write_adapted(
         sessions = [] if dataset.session is None else np.unique(dataset.session).tolist()
         seen = {"hashes": adapted.hashes, "sessions": sessions}
         run.write_json(NOTES, {**notes, **seen})
-    return {**scores, "model": str(path / MODEL)}
 
 
 def _none():

@@ -16,6 +16,7 @@ from stm_keras.evaluation import repeated
 from stm_keras.evaluation.calibration import fit_temperature
 from stm_keras.evaluation.repeated import Folds
 from stm_keras.inference.keras_predictor import KerasPredictor
+from stm_keras.inference.predictor import Predictor
 from stm_keras.inference.sizes import trained_sizes
 from stm_keras.inference.verdict import softmax
 from stm_keras.settings.models import SequentialConfig
@@ -81,7 +82,7 @@ def usable_scans(dataset: Dataset) -> Dataset:
 
 def adapt(
     dataset: Dataset,
-    start: KerasPredictor,
+    start: Predictor,
     name: str,
     seed: int = 0,
     repeats: int = repeated.REPEATS,
@@ -91,7 +92,7 @@ def adapt(
 
     Args:
         dataset: Scans, as of `usable_scans`.
-        start: `KerasPredictor` of the network to start from, called `name`.
+        start: The model to start from, called `name`: one of a `.keras` file.
         before: dict, what an earlier `adapt` noted, to be compared on the same folds; or None.
 
     Raises:

@@ -7,6 +7,7 @@ import pytest
 from helpers import check_error, lattice_scans, made_up_dataset, stm, write_dataset
 from streaming import shaken
 
+import stm_keras
 from stm_keras.data.load import save_dataset
 from stm_keras.evaluation import repeated
 from stm_keras.inference.model_file import load_predictor, save_model
@@ -65,6 +66,18 @@ def test_it_prints_scores_of_each_class_and_what_more_labels_would_bring(first):
     for name in CLASSES:
         assert f"  {name}: AUROC " in text
     assert "too few for a score that holds. Label more." in text
+
+
+def test_python_does_what_the_command_does(first, start, tmp_path):
+    data, folder, _ = first
+    run = stm_keras.adapt(data, tmp_path / "run", model=start, repeats=1)
+    scores = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    for name in ("auroc", "balanced_accuracy", "per_class"):
+        assert run.scores()[name] == scores[name]
+    assert "on 12 left out scans" in repr(run)
+    assert run.predictor.classes == CLASSES
+    with pytest.raises(stm_keras.StmKerasError, match="run: exists already"):
+        stm_keras.adapt(data, tmp_path / "run", model=start)
 
 
 def test_the_folder_holds_model_exported_model_card_and_report(first):
