@@ -36,6 +36,8 @@ class Scan:
         warnings: What a user should know.
         asked: Whether this image was asked for by its name.
         started: When the scan began, by the clock of the microscope.
+        absolute: Whether heights are positions of the Z piezo, to be compared from scan to
+            scan; False where they may have a level of their own.
     """
 
     heights: np.ndarray
@@ -57,6 +59,7 @@ class Scan:
     warnings: tuple[str, ...] = ()
     asked: bool = False
     started: datetime | None = None
+    absolute: bool = False
 
     @property
     def recorded(self) -> np.ndarray:

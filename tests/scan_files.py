@@ -99,8 +99,19 @@ def createc(
     return head + (zlib.compress(data) if version == "co32" else data)
 
 
-def netcdf3(path, stored, name="scan-M-Xp-Topo.nc", unit="AA", control="TopDown", step=0.5):
-    """Write a GXSM3 file. `stored` are counts of `step` Angstrom, as GXSM stores them."""
+def netcdf3(
+    path,
+    stored,
+    name="scan-M-Xp-Topo.nc",
+    unit="AA",
+    control="TopDown",
+    step=0.5,
+    **texts,
+):
+    """Write a GXSM3 file. `stored` are counts of `step` Angstrom, as GXSM stores them.
+
+    `texts` are variables more.
+    """
     from scipy.io import netcdf_file
 
     lines, pixels = stored.shape
@@ -111,7 +122,8 @@ def netcdf3(path, stored, name="scan-M-Xp-Topo.nc", unit="AA", control="TopDown"
         field = file.createVariable("FloatField", "f4", tuple(sizes))
         field[:] = stored[None, None]
         field.ZLabel = "Z"
-        for key, text in (("basename", f"/data/{name}"), ("spm_scancontrol", control)):
+        texts |= {"basename": f"/data/{name}", "spm_scancontrol": control}
+        for key, text in texts.items():
             file.createDimension(key, len(text))
             file.createVariable(key, "c", (key,))[:] = list(text)
         values = {"rangex": 32.0, "rangey": 24.0, "dz": step, "alpha": 10.0}
@@ -124,7 +136,15 @@ def netcdf3(path, stored, name="scan-M-Xp-Topo.nc", unit="AA", control="TopDown"
             variable.var_unit = "nA" if "mix0" in key else "Ang"
 
 
-def gxsm4(path, stored, name="scan-M-Xp-Topo.nc", unit="AA", mode=3, hardware="rpspmc"):
+def gxsm4(
+    path,
+    stored,
+    name="scan-M-Xp-Topo.nc",
+    unit="AA",
+    mode=3,
+    hardware="rpspmc",
+    date="Thu Dec  2 12:04:08 2021 \0",
+):
     """Write a GXSM4 file: netCDF 4, that is HDF5.
 
     Args:
@@ -133,6 +153,7 @@ def gxsm4(path, stored, name="scan-M-Xp-Topo.nc", unit="AA", mode=3, hardware="r
         name: str. What GXSM called the file.
         mode: int. What the Z servo did with the current: 3 followed its logarithm.
         hardware: str.
+        date: str. When the scan began.
     """
     import h5py
 
@@ -148,6 +169,7 @@ def gxsm4(path, stored, name="scan-M-Xp-Topo.nc", unit="AA", mode=3, hardware="r
         file[f"{hardware}_hwi_Z_Servo_Transfer_Mode"] = [float(mode)]
         file["spm_scancontrol"] = np.frombuffer(b"BottomUp", "S1")
         file["basename"] = np.frombuffer(f"/data/{name}".encode(), "S1")
+        file["dateofscan"] = np.frombuffer(date.encode(), "S1")
 
 
 def nexus(path, z, current, entries=("entry",)):
@@ -173,6 +195,7 @@ def nexus(path, z, current, entries=("entry",)):
                     data[name].attrs["units"] = unit
                     for axis, count in zip("yx", image.shape, strict=True):
                         data[axis] = np.linspace(0, 1, count)
+            group["start_time"] = f"2025-06-05T15:0{number}:51.25+02:00"
             inside = group.create_group("instrument")
             fields = {
                 "sample_bias_voltage/bias_voltage": (50.0 + number, "millivolt"),

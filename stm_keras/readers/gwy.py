@@ -18,7 +18,7 @@ from stm_keras.errors import NoImageError, ScanError
 from stm_keras.readers.file_bytes import check_length, check_shape
 from stm_keras.readers.metadata import read_metadata
 from stm_keras.readers.scan_file import Image, ScanFile, zero_filled
-from stm_keras.readers.units import channel_of, si_unit
+from stm_keras.readers.units import channel_of, si_unit, start_time
 
 MAGIC = b"GWYP"
 FIXED = {"b": "<?", "c": "<B", "i": "<i", "q": "<q", "d": "<d"}
@@ -29,8 +29,11 @@ OWN = re.compile(r"direction|scan_?dir|line type", re.IGNORECASE)  # not to be i
 NOT_HEIGHTS = re.compile(r"error|amplitude|deflection|displacement", re.IGNORECASE)
 
 
-def parse(path: Path, data: bytes) -> ScanFile:
-    """Find all images of a Gwyddion file."""
+def parse(path: Path, data: bytes, dates: str | None = None) -> ScanFile:
+    """Find all images of a Gwyddion file.
+
+    `dates` is the form of "Date" in its headers, where that is known to be when a scan began.
+    """
     kind, content, _ = _object(data, len(MAGIC), len(data), 0)
     if kind != "GwyContainer":
         raise ScanError(f"{path}: is a Gwyddion file of {kind[:40]!r}, not of images.")
@@ -45,6 +48,8 @@ def parse(path: Path, data: bytes) -> ScanFile:
             others.append(other)
         else:
             frame = (image.heights.shape, image.size, offset, header.get("Date"))
+            if dates is not None:
+                image = replace(image, started=start_time(header.get("Date", ""), dates))
             pairs.append((frame, image))
     if not pairs:
         reason = others[0] if others else "only curves or volumes"

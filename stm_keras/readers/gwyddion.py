@@ -25,6 +25,7 @@ from stm_keras.readers.scan_file import ScanFile
 
 SECONDS = 60
 MODULES = {"park": "psia", "jpk": "jpkscan"}  # of Gwyddion, which must have read these
+DATES = {"rhk-sm4": "%m/%d/%y %H:%M:%S"}  # by module: how it writes when a scan began
 NEVER = (b"PK", b"\x80", b"\x1f\x8b", b"%PDF", b"MATLAB 5.0")  # beginnings of other files
 PROBES = """
     aistfile anfatec ardf asciiexport asdfile assing-afm attocube bcrfile burleigh
@@ -78,7 +79,7 @@ def parse(path: Path, data: bytes) -> ScanFile:
         _check_module(path, name, module)
         charge(target.stat().st_size, "converted by Gwyddion")
         with damage(path, "Gwyddion file"):
-            return parse_gwy(path, target.read_bytes())
+            return parse_gwy(path, target.read_bytes(), DATES.get(module))
 
 
 def _check_module(path, name, module):

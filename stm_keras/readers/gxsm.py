@@ -14,7 +14,7 @@ from stm_keras.errors import NoImageError, ScanError
 from stm_keras.readers.hdf5_open import text_of
 from stm_keras.readers.netcdf import finite_number, read_variables, variable_names
 from stm_keras.readers.scan_file import Image, ScanFile, zero_filled
-from stm_keras.readers.units import channel_of, si_unit
+from stm_keras.readers.units import channel_of, si_unit, start_time
 
 OWN_FIELDS = ("FloatField", "DoubleField")  # names that no other program uses
 FIELDS = (*OWN_FIELDS, "H", "Intensity")
@@ -26,6 +26,21 @@ SETPOINTS = {  # and the mode that says whether the feedback used it
     "rpspmc_hwi_Z_Servo_SetPoint": "rpspmc_hwi_Z_Servo_Transfer_Mode",
 }
 REDPITAYA = re.compile("rpspmc_hwi_").match
+STARTS = ("reftime", "dateofscan")  # "Mon Dec 11 11:45:58 2023", by the clock on the wall
+MONTHS = (
+    "Jan",
+    "Feb",
+    "Mar",
+    "Apr",
+    "May",
+    "Jun",
+    "Jul",
+    "Aug",
+    "Sep",
+    "Oct",
+    "Nov",
+    "Dec",
+)
 ANGSTROM = 1e-10
 
 
@@ -74,7 +89,22 @@ def parse(path: Path, data: bytes) -> ScanFile:
         bias=next((bias for bias in biases if bias is not None), None),
         setpoint=_setpoint(variables),
         angle=_scalar(variables, "alpha"),
+        started=_started(variables),
     )
+
+
+def _started(variables):
+    """Return when the scan began. Months are in English, whatever the language here."""
+    for name in STARTS:
+        text = text_of(variables[name][0]) if name in variables else ""
+        match = re.match(
+            r"\w{3} (\w{3}) +(\d{1,2}) (\d\d:\d\d:\d\d) (\d{4})\s*$", text, re.ASCII
+        )
+        if match and match.group(1) in MONTHS:
+            _, day, time, year = match.groups()
+            month = 1 + MONTHS.index(match.group(1))
+            return start_time(f"{year}-{month:02}-{int(day):02} {time}")
+    return None
 
 
 def _direction(path, variables):

@@ -27,12 +27,13 @@ from stm_keras.readers.hdf5_open import (
     later,
     names_of,
     open_hdf5,
+    read_all,
     text_of,
 )
 from stm_keras.readers.hdf5_parts import read_values
 from stm_keras.readers.netcdf import MOST
 from stm_keras.readers.scan_file import Image, ScanFile
-from stm_keras.readers.units import channel_of, positive, quantity, si_unit
+from stm_keras.readers.units import channel_of, positive, quantity, si_unit, start_time
 
 UNSURE = "an HDF5 file does not say which line is the top one: look at it"
 KERAS = {"model_weights", "layers", "_layer_checkpoint_dependencies"}
@@ -90,6 +91,7 @@ def parse(path: Path, data: bytes) -> ScanFile:
             setpoint=_attribute(file, "A", "setpoint", "setpoint_A", "Setpoint"),
             warnings=(UNSURE,),
             doubt=doubt,
+            started=start_time(text_of(attribute(file, "ExperimentInfo.TimeStart", ""))),
         )
 
 
@@ -102,6 +104,7 @@ def _nexus(path, data, members, names):
             "bias": _field(own, "V", "bias_voltage", "sample_bias", "bias"),
             "setpoint": _field(own, "A", "set_point", "setpoint", "current_setpoint"),
             "angle": _field(own, "deg", "scan_angle", "scan_angle_x", "scan_angle_n"),
+            "started": _started(own.get(f"{entry}/start_time")),
         }
         stated = positive(*(_field(own, "m", f"scan_range_{axis}") for axis in "xy"))
         for name in (name for name in names if name in own):
@@ -109,6 +112,13 @@ def _nexus(path, data, members, names):
             size = stated or _size(own[name].parent)
             images.append(replace(image, index=index, size=size, **metadata))
     return ScanFile(format="nexus", images=tuple(images), warnings=(UNSURE,))
+
+
+def _started(member):
+    """Return when a scan began, by a field of NeXus; None without one."""
+    if member is None or member.size != 1:
+        return None
+    return start_time(text_of(read_all(member)))
 
 
 def is_image(member: "h5py.Dataset") -> bool:  # noqa: F821  h5py takes long to import

@@ -7,7 +7,6 @@ an up scan from the bottom. Lines and pixels that the tip did not reach are NaN.
 import math
 import re
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,14 @@ import numpy as np
 from stm_keras.errors import ScanError
 from stm_keras.readers.file_bytes import check_length, check_shape
 from stm_keras.readers.scan_file import Image, ScanFile
-from stm_keras.readers.units import believable, channel_of, header_value, quantity, si_unit
+from stm_keras.readers.units import (
+    believable,
+    channel_of,
+    header_value,
+    quantity,
+    si_unit,
+    start_time,
+)
 
 END = b":SCANIT_END:"
 START = b"\x1a\x04"
@@ -70,6 +76,7 @@ def parse(path: Path, data: bytes) -> ScanFile:
         size = None
     elif len(size) != 2:
         size = (math.nan, math.nan)
+    began = f"{header.get('REC_DATE', '').strip()} {header.get('REC_TIME', '').strip()}"
     return ScanFile(
         images=tuple(images),
         size=size,
@@ -77,7 +84,8 @@ def parse(path: Path, data: bytes) -> ScanFile:
         angle=header_value(header.get("SCAN_ANGLE")),
         feedback=feedback,
         warnings=_warnings(times),
-        started=_started(header),
+        started=start_time(began, "%d.%m.%Y %H:%M:%S"),
+        absolute=True,
     )
 
 
@@ -154,15 +162,6 @@ def _biases(header, names):
         return dict(zip(passes, own, strict=True))
     known = all(value is None for value in own)
     return {number: common if known or number == 1 else None for number in passes}
-
-
-def _started(header):
-    """Return when the scan began, None where the header does not say."""
-    text = f"{header.get('REC_DATE', '').strip()} {header.get('REC_TIME', '').strip()}"
-    try:
-        return datetime.strptime(text, "%d.%m.%Y %H:%M:%S")
-    except ValueError:
-        return None
 
 
 def _short(text):

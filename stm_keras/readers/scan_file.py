@@ -37,10 +37,11 @@ class Image:
     slow: str | None = None
     valid: np.ndarray | None = None  # None: where heights are finite
     line_time: float | None = None
-    size: tuple | None = None  # this and the next three: None where `ScanFile` has it
+    size: tuple | None = None  # this and the next four: None where `ScanFile` has it
     bias: float | None = None
     setpoint: float | None = None
     angle: float | None = None
+    started: datetime | None = None
     index: int = 0  # number of the scan in a file that holds several
     copy: int = 1  # from 2 on where earlier images of the scan are called the same
     factor: float = 1.0  # stored numbers times it plus `offset` are in `unit`
@@ -97,6 +98,7 @@ class ScanFile:
     warnings: tuple = ()
     doubt: str = ""  # why no image may be taken unless the user names one
     started: datetime | None = None
+    absolute: bool = False  # of its "Z" in metres
 
 
 def choose_each(
@@ -178,9 +180,9 @@ def _scan(path, scan_file, image, warnings):
             "the file does not say whether it was scanned downwards or upwards; lines are "
             "taken from the top"
         )
-    size, bias, setpoint, angle = (
+    size, bias, setpoint, angle, started = (
         getattr(scan_file if getattr(image, name) is None else image, name)
-        for name in ("size", "bias", "setpoint", "angle")
+        for name in ("size", "bias", "setpoint", "angle", "started")
     )
     metadata, notes = believable(
         size=size, bias=bias, setpoint=setpoint, line_time=image.line_time, angle=angle
@@ -202,7 +204,8 @@ def _scan(path, scan_file, image, warnings):
         images=tuple(other.label for other in same_scan),
         channels=tuple(dict.fromkeys(other.name for other in same_scan)),
         warnings=tuple(warnings),
-        started=scan_file.started,
+        started=started,
+        absolute=scan_file.absolute and (image.name, image.unit) == ("Z", "m"),
     )
 
 

@@ -5,6 +5,7 @@ What no microscope measures is not believed: see `LIMITS` and `HEIGHT_LIMITS`.
 
 import math
 import re
+from datetime import datetime
 
 import numpy as np
 
@@ -28,6 +29,7 @@ HEIGHT_LIMITS = {  # of an image, by its unit
     "N": 1e3,
     "W": 1e6,
 }
+YEARS = 1981, 2100  # of a scan; clocks that nobody set say 1904, 1970 or 1980
 COUNTS = 2.0**64  # of a converter, or of what has no unit that is known
 
 PREFIXES = {"f": -15, "p": -12, "n": -9, "u": -6, "µ": -6, "μ": -6, "m": -3, "": 0}
@@ -88,6 +90,26 @@ def header_value(text: str | None) -> float | None:
         return None
     match = re.fullmatch(rf"({NUMBER})\D*", text)
     return float(match.group(1).replace(",", ".")) if match else math.nan
+
+
+def start_time(text: str, form: str | None = None) -> datetime | None:
+    """Read when a scan began, by the clock of the microscope: a zone is left out.
+
+    Args:
+        text: str. Date and time.
+        form: str. How they are written, as `datetime.strptime` takes it; None for ISO 8601.
+
+    Returns:
+        None for what is not a date with a time, or of a year outside `YEARS`.
+    """
+    text = text.strip()
+    try:
+        told = datetime.strptime(text, form) if form else datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    if ":" not in text or not YEARS[0] <= told.year <= YEARS[1]:
+        return None
+    return told.replace(tzinfo=None)
 
 
 def positive(*values: float | None) -> tuple | None:

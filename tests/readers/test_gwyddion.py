@@ -2,6 +2,7 @@
 
 import struct
 import sys
+from datetime import datetime
 from types import SimpleNamespace
 
 import gwyfile.objects as gwy
@@ -151,6 +152,22 @@ def test_other_formats_come_with_their_masks(name, converter, tmp_path):
     assert (scan.format, scan.direction) == (name, "forward")
     assert scan.recorded.tolist() == list(range(5, 12))
     assert converter.calls == [(".xyz", OTHERS[name][:4], gwyddion.SECONDS)]
+
+
+@pytest.mark.parametrize(
+    ("module", "expected"),
+    [("rhk-sm4", datetime(2021, 3, 4, 19, 8, 26)), ("rhk-spm32", None), (None, None)],
+)
+def test_dates_count_where_day_and_month_are_known(module, expected, converter, tmp_path):
+    def run(source, target, timeout):
+        container(target, {"Z": FORWARD}, meta={"Date": "03/04/21 19:08:26"})
+        return module
+
+    converter.run_converter = run
+    (tmp_path / "a.sm4").write_bytes(OTHERS["rhk"])
+    assert read_scan(tmp_path / "a.sm4").started == expected
+    container(tmp_path / "a.gwy", {"Z": FORWARD}, meta={"Date": "03/04/21 19:08:26"})
+    assert read_scan(tmp_path / "a.gwy").started is None
 
 
 @pytest.mark.parametrize("name", OTHERS)

@@ -1,5 +1,7 @@
 """GXSM files, netCDF 3 and 4: Angstrom whatever they say, backward lines mirrored."""
 
+from datetime import datetime
+
 import h5py
 import numpy as np
 import pytest
@@ -52,6 +54,27 @@ def test_gxsm4_writes_hdf5(tmp_path):
     np.testing.assert_allclose(scan.heights, COUNTS * 0.5e-10)
     assert (scan.slow, scan.bias) == ("up", 0.25)
     assert scan.size == pytest.approx((3.2e-9, 2.4e-9))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Mon Dec 11 11:45:58 2023\n", datetime(2023, 12, 11, 11, 45, 58)),
+        ("Thu Feb  2 02:04:08 2023 \0\0", datetime(2023, 2, 2, 2, 4, 8)),
+        ("Thu Feb 30 02:04:08 2023", None),
+        ("Thu Jan  1 00:00:00 1970", None),  # a clock that nobody set
+        ("Do Dez 02 02:04:08 2023", None),
+        ("2023-02-02", None),
+    ],
+)
+def test_the_file_tells_when_the_scan_began(text, expected, tmp_path):
+    netcdf3(tmp_path / "a.nc", COUNTS, reftime=text)
+    gxsm4(tmp_path / "b.nc", COUNTS, date=text)
+    assert [read_scan(tmp_path / name).started for name in ("a.nc", "b.nc")] == [
+        expected
+    ] * 2
+    netcdf3(tmp_path / "a.nc", COUNTS)
+    assert read_scan(tmp_path / "a.nc").started is None
 
 
 def test_a_redpitaya_mirrors_backward_lines_itself(tmp_path):

@@ -1,5 +1,7 @@
 """NeXus and what xarray saves: what each image is, and all that its file tells of it."""
 
+from datetime import datetime
+
 import h5py
 import numpy as np
 import pytest
@@ -34,9 +36,31 @@ def test_each_entry_of_nexus_is_a_scan_of_its_own(tmp_path):
     scans = read_scans(tmp_path / "a.nxs")
     assert [scan.index for scan in scans] == [0, 1]
     assert [scan.bias for scan in scans] == pytest.approx([0.05, 0.051])
+    began = datetime(2025, 6, 5, 15, 0, 51, 250000)  # by the clock on the wall
+    assert [scan.started for scan in scans] == [began, began.replace(minute=1)]
     for number, scan in enumerate(scans):
         assert scan.images[-1] == "Z forward"
         np.testing.assert_allclose(scan.heights, Z + number * 1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [5, "", "2025-06-05", "noon", "1970-01-01T00:00:00", ["2025-06-05T15:00:51"] * 2],
+)
+def test_a_start_that_is_none_is_left_out(value, tmp_path):
+    nexus(tmp_path / "a.nxs", Z, CURRENT)
+    with h5py.File(tmp_path / "a.nxs", "a") as file:
+        del file["entry/start_time"]
+        file["entry/start_time"] = value
+    assert read_scan(tmp_path / "a.nxs").started is None
+
+
+def test_fastspm_tells_when_a_scan_began(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["FW_Z"] = Z
+        file.attrs["ExperimentInfo.TimeStart"] = "2025-06-05T15:00:51+02:00"
+        file.attrs["ExperimentInfo.TimeEnd"] = "2025-06-05T16:00:00+02:00"
+    assert read_scan(tmp_path / "a.h5").started == datetime(2025, 6, 5, 15, 0, 51)
 
 
 def test_a_setpoint_of_a_frequency_is_no_current(tmp_path):

@@ -53,6 +53,8 @@ def test_the_header_tells_when_the_scan_began(write):
     told = {"REC_DATE": " 03.10.2015", "REC_TIME": "14:05:59"}
     assert read_scan(write(TOPOGRAPHY, **told)).started == datetime(2015, 10, 3, 14, 5, 59)
     assert read_scan(write(TOPOGRAPHY, **told | {"REC_DATE": "yesterday"})).started is None
+    unset = told | {"REC_DATE": "01.01.1970"}  # the clock of a computer without a battery
+    assert read_scan(write(TOPOGRAPHY, **unset)).started is None
     assert read_scan(write(TOPOGRAPHY)).started is None
 
 

@@ -3,6 +3,7 @@
 import os
 import tracemalloc
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -343,6 +344,21 @@ CONVERTED = {
         *(None, 128, "Z"),
     ),
 }
+STARTED = {  # as the files themselves say; of the others nobody knows
+    "2023_12_11_009-M-Xp-Topo.nc": datetime(2023, 12, 11, 11, 45, 58),
+    "A170315.172707-00393.sxm": datetime(2017, 3, 15, 17, 25, 7),
+    "A170315.172917-00394.sxm": datetime(2017, 3, 15, 17, 27, 17),
+    "BRSTM_img_0062.sxm": datetime(2024, 2, 23, 13, 12, 11),
+    "SI_250605_012.h5": datetime(2025, 6, 5, 15, 0, 51),
+    "Si_7x7_051.sxm": datetime(2016, 1, 7, 12, 54, 4),
+    "chigwell009-M-Xp-Topo.nc": datetime(2021, 12, 2, 12, 4, 8),
+    "chigwell009-Xm-Topo.nc": datetime(2021, 12, 2, 12, 4, 8),
+    "img_0247.sxm": datetime(2024, 2, 25, 17, 20, 58),
+    "topo_ABC_Graphite-Sample5_9K_2021_08_13_19_11_10_065.sm4": datetime(
+        2021, 8, 13, 19, 8, 26
+    ),
+}
+ABSOLUTE = {"Si_7x7_051.sxm"}  # whose heights are known to be positions of the Z piezo
 needs_files = pytest.mark.skipif(
     not FOLDER.exists(), reason="the shared scans are not here"
 )
@@ -359,6 +375,8 @@ def test_real_files_are_read(name):
     else:
         assert np.array(scan.size) * 1e9 == pytest.approx([width, height], rel=1e-3)
     assert (scan.slow, len(scan.recorded), scan.channel) == (slow, recorded, channel)
+    assert scan.started == STARTED.get(name)
+    assert scan.absolute == (name in ABSOLUTE)
 
 
 @needs_files
