@@ -15,7 +15,7 @@ from stm_keras.inference.context import Context
 from stm_keras.inference.find_files import InputFile
 from stm_keras.inference.judge import scan_verdicts
 from stm_keras.inference.predictor import Predictor
-from stm_keras.inference.scan_chain import Circumstances, ScanChain, seconds
+from stm_keras.inference.scan_chain import LAST, Circumstances, ScanChain, seconds
 from stm_keras.inference.scan_input import ScanInput, Unread, read_files
 from stm_keras.inference.scan_result import ScanResult
 from stm_keras.inference.stream import LARGEST, LineStream
@@ -148,6 +148,9 @@ def add_scans_before(
             continue
         now, ended = _circumstances(result.scan_input)
         chain.begin(now)
+        first, last = _edges(result.scan_input)
+        for line in first:
+            chain.see(line)
         verdict = result.verdict
         changed = bool(verdict.change_lines)
         unknown = bool(verdict.unknown_surface or verdict.unknown_size)
@@ -161,6 +164,8 @@ def add_scans_before(
             )
             for line in result.line_verdicts
         )
+        for line in last:
+            chain.see(line)
         chain.end(None if unknown else verdict.probabilities, changed, ended)
         yield replace(result, context=told, line_contexts=lines)
 
@@ -176,6 +181,14 @@ def _circumstances(scan_input: ScanInput):
         ended = began + 2 * scan.line_time * len(scan_input.lines)
     place = f"{scan_input.path.parent} {scan.channel} {scan.direction}"
     return Circumstances(began, scan.bias, scan.setpoint, place), ended
+
+
+def _edges(scan_input):
+    """Return lines at the begin and at the end of a scan whose heights are absolute."""
+    scan = scan_input.scan
+    if scan is None or not scan.absolute:
+        return (), ()
+    return scan_input.lines[:LAST], scan_input.lines[-LAST:]
 
 
 class _BatchJudge:

@@ -2,6 +2,7 @@
 
     chain = ScanChain(Context.of(predictor.metadata), predictor)
     chain.begin(Circumstances(began=0.0, bias=-1.5))
+    chain.see(line)  # of absolute heights
     told = chain.judge(probabilities, lines=8)
     chain.end(probabilities, changed=False, ended=300.0)
 
@@ -9,6 +10,7 @@ It is a verdict of its own: that on the scan alone stays as it is, and no tip ch
 missed by it. Where it cannot be given it says why.
 """
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,20 +19,26 @@ import numpy as np
 
 from stm_keras.inference.context import Context
 from stm_keras.inference.predictor import Predictor
-from stm_keras.inference.verdict import ScanContext, final_verdict, threshold
+from stm_keras.inference.verdict import FADED, ScanContext, final_verdict, threshold
+from stm_keras.scan import ENOUGH, middle
 
 PAUSE = 3600.0  # s without a scan, after which the tip may be another
 JUMP = 0.2  # share by which bias or setpoint may differ between scans of one tip
+# m: drift and creep of an hour take some nm, a frame that is 500 nm away or sloped by a degree
+# more over so much 9 nm, terraces 0.1 nm each. A coarse step, a crash, a new place take tens.
+HEIGHT_JUMP = 1e-8
+NANO = 1e9
+LAST = 5  # lines whose middle is the height at which a scan ended
 FIRST = "no scan before it"
 CHANGED = "a tip change was called in the scan before"
 CHANGED_NOW = "a tip change was called in this scan"
 PAUSED = "more than an hour after the scan before"
 UNKNOWN = "the surface or size of the scan is unknown"
-ENOUGH = "the scan has enough lines of its own"
 NO_TIME = "nobody says when the scan began"
 NOT_AFTER = "the scan before it in the list is a later one"
 ELSEWHERE = "the scan before is of another folder or image"
 OTHER = "another {} than in the scan before"
+JUMPED = "the height jumped by {:.0f} nm after the scan before"
 
 
 @dataclass(frozen=True)
@@ -69,7 +77,13 @@ class ScanChain:
         self._now: Circumstances | None = None
         self._ended: float | None = None
         self._scans = 0  # before the present one
+        self._span: tuple[float, float] | None = None  # of heights of the scan before
+        self._see_none()
         self._absent: str = reason
+
+    def _see_none(self):
+        self._began_at: float | None = None  # height of the first line of the present scan
+        self._latest: deque[float] = deque(maxlen=LAST)  # heights of its latest ones
 
     def begin(self, now: Circumstances) -> None:
         """Begin with the next scan: forget those before if the tip may be another since."""
@@ -77,6 +91,7 @@ class ScanChain:
         if reason is not None:
             self.forget(reason)
         self._now = now
+        self._see_none()
 
     def _break(self, now):
         """Return why scans before say nothing of this one, or None."""
@@ -96,6 +111,28 @@ class ScanChain:
                 return OTHER.format(name)
         return None
 
+    def see(self, line: np.ndarray) -> None:
+        """See where a line of the present scan lies; forget the scans before after a jump.
+
+        What lies between the begin and the end of the scan before is none: a frame has a slope,
+        and the next one begins at either end of it.
+
+        Args:
+            line: float array `(pixels,)`. Positions of the Z piezo in m, NaN where nothing was
+                recorded; lines whose heights have a level of their own must not be seen.
+        """
+        recorded = line[np.isfinite(line)]
+        if len(recorded) < ENOUGH * len(line):
+            return
+        height, now = float(middle(recorded)), self._now
+        if self._began_at is None and self._span is not None:
+            jump = max(self._span[0] - height, height - self._span[1])
+            if jump > HEIGHT_JUMP:
+                self.forget(JUMPED.format(NANO * jump))
+                self._now = now
+        self._began_at = height if self._began_at is None else self._began_at
+        self._latest.append(height)
+
     def judge(
         self,
         probabilities: Iterable[float] | None,
@@ -112,14 +149,14 @@ class ScanChain:
             changed: bool. Whether a tip change was called in the scan.
             unknown: bool. Whether the surface or size of the scan is called unknown.
         """
+        if lines is not None and self.context.weight(lines) <= 0:
+            return ScanContext(absent=FADED)
         if self._expected is None:
             return ScanContext(absent=self._absent)
         if changed or unknown:
             return ScanContext(absent=CHANGED_NOW if changed else UNKNOWN)
         if probabilities is None:
             return ScanContext(scans=self._scans)
-        if self.context.weight(lines) <= 0:
-            return ScanContext(absent=ENOUGH)
         alone = np.asarray(tuple(probabilities))
         shares = self.context.combine(self._expected, alone, lines)
         best = int(shares.argmax())
@@ -160,6 +197,10 @@ class ScanChain:
             alone = np.asarray(tuple(probabilities))
             self._expected = self.context.expect(expected, alone)
             self._scans += 1
+        self._span = None
+        if self._began_at is not None:
+            ends = self._began_at, float(middle(np.array(self._latest)))
+            self._span = min(ends), max(ends)
         self._last, self._ended = now, now.began if ended is None else ended
 
 

@@ -13,6 +13,7 @@ TINY = 1e-9
 LEAD = 1e-6  # of the likeliest class at least: float32 still tells it from the next
 UNSURE, NOT_JUDGED = "unsure", "not judged"
 UNKNOWN_SURFACE, UNKNOWN_SIZE = "unknown surface", "unknown size"
+FADED = "the scan has enough lines of its own"
 NO_SIGNAL = "no line shows more than a straight slope, so there is nothing to judge"
 
 
@@ -91,6 +92,12 @@ class ScanContext:
         return (
             f"with the scans before: {self.verdict}{sure * (self.verdict == self.name)}",
         )
+
+    @property
+    def words(self) -> str | None:
+        """What a report says of it; None where nobody misses it: of many lines, or of too few."""
+        nothing = self.absent is None and self.verdict is None
+        return None if nothing or self.absent == FADED else context_words(self.record())
 
     def record(self, digits: int | None = None) -> dict:
         """Return the key "context" of JSON records, rounded to some digits or not at all."""
@@ -208,6 +215,33 @@ def final_verdict(
     if unknown_surface:
         return UNKNOWN_SURFACE
     return UNSURE if unsure else name
+
+
+def verdict_words(record: dict) -> str:
+    """Say a verdict: `rows 0.93`, `unsure (perhaps rows 0.41)`, `unknown surface`.
+
+    `record` is that of a line, or its `since_change`.
+    """
+    verdict, name = record.get("verdict"), record.get("class")
+    if verdict is None:
+        return "no verdict yet"
+    p = record.get("confidence") or (record.get("probabilities") or {}).get(name)
+    likeliest = f"{name} {p:.2f}" if name is not None and p is not None else name
+    if verdict == name:
+        return str(likeliest)
+    return f"unsure (perhaps {likeliest})" if verdict == "unsure" and likeliest else verdict
+
+
+def context_words(context: dict) -> str:
+    """Say the verdict with the scans before, or why there is none.
+
+    `context` is that of the record of a line.
+    """
+    if context.get("absent") is not None:
+        return f"Not judged with the scans before: {context['absent']}."
+    scans = context.get("scans")
+    before = "the scan before" if scans == 1 else f"the {scans} scans before"
+    return f"With {before}: {verdict_words(context)}."
 
 
 def lines_needed(metadata: dict) -> int:

@@ -29,6 +29,7 @@ class Frame:
         line_time: float. Of one line in one direction, in s, or None.
         bias: float. In V, or None.
         setpoint: float. In A, or None.
+        absolute: bool. As of `Scan`.
     """
 
     pixels: int | None = None
@@ -42,6 +43,7 @@ class Frame:
     line_time: float | None = None
     bias: float | None = None
     setpoint: float | None = None
+    absolute: bool = False
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from stm_keras.live.events import (
     ScanEnded,
 )
 from stm_keras.live.nanonis_bells import Bells, Heard
-from stm_keras.live.nanonis_channel import Ask, read_place, unit_of
+from stm_keras.live.nanonis_channel import HEIGHT, Ask, read_place, unit_of
 from stm_keras.live.nanonis_grab import Grabber
 from stm_keras.live.nanonis_rows import Rows
 
@@ -325,6 +325,7 @@ class Follower:
             channel=name,
             unit=unit_of(name),
             slow=UP if self.up else DOWN,
+            absolute=name == HEIGHT,
         )
 
     def _end_if_over(self):

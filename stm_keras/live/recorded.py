@@ -60,6 +60,7 @@ class RecordedScan:
             line_time=scan.line_time,
             bias=scan.bias,
             setpoint=scan.setpoint,
+            absolute=scan.absolute,
         )
 
     def began(self, finished: bool = False, quiet: bool = False) -> ScanBegan:

@@ -223,6 +223,8 @@ class Watch:
         """Return the key "context" of the record of a forward line, if there is a chain."""
         if self.chain is None or line.direction != FORWARD:
             return {}
+        if self.scan.began.frame.absolute and not told.lost:
+            self.chain.see(line.heights)
         scan, changed = told.scan, told.scan.change_line is not None
         unknown = bool(scan.unknown or scan.unknown_size)
         verdict = self.chain.judge(scan.probabilities, scan.seen, changed, unknown)

@@ -17,7 +17,7 @@ from stm_keras.inference.predictor import Predictor
 from stm_keras.inference.scan_chain import (
     CHANGED,
     ELSEWHERE,
-    ENOUGH,
+    FADED,
     FIRST,
     NO_TIME,
     PAUSED,
@@ -280,21 +280,26 @@ class Chained(Live):
         return {**state, "state": state["state"] / 10}, cache
 
 
-def in_a_row(folder, minutes, recorded=6, model=Chained, every_line=False, changes=()):
+def in_a_row(
+    folder, minutes, recorded=6, model=Chained, every_line=False, changes=(), levels=()
+):
     """Judge scans that began in these minutes, `recorded` of 24 lines each.
 
-    `changes` are entries of their headers that differ, a dict for each.
+    `levels` are heights in m of the first of them; `changes` are entries of their headers that
+    differ, a dict for each.
     """
     for number, minute in enumerate(minutes):
         made = heights(seed=number)
         made[recorded:] = np.nan
+        made += levels[number] if number < len(levels) else 0.0
         entries = {"REC_DATE": "01.12.2026", "size": (1e-8, 0.75e-8)}
         if minute is not None:
             entries["REC_TIME"] = f"{10 + minute // 60}:{minute % 60:02}:00"
         entries |= dict(enumerate(changes)).get(number, {})
         path = folder / entries.pop("name", f"{number}.sxm")
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(sxm({"Z": ("m", made, None)}, **entries))
+        channel = entries.pop("channel", "Z")
+        path.write_bytes(sxm({channel: ("m", made, None)}, **entries))
     files = find_files([folder])
     return list(add_scans_before(predict_files(model(), files, None, every_line), model()))
 
@@ -328,15 +333,16 @@ def test_scans_of_files_without_a_time_have_none_before_them(tmp_path):
 def test_whole_scans_are_judged_by_their_lines_but_each_line_with_those_before(tmp_path):
     results = in_a_row(tmp_path, range(2), recorded=24, every_line=True)
     second = results[1].record()
-    assert second["context"]["absent"] == ENOUGH
+    assert second["context"]["absent"] == FADED
     told = [line["context"] for line in second["every_line"]]
     assert told[0]["scans"] == told[17]["scans"] == 1
-    assert [each["absent"] for each in told[-4:]] == [ENOUGH] * 4  # 10 lines of the model
+    assert [each["absent"] for each in told[-4:]] == [FADED] * 4  # 10 lines of the model
 
 
 def test_a_called_change_drops_the_scans_before(tmp_path):
     class Changing(Chained):
-        metadata = {**Chained.metadata, "change": FACTS["change"]}
+        context = {**STAYS, "fade_lines": 64}
+        metadata = {**Chained.metadata, "change": FACTS["change"], "context": context}
 
     results = in_a_row(tmp_path, range(2), recorded=22, model=Changing)
     assert results[0].change_lines
@@ -359,6 +365,20 @@ def test_a_pause_begins_where_the_scan_before_ended(tmp_path):
     slow = {"SCAN_TIME": "100 100"}  # s a line: 20 minutes for 6 lines in both directions
     results = in_a_row(tmp_path, [0, 70, 140], changes=[slow])
     assert [each.context.absent for each in results] == [FIRST, None, PAUSED]
+
+
+def test_a_jump_of_the_height_drops_the_scans_before(tmp_path):
+    results = in_a_row(tmp_path, range(4), levels=[-7e-8, -7.5e-8, -3e-8], every_line=True)
+    jumps = ["the height jumped by 45 nm after the scan before"]
+    jumps += ["the height jumped by 30 nm after the scan before"]
+    assert [each.context.absent for each in results] == [FIRST, None, *jumps]
+    assert {each.absent for each in results[2].line_contexts} == {jumps[0]}
+
+
+def test_where_heights_have_a_level_of_their_own_no_jump_is_told(tmp_path):
+    lifted = [{"channel": "[P2]_Z"}] * 2  # of a tip that was lifted
+    results = in_a_row(tmp_path, range(2), levels=[-7e-8], changes=lifted)
+    assert [each.context.absent for each in results] == [FIRST, None]
 
 
 def test_a_scan_of_an_unknown_size_is_passed_over(tmp_path):

@@ -79,6 +79,77 @@ def test_small_steps_and_what_nobody_says_change_nothing(changes):
     assert after(chain(), **changes).verdict == "b"
 
 
+NM = 1e-9
+
+
+def lines_at(*heights):
+    """Lines at heights in nm, of a surface with steps; a fifth of each was not recorded."""
+    lines = NM * (np.array(heights)[:, None] + np.tile([0, 0.136, -0.1, 0.136], 5))
+    lines[:, :4] = np.nan
+    return lines
+
+
+def seen(*heights):
+    """A chain after one scan whose lines lay at these heights in nm."""
+    made = ScanChain(Context(STAYS, frequency=1, strength=1, fade_lines=32), MODEL)
+    made.begin(Circumstances(100.0))
+    for line in lines_at(*heights):
+        made.see(line)
+    made.end(SURE, changed=False, ended=200.0)
+    made.begin(Circumstances(210.0))
+    return made
+
+
+@pytest.mark.parametrize("first", [-70, -10.5, -45, -80.5])
+def test_a_scan_that_begins_near_either_end_of_the_last_is_of_the_same_tip(first):
+    made = seen(-20, -40, -60, -71, -72, -73)  # which sloped from -20 to -71 nm
+    made.see(lines_at(first)[0])
+    assert made.judge(NEXT, 1).verdict == "b"
+
+
+@pytest.mark.parametrize(("first", "jump"), [(-9, 11), (30, 50), (-82, 11), (-512, 441)])
+def test_a_jump_of_height_drops_the_scans_before(first, jump):
+    made = seen(-20, -40, -60, -71, -72, -73)
+    made.see(lines_at(first)[0])
+    made.see(lines_at(-20)[0])  # as the scan before; too late
+    reason = f"the height jumped by {jump} nm after the scan before"
+    assert made.judge(NEXT, 2) == ScanContext(absent=reason)
+    made.end(SURE, changed=False, ended=300.0)
+    assert after(made, began=310.0, bias=None, setpoint=None, place="").verdict == "b"
+
+
+def test_only_the_first_line_may_lie_elsewhere_than_the_scan_before():
+    made = seen(0, 0)
+    for line in lines_at(0, 5, 60):  # within the scan that is a tip change, or none
+        made.see(line)
+    assert made.judge(NEXT, 3).verdict == "b"
+
+
+def test_a_line_that_was_hardly_recorded_has_no_height():
+    made = seen(0, 0)
+    torn = lines_at(100)[0]
+    torn[:12] = np.nan
+    made.see(torn)
+    assert made.judge(NEXT, 1).verdict == "b"
+    made.see(lines_at(100)[0])
+    assert made.judge(NEXT, 1).absent.startswith("the height jumped by 100 nm")
+
+
+def test_heights_are_compared_with_those_of_the_scan_just_before():
+    made = seen(0, 0)
+    made.see(lines_at(8)[0])
+    made.end(SURE, changed=False, ended=300.0)
+    made.begin(Circumstances(310.0))
+    made.see(lines_at(16)[0])  # they crept
+    assert made.judge(NEXT, 1).scans == 2
+    made.end(SURE, changed=False, ended=400.0)
+    made.begin(Circumstances(410.0))  # of this one no height is known
+    made.end(SURE, changed=False, ended=500.0)
+    made.begin(Circumstances(510.0))
+    made.see(lines_at(200)[0])
+    assert made.judge(NEXT, 1).scans == 4
+
+
 def test_a_called_change_drops_the_scans_before_at_once_and_for_the_next_scan():
     made = chain()
     made.begin(Circumstances(210.0, place="day"))
@@ -94,7 +165,13 @@ def test_it_fades_with_the_lines_and_then_says_nothing():
     made.begin(Circumstances(210.0, place="day"))
     shares = [made.judge(NEXT, lines).probabilities[1] for lines in (1, 4, 16)]
     assert shares == sorted(shares, reverse=True)
-    assert made.judge(NEXT, 32).absent == scan_chain.ENOUGH
+    told = made.judge(NEXT, 32)
+    assert told.absent == scan_chain.FADED
+    assert (
+        made.judge(NEXT, 32, changed=True)
+        == ScanChain(Context(STAYS), MODEL).judge(NEXT, 64)
+        == told
+    )
 
 
 def test_before_the_first_verdict_on_the_scan_there_is_none_with_the_others():
@@ -142,3 +219,10 @@ def test_a_person_reads_it_beside_the_verdict():
         "with the scans before: unsure",
     )
     assert ScanContext(absent="why").remarks == ()
+
+
+def test_a_report_says_it_as_the_page_of_a_watching_does():
+    assert after(chain()).words == "With the scan before: b 0.68."
+    assert ScanContext(absent="why").words == "Not judged with the scans before: why."
+    assert ScanContext(absent=scan_chain.FADED).words is None
+    assert ScanContext(scans=3).words is None

@@ -449,6 +449,18 @@ def test_the_scans_before_are_dropped_where_the_scan_is_another(
     assert {each["absent"] for each in second} == {reason}
 
 
+@pytest.mark.parametrize("absolute", [True, False])
+def test_a_jump_of_absolute_height_drops_the_scans_before(sure, tips, tmp_path, absolute):
+    began = ScanBegan(replace(FRAME, absolute=absolute))
+    heights = 1e-12 * tips[1]
+    torn = np.vstack([np.full(128, 5e-7), heights - 5e-8])  # a line without a signal, lost
+    scans = [(began, heights), (began, heights + 5e-9), (began, torn)]
+    _, second, third = scans_in_a_row(sure, tmp_path, scans)
+    assert second[0]["absent"] is None
+    jumped = "the height jumped by 55 nm after the scan before" if absolute else None
+    assert third[1]["absent"] == third[-1]["absent"] == jumped
+
+
 def test_of_scans_that_were_over_before_the_times_of_their_files_count(
     sure, tips, tmp_path
 ):
@@ -477,9 +489,9 @@ def test_a_called_change_ends_what_the_scans_before_say(model, tips, tmp_path):
         each for each in said if each["scan"] == 2 and each["change_line"] is not None
     ]
     assert changed
-    assert {each["context"]["absent"] for each in changed} == {
-        "a tip change was called in this scan"
-    }
+    *early, last = (each["context"]["absent"] for each in changed)
+    assert {*early} == {"a tip change was called in this scan"}
+    assert last == "the scan has enough lines of its own"
     last = {each["context"]["absent"] for each in said if each["scan"] == 3}
     assert last == {"a tip change was called in the scan before"}
 
