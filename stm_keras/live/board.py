@@ -14,9 +14,10 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 
 from stm_keras.errors import UsageError
+from stm_keras.inference.verdict import context_words, verdict_words
 from stm_keras.live.alarms import TIP_CHANGE
 from stm_keras.live.day import DayScan, DaySummary
-from stm_keras.live.describe import context_words, frame_words, verdict_words
+from stm_keras.live.describe import frame_words
 from stm_keras.live.events import BACKWARD, Line
 from stm_keras.live.pictures import ScanPicture
 from stm_keras.live.records import SCHEMA, scan_of

@@ -6,6 +6,7 @@
 from collections.abc import Iterable, Iterator
 from pathlib import PurePath
 
+from stm_keras.inference.verdict import verdict_words
 from stm_keras.live.events import BACKWARD
 from stm_keras.live.records import scan_of, when
 from stm_keras.terminal import one_line
@@ -30,33 +31,6 @@ def describe(record: dict) -> str | None:
     """Return the line of a record: time and what happened; None of an event nobody knows."""
     words = WORDS.get(record["event"])
     return None if words is None else one_line(f"{when(record):%H:%M:%S}  {words(record)}")
-
-
-def verdict_words(record: dict) -> str:
-    """Say a verdict: `rows 0.93`, `unsure (perhaps rows 0.41)`, `unknown surface`.
-
-    `record` is that of a line, or its `since_change`.
-    """
-    verdict, name = record.get("verdict"), record.get("class")
-    if verdict is None:
-        return "no verdict yet"
-    p = record.get("confidence") or (record.get("probabilities") or {}).get(name)
-    likeliest = f"{name} {p:.2f}" if name is not None and p is not None else name
-    if verdict == name:
-        return str(likeliest)
-    return f"unsure (perhaps {likeliest})" if verdict == "unsure" and likeliest else verdict
-
-
-def context_words(context: dict) -> str:
-    """Say the verdict with the scans before, or why there is none.
-
-    `context` is that of the record of a line.
-    """
-    if context.get("absent") is not None:
-        return f"Not judged with the scans before: {context['absent']}."
-    scans = context.get("scans")
-    before = "the scan before" if scans == 1 else f"the {scans} scans before"
-    return f"With {before}: {verdict_words(context)}."
 
 
 def alarm_words(record: dict) -> str:

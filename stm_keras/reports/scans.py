@@ -73,7 +73,8 @@ class ScanReport:
         if read:
             row |= {"error": None, **_row(judged)}
         else:
-            row |= {"error": judged.reason, "picture": None, "size": "", "changes": ()}
+            blank = {"picture": None, "before": None, "size": "", "changes": ()}
+            row |= {"error": judged.reason, **blank}
         self._rows.write(page.render("scan_row.html", **row))
 
     def _write(self):
@@ -192,6 +193,7 @@ def _row(judged):
         "lines": judged.lines,
         "width": short(scan_input.size[0] * NANO) if scan_input.size else "",
         "size": size_text(judged),
+        "before": judged.context and judged.context.words,
         "words": [text for text, _ in words],
         "doubts": [text for text, doubt in words if doubt],
         "tiles": _tiles(judged) if judged.tiles else None,

@@ -14,7 +14,7 @@ from stm_keras.data.draw import draw_scan
 from stm_keras.errors import InputError
 from stm_keras.evaluation.style import COLOURS, NO_CLASS, verdict_colour
 from stm_keras.inference.scan_result import ScanResult
-from stm_keras.inference.verdict import ScanVerdict
+from stm_keras.inference.verdict import FADED, ScanContext, ScanVerdict
 from stm_keras.reports.scans import ScanReport, short
 from stm_keras.scan import Scan
 
@@ -106,6 +106,31 @@ def test_a_page_counts_each_verdict_and_names_a_class_where_it_is_one(tmp_path):
         assert ("poor 70 %" in text or "perhaps poor" in text) == named
     assert "nothing is there" in shown(rows[4])
     assert "cut.sxm: <cut>." in shown(rows[5])
+
+
+def test_the_verdict_with_the_scans_before_stands_beside_the_first(tmp_path):
+    shares = {"classes": CLASSES, "probabilities": (0.6, 0.4), "scans": 2}
+    both = ScanContext(**shares, name="fine", confidence=0.6, verdict="fine")
+    told = [
+        both,
+        ScanContext(absent="the <tip> was lifted"),
+        ScanContext(absent=FADED),
+        None,
+    ]
+    scans = [replace(judged("poor"), context=each) for each in told]
+    rows = write(tmp_path / "a.html", scans).findall(".//tbody/tr")
+    words = [
+        "With the 2 scans before: fine 0.60.",
+        "Not judged with the scans before: the <tip> was lifted.",
+    ]
+    for row, expected in zip(rows, [*words, None, None], strict=True):
+        cell = row.find("td[3]")
+        assert cell.get("data-sort") == "poor"
+        assert shown(cell) == "poor" + (expected or "")
+        assert [small.text for small in cell.iter("small")] == [expected] * bool(expected)
+        caption = shown(row.find(".//figcaption"))
+        assert ("before" in caption) == bool(expected)
+        assert (expected or "poor") in caption
 
 
 def test_cards_choose_rows_without_a_script(tmp_path):
