@@ -63,6 +63,13 @@ class AfterLines(Record):
     same: Compared | None
 
 
+class Early(Record):
+    """What is gained with the scans before after fewer lines than alone."""
+
+    lines: Count
+    gain: dict[Text, Bounded]
+
+
 class ScansBefore(Record):
     """What the scans before a scan bring, see `inference/evaluate_context.py`."""
 
@@ -73,6 +80,7 @@ class ScansBefore(Record):
     numbers: list[dict[Text, float]]
     chosen: bool
     lines: Annotated[list[AfterLines], Field(min_length=1)]
+    early: list[Early] = []  # earlier versions did not write it
 
 
 class Row(Record):

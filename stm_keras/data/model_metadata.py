@@ -158,6 +158,9 @@ def _faults_of_context(table, classes):
     if not _whole(table.get("fade_lines"), 2, MOST):
         wanted = f"a number of lines from 2 to {MOST}"
         yield _must("context.fade_lines", wanted, table.get("fade_lines"))
+    least = table.get("min_lines")
+    if least is not None and not _whole(least, 1, MOST):
+        yield _must("context.min_lines", f"a number of lines from 1 to {MOST}", least)
 
 
 def _whole(value, least, most):

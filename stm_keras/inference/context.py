@@ -15,6 +15,9 @@ from stm_keras.data.scan_order import count_transitions
 
 # Chosen on the test folds of P2, see `choose_numbers` in evaluate_context.py and docs/results.md.
 FREQUENCY, STRENGTH, FADE_LINES = 0.5, 1.5, 64
+MIN_LINES = (
+    1  # as much worth then as the verdict alone after 8, see `early` of `score_context`
+)
 NUMBERS = ("frequency", "strength", "fade_lines")
 FEWEST_PAIRS = 100  # of scans in a row that tell how often the class changes
 TINY = 1e-6  # no class is ruled out
@@ -34,12 +37,15 @@ class Context:
             as raters who disagree make the tip seem to change more often than it does.
         fade_lines: int. Lines from which on it counts nothing. Between, its weight falls with
             the logarithm of the lines.
+        min_lines: int. Lines of a scan from which on it is judged so, where the surface is known
+            from the scan just before; None for as many as the verdict on the scan alone needs.
     """
 
     transitions: np.ndarray
     frequency: float = FREQUENCY
     strength: float = STRENGTH
     fade_lines: int = FADE_LINES
+    min_lines: int | None = None
 
     @classmethod
     def of(cls, metadata: dict) -> "Context | None":
@@ -48,7 +54,8 @@ class Context:
         if not table:
             return None
         numbers = {name: table[name] for name in NUMBERS}
-        return cls(np.array(table["transitions"], float), **numbers)
+        transitions = np.array(table["transitions"], float)
+        return cls(transitions, **numbers, min_lines=table.get("min_lines"))
 
     @cached_property
     def usual(self) -> np.ndarray:
@@ -109,6 +116,7 @@ def fit_context(dataset: Dataset, sessions: np.ndarray) -> dict | None:
         "frequency": FREQUENCY,
         "strength": STRENGTH,
         "fade_lines": FADE_LINES,
+        "min_lines": MIN_LINES,
     }
 
 

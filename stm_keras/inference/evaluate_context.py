@@ -28,6 +28,10 @@ GRID = {  # of the numbers that are chosen
     "fade_lines": (32, 48, 64),
 }
 CHOSEN_BY = (1, 4, 8, 20, 32)  # lines
+EARLY, ALONE = (
+    (1, 2, 4),
+    8,
+)  # lines with the scans before, and those of the first verdict alone
 MOST_ERROR = 0.03  # of the calibration
 
 
@@ -189,7 +193,9 @@ def score_context(parts: Sequence[JudgedSessions], seed: int = 0) -> dict:
         `lines`; `alone` and `context`, each a dict of scores `[value, low, high]` and `ece`;
         `gain`, their paired differences; and `changed` and `same`, dict of `scans`, `alone`,
         `context` and `gain`: the share judged right of the scans whose class is not that of the
-        scan before, or is, where both are of one class.
+        scan before, or is, where both are of one class; and `early`, a list of dict of `lines`
+        and `gain`: what is gained over the verdict alone after `ALONE` lines, which models give
+        first, after fewer lines with the scans before.
     """
     numbers = [
         choose_numbers([*parts[:k], *parts[k + 1 :]]) if len(parts) > 1 else {}
@@ -220,6 +226,10 @@ def score_context(parts: Sequence[JudgedSessions], seed: int = 0) -> dict:
         rows.append(
             {"lines": lines, **_compare(labels, alone, context, groups, last, seed)}
         )
+    early, alone = [], pooled([each.by_lines[ALONE] for each in parts])
+    for lines in sorted(set(EARLY).intersection(parts[0].by_lines)):
+        context = pooled([each[lines] for each in told])
+        early.append({"lines": lines, "gain": _gains(labels, alone, context, groups, seed)})
     there = pooled([~np.isnan(each[:, 0]) for each in expected])
     linked = pooled([each.before >= 0 for each in parts])
     return {
@@ -231,6 +241,7 @@ def score_context(parts: Sequence[JudgedSessions], seed: int = 0) -> dict:
         ],
         "chosen": len(parts) > 1,
         "lines": rows,
+        "early": early,
     }
 
 
@@ -251,19 +262,25 @@ def _compare(labels, alone, context, groups, last, seed):
         | {"ece": expected_calibration_error(labels, both[name])}
         for name in both
     }
-    told["gain"] = {
-        key: _bounded(
-            whole["context"][key] - whole["alone"][key],
-            drawn["context"][key] - drawn["alone"][key],
-        )
-        for key in SCORES
-    }
+    told["gain"] = _gains(labels, alone, context, groups, seed)
     for name, chosen in (
         ("changed", (last >= 0) & (last != labels)),
         ("same", last == labels),
     ):
         told[name] = _shares_right(labels, both, groups, chosen, seed)
     return told
+
+
+def _gains(labels, alone, context, groups, seed):
+    """Return what one answer scores more than another, paired: dict of `[value, low, high]`."""
+    whole = [_scores(labels, each) for each in (context, alone)]
+    drawn = [
+        resampled_scores(labels, e, groups=groups, seed=seed) for e in (context, alone)
+    ]
+    return {
+        key: _bounded(whole[0][key] - whole[1][key], drawn[0][key] - drawn[1][key])
+        for key in SCORES
+    }
 
 
 def _scores(labels, probabilities):

@@ -140,33 +140,29 @@ def _judge_chunk(model, images, unknown_sizes, planned, with_states):
     for scan, count in enumerate(usable.tolist()):
         offsets = np.flatnonzero(np.diff(seen[scan], prepend=0))  # of lines with a signal
         total = int(offsets[-1]) + 1 if count else 0  # lines up to the last of them
-        reason = too_few(count, metadata)
-        if reason is not None:
-            verdicts.append(
-                ScanVerdict(
-                    classes=model.classes,
-                    probabilities=None,
-                    lines=total,
-                    unknown_size=unknown_sizes[scan],
-                    reason=reason,
-                )
-            )
-            continue
         answer = np.maximum(seen[scan, :total] - 1, 0)  # that holds at each line
-        changed = changes[scan]
-        verdicts.append(
-            ScanVerdict(
-                classes=model.classes,
-                probabilities=tuple(probabilities[scan].tolist()),
-                lines=total,
-                unsure=unsure[scan],
-                unknown_surface=unknown[scan],
-                unknown_size=unknown_sizes[scan],
-                change_lines=None if changed is None else tuple(offsets[changed].tolist()),
-                state=None if states is None else states[scan, answer].astype(np.float32),
-                change=None if change is None else change[scan, answer],
-            )
+        changed, reason = changes[scan], too_few(count, metadata)
+        verdict = ScanVerdict(
+            classes=model.classes,
+            probabilities=tuple(probabilities[scan].tolist()),
+            lines=total,
+            unsure=unsure[scan],
+            unknown_surface=unknown[scan],
+            unknown_size=unknown_sizes[scan],
+            change_lines=None if changed is None else tuple(offsets[changed].tolist()),
+            state=None if states is None else states[scan, answer].astype(np.float32),
+            change=None if change is None else change[scan, answer],
         )
+        if reason is not None:
+            verdict = ScanVerdict(
+                classes=model.classes,
+                probabilities=None,
+                lines=total,
+                unknown_size=unknown_sizes[scan],
+                reason=reason,
+                early=verdict if count else None,
+            )
+        verdicts.append(verdict)
     return verdicts
 
 

@@ -151,7 +151,7 @@ def add_scans_before(
         first, last = _edges(result.scan_input)
         for line in first:
             chain.see(line)
-        verdict = result.verdict
+        verdict = result.verdict.early or result.verdict
         changed = bool(verdict.change_lines)
         unknown = bool(verdict.unknown_surface or verdict.unknown_size)
         told = chain.judge(verdict.probabilities, verdict.lines, changed, unknown)
@@ -162,11 +162,11 @@ def add_scans_before(
                 line.change_line is not None,
                 bool(line.unknown or line.unknown_size),
             )
-            for line in result.line_verdicts
+            for line in (each.early or each for each in result.line_verdicts)
         )
         for line in last:
             chain.see(line)
-        chain.end(None if unknown else verdict.probabilities, changed, ended)
+        chain.end(None if unknown else result.verdict.probabilities, changed, ended)
         yield replace(result, context=told, line_contexts=lines)
 
 

@@ -10,7 +10,6 @@ It is a verdict of its own: that on the scan alone stays as it is, and no tip ch
 missed by it. Where it cannot be given it says why.
 """
 
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +18,13 @@ import numpy as np
 
 from stm_keras.inference.context import Context
 from stm_keras.inference.predictor import Predictor
-from stm_keras.inference.verdict import FADED, ScanContext, final_verdict, threshold
+from stm_keras.inference.verdict import (
+    FADED,
+    ScanContext,
+    final_verdict,
+    lines_needed,
+    threshold,
+)
 from stm_keras.scan import ENOUGH, middle
 
 PAUSE = 3600.0  # s without a scan, after which the tip may be another
@@ -77,21 +82,17 @@ class ScanChain:
         self._now: Circumstances | None = None
         self._ended: float | None = None
         self._scans = 0  # before the present one
+        self._known = False  # whether the scan just before was judged: its surface
         self._span: tuple[float, float] | None = None  # of heights of the scan before
-        self._see_none()
+        self._heights: list[float] = []  # of lines of the present scan
         self._absent: str = reason
-
-    def _see_none(self):
-        self._began_at: float | None = None  # height of the first line of the present scan
-        self._latest: deque[float] = deque(maxlen=LAST)  # heights of its latest ones
 
     def begin(self, now: Circumstances) -> None:
         """Begin with the next scan: forget those before if the tip may be another since."""
         reason = self._break(now)
         if reason is not None:
             self.forget(reason)
-        self._now = now
-        self._see_none()
+        self._now, self._heights = now, []
 
     def _break(self, now):
         """Return why scans before say nothing of this one, or None."""
@@ -125,13 +126,12 @@ class ScanChain:
         if len(recorded) < ENOUGH * len(line):
             return
         height, now = float(middle(recorded)), self._now
-        if self._began_at is None and self._span is not None:
+        if not self._heights and self._span is not None:
             jump = max(self._span[0] - height, height - self._span[1])
             if jump > HEIGHT_JUMP:
                 self.forget(JUMPED.format(NANO * jump))
                 self._now = now
-        self._began_at = height if self._began_at is None else self._began_at
-        self._latest.append(height)
+        self._heights.append(height)
 
     def judge(
         self,
@@ -143,8 +143,8 @@ class ScanChain:
         """Judge the present scan after some lines, with the scans before.
 
         Args:
-            probabilities: of the classes, by the lines of the scan alone; None where they are
-                too few, or have no signal.
+            probabilities: of the classes, by the lines of the scan alone, `early` where these
+                are few; None where they have no signal.
             lines: int. Lines of the model behind them.
             changed: bool. Whether a tip change was called in the scan.
             unknown: bool. Whether the surface or size of the scan is called unknown.
@@ -155,7 +155,7 @@ class ScanChain:
             return ScanContext(absent=self._absent)
         if changed or unknown:
             return ScanContext(absent=CHANGED_NOW if changed else UNKNOWN)
-        if probabilities is None:
+        if probabilities is None or lines < self._needed():
             return ScanContext(scans=self._scans)
         alone = np.asarray(tuple(probabilities))
         shares = self.context.combine(self._expected, alone, lines)
@@ -171,6 +171,11 @@ class ScanChain:
             verdict=final_verdict(name, unsure),
             scans=self._scans,
         )
+
+    def _needed(self):
+        """Return the lines of the present scan from which on it is judged."""
+        alone, least = lines_needed(self.predictor.metadata), self.context.min_lines
+        return min(alone, least) if self._known and least is not None else alone
 
     def end(
         self,
@@ -197,9 +202,10 @@ class ScanChain:
             alone = np.asarray(tuple(probabilities))
             self._expected = self.context.expect(expected, alone)
             self._scans += 1
+        self._known = probabilities is not None
         self._span = None
-        if self._began_at is not None:
-            ends = self._began_at, float(middle(np.array(self._latest)))
+        if self._heights:
+            ends = self._heights[0], float(middle(np.array(self._heights[-LAST:])))
             self._span = min(ends), max(ends)
         self._last, self._ended = now, now.began if ended is None else ended
 

@@ -187,8 +187,6 @@ class LineStream:
         return self._verdict
 
     def _judge(self, logits, heads, number, seen, called=()):
-        if seen < self._needed:
-            return Verdict(line=number, change_line=self._change_line)
         *calibration, sure, known = (
             each and each[min(seen, len(each)) - 1] for each in self._calibration
         )
@@ -198,7 +196,7 @@ class LineStream:
         tracked = self._tracker is not None and change is not None
         unsure = None if sure is None else bool(state[best] < sure)
         strange = None if None in (unknown, known) else unknown > known
-        return Verdict(
+        verdict = Verdict(
             line=number,
             probabilities=tuple(state.tolist()),
             name=self.classes[best],
@@ -213,6 +211,9 @@ class LineStream:
             unknown_size=self._unknown_size,
             seen=seen,
         )
+        if seen >= self._needed:
+            return verdict
+        return Verdict(line=number, change_line=self._change_line, early=verdict)
 
     def _prepare(self, shape, deviation):
         if self.metadata.get("input", "standardised") == "scaled":

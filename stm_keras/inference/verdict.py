@@ -22,7 +22,7 @@ class Verdict:
     """The verdict on the tip after a line of a scan that is being recorded.
 
     A line without a signal has no verdict, and neither has any line until there are as many
-    as the model needs: then all but `line` and `change_line` are None.
+    as the model needs: then all but `line`, `change_line` and `early` are None.
 
     Args:
         line: int. Number of the line; the first is 0.
@@ -43,6 +43,8 @@ class Verdict:
         unknown_size: bool. Whether the scan is wider or narrower than those the model was
             trained on. None where one of the two is not known.
         seen: int. Lines of the model behind the verdict.
+        early: `Verdict`. What the model answers where it has too few lines for a verdict: of use
+            only with the scans before, which tell the surface.
     """
 
     line: int
@@ -58,6 +60,7 @@ class Verdict:
     unknown: bool | None = None
     unknown_size: bool | None = None
     seen: int | None = None
+    early: "Verdict | None" = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,7 @@ class ScanVerdict:
             None of a model that judges whole scans.
         change: float array of shape `(lines,)`. Probability of a tip change at each
             line, None of a model without such a head.
+        early: `ScanVerdict`. As of `Verdict`.
     """
 
     classes: tuple
@@ -149,6 +153,7 @@ class ScanVerdict:
     reason: str | None = None
     state: np.ndarray | None = field(default=None, compare=False, repr=False)
     change: np.ndarray | None = field(default=None, compare=False, repr=False)
+    early: "ScanVerdict | None" = field(default=None, compare=False, repr=False)
 
     @property
     def number(self) -> int | None:

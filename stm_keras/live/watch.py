@@ -225,7 +225,8 @@ class Watch:
             return {}
         if self.scan.began.frame.absolute and not told.lost:
             self.chain.see(line.heights)
-        scan, changed = told.scan, told.scan.change_line is not None
+        scan = told.scan.early or told.scan
+        changed = scan.change_line is not None
         unknown = bool(scan.unknown or scan.unknown_size)
         verdict = self.chain.judge(scan.probabilities, scan.seen, changed, unknown)
         return {"context": verdict.record()}

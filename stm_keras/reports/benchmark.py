@@ -130,9 +130,17 @@ def _context(row):
         shares.append(cells)
     heads = [f"{title}{way}" for title in ("AUROC", "balanced accuracy") for way in WAYS]
     kinds = [name for name in ("changed", "same") if points and points[0][name]]
+    early = [
+        (
+            point["lines"],
+            *(_gain(point["gain"][key]) for key in ("auroc", "balanced_accuracy")),
+        )
+        for point in told.get("early", ())
+    ]
     return {
         **told,
         "config": row["config"],
+        "early": early,
         "counts": {name: points[0][name]["scans"] for name in kinds},
         "numbers": [tuple(each.values()) for each in told["numbers"]],
         "scores": (["lines", *heads, "ECE", "ECE, with"], scores),

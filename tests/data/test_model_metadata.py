@@ -140,6 +140,8 @@ WRONG = [
     (context({"transitions": [["a"] * 3] * 3}), "`context.transitions` must be 3 rows"),
     (context({"strength": -1}), "`context.strength` must be a number from 0 to 10"),
     (context({"frequency": 2}), "`context.frequency` must be a number from 0 to 1"),
+    (context({"min_lines": 0}), "`context.min_lines` must be a number of lines from 1"),
+    (context({"min_lines": 1.5}), "`context.min_lines` must be a number of lines from 1"),
     (context({"fade_lines": 1}), "`context.fade_lines` must be a number of lines from 2"),
     ({"context": 3}, "`context` is not an object"),
     ({"size_nm": [80, 3]}, "`size_nm` must be two widths in nm"),

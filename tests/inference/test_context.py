@@ -73,6 +73,9 @@ def test_a_model_file_without_context_has_none():
     context = Context.of({"context": {**table, "fade_lines": 40}})
     assert (context.frequency, context.strength, context.fade_lines) == (0.4, 1.1, 40)
     assert context.transitions.tolist() == STAYS.tolist()
+    assert context.min_lines is None  # files from before say nothing of it
+    context = Context.of({"context": {**table, "fade_lines": 40, "min_lines": 2}})
+    assert context.min_lines == 2
 
 
 def test_transitions_are_learnt_from_the_sessions_asked_for():

@@ -11,6 +11,7 @@ from stm_keras.errors import MismatchError
 from stm_keras.inference import evaluate_context
 from stm_keras.inference.context import STRENGTH, Context
 from stm_keras.inference.evaluate_context import (
+    ALONE,
     GRID,
     JudgedSessions,
     choose_numbers,
@@ -35,6 +36,7 @@ def sessions(scans=90, seed=0, told=0.1, **changes):
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(scans // 6) % CLASSES, 6)
     first = rng.dirichlet(np.full(CLASSES, 4), scans) + told * np.eye(CLASSES)[labels]
+    first /= first.sum(1, keepdims=True)
     before = np.arange(scans) - 1
     before[::18] = -1
     whole = SURE[labels]
@@ -43,7 +45,7 @@ def sessions(scans=90, seed=0, told=0.1, **changes):
         "sessions": np.arange(scans) // 18,
         "before": before,
         "whole": whole,
-        "by_lines": {1: first / first.sum(1, keepdims=True), 64: whole},
+        "by_lines": {1: first, ALONE: first, 64: whole},
         "changed": np.zeros(scans, bool),
         "transitions": STAYS,
     }
@@ -111,8 +113,8 @@ def test_numbers_that_make_verdicts_too_sure_are_not_chosen(monkeypatch):
     for most in (1.0, 0.55):
         monkeypatch.setattr(evaluate_context, "MOST_ERROR", most)
         context = Context(STAYS, **choose_numbers(parts))
-        shares = np.concatenate([each.with_context(context)[1] for each in parts])
-        found.append(sureness(None, shares))
+        told = [each.with_context(context)[n] for each in parts for n in (1, ALONE)]
+        found.append(sureness(None, np.concatenate(told)))
     assert found[1] <= 0.55 < found[0]
 
 
@@ -120,13 +122,15 @@ def test_gain_and_price_are_scored_side_by_side():
     told = score_context([sessions(seed=seed) for seed in (0, 1)])
     assert (told["scans"], told["before"], told["dropped"]) == (180, 170, 0)
     assert (told["chosen"], len(told["numbers"])) == (True, 2)
-    first, last = told["lines"]
+    first, _, last = told["lines"]
     assert (first["lines"], last["lines"]) == (1, 64)
     assert first["gain"]["auroc"][1] > 0.1
     assert first["context"]["auroc"][0] > first["alone"]["auroc"][0]
     assert first["changed"]["scans"] == 20
     assert first["same"]["scans"] == 150
     assert first["changed"]["gain"][0] < 0 < first["same"]["gain"][0]
+    # in these sessions the lines alone tell no more after 8 than after 1
+    assert told["early"] == [{"lines": 1, "gain": first["gain"]}]
     assert last["gain"]["auroc"] == [0, 0, 0]
     check_record(ScansBefore, {**told, "folds": [0, 1]}, "results.json")
 

@@ -339,6 +339,42 @@ def test_whole_scans_are_judged_by_their_lines_but_each_line_with_those_before(t
     assert [each["absent"] for each in told[-4:]] == [FADED] * 4  # 10 lines of the model
 
 
+class Patient(Chained):
+    """Alone it needs 5 lines; with the scans before, two."""
+
+    metadata = {**Chained.metadata, "min_lines": 5, "context": {**STAYS, "min_lines": 2}}
+
+
+def test_the_first_lines_are_judged_with_the_scans_before_alone(tmp_path):
+    results = in_a_row(tmp_path, range(2), recorded=20, model=Patient, every_line=True)
+    for number, result in enumerate(results):
+        record = result.record()
+        lines = record["every_line"]
+        assert [line["verdict"] for line in lines[:8]] == [None] * 8  # 5 lines of the model
+        told = [line["context"]["verdict"] for line in lines]
+        assert told[:2] == [None] * 2
+        assert (None in told[4:8]) == (number == 0)
+        assert {line["context"]["absent"] for line in lines[:8]} == {
+            None if number else FIRST
+        }
+
+
+def test_a_scan_too_short_to_be_judged_alone_is_judged_with_the_scans_before(tmp_path):
+    for number, lines in enumerate((24, 6, 6)):  # of the model 12 and 2
+        in_a_row(tmp_path, [number], recorded=lines, changes=[{"name": f"{number}.sxm"}])
+    files = find_files([tmp_path])
+    results = list(add_scans_before(predict_files(Patient(), files), Patient()))
+    first, second, third = (each.record() for each in results)
+    assert first["verdict"] in ("a", "b", "unsure")
+    for short in (second, third):
+        assert (short["verdict"], short["class"]) == ("not judged", None)
+        assert "2 of the 5 lines that the model needs" in short["error"]
+    assert second["context"]["class"] == first["class"]
+    # nobody said whether the second was of a surface that the model knows
+    assert (third["context"]["verdict"], third["context"]["absent"]) == (None, None)
+    assert third["context"]["scans"] == 1
+
+
 def test_a_called_change_drops_the_scans_before(tmp_path):
     class Changing(Chained):
         context = {**STAYS, "fade_lines": 64}

@@ -174,6 +174,33 @@ def test_it_fades_with_the_lines_and_then_says_nothing():
     )
 
 
+def early(known=True, min_lines=2, **metadata):
+    """A chain of a model that alone needs 8 lines; the scan just before was judged or not."""
+    model = SimpleNamespace(classes=MODEL.classes, metadata={"min_lines": 8, **metadata})
+    made = ScanChain(Context(STAYS, fade_lines=32, min_lines=min_lines), model)
+    for began, shares in ((100.0, SURE), (200.0, SURE if known else None)):
+        made.begin(Circumstances(began))
+        made.end(shares, changed=False)
+    made.begin(Circumstances(300.0))
+    return made
+
+
+def test_with_the_scans_before_a_scan_is_judged_after_fewer_lines_than_alone():
+    assert early().judge(NEXT, 1) == ScanContext(scans=2)
+    assert early().judge(NEXT, 2).verdict == "b"
+    assert early(min_lines=16).judge(NEXT, 8).verdict == "b"  # no later than alone
+
+
+def test_without_a_word_of_the_model_it_needs_as_many_lines_as_alone():
+    assert early(min_lines=None).judge(NEXT, 7) == ScanContext(scans=2)
+    assert early(min_lines=None).judge(NEXT, 8).verdict == "b"
+
+
+def test_after_a_scan_that_was_not_judged_nobody_knows_the_surface_of_the_first_lines():
+    assert early(known=False).judge(NEXT, 7) == ScanContext(scans=1)
+    assert early(known=False).judge(NEXT, 8).verdict == "b"
+
+
 def test_before_the_first_verdict_on_the_scan_there_is_none_with_the_others():
     made = chain()
     made.begin(Circumstances(210.0, place="day"))
