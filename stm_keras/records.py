@@ -23,6 +23,17 @@ Count = Annotated[int, Field(ge=0, lt=2**53)]
 Share = float | None
 Bounds = Annotated[list[float], Field(min_length=2, max_length=2)] | None
 Text = Annotated[str, Field(max_length=10_000)]
+COLUMNS = (  # of every history; a user's metrics come after them
+    "epoch",
+    "loss",
+    "auroc",
+    "balanced_accuracy",
+    "val_loss",
+    "val_auroc",
+    "val_balanced_accuracy",
+    "learning_rate",
+    "seconds",
+)
 HUMAN = "human raters"  # a row of the results of a benchmark that is not of a config
 
 
@@ -70,11 +81,13 @@ class RunSplit(Split):  # the same of a run, which says of what data it is
 class State(Record):  # what a training resumes from: checkpoints/state.json
     weights: Annotated[str, Field(pattern=r"^epoch-\d+\.weights\.h5$")] | None
     rows: list[dict[Text, Share]]
+    stopped: bool = False  # by a callback of the user, before the last epoch
 
     @model_validator(mode="after")
     def _one_an_epoch(self):
+        ours = {*self.rows[0]}.intersection(COLUMNS) if self.rows else set()
         for number, row in enumerate(self.rows, 1):
-            if row.keys() != self.rows[0].keys() or None in row.values():
+            if not ours <= row.keys() or None in row.values():
                 raise ValueError(f"epoch {number} lacks a score")
             if row.get("epoch") != number or row.get("seconds", -1) < 0:
                 raise ValueError(f"no epoch {number}")

@@ -29,6 +29,7 @@ from stm_keras.errors import InputError, OutputError, UsageError
 from stm_keras.files import atomic, check_folder
 from stm_keras.locks import LOCK, claimed, is_foreign, locked
 from stm_keras.records import (
+    COLUMNS,
     AdaptNotes,
     Environment,
     RunSplit,
@@ -62,6 +63,7 @@ OF_FINISHED = (
     "config.toml",
     "command.txt",
     "evaluation.json",
+    "checkpoints/state.json",
 )  # that prolonging changes first
 _REFUSAL = "{}: another process trains here. Wait for it, or choose another --output."
 _STRANGER = "{}: is not empty and is not a run. Choose another --output."
@@ -69,17 +71,6 @@ PROLONGS = {"train.epochs", "train.early_stopping"}  # settings that a run may h
 OF_ALL = ("dataset", "seed")  # of environment.json: what is the same in every leg
 AGAIN = "refit"  # folder of the last training
 CALIBRATION = "calibration-{}"  # folder of one that calibrates it
-COLUMNS = (
-    "epoch",
-    "loss",
-    "auroc",
-    "balanced_accuracy",
-    "val_loss",
-    "val_auroc",
-    "val_balanced_accuracy",
-    "learning_rate",
-    "seconds",
-)
 
 
 @dataclass(frozen=True)
@@ -159,6 +150,11 @@ class Run(JsonFolder):
                     f"to resume.{hint if changed == ['train.epochs'] else ''}"
                 )
             check_folder(path)
+            if prolong and run.file("evaluation.json").exists():
+                state = run.state()
+                if state.pop("stopped", False):  # goes on, though a callback stopped it
+                    run.write_json("checkpoints/state.json", state)
+                    run.file("evaluation.json").unlink()
             if changed:
                 run.file("evaluation.json").unlink(missing_ok=True)  # finished no more
                 former = read_text(run.file("command.txt"), cls.kind).rstrip("\n")
@@ -197,8 +193,11 @@ class Run(JsonFolder):
 
     def epochs(self) -> list[dict]:
         """Return the scores of each epoch that is done."""
-        state = self.read_json("checkpoints/state.json")
-        return state["rows"] if state else []
+        return self.state()["rows"]
+
+    def state(self) -> dict:
+        """Return what a training resumes from: `rows`, a dict an epoch, and more once it began."""
+        return self.read_json("checkpoints/state.json") or {"rows": []}
 
     def write_history(self, rows: Iterable[dict]) -> None:
         """Write history.csv, one row an epoch; a user's metrics come after our columns."""

@@ -100,12 +100,14 @@ def info(file, output, channel, per_class, seed, verify, verbose, overwrite, as_
         stm-keras info session/ --json
         stm-keras info scans.h5 -o sheets
         stm-keras info runs/vit/best.keras --json
+        stm-keras info h_si100
         stm-keras info scans --verify
     """
     from stm_keras.inference.find_files import is_dataset
     from stm_keras.inference.find_model import (
         find_model,
         is_model,
+        is_shipped,
         model_text,
         read_metadata,
     )
@@ -117,7 +119,7 @@ def info(file, output, channel, per_class, seed, verify, verbose, overwrite, as_
         check_outputs({"--output": [output, *sheets, *pictures]}, [file])
     verified = {"verified_shards": _verify(file)} if verify else {}
     end = click.get_current_context().exit
-    if is_model(file):
+    if is_model(file) or is_shipped(file):
         path, run = find_model(file)
         metadata = read_metadata(path)
         if as_json:

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from stm_keras.cli import options
+from stm_keras.cli.predictors import trust_layers
 from stm_keras.files import atomic, check_file, check_folder, check_outputs
 from stm_keras.progress import progress, stage
 
@@ -43,8 +44,11 @@ HEADLINES = {  # score to its name
 @options.path("-o", "--output", help="Folder for report, scores, figures.")
 @options.overwrite
 @options.as_json
+@options.trust_code
 @options.keras_options
-def evaluate(model, data, part, protocol, others, seed, output, overwrite, as_json):
+def evaluate(
+    model, data, part, protocol, others, seed, output, overwrite, as_json, trust_code
+):
     """Score a model on scans with known classes.
 
     MODEL is a .keras file or the folder of a run. Every score comes with a 95 %
@@ -74,6 +78,8 @@ def evaluate(model, data, part, protocol, others, seed, output, overwrite, as_js
         check_folder(output)
     if needs_keras(file):
         options.load_keras()
+    if trust_code:
+        trust_layers([model])
     from stm_keras.inference.evaluate import predict_by_lines, resampling_groups, score
     from stm_keras.inference.evaluate_unknown import (
         read_unknown,

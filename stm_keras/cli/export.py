@@ -6,6 +6,7 @@ from dataclasses import replace
 import click
 
 from stm_keras.cli import options
+from stm_keras.cli.predictors import trust_layers
 from stm_keras.errors import UsageError
 from stm_keras.export.formats import (
     FORMATS,
@@ -52,6 +53,7 @@ from stm_keras.progress import stage
 @click.option("--data-licence", help="Licence of the training data, for the card.")
 @options.overwrite
 @options.as_json
+@options.trust_code
 @options.keras_options
 def export(
     model,
@@ -64,6 +66,7 @@ def export(
     data_licence,
     overwrite,
     as_json,
+    trust_code,
 ):
     """Write a model as a file for others.
 
@@ -106,6 +109,8 @@ def export(
         )
     scored = None if variant is None else _labelled_scans(file, run, data)
     options.load_keras(tensorflow=True)
+    if trust_code:
+        trust_layers([model])
     predictor = load_predictor(file)
     if others is not None:
         predictor = _fitted(predictor, run, data, others)

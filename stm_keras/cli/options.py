@@ -75,6 +75,11 @@ verbose = click.option(
 quiet = click.option(
     "-q", "--quiet", is_flag=True, help="No progress: results and errors alone."
 )
+trust_code = click.option(
+    "--trust-code",
+    is_flag=True,
+    help="Run the Python file that made the network of a run, for layers of your own in it.",
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 
 

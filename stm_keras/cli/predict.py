@@ -72,6 +72,7 @@ FAIL_ON = {  # option to verdicts
     help="Exit with 10 if a scan gets this verdict: defects are generic ones, unknown is an "
     "unknown surface or size, CLASS a class of a model of your own. May be repeated.",
 )
+@options.trust_code
 @options.verbose
 @options.overwrite
 @options.keras_options
@@ -114,7 +115,7 @@ def predict(paths, models, channel, as_csv, as_json, every_line, pictures, repor
 
     models, paths = models_first(models, list(paths))
     replaced = _check_outputs(models, paths, pictures, report)
-    predictor = load_models(models)
+    predictor = load_models(models, more["trust_code"])
     acts = _verdicts_to_fail_on(more["fail_on"], predictor.classes)
     printer = JsonPrinter if as_json else CsvPrinter if as_csv else TablePrinter
     drawers = []  # which check now that they can write

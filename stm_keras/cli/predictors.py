@@ -33,7 +33,33 @@ def models_first(models: Iterable[Path], paths: list[Path]) -> tuple[list, list]
     return models, paths
 
 
-def load_models(models: list[Path]) -> "Predictor":
+def trust_layers(models: Iterable[Path]) -> None:
+    """Run the files by which runs were trained whose networks have layers of the user's own.
+
+    Keras has been loaded.
+
+    Raises:
+        UsageError: Such a model lies in no run.
+        InputError: A file is missing, or has changed since.
+    """
+    from stm_keras.inference.find_model import find_model, needs_keras, read_metadata
+    from stm_keras.inference.model_file import has_own_layers
+
+    for model in models:
+        file, run = find_model(model)
+        if not needs_keras(file) or not has_own_layers(file):
+            continue
+        if run is None:
+            raise UsageError(
+                f"`--trust-code`: {file} lies in no run, and a model file alone never has "
+                "code run. Give the folder of its run."
+            )
+        from stm_keras.training.own_parts import trust_run
+
+        trust_run(run, read_metadata(file))
+
+
+def load_models(models: list[Path], trust_code: bool = False) -> "Predictor":
     """Load the model that is meant, the shipped one if none, or several as one `Predictor`.
 
     Raises:
@@ -52,6 +78,8 @@ def load_models(models: list[Path]) -> "Predictor":
     files = [choose_model_file(path, with_keras) for path in each_model]
     if any(map(needs_keras, files)):
         options.load_keras()
+    if trust_code:
+        trust_layers(each_model)
     from stm_keras.inference.model_file import load_predictor
 
     stage("loading the model")

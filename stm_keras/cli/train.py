@@ -137,6 +137,10 @@ def train(
         click.echo(f"{path}\n" + score_lines(scores))
     model = Run(path).file("best.skops" if trees else "best.keras")
     command = ["stm-keras", "predict", "SCAN", "--model", str(path)]
+    if trust_code:
+        from stm_keras.inference.model_file import has_own_layers
+
+        command += ["--trust-code"] * has_own_layers(model)
     options.say_next(Run(path).file("report.html"), model, command)
 
 

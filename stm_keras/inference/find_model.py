@@ -84,6 +84,14 @@ def is_model(path: Path) -> bool:
     )
 
 
+def is_shipped(path: str | Path) -> bool:
+    """Tell whether a path is the name of a model that comes with stm-keras, and of no file."""
+    path = Path(path)
+    return (
+        path.name == str(path) and not path.exists() and (FOLDER / f"{path}.keras").exists()
+    )
+
+
 def needs_keras(path: str | Path) -> bool:
     """Tell whether a model file is a network that Keras runs; trees and ONNX are not."""
     return Path(path).suffix not in (".onnx", ".skops")

@@ -7,6 +7,7 @@ of plain layers of Keras and of ours, and has no more weights than the file hold
 
 import io
 import re
+from collections.abc import Collection
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,22 @@ FUNCTIONS = (
 )
 
 
+def strange_parts(config: dict, trusted: Collection[str] = TRUSTED) -> list[str]:
+    """List what of a network is neither Keras' nor ours nor trusted: `["Lambda of keras.layers"]`.
+
+    `config` is the content of `config.json`, of a bounded depth.
+    """
+    strange = []
+    for item, _ in _objects(_network(config), MOST):
+        name, module = item.get("class_name"), item.get("module")
+        own = item.get("registered_name")
+        if not (isinstance(own, str) and own in trusted or _is_plain(item, name, module)):
+            if name == "function":
+                name = f"function {item.get('config')}"
+            strange.append(f"{str(name)[:40]} of {str(module or 'nowhere')[:80]}")
+    return strange
+
+
 def check_parts(config: object, path: Path) -> None:
     """Raise an `InputError` unless a network is made of plain layers, and not of too many.
 
@@ -59,21 +76,17 @@ def check_parts(config: object, path: Path) -> None:
     """
     if not isinstance(config, dict):
         raise InputError(f"{path}: config.json is damaged (it is not an object).")
-    # never looked at: the network alone is loaded
-    config = {name: part for name, part in config.items() if name != "compile_config"}
+    strange = strange_parts(config)
+    if strange:
+        raise InputError(
+            f"{path}: holds code, or a part that is neither Keras' nor ours ({strange[0]}). It "
+            "was not loaded. A layer of your own loads from its run by --trust-code, or by "
+            "stm_keras.load_model(path, {name: class})."
+        )
     layers = 0
-    for item, most in _objects(config, MOST):
-        name, module = item.get("class_name"), item.get("module")
-        own = item.get("registered_name")
-        if not (isinstance(own, str) and own in TRUSTED) and not (
-            _is_plain(item, name, module)
-        ):
-            raise InputError(
-                f"{path}: holds code, or a part that is neither Keras' nor ours "
-                f"({str(name)[:40]} of {str(module or 'nowhere')[:80]}). It was not loaded. A "
-                "layer of your own loads by stm_keras.load_model(path, {name: class})."
-            )
-        layers += "inbound_nodes" in item or module == "keras.layers"
+    for item, most in _objects(_network(config), MOST):
+        name = item.get("class_name")
+        layers += "inbound_nodes" in item or item.get("module") == "keras.layers"
         if layers > MOST_LAYERS:
             raise InputError(f"{path}: has more than {MOST_LAYERS} layers.")
         size = _largest(item, most)
@@ -81,6 +94,11 @@ def check_parts(config: object, path: Path) -> None:
             raise InputError(
                 f"{path}: {str(name)[:40]} asks for {size}, too large to be real."
             )
+
+
+def _network(config):
+    """Leave out what is never looked at: the network alone is loaded."""
+    return {name: part for name, part in config.items() if name != "compile_config"}
 
 
 def _is_plain(item, name, module):

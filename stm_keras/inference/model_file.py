@@ -31,6 +31,7 @@ from stm_keras.inference.keras_parts import (
     check_parts,
     check_sizes,
     count_weights,
+    strange_parts,
 )
 from stm_keras.inference.onnx_model import load_onnx
 from stm_keras.inference.predictor import Predictor
@@ -103,6 +104,18 @@ def load_model(path: str | Path, custom_objects: Mapping[str, Any] | None = None
     except Exception as error:
         reason = str(error).strip().split("\n")[0][:200]
         raise InputError(f"{path}: keras cannot load it ({reason}).") from error
+
+
+def has_own_layers(path: str | Path) -> bool:
+    """Tell whether a `.keras` file has layers that are neither Keras' nor ours.
+
+    Raises:
+        InputError: The file is missing or damaged.
+    """
+    path = Path(path)
+    with open_keras_file(path) as archive:
+        config = parse_json(archive.read(CONFIG), f"{path}: {CONFIG}")
+    return isinstance(config, dict) and bool(strange_parts(config, trusted=()))
 
 
 def trust(parts: Iterable[type]) -> None:

@@ -190,7 +190,8 @@ class Checkpoint(keras.callbacks.Callback):
         row["learning_rate"] = float(keras.ops.convert_to_numpy(rate))
         row["seconds"] = time.perf_counter() - self.start
         row = self.strategy.run_on_first(lambda: row)  # other clocks differ
-        logs.update(row)
+        # Keras' own callbacks, such as `ModelCheckpoint`, add the epoch themselves
+        logs.update({key: value for key, value in row.items() if key != "epoch"})
         best = None if self.keep == "last" else best_epoch(self.rows)
         if best is None or row["val_auroc"] > best["val_auroc"]:
             with averaged(self.model):
@@ -306,8 +307,7 @@ class TensorBoard(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         for name, value in logs.items():
-            if name != "epoch":
-                self.writer.add_scalar(name, float(value), epoch + 1)
+            self.writer.add_scalar(name, float(value), epoch + 1)
         self.writer.flush()
 
     def on_train_end(self, logs=None):

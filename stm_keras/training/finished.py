@@ -1,11 +1,15 @@
 """When a run is finished, what it then says, and how it is prolonged; Keras is not needed."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stm_keras.config import Config, differences, load_config
 from stm_keras.errors import UsageError
 from stm_keras.runs import PROLONGS, Run
 from stm_keras.settings import TrainConfig
+
+if TYPE_CHECKING:
+    from stm_keras.data.dataset import Dataset  # numpy takes a tenth of a second
 
 OTHER_DATA = "{}: the data is not what this run began with. Choose another --output."
 
@@ -21,15 +25,21 @@ def should_stop(rows: list[dict], patience: int) -> bool:
     return best is not None and rows[-1]["epoch"] - best["epoch"] >= patience
 
 
-def is_finished(rows: list[dict], settings: TrainConfig) -> bool:
-    """Tell whether a history is complete under a `TrainConfig`."""
-    patience = settings.early_stopping
+def is_finished(state: dict, settings: TrainConfig) -> bool:
+    """Tell whether a training is complete under a `TrainConfig`; `state` as of `Run.state`."""
+    rows, patience = state["rows"], settings.early_stopping
+    if state.get("stopped"):  # by a callback of the user
+        return True
     stopped = patience is not None and should_stop(rows, patience)
     return stopped or len(rows) >= settings.epochs
 
 
-def finished_scores(run: Run, config: Config) -> dict | None:
+def finished_scores(
+    run: Run, config: Config, dataset: "Dataset | None" = None
+) -> dict | None:
     """Return the scores of a finished run, without loading Keras; None of any other.
+
+    `dataset` are the scans where they were given in Python; else the config names them.
 
     Raises:
         UsageError: The data has changed since.
@@ -38,11 +48,11 @@ def finished_scores(run: Run, config: Config) -> dict | None:
     model = "best.skops" if trees else "best.keras"
     if not all(run.file(name).exists() for name in ("report.html", "split.json", model)):
         return None
-    if not trees and not is_finished(run.epochs(), config.train):
+    if not trees and not is_finished(run.state(), config.train):
         return None
     scores = run.scores()  # which is written last
-    if scores is not None and config.data.path is not None:
-        _check_data(run, config.data.path)
+    if scores is not None and (dataset is not None or config.data.path is not None):
+        _check_data(run, config.data.path, dataset)
     return scores
 
 
@@ -58,13 +68,15 @@ def data_stamp(path: str | Path) -> list[int] | None:
     return [stat.st_size, stat.st_mtime_ns]
 
 
-def _check_data(run, path):
+def _check_data(run, path, dataset):
     saved = run.read_json("split.json")
-    if saved.get("stamp") is not None and saved["stamp"] == data_stamp(path):
-        return
-    from stm_keras.data.load import load_dataset  # which takes its time
+    if dataset is None:
+        if saved.get("stamp") is not None and saved["stamp"] == data_stamp(path):
+            return
+        from stm_keras.data.load import load_dataset  # which takes its time
 
-    if saved["dataset"] != load_dataset(path).digest():
+        dataset = load_dataset(path)
+    if saved["dataset"] != dataset.digest():
         raise UsageError(OTHER_DATA.format(run.path))
 
 
@@ -101,7 +113,7 @@ def prolonged_config(
     finished = finished_scores(run, own) is not None
     epochs = len(rows) + more if finished else own.train.epochs
     train = wanted.train.model_copy(update={"epochs": epochs})
-    if finished and is_finished(rows, train):
+    if finished and is_finished({"rows": rows}, train):
         raise UsageError(
             f"`--more-epochs`: {run.path} stopped early, {train.early_stopping} epochs after "
             "its best, and would stop again at once. Add --set train.early_stopping=none, or "

@@ -1,16 +1,18 @@
 """Parts of a training that a user brings: a network, an augmentation, callbacks, metrics.
 
 From the command line a part is a function of a Python file, `model.name = "my_file.py:build"`,
-and the file is run only where `--trust-code` says so. It never comes from a model file.
+and the file is run only where `--trust-code` says so. It never comes from a model file: that of
+a run is opened by the file that the run's own config names, if it is still the same.
 """
 
 import copy
 import hashlib
-import importlib.util
+import json
 import sys
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import keras
@@ -18,10 +20,13 @@ import numpy as np
 
 from stm_keras.config import Config
 from stm_keras.errors import ConfigError, InputError, TrainingError, UsageError
+from stm_keras.inference.keras_parts import strange_parts
 from stm_keras.inference.model_file import trust
+from stm_keras.runs import Run
 from stm_keras.settings.section import GIVEN
 from stm_keras.untrusted import ordinary_file
 
+SET_RATE = (keras.callbacks.ReduceLROnPlateau, keras.callbacks.LearningRateScheduler)
 OURS = "stm_keras"  # and keras: parts of these are loaded anyhow
 
 
@@ -48,6 +53,19 @@ class OwnParts:
     metrics: Sequence[Any] = ()
     tensorboard: bool = False
     files: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self):
+        for each in self.callbacks:
+            if not isinstance(each, keras.callbacks.Callback):
+                raise UsageError(
+                    f"`callbacks` must be of Keras. Received: {type(each).__name__}."
+                )
+            if isinstance(each, SET_RATE):  # which Keras would refuse only when they do
+                raise UsageError(
+                    f"`callbacks`: {type(each).__name__} cannot set the learning rate, which "
+                    "follows `train.schedule`. Choose settings=['train.schedule=plateau'], "
+                    "which lowers it when val_auroc stops rising, or another schedule."
+                )
 
     def fresh_metrics(self) -> list:
         """Return metrics of their own for another training: list."""
@@ -101,21 +119,50 @@ def load_own_parts(config: Config, trusted: bool, given: Container[str] = ()) ->
     return OwnParts(**functions, files=tuple(files.items()))
 
 
-def _run_file(path):
-    """Run a Python file once: the module, and the SHA-256 of the file."""
+def trust_run(run: Run, metadata: dict) -> None:
+    """Let the model of a run have its own layers, by running the file that it was trained with.
+
+    `metadata` of the model say for what sizes the network is built, which trusts its layers.
+
+    Raises:
+        UsageError: The network was given in Python.
+        InputError: The file is missing or fails, or is another than in training.
+    """
+    config = run.config()
+    path, _, function = config.model.name.rpartition(":")
+    by_hand = "Open its model by stm_keras.load_model(path, {name: class})."
+    if not path or path == GIVEN:
+        raise UsageError(
+            f"`--trust-code`: {run.path} names no Python file of its network. {by_hand}"
+        )
+    noted = (run.read_json("environment.json") or {}).get("own_code") or {}
+    module, _ = _run_file(Path(path), noted.get(path, ""), f"{run.path}. {by_hand}")
+    build = getattr(module, function, None)
+    build_own(build, config.model, *_sizes(metadata))
+
+
+def _sizes(metadata):
+    return len(metadata["classes"]), metadata["pixels"], metadata["max_lines"]
+
+
+def _run_file(path, expected=None, trained=""):
+    """Run a Python file once: the module, and the SHA-256 of the file, maybe as expected."""
     if not path.is_file():
-        raise InputError(f"{path}: no such file.")
+        raise InputError(f"{path}: no such file. It is looked for from the current folder.")
     ordinary_file(path, "a Python file")
     code = path.read_bytes()
-    name = f"stm_keras_own_{hashlib.sha256(bytes(path.resolve())).hexdigest()[:12]}"
     digest = hashlib.sha256(code).hexdigest()
+    if expected is not None and digest != expected:
+        raise InputError(f"{path}: is not, or no longer, the file that trained {trained}")
+    place = hashlib.sha256(bytes(path.resolve()) + code).hexdigest()  # another when edited
+    name = f"stm_keras_own_{place[:12]}"
     if name in sys.modules:
         return sys.modules[name], digest
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
+    module = ModuleType(name)
+    module.__file__ = str(path)
     sys.modules[name] = module  # its classes name it
     try:
-        spec.loader.exec_module(module)
+        exec(compile(code, str(path), "exec"), vars(module))  # nothing else, such as a .pyc
     except Exception as error:
         del sys.modules[name]
         reason = " ".join(str(error).split())[:200]
@@ -143,6 +190,13 @@ def build_own(build, settings, num_classes, pixels, max_lines):
         raise ConfigError(f"`model.name`: {settings.name} {problem}.")
     own = {type(layer) for layer in model._flatten_layers(include_self=False)}
     trust(each for each in own if each.__module__.partition(".")[0] not in ("keras", OURS))
+    saved = json.loads(json.dumps(keras.saving.serialize_keras_object(model)))
+    strange = strange_parts(saved)
+    if strange:  # which would be noticed only after the training
+        raise ConfigError(
+            f"`model.name`: {settings.name} has a part that no model file may hold, "
+            f"{strange[0]}. Write it as a keras.layers.Layer of your own."
+        )
     return model
 
 

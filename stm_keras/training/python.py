@@ -95,7 +95,8 @@ def train(
             `num_classes`, `pixels` and `max_lines`.
         augment: A function of the heights of a scan, float32 `(lines, pixels)`, and a
             `numpy.random.Generator`, that returns heights; it comes before our augmentation.
-        callbacks: Of Keras. The logs of an epoch hold `val_auroc` and the like.
+        callbacks: Of Keras. The logs of an epoch hold `val_auroc` and the like. The learning
+            rate is not theirs: it follows `train.schedule`.
         metrics: Of Keras, by name or as objects; they are columns of `run.history`.
         settings: As of `load_config`: `["train.ema=0.99"]`, or pairs of key and value.
         trust_code: Whether to run the Python files that the config names.
@@ -158,7 +159,7 @@ def fit_and_report(
     """
     from stm_keras.training.finished import finished_scores
 
-    scores = None if options or dataset is not None else finished_scores(run, config)
+    scores = None if options else finished_scores(run, config, dataset)
     if scores is not None:
         return scores
     if config.model.name == "trees":

@@ -107,7 +107,7 @@ def train(
     if config.train.refit and len(split.parts["validation"]):
         stages = calibration_stages(run, dataset, split, config.train.calibration_folds)
         stages.append(refit_stage(run, split))
-    if strategy.rank == 0 and not is_finished(run.epochs(), config.train):
+    if strategy.rank == 0 and not is_finished(run.state(), config.train):
         run.file("evaluation.json").unlink(missing_ok=True)  # of fewer epochs
     cache: dict = {}  # simulated scans, the same for all
     for number, (stage_run, stage_split) in enumerate(stages, 1):
@@ -139,9 +139,8 @@ def train(
 
 def _train_stage(config, run, dataset, split, strategy, title, cache, own):
     """Train the epochs that are not done yet."""
-    state = strategy.run_on_first(lambda: run.read_json("checkpoints/state.json"))
-    state = state or {}
-    if is_finished(state.get("rows", []), config.train):
+    state = strategy.run_on_first(run.state)
+    if is_finished(state, config.train):
         return
     if title:
         trained, held_out = (len(split.parts[name]) for name in ("train", "validation"))
@@ -154,13 +153,13 @@ def _train_stage(config, run, dataset, split, strategy, title, cache, own):
         counts = {"processes": strategy.world, "devices": strategy.replicas}
         environment["parallel"] = {**counts, "hosts": strategy.exchange(platform.node())}
     before = strategy.run_on_first(lambda: run.read_json("environment.json"))
-    environment = with_legs(environment, before, len(state.get("rows", [])))
+    environment = with_legs(environment, before, len(state["rows"]))
     run.write_json("environment.json", environment)
     _fit(config, run, dataset, split, state, environment, strategy, cache, own)
 
 
 def _fit(config, run, dataset, split, state, environment, strategy, cache, own):
-    settings, rows = config.train, state.setdefault("rows", [])
+    settings, rows = config.train, state["rows"]
     set_seed(config.seed)
     settle()
     keras.config.set_dtype_policy(settings.precision)
@@ -219,6 +218,9 @@ def _fit(config, run, dataset, split, state, environment, strategy, cache, own):
         interrupt.close()
         batches.close()
         keras.config.set_dtype_policy("float32")
+    if trained.stop_training and not is_finished({"rows": rows}, settings):
+        # a callback of the user, which knows nothing of it when this is called again
+        run.write_json("checkpoints/state.json", {**run.state(), "stopped": True})
     if strategy.world == 1:
         notice.check()  # of a signal that came after the last step
     if rows:

@@ -1,7 +1,7 @@
 """Networks, augmentation, callbacks and metrics of a user's own; `train` from Python."""
 
-import pathlib
 import re
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,36 +11,22 @@ from helpers import ONCE, REPOSITORY, lattice_scans, stm
 import stm_keras
 from stm_keras.config import load_config
 from stm_keras.data.dataset import CLASSES, Dataset
+from stm_keras.data.load import save_dataset
 from stm_keras.data.preprocess import standardise_lines
 from stm_keras.errors import ConfigError, InputError, TrainingError, UsageError
 from stm_keras.inference.model_file import save_model
 from stm_keras.models import build_model
 from stm_keras.training.own_parts import OwnParts, build_own, load_own_parts, vary
 
-CODE = """
-import keras
 
-class Twice(keras.layers.Layer):
-    def call(self, inputs):
-        return 2 * inputs
-
-def build(num_classes, pixels, max_lines, width=3):
+def network(classes=4, pixels=128, last=None, first=lambda lines: lines):
     lines = keras.Input((None, pixels))
-    hidden = Twice()(keras.layers.Dense(width, activation="relu")(lines))
-    pooled = keras.layers.GlobalAveragePooling1D()(hidden)
-    return keras.Model(lines, keras.layers.Dense(num_classes)(pooled), name="mine")
-
-def jitter(heights, rng):
-    return heights + rng.normal(0, 0.1, heights.shape)
-
-wrong = 3
-"""
-
-
-def network(classes=4, pixels=128, last=None):
-    lines = keras.Input((None, pixels))
-    pooled = keras.layers.GlobalAveragePooling1D()(lines)
+    pooled = keras.layers.GlobalAveragePooling1D()(first(lines))
     return keras.Model(lines, keras.layers.Dense(classes, activation=last)(pooled))
+
+
+def sharpened(logits):
+    return 2 * logits
 
 
 @pytest.fixture(scope="module")
@@ -96,14 +82,16 @@ def test_a_network_a_callback_and_a_metric_of_ones_own_train_in_one_call(tmp_pat
         data=scans,
         model=model,
         augment=lambda heights, rng: heights[:, ::-1],
-        callbacks=[seen],
+        callbacks=[seen, keras.callbacks.ModelCheckpoint(tmp_path / "{epoch}.keras")],
         metrics=["accuracy", keras.metrics.TopKCategoricalAccuracy(2, name="top_two")],
         epochs=2,
         batch_size=16,
         settings=["augment.rotate=0"],
     )
-    assert [logs["epoch"] for logs in seen.logs] == [1, 2]
+    assert len(seen.logs) == 2
     assert "val_auroc" in seen.logs[0]
+    saved = keras.models.load_model(tmp_path / "1.keras", compile=False)
+    assert saved.output_shape == (None, 4)
     assert run.history["top_two"].shape == (2,)
     assert run.history["top_two"][-1] == pytest.approx(seen.logs[-1]["top_two"], abs=1e-5)
     assert re.fullmatch(r"Run\('.+', AUROC 0\.\d+, balanced .+ test scans\)", repr(run))
@@ -128,25 +116,59 @@ def test_a_network_a_callback_and_a_metric_of_ones_own_train_in_one_call(tmp_pat
     assert again.scores() == run.scores()
 
 
-def test_a_network_of_a_file_trains_only_where_it_is_trusted(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.py").write_text(CODE + "open('ran', 'w').close()\n")
-    given = ["train", "-o", "run", "--epochs", "1", "--set", "simulate.count=60"]
-    given += ["--set", "model.name=mine.py:build", "--set", "model.width=5"]
-    given += ["--set", "augment.own=mine.py:jitter"]
-    refused = stm(*given)
-    assert refused.exit_code == 2
-    assert "Add --trust-code" in refused.stderr
-    assert not (tmp_path / "ran").exists()
-    assert not (tmp_path / "run").exists()
-    done = stm(*given, "--trust-code")
-    assert done.exit_code == 0, done.stderr
-    run = stm_keras.Run.open("run")
-    assert list(run.read_json("environment.json")["own_code"]) == ["mine.py"]
-    assert run.config().model.width == 5
-    assert run.predictor.model.layers[1].units == 5  # its own layer is trusted in here
-    network = stm_keras.load_model("run/best.keras")
-    assert network.output_shape == (None, 4)
+class Stop(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = True
+
+
+def test_a_run_that_a_callback_stopped_is_finished_until_it_is_prolonged(tmp_path, scans):
+    save_dataset(scans, tmp_path / "scans.h5")
+    given = {"data": tmp_path / "scans.h5", "output": tmp_path / "run", "batch_size": 16}
+    given["settings"] = ["model.width=2"]
+
+    def train(**more):
+        return stm_keras.train(**given, epochs=2, **more)
+
+    run = train(callbacks=[Stop()], metrics=["accuracy"])
+    assert len(run.epochs()) == 1
+    before = run.report.stat().st_mtime_ns
+    assert len(train().epochs()) == 1
+    assert run.report.stat().st_mtime_ns == before
+    longer = stm("train", "-o", str(run.path), "--more-epochs", "1")
+    assert longer.exit_code == 0, longer.stderr
+    history = stm_keras.Run.open(run.path).history
+    assert len(history["epoch"]) == 2
+    assert np.isnan(history["accuracy"]).tolist() == [
+        False,
+        True,
+    ]  # a metric of Python alone
+
+
+def test_a_finished_run_on_scans_of_python_returns_at_once(tmp_path, scans):
+    given = {"output": tmp_path / "run", "model": network(), "epochs": 1, "batch_size": 16}
+    run = stm_keras.train(data=scans, **given)
+    before = run.report.stat().st_mtime_ns
+    assert stm_keras.train(data=scans, **given).scores() == run.scores()
+    assert run.report.stat().st_mtime_ns == before
+    with pytest.raises(UsageError, match="the data is not what this run began with"):
+        stm_keras.train(data=scans.take(np.arange(50)), **given)
+
+
+@ONCE
+@pytest.mark.parametrize(
+    ("callback", "message"),
+    [
+        (
+            keras.callbacks.ReduceLROnPlateau(),
+            "ReduceLROnPlateau cannot set the learning rate",
+        ),
+        (keras.callbacks.LearningRateScheduler(float), "train.schedule=plateau"),
+        (max, "must be of Keras. Received: builtin_function_or_method"),
+    ],
+)
+def test_a_callback_that_would_fail_hours_later_is_refused_at_once(callback, message):
+    with pytest.raises(UsageError, match=message):
+        OwnParts(callbacks=[callback])
 
 
 @ONCE
@@ -194,6 +216,8 @@ def test_varied_scans_follow_from_the_draw_and_lines_that_were_not_recorded_stay
         (lambda **sizes: network(pixels=64), r"must take \(scans, lines, 128\)"),
         (lambda **sizes: 3, "must return a keras.Model. Received: int"),
         (lambda num_classes: network(), "cannot be built: TypeError"),
+        (lambda **sizes: network(first=keras.layers.Lambda(abs)), "Lambda of keras.layers"),
+        (lambda **sizes: network(last=sharpened), "function sharpened of builtins"),
     ],
 )
 def test_a_network_that_judges_no_scans_is_refused_in_one_line(build, message):
@@ -201,24 +225,6 @@ def test_a_network_that_judges_no_scans_is_refused_in_one_line(build, message):
     with pytest.raises(ConfigError, match=message) as caught:
         build_own(build, settings, 4, 128, 128)
     assert "\n" not in str(caught.value)
-
-
-@ONCE
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("none.py:build", "none.py: no such file"),
-        ("mine.py:nothing", "mine.py: has no function `nothing`"),
-        ("mine.py:wrong", "mine.py: has no function `wrong`"),
-        ("broken.py:build", "broken.py: ZeroDivisionError"),
-    ],
-)
-def test_a_file_without_the_function_is_named(tmp_path, monkeypatch, name, message):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.py").write_text(CODE)
-    (tmp_path / "broken.py").write_text("1 / 0")
-    with pytest.raises(InputError, match=message):
-        load_own_parts(load_config(settings=[f"model.name={name}"]), True)
 
 
 @ONCE
@@ -284,4 +290,4 @@ def test_the_examples_of_the_page_run(tmp_path):
     assert len(examples) == 2
     assert "(2, 4) report.html" in told
     assert told.rstrip().endswith("(2, 4)")
-    assert pathlib.Path(tmp_path / "history.png").stat().st_size > 1000
+    assert Path(tmp_path / "history.png").stat().st_size > 1000
