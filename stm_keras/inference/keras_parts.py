@@ -80,8 +80,8 @@ def check_parts(config: object, path: Path) -> None:
     if strange:
         raise InputError(
             f"{path}: holds code, or a part that is neither Keras' nor ours ({strange[0]}). It "
-            "was not loaded. A layer of your own loads from its run by --trust-code, or by "
-            "stm_keras.load_model(path, {name: class})."
+            "was not loaded. A layer of your own is loaded from its run by --trust-code of "
+            "predict, evaluate and export, or by stm_keras.load_model(path, {name: class})."
         )
     layers = 0
     for item, most in _objects(_network(config), MOST):

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from traceback import extract_tb
 from types import ModuleType
 from typing import Any
 
@@ -165,9 +166,19 @@ def _run_file(path, expected=None, trained=""):
         exec(compile(code, str(path), "exec"), vars(module))  # nothing else, such as a .pyc
     except Exception as error:
         del sys.modules[name]
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: {type(error).__name__}: {reason}.") from error
+        raise InputError(f"{path}: {_failure(error, str(path))}.") from error
     return module, digest
+
+
+def _failure(error, code):
+    """Say what an error in a user's code was, and in which line of it: of a function, or a file."""
+    file = code if isinstance(code, str) else getattr(code, "__code__", None)
+    file = getattr(file, "co_filename", file)
+    lines = [
+        each.lineno for each in extract_tb(error.__traceback__) if each.filename == file
+    ]
+    text = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return f"{text} (line {lines[-1]} of {file})" if lines else text
 
 
 def build_own(build, settings, num_classes, pixels, max_lines):
@@ -181,9 +192,8 @@ def build_own(build, settings, num_classes, pixels, max_lines):
     try:
         model = build(**keywords)
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
         raise ConfigError(
-            f"`model.name`: {settings.name} cannot be built: {type(error).__name__}: {reason}."
+            f"`model.name`: {settings.name} cannot be built: {_failure(error, build)}."
         ) from error
     problem = _problem(model, num_classes, pixels)
     if problem:
@@ -254,11 +264,15 @@ def vary(heights, augment, rng):
     varied = np.empty(heights.shape, np.float32)
     for scan, seed in enumerate(seeds):
         given = np.array(heights[scan], np.float32)
-        new = np.asarray(augment(given, np.random.default_rng(seed)))
-        if new.shape != given.shape or not np.isfinite(new).all():
+        try:
+            new = np.asarray(augment(given, np.random.default_rng(seed)), np.float32)
+        except Exception as error:
+            raise TrainingError(f"`augment.own`: {_failure(error, augment)}.") from error
+        finite = np.isfinite(new).all()
+        if new.shape != given.shape or not finite:
             raise TrainingError(
                 f"`augment.own` must return finite heights {given.shape}. Received: {new.shape}"
-                f"{'' if np.isfinite(new).all() else ', not all finite'}."
+                f"{'' if finite else ', not all finite'}."
             )
         varied[scan] = np.where(given.any(1, keepdims=True), new, 0)  # none is made up
     return varied

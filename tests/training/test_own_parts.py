@@ -206,6 +206,19 @@ def test_varied_scans_follow_from_the_draw_and_lines_that_were_not_recorded_stay
         vary(heights, lambda scan, rng: scan[:, :2], np.random.default_rng(0))
     with pytest.raises(TrainingError, match="not all finite"):
         vary(heights, lambda scan, rng: scan * np.nan, np.random.default_rng(0))
+    with pytest.raises(TrainingError, match=r"Received: \(\), not all finite"):
+        vary(heights, lambda scan, rng: None, np.random.default_rng(0))
+    with pytest.raises(TrainingError, match="own`: ValueError: could not convert"):
+        vary(heights, lambda scan, rng: "scan", np.random.default_rng(0))
+    line = noisy.__code__.co_firstlineno
+    with pytest.raises(
+        TrainingError, match=rf"AssertionError: .*\(line {line + 1} of .*py\)"
+    ):
+        vary(
+            heights,
+            lambda scan, rng: noisy(scan.astype(int), rng),
+            np.random.default_rng(0),
+        )
 
 
 @pytest.mark.parametrize(
