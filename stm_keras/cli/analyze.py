@@ -37,7 +37,7 @@ def analyze(runs, curves, csv_file, overwrite, as_json):
 
     \b
         stm-keras analyze runs/vit
-        stm-keras analyze runs/* --curves curves.png
+        stm-keras analyze runs --curves curves.png
         stm-keras analyze sweeps/decay -o decay.csv
     """
     if curves is not None and curves.suffix.lower() != ".png":
@@ -52,6 +52,7 @@ def analyze(runs, curves, csv_file, overwrite, as_json):
         raise UsageError("`--output` writes the table of one sweep: its folder alone.")
     from stm_keras.evaluation.history import best_epochs, compare_runs, read_history
 
+    runs = [run for path in runs for run in _runs_below(path)]
     check_outputs(
         {"--curves": curves}, [file for path in runs for file in Run(path).files()]
     )
@@ -89,6 +90,13 @@ def analyze(runs, curves, csv_file, overwrite, as_json):
     if code:
         click.get_current_context().exit(code)
     return None
+
+
+def _runs_below(path):
+    """Return the runs of a folder of runs; of any other path itself."""
+    if (path / "config.toml").exists():
+        return [path]
+    return sorted(each.parent for each in path.glob("*/config.toml")) or [path]
 
 
 def table(rows):

@@ -18,7 +18,7 @@ from stm_keras.config import Config
 from stm_keras.data.dataset import Dataset
 from stm_keras.data.split import Split
 from stm_keras.errors import InputError, UsageError
-from stm_keras.inference.model_file import save_model
+from stm_keras.inference.model_file import bare_model, save_model
 from stm_keras.inference.predictor import Predictor
 from stm_keras.models import build_model
 from stm_keras.progress import is_quiet
@@ -301,6 +301,9 @@ def model_to_fit(network, batches, settings, metrics=()):
         model = _Fitted(model.input, model.output, name=model.name)
     if model is not network:
         compile_model(model, settings, len(batches), network.optimizer, metrics)
+        model.save_weights = network.save_weights
+    # a user's `ModelCheckpoint` writes an ordinary network, which Keras opens alone
+    model.save = lambda *where, **how: bare_model(network).save(*where, **how)
     return model
 
 

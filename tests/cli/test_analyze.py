@@ -79,6 +79,10 @@ def test_several_runs_are_a_table_with_the_best_first(runs):
     assert lines[2][-2:] == ["-", "-"]
 
 
+def test_a_folder_of_runs_is_its_runs(runs):
+    assert stm("analyze", runs[0].parent).stdout == stm("analyze", *runs).stdout
+
+
 def test_json_is_a_list_with_an_object_for_each_run(runs):
     result = stm("analyze", *runs, "--json")
     assert result.stdout.count("\n") == 1

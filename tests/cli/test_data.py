@@ -239,6 +239,13 @@ def test_info_of_an_onnx_model_is_what_it_says_of_itself():
     assert json.loads(result.stdout)["classes"][0] == "individual atoms"
 
 
+def test_info_takes_the_name_of_a_shipped_model_unless_a_file_has_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "h_si100.keras: sequential, " in stm("info", "h_si100").stdout
+    (tmp_path / "h_si100").mkdir()
+    assert "holds no scan" in stm("info", "h_si100").stderr
+
+
 def test_info_of_nothing_is_one_line(tmp_path):
     check_error(stm("info", tmp_path / "no.h5"), 3, "no.h5: does not exist")
     check_error(stm("info", tmp_path), 3, "holds no scan. Known formats: docs/formats.md.")

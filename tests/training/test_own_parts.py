@@ -90,7 +90,8 @@ def test_a_network_a_callback_and_a_metric_of_ones_own_train_in_one_call(tmp_pat
     )
     assert len(seen.logs) == 2
     assert "val_auroc" in seen.logs[0]
-    saved = keras.models.load_model(tmp_path / "1.keras", compile=False)
+    saved = keras.models.load_model(tmp_path / "1.keras")  # without our classes
+    assert type(saved) is type(model)
     assert saved.output_shape == (None, 4)
     assert run.history["top_two"].shape == (2,)
     assert run.history["top_two"][-1] == pytest.approx(seen.logs[-1]["top_two"], abs=1e-5)
