@@ -78,13 +78,16 @@ class JsonFolder:
     """A folder of JSON and text files: of a run, a sweep, jobs or a comparison.
 
     Args:
-        path: `Path` of the folder.
+        path: `Path` of the folder, or str.
     """
 
     path: Path
     kind: ClassVar[str] = "a folder of stm-keras"  # for messages
     records: ClassVar[dict] = {}  # name of a file to the record that it must hold
     names: ClassVar[tuple] = ()  # of what makes it up, whether it is there or not
+
+    def __post_init__(self):
+        object.__setattr__(self, "path", Path(self.path))
 
     def file(self, *names: str | Path) -> Path:
         """Return the `Path` of a file of the folder."""

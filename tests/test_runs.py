@@ -41,6 +41,10 @@ def test_the_same_config_opens_it_again_whatever_its_data_is_called(run):
     assert Run.open(str(run.path)) == run
 
 
+def test_the_path_of_a_run_may_be_text(run):
+    assert Run(str(run.path)).config() == run.config()
+
+
 def test_another_config_is_refused_and_named(run):
     other = load_config(settings=["train.epochs=4", "seed=1"])
     with pytest.raises(
