@@ -15,9 +15,8 @@ from stm_keras.data.scan_order import count_transitions
 
 # Chosen on the test folds of P2, see `choose_numbers` in evaluate_context.py and docs/results.md.
 FREQUENCY, STRENGTH, FADE_LINES = 0.5, 1.5, 64
-MIN_LINES = (
-    1  # as much worth then as the verdict alone after 8, see `early` of `score_context`
-)
+# After one line it is worth as much as the verdict alone after 8: `early` of `score_context`.
+MIN_LINES = 1
 NUMBERS = ("frequency", "strength", "fade_lines")
 FEWEST_PAIRS = 100  # of scans in a row that tell how often the class changes
 TINY = 1e-6  # no class is ruled out
