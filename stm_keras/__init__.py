@@ -6,7 +6,7 @@ docs/python.md for what they do.
 
 from importlib import import_module
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 NAMES = {  # public name: module
     "use_backend": "backend",

@@ -21,11 +21,22 @@ pytestmark = ONCE  # no backend changes what is tested here
 ROOT = Path(__file__).parent.parent
 
 
-def test_changelog_citation_and_package_name_one_version():
-    changelog = (ROOT / "CHANGELOG.md").read_text()
-    citation = (ROOT / "CITATION.cff").read_text()
-    assert re.search(r"^## ([\d.]+)", changelog, re.M).group(1) == stm_keras.__version__
+def test_changelog_citation_and_package_name_one_version_and_its_date():
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    version, date = re.search(r"^## ([\d.]+) - (.+)$", changelog, re.M).groups()
+    assert version == stm_keras.__version__
     assert re.search(r"^version: (.+)$", citation, re.M).group(1) == stm_keras.__version__
+    assert re.search(r'^date-released: "(.+)"$', citation, re.M).group(1) == date
+    assert changelog.index("## Unreleased\n") < changelog.index(f"## {version}")
+
+
+def test_pages_that_name_the_version_name_this_one():
+    live = (ROOT / "docs" / "live.md").read_text(encoding="utf-8")
+    security = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    assert f"wheels/stm_keras-{stm_keras.__version__}-py3" in live
+    series = stm_keras.__version__.rpartition(".")[0]
+    assert f"Fixes are made for the last version, {series};" in security
 
 
 @pytest.mark.parametrize("name", PAGES)
