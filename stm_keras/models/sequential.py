@@ -63,15 +63,10 @@ def sequential(
 
     # === Lines to tokens ===
     channels = own.LineChannels(name="channels")(lines)
-    features = _convolve(channels, STEM, width, taps)
-    tokens = own.LineSummary(name="summary")(features)
-    tokens = kl.Dense(units, activation="relu", name="project")(tokens)
+    tokens = latest_lines(channels, width, taps, units)
     whole = [own.RunningMean(name="running_mean")(tokens)]  # of the scan so far
     if spectra:
-        periodic = own.RunningSpectra(name="spectra")(lines)
-        norm = kl.BatchNormalization(axis=-1, momentum=0.95, name="norm_spectra")
-        project = kl.Dense(spectra, activation="relu", name="project_spectra")
-        periodic = project(norm(periodic))
+        periodic = read_spectra(lines, spectra)
         tokens = kl.Concatenate(name="join")([tokens, periodic])
         whole.append(periodic)
     tokens = kl.Dropout(dropout, name="token_dropout")(tokens)
@@ -94,8 +89,9 @@ def sequential(
     if lattice or described:
         harmonics = own.RunningLattice(profile=described, name="lattice")(lines)
     if lattice:
-        read = _read_lattice(kl, harmonics, lattice, units)
-        tokens = kl.Add(name="mix_lattice")([tokens, read])
+        # at first it adds nothing to the tokens of the rest of the network
+        add = kl.Dense(units, kernel_initializer="zeros", name="lattice_add")
+        tokens = kl.Add(name="mix_lattice")([tokens, add(read_lattice(harmonics, lattice))])
     tokens = kl.Activation("relu", name="mix_relu")(tokens)
 
     # === Heads ===
@@ -120,13 +116,31 @@ def sequential(
     return keras.Model(lines, heads, name="sequential")
 
 
-def _read_lattice(kl, features, width, units):
-    """Read the lattice; at first it adds nothing to the tokens of the rest of the network."""
+def latest_lines(channels, width=16, taps=3, units=128):
+    """Sum up the lines that `STEM` spans, after each of them: a tensor `(batch, lines, units)`.
+
+    `channels` are of `LineChannels`; `width` and `taps` as of `sequential`.
+    """
+    features = _convolve(channels, STEM, width, taps)
+    tokens = own.LineSummary(name="summary")(features)
+    return keras.layers.Dense(units, activation="relu", name="project")(tokens)
+
+
+def read_spectra(lines, width=64):
+    """Read what is periodic in the lines so far: a tensor `(batch, lines, width)`."""
+    kl = keras.layers
+    features = own.RunningSpectra(name="spectra")(lines)
+    features = kl.BatchNormalization(axis=-1, momentum=0.95, name="norm_spectra")(features)
+    return kl.Dense(width, activation="relu", name="project_spectra")(features)
+
+
+def read_lattice(features, width=64):
+    """Read the harmonics of `RunningLattice`: a tensor `(batch, lines, width)`."""
+    kl = keras.layers
     if features.shape[-1] > NETWORK:  # the profile is for the trees
         features = own.LastFeatures(NETWORK, name="lattice_alone")(features)
     features = kl.BatchNormalization(axis=-1, momentum=0.95, name="norm_lattice")(features)
-    features = kl.Dense(width, activation="relu", name="lattice_read")(features)
-    return kl.Dense(units, kernel_initializer="zeros", name="lattice_add")(features)
+    return kl.Dense(width, activation="relu", name="lattice_read")(features)
 
 
 def _convolve(features, stem, width, taps, prefix=""):

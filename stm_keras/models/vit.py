@@ -3,6 +3,7 @@
 import keras
 
 from stm_keras import layers as own
+from stm_keras.models.sequential import latest_lines, read_lattice, read_spectra
 
 
 def vit(
@@ -22,7 +23,10 @@ def vit(
     With the defaults and four classes it is the predecessor's network of 4,806,404
     weights.
 
-    Dropout is after the positions and in the blocks.
+    Dropout is after the positions and in the blocks. `tokenizer` is a stem of
+    `ScanlineTokenizer`, or "sequential": what `sequential` makes of lines before its GRU,
+    in layers of the same names, so that `train.init` gives them what those were taught.
+    Lines are then those of `scale_lines`.
 
     Returns:
         A functional `keras.Model` from float tensor `(batch, lines, pixels)`, with
@@ -41,7 +45,10 @@ def vit(
     # === Functional model ===
     lines = keras.Input((None, pixels), name="lines")
     mask = own.RecordedLines(extra=1, name="recorded")(lines)
-    tokens = own.ScanlineTokenizer(dim, tokenizer, name="tokenizer")(lines)
+    if tokenizer == "sequential":
+        tokens = _sequential_tokens(lines, dim)
+    else:
+        tokens = own.ScanlineTokenizer(dim, tokenizer, name="tokenizer")(lines)
     tokens = own.ClassToken(name="class_token")(tokens)
     tokens = own.Positions(max_lines + 1, positions, name="positions")(tokens)
     tokens = keras.layers.Dropout(dropout, name="token_dropout")(tokens)
@@ -49,3 +56,12 @@ def vit(
         tokens = block(tokens, attention_mask=mask)
     tokens = keras.layers.LayerNormalization(epsilon=1e-6, name="norm")(tokens)
     return keras.Model(lines, head(tokens[:, 0]), name="vit")
+
+
+def _sequential_tokens(lines, dim):
+    """Make a token of each line, of those just before it, and of what is periodic so far."""
+    channels = own.LineChannels(name="channels")(lines)
+    harmonics = own.RunningLattice(name="lattice")(lines)
+    parts = [latest_lines(channels), read_spectra(lines), read_lattice(harmonics)]
+    gathered = keras.layers.Concatenate(name="gather")(parts)
+    return keras.layers.Dense(dim, name="tokenizer")(gathered)

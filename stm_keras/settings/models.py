@@ -75,12 +75,11 @@ class TreesConfig(Section):
 class VitConfig(Section):
     """A vision transformer whose tokens are scan lines."""
 
-    input: ClassVar[str] = "standardised"
     name: Literal["vit"] = "vit"
     """Which model."""
-    tokenizer: Literal["linear", "conv", "spectra"] = "linear"
-    """How a line becomes a token: by a linear projection, by convolutions along the line, or by
-    its spectrum."""
+    tokenizer: Literal["linear", "conv", "spectra", "sequential"] = "linear"
+    """How a line becomes a token: by a linear projection, by convolutions along the line, by
+    what is periodic so far, or as in `sequential`: by the lines just before it, too."""
     positions: Literal["learned", "sinusoidal"] = "learned"
     """Position embedding of the lines."""
     layers: int = Field(6, gt=0)
@@ -93,6 +92,11 @@ class VitConfig(Section):
     """Width of the hidden layer of a block's MLP."""
     dropout: float = Field(0.1, ge=0, lt=1)
     """Dropout rate."""
+
+    @property
+    def input(self) -> str:
+        """How heights become its input, a key of `stm_keras.data.preprocess.INPUTS`."""
+        return "scaled" if self.tokenizer == "sequential" else "standardised"
 
     @model_validator(mode="after")
     def _heads_divide_dim(self):

@@ -14,6 +14,7 @@ PARAMETERS = {  # (name, settings): weights with four classes and scans of 128 x
     ("vit", (("positions", "sinusoidal"),)): 4_773_380,
     ("vit", (("tokenizer", "conv"),)): 4_837_572,
     ("vit", (("tokenizer", "spectra"),)): 5_018_564,
+    ("vit", (("tokenizer", "sequential"),)): 4_942_680,
     ("cnn_small", ()): 71_252,
     ("cnn", ()): 288_228,
     ("lrcn", ()): 682_980,
@@ -62,9 +63,10 @@ def test_the_predecessor_is_the_vit_config():
 
 
 @ONCE
-def test_the_small_vit_has_a_fifth_of_its_weights():
+def test_the_small_vit_has_an_eleventh_of_its_weights():
     config = load_config("configs/vit_small.toml").model
-    assert build_model(config, num_classes=4).count_params() == 934_724
+    assert build_model(config, num_classes=4).count_params() == 418_776
+    assert config.input == "scaled"  # as `sequential`, whose first layers it begins with
 
 
 @pytest.mark.parametrize("name", TINY)
@@ -80,7 +82,7 @@ def test_any_number_of_lines_gives_logits_also_of_an_empty_scan(name):
     assert np.isfinite(logits).all()
 
 
-@pytest.mark.parametrize("tokenizer", ["linear", "conv", "spectra"])
+@pytest.mark.parametrize("tokenizer", ["linear", "conv", "spectra", "sequential"])
 def test_padding_an_aborted_scan_changes_nothing(tokenizer):
     model = vit(3, 16, 9, tokenizer, **TINY["vit"])
     scans = np.random.default_rng(0).normal(size=(2, 9, 16)).astype("float32")

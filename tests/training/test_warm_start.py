@@ -8,11 +8,13 @@ from helpers import ONCE, lattice_scans, logged, made_up_dataset
 from stm_keras.config import load_config
 from stm_keras.data.split import split_dataset
 from stm_keras.errors import ConfigError, MismatchError
-from stm_keras.inference.model_file import save_model
+from stm_keras.inference.find_model import shipped_path
+from stm_keras.inference.model_file import load_predictor, save_model
 from stm_keras.models import sequential, vit
 from stm_keras.settings import TrainConfig
 from stm_keras.training.optimizer import make_optimizer
 from stm_keras.training.warm_start import (
+    copy_weights,
     freeze,
     learning_rate_factors,
     load_initial_weights,
@@ -60,6 +62,16 @@ def test_a_model_of_another_kind_is_no_beginning(trained):
     new = vit(3, 16, layers=1, heads=2, dim=8, mlp_dim=8)
     with pytest.raises(MismatchError, match="no layer fits"):
         load_initial_weights(new, TrainConfig(init=str(trained[1])), CLASSES)
+
+
+@ONCE
+def test_the_scanline_vit_begins_with_what_simulated_scans_taught_the_streaming_network():
+    initial = load_predictor(shipped_path("h_si100_simulated")).model
+    new = vit(4, tokenizer="sequential", layers=1, heads=2, dim=8, mlp_dim=8)
+    copied = set(copy_weights(initial, new))
+    fresh = {"tokenizer", "class_token", "positions", "block_0", "norm", "logits"}
+    fresh |= {"norm_lattice", "lattice_read"}  # left to real scans: configs/pretrain.toml
+    assert {layer.name for layer in new.layers if layer.weights} - copied == fresh
 
 
 @pytest.mark.parametrize(
