@@ -58,9 +58,9 @@ def verdict(beside: dict) -> str:
     return "; ".join(said)
 
 
-def of_model(human: dict, config: str) -> dict:
-    """Return the row of raters with one model alone beside them."""
-    return {**human, "models": {config: human["models"][config]}}
+def of_models(human: dict, configs: list[str]) -> dict:
+    """Return the row of raters with some models alone beside them."""
+    return {**human, "models": {config: human["models"][config] for config in configs}}
 
 
 def human_part(human: dict) -> dict:

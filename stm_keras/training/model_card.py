@@ -8,7 +8,7 @@ from stm_keras.errors import InputError
 from stm_keras.evaluation.calibration import with_min_lines
 from stm_keras.records import Scores, check_record
 from stm_keras.reports.card import write_card
-from stm_keras.reports.human import of_model, without_human
+from stm_keras.reports.human import of_models, without_human
 from stm_keras.training.report import model_details
 from stm_keras.untrusted import read_json, read_text
 
@@ -31,13 +31,28 @@ def read_scores(path, name):
     rows, human = without_human(rows)
     for row in rows:
         if (row["config"], row["protocol"]) == (name, PROTOCOL):
-            known = human and human["data"] == row["data"] and name in human["models"]
-            own = {"human": of_model(human, name)} if known else {}
-            return {**row, **own}
+            return {**row, **_beside_raters(human, row, rows)}
     raise InputError(
         f"{path}: has no scores of {name} under {PROTOCOL.upper()}. Run stm-keras "
         f"benchmark {name} first."
     )
+
+
+def _beside_raters(human, row, rows):
+    """Return "human" of a config, as of `pool_human`, or of its variants, and what these are."""
+    name, models = row["config"], human["models"] if human else {}
+    beside = [each for each in models if each == name or each.startswith(f"{name}+")]
+    if name in beside:
+        beside = [name]
+    if not beside or human["data"] != row["data"]:
+        return {}
+    commands = [
+        other["command"]
+        for other in rows
+        if other["config"] in beside and other["protocol"] == PROTOCOL
+    ]
+    own = {} if name in beside else {"variants": "; ".join(commands)}
+    return {"human": of_models(human, beside), **own}
 
 
 def with_scores(predictor, row):
@@ -105,6 +120,8 @@ def write_model_card(
             f"{but}. {row['command']}"
         )
     details["scores are of"] = scored
+    if "variants" in row:
+        details["beside raters"] = f"this recipe with other settings: {row['variants']}"
     if cost is not None:
         details["made smaller"] = (
             f"weights in {cost['name']}. The scores are those in float32, over which it loses "

@@ -229,6 +229,15 @@ def test_the_card_says_what_was_measured_of_this_recipe_beside_raters(
     assert result.exit_code == 0, result.stderr
     card = output.with_suffix(".md").read_text()
     assert f"`{row['config']}` is **above a human rater**." in card
+    variant = f"{row['config']}+once"
+    human["models"] = {variant: human["models"].pop("other")}
+    once = {**row, "config": variant, "command": "stm-keras benchmark --vary once:..."}
+    file.write_text(json.dumps([row, once, human]))
+    result = stm("export", trained_run, "-o", output, "--scores", file, "--overwrite")
+    assert result.exit_code == 0, result.stderr
+    card = output.with_suffix(".md").read_text()
+    assert f"`{variant}` is **above a human rater**." in card
+    assert f"this recipe with other settings: {once['command']}" in card
 
 
 def test_the_evaluation_of_the_very_model_will_do(trained_run, tmp_path):
