@@ -12,6 +12,7 @@ from scan_files import sxm
 
 import stm_keras
 from stm_keras.data.load import load_dataset
+from stm_keras.data.unknown_surfaces import read_unknown_surfaces
 
 PAGE = (REPOSITORY / "docs" / "python.md").read_text(encoding="utf-8")
 
@@ -124,3 +125,20 @@ def test_files_of_a_microscope_become_a_dataset_as_the_page_on_data_says(tmp_pat
     assert dataset.session.tolist() == ["day 1", "day 1", "day 2"]
     assert dataset.change_line.tolist() == [-1, 106, -1]
     assert dataset.weight.tolist() == [1, 0.5, 1]
+
+
+@ONCE
+def test_scans_of_other_surfaces_become_a_file_as_the_page_on_surfaces_says(tmp_path):
+    for surface, count in (("gold", 3), ("silicon", 2)):
+        (tmp_path / "others" / surface).mkdir(parents=True)
+        for number in range(count):
+            image = np.random.default_rng(number).normal(size=(128, 128)).cumsum(1) * 1e-11
+            path = tmp_path / "others" / surface / f"{number}.sxm"
+            path.write_bytes(sxm({"Z": ("m", image, None)}, size=(1e-8, 1e-8)))
+    result = stm("convert", tmp_path / "others", "-o", tmp_path / "others.h5")
+    assert result.exit_code == 0, result.stderr
+    (example,) = blocks((REPOSITORY / "docs" / "surface.md").read_text(encoding="utf-8"))
+    run(example, tmp_path)
+    surfaces = read_unknown_surfaces(tmp_path / "others.h5")
+    assert surfaces.images.shape == (5, 128, 128)
+    assert sorted(surfaces.source) == ["gold"] * 3 + ["silicon"] * 2

@@ -85,7 +85,7 @@ def read_unknown_surfaces(path: str | Path) -> UnknownSurfaces:
         if missing:
             raise DatasetError(
                 f"{path}: scans of other surfaces need `{missing[0]}`: `images` (scans, "
-                "lines, pixels) and `source` (scans,), which says whose each is. "
+                "lines, pixels) and `source` (scans,), which says whose each is (docs/surface.md). "
                 f"Found: {listed_keys(names)}."
             )
         images = _read_heights(path, file, "images")
