@@ -14,7 +14,7 @@ from pathlib import Path
 
 from stm_keras.errors import StmKerasError, UsageError
 from stm_keras.inference.find_files import find_files
-from stm_keras.inference.find_model import shipped_path
+from stm_keras.inference.find_model import DEFAULT, choose_model_file
 from stm_keras.inference.judge import judge_scan
 from stm_keras.inference.onnx_model import load_onnx
 from stm_keras.inference.predictor import Predictor
@@ -114,7 +114,7 @@ def predict(
 
     Args:
         scans: One or several, or what `load_scans` takes.
-        model: A `Predictor`, or an `.onnx` file. None: the model that comes with stm-keras.
+        model: A `Predictor`, the name of a model that comes with stm-keras, or an `.onnx` file.
 
     Raises:
         UsageError: The model is a file that Keras must open, see `load_predictor`.
@@ -124,7 +124,7 @@ def predict(
     if isinstance(scans, Scan):
         scans = [scans]
     if not isinstance(model, Predictor):
-        path = shipped_path().with_suffix(".onnx") if model is None else Path(model)
+        path = choose_model_file(DEFAULT if model is None else model)
         if path.suffix != ".onnx":
             raise UsageError(
                 f"{path}: give an .onnx file, or load_predictor({str(path)!r})."

@@ -46,7 +46,25 @@ def test_what_cannot_be_read_is_a_warning_and_alone_an_error(folder):
         assert len(stm_keras.load_scans(folder)) == 1
     with pytest.raises(InputError, match=r"b\.sxm: is cut short"):
         stm_keras.load_scans(cut)
-    with pytest.raises(UsageError, match=r"load_predictor\('net.keras'\)"):
+
+
+def test_a_model_is_named_as_for_the_command_and_the_way_to_one_of_keras_is_told(folder):
+    scans = stm_keras.load_scans(folder)
+    model = stm_keras.load_onnx(
+        stm_keras.shipped_path("h_si100_small").with_suffix(".onnx")
+    )
+    named = stm_keras.predict(scans, "h_si100_small")
+    assert [each.record() for each in named] == [
+        each.record() for each in stm_keras.predict(scans, model)
+    ]
+    run = folder / "run"
+    run.mkdir()
+    (run / "config.toml").touch()
+    (run / "best.keras").touch()
+    with pytest.raises(UsageError) as told:
+        stm_keras.predict(scans, run)
+    assert f"load_predictor({str(run / 'best.keras')!r})" in str(told.value)
+    with pytest.raises(InputError, match=r"^net\.keras: no such file\. "):
         stm_keras.predict([], "net.keras")
 
 
