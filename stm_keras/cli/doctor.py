@@ -128,8 +128,10 @@ def _advice(report):
     advice = []
     backends = report["backends"]
     if not any(state["works"] for state in backends.values()):
+        judges = report["packages"]["onnxruntime"] is not None
+        still = " (scans can be judged, by onnxruntime)" if judges else ""
         advice.append(
-            f"No backend works, so nothing can be trained: {install('tensorflow')}"
+            f"No backend works, so nothing can be trained{still}: {install('tensorflow')}"
         )
     for name, state in backends.items():
         if not state["installed"]:

@@ -78,10 +78,16 @@ def test_a_broken_backend_gives_its_own_reason(backends):
     assert "torch: does not start" in text.replace(" (default)", "")
 
 
-def test_without_any_backend_it_says_that_nothing_can_be_trained(backends):
+@pytest.mark.parametrize(
+    ("absent", "still"),
+    [("onnxruntime", ""), ("scipy", " (scans can be judged, by onnxruntime)")],
+)
+def test_without_any_backend_it_says_what_can_be_done(absent, still, backends, monkeypatch):
     backends.update(dict.fromkeys(backends, MISSING))
+    monkeypatch.setattr(subject, "_version", lambda name: None if name == absent else "1")
     advice = json.loads(stm("doctor", "--json").stdout)["advice"]
-    assert advice[0].startswith("No backend works, so nothing can be trained: pip install")
+    start = f"No backend works, so nothing can be trained{still}: pip install"
+    assert advice[0].startswith(start)
 
 
 def test_a_missing_package_is_named(backends, monkeypatch):
