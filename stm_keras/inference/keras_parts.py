@@ -128,7 +128,7 @@ def _objects(node, most):
                 most = MOST_OF_OURS
             yield node, most
         node = list(node.values())
-    if isinstance(node, list):
+    if isinstance(node, list | tuple):  # tuples are lists only once they are in a file
         for each in node:
             yield from _objects(each, most)
 

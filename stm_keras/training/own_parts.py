@@ -7,7 +7,6 @@ a run is opened by the file that the run's own config names, if it is still the 
 
 import copy
 import hashlib
-import json
 import sys
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
@@ -200,8 +199,7 @@ def build_own(build, settings, num_classes, pixels, max_lines):
         raise ConfigError(f"`model.name`: {settings.name} {problem}.")
     own = {type(layer) for layer in model._flatten_layers(include_self=False)}
     trust(each for each in own if each.__module__.partition(".")[0] not in ("keras", OURS))
-    saved = json.loads(json.dumps(keras.saving.serialize_keras_object(model)))
-    strange = strange_parts(saved)
+    strange = strange_parts(keras.saving.serialize_keras_object(model))
     if strange:  # which would be noticed only after the training
         raise ConfigError(
             f"`model.name`: {settings.name} has a part that no model file may hold, "
