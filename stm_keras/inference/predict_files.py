@@ -19,6 +19,7 @@ from stm_keras.inference.scan_chain import LAST, Circumstances, ScanChain, secon
 from stm_keras.inference.scan_input import ScanInput, Unread, read_files
 from stm_keras.inference.scan_result import ScanResult
 from stm_keras.inference.stream import LARGEST, LineStream
+from stm_keras.inference.verdict import NO_SIGNAL, ScanContext
 
 BATCH = 64  # scans that Keras judges at once: it compiles for this number
 THREADS = 4
@@ -154,7 +155,9 @@ def add_scans_before(
         verdict = result.verdict.early or result.verdict
         changed = bool(verdict.change_lines)
         unknown = bool(verdict.unknown_surface or verdict.unknown_size)
-        told = chain.judge(verdict.probabilities, verdict.lines, changed, unknown)
+        told = ScanContext(absent=NO_SIGNAL)
+        if verdict.probabilities is not None:
+            told = chain.judge(verdict.probabilities, verdict.lines, changed, unknown)
         lines = tuple(
             chain.judge(
                 line.probabilities,

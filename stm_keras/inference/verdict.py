@@ -100,7 +100,8 @@ class ScanContext:
     def words(self) -> str | None:
         """What a report says of it; None where nobody misses it: of many lines, or of too few."""
         nothing = self.absent is None and self.verdict is None
-        return None if nothing or self.absent == FADED else context_words(self.record())
+        missed = not nothing and self.absent not in (FADED, NO_SIGNAL)
+        return context_words(self.record()) if missed else None
 
     def record(self, digits: int | None = None) -> dict:
         """Return the key "context" of JSON records, rounded to some digits or not at all."""

@@ -54,6 +54,7 @@ def test_a_scan_tells_how_it_is_recorded():
         line_time=0.25,
         bias=-1.5,
         setpoint=pytest.approx(5e-11),
+        absolute=True,
     )
 
 
