@@ -2,6 +2,7 @@
 
 import multiprocessing
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from itertools import cycle, islice
 from numbers import Integral
+from types import ModuleType
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -190,7 +192,7 @@ def run_jobs(work, jobs, workers):
     context = multiprocessing.get_context("spawn")
     pipes, processes = [], []
     try:
-        with _no_interrupt():
+        with _no_interrupt(), _no_script():
             for _ in range(workers):
                 ours, theirs = context.Pipe()
                 pipes.append(ours)
@@ -211,8 +213,7 @@ def run_jobs(work, jobs, workers):
                 waiting.append(pipe)
     except (EOFError, ConnectionError):
         raise StmKerasError(
-            "A worker process of `simulate` died: memory is short, or the script lacks "
-            '`if __name__ == "__main__":`. Use workers=1.'
+            "A worker process of `simulate` died: memory is short. Use workers=1."
         ) from None
     finally:
         for process in processes:
@@ -259,3 +260,18 @@ def _no_interrupt():
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _no_script():
+    """Start processes that do not run the user's script again, which may lack a guard.
+
+    A new process imports the file of `__main__`, and ours need nothing of it: a script that calls
+    `stm_keras.train` in its first line would train in every worker.
+    """
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script

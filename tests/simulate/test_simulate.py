@@ -138,6 +138,17 @@ def test_an_interrupt_leaves_no_process_behind():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_a_script_without_a_guard_runs_once(tmp_path):
+    script = tmp_path / "first.py"
+    script.write_text(
+        "print('begins')\n"
+        "from stm_keras.simulate import SimulationConfig, simulate\n"
+        "print(len(simulate(140, 1, SimulationConfig(size=32), workers=2).images))\n"
+    )
+    told = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert (told.stdout.split(), told.stderr) == (["begins", "140"], "")
+
+
 @pytest.mark.parametrize("dead", [1, 2])
 def test_a_dead_worker_is_an_error_that_says_so(dead):
     def kill(done, total):
@@ -147,8 +158,7 @@ def test_a_dead_worker_is_an_error_that_says_so(dead):
     with pytest.raises(StmKerasError) as error:
         simulate(6400, 1, SMALL, workers=2, progress=kill)
     assert str(error.value) == (
-        "A worker process of `simulate` died: memory is short, or the script lacks "
-        '`if __name__ == "__main__":`. Use workers=1.'
+        "A worker process of `simulate` died: memory is short. Use workers=1."
     )
     assert not multiprocessing.active_children()
 
