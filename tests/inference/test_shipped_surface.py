@@ -32,7 +32,7 @@ def test_rates_on_real_scans_are_in_the_file_and_on_the_card(name):
     assert f"| {last['found']:.3f} [{low:.3f}, {high:.3f}] |" in card
     assert f"called {last['found']:.0%} unknown" in card
     assert len(unknown["taught_by"]) == 16
-    taught = re.search(r"Weights of what says .* fitted with 105 scans.*", card).group(0)
+    taught = re.search(r"The weights that decide .* fitted with 105 scans.*", card).group(0)
     for source, row in unknown["taught_by"].items():
         assert f"{source} ({row['licence']}, {row['scans']})" in taught.replace("\\", "")
     licences = [row["licence"] for row in unknown["taught_by"].values()]

@@ -24,6 +24,7 @@ def state(model, lines):
 
 @pytest.mark.parametrize("stride", [1, 3])
 def test_later_lines_change_no_earlier_answer(stride):
+    keras.utils.set_random_seed(0)  # the few filters may all be dead under others
     model = lrcn(3, 16, LINES, stride=stride, **TINY)
     lines, other = scans(), scans()
     other[:, 6:] += 3
