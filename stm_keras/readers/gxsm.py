@@ -6,6 +6,7 @@ left, but mirrored already by a RedPitaya. Lines that were not recorded are zero
 """
 
 import re
+from email.utils import parsedate
 from pathlib import Path
 
 import numpy as np
@@ -27,20 +28,6 @@ SETPOINTS = {  # and the mode that says whether the feedback used it
 }
 REDPITAYA = re.compile("rpspmc_hwi_").match
 STARTS = ("reftime", "dateofscan")  # "Mon Dec 11 11:45:58 2023", by the clock on the wall
-MONTHS = (
-    "Jan",
-    "Feb",
-    "Mar",
-    "Apr",
-    "May",
-    "Jun",
-    "Jul",
-    "Aug",
-    "Sep",
-    "Oct",
-    "Nov",
-    "Dec",
-)
 ANGSTROM = 1e-10
 
 
@@ -97,13 +84,12 @@ def _started(variables):
     """Return when the scan began. Months are in English, whatever the language here."""
     for name in STARTS:
         text = text_of(variables[name][0]) if name in variables else ""
-        match = re.match(
-            r"\w{3} (\w{3}) +(\d{1,2}) (\d\d:\d\d:\d\d) (\d{4})\s*$", text, re.ASCII
-        )
-        if match and match.group(1) in MONTHS:
-            _, day, time, year = match.groups()
-            month = 1 + MONTHS.index(match.group(1))
-            return start_time(f"{year}-{month:02}-{int(day):02} {time}")
+        told = parsedate(text)  # of the library, as `strptime` goes by the locale
+        if told is not None:
+            year, month, day, hour, minute, second = told[:6]
+            return start_time(
+                f"{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}"
+            )
     return None
 
 
