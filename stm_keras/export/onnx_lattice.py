@@ -36,9 +36,9 @@ def running_lattice(graph, layer, line):
     power = (real * real + imaginary * imaginary) / weight
     power = graph.columns(graph.add("Log", power + own.FLOOR))  # (2 * points, 1)
     power = graph.pick(power, places)
-    power = graph.add("Reshape", power, [len(own.RADII), len(own.ANGLES), -1])
+    power = graph.add("Reshape", power, [len(layer.radii), len(own.ANGLES), -1])
     lines = graph.add("Log", count) / float(np.log(2))
-    features = _harmonics(graph, own, power)
+    features = _harmonics(graph, own, power, layer)
     if layer.profile:
         mean, largest = (
             graph.add(kind, power, [1], keepdims=0) for kind in ("ReduceMean", "ReduceMax")
@@ -71,15 +71,14 @@ def last_features(graph, layer, value):
     return graph.add("Slice", value, [count - layer.count], [count], [-1])
 
 
-def _harmonics(graph, own, power):
+def _harmonics(graph, own, power, layer):
     """`read_harmonics` of spectra `(radii, angles, 1)`: `(12, 1)`.
 
     Every shift is an index, so that all harmonics are read in a few nodes: with some for
     each harmonic, starting nodes would take longer than what they compute.
     """
-    low, high = own.rows_between()
-    grid = np.arange(len(own.RADII) * len(own.ANGLES))
-    grid = grid.reshape(len(own.RADII), len(own.ANGLES))
+    (low, high), last = layer.rows, len(layer.radii) - 1
+    grid = np.arange(len(layer.radii) * len(own.ANGLES)).reshape(-1, len(own.ANGLES))
     count = (high - low) * len(own.ANGLES)
 
     def flat(value, size=grid.size):
@@ -100,21 +99,24 @@ def _harmonics(graph, own, power):
     comb = graph.pick(peaks, grid[low:high].ravel()) + above
     choice = graph.add("Softmax", comb * own.SHARPNESS, axis=0)  # (count, 1)
 
-    rows = np.arange(len(own.RADII))
-    beside = [rows, np.maximum(rows - 1, 0), np.minimum(rows + 1, rows[-1])]
+    rows = np.arange(last + 1)
+    beside = [rows, np.maximum(rows - 1, 0), np.minimum(rows + 1, last)]
     around = [turned(grid[each], steps) for each in beside for steps in (-1, 0, 1)]
     nearby = graph.add("ReduceMax", pick(flat(power), *around), [0], keepdims=0)
     step = own.ANGLES[1] - own.ANGLES[0]
     both = [
-        turned(grid[own.shifted_rows(octaves)], sign * round(degrees / step))
+        turned(
+            grid[np.clip(rows[low:high] + round(octaves * own.OCTAVE), 0, last)],
+            sign * round(degrees / step),
+        )
         for sign in (1, -1)
         for octaves, degrees in own.HARMONICS
     ]
     both = np.reshape(both, (2, len(own.HARMONICS), count))
     harmonics = graph.add("ReduceMax", pick(nearby, *both), [0], keepdims=0)
     row = np.repeat(np.arange(low, high), len(own.ANGLES))
-    floor = pick(flat(mean, len(own.RADII)), row)
-    radii = np.log2(own.RADII[row]).astype(np.float32)[None]
+    floor = pick(flat(mean, len(rows)), row)
+    radii = np.log2(layer.radii[row]).astype(np.float32)[None]
     read = graph.add("Concat", harmonics, floor, axis=0) * choice
     parts = [
         graph.add("ReduceSum", read, [1], keepdims=0),

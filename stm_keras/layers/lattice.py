@@ -5,10 +5,9 @@ import numpy as np
 from keras import ops
 
 from stm_keras.layers.spectra import hann_waves
-from stm_keras.trees.features import HARMONICS, LATTICE
+from stm_keras.trees.features import HARMONICS, HIGHEST, may_be_rows, radii_up_to
 
 OCTAVE = 4  # radii an octave
-RADII = 1.5 * 2.0 ** (np.arange(5 * OCTAVE + 1) / OCTAVE)  # periods over the width, to 48
 ANGLES = np.arange(-90, 90, 7.5)
 RIGHT = len(ANGLES) // 2  # steps of a right angle
 SHARPNESS = 4.0  # of the choice of the strongest lattice
@@ -33,14 +32,17 @@ class RunningLattice(keras.layers.Layer):
 
     Args:
         profile: bool. Whether to give as well, before the rest, the mean over angles of
-            the logarithm of the power at each of 21 radii, and how far the strongest
+            the logarithm of the power at each radius, and how far the strongest
             direction stands out there.
+        highest: float. The largest radius, in periods over the width, or nearly so; rows
+            are looked for up to 14 of 48, or in proportion.
 
     Call arguments:
         lines: float tensor of shape `(batch, lines, pixels)`, as of `scale_lines`.
 
     Returns:
-        float tensor of shape `(batch, lines, 13)`, with a profile `(batch, lines, 55)`:
+        float tensor of shape `(batch, lines, 13)`, with a profile of 21 radii, as up to 48
+        periods, `(batch, lines, 55)`:
         logarithm of the power of nine harmonics, of the mean over angles at the radius of
         the rows, logarithm to base 2 of that radius, how far the lattice stands out, and
         logarithm to base 2 of the number of lines.
@@ -50,17 +52,20 @@ class RunningLattice(keras.layers.Layer):
         `stm_keras.trees.features` for whole scans.
     """
 
-    def __init__(self, profile=False, **kwargs):
+    def __init__(self, profile=False, highest=HIGHEST, **kwargs):
         kwargs.setdefault("dtype", "float32")
         super().__init__(autocast=False, **kwargs)  # sums over many lines are in float32
         self.profile = profile
-        self.size = NETWORK + (2 * len(RADII) if profile else 0)
+        self.highest = highest
+        self.radii = radii_up_to(highest, OCTAVE)
+        self.rows = rows_between(self.radii, highest)
+        self.size = NETWORK + (2 * len(self.radii) if profile else 0)
 
     def build(self, input_shape):
         pixels, angles = input_shape[-1], np.deg2rad(ANGLES)
         # the spectrum is sampled at places = radii * angles, radius by radius
-        along = (RADII[:, None] * np.cos(angles)).ravel()
-        across = (RADII[:, None] * np.sin(angles)).ravel()
+        along = (self.radii[:, None] * np.cos(angles)).ravel()
+        across = (self.radii[:, None] * np.sin(angles)).ravel()
         self.waves = hann_waves(pixels, -along)  # (pixels, 2 * places), of exp(-i ...)
         self.across = (2 * np.pi / pixels * across).astype("float32")  # radians a line
 
@@ -110,9 +115,9 @@ class RunningLattice(keras.layers.Layer):
         # the sum of the squares of the window, exactly
         weight = count * (8 / 15) + (7 / 15) / (count * count * count)
         power = (real * real + imaginary * imaginary) / weight
-        shape = (-1, ops.shape(real)[1], len(RADII), len(ANGLES))
+        shape = (-1, ops.shape(real)[1], len(self.radii), len(ANGLES))
         log_power = ops.reshape(ops.log(power + FLOOR), shape)
-        harmonics = read_harmonics(log_power)
+        harmonics = read_harmonics(log_power, self.radii, self.rows)
         octaves = ops.broadcast_to(ops.log2(count), ops.shape(harmonics[..., :1]))
         features = [harmonics, octaves]
         if self.profile:
@@ -124,7 +129,7 @@ class RunningLattice(keras.layers.Layer):
         return (*input_shape[:2], self.size)
 
     def get_config(self):
-        return {**super().get_config(), "profile": self.profile}
+        return {**super().get_config(), "profile": self.profile, "highest": self.highest}
 
 
 @keras.saving.register_keras_serializable(package="stm_keras")
@@ -155,12 +160,13 @@ class LastFeatures(keras.layers.Layer):
         return {**super().get_config(), "count": self.count}
 
 
-def read_harmonics(log_power):
+def read_harmonics(log_power, radii, rows):
     """Read the harmonics of the strongest lattice from `(batch, lines, radii, angles)`.
 
-    Gives `(batch, lines, 12)`, as `RunningLattice` without the last feature.
+    Gives `(batch, lines, 12)`, as `RunningLattice` without the last feature. `rows` is as of
+    `rows_between`.
     """
-    low, high = rows_between()
+    low, high = rows
     mean = ops.mean(log_power, axis=-1, keepdims=True)  # over angles
     peaks = log_power - mean
     # How much each (radius, angle) looks like the rows of a 2x1 lattice: its own peak, and
@@ -176,35 +182,35 @@ def read_harmonics(log_power):
     # so that each shift is a slice: the angles twice, and radii beyond the ends as the ends
     shifts = [(round(octaves * OCTAVE), degrees) for octaves, degrees in HARMONICS]
     below = max(-low - min(shift for shift, _ in shifts), 0)
-    above = max(high + max(shift for shift, _ in shifts) - len(RADII), 0)
+    above = max(high + max(shift for shift, _ in shifts) - len(radii), 0)
     ends = [nearby[:, :, :1]] * below, [nearby[:, :, -1:]] * above
     nearby = ops.concatenate([*ends[0], nearby, *ends[1]], axis=2)
     nearby = ops.concatenate([nearby, nearby], axis=3)
     features = []
     for shift, degrees in shifts:
         steps = round(degrees / (ANGLES[1] - ANGLES[0])) % len(ANGLES)
-        rows = nearby[:, :, low + shift + below : high + shift + below]
-        one, other = (rows[..., k : k + len(ANGLES)] for k in (steps, len(ANGLES) - steps))
+        shifted = nearby[:, :, low + shift + below : high + shift + below]
+        one, other = (
+            shifted[..., k : k + len(ANGLES)] for k in (steps, len(ANGLES) - steps)
+        )
         features.append(ops.sum(choice * ops.maximum(one, other), axis=(2, 3)))
     by_radius = ops.sum(choice, axis=3)
-    radii = ops.convert_to_tensor(np.log2(RADII[low:high]).astype("float32"))
+    octaves = ops.convert_to_tensor(np.log2(radii[low:high]).astype("float32"))
     features.append(ops.sum(by_radius * mean[:, :, low:high, 0], axis=2))
-    features.append(ops.sum(by_radius * radii, axis=2))
+    features.append(ops.sum(by_radius * octaves, axis=2))
     features.append(ops.sum(choice * comb, axis=(2, 3)))
     return ops.stack(features, axis=-1)
 
 
-def rows_between():
-    """Return the first and the last but one index of radii where rows are looked for."""
-    inside = np.flatnonzero((LATTICE[0] <= RADII) & (LATTICE[1] >= RADII))
+def rows_between(radii, highest=HIGHEST):
+    """Return the first index of radii where rows are looked for, and that after the last."""
+    inside = np.flatnonzero(may_be_rows(radii, highest))
+    if not len(inside):
+        raise ValueError(
+            f"`highest` must leave periods in which rows are looked for, 9 or more. "
+            f"Received: highest={highest}."
+        )
     return int(inside[0]), int(inside[-1]) + 1
-
-
-def shifted_rows(octaves):
-    """Return the indices of radii so many octaves above those of rows: int array."""
-    low, high = rows_between()
-    rows = np.arange(low, high) + round(octaves * OCTAVE)
-    return np.clip(rows, 0, len(RADII) - 1)
 
 
 def turned(spectrum, steps):

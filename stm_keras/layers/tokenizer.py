@@ -25,6 +25,7 @@ class ScanlineTokenizer(keras.layers.Layer):
             see that line alone. "spectra" is one dense projection of the pixels and of
             what is periodic in the lines so far (`RunningSpectra`, batch-normalised):
             it finds a lattice across lines too, for less work than the convolutions.
+        bins: int. Spatial frequencies of `RunningSpectra`.
 
     Call arguments:
         lines: float tensor of shape `(batch, lines, pixels)`. Heights, each line of
@@ -38,7 +39,7 @@ class ScanlineTokenizer(keras.layers.Layer):
         for patches.
     """
 
-    def __init__(self, dim, stem="linear", **kwargs):
+    def __init__(self, dim, stem="linear", bins=48, **kwargs):
         super().__init__(**kwargs)
         if dim < 1:
             raise ValueError(f"`dim` must be positive. Received: dim={dim}.")
@@ -47,6 +48,7 @@ class ScanlineTokenizer(keras.layers.Layer):
             raise ValueError(f"`stem` must be one of {known}. Received: stem={stem}.")
         self.dim = dim
         self.stem = stem
+        self.bins = bins
         self.convolutions = [
             keras.layers.Conv1D(
                 filters,
@@ -61,7 +63,7 @@ class ScanlineTokenizer(keras.layers.Layer):
             for index, (filters, kernel) in enumerate(CONV_STEM if stem == "conv" else ())
         ]
         if stem == "spectra":
-            self.spectra = RunningSpectra(name="spectra")
+            self.spectra = RunningSpectra(bins, name="spectra")
             self.norm = keras.layers.BatchNormalization(
                 momentum=0.95, dtype="float32", name="norm_spectra"
             )
@@ -99,7 +101,8 @@ class ScanlineTokenizer(keras.layers.Layer):
         return (*input_shape[:-1], self.dim)
 
     def get_config(self):
-        return {**super().get_config(), "dim": self.dim, "stem": self.stem}
+        own = {"dim": self.dim, "stem": self.stem, "bins": self.bins}
+        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable(package="stm_keras")

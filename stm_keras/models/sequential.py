@@ -4,6 +4,7 @@ import keras
 
 from stm_keras import layers as own
 from stm_keras.layers.lattice import NETWORK
+from stm_keras.trees.features import highest_of
 
 STEM = (  # filters over width, kernel and stride along the line, dilation over lines
     (1.0, 8, 4, 1),
@@ -87,7 +88,8 @@ def sequential(
     tokens = kl.Dense(units, name="mix")(gathered)
     described = bool(trees or surface or wide_head)  # whether anything reads `DESCRIBED`
     if lattice or described:
-        harmonics = own.RunningLattice(profile=described, name="lattice")(lines)
+        highest = highest_of(pixels)
+        harmonics = own.RunningLattice(described, highest, name="lattice")(lines)
     if lattice:
         # at first it adds nothing to the tokens of the rest of the network
         add = kl.Dense(units, kernel_initializer="zeros", name="lattice_add")
@@ -129,7 +131,8 @@ def latest_lines(channels, width=16, taps=3, units=128):
 def read_spectra(lines, width=64):
     """Read what is periodic in the lines so far: a tensor `(batch, lines, width)`."""
     kl = keras.layers
-    features = own.RunningSpectra(name="spectra")(lines)
+    bins = round(highest_of(lines.shape[-1]))
+    features = own.RunningSpectra(bins, name="spectra")(lines)
     features = kl.BatchNormalization(axis=-1, momentum=0.95, name="norm_spectra")(features)
     return kl.Dense(width, activation="relu", name="project_spectra")(features)
 

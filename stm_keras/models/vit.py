@@ -4,6 +4,7 @@ import keras
 
 from stm_keras import layers as own
 from stm_keras.models.sequential import latest_lines, read_lattice, read_spectra
+from stm_keras.trees.features import highest_of
 
 
 def vit(
@@ -48,7 +49,8 @@ def vit(
     if tokenizer == "sequential":
         tokens = _sequential_tokens(lines, dim)
     else:
-        tokens = own.ScanlineTokenizer(dim, tokenizer, name="tokenizer")(lines)
+        bins = round(highest_of(pixels))
+        tokens = own.ScanlineTokenizer(dim, tokenizer, bins, name="tokenizer")(lines)
     tokens = own.ClassToken(name="class_token")(tokens)
     tokens = own.Positions(max_lines + 1, positions, name="positions")(tokens)
     tokens = keras.layers.Dropout(dropout, name="token_dropout")(tokens)
@@ -61,7 +63,8 @@ def vit(
 def _sequential_tokens(lines, dim):
     """Make a token of each line, of those just before it, and of what is periodic so far."""
     channels = own.LineChannels(name="channels")(lines)
-    harmonics = own.RunningLattice(name="lattice")(lines)
+    highest = highest_of(lines.shape[-1])
+    harmonics = own.RunningLattice(highest=highest, name="lattice")(lines)
     parts = [latest_lines(channels), read_spectra(lines), read_lattice(harmonics)]
     gathered = keras.layers.Concatenate(name="gather")(parts)
     return keras.layers.Dense(dim, name="tokenizer")(gathered)

@@ -11,8 +11,7 @@ from stm_keras.data.preprocess import last_lines, remove_line_trend
 CHUNK = 128  # scans of 128 pixels at a time: 64 MiB of spectra
 FINER = 2  # steps of the spectrum a period over the width, for lattices fall between
 OCTAVE = 8  # radii an octave
-LOWEST = 1.5  # periods over the width of a scan; the highest are 48 of 128 pixels
-RINGS = 41  # radii of a scan of 128 pixels or fewer
+LOWEST, HIGHEST = 1.5, 48.0  # periods over the width of a scan of 128 pixels or fewer
 ANGLES = np.arange(-90, 90, 4)
 LATTICE = (
     2.5,
@@ -57,13 +56,26 @@ def scan_features(heights: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def radii_of(pixels: int) -> np.ndarray:
-    """Return the spatial frequencies that are looked at, in periods over the width of a scan.
+def highest_of(pixels: int) -> float:
+    """Return the highest spatial frequency to look at, in periods over the width of a scan.
 
-    A line of more than 128 pixels shows higher ones: float array `(radii,)`, 8 an octave.
+    48 of 128 pixels or fewer, and in proportion of more, which show as many as that.
     """
-    more = max(round(OCTAVE * np.log2(pixels / 128)), 0)
-    return LOWEST * 2.0 ** (np.arange(RINGS + more) / OCTAVE)
+    return HIGHEST * max(pixels / 128, 1)
+
+
+def radii_up_to(highest: float, octave: int = OCTAVE) -> np.ndarray:
+    """Return spatial frequencies in periods over the width: float array `(radii,)`.
+
+    So many an octave, from 1.5 periods to about the highest.
+    """
+    steps = round(octave * np.log2(highest / LOWEST))
+    return LOWEST * 2.0 ** (np.arange(steps + 1) / octave)
+
+
+def may_be_rows(radii: np.ndarray, highest: float) -> np.ndarray:
+    """Tell at which of the radii dimer rows are looked for: bool array `(radii,)`."""
+    return (LATTICE[0] <= radii) & (LATTICE[1] * highest / HIGHEST >= radii)
 
 
 def recorded_lines(heights: np.ndarray) -> np.ndarray:
@@ -138,7 +150,8 @@ def _lines(scaled, clipped, recorded):
 
 def _spectra(clipped, count):
     """The spectrum over radius and angle, turned to its lattice: list of arrays."""
-    radii = radii_of(clipped.shape[2])
+    highest = highest_of(clipped.shape[2])
+    radii = radii_up_to(highest)
     log_power = np.log(_polar(clipped, count, radii) + 1e-5)  # (scans, radii, angles)
     background = np.median(log_power, axis=2, keepdims=True)
     peaks = log_power - background
@@ -146,9 +159,7 @@ def _spectra(clipped, count):
     comb = peaks.copy()
     comb[:, :-OCTAVE] += peaks[:, OCTAVE:].clip(0) / 2
     comb[:, :-OCTAVE] += np.roll(peaks, right, axis=2)[:, OCTAVE:].clip(0) / 2
-    most = LATTICE[1] * max(clipped.shape[2] / 128, 1)
-    inside = (LATTICE[0] <= radii) & (most >= radii)
-    comb[:, ~inside] = -np.inf
+    comb[:, ~may_be_rows(radii, highest)] = -np.inf
     best = comb.reshape(len(comb), -1).argmax(1)
     radius, angle = np.divmod(best, len(ANGLES))
     order = (angle[:, None] + np.arange(len(ANGLES))) % len(ANGLES)

@@ -104,12 +104,13 @@ def test_every_layer_of_a_streaming_model_has_a_step_and_is_written_as_onnx():
     assert not lacking, "write each as a function of `stm_keras.export.onnx_layers`"
 
 
-def test_trees_are_written_as_well(tmp_path, monkeypatch):
+@pytest.mark.parametrize("pixels", [16, pytest.param(256, marks=ONCE)])
+def test_trees_are_written_as_well(pixels, tmp_path, monkeypatch):
     monkeypatch.setattr(common, "NUM_SCANS", 5)
-    predictor = tiny_stream(trees=3)
+    predictor = tiny_stream(trees=3, pixels=pixels)
     export_onnx(predictor, tmp_path / "model.onnx")
     check_onnx(tmp_path / "model.onnx")
-    copy, scans = OnnxPredictor.load(tmp_path / "model.onnx"), rough_scans(3, 24)
+    copy, scans = OnnxPredictor.load(tmp_path / "model.onnx"), rough_scans(3, 24, pixels)
     ours = predictor.outputs(scans)["state"]
     for way in (copy, replace(copy, whole=None)):
         np.testing.assert_allclose(way.outputs(scans)["state"], ours, atol=1e-4)

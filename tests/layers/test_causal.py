@@ -34,6 +34,7 @@ CASES = {  # arguments, input, output, weight arrays
     "LastFeatures": ({"count": 2}, (2, 9, 5), (2, 9, 2), 0),
     "RunningLattice": ({}, (2, 9, 16), (2, 9, 13), 0),
     "RunningLattice-profile": ({"profile": True}, (2, 9, 16), (2, 9, 55), 0),
+    "RunningLattice-fine": ({"profile": True, "highest": 96.0}, (2, 9, 16), (2, 9, 63), 0),
     "RunningMean": ({}, (2, 9, 5), (2, 9, 5), 0),
     "RunningStatistics": ({}, (2, 9, 16), (2, 9, 53), 0),
     "RunningSpectra": (SPECTRA, (2, 9, 16), (2, 9, 15), 0),

@@ -6,15 +6,17 @@ from keras import ops
 
 from stm_keras.data.preprocess import scale_lines
 from stm_keras.layers import RunningLattice
-from stm_keras.layers.lattice import HARMONICS, RADII
+from stm_keras.layers.lattice import HARMONICS, OCTAVE
+from stm_keras.trees.features import radii_up_to
 
+RADII = radii_up_to(48.0, OCTAVE)
 ROWS, ATOMS, DIMERS = (HARMONICS.index(each) for each in ((0.0, 0), (1.0, 0), (1.0, 90)))
 RADIUS, STANDS_OUT = len(HARMONICS) + 1, len(HARMONICS) + 2
 
 
-def lattice(degrees, atoms=0.0, dimers=0.0, period=20.0, noise=0.3):
+def lattice(degrees, atoms=0.0, dimers=0.0, period=20.0, noise=0.3, pixels=96):
     """Draw rows of a period in pixels at an angle, with a second and a cross harmonic."""
-    place = np.mgrid[:96, :96].astype(float)
+    place = np.mgrid[:pixels, :pixels].astype(float)
     angle = np.deg2rad(degrees)
     across = 2 * np.pi / period * (np.cos(angle) * place[1] + np.sin(angle) * place[0])
     along = 2 * np.pi / period * (np.cos(angle) * place[0] - np.sin(angle) * place[1])
@@ -22,10 +24,10 @@ def lattice(degrees, atoms=0.0, dimers=0.0, period=20.0, noise=0.3):
     return heights + noise * np.random.default_rng(0).normal(size=heights.shape)
 
 
-def read(*scans):
+def read(*scans, **arguments):
     """Return the features of scans after their last line."""
     lines = scale_lines(np.stack(scans)).astype("float32")
-    return ops.convert_to_numpy(RunningLattice()(lines))[:, -1]
+    return ops.convert_to_numpy(RunningLattice(**arguments)(lines))[:, -1]
 
 
 @pytest.mark.parametrize("degrees", [12, 25, -50, 65])
@@ -37,6 +39,22 @@ def test_harmonics_are_found_wherever_the_lattice_points(degrees):
     assert dimers[DIMERS] - dimers[ROWS] > plain[DIMERS] - plain[ROWS] + 1.5
     assert abs(dimers[ATOMS] - plain[ATOMS]) < 1.5
     assert 2 ** plain[RADIUS] == pytest.approx(96 / 20, rel=0.15)
+
+
+def test_a_finer_lattice_is_found_where_radii_reach_it():
+    fine = {"period": 192 / 24, "pixels": 192}  # 24 periods over the width, atoms at 48
+    plain, atoms = lattice(25, **fine), lattice(25, atoms=0.7, **fine)
+    reached, without = read(atoms, plain, highest=96.0)
+    assert 2 ** reached[RADIUS] == pytest.approx(24, rel=0.15)
+    assert reached[ATOMS] - reached[ROWS] > without[ATOMS] - without[ROWS] + 1.5
+    missed = read(atoms)[0]  # as of 128 pixels
+    assert 2 ** missed[RADIUS] < 15
+    assert reached[STANDS_OUT] > missed[STANDS_OUT] + 1
+
+
+def test_radii_without_a_place_for_rows_are_named():
+    with pytest.raises(ValueError, match=r"`highest` must .*Received: highest=4"):
+        RunningLattice(highest=4.0)
 
 
 def test_noise_shows_no_lattice():

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from helpers import ONCE
 
+from stm_keras import layers as own
 from stm_keras.config import load_config
 from stm_keras.models import MODELS, build_model, vit
 from stm_keras.settings.models import MODEL_CONFIGS
@@ -67,6 +68,27 @@ def test_the_small_vit_has_an_eleventh_of_its_weights():
     config = load_config("configs/vit_small.toml").model
     assert build_model(config, num_classes=4).count_params() == 418_776
     assert config.input == "scaled"  # as `sequential`, whose first layers it begins with
+
+
+@ONCE
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("sequential", {"trees": 2}),
+        ("vit", {"tokenizer": "sequential"}),
+        ("vit", {"tokenizer": "spectra"}),
+    ],
+)
+def test_more_pixels_are_looked_at_up_to_higher_spatial_frequencies(name, settings):
+    def reach(pixels):
+        model = MODELS[name](3, pixels, 9, **TINY[name], **settings)
+        layers = [*model.layers, *(getattr(each, "spectra", None) for each in model.layers)]
+        kinds = (own.RunningLattice, own.RunningSpectra)
+        found = [each for each in layers if isinstance(each, kinds)]
+        assert found
+        return {getattr(each, "bins", 0) or each.highest for each in found}
+
+    assert [reach(pixels) for pixels in (64, 128, 256)] == [{48}, {48}, {96}]
 
 
 @pytest.mark.parametrize("name", TINY)
