@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,11 +38,18 @@ SEEDS = (0, 1)
 COUNTS = {"train": (1200, 61), "test": (1000, 62)}  # scans, and seed of the simulator
 RANGES = {"p_tip_change": 0.1, "p_partial": 0.0, "p_large": 0.5}
 LARGE_NM = ROW_NM * 128 / 9  # wider scans have rows of less than 9 pixels at 128 a line
-NETWORK, TRAINED = "quickstart", 0.94  # of the scans; the rest calibrates
-SETTINGS = (
-    *("data.protocol=p1", f"data.fractions=[{TRAINED},{1 - TRAINED:.2f},0]"),
-    *("model.width=8", "train.epochs=6", "train.batch_size=16", "train.learning_rate=2e-3"),
-)
+TRAINED = 0.94  # of the scans; the rest calibrates
+SPLIT = ("data.protocol=p1", f"data.fractions=[{TRAINED},{1 - TRAINED:.2f},0]")
+NETWORKS = {  # config: what is set of it
+    "quickstart": (
+        *("model.width=8", "train.epochs=6"),
+        *("train.batch_size=16", "train.learning_rate=2e-3"),
+    ),
+    "sequential": (
+        *("train.init=none", "train.frozen=none", "simulate.share=0", "simulate.unknown=0"),
+        *("train.refit=false", "train.calibration_folds=1", "train.epochs=8"),
+    ),
+}
 REPEATS = 10  # passes that are timed
 STEPS = 6
 BEGIN, END = "<!-- pixels: written by benchmarks/pixels.py -->", "<!-- end of pixels -->"
@@ -93,32 +101,28 @@ def fit(described, labels, seed):
     return fit_trees(described, labels, weights, seed, share=settings.features, **chosen)
 
 
-def judged_by_network(folder):
-    """Train the network, where that is not done yet: answers and costs by pixels."""
+def judged_by_network(name, folder):
+    """Train a network, where that is not done yet: answers and costs by pixels."""
+
+    def run_of(size, seed):
+        return folder / f"{name}-{size}-{seed}"
+
     for seed in SEEDS:
         for size in SIZES:
-            command = [sys.executable, "-m", "stm_keras", "train", NETWORK]
-            command += ["--data", scans_of(folder, "train", size)]
-            command += ["-o", run_of(folder, size, seed)]
-            command += [
-                word for each in (*SETTINGS, f"seed={seed}") for word in ("--set", each)
-            ]
+            command = [sys.executable, "-m", "stm_keras", "train", name]
+            command += ["--data", scans_of(folder, "train", size), "-o", run_of(size, seed)]
+            settings = (*SPLIT, *NETWORKS[name], f"seed={seed}")
+            command += [word for each in settings for word in ("--set", each)]
             subprocess.run([str(word) for word in command], check=True)
     import_keras()
     answers, costs = {}, {}
     for size in SIZES:
         images = load_dataset(scans_of(folder, "test", size)).images[:]
-        models = [load_model(run_of(folder, size, seed)) for seed in SEEDS]
+        models = [load_model(run_of(size, seed)) for seed in SEEDS]
         answers[size] = np.stack([each.probabilities(images) for each in models])
         costs[size] = network_cost(models[0], images[:32])
-        costs[size]["bytes"] = (
-            (run_of(folder, size, SEEDS[0]) / "best.keras").stat().st_size
-        )
+        costs[size]["bytes"] = (run_of(size, SEEDS[0]) / "best.keras").stat().st_size
     return answers, costs
-
-
-def run_of(folder, size, seed):
-    return folder / f"{NETWORK}-{size}-{seed}"
 
 
 def load_model(run):
@@ -132,10 +136,9 @@ def network_cost(predictor, images):
     """Return what a network takes, in seconds of processor time."""
     import keras
 
-    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-    predictor.model.compile(keras.optimizers.AdamW(0.0), loss)
+    predictor.model.compile(keras.optimizers.AdamW(0.0), "mse")  # of every output
     batch = predictor.prepare(images[:16])
-    targets = np.eye(len(predictor.classes), dtype="f4")[np.arange(len(batch)) % 4]
+    targets = predictor.model.predict_on_batch(batch)
     step = seconds(lambda: predictor.model.train_on_batch(batch, targets), STEPS)
     lines = images.shape[1] // 2
     return {
@@ -208,13 +211,17 @@ def page(measured):
         f"same split and seeds for both, and {test} others that are judged. Large are those "
         f"whose rows are less than 9 pixels apart at 128 ({LARGE_NM:.1f} nm and wider). `trees` "
         "are those of `stm-keras train trees` on whole scans, which read spatial frequencies up "
-        f"to 48 periods over the width at 128 and 96 at 256; `{NETWORK}` is the network of a bare "
-        f"`stm-keras train` with {', '.join(SETTINGS[2:])}. Means of {len(SEEDS)} seeds. Brackets: "
+        "to 48 periods over the width at 128 and 96 at 256, as do lattice, spectra and trees of "
+        "`sequential`. Networks are those of `stm-keras train`: "
+        + ", and ".join(
+            f"`{name}` with {', '.join(settings)}" for name, settings in NETWORKS.items()
+        )
+        + f". Means of {len(SEEDS)} seeds. Brackets: "
         "95 % intervals over resampled scans; differences are paired, on the same scans. Repeat "
         "with `python benchmarks/pixels.py --work runs/pixels --page docs/results.md`.",
         table(heads, rows),
         "What it costs, in processor time. Training is all of it for trees, that with another "
-        f"seed too, and the steps of one epoch for `{NETWORK}`:",
+        "seed too, and the steps of one epoch for networks:",
         table(cost_heads, costs),
         END,
     ]
@@ -226,7 +233,10 @@ def table(heads, rows):
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
-MODELS = {"trees": judged_by_trees, NETWORK: judged_by_network}
+MODELS = {
+    "trees": judged_by_trees,
+    **{name: partial(judged_by_network, name) for name in NETWORKS},
+}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
