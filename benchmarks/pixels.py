@@ -214,7 +214,9 @@ def page(measured):
         "to 48 periods over the width at 128 and 96 at 256, as do lattice, spectra and trees of "
         "`sequential`. Networks are those of `stm-keras train`: "
         + ", and ".join(
-            f"`{name}` with {', '.join(settings)}" for name, settings in NETWORKS.items()
+            f"`{name}` with {', '.join(settings)}"
+            for name, settings in NETWORKS.items()
+            if name in measured
         )
         + f". Means of {len(SEEDS)} seeds. Brackets: "
         "95 % intervals over resampled scans; differences are paired, on the same scans. Repeat "
