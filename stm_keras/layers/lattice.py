@@ -8,6 +8,10 @@ from stm_keras.layers.spectra import hann_waves
 from stm_keras.trees.features import HARMONICS, HIGHEST, may_be_rows, radii_up_to
 
 OCTAVE = 4  # radii an octave
+LEAST, MOST = (
+    9,
+    4096,
+)  # of `highest`: rows are looked for below a third, and files may be forged
 ANGLES = np.arange(-90, 90, 7.5)
 RIGHT = len(ANGLES) // 2  # steps of a right angle
 SHARPNESS = 4.0  # of the choice of the strongest lattice
@@ -55,6 +59,10 @@ class RunningLattice(keras.layers.Layer):
     def __init__(self, profile=False, highest=HIGHEST, **kwargs):
         kwargs.setdefault("dtype", "float32")
         super().__init__(autocast=False, **kwargs)  # sums over many lines are in float32
+        if not LEAST <= highest <= MOST:
+            raise ValueError(
+                f"`highest` must be from {LEAST} to {MOST}. Received: highest={highest}."
+            )
         self.profile = profile
         self.highest = highest
         self.radii = radii_up_to(highest, OCTAVE)
@@ -202,14 +210,9 @@ def read_harmonics(log_power, radii, rows):
     return ops.stack(features, axis=-1)
 
 
-def rows_between(radii, highest=HIGHEST):
+def rows_between(radii, highest):
     """Return the first index of radii where rows are looked for, and that after the last."""
     inside = np.flatnonzero(may_be_rows(radii, highest))
-    if not len(inside):
-        raise ValueError(
-            f"`highest` must leave periods in which rows are looked for, 9 or more. "
-            f"Received: highest={highest}."
-        )
     return int(inside[0]), int(inside[-1]) + 1
 
 

@@ -52,9 +52,15 @@ def test_a_finer_lattice_is_found_where_radii_reach_it():
     assert reached[STANDS_OUT] > missed[STANDS_OUT] + 1
 
 
-def test_radii_without_a_place_for_rows_are_named():
-    with pytest.raises(ValueError, match=r"`highest` must .*Received: highest=4"):
-        RunningLattice(highest=4.0)
+@pytest.mark.parametrize("highest", [-1.0, 0.0, 8.9, float("nan"), 1e300])
+def test_radii_without_a_place_for_rows_or_without_end_are_named(highest):
+    with pytest.raises(ValueError, match=r"`highest` must be from 9 .*Received: highest="):
+        RunningLattice(highest=highest)
+
+
+def test_the_lowest_of_radii_leaves_a_place_for_rows():
+    low, high = RunningLattice(highest=9.0).rows
+    assert low < high
 
 
 def test_noise_shows_no_lattice():
